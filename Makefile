@@ -45,7 +45,7 @@ systemd:  ## as root: the service under a systemd of its own, step by step, in 4
 fast: setup  ## the tests that need no database, in seconds
 	@$(BIN)/pytest -q $(FAST) --ignore tests/house/test_trace.py
 
-bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='draft idle --letters 4000')
+bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='draft idle --messages 4000')
 	@$(BIN)/python -m tests.bench $(BENCH)
 
 lock: setup  ## write requirements*.lock from pyproject.toml (UPGRADE=1: with the newest releases)

@@ -81,7 +81,7 @@ _MAX_BLOCKED: Final = 10.0
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a check at Google waits for units of its sender. It is repeated later, so it waits for no long pause."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
-"""How long the deletion of a failed letter's draft waits for units, since the letter stays in flight meanwhile."""
+"""How long the deletion of a failed message's draft waits for units, since the message stays in flight meanwhile."""
 _AFTER_DRAIN: Final = 15.0
 """Seconds for what comes after a drain: open requests and connections."""
 _RELOADABLE: Final = frozenset({"pace", "log", "alerts"})
@@ -128,7 +128,7 @@ class Daemon:
     console: Console
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
-        """Run until `stop`, then drain: claim nothing more, finish the letters in flight, record it, leave.
+        """Run until `stop`, then drain: claim nothing more, finish the messages in flight, record it, leave.
 
         A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends loudly.
         """
@@ -186,8 +186,8 @@ class Daemon:
             left = len(self.in_flight)
 
         try:
-            async with asyncio.timeout(None) as bound, asyncio.TaskGroup() as letters:
-                claiming = letters.create_task(self.runner.run(letters), name="runner")
+            async with asyncio.timeout(None) as bound, asyncio.TaskGroup() as messages:
+                claiming = messages.create_task(self.runner.run(messages), name="runner")
                 await stop.wait()
                 self.events.draining(in_flight=len(self.in_flight), timeout=drain)
                 self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _AFTER_DRAIN)

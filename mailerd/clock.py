@@ -29,7 +29,7 @@ class Clock:
     def now(self) -> datetime:
         """The machine's idea of the time, aware UTC; never used for leases, due times or rate limits.
 
-        It writes the Date of a letter, and how long a pause lasts whose end Google has named.
+        It writes the Date of a message, and how long a pause lasts whose end Google has named.
         """
         return datetime.now(UTC)
 

@@ -1,4 +1,4 @@
-"""The exceptions that cross a module's border; trouble with a letter is a value, never one of these."""
+"""The exceptions that cross a module's border; trouble with a message is a value, never one of these."""
 
 
 class MailerdError(Exception):

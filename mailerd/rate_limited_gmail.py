@@ -1,6 +1,6 @@
-"""Gmail's calls beside the letters: each waits for the units of its sender's rate limit before it is made.
+"""Gmail's calls beside the messages: each waits for the units of its sender's rate limit before it is made.
 
-The units of a letter itself are debited by its claim. Beyond replies, every call may raise the store's DatabaseError.
+The units of a message itself are debited by its claim. Beyond replies, every call may raise the store's DatabaseError.
 """
 
 from contextlib import suppress
@@ -35,7 +35,7 @@ class RateLimitedGmail(GmailCalls):
         """The sender's mailbox, or why there is none; debits the call that asks Google whose mailbox it is."""
 
         async def pay() -> None:
-            # One unit is not worth a letter's delay: it is debited where that is granted at once.
+            # One unit is not worth a message's delay: it is debited where that is granted at once.
             with suppress(DatabaseError):
                 await self.rate_limits.acquire(sender, units=UNITS[Call.GET_PROFILE])
 

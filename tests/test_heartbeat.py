@@ -88,7 +88,7 @@ async def test_a_beat_is_the_word_of_the_loop_that_the_task_works_for() -> None:
 def test_a_beat_makes_no_wait_shorter() -> None:
     now = Hands()
     heartbeats = Heartbeats(now, limit=10)
-    heartbeats.register("runner").waiting("a letter", at_most=None)
+    heartbeats.register("runner").waiting("a message", at_most=None)
     beat()
     now.at = 1000.0
     assert stalled(heartbeats) == []

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 WIDTH = 100
 SENDER = "me@example.com"
-LETTERS = 8
-"""Letters of the outbox that are shown."""
+MESSAGES = 8
+"""Messages of the outbox that are shown."""
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
                 page.wait_for_load_state()
                 shoot(page, "console")
                 until(sandbox.stdout, r"(Ctrl-C ends it all)")
-                letters(outbox)
+                messages(outbox)
                 troubles(page, link.partition("/login")[0], [mailerd], Path(folder))
                 browser.close()
         finally:
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None:
-    """A job of which letters failed, and a sign-in that was revoked."""
+    """A job of which messages failed, and a sign-in that was revoked."""
 
     def command(*words: str) -> str:
         return subprocess.run([*mailerd, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
@@ -62,19 +62,19 @@ def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None
     key = command("keys", "create", "pictures").split()[-1]
     for kind, count in (("invalid_to", "9"), ("recipient_required", "4")):
         command("sandbox", "fault", kind, "--method", "drafts.create", "--count", count)
-    job = post(console, key, "autumn letters", 60)
+    job = post(console, key, "autumn messages", 60)
     until_shown(page, f"{console}/jobs/{job}", "60 of 60")
     shoot(page, "job")
     command("sandbox", "mailbox", SENDER, "--revoke")
-    post(console, key, "winter letters", 40)
+    post(console, key, "winter messages", 40)
     until_shown(page, console, "cannot send")
     shoot(page, "trouble")
 
 
-def post(console: str, key: str, reference: str, letters: int) -> str:
+def post(console: str, key: str, reference: str, messages: int) -> str:
     """Post a job; its id."""
     text = "Dear {{ name }},\n\nyour book is waiting for you at the desk.\n"
-    people = [{"email": f"reader{n}@example.org", "variables": {"name": f"Reader {n}"}} for n in range(letters)]
+    people = [{"email": f"reader{n}@example.org", "variables": {"name": f"Reader {n}"}} for n in range(messages)]
     body = {"sender_email": SENDER, "reference": reference, "recipients": people,
             "template": {"subject": "Your book is here, {{ name }}", "text": text}}  # fmt: skip
     headers = {"X-API-Key": key, "Content-Type": "application/json"}
@@ -119,13 +119,13 @@ def top(mailerd: str, folder: Path) -> None:
     save(console, "top", "mailerd top")
 
 
-def letters(outbox: str) -> None:
+def messages(outbox: str) -> None:
     """A picture of the outbox: what its page lists, without the page's own look."""
     with urllib.request.urlopen(outbox, timeout=10) as answer:  # noqa: S310 - on loopback
         page = answer.read().decode()
     facts = re.sub(r"<[^>]+>", "", re.search(r'class="facts">(.*?) ·', page, re.DOTALL)[1])  # type: ignore[index]
     console, table = recorder(), Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for entry in re.findall(r"<li>.*?</li>", page, re.DOTALL)[:LETTERS]:
+    for entry in re.findall(r"<li>.*?</li>", page, re.DOTALL)[:MESSAGES]:
         cells = re.findall(r"<(?:span|time)[^>]*>(.*?)</(?:span|time)>", entry, re.DOTALL)
         to, subject, _, at = (Text(unescape(cell).strip(), no_wrap=True, overflow="ellipsis") for cell in cells)
         table.add_row(to, subject, at)

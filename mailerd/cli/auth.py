@@ -302,7 +302,7 @@ def _row(it: Entry) -> tuple[str, ...]:
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:
-    """Why Google refuses mailboxes, as their letters and their inboxes met it last; None: it is not known."""
+    """Why Google refuses mailboxes, as their messages and their inboxes met it last; None: it is not known."""
     try:
         async with open_database(known, no_log) as database:
             repairs = await Senders(database, default_limits(known)).repairs()

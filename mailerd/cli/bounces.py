@@ -16,7 +16,7 @@ from mailerd.core.i18n import t
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
-from mailerd.store.jobs import PersonsLetter, Recipients
+from mailerd.store.jobs import PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 from mailerd.texts import label, tr
 
@@ -34,11 +34,11 @@ def recipients(
     """Show the messages to one person in all jobs, and the suppressions of that person."""
     email = checked_address(address)
 
-    async def work(database: Database) -> tuple[list[PersonsLetter], list[Suppression]]:
-        letters = await Recipients(database, timeout=PATIENCE).of_person(
+    async def work(database: Database) -> tuple[list[PersonsMessage], list[Suppression]]:
+        messages = await Recipients(database, timeout=PATIENCE).of_person(
             email, before=before, limit=limit + 1, senders=None
         )
-        return letters, await (await Suppressions.open(database, timeout=PATIENCE)).of(email)
+        return messages, await (await Suppressions.open(database, timeout=PATIENCE)).of(email)
 
     found, suppressions = with_database(settings(config), work)
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
@@ -50,12 +50,12 @@ def recipients(
     for it in suppressions:
         echo(suppression_line(email, it))
     if found:
-        print_whole(_letters_table(found[:limit]))
+        print_whole(_messages_table(found[:limit]))
     if page.next_cursor is not None:
         echo(t("For more: --before {id}", id=page.next_cursor))
 
 
-def _letters_table(letters: Sequence[PersonsLetter]) -> Table:
+def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
     rows = [
         [
             str(it.id),
@@ -66,7 +66,7 @@ def _letters_table(letters: Sequence[PersonsLetter]) -> Table:
             it.job_id,
             (tr(it.error or "") or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
         ]
-        for it in letters
+        for it in messages
     ]
     headings = [t("Recipient"), t("Status"), t("Since"), t("Address"), t("Sender"), t("Job"), t("Note")]
     return table(headings, rows, soft={6})

@@ -124,8 +124,8 @@ def _say_change(config: Path | None, job: str, change: JobChange, **options: Any
     done, now = run_async(_ask(settings(config), job, change, options))
     if not done.changed:
         echo(t("{action}: nothing to change", action=label(change)))
-    elif done.letters:
-        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.letters, action=label(change)))
+    elif done.messages:
+        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=label(change)))
     else:
         echo(t("{action}: done", action=label(change)))
     for line in describe.of_job(now):
@@ -138,7 +138,7 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         job = await job_named(database, id_)
         controls = JobActions(database, timeout=timeout, late_arrival=timedelta(seconds=known.gmail.late_arrival))
         try:
-            done = await controls.apply(id_, change, actor=asked_by(), letters=job.total, **options)
+            done = await controls.apply(id_, change, actor=asked_by(), messages=job.total, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(
                 t(
@@ -246,7 +246,7 @@ def watch(job: JobArgument, config: ConfigOption = None) -> None:
 
 
 async def watch_until_ended(known: Settings, id_: str) -> int:
-    """Draw a bar until the job has ended, and tell it; how many letters failed. The database may be away meanwhile.
+    """Draw a bar until the job has ended, and tell it; how many messages failed. The database may be away meanwhile.
 
     Raises:
         UnknownError: there is no such job.
@@ -312,11 +312,11 @@ async def _explain(known: Settings, database: Database, what: str) -> None:
         raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
     queue = await _queue(known, database, found)
     for number, story in enumerate(found):
-        _say([*([""] if number else []), *describe.of_letter(story, queue)])
+        _say([*([""] if number else []), *describe.of_message(story, queue)])
 
 
 async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:
-    """What the letters that wait have before them, and who sends them."""
+    """What the messages that wait have before them, and who sends them."""
     stories, waiting = HistoryReader(database), [story for story in found if story.status is State.WAITING]
     outlooks = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))

@@ -62,14 +62,14 @@ def after_restore(
 
     async def work(database: Database) -> None:
         queue = RestoredQueue(database)
-        found = await queue.open_letters()
+        found = await queue.open_messages()
         doubted = await queue.doubt_all() if yes else 0  # before a word: a reader that has gone ends the command
-        for sender, letters in found.items():
+        for sender, messages in found.items():
             echo(
                 tn(
                     "{sender}: {n:,} message may have been sent after the backup",
                     "{sender}: {n:,} messages may have been sent after the backup",
-                    letters, sender=sender,
+                    messages, sender=sender,
                 )
             )  # fmt: skip
         if not found:

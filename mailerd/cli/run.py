@@ -25,7 +25,7 @@ from mailerd.ops.log import Log
 
 _THREADS_TAKE_TURNS_AFTER: Final = 0.001
 """Seconds that a thread which reads a large request may keep the interpreter while the event loop wants it: the loop of
-a sending daemon waits for that several times a letter. Python's own are 0.005; much less slows the reading."""
+a sending daemon waits for that several times a message. Python's own are 0.005; much less slows the reading."""
 
 _OPEN_FILES: Final = 16_384
 """Files and connections that the daemon may have at once, where the system lets it: most begin with 1,024."""

@@ -155,7 +155,7 @@ class _JobPoster:
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
-    """Post the job, and wait for its letters where `wait` says so; False: none can be sent, or one failed."""
+    """Post the job, and wait for its messages where `wait` says so; False: none can be sent, or one failed."""
     async with rendering() as renderer:
         order = await posting.order(raw, renderer)
     known = posting.known

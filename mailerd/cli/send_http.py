@@ -29,7 +29,7 @@ _FIRST_CONTACT: Final = 5.0
 _REACH_TIMEOUT: Final = 4.0
 
 _NUMBER: Final = re.compile(r"\d[\d,]*")
-"""What differs at each look in why a job waits: the letters that go first, or the minute of the next look."""
+"""What differs at each look in why a job waits: the messages that go first, or the minute of the next look."""
 _OTHER: Final = re.compile(r"recipients\[(\d{1,9})\]")
 
 Line = Callable[[int], str]
@@ -99,7 +99,7 @@ def _by_line(text: str, line: Line) -> str:
 async def send_over_http(
     fields: dict[str, Any], *, url: str, key: str | None, line: Line, again: bool, wait: bool
 ) -> bool:
-    """Post a table's job, once, and stay until it has ended; whether all of its letters went well, or could go.
+    """Post a table's job, once, and stay until it has ended; whether all of its messages went well, or could go.
 
     Raises:
         MailerdError: the key is missing, the job was posted before, or it is refused.

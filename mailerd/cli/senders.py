@@ -229,7 +229,7 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
 
 
 def _repair(each: SenderSummary) -> str | None:
-    """What a person has to do before a letter of the sender can go."""
+    """What a person has to do before a message of the sender can go."""
     it = each.state
     return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
 

@@ -278,7 +278,7 @@ _list_of = itemgetter(1)
 
 
 def _lists_of(file: Path) -> set[str | None]:
-    """Every list that a line of the file is about; None: every letter there is.
+    """Every list that a line of the file is about; None: every message there is.
 
     Raises:
         MailerdError: it is a pipe: this would be the only time that it can be read.

@@ -41,7 +41,7 @@ from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import Writer
 from mailerd.store.describe import heard_of, span, standing
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import HistoryReader, LetterFailure
+from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
@@ -80,7 +80,7 @@ class Snapshot:
     stats: QueueStats
     jobs: list[Job]
     """The jobs of the page, the open ones first."""
-    troubles: list[LetterFailure]
+    troubles: list[MessageFailure]
     answered_in: float
     """Seconds that the database took for all of it."""
     writer: str = ""
@@ -88,7 +88,7 @@ class Snapshot:
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     """When the open jobs are done, by job."""
     hour: tuple[int, ...] = ()
-    """Letters sent in each of the last 60 minutes, the newest last."""
+    """Messages sent in each of the last 60 minutes, the newest last."""
 
     @property
     def findings(self) -> list[Condition]:
@@ -118,7 +118,7 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=_grouped(failures),
-        forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
+        forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.messages},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
         writer=_writer(database.pool.writer),
@@ -307,7 +307,7 @@ def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> 
     return table(headings, rows, soft={len(headings) - 1})
 
 
-def _grouped(troubles: Sequence[LetterFailure]) -> list[LetterFailure]:
+def _grouped(troubles: Sequence[MessageFailure]) -> list[MessageFailure]:
     """The newest of each run of equal ones, with how many more there are behind its address."""
     grouped = []
     for _, run in groupby(troubles, key=lambda it: (it.what, it.error)):
@@ -316,10 +316,10 @@ def _grouped(troubles: Sequence[LetterFailure]) -> list[LetterFailure]:
     return grouped
 
 
-def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
-    """`failed`: a job above has failed letters, of an earlier day or refused when they were accepted."""
+def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
+    """`failed`: a job above has failed messages, of an earlier day or refused when they were accepted."""
     if not troubles:
-        said = tr("no attempt within a day; of failed letters `mailerd jobs show ID` tells more")
+        said = tr("no attempt within a day; of failed messages `mailerd jobs show ID` tells more")
         nothing = Text(said) if failed else Text(tr("nothing within a day"), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [

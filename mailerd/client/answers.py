@@ -4,9 +4,9 @@ from datetime import datetime
 from typing import Any, Literal, Required, TypedDict
 
 RetryOnly = Literal["failed", "unsure", "bounced"]
-"""Which letters of a job are tried again."""
+"""Which messages of a job are tried again."""
 BounceKind = Literal["hard", "soft", "blocked", "unknown"]
-"""Why a letter came back."""
+"""Why a message came back."""
 
 
 class NewTemplate(TypedDict, total=False):
@@ -27,7 +27,7 @@ class NewAttachment(TypedDict, total=False):
 
 
 class NewRecipient(TypedDict, total=False):
-    """One letter."""
+    """One message."""
 
     email: Required[str]
     name: str | None
@@ -58,9 +58,9 @@ class NewJob(TypedDict, total=False):
 
 
 class Forecast(TypedDict, total=False):
-    """When the letters will go; empty: there is nothing to say."""
+    """When the messages will go; empty: there is nothing to say."""
 
-    letters_ahead: int
+    messages_ahead: int
     per_minute: float | None
     starts_at: str | None
     done_at: str | None
@@ -69,7 +69,7 @@ class Forecast(TypedDict, total=False):
 
 
 class Unmailed(TypedDict):
-    """A recipient that gets no letter."""
+    """A recipient that gets no message."""
 
     index: int
     email: str
@@ -114,7 +114,7 @@ class DryRun(TypedDict):
     send_at: str | None
     forecast: Forecast
     template: dict[str, str | None]
-    letter_bytes: dict[str, int]
+    message_bytes: dict[str, int]
     samples: list[dict[str, Any]]
 
 
@@ -144,8 +144,8 @@ class Job(TypedDict):
     forecast: Forecast
 
 
-class FateOfLetter(TypedDict):
-    """What became of a letter after it was sent; `kind`, `code` and `reason` are those of a bounce."""
+class FateOfMessage(TypedDict):
+    """What became of a message after it was sent; `kind`, `code` and `reason` are those of a bounce."""
 
     state: Literal["bounced", "unsubscribed", "replied", "other_replied", "auto_replied"]
     kind: BounceKind | None
@@ -155,7 +155,7 @@ class FateOfLetter(TypedDict):
 
 
 class Recipient(TypedDict):
-    """A recipient, and where its letter stands."""
+    """A recipient, and where its message stands."""
 
     id: int
     email: str
@@ -168,7 +168,7 @@ class Recipient(TypedDict):
     due_at: str
     sent_at: str | None
     updated_at: str
-    fate: FateOfLetter | None
+    fate: FateOfMessage | None
 
 
 class RecipientsPage(TypedDict):
@@ -179,11 +179,11 @@ class RecipientsPage(TypedDict):
 
 
 class JobActionResult(TypedDict):
-    """What a request has changed; `letters`: how many of them."""
+    """What a request has changed; `messages`: how many of them."""
 
     action: str
     changed: bool
-    letters: int
+    messages: int
     job: Job
 
 

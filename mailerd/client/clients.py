@@ -179,7 +179,7 @@ class _Calls(ABC):
         return await self._send(_Call[AcceptedJob]("POST", _POST, _json(job), idempotency_key or str(uuid4())))
 
     async def dry_run(self, job: NewJob) -> DryRun:
-        """What a post would be answered; every letter is rendered, and nothing is stored."""
+        """What a post would be answered; every message is rendered, and nothing is stored."""
         return await self._send(_Call[DryRun]("POST", f"{_POST}/dry_run", _json(job)))
 
     async def get_job(self, job_id: str) -> Job:
@@ -211,7 +211,7 @@ class _Calls(ABC):
     async def retry_job(
         self, job_id: str, *, only: RetryOnly = "failed", kind: BounceKind | None = None
     ) -> JobActionResult:
-        """Try its failed letters anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
+        """Try its failed messages anew, look for its unsure ones now, or send bounced ones of a `kind` again."""
         return await self._change(job_id, "retry", **({"only": only} if kind is None else {"only": only, "kind": kind}))
 
     async def wait_until_finished(self, job_id: str, *, within: float | None = None) -> Job:

@@ -240,17 +240,17 @@ class PaceSettings(Section):
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
-        for key, letters in (("per_day", self.per_day), ("consumer_per_day", self.consumer_per_day)):
-            if letters and self.reserve >= letters:
+        for key, messages in (("per_day", self.per_day), ("consumer_per_day", self.consumer_per_day)):
+            if messages and self.reserve >= messages:
                 raise ValueError(
-                    f"pace.reserve ({self.reserve}) leaves nothing of pace.{key} ({letters}): lower the reserve, or "
+                    f"pace.reserve ({self.reserve}) leaves nothing of pace.{key} ({messages}): lower the reserve, or "
                     "give single senders theirs by `mailerd senders set --reserve`"
                 )
         return self
 
 
 class RetrySettings(Section):
-    """`[retry]`: letters that failed for a passing reason."""
+    """`[retry]`: messages that failed for a passing reason."""
 
     max_attempts: Count = Field(8, description="attempts before a message fails; throttling never counts")
     base: Seconds = Field(10.0, description="seconds; the n-th wait is random, up to base x 2^(n-1)")
@@ -293,7 +293,7 @@ class AlertSettings(Section):
     database_away: Seconds = Field(60.0, description="seconds that the database may be unavailable before an alert")
     unsure: Seconds = Field(900.0, description="seconds that a message may be unconfirmed before an alert")
     failure_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="share of messages that may fail …")
-    failure_letters: Count = Field(20, description="… of at least this many …")
+    failure_messages: Count = Field(20, description="… of at least this many …")
     failure_window: Seconds = Field(600.0, description="… within this many seconds")
     min_interval: Seconds = Field(60.0, description="minimum seconds between two alerts; alerts in between are grouped")
     repeat: Seconds = Field(14_400.0, description="seconds after which a persistent alert is sent again")

@@ -27,7 +27,7 @@ SYSTEM: Final = Path("/etc/mailerd") / NAME
 DOTENV: Final = Path(".env")
 """The file `.env` of the working folder."""
 
-# A sandbox is taken whole or not at all: with its Google and the database of the environment, letters that wait in a
+# A sandbox is taken whole or not at all: with its Google and the database of the environment, messages that wait in a
 # production database would be handed to the stand-in, and be recorded as sent.
 _NOT_BESIDE_A_SANDBOX: Final = ("DATABASE_URL", "MAILERD_DATABASE__", "MAILERD_GMAIL__")
 

@@ -15,7 +15,7 @@ Limit = Annotated[int, Field(ge=0)]
 
 
 _IN_A_HEADER = re.compile(r"[!#-;=?-~]{1,800}")
-"""What may stand between angle brackets (mail/mime.py), where the link of each letter follows it."""
+"""What may stand between angle brackets (mail/mime.py), where the link of each message follows it."""
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Verdict
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a letter is tried, and how long the waits between are."""
+    """How often a message is tried, and how long the waits between are."""
 
     max_attempts: int
     base: timedelta
@@ -24,7 +24,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Pause:
-    """No letter of the sender is claimed before `wait` is over."""
+    """No message of the sender is claimed before `wait` is over."""
 
     cause: PauseCause
     reason: str
@@ -38,7 +38,7 @@ class Decision:
     transition: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
-    """The time until the row is due again (deferred, released), or until the letter is checked at Google (lost)."""
+    """The time until the row is due again (deferred, released), or until the message is checked at Google (lost)."""
     message_id: str | None = None
     thread_id: str | None = None
     pause: Pause | None = None
@@ -51,17 +51,17 @@ class Decision:
     untried: bool = False
     """Google was not asked to send it: this attempt is not counted."""
     forgets: bool = False
-    """We deleted the letter's draft: another try creates a new one."""
+    """We deleted the message's draft: another try creates a new one."""
     discarding: bool = False
     """Google was asked to delete the draft and did not answer."""
     sender_backoff: str | None = None
-    """Why Google cannot be reached for this sender: this daemon claims none of its letters for a while."""
+    """Why Google cannot be reached for this sender: this daemon claims none of its messages for a while."""
 
 
 _DRAFT_KEPT: Final = timedelta(minutes=1)
-"""The longest wait for which the draft of a letter that Google has refused may stay in the mailbox."""
+"""The longest wait for which the draft of a message that Google has refused may stay in the mailbox."""
 _MAX_CHECK_DELAY: Final = timedelta(hours=1)
-"""The longest wait between two checks of a letter whose draft Google shows and will not send."""
+"""The longest wait between two checks of a message whose draft Google shows and will not send."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
@@ -105,8 +105,8 @@ def decide(
 def should_delete_draft(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """Whether the draft whose drafts.send got `reply` is deleted before `decision` is written.
 
-    Google has refused it, and the letter waits so long that the mailbox's owner may find the draft; or it fails, though
-    an earlier send had no answer (`unanswered`): whether the draft can be deleted shows whether it was sent.
+    Google has refused it, and the message waits so long that the mailbox's owner may find the draft; or it fails,
+    though an earlier send had no answer (`unanswered`): whether the draft can be deleted shows whether it was sent.
     """
     if not isinstance(reply, Refused):
         return False
@@ -145,12 +145,12 @@ def after_deletion(
 
 
 def no_drafts(*, late_arrival: timedelta) -> Decision:
-    """What to write about a letter whose draft may have been sent, where the sign-in may no longer use drafts."""
+    """What to write about a message whose draft may have been sent, where the sign-in may no longer use drafts."""
     return Decision(Transition.LOST, error=reason("drafts_not_allowed"), wait=late_arrival, refused=True)
 
 
 def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decision | None:
-    """What to write when all attempts are used up, the last for this reason; None: the letter may be tried."""
+    """What to write when all attempts are used up, the last for this reason; None: the message may be tried."""
     if attempt <= policy.max_attempts:
         return None
     attempt -= 1  # this one asks Google for nothing, and is not counted
@@ -164,7 +164,7 @@ def _gave_up(attempt: int, last: str | None) -> Text:
 def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:
     """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
 
-    A check has found the draft, and now Google says that it is gone: one of Google's replicas lags. The letter is not
+    A check has found the draft, and now Google says that it is gone: one of Google's replicas lags. The message is not
     to blame. The next check comes the later, the more often (`checks`) this has happened.
     """
     if decision.transition is not Transition.LOST or not decision.refused or not unanswered:
@@ -247,7 +247,7 @@ def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) ->
 
 
 def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
-    """What became of a letter whose draft is gone; None: a person has to find out.
+    """What became of a message whose draft is gone; None: a person has to find out.
 
     `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and crashed, or had
     no answer. A draft goes by being sent, or by being deleted: by us, or by the mailbox's owner. One of
@@ -263,5 +263,5 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
 
 
 def needs_person_reason(*, unanswered: bool) -> Text:
-    """Why only a person can tell what became of a letter whose draft is gone, of which `draft_gone` decides nothing."""
+    """Why only a person can tell what became of a message whose draft is gone: `draft_gone` decides nothing."""
     return reason("draft_gone_ambiguous" if unanswered else "draft_gone_unexplained")

@@ -1,4 +1,4 @@
-"""What became of a letter after it was sent, and what follows from received mail about it: one table."""
+"""What became of a message after it was sent, and what follows from received mail about it: one table."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,15 +34,15 @@ class Step(StrEnum):
 
     NOTHING = "nothing"
     SUPPRESS = "suppress"
-    """The address gets no letters any more: it does not exist."""
+    """The address gets no messages any more: it does not exist."""
     COUNT_SOFT = "count_soft"
     """It is one more soft bounce; the third in a row suppresses the address."""
     COUNT_BLOCKED = "count_blocked"
-    """It is one more blocked letter; many of them pause the sender."""
+    """It is one more blocked message; many of them pause the sender."""
     COUNT_UNKNOWN = "count_unknown"
     """It failed for an unknown cause; many such failures at once look like a reached limit, and pause the sender."""
     UNDO = "undo"
-    """The letter was not sent: it waits again."""
+    """The message was not sent: it waits again."""
     UNSUBSCRIBE = "unsubscribe"
 
 
@@ -55,20 +55,20 @@ class Evidence:
     forged: bool
     """The domain in From did not send the mail: by its policy, or because Google vouches for its own."""
     in_thread: bool
-    """It stands in the thread of the letter."""
+    """It stands in the thread of the message."""
     has_key: bool
-    """The letter that came back in it has the letter's own key and the proof that belongs to it."""
+    """The message that came back in it has the message's own key and the proof that belongs to it."""
     is_about: bool
-    """It is about the letter's present sending, by the headers that it returns or by the Message-ID that it names.
+    """It is about the message's present sending, by the headers that it returns or by the Message-ID that it names.
 
-    In a letter's thread stand notices about what its owner wrote there by hand, too.
+    In a message's thread stand notices about what its owner wrote there by hand, too.
     """
     body_read: bool
 
 
 @dataclass(frozen=True)
 class Consequence:
-    """What follows from one received mail for one letter."""
+    """What follows from one received mail for one message."""
 
     fate: Fate | None
     step: Step = Step.NOTHING
@@ -79,7 +79,7 @@ _NOT_BELIEVED: Final = Consequence(None, believed=False)
 
 
 def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Consequence:
-    """What follows from received mail for the letter to `to` that it was found to belong to; total."""
+    """What follows from received mail for the message to `to` that it was found to belong to; total."""
     kind = meaning.kind
     match kind:
         case Kind.HARD | Kind.SOFT | Kind.BLOCKED | Kind.UNKNOWN | Kind.DELAYED:
@@ -103,10 +103,10 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
 
 
 def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
-    """Google's own notice in the letter's thread is believed; another server's, if our key and its proof came back.
+    """Google's own notice in the message's thread is believed; another server's, if our key and its proof came back.
 
-    Both must be about the letter's present sending. Recipients can forge the second kind for their own letter, so it
-    must name the letter's address.
+    Both must be about the message's present sending. Recipients can forge the second kind for their own message, so it
+    must name the message's address.
     """
     googles = evidence.from_google and evidence.in_thread and _concerns(meaning, to)
     returned = evidence.has_key and not evidence.forged and _names(meaning, to)
@@ -125,7 +125,7 @@ def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Conseque
 
 
 def _concerns(meaning: Classification, to: str) -> bool:
-    """Whether it names the letter's address, or no address."""
+    """Whether it names the message's address, or no address."""
     return not meaning.addresses or _names(meaning, to)
 
 
@@ -149,11 +149,11 @@ def kind_of(meaning: Classification) -> str:
 
 
 SOFT_IN_A_ROW: Final = 3
-"""An address is suppressed after so many soft bounces within 30 days with no other letter between them."""
+"""An address is suppressed after so many soft bounces within 30 days with no other message between them."""
 BLOCKED_SHARE: Final = 0.05
 MIN_BLOCKED: Final = 10
 BLOCKED_OF_LAST: Final = 200
-"""A sender is paused when MIN_BLOCKED and more than BLOCKED_SHARE of its last BLOCKED_OF_LAST letters were blocked."""
+"""A sender is paused when MIN_BLOCKED and more than BLOCKED_SHARE of its last BLOCKED_OF_LAST messages were blocked."""
 UNKNOWN_DOMAINS: Final = 5
 UNKNOWN_MINUTES: Final = 10
 """Failures of unknown cause at so many different domains within so many minutes look like a limit of the sender."""

@@ -1,4 +1,4 @@
-"""When a job will be done, a closed form of letters ahead, pace and day; and why it waits, in words."""
+"""When a job will be done, a closed form of messages ahead, pace and day; and why it waits, in words."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
 
 _CYCLE: Final = timedelta(hours=25)
-"""When a letter no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
+"""When a message no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
 _DAY: Final = timedelta(hours=24)
 _MAX_CYCLES: Final = 180
 """What takes longer has no time."""
@@ -26,21 +26,21 @@ _AT_ONCE: Final = timedelta(minutes=1)
 class Queued:
     """Another job of the same sender."""
 
-    letters: int
+    messages: int
     order: int
-    """Negative: its letters go first. 0: the two take turns. Positive: they go while none of the other's is due."""
+    """Negative: its messages go first. 0: the two take turns. Positive: they go while none of the other's is due."""
     due: datetime
 
 
 @dataclass(frozen=True)
 class UnresolvedSends:
-    """The job's unsure letters."""
+    """The job's unsure messages."""
 
-    letters: int
+    messages: int
     manual: int
     """How many of them no check can resolve: a person has to settle them."""
     look_at: datetime | None
-    """When the first of the other letters is checked."""
+    """When the first of the other messages is checked."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class ForecastInputs:
     """What is known of a job, its sender and the sender's other jobs."""
 
     sender: SenderState
-    letters: int
-    """How many letters of the job wait."""
+    messages: int
+    """How many messages of the job wait."""
     due: datetime
-    """When the first of these letters is due; not in the past."""
+    """When the first of these messages is due; not in the past."""
     last_due: datetime | None = None
-    """When the last of these letters is due, where some were put off; None: all are due together."""
+    """When the last of these messages is due, where some were put off; None: all are due together."""
     error: str | None = None
-    """The error of the last attempt of the letter that is due first."""
+    """The error of the last attempt of the message that is due first."""
     unresolved: UnresolvedSends | None = None
     job_paused: bool = False
     job_reason: str | None = None
@@ -65,9 +65,9 @@ class ForecastInputs:
     next_claim_at: datetime | None = None
     """When the next claim considers the sender."""
     hours: Mapping[datetime, int] = field(default_factory=dict)
-    """The sender's letters by clock hour."""
+    """The sender's messages by clock hour."""
     measured: float = 0.0
-    """How many letters the sender sent in the last minute, if no limit says how many it may; 0: not known."""
+    """How many messages the sender sent in the last minute, if no limit says how many it may; 0: not known."""
     queue: tuple[Queued, ...] = ()
     failing: FailingAttempts | None = None
     """Whether the sender's newest attempts fail."""
@@ -86,17 +86,17 @@ class ForecastInputs:
 
     @property
     def repair(self) -> str | None:
-        """What a person has to do before a letter of the sender can go; None: nothing."""
+        """What a person has to do before a message of the sender can go; None: nothing."""
         it = self.sender
         return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
 
     def per_day(self, at: datetime) -> int:
-        """How many letters of a day the sender may send at that time; 0: no limit."""
+        """How many messages of a day the sender may send at that time; 0: no limit."""
         return self.sender.limits.on(at, since=self.sender.since).per_day
 
     @cached_property
     def _intervals(self) -> tuple[timedelta, timedelta]:
-        """What lies between two letters, before the Standard tier's day and from then on."""
+        """What lies between two messages, before the Standard tier's day and from then on."""
         found = []
         for at in (datetime.min.replace(tzinfo=UTC), STANDARD_PACE_FROM):
             stream = rate_limit.rate(self.sender.limits.on(at, since=self.sender.since), units=self.sender.units)
@@ -105,52 +105,53 @@ class ForecastInputs:
         return found[0], found[1]
 
     def interval(self, at: datetime) -> timedelta:
-        """What lies between two letters at that time."""
+        """What lies between two messages at that time."""
         return self._intervals[at >= STANDARD_PACE_FROM]
 
     def counted(self, at: datetime) -> dict[datetime, int]:
-        """The sender's letters by clock hour that the rolling day counts at that time, the oldest first."""
-        return {hour: letters for hour, letters in sorted(self.hours.items()) if hour + _CYCLE > at}
+        """The sender's messages by clock hour that the rolling day counts at that time, the oldest first."""
+        return {hour: messages for hour, messages in sorted(self.hours.items()) if hour + _CYCLE > at}
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """When the letters of a job go."""
+    """When the messages of a job go."""
 
-    letters_ahead: int = 0
-    """How many letters of other jobs go before the last letter of this job."""
+    messages_ahead: int = 0
+    """How many messages of other jobs go before the last message of this job."""
     per_minute: float | None = None
-    """How many letters of the sender go in a minute; None: as fast as Google answers."""
+    """How many messages of the sender go in a minute; None: as fast as Google answers."""
     starts_at: datetime | None = None
-    """When the first letter goes; None: nothing waits, or it is not known."""
+    """When the first message goes; None: nothing waits, or it is not known."""
     ends_at: datetime | None = None
     """When the last one goes, at the earliest."""
     done_at: datetime | None = None
     """When it goes; None: not known, since that is too far away or the queue too long to be read."""
     first_day: int = 0
-    """How many letters go before the sender's day is used up; 0: all of them, or it is used up before."""
+    """How many messages go before the sender's day is used up; 0: all of them, or it is used up before."""
     goes_on_at: datetime | None = None
     """When the others begin to go."""
     until: str = ""
-    """What has to happen before any letter goes and any time can be named."""
+    """What has to happen before any message goes and any time can be named."""
     fails: bool = False
     """All of the sender's newest attempts failed: no time can be named."""
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
-    """When the letters go, if no other job is posted and no unsure letter waits again.
+    """When the messages go, if no other job is posted and no unsure message waits again.
 
-    The job's last letter goes when the tighter limit, of the minute or of the day, lets the letters ahead and the job's
-    own go, and not before its time. The limits tell when the sender's n-th letter goes (`_turn`), so nothing is played.
+    The job's last message goes when the tighter limit, of the minute or of the day, lets the messages ahead and the
+    job's own go, and not before its time. The limits tell when the sender's n-th message goes (`_turn`), so nothing is
+    played.
     """
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if until := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast(until=until)
-    if it.letters and not it.paused_until and it.failing and it.failing.nothing_sent:
+    if it.messages and not it.paused_until and it.failing and it.failing.nothing_sent:
         return Forecast(fails=True)
     sender, interval = it.sender, it.interval(it.now)
     per_minute = timedelta(minutes=1) / interval if interval else None
-    if not it.letters:
+    if not it.messages:
         return Forecast(per_minute=per_minute)
     start = max(it.now, it.paused_until or it.now, sender.gap_until or it.now)
     if sender.tat and (stream := rate_limit.rate(sender.allowance, units=sender.units)):
@@ -158,18 +159,18 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
     begins = max(start, it.due)
     early, first, beside = _ahead(it, start, begins, until=begins)
     starts = max(_turn(it, first + 1, begins), _turn(it, early + first + 1, start) if early else begins)
-    ends = _end(it, start, begins, early=early, number=first + beside + it.letters)
+    ends = _end(it, start, begins, early=early, number=first + beside + it.messages)
     if any(begins < other.due <= ends for other in it.queue):  # what becomes due before its end takes its turn too
         early, first, beside = _ahead(it, start, begins, until=ends)
-        ends = _end(it, start, begins, early=early, number=first + beside + it.letters)
+        ends = _end(it, start, begins, early=early, number=first + beside + it.messages)
     # Its share of what the day lets go at first; jobs that take turns have theirs.
     free = it.per_day(begins) - sum(it.counted(begins).values())
-    share = round((free - early - first) * it.letters / (it.letters + beside))
-    goes_on_at = _turn(it, free + 1, begins) if 0 < share < it.letters else None
+    share = round((free - early - first) * it.messages / (it.messages + beside))
+    goes_on_at = _turn(it, free + 1, begins) if 0 < share < it.messages else None
     if goes_on_at and goes_on_at - _turn(it, free, begins) < _A_STOP:
         goes_on_at = None
     return Forecast(
-        letters_ahead=early + first + beside,
+        messages_ahead=early + first + beside,
         per_minute=per_minute,
         starts_at=starts,
         ends_at=ends,
@@ -180,16 +181,16 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
 
 
 def _end(it: ForecastInputs, start: datetime, begins: datetime, *, early: int, number: int) -> datetime:
-    """When its last letter goes, the `number`-th from `begins` on, if `early` letters of others go before that."""
+    """When its last message goes, the `number`-th from `begins` on, if `early` messages of others go before that."""
     return max(_turn(it, number, begins), _turn(it, early + number, start) if early else begins, it.last_due or begins)
 
 
 def _ahead(it: ForecastInputs, start: datetime, begins: datetime, *, until: datetime) -> tuple[int, int, int]:
-    """How many letters of other jobs go before the job begins; then before its first one; and in turn with its own.
+    """How many messages of other jobs go before the job begins; then before its first one; and in turn with its own.
 
     Of those jobs that are due at `until`.
     """
-    room = sum(other.letters for other in it.queue) if begins > start else 0
+    room = sum(other.messages for other in it.queue) if begins > start else 0
     if room and (per_day := it.per_day(start)):
         room = min(room, per_day * (1 + (begins - start) // _CYCLE) - sum(it.counted(begins).values()))
     if room and (interval := it.interval(start)):
@@ -198,19 +199,19 @@ def _ahead(it: ForecastInputs, start: datetime, begins: datetime, *, until: date
     for other in sorted(it.queue, key=lambda other: other.order):
         if other.due > until:
             continue
-        before = min(other.letters, max(0, room - early)) if other.due < begins else 0
+        before = min(other.messages, max(0, room - early)) if other.due < begins else 0
         early += before
         if other.order < 0:
-            first += other.letters - before
+            first += other.messages - before
         elif other.order == 0:
-            beside += min(other.letters - before, it.letters)
+            beside += min(other.messages - before, it.messages)
     return early, first, beside
 
 
 def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
-    """When the sender's letter of that number, counted from `start` on, goes.
+    """When the sender's message of that number, counted from `start` on, goes.
 
-    Each hour's letters make room for as many a cycle after its beginning: so each cycle repeats the one before.
+    Each hour's messages make room for as many a cycle after its beginning: so each cycle repeats the one before.
     """
     at_pace, per_day, used = _paced(it, number, start), it.per_day(start), it.counted(start)
     free = per_day - sum(used.values())
@@ -225,7 +226,7 @@ def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
         days = (start - it.sender.since) // _DAY + cycles
         return max(at_pace, _paced(it, place, it.sender.since + _DAY * days))
     behind = place = place - added
-    rooms = [(start, free), *((hour + _CYCLE, letters) for hour, letters in used.items())]
+    rooms = [(start, free), *((hour + _CYCLE, messages) for hour, messages in used.items())]
     while behind > rooms[0][1]:
         behind -= rooms.pop(0)[1]
     release = rooms[0][0]
@@ -237,7 +238,7 @@ def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
 
 
 def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
-    """When the minute lets the letter of that number go, if the first one goes at `start`."""
+    """When the minute lets the message of that number go, if the first one goes at `start`."""
     at = start + it.interval(start) * (number - 1)
     if it.sender.limits.standard and start < STANDARD_PACE_FROM < at:
         rest = number - 1 - (STANDARD_PACE_FROM - start) // it.interval(start)
@@ -246,9 +247,9 @@ def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
 
 
 def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
-    """Why its letters are not sent now; None when only the rate limit of the minute holds them."""
+    """Why its messages are not sent now; None when only the rate limit of the minute holds them."""
     held = None
-    if it.letters:
+    if it.messages:
         held = hold_reason(
             sender="the sender",
             job_paused=it.job_paused,
@@ -271,24 +272,24 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
         return f"all attempts fail: {_plain(it.failing.reason)}"
     if per_day and used >= per_day:
         at = moment_in_words(starts_at, it.now) if starts_at else "later"
-        return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
+        return f"the sender's messages of 24 hours are used up ({used:,}): the next goes at {at}"
     if starts_at and starts_at - it.now > _AT_ONCE:
-        if forecast.letters_ahead:
-            return f"{forecast.letters_ahead:,} letters of the sender's other jobs go first"
-        return f"the sender's pace allows no letter before {moment_in_words(starts_at, it.now)}"
+        if forecast.messages_ahead:
+            return f"{forecast.messages_ahead:,} messages of the sender's other jobs go first"
+        return f"the sender's pace allows no message before {moment_in_words(starts_at, it.now)}"
     if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
         return (
             f"the sender's next turn is at {moment_in_words(it.next_claim_at, it.now)}, though its limits allow "
-            "a letter now: a daemon that runs sees that within a minute"
+            "a message now: a daemon that runs sees that within a minute"
         )
     return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
 
 
 def unresolved_summary(it: ForecastInputs) -> str | None:
-    """What happens to its unsure letters, and when; None when there are none."""
+    """What happens to its unsure messages, and when; None when there are none."""
     if it.unresolved is None:
         return None
-    parts, looked_for = [], it.unresolved.letters - it.unresolved.manual
+    parts, looked_for = [], it.unresolved.messages - it.unresolved.manual
     if looked_for and it.unresolved.look_at:
         at = moment_in_words(max(it.unresolved.look_at, it.now), it.now)
         parts.append(f"{_are(looked_for)} unsure: looked for at Google at {at}")
@@ -297,8 +298,8 @@ def unresolved_summary(it: ForecastInputs) -> str | None:
     return "; ".join(parts) or None
 
 
-def _are(letters: int) -> str:
-    return "1 letter is" if letters == 1 else f"{letters:,} letters are"
+def _are(messages: int) -> str:
+    return "1 message is" if messages == 1 else f"{messages:,} messages are"
 
 
 def _plain(error: str | None) -> str:
@@ -307,8 +308,8 @@ def _plain(error: str | None) -> str:
 
 
 def describe(it: ForecastInputs, forecast: Forecast) -> str:
-    """What comes next and when, its unsure letters included."""
-    upcoming = summary(forecast, now=it.now) if it.letters else None
+    """What comes next and when, its unsure messages included."""
+    upcoming = summary(forecast, now=it.now) if it.messages else None
     return "; ".join(part for part in (upcoming, unresolved_summary(it)) if part) or "nothing waits"
 
 
@@ -321,8 +322,8 @@ def summary(forecast: Forecast, *, now: datetime) -> str:
         return f"not before {forecast.until}" if forecast.until else "nothing waits"
     parts = [f"from {moment_in_words(starts_at, now)}"] if starts_at - now > _AT_ONCE else []
     if forecast.goes_on_at:
-        letters = f"{forecast.first_day:,}"
-        parts.append(f"{letters} today" if starts_at.date() == now.date() else f"{letters} that day")
+        messages = f"{forecast.first_day:,}"
+        parts.append(f"{messages} today" if starts_at.date() == now.date() else f"{messages} that day")
         parts.append(f"the rest from {moment_in_words(forecast.goes_on_at, now)}")
     parts.append(
         f"done about {moment_in_words(ends_at, now)}"

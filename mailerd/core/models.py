@@ -1,4 +1,4 @@
-"""Values that pass between the layers: claimed letters, what is to be written about them, and what an inbox had."""
+"""Values that pass between the layers: claimed messages, what is to be written about them, and what an inbox had."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
 
 @dataclass(frozen=True)
-class SentLetter:
+class SentMessage:
     """A row that was handed to Google, as far as received mail can be matched with it."""
 
     id: int
@@ -40,14 +40,14 @@ class SentLetter:
 
 @dataclass(frozen=True)
 class Finding:
-    """Received mail that concerns a letter."""
+    """Received mail that concerns a message."""
 
     gmail_id: str
     thread_id: str
     at: datetime
     """When the mail came, by Google's clock."""
-    letter: SentLetter | None
-    """The letter that it concerns. None: its row is pruned; an unsubscribe counts all the same."""
+    message: SentMessage | None
+    """The message that it concerns. None: its row is pruned; an unsubscribe counts all the same."""
     meaning: Classification
     consequence: Consequence
     unsubscribes: tuple[int, bytes] | None = None
@@ -97,7 +97,7 @@ class InboxLease:
     now: datetime
     """The time of the lease, by the database's clock."""
     idle: bool
-    """No letter of the sender waits for units: it has none, or is paused."""
+    """No message of the sender waits for units: it has none, or is paused."""
     units_per_minute: int
     """The units that the sender may use in a minute; 0: no limit."""
     spent: tuple[tuple[datetime, int], ...]
@@ -111,11 +111,11 @@ class InboxLease:
 
 @dataclass(frozen=True)
 class UndoneByLimit:
-    """A letter that Google gave back."""
+    """A message that Google gave back."""
 
-    letter: SentLetter
+    message: SentMessage
     cancelled: bool
-    """Its job was cancelled meanwhile, and so is the letter."""
+    """Its job was cancelled meanwhile, and so is the message."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Written:
     fresh: list[Found] = field(default_factory=list)
     """The findings that were not known before."""
     changed: list[Finding] = field(default_factory=list)
-    """The findings among `fresh` that gave a letter its fate."""
+    """The findings among `fresh` that gave a message its fate."""
     undone: list[UndoneByLimit] = field(default_factory=list)
     suppressed: list[AddedSuppression] = field(default_factory=list)
     bad_lists: list[BadList] = field(default_factory=list)
@@ -144,11 +144,11 @@ class Written:
     """Cause, reason and seconds of each pause of the sender."""
 
 
-# The proof that a letter of ours came back: a header that only its own recipient has seen.
+# The proof that a message of ours came back: a header that only its own recipient has seen.
 #
-# X-Mailerd-Key counts a job's letters through, so each recipient knows the keys of all others. The proof is a MAC of
+# X-Mailerd-Key counts a job's messages through, so each recipient knows the keys of all others. The proof is a MAC of
 # the
-# key: a person who has one letter can make no other letter's.
+# key: a person who has one message can make no other message's.
 
 PROOF_HEADER: Final = "X-Mailerd-Proof"
 _LABEL: Final = b"X-Mailerd-Proof\x00"
@@ -159,7 +159,7 @@ PROOF_LENGTH: Final = (8 * _PROOF_BYTES + 5) // 6
 
 
 def proof_of(key: str, secret: bytes) -> str:
-    """What stands in X-Mailerd-Proof of the letter with this X-Mailerd-Key: PROOF_LENGTH characters of base64url."""
+    """What stands in X-Mailerd-Proof of the message with this X-Mailerd-Key: PROOF_LENGTH characters of base64url."""
     mac = hmac.digest(secret, _LABEL + key.encode("utf-8"), hashlib.sha256)[:_PROOF_BYTES]
     return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
 
@@ -172,13 +172,13 @@ def is_proof(said: str, key: str, secret: bytes) -> bool:
 Mode = Literal["draft", "direct"]
 
 ALONE_AFTER: Final = 3
-"""Crashes of daemons in a row after which a letter that was in flight in all of them is tried alone."""
+"""Crashes of daemons in a row after which a message that was in flight in all of them is tried alone."""
 FAILED_AFTER_ALONE: Final = 3
 """Crashes with nothing else in flight after which it is failed: one may be a kill from outside."""
 
 
-def letter_key(job_id: str, seq: int) -> str:
-    """X-Mailerd-Key of the letter at a place of a job."""
+def message_key(job_id: str, seq: int) -> str:
+    """X-Mailerd-Key of the message at a place of a job."""
     return f"{job_id}-{seq}"
 
 
@@ -196,14 +196,14 @@ class SenderState:
     """When its warm-up began."""
     gap_until: datetime | None
     latency_at: datetime | None
-    """When a slow letter was last noted."""
+    """When a slow message was last noted."""
     mode: Mode | None
     project: str | None
     concurrency: int | None
-    """The most letters in flight; None: no limit."""
+    """The most messages in flight; None: no limit."""
     paused_until: datetime | None
     pause_cause: str | None
-    """The cause of the last pause. It stays after the pause until a letter is sent: until then they go one by one."""
+    """The cause of the last pause. It stays after the pause until a message is sent: until then they go one by one."""
     pause_reason: str | None
     pauses: int
     now: datetime
@@ -215,12 +215,12 @@ class SenderState:
 
     @property
     def units(self) -> int:
-        """The units that a letter costs; while the mode is not known, the more expensive one."""
+        """The units that a message costs; while the mode is not known, the more expensive one."""
         return rate_limit.DIRECT_UNITS if self.mode == "direct" else rate_limit.DRAFT_PAIR_UNITS
 
     @property
     def latency_threshold(self) -> float:
-        """Seconds above which the row has to learn how long a letter took."""
+        """Seconds above which the row has to learn how long a message took."""
         return rate_limit.latency_threshold(self.limits, seen=self.latency_at, now=self.now)
 
     @property
@@ -255,7 +255,7 @@ class ClaimedRecipient:
     pauses: int = 0
     """How often the sender has met its daily limit since its last success."""
     probing: bool = False
-    """The sender was paused before; a success of this letter ends that."""
+    """The sender was paused before; a success of this message ends that."""
     sender_mode: Mode | None = None
     """How the sender's row says that it sends."""
     sender_project: str | None = None
@@ -278,12 +278,12 @@ class ClaimedRecipient:
     @property
     def key(self) -> str:
         """X-Mailerd-Key: the same for every attempt, different for every recipient of every job."""
-        return letter_key(self.job_id, self.seq)
+        return message_key(self.job_id, self.seq)
 
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """A job of which a claim took letters."""
+    """A job of which a claim took messages."""
 
     id: str
     type: str
@@ -292,7 +292,7 @@ class ClaimedJob:
     age: float = 0.0
     """Seconds since the job was accepted, or since its send_at."""
     begun: bool = False
-    """Whether letters of it were claimed before."""
+    """Whether messages of it were claimed before."""
     list_id: int = EVERYTHING
     """The list that its recipients can leave; 0: it has none."""
     overrides: bool = False
@@ -304,44 +304,44 @@ class Claim:
     """What one transaction took."""
 
     token: str
-    letters: tuple[ClaimedRecipient, ...]
+    messages: tuple[ClaimedRecipient, ...]
     jobs: tuple[ClaimedJob, ...]
     next_in: float | None = None
     """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
     alone: int | None = None
     """A recipient that is due and may have crashed several daemons: it was left, and is to be claimed by itself."""
     exhausted: tuple[str, ...] = ()
-    """Jobs of which no letter waits any more and none was taken: they may have ended, as where everybody opted out."""
+    """Jobs of which no message waits any more and none was taken: they may have ended, as where everybody opted out."""
 
 
 def mode_of(draft_id: str | None) -> Mode:
-    """How a letter is handed over, by its draft or without one."""
+    """How a message is handed over, by its draft or without one."""
     return "direct" if draft_id is None else "draft"
 
 
 @dataclass(frozen=True)
 class Handover:
-    """Is recorded before Google is asked to send a letter, or to delete its draft, which the letter names."""
+    """Is recorded before Google is asked to send a message, or to delete its draft, which the message names."""
 
-    letter: ClaimedRecipient
+    message: ClaimedRecipient
     project: str | None = None
     """The Cloud project whose quota the sender uses, as its credentials tell."""
     discarding: bool = False
-    """Google refused the letter, and its draft is deleted next."""
+    """Google refused the message, and its draft is deleted next."""
     pause: Pause | None = None
     """The pause of the sender that this refusal causes: nothing more of it is claimed meanwhile."""
 
     @property
     def mode(self) -> Mode:
         """How it is handed over."""
-        return mode_of(self.letter.draft_id)
+        return mode_of(self.message.draft_id)
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Is recorded after an attempt."""
 
-    letter: ClaimedRecipient
+    message: ClaimedRecipient
     decision: Decision
     took: float = 0.0
     """Seconds from its claim until it is recorded, which is when Google has answered."""
@@ -349,7 +349,7 @@ class Outcome:
     @property
     def attempt(self) -> int:
         """The number of the attempt: a claim that asked Google for nothing is none, and belongs to the one before."""
-        return self.letter.attempt - self.decision.untried
+        return self.message.attempt - self.decision.untried
 
 
 Record = Handover | Outcome
@@ -365,9 +365,9 @@ class WriteResult(StrEnum):
     RESOLVED = "resolved"
     """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
     IN_DOUBT = "in_doubt"
-    """A hand-over is refused: a former claim does not know whether the letter was sent, and the row is unsure now."""
+    """A hand-over is refused: a former claim does not know whether the message was sent, and the row is unsure now."""
     STALE = "stale"
-    """The claim had ended: another worker decides about the letter."""
+    """The claim had ended: another worker decides about the message."""
     LOCKED = "locked"
     """Another transaction holds rows that it changes: nothing is written, and it comes again."""
     SUPPRESSED = "suppressed"
@@ -392,9 +392,9 @@ class ExpiredClaim:
     look_in: timedelta
     """How long until it is checked at Google, where it is unsure."""
     done: int = 0
-    """If it is failed: how many letters of its job are finished, itself included."""
+    """If it is failed: how many messages of its job are finished, itself included."""
     total: int = 0
-    """If it is failed: how many letters its job has."""
+    """If it is failed: how many messages its job has."""
 
 
 @dataclass(frozen=True)
@@ -427,15 +427,15 @@ class UnresolvedSend:
 
     @property
     def key(self) -> str:
-        """X-Mailerd-Key of the letter."""
-        return letter_key(self.job_id, self.seq)
+        """X-Mailerd-Key of the message."""
+        return message_key(self.job_id, self.seq)
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """The result of a check: a transition, or None if the letter is still unsure."""
+    """The result of a check: a transition, or None if the message is still unsure."""
 
-    letter: UnresolvedSend
+    message: UnresolvedSend
     transition: Transition | None
     error: str | None = None
     message_id: str | None = None
@@ -443,9 +443,9 @@ class Resolution:
     proof: Proof | None = None
     """What proves that it was sent."""
     forgets: bool = False
-    """Whether Google has neither the draft nor the letter: another try makes a new draft."""
+    """Whether Google has neither the draft nor the message: another try makes a new draft."""
     nothing_found: bool = False
-    """Whether the sent mail was read, and the letter is not there."""
+    """Whether the sent mail was read, and the message is not there."""
     retry_in: timedelta | None = None
     """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""
 

@@ -1,7 +1,7 @@
-"""What each change of a letter writes: one function per transition makes a move out of the locked row.
+"""What each change of a message writes: one function per transition makes a move out of the locked row.
 
-A row is read under its lock, a function here says what it becomes, and `store/letters.py` writes that and all that
-follows. A function that returns None says that the row does not allow it: another claim has the letter, it has ended,
+A row is read under its lock, a function here says what it becomes, and `store/messages.py` writes that and all that
+follows. A function that returns None says that the row does not allow it: another claim has the message, it has ended,
 or Google has it. So the fence of every change stands here, and nowhere else.
 """
 
@@ -63,12 +63,15 @@ class Row(NamedTuple):
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the statement of docs/privacy.md took its person out. What it leaves as an address gets no letter."""
+        """Whether the statement of docs/privacy.md took its person out.
+
+        What it leaves as an address gets no message.
+        """
         return self.to_email == f"forgotten-{self.id}@example.invalid"
 
-    def is_held(self, letter: ClaimedRecipient) -> bool:
-        """Whether the claim of this letter holds the row."""
-        return self.status == State.SENDING and self.claim_token == letter.token
+    def is_held(self, message: ClaimedRecipient) -> bool:
+        """Whether the claim of this message holds the row."""
+        return self.status == State.SENDING and self.claim_token == message.token
 
 
 class Line(NamedTuple):
@@ -142,14 +145,14 @@ class AttemptLog:
 
     @property
     def last_doubt(self) -> str | None:
-        """Why it was not known last whether the letter was sent."""
+        """Why it was not known last whether the message was sent."""
         return next((it.error for it in reversed(self.lines) if it.event in _NO_ANSWERS), None)
 
     @property
     def unresolved(self) -> Line | None:
         """The last send without an answer that was not looked for since; None: there is none.
 
-        A database that forgets commits forgets with them that a letter was on its way to Google. Its worker still
+        A database that forgets commits forgets with them that a message was on its way to Google. Its worker still
         learns that no answer comes, and writes so into the log, whatever the row is by then.
         """
         for line in reversed(self.lines):
@@ -165,7 +168,7 @@ class AttemptLog:
         The message may not be known: its draft was gone, and that was all. Then the draft tells, which is sent once at
         most.
         """
-        id_, draft = it.decision.message_id, it.letter.draft_id
+        id_, draft = it.decision.message_id, it.message.draft_id
         return any(
             (b.message_id is not None and b.message_id == id_) or (b.draft_id is not None and b.draft_id == draft)
             for b in self.came_back
@@ -175,7 +178,7 @@ class AttemptLog:
         """Whether a send without an answer came back, however late its worker says that it got no answer.
 
         A draft is sent once at most, and what was sent directly by a claim that had ended by then was found. To look
-        for it would find what came back: the letter would be `sent`, and no recipient would have it.
+        for it would find what came back: the message would be `sent`, and no recipient would have it.
         """
         ended = min((it.id for it in self.lines if it.claim_token == token and it.event in _ENDS), default=None)
         return any(
@@ -201,7 +204,7 @@ NO_LOG: Final = AttemptLog()
 
 @dataclass(frozen=True)
 class Move:
-    """A change of one letter, with all that belongs to it; what else follows is in core/states.py: `FOLLOWS`."""
+    """A change of one message, with all that belongs to it; what else follows is in core/states.py: `FOLLOWS`."""
 
     before: Row
     after: Row
@@ -217,7 +220,7 @@ class Move:
     frees_place: bool = False
     """It has ended unsent: its sender may send another one in its place, at once."""
     forgets_messages: bool = False
-    """What Google accepted came back: the log says no longer that it has the letter."""
+    """What Google accepted came back: the log says no longer that it has the message."""
     reason: str | None = None
     """What the event says."""
 
@@ -230,17 +233,17 @@ class Move:
 NO_FATE: Final[Mapping[str, Any]] = {
     "fate": None, "fate_kind": None, "fate_code": None, "fate_reason": None, "fate_at": None,
 }  # fmt: skip
-"""What is set where a letter waits again: what came back of it before is no fate of the next sending."""
+"""What is set where a message waits again: what came back of it before is no fate of the next sending."""
 NEVER_HANDED_OVER: Final[Mapping[str, Any]] = {
     "mode": None, "draft_id": None, "thread_id": None, "message_id": None, "proof": None, "sent_at": None,
     "handed_over_at": None, "unanswered": 0, "discarding": 0, "checks": 0, "crashes": 0, "nothing_found_at": None,
     "came_back": 1, **NO_FATE,
 }  # fmt: skip
-"""What is set where a letter that came back waits again, as if Google had never been asked to send it."""
+"""What is set where a message that came back waits again, as if Google had never been asked to send it."""
 TRIED_ANEW: Final[Mapping[str, Any]] = {
     "attempts": 0, "checks": 0, "crashes": 0, "mode": None, "draft_id": None, "thread_id": None,
 }  # fmt: skip
-"""What is set where a failed letter is tried anew. It forgets its draft: one that is gone would look like sent."""
+"""What is set where a failed message is tried anew. It forgets its draft: one that is gone would look like sent."""
 
 
 def claimed(row: Row, *, token: str, daemon: str, until: datetime, now: datetime, sender: str) -> Move:
@@ -253,34 +256,34 @@ def claimed(row: Row, *, token: str, daemon: str, until: datetime, now: datetime
 
 
 def handed_over(row: Row, log: AttemptLog, it: Handover, *, now: datetime) -> Move | None:
-    """Google is asked next. A letter that Google has said to have, or may have, is not handed over again."""
-    letter = it.letter
-    if not row.is_held(letter) or row.message_id is not None or log.answer is not None or log.unresolved is not None:
+    """Google is asked next. A message that Google has said to have, or may have, is not handed over again."""
+    message = it.message
+    if not row.is_held(message) or row.message_id is not None or log.answer is not None or log.unresolved is not None:
         return None
     after = row._replace(
-        mode=it.mode, draft_id=letter.draft_id, thread_id=letter.thread_id, unanswered=int(letter.unanswered),
+        mode=it.mode, draft_id=message.draft_id, thread_id=message.thread_id, unanswered=int(message.unanswered),
         discarding=int(it.discarding), handed_over_at=row.handed_over_at or now, crashes=0, updated_at=now,
     )  # fmt: skip
-    return Move(row, after, Transition.HANDED_OVER, letter.sender)
+    return Move(row, after, Transition.HANDED_OVER, message.sender)
 
 
-def sent_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
-    """A claimed letter that Google has accepted from another worker."""
+def sent_before(row: Row, log: AttemptLog, message: ClaimedRecipient, *, now: datetime) -> Move | None:
+    """A claimed message that Google has accepted from another worker."""
     answer = log.answer or ((row.draft_id, row.message_id) if row.message_id is not None else None)
-    if answer is None or not row.is_held(letter):
+    if answer is None or not row.is_held(message):
         return None
     draft, message_id = answer
     after = _ended(row, now)._replace(
         status=State.SENT, message_id=message_id, draft_id=draft or row.draft_id, error=None, proof=Proof.ANSWERED,
         sent_at=now,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, letter.token, "found", draft, message_id)
-    return Move(row, after, Transition.FOUND, letter.sender, [line])
+    line = Line(row.id, row.attempts, message.token, "found", draft, message_id)
+    return Move(row, after, Transition.FOUND, message.sender, [line])
 
 
-def in_doubt_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now: datetime) -> Move | None:
-    """A claimed letter of which the result of a send by a former claim is not known: it is looked for first."""
-    if (doubt := log.unresolved) is None or not row.is_held(letter):
+def in_doubt_before(row: Row, log: AttemptLog, message: ClaimedRecipient, *, now: datetime) -> Move | None:
+    """A claimed message of which the result of a send by a former claim is not known: it is looked for first."""
+    if (doubt := log.unresolved) is None or not row.is_held(message):
         return None
     draft, why = doubt.draft_id, doubt.error
     error = reason("sent_by_lost_claim_after", reason=why) if why else reason("sent_by_lost_claim")
@@ -288,35 +291,36 @@ def in_doubt_before(row: Row, log: AttemptLog, letter: ClaimedRecipient, *, now:
         status=State.UNSURE, lease_until=now, mode=mode_of(draft), draft_id=draft, thread_id=None, unanswered=1,
         discarding=int(log.was_refused(draft)), error=error, checks=0, handed_over_at=None,
     )  # fmt: skip
-    line = Line(row.id, row.attempts, letter.token, "lost", draft, error=why)
-    return Move(row, after, Transition.LOST, letter.sender, [line])
+    line = Line(row.id, row.attempts, message.token, "lost", draft, error=why)
+    return Move(row, after, Transition.LOST, message.sender, [line])
 
 
 def may_be_carried_out(it: Outcome) -> bool:
-    """Whether a send of the letter's draft, this one or an earlier one, had no answer."""
-    return it.letter.unanswered or not it.decision.refused
+    """Whether a send of the message's draft, this one or an earlier one, had no answer."""
+    return it.message.unanswered or not it.decision.refused
 
 
 def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
     """The outcome of an attempt.
 
-    A letter that is failed or suppressed forgets its draft, which is deleted: were it tried again, a draft that is gone
-    would look like sent. So does one whose draft was deleted before it waits. An unresolved one says itself what to
+    A message that is failed or suppressed forgets its draft, which is deleted: were it tried again, a draft that is
+    gone would look like sent. So does one whose draft was deleted before it waits. An unresolved one says itself what
+    to
     check: the row may have forgotten its hand-over.
     """
-    letter, decision, change = it.letter, it.decision, it.decision.transition
-    if not row.is_held(letter):
+    message, decision, change = it.message, it.decision, it.decision.transition
+    if not row.is_held(message):
         return None
     lost, waits = change is Transition.LOST, change in {Transition.DEFERRED, Transition.RELEASED}
     ends, gone = change in {Transition.FAILED, Transition.SUPPRESSED}, decision.forgets
-    thread, mode, draft = letter.thread_id if lost else decision.thread_id, row.mode, row.draft_id
+    thread, mode, draft = message.thread_id if lost else decision.thread_id, row.mode, row.draft_id
     if lost:
-        mode = mode or mode_of(letter.draft_id)
+        mode = mode or mode_of(message.draft_id)
     if lost or change is Transition.SENT:  # the row may have forgotten its hand-over: what was sent stays its draft
-        draft = draft or letter.draft_id
+        draft = draft or message.draft_id
     after = _ended(row, now)._replace(
         status=after_of(row.status, change),
-        attempts=letter.attempt - 1 if change in REFUNDED or decision.same_doubt else it.attempt,
+        attempts=message.attempt - 1 if change in REFUNDED or decision.same_doubt else it.attempt,
         error=decision.error,
         message_id=row.message_id if decision.message_id is None else decision.message_id,
         thread_id=None if gone else thread or row.thread_id,
@@ -327,12 +331,12 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
         mode=None if waits and (draft is None or gone) else mode,
         draft_id=None if ends or gone else draft,
         unanswered=0 if ends or gone else int(lost and may_be_carried_out(it)) or row.unanswered,
-        discarding=int(decision.discarding), checks=letter.checks if decision.same_doubt else 0,
+        discarding=int(decision.discarding), checks=message.checks if decision.same_doubt else 0,
         nothing_found_at=None, crashes=0, **NO_FATE if waits else {},
     )  # fmt: skip
-    line = Line(row.id, it.attempt, letter.token, change.value, letter.draft_id, decision.message_id, decision.error)
+    line = Line(row.id, it.attempt, message.token, change.value, message.draft_id, decision.message_id, decision.error)
     return Move(
-        row, after, change, letter.sender, [line], decision.wait, hour=letter.hour if change in UNSENT else None,
+        row, after, change, message.sender, [line], decision.wait, hour=message.hour if change in UNSENT else None,
         frees_place=ends, reason=decision.error,
     )  # fmt: skip
 
@@ -346,22 +350,22 @@ def late_answer(row: Row, log: AttemptLog, it: Outcome, *, now: datetime, event:
 
     `event`: what the log says where the row takes it.
     """
-    letter, message_id, thread = it.letter, it.decision.message_id, it.decision.thread_id
-    line = Line(row.id, letter.attempt, letter.token, "answered", letter.draft_id, message_id)
-    if log.answer_came_back(it):  # the next hand-over would take the letter for sent
-        return Move(row, row, None, letter.sender, [line._replace(message_id=None)])
+    message, message_id, thread = it.message, it.decision.message_id, it.decision.thread_id
+    line = Line(row.id, message.attempt, message.token, "answered", message.draft_id, message_id)
+    if log.answer_came_back(it):  # the next hand-over would take the message for sent
+        return Move(row, row, None, message.sender, [line._replace(message_id=None)])
     if row.status in {State.WAITING, State.UNSURE}:
         after = _ended(row, now)._replace(
             status=State.SENT, message_id=message_id, thread_id=thread or row.thread_id,
-            draft_id=letter.draft_id or row.draft_id, attempts=max(row.attempts, letter.attempt), error=None,
+            draft_id=message.draft_id or row.draft_id, attempts=max(row.attempts, message.attempt), error=None,
             proof=Proof.ANSWERED, sent_at=now,
         )  # fmt: skip
-        return Move(row, after, Transition.FOUND, letter.sender, [line._replace(event=event)])
+        return Move(row, after, Transition.FOUND, message.sender, [line._replace(event=event)])
     after = row
     if row.message_id is None:
         proof = Proof.ANSWERED.value if row.status == State.SENT else row.proof
         after = row._replace(message_id=message_id, thread_id=thread or row.thread_id, proof=proof)
-    return Move(row, after, None, letter.sender, [line])
+    return Move(row, after, None, message.sender, [line])
 
 
 def late_doubt(row: Row, log: AttemptLog, it: Outcome, *, now: datetime) -> Move | None:
@@ -369,9 +373,9 @@ def late_doubt(row: Row, log: AttemptLog, it: Outcome, *, now: datetime) -> Move
 
     A row that is under another claim is taken from it only before it is handed over: the hand-over is refused then.
     """
-    letter, decision = it.letter, it.decision
-    draft, other = letter.draft_id, row.status == State.SENDING and row.claim_token != letter.token
-    if log.send_came_back(letter.token, draft) or row.message_id is not None or log.answer is not None:
+    message, decision = it.message, it.decision
+    draft, other = message.draft_id, row.status == State.SENDING and row.claim_token != message.token
+    if log.send_came_back(message.token, draft) or row.message_id is not None or log.answer is not None:
         return None
     match row.status:
         case State.WAITING:
@@ -384,52 +388,52 @@ def late_doubt(row: Row, log: AttemptLog, it: Outcome, *, now: datetime) -> Move
         return None
     after = _ended(row, now)._replace(
         status=State.UNSURE, lease_until=now + decision.wait, mode=mode_of(draft), draft_id=draft,
-        thread_id=letter.thread_id, unanswered=int(may_be_carried_out(it)),
-        discarding=int(log.was_refused(draft) or decision.discarding), attempts=max(row.attempts, letter.attempt),
+        thread_id=message.thread_id, unanswered=int(may_be_carried_out(it)),
+        discarding=int(log.was_refused(draft) or decision.discarding), attempts=max(row.attempts, message.attempt),
         error=decision.error, checks=0, handed_over_at=None, crashes=0,
     )  # fmt: skip
-    lines = [Line(row.id, letter.attempt, letter.token, "lost", draft, error=decision.error)]
+    lines = [Line(row.id, message.attempt, message.token, "lost", draft, error=decision.error)]
     if other and row.claim_token:  # or its worker would take the row back, with a draft that is deleted by then
         lines.append(Line(row.id, row.attempts, row.claim_token, "lapsed", error=reason("taken_from_claim")))
-    return Move(row, after, Transition.LOST, letter.sender, lines)
+    return Move(row, after, Transition.LOST, message.sender, lines)
 
 
 def too_late(row: Row, it: Outcome) -> Move:
     """What the row does not take of a worker that has lost its claim: it stands in the log."""
     decision = it.decision
     event = "unanswered" if decision.transition is Transition.LOST else "late"
-    line = Line(row.id, it.attempt, it.letter.token, event, it.letter.draft_id, error=decision.error)
-    return Move(row, row, None, it.letter.sender, [line])
+    line = Line(row.id, it.attempt, it.message.token, event, it.message.draft_id, error=decision.error)
+    return Move(row, row, None, it.message.sender, [line])
 
 
 def given_back_to_claim(
     row: Row, log: AttemptLog, it: Handover, *, daemon: str, lease: timedelta, now: datetime
 ) -> Move | None:
-    """A row that has forgotten a claim, or only its hand-over: Google may have the letter, so its worker keeps it."""
-    letter = it.letter
+    """A row that has forgotten a claim, or only its hand-over: Google may have the message, so its worker keeps it."""
+    message = it.message
     known = row.message_id is not None or log.answer is not None
-    if known or not (row.status == State.WAITING or row.is_held(letter)):
+    if known or not (row.status == State.WAITING or row.is_held(message)):
         return None
     after = row._replace(
-        status=State.SENDING, claim_token=letter.token, daemon_id=daemon, mode=it.mode, draft_id=letter.draft_id,
-        thread_id=letter.thread_id, unanswered=int(letter.unanswered), discarding=int(it.discarding),
-        attempts=max(row.attempts, letter.attempt), lease_until=now + lease, updated_at=now,
+        status=State.SENDING, claim_token=message.token, daemon_id=daemon, mode=it.mode, draft_id=message.draft_id,
+        thread_id=message.thread_id, unanswered=int(message.unanswered), discarding=int(it.discarding),
+        attempts=max(row.attempts, message.attempt), lease_until=now + lease, updated_at=now,
     )  # fmt: skip
-    return Move(row, after, Transition.CLAIMED, letter.sender)
+    return Move(row, after, Transition.CLAIMED, message.sender)
 
 
-def draft_forgotten(row: Row, letter: ClaimedRecipient, draft: str, *, now: datetime) -> Move | None:
+def draft_forgotten(row: Row, message: ClaimedRecipient, draft: str, *, now: datetime) -> Move | None:
     """The whole claim was forgotten in which its draft was deleted: the next send would find it gone."""
     if row.status != State.WAITING or row.draft_id != draft:
         return None
     after = row._replace(mode=None, draft_id=None, thread_id=None, unanswered=0, discarding=0, updated_at=now)
-    return Move(row, after, None, letter.sender)
+    return Move(row, after, None, message.sender)
 
 
 def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timedelta, now: datetime) -> Move | None:
     """Its lease has run out. Whether it was sent is not known if it was handed over, or Google's answer is known.
 
-    Unless its worker was deleting the draft by then, which it does only where Google has refused the letter.
+    Unless its worker was deleting the draft by then, which it does only where Google has refused the message.
 
     `crashed`: its daemon may have crashed over it; `by`: the daemon that recovers it.
     """
@@ -460,11 +464,11 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
 
 
 def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move | None:
-    """The result of a check at Google, under the check's token. A letter that is missing says why it was in doubt."""
-    letter = it.letter
-    if row.status != State.UNSURE or row.claim_token != letter.token:
+    """The result of a check at Google, under the check's token. A message that is missing says why it was in doubt."""
+    message = it.message
+    if row.status != State.UNSURE or row.claim_token != message.token:
         return None
-    checks = letter.checks + 1
+    checks = message.checks + 1
     if it.transition is None:
         found = row.nothing_found_at or (now if it.nothing_found else None)
         until = now + it.retry_in if it.retry_in is not None else None
@@ -472,7 +476,7 @@ def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move
             claim_token=None, checks=checks, error=it.error, lease_until=until, nothing_found_at=found,
             thread_id=it.thread_id or row.thread_id, due_at=now,
         )  # fmt: skip
-        return Move(row, after, None, letter.sender)
+        return Move(row, after, None, message.sender)
     missing, gone = it.transition is Transition.MISSING, it.forgets
     after = _ended(row, now)._replace(
         status=State.WAITING if missing else State.SENT, checks=checks, discarding=0, nothing_found_at=None,
@@ -482,8 +486,8 @@ def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move
         draft_id=None if gone else row.draft_id, thread_id=None if gone else it.thread_id or row.thread_id,
         unanswered=0 if gone else row.unanswered, **NO_FATE if missing else {},
     )  # fmt: skip
-    line = Line(row.id, letter.attempt, letter.token, it.transition.value, letter.draft_id, it.message_id, it.error)
-    return Move(row, after, it.transition, letter.sender, [line])
+    line = Line(row.id, message.attempt, message.token, it.transition.value, message.draft_id, it.message_id, it.error)
+    return Move(row, after, it.transition, message.sender, [line])
 
 
 def settled(
@@ -528,7 +532,7 @@ def doubted(row: Row, *, token: str, sender: str, now: datetime) -> Move:
 def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> Move | None:
     """Its draft, which was gone, and that was all that spoke for its being sent, is there: it was not sent.
 
-    The draft stays the letter's own, so that it can go out once at most, whatever else is still under way. The attempt
+    The draft stays the message's own, so that it can go out once at most, whatever else is still under way. The attempt
     is refunded: nothing was sent by it.
     """
     if row.status != State.SENT or row.proof != Proof.GONE or row.draft_id != draft or row.is_forgotten:
@@ -545,15 +549,15 @@ def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> M
 def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime) -> Move | None:
     """Google accepted it and did not send it, by a limit notice: it waits again, as if it had never been handed over.
 
-    Fenced by the state, the thread and the message id of the notice's letter: a notice undoes once, and nothing else.
-    And by the row: no letter is given back twice, whatever notices say. An id that was not known when the notice was
+    Fenced by the state, the thread and the message id of the notice's message: a notice undoes once, and nothing else.
+    And by the row: no message is given back twice, whatever notices say. An id that was not known when the notice was
     read may be known by now; then the thread alone tells. One that waits with that draft was sent by a daemon that was
     taken for dead: its next hand-over would find the draft gone, and call it sent.
     """
-    letter = it.letter
+    message = it.message
     if (
-        letter is None or row.status not in {State.SENT, State.WAITING} or row.thread_id != it.thread_id
-        or row.given_back or row.is_forgotten or letter.message_id not in {None, row.message_id}
+        message is None or row.status not in {State.SENT, State.WAITING} or row.thread_id != it.thread_id
+        or row.given_back or row.is_forgotten or message.message_id not in {None, row.message_id}
     ):  # fmt: skip
         return None
     error = reason("given_back")
@@ -569,7 +573,7 @@ def fated(
     row: Row, *, fate: str, kind: str | None, code: str | None, reason: str | None, at: datetime, sender: str,
     now: datetime,
 ) -> Move | None:  # fmt: skip
-    """What came back of it, or was answered. A letter may bounce before its own outcome is recorded, or in doubt."""
+    """What came back of it, or was answered. A message may bounce before its own outcome is recorded, or in doubt."""
     if row.status not in {State.SENT, State.SENDING, State.UNSURE}:
         return None
     after = row._replace(fate=fate, fate_kind=kind, fate_code=code, fate_reason=reason, fate_at=at, updated_at=now)

@@ -30,20 +30,20 @@ class Kind(StrEnum):
     SOFT = "soft"
     """It was tried for days, or the mailbox is full: another time it may work."""
     BLOCKED = "blocked"
-    """The receiving server does not want this letter or this sender: it says nothing about the address."""
+    """The receiving server does not want this message or this sender: it says nothing about the address."""
     UNKNOWN = "unknown"
     """It failed; the cause cannot be read."""
     DELAYED = "delayed"
     """It is still being tried: no bounce."""
     OVER_LIMIT = "over_limit"
-    """Google itself did not send the letter, since the mailbox had used up its day."""
+    """Google itself did not send the message, since the mailbox had used up its day."""
     REPLY = "reply"
     AUTO_REPLY = "auto_reply"
     """A program answered, such as an out-of-office reply or a ticket system."""
     UNSUBSCRIBE = "unsubscribe"
     """Mail to the address of List-Unsubscribe, with a token."""
     OTHER = "other"
-    """Nothing that concerns a letter."""
+    """Nothing that concerns a message."""
 
 
 BOUNCES: Final = frozenset({Kind.HARD, Kind.SOFT, Kind.BLOCKED, Kind.UNKNOWN})
@@ -62,7 +62,7 @@ class Reported:
     remote: bool = False
     """Another server refused it (Remote-MTA), and the other fields are that server's words."""
     original: str = ""
-    """The address that the letter was sent to, where a server has sent it on from there."""
+    """The address that the message was sent to, where a server has sent it on from there."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -76,19 +76,19 @@ class DeliveryReport:
 
     recipients: tuple[Reported, ...] = ()
     text: str = ""
-    """What its writer says to people; never a word of the letter that came back."""
+    """What its writer says to people; never a word of the message that came back."""
     key: str = ""
-    """The X-Mailerd-Key of the letter that came back."""
+    """The X-Mailerd-Key of the message that came back."""
     proof: str = ""
-    """The X-Mailerd-Proof of the letter that came back."""
+    """The X-Mailerd-Proof of the message that came back."""
     message_id: str = ""
-    """The Message-ID of the letter that came back."""
+    """The Message-ID of the message that came back."""
     original_id: str = ""
     """The Message-ID that Google's report names (X-Original-Message-ID)."""
 
     @property
     def has_returned(self) -> bool:
-        """Whether it returns headers of a letter."""
+        """Whether it returns headers of a message."""
         return bool(self.key or self.proof or self.message_id)
 
 
@@ -147,7 +147,7 @@ _TOKEN: Final = re.compile(r"\s*u\.([A-Za-z0-9_-]{62})\s*")
 
 
 def is_notice(received: ReceivedMail) -> bool:
-    """Whether received mail claims, by its headers, to be a mail system's notice about a letter."""
+    """Whether received mail claims, by its headers, to be a mail system's notice about a message."""
     content_type = received.first("content-type").lower()
     if "disposition-notification" in content_type or "feedback-report" in content_type:
         return False
@@ -165,7 +165,7 @@ def unsubscribe_token(received: ReceivedMail) -> str:
 
 
 def read(received: ReceivedMail, *, about: str = "") -> Classification:
-    """What received mail means for the letter to the address `about`; total."""
+    """What received mail means for the message to the address `about`; total."""
     if is_notice(received):
         return _notice(received, about)
     if token := unsubscribe_token(received):
@@ -178,7 +178,7 @@ def read(received: ReceivedMail, *, about: str = "") -> Classification:
 
 
 def message_ids(received: ReceivedMail) -> list[str]:
-    """The Message-IDs of the one letter that a notice is about: of what it returns, else those that it names."""
+    """The Message-IDs of the one message that a notice is about: of what it returns, else those that it names."""
     if received.report and received.report.message_id:
         return _MESSAGE_ID.findall(received.report.message_id)
     original = received.report.original_id if received.report else ""
@@ -257,7 +257,7 @@ def _by_headers(received: ReceivedMail, about: str) -> Classification:
 
 
 def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str) -> bool:
-    """Whether Google refused the letter itself. A server that is asked for a letter may say anything it likes.
+    """Whether Google refused the message itself. A server that is asked for a message may say anything it likes.
 
     A code that says something decides; Google has used its article on limits for mailboxes that receive too much, too.
     """
@@ -335,7 +335,7 @@ def classify(status: str, text: str) -> tuple[Kind, str, bool]:
     if code in GENERIC:
         return _by_words(text), code, True
     if code.startswith(("5.7.", "4.7.")):
-        # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the letter.
+        # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the message.
         return Kind.BLOCKED, code, True
     if code in HARD:
         return (Kind.SOFT if code == "5.2.1" and SOFT_WORDS.search(text) else Kind.HARD), code, True
@@ -477,7 +477,7 @@ def _without_words_of_others(value: str) -> str:
     return "".join(kept) + (_UNCLOSED if quoted or depth else "")
 
 
-# The codes and words by which notices about letters are told apart, by class and by language.
+# The codes and words by which notices about messages are told apart, by class and by language.
 #
 # Codes: https://www.iana.org/assignments/smtp-enhanced-status-codes. Words are seen ones; a repetition in a pattern
 # has a bound, since strangers write what it is tried on.

@@ -11,7 +11,7 @@ from mailerd.core.verdicts import PauseCause
 MANUAL: Final = "manual"
 """The cause of a pause that a person ordered. No reply of Google means it, so it is no `PauseCause`."""
 BLOCKED: Final = "blocked"
-"""The cause of a pause after many letters that receiving servers did not want; their notices say so, later."""
+"""The cause of a pause after many messages that receiving servers did not want; their notices say so, later."""
 CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL, BLOCKED, BOUNCES)
 """Every cause that a sender's row may name."""
 
@@ -34,10 +34,10 @@ def hold_reason(
     job_reason: str | None = None,
     braked_until: datetime | None = None,
 ) -> str | None:
-    """Why waiting letters are held; None when neither a pause nor their time holds them.
+    """Why waiting messages are held; None when neither a pause nor their time holds them.
 
     `due`: when the first of them is due, None when that is past. `paused_until`: the sender's pause, None when it is
-    over. Of these two, the one that ends last is the reason. `repair`: what a person has to do before a letter of the
+    over. Of these two, the one that ends last is the reason. `repair`: what a person has to do before a message of the
     sender can go. `job_reason`: why the job is paused, where no person did it. `braked_until`: until when it waits,
     since what came back of it is read first. `say` writes a moment.
     """
@@ -69,7 +69,7 @@ _REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     PauseCause.DOMAIN_POLICY: ("the domain's administrator allows this app", "https://admin.google.com/ac/owl"),
 }
-"""What a person has to do before a letter can be sent, and where; the pause ends each minute, for another try."""
+"""What a person has to do before a message can be sent, and where; the pause ends each minute, for another try."""
 _REASON_WITHOUT_REMEDY: Final = frozenset({PauseCause.TOKEN_REFUSED, PauseCause.SCOPE_MISSING})
 """Causes whose reason is Google's answer alone; the others say themselves which file or which setting to correct."""
 _STILL: Final = timedelta(minutes=2)
@@ -77,7 +77,7 @@ _STILL: Final = timedelta(minutes=2)
 
 
 def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime) -> str | None:
-    """What has to happen, by a person, before any letter of the sender can go; None where waiting is enough.
+    """What has to happen, by a person, before any message of the sender can go; None where waiting is enough.
 
     `cause` and `end` are those of its last pause. An old one proves nothing: it may be mended and nothing sent since.
     """

@@ -33,37 +33,38 @@ STANDARD_FROM: Final = datetime(2027, 4, 1, tzinfo=UTC)
 """When that tier holds for older Cloud projects too: Google names the day, and UTC's begins before Pacific time's."""
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
 MAX_GAP: Final = 86_400.0
-"""The longest gap between two letters that a sender may be given, in seconds: a day."""
+"""The longest gap between two messages that a sender may be given, in seconds: a day."""
 FOREVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The end of a pause that lasts until a person ends it."""
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
-"""How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
+"""How much of a minute's messages may go at once beyond the one that always may: 0.3 s of a claim that came late."""
 _MIN_LATENCY_MARGIN: Final = 0.4
-"""The least latency margin in seconds: what a quick network and a busy machine cost a letter now and then."""
+"""The least latency margin in seconds: what a quick network and a busy machine cost a message now and then."""
 MAX_LATENCY: Final = 8.0
-"""Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
-this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the minute."""
+"""Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no message's cost;
+above this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the
+minute."""
 _LATENCY_FACTOR: Final = 1.25
 _LATENCY_KEPT: Final = timedelta(minutes=10)
 """How long a latency counts after it was last seen."""
 _LATENCY_FRESH: Final = timedelta(minutes=2)
-"""How long after that no letter which it covers needs a note: longer than a letter takes and a minute of Google's."""
+"""How long after that no message which it covers needs a note: longer than a message takes and a minute of Google's."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
-"""How long another call slows the letters: longer than a minute and the greatest margin."""
+"""How long another call slows the messages: longer than a minute and the greatest margin."""
 STANDARD_PACE_FROM: Final = STANDARD_FROM - _CALLS_KEPT
 """When claims keep to it: the first minute that Google measures by the new limit begins before that limit does."""
 _PROJECT_BURST: Final = 0.01
-"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
+"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many messages."""
 _GROWTH_INTERVAL: Final = timedelta(minutes=1)
 _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
 
 
 PROBE_INTERVAL: Final = timedelta(seconds=2)
-"""After a pause the letters go one by one, so far apart, until one went well."""
+"""After a pause the messages go one by one, so far apart, until one went well."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,25 @@ class SenderLimits:
     per_minute: int
     per_day: int
     reserve: int = 0
-    """How many letters of the day are left to the owner of the mailbox."""
+    """How many messages of the day are left to the owner of the mailbox."""
     min_gap: float = 0.0
-    """The least seconds between two letters."""
+    """The least seconds between two messages."""
     warm_up: int = 0
-    """How many letters go on the first day, where a new sender starts slowly."""
+    """How many messages go on the first day, where a new sender starts slowly."""
     warm_up_growth: int = 0
-    """How many letters more go on each day after the first."""
+    """How many messages more go on each day after the first."""
     standard: bool = False
     """Its Cloud project is in Google's Standard tier, whatever it was given when it was made."""
     calls: bool = False
-    """No limit, but an observation: other calls than letters have used units lately."""
+    """No limit, but an observation: other calls than messages have used units lately."""
     latency: float = 0.0
-    """No limit, but a measurement: seconds from the claim to Google's answer of the sender's slowest recent letter."""
+    """No limit, but a measurement: seconds from the claim to Google's answer of the sender's slowest recent message."""
 
     def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
         """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
 
-        At least one letter a day remains, since 0 would mean that there is no limit. The Standard tier lowers the units
-        of a minute from its day on, a sender's own too; where there is no limit, it sets none.
+        At least one message a day remains, since 0 would mean that there is no limit. The Standard tier lowers the
+        units of a minute from its day on, a sender's own too; where there is no limit, it sets none.
         """
         units = self.units_per_minute
         if self.standard and now >= STANDARD_PACE_FROM:
@@ -108,38 +109,38 @@ class SenderLimits:
 class Budget:
     """What may be claimed now."""
 
-    letters: int | None
-    """How many letters may be claimed; None means no limit."""
+    messages: int | None
+    """How many messages may be claimed; None means no limit."""
     next_at: datetime | None
-    """When one more letter than that may be claimed; None: it is not known to be limited."""
+    """When one more message than that may be claimed; None: it is not known to be limited."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """The minute as a stream: one letter every `interval`, and at most `tolerance` ahead of that."""
+    """The minute as a stream: one message every `interval`, and at most `tolerance` ahead of that."""
 
     interval: timedelta
     tolerance: timedelta
     unit: float | None = None
-    """Microseconds that another call moves the stream on for each of its units; None: it counts as whole letters."""
+    """Microseconds that another call moves the stream on for each of its units; None: it counts as whole messages."""
     first_call: timedelta = timedelta(0)
-    """What the first such call moves it on beside that, for the letters that went before at the full rate."""
+    """What the first such call moves it on beside that, for the messages that went before at the full rate."""
 
     def charge(self, cost: int, *, units: int) -> timedelta:
-        """How far a call of `cost` units moves the stream on, where a letter costs `units`."""
+        """How far a call of `cost` units moves the stream on, where a message costs `units`."""
         if self.unit is None:
             return self.interval * math.ceil(cost / units)
         return timedelta(microseconds=math.ceil(self.unit * cost))
 
 
 def latency_margin(latency: float) -> float:
-    """Seconds by which two letters' ways to Google may differ, given the latency that is known.
+    """Seconds by which two messages' ways to Google may differ, given the latency that is known.
 
-    Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
-    claimed within 60 s and the time that the slowest of them took. A letter slower than the margin says so when its
+    Google counts a message at some moment between its claim and the answer; so messages that arrive within 60 s were
+    claimed within 60 s and the time that the slowest of them took. A message slower than the margin says so when its
     answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + margin before) of
     the window, and the 60 s that follow let in 60 s / (60 s + margin after) of it. The two are less than the whole for
-    any t up to MAX_LATENCY, if the margin after is a quarter more than t; with 20 letters a minute or more, what the
+    any t up to MAX_LATENCY, if the margin after is a quarter more than t; with 20 messages a minute or more, what the
     arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
     """
     return max(_MIN_LATENCY_MARGIN, _LATENCY_FACTOR * min(latency, MAX_LATENCY))
@@ -151,7 +152,7 @@ def latency(seconds: float | None, *, seen: datetime | None, now: datetime) -> f
 
 
 def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
-    """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
+    """Seconds from its claim to Google's answer above which a message claimed at `now` has to be noted.
 
     While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least margin.
     """
@@ -162,10 +163,10 @@ def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: da
 
 
 def update_latency(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
-    """The latency after a letter that took so many seconds, given the one that was last seen at `seen`.
+    """The latency after a message that took so many seconds, given the one that was last seen at `seen`.
 
     It falls by no more than the margin in one step, and rests in between: so the margin always covers what was on its
-    way under the latency before, noted or not, and no letter that a minute of Google's still counts is forgotten.
+    way under the latency before, noted or not, and no message that a minute of Google's still counts is forgotten.
     """
     known = latency(before, seen=seen, now=now)
     fresh = seen is not None and now - seen < _LATENCY_FRESH
@@ -173,24 +174,24 @@ def update_latency(took: float, *, before: float | None, seen: datetime | None, 
 
 
 def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
-    """The stream of letters of so many `units` each that the tighter of the minute's two limits allows; None: no limit.
+    """The stream of messages of so many `units` each that the tighter of the minute's two limits allows.
 
-    With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
-    arrive within 60 s were claimed within t = 60 s + margin. So T = t / (fits + 1 - B) is the shortest interval at
-    which no window ever has more than the whole letters that fit into a minute.
+    None: no limit. With a tolerance of B intervals, the messages N that are claimed within any time t obey N < t / T +
+    B. Those that arrive within 60 s were claimed within t = 60 s + margin. So T = t / (fits + 1 - B) is the shortest
+    interval at which no window ever has more than the whole messages that fit into a minute.
 
     In that window W = t + B T all units of the minute fit, so a unit of another call is worth W / units of the minute.
-    Beside such calls a letter takes as long as its own units, since what T gains by whole letters is what they use; and
-    the first of them pays for the letters that went before.
+    Beside such calls a message takes as long as its own units, since what T gains by whole messages is what they use;
+    and the first of them pays for the messages that went before.
     """
     limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
     fits = min(((limit // cost or limit / cost) for limit, cost in limits if limit), default=None)
     if fits is None:
         return None
-    if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
+    if fits < 1:  # not even one message fits: one goes whenever as many minutes have passed as it costs
         return Rate(_MINUTE / fits, _MINUTE / fits)
     burst, seconds = 1 + fits * _BURST_SHARE, 60 + latency_margin(allowance.latency)
-    # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
+    # Rounded to the safe side: a microsecond saved on each of many messages would let one too many in.
     micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
     if not allowance.units_per_minute:
@@ -208,33 +209,33 @@ def calls(last: datetime | None, *, now: datetime) -> bool:
 
 
 def minute(allowance: SenderLimits, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
-    """How many letters of `units` each the minute allows at `now`, given the theoretical arrival time `tat`.
+    """How many messages of `units` each the minute allows at `now`, given the theoretical arrival time `tat`.
 
     The generic cell rate algorithm, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
     """
     if (stream := rate(allowance, units=units)) is None:
-        return Budget(letters=None, next_at=None)
-    # Beside other calls a letter of a small minute takes longer than the tolerance; it goes once nothing was used for
+        return Budget(messages=None, next_at=None)
+    # Beside other calls a message of a small minute takes longer than the tolerance; it goes once nothing was used for
     # what is missing. `debit` counts from now all the same, so no window has more for that.
     earliest = now - max(timedelta(0), stream.interval - stream.tolerance)
     start = max(tat or earliest, earliest)
-    letters = max(0, (now + stream.tolerance - start) // stream.interval)
-    return Budget(letters=letters, next_at=start + stream.interval * (letters + 1) - stream.tolerance)
+    messages = max(0, (now + stream.tolerance - start) // stream.interval)
+    return Budget(messages=messages, next_at=start + stream.interval * (messages + 1) - stream.tolerance)
 
 
 def debit(
-    allowance: SenderLimits, *, tat: datetime | None, now: datetime, letters: int, units: int = DRAFT_PAIR_UNITS
+    allowance: SenderLimits, *, tat: datetime | None, now: datetime, messages: int, units: int = DRAFT_PAIR_UNITS
 ) -> datetime | None:
-    """The theoretical arrival time after `letters` more."""
+    """The theoretical arrival time after `messages` more."""
     if (stream := rate(allowance, units=units)) is None:
         return tat
-    return max(tat or now, now) + stream.interval * letters
+    return max(tat or now, now) + stream.interval * messages
 
 
 def call(
     allowance: SenderLimits, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
 ) -> tuple[datetime | None, timedelta]:
-    """A call of `cost` units beside the letters: the arrival time after it, and how long it has to wait for that.
+    """A call of `cost` units beside the messages: the arrival time after it, and how long it has to wait for that.
 
     Once it is made, `allowance.calls` holds.
     """
@@ -243,7 +244,7 @@ def call(
         return tat, timedelta(0)
     charge = stream.charge(cost, units=units) + stream.first_call
     # What the tolerance has no room for is let in where nothing was used for that long: it is less than what the first
-    # call pays for letters before it, and there are none.
+    # call pays for messages before it, and there are none.
     earliest = now - max(timedelta(0), charge - stream.tolerance)
     after = max(tat or earliest, earliest) + charge
     return after, max(timedelta(0), after - stream.tolerance - now)
@@ -263,19 +264,19 @@ def project(
     units: int = DRAFT_PAIR_UNITS,
     latency: float = 0.0,
 ) -> Budget:
-    """How many letters (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
+    """How many messages (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
 
     `latency` is that of the slowest of its senders.
     """
     if not units_per_minute:
-        return Budget(letters=None, next_at=None)
+        return Budget(messages=None, next_at=None)
     stream, burst = _project_stream(units_per_minute, latency)
-    # Rounded to the safe side, as a sender's: with many senders a microsecond a letter is a letter too many.
+    # Rounded to the safe side, as a sender's: with many senders a microsecond a message is a message too many.
     micros = math.ceil(60e6 * units / stream)
     interval, tolerance = timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst / units))
     start = max(tat or now, now)
-    letters = max(0, (now + tolerance - start) // interval)
-    return Budget(letters=letters, next_at=start + interval * (letters + 1) - tolerance)
+    messages = max(0, (now + tolerance - start) // interval)
+    return Budget(messages=messages, next_at=start + interval * (messages + 1) - tolerance)
 
 
 def project_debit(
@@ -289,42 +290,42 @@ def project_debit(
 
 
 def day(allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime) -> Budget:
-    """How many letters the rolling 24 hours allow, given the letters by clock hour.
+    """How many messages the rolling 24 hours allow, given the messages by clock hour.
 
     The oldest hour counts whole until all of it is out of the window: never more than the limit, at most an hour late.
     """
     if not allowance.per_day:
-        return Budget(letters=None, next_at=None)
-    within = {hour: letters for hour, letters in hours.items() if hour + _HOUR > now - _DAY and letters}
+        return Budget(messages=None, next_at=None)
+    within = {hour: messages for hour, messages in hours.items() if hour + _HOUR > now - _DAY and messages}
     left = allowance.per_day - sum(within.values())
     if left > 0:
-        return Budget(letters=left, next_at=None)
+        return Budget(messages=left, next_at=None)
     leaving = iter(sorted(within))
     hour = next(leaving)  # there is one, and enough of them: without any, all of the limit is left
     while (left := left + within[hour]) < 1:
         hour = next(leaving)
-    return Budget(letters=0, next_at=hour + _HOUR + _DAY)
+    return Budget(messages=0, next_at=hour + _HOUR + _DAY)
 
 
 def gap(allowance: SenderLimits, *, now: datetime, chance: float) -> datetime | None:
-    """When the next letter may go after one at `now`: the smallest gap and up to half of it more."""
+    """When the next message may go after one at `now`: the smallest gap and up to half of it more."""
     if not allowance.min_gap:
         return None
     return now + timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER * chance))
 
 
 def longest_gap(allowance: SenderLimits) -> timedelta:
-    """What lies between two letters at most because of the smallest gap."""
+    """What lies between two messages at most because of the smallest gap."""
     return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER))
 
 
 def mean_gap(allowance: SenderLimits) -> timedelta:
-    """What lies between two letters on the average because of the smallest gap."""
+    """What lies between two messages on the average because of the smallest gap."""
     return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER / 2))
 
 
 def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> int | None:
-    """Letters in flight at most, for all daemons together: what was set at `since` and one more for each minute.
+    """Messages in flight at most, for all daemons together: what was set at `since` and one more for each minute.
 
     None means no limit; half an hour after Google last complained there is none.
     """
@@ -333,16 +334,16 @@ def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> 
     return limit + max(0, (now - since) // _GROWTH_INTERVAL)
 
 
-# How many of Google's units reading an inbox may use, so that it never takes what letters need.
+# How many of Google's units reading an inbox may use, so that it never takes what messages need.
 #
 # The budget knows the units of each round and when it ended. Units that were used in the last minute cannot be used
 # again, so no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice
 # as much into one minute: what was saved, and what comes in meanwhile.) The same holds for any 24 hours.
 
 SHARE: Final = 0.01
-"""The share of a sender's units for reading, in a minute in which letters wait for units, and in any 24 hours."""
+"""The share of a sender's units for reading, in a minute in which messages wait for units, and in any 24 hours."""
 IDLE_SHARE: Final = 0.2
-"""The share in a minute in which no letter waits for units, or the sender is paused: no other work needs them."""
+"""The share in a minute in which no message waits for units, or the sender is paused: no other work needs them."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Units that reading a notice takes: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]

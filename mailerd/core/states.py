@@ -32,7 +32,7 @@ class Transition(StrEnum):
     HANDED_OVER = "handed_over"
     """Google is asked to send it next, or to delete its draft: the row says what."""
     SENT = "sent"
-    """Google accepted the letter."""
+    """Google accepted the message."""
     FAILED = "failed"
     """It will never be accepted, or its attempts are used up."""
     DEFERRED = "deferred"
@@ -40,7 +40,7 @@ class Transition(StrEnum):
     RELEASED = "released"
     """It did not work, and not by its own fault (throttled, paused, drained): the attempt is refunded."""
     LOST = "lost"
-    """It is not known whether Google has the letter."""
+    """It is not known whether Google has the message."""
     FOUND = "found"
     """It was checked, and Google has it."""
     MISSING = "missing"
@@ -50,7 +50,7 @@ class Transition(StrEnum):
     SUPPRESSED = "suppressed"
     """Its address has opted out: Google is not asked, and the attempt is refunded."""
     RETRIED = "retried"
-    """A person asked for another try of a failed letter, or of one that came back: it starts anew."""
+    """A person asked for another try of a failed message, or of one that came back: it starts anew."""
     UNDONE = "undone"
     """It was recorded as sent, and was not: its draft is there, or Google gave it back by a limit notice."""
 
@@ -61,7 +61,7 @@ class Proof(StrEnum):
     ANSWERED = "answered"
     """Google's answer to the send, with the message's id."""
     SEEN = "seen in SENT"
-    """No answer came, and the sent mail has one with the letter's key."""
+    """No answer came, and the sent mail has one with the message's key."""
     GONE = "draft gone"
     """No answer came, and the draft is not there any more. A person who deletes a draft makes it look the same."""
     PERSON = "person"
@@ -92,7 +92,7 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.WAITING, Transition.UNDONE): State.WAITING,  # its daemon was taken for dead, and had sent it
     (State.SENDING, Transition.CLAIMED): State.SENDING,  # a database that forgot its hand-over gets it back
     (State.SENDING, Transition.HANDED_OVER): State.SENDING,
-    (State.SENDING, Transition.FOUND): State.SENT,  # Google has said to a former claim that it has the letter
+    (State.SENDING, Transition.FOUND): State.SENT,  # Google has said to a former claim that it has the message
     (State.SENDING, Transition.SENT): State.SENT,
     (State.SENDING, Transition.FAILED): State.FAILED,
     (State.SENDING, Transition.DEFERRED): State.WAITING,
@@ -148,13 +148,13 @@ FOLLOWS: Final[Mapping[Transition, Consequences]] = {
 }
 
 REFUNDED: Final = frozenset({Transition.RELEASED, Transition.SUPPRESSED})
-"""These cost the letter no attempt."""
+"""These cost the message no attempt."""
 UNSENT: Final = REFUNDED | {Transition.DEFERRED, Transition.FAILED}
 """Nothing was sent by these, which is certain: they cost the sender nothing of its day."""
 
 
 class ImpossibleTransitionError(Exception):
-    """A change that the table does not know was asked for: a bug in mailerd, never the fault of a letter."""
+    """A change that the table does not know was asked for: a bug in mailerd, never the fault of a message."""
 
     def __init__(self, state: State, change: Transition) -> None:
         super().__init__(t("a recipient that is {state} cannot be {change}", state=state, change=change))
@@ -176,13 +176,13 @@ class JobChange(StrEnum):
     """What a person or a client can request of a job; a repeated request has no further effect."""
 
     CANCEL = "cancel"
-    """Letters that wait are not sent. Those in flight are finished and recorded."""
+    """Messages that wait are not sent. Those in flight are finished and recorded."""
     PAUSE = "pause"
     """Nothing more is claimed."""
     RESUME = "resume"
     """The job continues from where it was paused."""
     RETRY = "retry"
-    """Failed letters are tried anew, unsure ones are checked now, or bounced ones are sent again."""
+    """Failed messages are tried anew, unsure ones are checked now, or bounced ones are sent again."""
     PRIORITY = "priority"
     """It gets another place among the jobs of its sender."""
 

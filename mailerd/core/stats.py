@@ -18,19 +18,19 @@ class SenderStats:
 
     email: str
     per_minute: int
-    """Letters that the minute allows, whichever limit is the tighter; 0 means no limit."""
+    """Messages that the minute allows, whichever limit is the tighter; 0 means no limit."""
     per_day: int
-    """Letters that any 24 hours allow; 0 means no limit."""
+    """Messages that any 24 hours allow; 0 means no limit."""
     used_minute: int
-    """Letters sent in the last 60 s."""
+    """Messages sent in the last 60 s."""
     used_day: int
-    """Letters handed to Google in the hours that the rolling day still counts."""
+    """Messages handed to Google in the hours that the rolling day still counts."""
     paused_until: datetime | None
     """The end of its pause; None when it is not paused now."""
     pause_cause: str
     pause_reason: str
     repair: str | None = None
-    """What a person has to do before a letter can go."""
+    """What a person has to do before a message can go."""
     sent: int = 0
     failed: int = 0
     """Messages that were sent, and that failed for good, in the last ten minutes."""
@@ -101,8 +101,8 @@ class RecentAction:
     """The job that it was about; None: it was about a sender or suppressions."""
     action: str
     actor: str
-    letters: int
-    """How many letters of the job, or suppressions, it changed. The count of an import grows while it runs."""
+    messages: int
+    """How many messages of the job, or suppressions, it changed. The count of an import grows while it runs."""
     detail: str | None
     """The list, if it was about suppressions."""
     sender: str | None
@@ -134,12 +134,12 @@ class QueueStats:
     at: datetime
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
-    """The recipients of unfinished jobs. A cancelled job is finished when its last letter is no longer in flight."""
+    """The recipients of unfinished jobs. A cancelled job is finished when its last message is no longer in flight."""
     oldest_claimable: float = 0.0
-    """Seconds for which a letter could have been claimed, and was not: it is due, neither its job nor its sender is
+    """Seconds for which a message could have been claimed, and was not: it is due, neither its job nor its sender is
     paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
-    """Seconds for which the oldest unsure letter has been unsure."""
+    """Seconds for which the oldest unsure message has been unsure."""
     senders: tuple[SenderStats, ...] = ()
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()

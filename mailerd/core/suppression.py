@@ -1,8 +1,9 @@
-"""Who gets no letters: the reasons, the mailbox behind an address, the tokens of unsubscribe links, cells of CSV.
+"""Who gets no messages: the reasons, the mailbox behind an address, the tokens of unsubscribe links, cells of CSV.
 
 A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no address, so none ends in
-a proxy's log, and it needs no row, so it works after the letter's row has been pruned. It does not expire. What it says
-is masked, so that without the key it is like any random bytes: a template cannot tell a letter's from that of a check.
+a proxy's log, and it needs no row, so it works after the message's row has been pruned. It does not expire. What it
+says is masked, so that without the key it is like any random bytes: a template cannot tell a message's from that of a
+check.
 """
 
 import base64
@@ -77,7 +78,7 @@ class Reason(StrEnum):
     HARD_BOUNCE = "hard_bounce"
     """The mailbox does not exist. No job may override this one."""
     COMPLAINED = "complained"
-    """The person called a letter spam."""
+    """The person called a message spam."""
     MANUAL = "manual"
     """An operator or an application asked for it."""
     IMPORTED = "imported"
@@ -102,7 +103,7 @@ class Channel(StrEnum):
     PAGE = "page"
     """The button of our own page."""
     MAILTO = "mailto"
-    """A letter to the unsubscribe address."""
+    """A message to the unsubscribe address."""
     NOTICE = "notice"
     """A delivery status notification."""
     API = "api"
@@ -127,7 +128,7 @@ class UnsubscribeToken:
 
     list_id: int
     recipient_id: int
-    """The row of the letter that carried the link; 0 in a preview."""
+    """The row of the message that carried the link; 0 in a preview."""
     digest: bytes
 
 
@@ -135,7 +136,7 @@ def canonical(address: str) -> str:
     """The address in the one form under which a person is suppressed.
 
     Lower case throughout: no mailbox of a large provider tells cases apart, and who has opted out as Me@ must not get
-    letters as me@. The dots of a Gmail address go, since Gmail ignores them
+    messages as me@. The dots of a Gmail address go, since Gmail ignores them
     (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another person's filter.
     """
     local, _, domain = address.strip().lower().rpartition("@")

@@ -1,4 +1,4 @@
-"""What a reply means: for this letter, and for the letters behind it.
+"""What a reply means: for this message, and for the messages behind it.
 
 The table is Google's own pages on Gmail API errors and usage limits
 (https://developers.google.com/workspace/gmail/api/guides/handle-errors) plus what was observed beyond them.
@@ -27,16 +27,16 @@ from mailerd.core.replies import (
 
 
 class Disposition(StrEnum):
-    """What a reply means for the letter."""
+    """What a reply means for the message."""
 
     ACCEPTED = "accepted"
     """Google has done what was asked."""
     REJECTED = "rejected"
-    """Google will never take this letter."""
+    """Google will never take this message."""
     TRANSIENT = "transient"
     """It did not work and nothing was sent; another attempt may work. The attempt counts."""
     NOT_COUNTED = "not_counted"
-    """It did not work for a reason that is not the letter's; nothing was sent and the attempt is refunded."""
+    """It did not work for a reason that is not the message's; nothing was sent and the attempt is refunded."""
     UNKNOWN = "unknown"
     """Google may have done what cannot be undone: sent it, or deleted its draft."""
     DRAFT_GONE = "draft_gone"
@@ -63,7 +63,7 @@ class PauseCause(StrEnum):
 
 @dataclass(frozen=True)
 class Backoff:
-    """Other letters of the sender must wait as well; by PROJECT_LIMIT those of all senders of its project."""
+    """Other messages of the sender must wait as well; by PROJECT_LIMIT those of all senders of its project."""
 
     cause: PauseCause
     until: datetime | None = None
@@ -125,7 +125,7 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 
 def refused_alone(reply: Refused) -> Verdict:
-    """What a refusal means that seems to concern the mailbox, where Google takes other letters from it meanwhile."""
+    """What a refusal means that seems to concern the mailbox, where Google takes other messages from it meanwhile."""
     return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=_said(reply)))
 
 

@@ -78,7 +78,7 @@ class RendererEvents(EventEmitter):
 
 
 class RunnerEvents(EventEmitter):
-    """What happens to a letter, in order."""
+    """What happens to a message, in order."""
 
     @event("info", N_("runner started: polling every {poll_interval:g} s, concurrency {concurrency}, daemon {daemon}"))
     def runner_started(self, *, poll_interval: float, concurrency: int, daemon: str) -> None: ...

@@ -43,9 +43,9 @@ from mailerd.gmail.session import GmailRequest, GmailSession, TokenResponse, rea
 
 # Gets access tokens for credentials from Google's token endpoint.
 #
-# aiogoogle's own refresh is not used. It has no time-out, so a hung endpoint would hang every letter. It has no lock,
+# aiogoogle's own refresh is not used. It has no time-out, so a hung endpoint would hang every message. It has no lock,
 # so
-# fifty letters would make fifty requests. It signs on the event loop (36 ms each), raises KeyError for an answer
+# fifty messages would make fifty requests. It signs on the event loop (36 ms each), raises KeyError for an answer
 # without
 # "scope", and takes the endpoint's address from the credential file.
 
@@ -272,7 +272,7 @@ class Ownership:
                 cause = "the answer does not tell it"
             case _:
                 return reply
-        # No letter was sent, and none is to blame: only this sender waits.
+        # No message was sent, and none is to blame: only this sender waits.
         return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:

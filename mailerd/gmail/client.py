@@ -36,28 +36,29 @@ from mailerd.gmail.account import Account, Token, Tokens
 from mailerd.gmail.credentials import CredentialDirs, CredentialFile, Mailbox, mailbox_with
 from mailerd.gmail.session import MAX_BODY, MAX_RAW, GmailRequest, GmailSession, report
 
-# The semaphore that limits the letters at Google, and each sender's share of it.
+# The semaphore that limits the messages at Google, and each sender's share of it.
 #
-# A letter holds a slot while Google has it to answer; its records need none. One sender cannot hold up the others:
+# A message holds a slot while Google has it to answer; its records need none. One sender cannot hold up the others:
 #
 # * A free slot goes to the sender that has the fewest. So all have the same share while they want it, and one that is
 #   alone has all of them.
-# * A letter that is slow no longer counts for the others, whatever it waits for; it still counts for its own sender.
+# * A message that is slow no longer counts for the others, whatever it waits for; it still counts for its own sender.
 #   One that waits behind slow templates counts for its sender alone from the first moment (`set_aside`).
-# * A sender has no more letters in flight than its limit. Each call without an answer halves the limit, and each answer
-#   raises it by one. A letter that waits behind slow templates halves it too.
+# * A sender has no more messages in flight than its limit. Each call without an answer halves the limit, and each
+# answer
+#   raises it by one. A message that waits behind slow templates halves it too.
 
 SLOW_AFTER: Final = 1 / 6
-"""Part of a call's time-out after which a letter is slow: by default 5 s, several times what Google takes for most."""
+"""Part of a call's time-out after which a message is slow: by default 5 s, several times what Google takes for most."""
 MAX_SLOW: Final = 2
 """So many times the number of slots may be slow at once; what is slow beyond that counts for the others again."""
 
 Key = tuple[int, str]
-"""A letter's id and its claim's token."""
+"""A message's id and its claim's token."""
 
 
 @dataclass(eq=False, slots=True)
-class _LetterInFlight:
+class _MessageInFlight:
     """Claimed, and without Google's last answer."""
 
     sender: "_SenderSlots"
@@ -75,7 +76,7 @@ class _SenderSlots:
 
     email: str
     limit: int
-    """The most letters in flight, beside those that wait for a slot."""
+    """The most messages in flight, beside those that wait for a slot."""
     in_flight: int = 0
     """Claimed, and without Google's last answer."""
     at_google: int = 0
@@ -83,132 +84,132 @@ class _SenderSlots:
 
     @property
     def capacity(self) -> int:
-        """Letters that may be claimed: half as many again as may be at Google, since some wait for their slot."""
+        """Messages that may be claimed: half as many again as may be at Google, since some wait for their slot."""
         return self.limit + self.limit // 2 - self.in_flight
 
 
-_Waiting = tuple[_LetterInFlight, "asyncio.Future[None]"]
+_Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
 
 
-class LetterSemaphore:
-    """At most `number` letters are at Google at once; `async with semaphore.slot(letter)` waits for a slot.
+class MessageSemaphore:
+    """At most `number` messages are at Google at once; `async with semaphore.slot(message)` waits for a slot.
 
-    It counts a letter from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
-    as there are slots. Then a slot that comes free has its next letter at once, and need not wait for a claim. Letters
-    that have their answer and wait for their record hold no slot, or Google would idle for the length of a commit; but
-    there are never more of them than slots, since each would be a doubt if the process died now. Nor does a draft hold
-    one whose id is being written (`released`); it costs one question to Google if the process dies.
+    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
+    as there are slots. Then a slot that comes free has its next message at once, and need not wait for a claim.
+    Messages that have their answer and wait for their record hold no slot, or Google would idle for the length of a
+    commit; but there are never more of them than slots, since each would be a doubt if the process died now. Nor does a
+    draft hold one whose id is being written (`released`); it costs one question to Google if the process dies.
     """
 
     def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
         self.number: Final = number
         self.max_at_google: Final = (1 + MAX_SLOW) * number
-        """Letters at Google at the very most, the slow ones included."""
+        """Messages at Google at the very most, the slow ones included."""
         self.on_capacity: Callable[[], None] = lambda: None
         """Called when a sender that `capacity_by_sender` showed as full has room again."""
         self._slow_after: Final = slow_after
-        self._letters: dict[Key, _LetterInFlight] = {}
-        self._on_time: OrderedDict[Key, _LetterInFlight] = OrderedDict()
-        """The letters that are not slow, in the order of their claims."""
+        self._messages: dict[Key, _MessageInFlight] = {}
+        self._on_time: OrderedDict[Key, _MessageInFlight] = OrderedDict()
+        """The messages that are not slow, in the order of their claims."""
         self._aside = 0
         self._at_google = 0
         self._on_time_at_google = 0
         self._unrecorded = 0
-        """Letters that have Google's last answer."""
+        """Messages that have Google's last answer."""
         self._senders: dict[str, _SenderSlots] = {}
         self._queue: OrderedDict[str, _SenderSlots] = OrderedDict()
-        """Senders whose letters wait for a slot; the one that was served last stands last."""
+        """Senders whose messages wait for a slot; the one that was served last stands last."""
         self._full: set[str] = set()
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def capacity(self) -> int:
-        """Letters that may be claimed now."""
-        slow = len(self._letters) - len(self._on_time) - self._aside
+        """Messages that may be claimed now."""
+        slow = len(self._messages) - len(self._on_time) - self._aside
         counted = len(self._on_time) + max(0, slow - MAX_SLOW * self.number)
         return min(self.number + self.number // 2, 2 * self.number - self._unrecorded) - counted
 
     def capacity_by_sender(self) -> Mapping[str, int]:
-        """Letters that may be claimed of each sender; a sender that is not named has nothing in flight."""
+        """Messages that may be claimed of each sender; a sender that is not named has nothing in flight."""
         capacity = {email: sender.capacity for email, sender in self._senders.items()}
         self._full = {email for email, number in capacity.items() if number <= 0}
         return capacity
 
     async def wait_for_capacity(self, number: int) -> None:
-        """Wait until so many letters may be claimed."""
+        """Wait until so many messages may be claimed."""
         while self.capacity < number:
             self._changed.clear()
             await self._changed.wait()
 
     async def wait_until_empty(self) -> None:
-        """Wait until no letter is in flight, and none waits for its record."""
-        while self._letters or self._unrecorded:
+        """Wait until no message is in flight, and none waits for its record."""
+        while self._messages or self._unrecorded:
             self._changed.clear()
             await self._changed.wait()
 
-    def add(self, letters: Iterable[ClaimedRecipient]) -> None:
-        """Add letters that were claimed; each will ask for a slot, or be recorded without one."""
+    def add(self, messages: Iterable[ClaimedRecipient]) -> None:
+        """Add messages that were claimed; each will ask for a slot, or be recorded without one."""
         slow_at = _now() + self._slow_after
-        for letter in letters:
-            sender = self._sender(letter.sender)
+        for message in messages:
+            sender = self._sender(message.sender)
             sender.in_flight += 1
-            key = letter.id, letter.token
-            self._letters[key] = self._on_time[key] = _LetterInFlight(sender, slow_at)
+            key = message.id, message.token
+            self._messages[key] = self._on_time[key] = _MessageInFlight(sender, slow_at)
         self._watch()
 
-    def set_aside(self, letter: ClaimedRecipient) -> None:
+    def set_aside(self, message: ClaimedRecipient) -> None:
         """It waits behind slow templates, maybe for long: until it asks for a slot it counts for its sender alone.
 
         There are few of them: half as many of its sender may be in flight for each.
         """
-        mine = self._letters.get((letter.id, letter.token))
+        mine = self._messages.get((message.id, message.token))
         if mine is None or mine.aside:
             return
         mine.aside = True
         self._aside += 1
-        self._on_time.pop((letter.id, letter.token), None)
-        self.shrink(letter.sender)
+        self._on_time.pop((message.id, message.token), None)
+        self.shrink(message.sender)
         self._changed.set()
 
     @asynccontextmanager
-    async def slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """A slot for this letter until Google's last answer."""
-        mine = self._letters[letter.id, letter.token]
+    async def slot(self, message: ClaimedRecipient) -> AsyncIterator[None]:
+        """A slot for this message until Google's last answer."""
+        mine = self._messages[message.id, message.token]
         if mine.aside:
             mine.aside, mine.slow, mine.slow_at = False, False, _now() + self._slow_after
             self._aside -= 1
-            self._on_time[letter.id, letter.token] = mine
+            self._on_time[message.id, message.token] = mine
             self._watch()
         try:
             await self._wait_for_slot(mine, mine.sender.waiting.append)
             yield
         finally:
-            self._answered((letter.id, letter.token))
+            self._answered((message.id, message.token))
 
     @asynccontextmanager
-    async def released(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """Its slot is free for others meanwhile; then it waits for one again, ahead of its sender's other letters."""
-        mine = self._letters[letter.id, letter.token]
+    async def released(self, message: ClaimedRecipient) -> AsyncIterator[None]:
+        """Its slot is free for others meanwhile; then it waits for one again, ahead of its sender's other messages."""
+        mine = self._messages[message.id, message.token]
         self._release(mine)
         self._grant()
         yield
         await self._wait_for_slot(mine, mine.sender.waiting.appendleft)
 
-    def remove(self, letter: ClaimedRecipient) -> None:
-        """Remove a letter that is recorded or given up."""
-        self._answered((letter.id, letter.token))
+    def remove(self, message: ClaimedRecipient) -> None:
+        """Remove a message that is recorded or given up."""
+        self._answered((message.id, message.token))
         self._unrecorded -= 1
         self._changed.set()
 
     def grow(self, email: str) -> None:
-        """Google has answered a call of this sender, whatever it said: one more of its letters may be in flight."""
+        """Google has answered a call of this sender, whatever it said: one more of its messages may be in flight."""
         sender = self._sender(email)
         sender.limit = min(self.number, sender.limit + 1)
         self._forget(sender)
 
     def shrink(self, email: str) -> None:
-        """A call of this sender ended without an answer, or its letter is set aside: half as many may be in flight."""
+        """A call of this sender ended without an answer, or its message is set aside: half as many may be in flight."""
         sender = self._sender(email)
         sender.limit = max(1, sender.limit // 2)
 
@@ -222,30 +223,30 @@ class LetterSemaphore:
         if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
             self._senders.pop(sender.email, None)
 
-    async def _wait_for_slot(self, letter: _LetterInFlight, enter: "Callable[[_Waiting], None]") -> None:
+    async def _wait_for_slot(self, message: _MessageInFlight, enter: "Callable[[_Waiting], None]") -> None:
         free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        enter((letter, free))
-        self._queue.setdefault(letter.sender.email, letter.sender)
+        enter((message, free))
+        self._queue.setdefault(message.sender.email, message.sender)
         self._grant()
         await free
 
-    def _release(self, letter: _LetterInFlight) -> None:
-        if letter.at_google:
-            letter.at_google = False
+    def _release(self, message: _MessageInFlight) -> None:
+        if message.at_google:
+            message.at_google = False
             self._at_google -= 1
-            self._on_time_at_google -= not letter.slow
-            letter.sender.at_google -= 1
+            self._on_time_at_google -= not message.slow
+            message.sender.at_google -= 1
 
     def _answered(self, key: Key) -> None:
-        """Free what the letter holds: it has Google's last answer, or needs none."""
-        if (letter := self._letters.pop(key, None)) is None:
+        """Free what the message holds: it has Google's last answer, or needs none."""
+        if (message := self._messages.pop(key, None)) is None:
             return
         self._on_time.pop(key, None)
-        self._aside -= letter.aside
+        self._aside -= message.aside
         self._unrecorded += 1
-        sender = letter.sender
+        sender = message.sender
         sender.in_flight -= 1
-        self._release(letter)
+        self._release(message)
         self._grant()
         self._forget(sender)
         self._changed.set()
@@ -258,19 +259,19 @@ class LetterSemaphore:
         while self._on_time_at_google < self.number and self._at_google < self.max_at_google:
             if (sender := self._next_sender()) is None:
                 return
-            letter, free = sender.waiting.popleft()
+            message, free = sender.waiting.popleft()
             self._queue.move_to_end(sender.email)
             if not sender.waiting:
                 del self._queue[sender.email]
-            if not free.done():  # a letter that was cancelled while it waited needs none
-                letter.at_google = True
+            if not free.done():  # a message that was cancelled while it waited needs none
+                message.at_google = True
                 sender.at_google += 1
                 self._at_google += 1
-                self._on_time_at_google += not letter.slow
+                self._on_time_at_google += not message.slow
                 free.set_result(None)
 
     def _next_sender(self) -> _SenderSlots | None:
-        """The sender with the fewest slots, of those whose letters wait and that are below their limit."""
+        """The sender with the fewest slots, of those whose messages wait and that are below their limit."""
         fewest = math.inf
         found = None
         for sender in self._queue.values():
@@ -279,18 +280,18 @@ class LetterSemaphore:
         return found
 
     def _watch(self) -> None:
-        """Call `_on_slow` when the next letter is slow."""
+        """Call `_on_slow` when the next message is slow."""
         if self._timer is None and self._on_time:
             next_slow = next(iter(self._on_time.values())).slow_at
             self._timer = asyncio.get_running_loop().call_at(next_slow, self._on_slow)
 
     def _on_slow(self) -> None:
-        """Let the letters that are slow no longer count for the others."""
+        """Let the messages that are slow no longer count for the others."""
         self._timer, now = None, _now()
         while self._on_time and next(iter(self._on_time.values())).slow_at <= now:
-            _, letter = self._on_time.popitem(last=False)
-            letter.slow = True
-            self._on_time_at_google -= letter.at_google
+            _, message = self._on_time.popitem(last=False)
+            message.slow = True
+            self._on_time_at_google -= message.at_google
         self._grant()
         self._changed.set()
         self._watch()
@@ -313,7 +314,7 @@ _TEXTS = {"location": "query", "type": "string", "repeated": True}
 _NUMBER = {"location": "query", "type": "integer"}
 
 UPLOAD_ABOVE = 5_000_000
-"""Bytes; larger letters take the upload address, which Google documents up to 35 MiB."""
+"""Bytes; larger messages take the upload address, which Google documents up to 35 MiB."""
 
 
 def _method(verb: str, path: str, *, upload: bool = False, **parameters: dict[str, Any]) -> dict[str, Any]:
@@ -376,7 +377,7 @@ def document(root: str) -> dict[str, Any]:
 
 
 class Endpoints:
-    """The URLs of Gmail's methods; those that every letter needs are made once."""
+    """The URLs of Gmail's methods; those that every message needs are made once."""
 
     def __init__(self, root: str) -> None:
         self._users = GoogleAPI(document(root)).users
@@ -444,14 +445,14 @@ class Endpoints:
 
 
 _JSON = "application/json"
-_LETTER = "message/rfc822"
+_MESSAGE = "message/rfc822"
 KEY_HEADERS = ("X-Mailerd-Key",)
 NOTICE_HEADERS = (
     "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
     "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key", "Message-ID",
     "In-Reply-To",
 )  # fmt: skip
-"""What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
+"""What tells a notice, an answer and an unsubscribe from all other mail, and a message of ours from a person's."""
 
 
 class GmailCalls(ABC):
@@ -465,10 +466,12 @@ class GmailCalls(ABC):
         """Make one call."""
 
     async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
-        """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
+        """Store a message as a draft; Accepted holds the draft's id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
             return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
-        return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, body=raw, content_type=_LETTER)
+        return await self._post(
+            sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, body=raw, content_type=_MESSAGE
+        )
 
     async def send_draft(self, sender: str, *, draft_id: str, thread_id: str | None = None) -> Reply:
         """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own `thread_id`.
@@ -479,11 +482,11 @@ class GmailCalls(ABC):
         return await self._post(sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "")
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
-        """Send a letter directly; Accepted holds its id and its thread's."""
+        """Send a message directly; Accepted holds its id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
             return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
         url = self.endpoints.upload_message
-        return await self._post(sender, Call.MESSAGES_SEND, url, body=raw, content_type=_LETTER)
+        return await self._post(sender, Call.MESSAGES_SEND, url, body=raw, content_type=_MESSAGE)
 
     async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Whether a draft exists: Accepted, or Refused with 404 when it was sent or deleted."""
@@ -557,7 +560,7 @@ class GmailCalls(ABC):
 
 
 def message_json(raw: bytes) -> bytes:
-    """A letter as a resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
+    """A message as a resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
 
     It is written by hand, since base64url needs no escaping in JSON.
     """
@@ -565,19 +568,19 @@ def message_json(raw: bytes) -> bytes:
 
 
 def draft_json(raw: bytes) -> bytes:
-    """A letter as a Draft resource."""
+    """A message as a Draft resource."""
     return b"".join((b'{"message":', message_json(raw), b"}"))
 
 
 _OTHER_CALLS = 20
-"""Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
+"""Connections beside those of the messages: checks of unresolved sends, sweeps, tokens."""
 _UNAUTHORIZED = 401
 
 
 class Gmail(GmailCalls):
     """Gmail, for all senders. `async with` opens and closes the connections.
 
-    `semaphore` lets at most `concurrency` letters be at Google at once; sending one takes a slot of it. Each call
+    `semaphore` lets at most `concurrency` messages be at Google at once; sending one takes a slot of it. Each call
     ends within `settings.request_timeout`, and that includes the wait for a connection, the refresh of a token and the
     repetition after a 401. It raises nothing but CancelledError, ValueError for an id that cannot be one, and
     RuntimeError outside `async with`.
@@ -595,7 +598,7 @@ class Gmail(GmailCalls):
         super().__init__(Endpoints(settings.api_root))
         self._events = events
         self._clock = clock or Clock()
-        self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
+        self.semaphore: Final = MessageSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
         connections = self.semaphore.max_at_google + _OTHER_CALLS
         self._session = GmailSession(settings, events=events, limit=connections)
         self._tokens = Tokens(self._session, token_uri=settings.token_uri, events=events, clock=self._clock)
@@ -678,7 +681,7 @@ class Gmail(GmailCalls):
         return reply
 
     def _adapt_share(self, sender: str, reply: Reply) -> None:
-        """Let more letters of the sender be in flight after an answer, and half as many after a call without one."""
+        """Let more messages of the sender be in flight after an answer, and half as many after a call without one."""
         match reply:
             case Accepted() | Refused() | TokenRefused() | MalformedResponse():
                 self.semaphore.grow(sender)

@@ -65,7 +65,7 @@ def allow_profile(scopes: tuple[str, ...]) -> bool:
 def mailbox_with(
     sender: str, *, scopes: tuple[str, ...], project: str = "", verified: bool = True
 ) -> Mailbox | NoCredentials:
-    """The mailbox with these scopes, or why nothing can be sent with them. It is the same for every letter."""
+    """The mailbox with these scopes, or why nothing can be sent with them. It is the same for every message."""
     granted = set(scopes)
     if granted & _DRAFT_SCOPES or not granted:
         # Unknown scopes are taken as allowing drafts: if that is wrong, Google refuses before anything is sent.

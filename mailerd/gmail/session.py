@@ -309,8 +309,8 @@ _HEADERS: Final = {
 _SENT_AT_ONCE: Final = 256 * 1024
 """Bytes of a body that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
-_OF_LETTERS: Final = _SENDS | {Call.DRAFTS_CREATE}
-"""The calls that are made for every letter, over connections that are kept: a handshake for each would cost more than
+_OF_MESSAGES: Final = _SENDS | {Call.DRAFTS_CREATE}
+"""The calls that are made for every message, over connections that are kept: a handshake for each would cost more than
 the call. Each answer to them holds an id that no other has. Every other call has a connection of its own."""
 _REMEMBERED: Final = 64
 """The latest answers of a kept connection, by which one that comes twice is known."""
@@ -416,8 +416,9 @@ class GmailSession(AbstractSession):
     """The connections to Google. Every wait in it ends at a deadline, which is a time of the event loop's clock.
 
     HTTP/1.1 does not say which request an answer belongs to. So an answer that comes twice, or unasked, would be taken
-    for that of the next request, and that one's for the next again: letters would be recorded as sent that Google never
-    got. Only the calls of letters share connections, and there it is noticed: see `_OF_LETTERS` and `_Connector`.
+    for that of the next request, and that one's for the next again: messages would be recorded as sent that Google
+    never got. Only the calls of messages share connections, and there it is noticed: see `_OF_MESSAGES` and
+    `_Connector`.
     """
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
@@ -469,7 +470,7 @@ class GmailSession(AbstractSession):
         except _NETWORK_ERRORS as error:
             words = _words(error)  # which name Google where the proxy made no tunnel to it
             return _outcome(request, cause=f"{words} (by gmail.proxy)" if self._proxy else words)
-        except Exception as error:  # noqa: BLE001 - a letter must get its outcome even when a library has a bug
+        except Exception as error:  # noqa: BLE001 - a message must get its outcome even when a library has a bug
             outcome = _outcome(request, cause=_words(error))
             self._events.google_call_crashed(
                 sender=request.sender, call=request.call, outcome=type(outcome).__name__, error=error
@@ -491,7 +492,7 @@ class GmailSession(AbstractSession):
         the first one deleted would be called gone by the second.
         """
         (request,) = requests
-        http = self._kept if isinstance(request, GmailRequest) and request.call in _OF_LETTERS else self._single
+        http = self._kept if isinstance(request, GmailRequest) and request.call in _OF_MESSAGES else self._single
         if http is None or not isinstance(request, GmailRequest):
             raise RuntimeError("Gmail is used outside `async with`")
         token = _CURRENT.set(request)
@@ -509,7 +510,7 @@ class GmailSession(AbstractSession):
             data = await _read(response.content, limit=request.max_body)
             if response.status >= _REFUSED_FROM:  # its body may be that of another refusal, so it cannot be recognised
                 request.drop_connection()
-            elif request.call in _OF_LETTERS:
+            elif request.call in _OF_MESSAGES:
                 _recognise(request, data)
             return Response(status_code=response.status, headers=response.headers, data=data, req=request)
         finally:
@@ -576,7 +577,7 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     """A socket whose end is a reset (RST), whatever ends it, a kill -9 included.
 
     When a socket is closed in the ordinary way, the kernel goes on sending for minutes what Google has not
-    acknowledged, and a request would arrive after its letter was looked for and not found.
+    acknowledged, and a request would arrive after its message was looked for and not found.
     """
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)

@@ -121,7 +121,7 @@ class TokenBuckets:
 
 # What is logged of clients without a key: some requests a minute of each address, and the number of the others.
 #
-# Such a client costs the log more bytes than it sends. What has a key, and whatever concerns a letter, is always
+# Such a client costs the log more bytes than it sends. What has a key, and whatever concerns a message, is always
 # logged.
 
 PER_MINUTE: Final = 60

@@ -116,7 +116,7 @@ def away(message: str) -> ApiError:
 
 
 def cannot_render(error: RendererError) -> ApiError:
-    """The 503 of a post whose letters no process can render now."""
+    """The 503 of a post whose messages no process can render now."""
     return ApiError(503, "renderer_unavailable", unstored(str(error)), retry_after=RETRY_AFTER)
 
 

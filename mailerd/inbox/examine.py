@@ -1,4 +1,4 @@
-"""Examines what came into an inbox: which letter it concerns, what it means, and what follows."""
+"""Examines what came into an inbox: which message it concerns, what it means, and what follows."""
 
 import asyncio
 import base64
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.core.fates import Evidence, Step, consequence
-from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentLetter, is_proof
+from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentMessage, is_proof
 from mailerd.core.notices import (
     DeliveryReport,
     Kind,
@@ -64,8 +64,8 @@ class UnreadableMailError(Exception):
         self.gmail_id = gmail_id
 
 
-class LetterUndecidedError(UnreadableMailError):
-    """A notice came for a letter of which it is not known whether, or as what, it was sent; `at`: when it came."""
+class MessageUndecidedError(UnreadableMailError):
+    """A notice came for a message of which it is not known whether, or as what, it was sent; `at`: when it came."""
 
     def __init__(self, gmail_id: str, cause: str, *, at: datetime) -> None:
         super().__init__(gmail_id, cause)
@@ -122,17 +122,17 @@ class SeenMail:
     """What this daemon has seen of one mailbox: a walk that needs several rounds asks for nothing twice."""
 
     unrelated: set[str] = field(default_factory=set)
-    """The ids of received mail that concerns no letter."""
+    """The ids of received mail that concerns no message."""
     dates: dict[str, datetime] = field(default_factory=dict)
     message_ids: dict[str, str] = field(default_factory=dict)
-    """The Message-ID of letters of ours, by Gmail's id."""
+    """The Message-ID of messages of ours, by Gmail's id."""
     half_read: tuple[str, ReceivedMail, datetime] | None = None
-    """A notice of which all is read, by its Gmail id: no units were left to ask for the letter that it is about."""
+    """A notice of which all is read, by its Gmail id: no units were left to ask for the message that it is about."""
     waiting: dict[str, WaitingArrival] = field(default_factory=dict)
     """Received mail outside our threads that was not examined yet.
 
     Other servers' notices are among them; most are the person's own mail, for which no notice shall wait. And what may
-    be about a letter whose thread is known only once its outcome is.
+    be about a message whose thread is known only once its outcome is.
     """
     written: InboxCursor | None = None
     """The cursor that this daemon has written last: what waits before it stands in `waiting`; None: it is not known."""
@@ -166,18 +166,18 @@ class Examiner:
     _large: set[str] = field(default_factory=set, init=False)
     """Received mail that is too large to be fetched whole."""
 
-    async def examine(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
-        """What received mail is; `letters`: those in its thread. None: it concerns no letter.
+    async def examine(self, it: Arrived, messages: Sequence[SentMessage]) -> Found | None:
+        """What received mail is; `messages`: those in its thread. None: it concerns no message.
 
         Raises:
             UnreadableMailError: it cannot be read.
             MailboxTroubleError: nothing can be read at the moment.
             BudgetSpentError: the round is over.
         """
-        if self._is_no_matter(it, letters):
+        if self._is_no_matter(it, messages):
             return None
         if it.labels & _TYPED_BY_PERSON:
-            return await self._sent(it, letters)
+            return await self._sent(it, messages)
         half, self.seen.half_read = self.seen.half_read, None
         if half is not None and half[0] == it.gmail_id:
             _, received, at = half
@@ -186,39 +186,39 @@ class Examiner:
             if got is None:
                 return None
             received, at = got
-        found = await self._found(it, received, at, letters)
+        found = await self._found(it, received, at, messages)
         if found is None:
             self.seen.unrelated.add(it.gmail_id)
         return found
 
-    def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: InboxCursor) -> bool:
+    def postpone(self, it: Arrived, messages: Sequence[SentMessage], behind: InboxCursor) -> bool:
         """Whether received mail waits until the round has read what stands in our threads.
 
         `behind`: where it was found. While jobs wait for what came back of them, our other threads wait too.
         """
-        if letters and self.braked.isdisjoint(it.job_id for it in letters) and len(self.seen.waiting) < MAX_WAITING:
-            letters = () if self.braked else letters
-        if letters or not it.came_in:
+        if messages and self.braked.isdisjoint(it.job_id for it in messages) and len(self.seen.waiting) < MAX_WAITING:
+            messages = () if self.braked else messages
+        if messages or not it.came_in:
             return False
-        # An answer of any category may stand in the thread of a letter whose thread is not known yet.
-        if not it.is_answer and self._is_no_matter(it, letters):
+        # An answer of any category may stand in the thread of a message whose thread is not known yet.
+        if not it.is_answer and self._is_no_matter(it, messages):
             return False
         if len(self.seen.waiting) < MAX_WAITING:
             self.seen.waiting.setdefault(it.gmail_id, WaitingArrival(it, behind))
         return True
 
-    def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:
-        """Whether received mail concerns no letter for sure.
+    def _is_no_matter(self, it: Arrived, messages: Sequence[SentMessage]) -> bool:
+        """Whether received mail concerns no message for sure.
 
         Google's categories are for what programs send to many, but for the one that says that it is none of them.
         """
         if it.labels & _NO_MAIL or it.gmail_id in self.seen.unrelated:
             return True
-        return not letters and any(label.startswith("CATEGORY_") for label in it.labels - _NO_CATEGORY)
+        return not messages and any(label.startswith("CATEGORY_") for label in it.labels - _NO_CATEGORY)
 
-    async def _sent(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
-        """A letter that left the mailbox: ours, or one that its owner or another program has sent."""
-        if any(letter.message_id in (None, it.gmail_id) for letter in letters):
+    async def _sent(self, it: Arrived, messages: Sequence[SentMessage]) -> Found | None:
+        """A message that left the mailbox: ours, or one that its owner or another program has sent."""
+        if any(message.message_id in (None, it.gmail_id) for message in messages):
             return None
         got = await self._headers(it)
         if got is None or _KEY.fullmatch(got[0].first("x-mailerd-key").strip()):
@@ -226,107 +226,109 @@ class Examiner:
         return SentElsewhere(it.gmail_id, it.thread_id, got[1])
 
     async def _found(
-        self, it: Arrived, received: ReceivedMail, at: datetime, letters: Sequence[SentLetter]
+        self, it: Arrived, received: ReceivedMail, at: datetime, messages: Sequence[SentMessage]
     ) -> Finding | None:
         if token := unsubscribe_token(received):
             return await self._unsubscribe(it, received, at, token)
         notice = is_notice(received)
         if not notice and any(same_address(it, self.lease.email) for it in addresses(received.first("from"))):
-            return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the letter
+            return None  # the owner's own words, sent by another program than Gmail, or a list's copy of the message
         if notice and self.bodies and received.report is None and it.gmail_id not in self._large:
             received = ReceivedMail(received.headers, await self._report(it))
-        letter, by_key = await self._letter(received, letters)
-        if letter is None:
+        message, by_key = await self._message(received, messages)
+        if message is None:
             return None
         report = received.report
-        meaning = read(received, about=letter.to_email)
-        in_thread = letter.id in {other.id for other in letters}  # the row may have changed since those were read
-        # With a limit notice Google returns the letter that it did not send: ours has its key and its proof.
+        meaning = read(received, about=message.to_email)
+        in_thread = message.id in {other.id for other in messages}  # the row may have changed since those were read
+        # With a limit notice Google returns the message that it did not send: ours has its key and its proof.
         returns_another = meaning.kind is Kind.OVER_LIMIT and not by_key and bool(report and report.has_returned)
         evidence = Evidence(
             from_google=is_googles(received) and is_addressed_to(received, self.own), forged=is_forged(received),
             in_thread=in_thread, has_key=by_key, is_about=not returns_another, body_read=report is not None,
         )  # fmt: skip
-        follows = consequence(meaning, evidence, to=letter.to_email)
-        if notice and follows.believed and not await self._is_about(it, received, at, letter, proven=by_key):
-            follows = consequence(meaning, replace(evidence, is_about=False), to=letter.to_email)
-        if follows.step is Step.UNDO and letter.status in _UNDECIDED:
-            raise LetterUndecidedError(
-                it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that", at=at
+        follows = consequence(meaning, evidence, to=message.to_email)
+        if notice and follows.believed and not await self._is_about(it, received, at, message, proven=by_key):
+            follows = consequence(meaning, replace(evidence, is_about=False), to=message.to_email)
+        if follows.step is Step.UNDO and message.status in _UNDECIDED:
+            raise MessageUndecidedError(
+                it.gmail_id, f"its message is still {message.status}: a limit notice waits for that", at=at
             )
-        return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
+        return Finding(it.gmail_id, it.thread_id, at, message, meaning, follows)
 
     async def _is_about(
-        self, it: Arrived, received: ReceivedMail, at: datetime, letter: SentLetter, *, proven: bool
+        self, it: Arrived, received: ReceivedMail, at: datetime, message: SentMessage, *, proven: bool
     ) -> bool:
-        """Whether a notice is about the present sending of a letter; `proven`: its key came back, with its proof.
+        """Whether a notice is about the present sending of a message; `proven`: its key came back, with its proof.
 
         Without the key, or where an earlier sending with the same key has come back, the Message-ID tells. Google gives
         it, so Google is asked for it.
 
         Raises:
-            LetterUndecidedError: it is not known yet which id at Google the letter has.
+            MessageUndecidedError: it is not known yet which id at Google the message has.
         """
-        if proven and not letter.came_back:
+        if proven and not message.came_back:
             return True
         named = message_ids(received)
         if not named:
             return False
-        if letter.message_id is None:
-            if letter.status in _UNDECIDED:
-                cause = f"its letter is still {letter.status}: a notice that does not return it waits for that"
-                raise LetterUndecidedError(it.gmail_id, cause, at=at)
+        if message.message_id is None:
+            if message.status in _UNDECIDED:
+                cause = f"its message is still {message.status}: a notice that does not return it waits for that"
+                raise MessageUndecidedError(it.gmail_id, cause, at=at)
             return False
         known = self.seen.message_ids
-        if letter.message_id not in known:
+        if message.message_id not in known:
             try:
                 self.budget.spend(Call.MESSAGES_GET)
             except BudgetSpentError:
                 self.seen.half_read = (it.gmail_id, received, at)
                 raise
-            reply = await self.gmail.get_headers(self.lease.email, message_id=letter.message_id)
+            reply = await self.gmail.get_headers(self.lease.email, message_id=message.message_id)
             ours = ReceivedMail(shown_headers(_listed(self.body(reply, it.gmail_id) or {})))
-            is_its = ours.first("x-mailerd-key").strip() == f"{letter.job_id}-{letter.seq}"
-            known[letter.message_id] = ours.first("message-id").strip() if is_its else ""
-        return known[letter.message_id] in named
+            is_its = ours.first("x-mailerd-key").strip() == f"{message.job_id}-{message.seq}"
+            known[message.message_id] = ours.first("message-id").strip() if is_its else ""
+        return known[message.message_id] in named
 
-    async def _letter(self, received: ReceivedMail, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
-        """The letter that received mail concerns, and whether its own key came back in it with its proof."""
+    async def _message(
+        self, received: ReceivedMail, messages: Sequence[SentMessage]
+    ) -> tuple[SentMessage | None, bool]:
+        """The message that received mail concerns, and whether its own key came back in it with its proof."""
         keyed, proven = await self._by_key(received.report)
-        if proven or not letters:
+        if proven or not messages:
             return keyed, proven
-        if len(letters) == 1:
-            return letters[0], False
+        if len(messages) == 1:
+            return messages[0], False
         named = received.report.recipients if received.report else ()
         whom = [*(r.address for r in named), *addresses(received.first("x-failed-recipients"))]
         whom = whom or addresses(received.first("from"))
-        meant = [it for it in letters if any(same_address(it.to_email, address) for address in whom)]
+        meant = [it for it in messages if any(same_address(it.to_email, address) for address in whom)]
         return (meant[0] if len(meant) == 1 else None), False
 
-    async def _by_key(self, report: DeliveryReport | None) -> tuple[SentLetter | None, bool]:
-        """The letter whose key came back, and whether its proof did: any recipient of its job can guess the key."""
+    async def _by_key(self, report: DeliveryReport | None) -> tuple[SentMessage | None, bool]:
+        """The message whose key came back, and whether its proof did: any recipient of its job can guess the key."""
         parts = _KEY.fullmatch(report.key) if report else None
         if report is None or parts is None:
             return None, False
-        letter = await self.mailboxes.letter_by_key(parts[1], int(parts[2]))
-        if letter is None or letter.sender != self.lease.email:
+        message = await self.mailboxes.message_by_key(parts[1], int(parts[2]))
+        if message is None or message.sender != self.lease.email:
             return None, False
-        return letter, is_proof(report.proof, report.key, self.keys.address)
+        return message, is_proof(report.proof, report.key, self.keys.address)
 
     async def _unsubscribe(self, it: Arrived, received: ReceivedMail, at: datetime, text: str) -> Finding | None:
         token = read_token(text, self.keys.tokens)
         if token is None:
             return None
         # Of any sender: a mailbox may be forwarded to another one that is read, and the first to see it tells of it.
-        letter = await self.mailboxes.letter_by_id(token.recipient_id)
-        if letter is not None and digest_of(letter.to_email, self.keys.address) != token.digest:
-            letter = None  # a database that has lost commits gives their numbers anew: it is another person's
+        message = await self.mailboxes.message_by_id(token.recipient_id)
+        if message is not None and digest_of(message.to_email, self.keys.address) != token.digest:
+            message = None  # a database that has lost commits gives their numbers anew: it is another person's
         meaning = read(received)
         nothing = Evidence(
             from_google=False, forged=False, in_thread=False, has_key=False, is_about=False, body_read=False
         )
-        follows = consequence(meaning, nothing, to=letter.to_email if letter else "")
-        return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
+        follows = consequence(meaning, nothing, to=message.to_email if message else "")
+        return Finding(it.gmail_id, it.thread_id, at, message, meaning, follows, (token.list_id, token.digest))
 
     async def _headers(self, it: Arrived, *, units: int = 0) -> tuple[ReceivedMail, datetime] | None:
         """The headers, and when it came; None: it is gone. `units`: what has to be left for it and what follows."""

@@ -26,8 +26,8 @@ from mailerd.heartbeat import Heartbeats, beat, every
 from mailerd.inbox.examine import (
     Arrived,
     Examiner,
-    LetterUndecidedError,
     MailboxTroubleError,
+    MessageUndecidedError,
     SeenMail,
     UnreadableMailError,
     WaitingArrival,
@@ -93,14 +93,18 @@ class InboxLog:
             if isinstance(it, PassedOver):
                 self.events.notice_skipped(sender=sender, gmail_id=it.gmail_id, cause=it.cause)
             elif isinstance(it, Finding) and not it.consequence.believed:
-                to = it.letter.to_email if it.letter else ""
+                to = it.message.to_email if it.message else ""
                 self.events.notice_not_verified(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
         for found in done.changed:
             self._fate(found)
         for undone in done.undone:
-            letter = undone.letter
+            message = undone.message
             self.events.message_returned(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=sender, then=_THEN[undone.cancelled]
+                job=message.job_id,
+                recipient=message.id,
+                to=message.to_email,
+                sender=sender,
+                then=_THEN[undone.cancelled],
             )
         for added in done.suppressed:
             self.suppression_events.suppression_added(
@@ -116,17 +120,19 @@ class InboxLog:
             self.events.sender_paused_by_notice(sender=sender, pause=pause, reason=reason, seconds=seconds)
 
     def _fate(self, it: Finding) -> None:
-        letter, fate, meaning = it.letter, it.consequence.fate, it.meaning
-        if letter is None or fate is None:
+        message, fate, meaning = it.message, it.consequence.fate, it.meaning
+        if message is None or fate is None:
             return
         if fate is Fate.BOUNCED:
             self.events.message_bounced(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, kind=kind_of(meaning), code=meaning.code,
+                job=message.job_id, recipient=message.id, to=message.to_email, kind=kind_of(meaning), code=meaning.code,
                 reason=meaning.reason,
             )  # fmt: skip
         else:
             by = next(iter(meaning.addresses), "")
-            self.events.message_replied(job=letter.job_id, recipient=letter.id, to=letter.to_email, result=fate, by=by)
+            self.events.message_replied(
+                job=message.job_id, recipient=message.id, to=message.to_email, result=fate, by=by
+            )
 
 
 # One round of one mailbox: what came since the last one, oldest first, in small commits.
@@ -146,7 +152,7 @@ _NOT_FOUND: Final = 404
 _NEVER_READ: Final = 1
 """`waiting_from` of what a walk has found in a mailbox whose history was never read before: the oldest id."""
 _DAY_MS: Final = 25 * 3_600_000
-"""How far the rolling day can reach back: older letters that the owner sent do not count any more."""
+"""How far the rolling day can reach back: older messages that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
 """The moment up to which all was read is set back by this much: mail does not come in the order of its dates."""
 
@@ -160,7 +166,7 @@ class ReadingRound:
     log: InboxLog
     interval: float
     wake: Callable[[], None]
-    """Called when letters wait again."""
+    """Called when messages wait again."""
     left: bool = False
     """Something was left for the next round."""
     retry_in: timedelta | None = None
@@ -171,7 +177,7 @@ class ReadingRound:
     _committed: float = field(default_factory=time.monotonic, init=False)
     """When the lease was taken or last renewed, in monotonic seconds."""
     _undecided: datetime | None = field(default=None, init=False)
-    """When the first letter was handed over whose outcome and thread are not known, by the database's clock."""
+    """When the first message was handed over whose outcome and thread are not known, by the database's clock."""
     _now: datetime = field(init=False)
     """The time by Google's clock, at its last answer: what dates received mail says how far it is read."""
 
@@ -242,9 +248,9 @@ class ReadingRound:
             self.cursor = replace(at, history_id=None if at.waiting_from == _NEVER_READ else at.waiting_from)
 
     async def _first(self) -> None:
-        """A mailbox that was never read: what came since the first of the letters that may still bounce.
+        """A mailbox that was never read: what came since the first of the messages that may still bounce.
 
-        The profile is asked for first: what comes back of a letter that is sent from then on is behind it.
+        The profile is asked for first: what comes back of a message that is sent from then on is behind it.
         """
         history_id = await self._profile()
         since = await self.examiner.mailboxes.first_sent(self.lease.email, within=READ_FOR)
@@ -362,10 +368,10 @@ class ReadingRound:
         return at is not None and at.timestamp() * 1000 < since
 
     async def _waiting(self) -> None:
-        """Examine what stands in no thread of a letter: the budget's rest is for that, what is left waits."""
+        """Examine what stands in no thread of a message: the budget's rest is for that, what is left waits."""
         waiting = list(self.examiner.seen.waiting.values())
         if any(it.arrived.is_answer for it in waiting):
-            # Looked at before the threads are: a letter that is decided in between has its thread by then.
+            # Looked at before the threads are: a message that is decided in between has its thread by then.
             now, self._undecided = await self.examiner.mailboxes.undecided(self.lease.email)
             for it in waiting:
                 it.met_at = it.met_at or now
@@ -375,7 +381,7 @@ class ReadingRound:
                 return
 
     def _may_be_ours(self, it: WaitingArrival) -> bool:
-        """Whether received mail may stand in the thread of a letter that was handed over before and is undecided."""
+        """Whether received mail may stand in the thread of a message that was handed over before and is undecided."""
         met, first = it.met_at, self._undecided
         return it.arrived.is_answer and met is not None and first is not None and first <= met
 
@@ -387,14 +393,14 @@ class ReadingRound:
         found, failing, spent, waiting = list[Found](), None, False, self.examiner.seen.waiting
         arrivals = [arrived for _, part in records for arrived in part]
         known = await self.examiner.mailboxes.known(self.lease.email, [arrived.gmail_id for arrived in arrivals])
-        letters = await self.examiner.mailboxes.letters_in(
+        messages = await self.examiner.mailboxes.messages_in(
             self.lease.email, {arrived.thread_id for arrived in arrivals}
         )
         try:
             for history_id, part in records:
                 behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
                 for arrived in part:
-                    mine = letters.get(arrived.thread_id, ())
+                    mine = messages.get(arrived.thread_id, ())
                     if waited and not mine and self._may_be_ours(waiting[arrived.gmail_id]):
                         continue
                     if arrived.gmail_id not in known and (waited or not self.examiner.postpone(arrived, mine, behind)):
@@ -433,15 +439,15 @@ class ReadingRound:
         self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
         return error.gmail_id, failures
 
-    async def _one(self, arrived: Arrived, letters: Sequence[Any]) -> list[Found]:
+    async def _one(self, arrived: Arrived, messages: Sequence[Any]) -> list[Found]:
         """What one received mail is, if it is anything; one that fails for the third time is passed over by name."""
         limited = self.examiner.budget.left is not None
         if limited and self.lease.idle and not await self.examiner.mailboxes.is_idle(self.lease.email):
-            raise BudgetSpentError  # letters wait now for what this round might use
+            raise BudgetSpentError  # messages wait now for what this round might use
         try:
-            found = await self._carefully(arrived, self.examiner.examine(arrived, letters))
+            found = await self._carefully(arrived, self.examiner.examine(arrived, messages))
         except UnreadableMailError as error:
-            if isinstance(error, LetterUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
+            if isinstance(error, MessageUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
                 raise
             if arrived.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
                 return [PassedOver(arrived.gmail_id, arrived.thread_id, str(error), self.lease.now)]
@@ -554,7 +560,7 @@ class InboxReader:
     call_timeout: float
     """Seconds that one call may take, its wait for units included."""
     wake: Callable[[], None]
-    """Called when letters wait again."""
+    """Called when messages wait again."""
     aliases: Mapping[str, str]
     """The mailbox of each alias."""
     _seen: dict[str, SeenMail] = field(default_factory=dict)
@@ -570,7 +576,7 @@ class InboxReader:
                 return await self.read_due()
             except DatabaseError:
                 raise
-            except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
+            except Exception as error:  # noqa: BLE001 - it is logged; messages are sent, whatever ails the reader
                 self.log.events.inbox_crashed(what=name, again_in=rest, error=error)
                 return False
 
@@ -635,7 +641,7 @@ class InboxReader:
             with suppress(DatabaseError):  # else its lease runs out
                 await self.mailboxes.release(lease, state="behind", scope=scope, wait=again, units=units)
             raise
-        except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
+        except Exception as error:  # noqa: BLE001 - it is logged; messages are sent, whatever ails the reader
             cause = str(error) if isinstance(error, MailboxTroubleError) else self._bug(email, error)
             await self._give_back(lease, cause, scope=scope, units=it.examiner.budget.used if it else 0)
             return

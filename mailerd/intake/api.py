@@ -264,7 +264,7 @@ class Intake:
             "listRecipients": read.recipients,
             "findRecipients": PersonEndpoint(
                 database=self._database, timeout=self._patience, pace=self.shares.rows
-            ).letters,
+            ).messages,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=self.shares.reads).events,

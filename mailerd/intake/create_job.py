@@ -25,13 +25,13 @@ from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
     CheckTime,
-    Letters,
+    Messages,
     OptOutCheck,
     ParsedJob,
     RejectedRecipient,
     SenderResolver,
     encoded_sizes,
-    letter_size,
+    message_size,
     parse_job,
     stopped_too_often,
 )
@@ -54,12 +54,12 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs, NewRecipient
 
-# A dry run: renders every letter as it would be sent, checks its size, and stores nothing.
+# A dry run: renders every message as it would be sent, checks its size, and stores nothing.
 
 DRY_RUN_TIMEOUT: Final = 60.0
-"""Seconds for all letters of a dry run; 10,000 plain ones take about two."""
+"""Seconds for all messages of a dry run; 10,000 plain ones take about two."""
 BATCH: Final = 50
-"""Letters that are in memory at once."""
+"""Messages that are in memory at once."""
 MAX_SAMPLES: Final = 3
 MAX_SAMPLE_BYTES: Final = 100_000
 """Bytes of each part of a sample that are shown, as JSON has them."""
@@ -74,19 +74,19 @@ class DryRun:
 
     rejected: list[RejectedRecipient] = field(default_factory=list)
     sizes: SizesOut = field(default_factory=lambda: SizesOut(smallest=0, average=0, largest=0, total=0))
-    """Bytes of the letters as Google would get them, attachments included."""
+    """Bytes of the messages as Google would get them, attachments included."""
     samples: list[SampleOut] = field(default_factory=list)
 
 
 async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryRun:
-    """Make every letter of a job.
+    """Make every message of a job.
 
     Raises:
         ApiError: 422, it takes too long.
         RendererError: nothing can be rendered now.
     """
-    letters = Letters(parsed.template, renderer, origin)
-    within = CheckTime(DRY_RUN_TIMEOUT, cpu=lambda: letters.cpu.seconds, total=parsed.total)
+    messages = Messages(parsed.template, renderer, origin)
+    within = CheckTime(DRY_RUN_TIMEOUT, cpu=lambda: messages.cpu.seconds, total=parsed.total)
     found, sizes = DryRun(), list[int]()
     attached = Counter[int | None]()
     """Bytes that the attachments of single recipients, and of all (None), take up."""
@@ -95,7 +95,7 @@ async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryR
     good = [(seq, it) for seq, it in enumerate(parsed.job.recipients) if it.error is None]
     for start in range(0, len(good), BATCH):
         batch = good[start : start + BATCH]
-        made = await _rendered(parsed, batch, letters, within)
+        made = await _rendered(parsed, batch, messages, within)
         sized = await asyncio.to_thread(_sizes, parsed, batch, made, attached)
         for (seq, recipient), content, size in zip(batch, made, sized, strict=True):
             if isinstance(size, str):
@@ -111,12 +111,12 @@ async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryR
 
 
 async def _rendered(
-    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], letters: Letters, within: CheckTime
+    parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], messages: Messages, within: CheckTime
 ) -> list[Rendered]:
     link = parsed.envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
     readers = [RecipientRow(each.email, each.name, each.variables, (), []).reader(link) for _, each in batch]
     within.require(batch[0][0])
-    made = await within.wait_for(letters.render(readers, content=True), done=batch[0][0])
+    made = await within.wait_for(messages.render(readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]
     if len(stopped) >= MAX_STOPPED:
         raise stopped_too_often(stopped[0])
@@ -129,7 +129,7 @@ def _sizes(
     made: list[Rendered],
     attached: Mapping[int | None, int],
 ) -> list[int | str]:
-    """Bytes of each letter, or why it cannot be made or is larger than Google takes."""
+    """Bytes of each message, or why it cannot be made or is larger than Google takes."""
     sizes = list[int | str]()
     for (seq, it), content in zip(batch, made, strict=True):
         if not isinstance(content, Content):
@@ -137,7 +137,7 @@ def _sizes(
             continue
         size = attached.get(None, 0) + attached.get(seq, 0)
         try:
-            sizes.append(letter_size(content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size))
+            sizes.append(message_size(content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size))
         except ValueError as error:
             sizes.append(str(error))
     return sizes
@@ -250,7 +250,7 @@ class CreateJobEndpoint:
         return await self._accepted(parsed, send_at)
 
     async def dry_run(self, request: web.Request, key: ApiKey) -> web.Response:
-        """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
+        """Tell what a post of this body would be answered; every message is rendered, and nothing is stored."""
         async with (
             self.shares.posts.place(key),
             self.bodies.read(request, key) as raw,
@@ -317,9 +317,9 @@ class CreateJobEndpoint:
         job = parsed.job
         found = await dry_run(parsed, renderer=self.reader.renderer, origin=_origin(key))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
-        letters = parsed.total - len(rejected) - len(parsed.suppressed)
+        messages = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
-            self.forecasts.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self.forecasts.for_new_job(job.sender_email, priority=job.priority, messages=messages, send_at=job.send_at),
             ForecastOut.of,
             job="of a dry run",
             events=self.events,
@@ -331,7 +331,7 @@ class CreateJobEndpoint:
                 job_id=None,
                 status="dry_run",
                 total=parsed.total,
-                accepted=letters,
+                accepted=messages,
                 rejected=listed,
                 rejected_total=len(rejected),
                 suppressed=_listed(parsed.suppressed),
@@ -341,7 +341,7 @@ class CreateJobEndpoint:
                 send_at=job.send_at,
                 forecast=forecast or ForecastOut(),
                 template=TemplateVersionOut(name=job.template_name, version=job.template_version),
-                letter_bytes=found.sizes,
+                message_bytes=found.sizes,
                 samples=found.samples,
             )
         )

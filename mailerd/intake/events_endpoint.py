@@ -94,8 +94,8 @@ class EventStreams:
 # `GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and misses nothing.
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 letters."""
-LETTERS_PER_INTERVAL: Final = 50_000
+"""Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 messages."""
+MESSAGES_PER_INTERVAL: Final = 50_000
 
 
 class JobEventsEndpoint:
@@ -138,7 +138,7 @@ class JobEventsEndpoint:
                 await stream.send(kind, id_=last, data=to_json(JobOut.of(job)))
             if is_over(job):
                 break
-            await stream.rest(POLL_INTERVAL * (1 + job.total / LETTERS_PER_INTERVAL))
+            await stream.rest(POLL_INTERVAL * (1 + job.total / MESSAGES_PER_INTERVAL))
             if stream.over:
                 break
             try:
@@ -162,7 +162,7 @@ class JobEventsEndpoint:
 
 
 def is_over(job: Job) -> bool:
-    """Whether a job is finished, its last letter included."""
+    """Whether a job is finished, its last message included."""
     return job.finished_at is not None and not any(job.counts[state] for state in OPEN)
 
 

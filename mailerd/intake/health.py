@@ -23,7 +23,7 @@ READY_TIMEOUT: Final = 3.0
 CACHE_SECONDS: Final = 1.0
 """Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
 REST: Final = 4
-"""Between two pages of metrics lies so many times what one took: no letter goes while it is made."""
+"""Between two pages of metrics lies so many times what one took: no message goes while it is made."""
 
 MayName = Callable[[str], bool]
 """Whether the answer may name this sender; the senders that it may not name are counted together."""

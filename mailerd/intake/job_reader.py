@@ -1,8 +1,8 @@
 """Reads the bodies of jobs in child processes that the system bounds: here no byte of what a stranger posts is parsed.
 
 Small bodies share one child, turn by turn. A large one has a process of its own, with memory by its size. The child
-renders the letters on its way. Where it ends, or a template is slow, the body is read on without rendering, and the
-letters are for the renderer, which finds which of them is to blame. Where reading alone ends the shared child, a
+renders the messages on its way. Where it ends, or a template is slow, the body is read on without rendering, and the
+messages are for the renderer, which finds which of them is to blame. Where reading alone ends the shared child, a
 process of the body's own is tried; if that ends, too, it is the fault of the body.
 """
 
@@ -40,7 +40,7 @@ from mailerd.mail.templates import RendererError, Template, TemplateError
 from mailerd.store.jobs import StoredAttachment
 
 READ_LIMITS: Final = Limits(cpu=0.2, memory=320 * 1024 * 1024)
-"""For the bodies that share a child; the seconds are those of a letter, as among the quick ones of a renderer."""
+"""For the bodies that share a child; the seconds are those of a message, as among the quick ones of a renderer."""
 MEMORY_PER_BYTE: Final = 12
 """Bytes of memory that a process of its own has more for each byte of its body: 100,000 recipients with 25 variables
 each take half of that, and nearly all of it with an emoji, since Python then keeps the text in four bytes a character.
@@ -64,7 +64,7 @@ class JobHead:
 
 
 class JobReader:
-    """Reads jobs; `async with` starts it and ends its children. `renderer` renders their letters for their check."""
+    """Reads jobs; `async with` starts it and ends its children. `renderer` renders their messages for their check."""
 
     def __init__(self, renderer: Renderer, events: RendererEvents) -> None:
         self.renderer = renderer
@@ -131,7 +131,7 @@ class JobReading:
         self._pictures: Sequence[Attached] | None = None
         self._template: Template | None = None
         self.rendered = False
-        """Whether the letters of the rows that came last were rendered."""
+        """Whether the messages of the rows that came last were rendered."""
         self._contents: dict[str, bytes] = {}
         self._own = AsyncExitStack()
 

@@ -2,7 +2,7 @@
 
 `job_reader` starts it and asks it, turn by turn, so that a large job does not hold up a small one. With the first turn
 comes the body; each answer has the next recipients as rows, ready to be stored, and what is wrong with them. Their
-letters are rendered on the way, each within its bounds of CPU and memory. One that passes them ends the process, and
+messages are rendered on the way, each within its bounds of CPU and memory. One that passes them ends the process, and
 who is to blame is found by the renderer: `job_reader` then lets the body be read without rendering.
 """
 
@@ -30,7 +30,7 @@ from mailerd.intake.request_models import (
 )
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.cage import BLOB, bound, bound_cpu, bound_memory, end_with
-from mailerd.mail.mime import MAX_LETTER_BYTES, check_content_type, encoded_size
+from mailerd.mail.mime import MAX_MESSAGE_BYTES, check_content_type, encoded_size
 from mailerd.mail.render import CompiledTemplate
 from mailerd.mail.render_child import Child
 from mailerd.mail.render_child import warm_up as warm_up_rendering
@@ -41,8 +41,8 @@ TURN_SECONDS: Final = 0.05
 """Seconds after which the rows that are ready are the answer, so that others get their turn."""
 READ_SECONDS: Final = 10.0
 """Seconds of CPU for the reading of one turn; the body of 100,000 recipients takes a fifth of one."""
-LETTER_MEMORY: Final = 200 * 1024 * 1024
-"""Bytes that a letter may take beside the body: what the renderer of the check has left for it."""
+MESSAGE_MEMORY: Final = 200 * 1024 * 1024
+"""Bytes that a message may take beside the body: what the renderer of the check has left for it."""
 MAX_ROWS: Final = 1000
 """The most rows of one answer: the daemon's loop does something with each."""
 MAX_CONTENT: Final = 1 << 20
@@ -50,7 +50,7 @@ MAX_CONTENT: Final = 1 << 20
 MAX_COMPILED: Final = 1_000_000
 """Characters of templates that are kept compiled: most jobs of an application have the template of the job before."""
 _ROWS_AT_ONCE: Final = 200
-"""Rows that are read before the next letter is rendered: between the two each bound is set anew."""
+"""Rows that are read before the next message is rendered: between the two each bound is set anew."""
 _DEFAULT_KIND: Final = "application/octet-stream"
 _PACKED: Final = {"gzip": "application/gzip"}
 """Content types of what `mimetypes` calls an encoding (RFC 6713); it has no registered one for the others."""
@@ -68,7 +68,7 @@ class Attached(NamedTuple):
 
 
 class AttachmentSet:
-    """What the letters of one job carry."""
+    """What the messages of one job carry."""
 
     def __init__(self) -> None:
         self.shared: list[Attached] = []
@@ -94,7 +94,7 @@ class AttachmentSet:
     def _read(
         self, given: Sequence[AttachmentIn], others: Sequence[Attached]
     ) -> tuple[list[Attached], list[FieldError]]:
-        """What a letter carries together with the `others`, and what is wrong with it."""
+        """What a message carries together with the `others`, and what is wrong with it."""
         found = [*others, *map(self._decode, given)]
         return found, [FieldError("attachments", why) for why in _errors_together(found)]
 
@@ -109,7 +109,7 @@ class AttachmentSet:
 
 
 def _errors_together(found: Sequence[Attached]) -> list[str]:
-    """What is wrong with the attachments of one letter taken together."""
+    """What is wrong with the attachments of one message taken together."""
     wrong = list[str]()
     ids = [each.content_id for each in found if each.content_id]
     wrong += [
@@ -117,13 +117,13 @@ def _errors_together(found: Sequence[Attached]) -> list[str]:
         for each in sorted({one for one in ids if ids.count(one) > 1})
     ]
     size = sum(encoded_size(each.size, filename=each.filename) for each in found)
-    if size > MAX_LETTER_BYTES:
+    if size > MAX_MESSAGE_BYTES:
         wrong.append(
             t(
-                "make messages of about {size:,} bytes, above Google's limit of {max_letter_bytes:,} (35 MiB "
+                "make messages of about {size:,} bytes, above Google's limit of {max_message_bytes:,} (35 MiB "
                 "including base64); the files may total about 25 MB",
                 size=size,
-                max_letter_bytes=MAX_LETTER_BYTES,
+                max_message_bytes=MAX_MESSAGE_BYTES,
             )
         )
     return wrong
@@ -132,8 +132,8 @@ def _errors_together(found: Sequence[Attached]) -> list[str]:
 def _kind_of(filename: str) -> str:
     """The content type that follows from a name.
 
-    What is compressed is what compresses it, and not what is in it: a `.csv.gz` is no text. A letter in a file (`.eml`)
-    is a plain file: MIME allows no message/rfc822 in base64 (RFC 2046, 5.2.1), and readers lose what is in it.
+    What is compressed is what compresses it, and not what is in it: a `.csv.gz` is no text. A message in a file
+    (`.eml`) is a plain file: MIME allows no message/rfc822 in base64 (RFC 2046, 5.2.1), and readers lose what is in it.
     """
     kind, packed = mimetypes.guess_type(filename, strict=True)
     if packed:
@@ -156,7 +156,7 @@ class RecipientRow(NamedTuple):
 
     @property
     def attached_bytes(self) -> int:
-        """What its own attachments take up in its letter at most."""
+        """What its own attachments take up in its message at most."""
         return sum(encoded_size(each.size, filename=each.filename) for each in self.attached)
 
     def reader(self, url: str) -> RecipientData:
@@ -168,7 +168,7 @@ class RecipientRow(NamedTuple):
 
 
 def why_not_made(errors: Sequence[Exception]) -> Text:
-    """The first errors of a letter, as many as a reason has room for, and the number of the others."""
+    """The first errors of a message, as many as a reason has room for, and the number of the others."""
     said = [str(errors[0])]
     for each in errors[1:MAX_REASONS_PER_RECIPIENT]:
         if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len("; and 1000 more"):
@@ -306,7 +306,7 @@ class JobChild(Child):
         return []
 
     def _rows(self, job: JobBody, *, render: bool, link: str) -> dict[str, Any]:
-        """The next recipients, none where there are no more; their letters are rendered if `render` says so."""
+        """The next recipients, none where there are no more; their messages are rendered if `render` says so."""
         now = time.monotonic()
         until, rows, compiled = now + TURN_SECONDS, list[RecipientRow](), job.compiled if render else None
         while not rows or (len(rows) < MAX_ROWS and now < until and job.attachments.new_bytes <= MAX_CONTENT):
@@ -338,11 +338,11 @@ class JobChild(Child):
         self._renders = False
 
     def _go_on_rendering(self, now: float) -> None:
-        """From here on it is a letter that does."""
+        """From here on it is a message that does."""
         if self._renders:
             self.bound_soon(now)
             return
-        bound_memory(LETTER_MEMORY)
+        bound_memory(MESSAGE_MEMORY)
         self.bound()
         self._renders = True
 

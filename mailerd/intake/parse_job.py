@@ -24,7 +24,7 @@ from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_m
 from mailerd.intake.request_models import JobFields
 from mailerd.mail.cage import Blob
 from mailerd.mail.mime import (
-    MAX_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
     Envelope,
     ListHeaders,
     check_size,
@@ -43,29 +43,29 @@ from mailerd.store.list_names import ListNameError
 from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import MailingList, Suppressions
 
-# The size of the letters of a job with what they carry.
+# The size of the messages of a job with what they carry.
 
 _MAX_OWN_BYTES: Final = 12_000_000
-"""Bytes of a letter without its attachments: two parts of a million characters, four bytes each, in base64."""
+"""Bytes of a message without its attachments: two parts of a million characters, four bytes each, in base64."""
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:
-    """Bytes that attachments take up in a letter at most."""
+    """Bytes that attachments take up in a message at most."""
     return sum(encoded_size(len(each.content), filename=each.filename) for each in attached)
 
 
 def may_be_too_large(attached: int) -> bool:
-    """Whether a letter whose attachments take up so many bytes has to be rendered to know its size."""
-    return attached + _MAX_OWN_BYTES > MAX_LETTER_BYTES
+    """Whether a message whose attachments take up so many bytes has to be rendered to know its size."""
+    return attached + _MAX_OWN_BYTES > MAX_MESSAGE_BYTES
 
 
-def letter_size(
+def message_size(
     content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int
 ) -> int:
-    """Bytes of the letter to a recipient of a job, whose attachments take up `attached` bytes at most.
+    """Bytes of the message to a recipient of a job, whose attachments take up `attached` bytes at most.
 
-    `envelope`: what the job's letters have in common; its key is as long as the job's id.
+    `envelope`: what the job's messages have in common; its key is as long as the job's id.
 
     Raises:
         ValueError: it cannot be made, or is larger than Google takes.
@@ -73,8 +73,8 @@ def letter_size(
     domain = envelope.sender_email.rpartition("@")[2]
     key = f"{envelope.key}-{index}"
     envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
-    letter = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
-    return check_size(len(letter) + attached)
+    message = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
+    return check_size(len(message) + attached)
 
 
 # The time that the check of one job may take, and whose fault it is when it does not do.
@@ -136,7 +136,7 @@ _SIZE_BATCH: Final = 10
 
 @dataclass(frozen=True)
 class RejectedRecipient:
-    """A recipient that gets no letter."""
+    """A recipient that gets no message."""
 
     index: int
     email: str
@@ -155,7 +155,7 @@ class CheckedRecipients:
 
 
 def stopped_too_often(why: str) -> ApiError:
-    """The 422 for a template whose rendering was stopped so often that the other letters are not tried."""
+    """The 422 for a template whose rendering was stopped so often that the other messages are not tried."""
     return ApiError(
         422,
         "too_costly",
@@ -173,8 +173,8 @@ def _field(index: int, name: str) -> str:
 
 
 @dataclass
-class Letters:
-    """Renders the letters of a job for its check, in the cage; `origin` is what the log calls who has posted it."""
+class Messages:
+    """Renders the messages of a job for its check, in the cage; `origin` is what the log calls who has posted it."""
 
     template: Template
     renderer: Renderer
@@ -190,30 +190,30 @@ class Letters:
 class _Checker:
     """Checks the recipients of a job in their order.
 
-    `letters` None: the template has errors of its own, so recipients cannot be checked against it. Otherwise every
-    letter is rendered, by the code that will render it again for its sending. Where its attachments leave little room,
-    it is weighed as well; `envelope` is what the letters have in common.
+    `messages` None: the template has errors of its own, so recipients cannot be checked against it. Otherwise every
+    message is rendered, by the code that will render it again for its sending. Where its attachments leave little room,
+    it is weighed as well; `envelope` is what the messages have in common.
     """
 
     def __init__(
-        self, reading: JobReading, letters: Letters | None, envelope: Envelope, *, within: CheckTime,
+        self, reading: JobReading, messages: Messages | None, envelope: Envelope, *, within: CheckTime,
         allow_duplicates: bool,
     ) -> None:  # fmt: skip
         self._reading = reading
-        self._letters = letters
+        self._messages = messages
         self._envelope = envelope
         self._link = envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
         self._within = within
         self._allow_duplicates = allow_duplicates
         self._shared = 0
-        """Bytes of what all letters carry."""
+        """Bytes of what all messages carry."""
         self._seen: dict[str, tuple[int, str]] = {}
         """Mailboxes by their canonical address: the place of their first recipient, and how that one is written."""
         self._stopped: list[str] = []
         self.found = CheckedRecipients()
 
     async def check(self, shared: Sequence[StoredAttachment], *, keep: bool) -> CheckedRecipients:
-        """Check all of them: the letters of some are rendered while the next ones are read.
+        """Check all of them: the messages of some are rendered while the next ones are read.
 
         `keep`: bad recipients are kept as such; without it, it ends once there are enough errors for a refusal.
 
@@ -241,9 +241,11 @@ class _Checker:
         return self.found
 
     async def _render(self, rows: Sequence[RecipientRow]) -> list[Rendered]:
-        """What becomes of the letters of those rows that are good."""
+        """What becomes of the messages of those rows that are good."""
         readers = [each.reader(self._link) for each in rows if not each.errors]
-        return await self._letters.render(readers, content=False) if self._letters and readers else [[]] * len(readers)
+        return (
+            await self._messages.render(readers, content=False) if self._messages and readers else [[]] * len(readers)
+        )
 
     async def _take(
         self, first: int, rows: Sequence[RecipientRow], asked: "asyncio.Task[list[Rendered]] | None"
@@ -251,7 +253,7 @@ class _Checker:
         """Add what became of some rows.
 
         Raises:
-            ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
+            ApiError: 422, the system had to stop too many messages of this template, or it takes too long.
         """
         if asked is not None:
             rendered = await self._within.wait_for(asked, done=first)
@@ -284,27 +286,27 @@ class _Checker:
             self.found.errors.add(partial(_field, index, name), why)
 
     async def _weigh(self, first: int, rows: Sequence[RecipientRow]) -> None:
-        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
+        """Note which messages are larger than Google takes, a few at a time: each may have some megabytes.
 
         Raises:
             ApiError, RendererError: the time is over.
         """
-        letters = self._letters
+        messages = self._messages
         heavy = [
             (index, each) for index, each in enumerate(rows, first)
             if not each.errors and may_be_too_large(self._shared + each.attached_bytes)
-        ] if letters and (self._shared or any(each.attached for each in rows)) else []  # fmt: skip
+        ] if messages and (self._shared or any(each.attached for each in rows)) else []  # fmt: skip
         for some in batched(heavy, _SIZE_BATCH):
-            assert letters is not None  # noqa: S101 - or nothing is heavy
+            assert messages is not None  # noqa: S101 - or nothing is heavy
             readers = [each.reader(self._link) for _, each in some]
-            made = await self._within.wait_for(letters.render(readers, content=True), done=some[0][0])
+            made = await self._within.wait_for(messages.render(readers, content=True), done=some[0][0])
             for (index, each), content in zip(some, made, strict=True):
                 if not isinstance(content, Content):
                     each.errors.append(("variables", why_not_made(content)))
                     continue
                 try:
                     await asyncio.to_thread(
-                        letter_size, content, self._envelope, email=each.email, name=each.name, index=index,
+                        message_size, content, self._envelope, email=each.email, name=each.name, index=index,
                         attached=self._shared + each.attached_bytes,
                     )  # fmt: skip
                 except ValueError as error:
@@ -353,18 +355,18 @@ class ParsedJob:
 
     job: NewJob
     rejected: list[RejectedRecipient]
-    """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
+    """The recipients that get no message; only with `on_invalid` "skip", or in a dry run."""
     dry_run: bool
     template: Template
     envelope: Envelope
-    """What the envelopes of its letters have in common; a link in its list's headers does nothing."""
+    """What the envelopes of its messages have in common; a link in its list's headers does nothing."""
     list_name: str | None = None
     refusal: str = ""
     """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
     """The recipients that have opted out."""
     overridden: int = 0
-    """Addresses that have opted out and get a letter all the same."""
+    """Addresses that have opted out and get a message all the same."""
     warnings: list[str] = field(default_factory=list)
     """What the answer warns of."""
 
@@ -375,7 +377,7 @@ class ParsedJob:
 
     @property
     def accepted(self) -> int:
-        """Recipients that get a letter."""
+        """Recipients that get a message."""
         return self.total - len(self.rejected) - len(self.suppressed)
 
 
@@ -436,8 +438,8 @@ async def parse_job(
             raise invalid([*errors, list_error])
         envelope = _envelope(fields, mailbox, base_url)
         shared = [*pictures, *reading.attached]
-        letters = Letters(template, reader.renderer, origin, cpu) if template and judged else None
-        checker = _Checker(reading, letters, envelope, within=within, allow_duplicates=fields.allow_duplicates)
+        messages = Messages(template, reader.renderer, origin, cpu) if template and judged else None
+        checker = _Checker(reading, messages, envelope, within=within, allow_duplicates=fields.allow_duplicates)
         checked = await checker.check(shared, keep=fields.on_invalid == "skip" or fields.dry_run)
     if template is None or errors:
         raise invalid(checked.errors.after(errors))
@@ -450,14 +452,14 @@ async def parse_job(
 
 
 def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
-    """What the envelopes of its letters have in common; an id is as long as any other."""
+    """What the envelopes of its messages have in common; an id is as long as any other."""
     sender, name = fields.sender_email or "", fields.sender_name or None
     headers = _list_headers(fields.list, sender, mailbox, base_url) if fields.list else None
     return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers)
 
 
 def _list_headers(name: str, sender: str, mailbox: str, base_url: str) -> ListHeaders:
-    """As long as the headers of a letter will be, with a link that does nothing."""
+    """As long as the headers of a message will be, with a link that does nothing."""
     return ListHeaders(
         url=f"{base_url}/u/{DEAD_TOKEN}" if base_url else "",
         mailto=f"mailto:{quote(unsubscribe_mailbox(mailbox), safe='@+')}?subject=u.{DEAD_TOKEN}",

@@ -42,7 +42,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsLetter, Recipients
+from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 
 # `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
@@ -90,14 +90,14 @@ class JobActionEndpoints:
         options = await self._options(request, change, key)
         actor = f"key {key.name}"
         try:
-            done = await self._controls.apply(job.id, change, actor=actor, letters=job.total, **options)
+            done = await self._controls.apply(job.id, change, actor=actor, messages=job.total, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(
                 409, "conflict", t("this job is {status}: {why}; nothing was changed", status=error.status, why=why)
             ) from None
         self._events.job_action(
-            job=job.id, action=change.value, actor=actor, messages=done.letters, status=done.status.value
+            job=job.id, action=change.value, actor=actor, messages=done.messages, status=done.status.value
         )
         if done.changed:
             self._wake()
@@ -105,7 +105,7 @@ class JobActionEndpoints:
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))
         return json_response(
-            ActionResultOut(action=change, changed=done.changed, letters=done.letters, job=JobOut.of(shown))
+            ActionResultOut(action=change, changed=done.changed, messages=done.messages, job=JobOut.of(shown))
         )
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
@@ -224,12 +224,12 @@ class ReadEndpoints:
             return await write_results(request, job.id, self._jobs, pace=self._pace, status=status)
 
 
-# `GET /api/recipients?email=`: one person's letters over all jobs, and what keeps letters from that person.
+# `GET /api/recipients?email=`: one person's messages over all jobs, and what keeps messages from that person.
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
-class PersonsLetterOut(RecipientOut):
+class PersonsMessageOut(RecipientOut):
     """A person's message, with its job."""
 
     job_id: str
@@ -240,7 +240,7 @@ class PersonOut(ResponseModel):
     """A page of one person's messages, newest first."""
 
     email: Annotated[str, Field(description="as requested; each message shows the spelling it was posted with")]
-    recipients: list[PersonsLetterOut]
+    recipients: list[PersonsMessageOut]
     suppressions: Annotated[
         list[SuppressionOut] | None,
         Field(description="the person's suppressions; null: the key may not see them (`suppress`)"),
@@ -249,13 +249,13 @@ class PersonOut(ResponseModel):
 
     @classmethod
     def of(
-        cls, email: str, found: Sequence[PersonsLetter], *, size: int, suppressions: Sequence[Suppression] | None
+        cls, email: str, found: Sequence[PersonsMessage], *, size: int, suppressions: Sequence[Suppression] | None
     ) -> Self:
-        """A page of `size` letters; one more that was found says that there is a next page."""
+        """A page of `size` messages; one more that was found says that there is a next page."""
         page = found[:size]
         return cls(
             email=email,
-            recipients=[PersonsLetterOut.model_validate(it) for it in page],
+            recipients=[PersonsMessageOut.model_validate(it) for it in page],
             suppressions=None if suppressions is None else [SuppressionOut.of(it) for it in suppressions],
             next_cursor=str(page[-1].id) if len(found) > size else None,
         )
@@ -269,8 +269,8 @@ class PersonEndpoint:
         self._pace = pace
         self._timeout = timeout
 
-    async def letters(self, request: web.Request, key: ApiKey) -> web.Response:
-        """A page of letters, the newest first; those of the key's senders only."""
+    async def messages(self, request: web.Request, key: ApiKey) -> web.Response:
+        """A page of messages, the newest first; those of the key's senders only."""
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)

@@ -63,7 +63,7 @@ def one_line(value: str) -> str:
 def one_name(value: str) -> str:
     """A name that goes into a header. Raises ValueError when it may be displayed as another name.
 
-    Embeddings, overrides and isolates turn the letters behind them round (https://trojansource.codes). The marks only
+    Embeddings, overrides and isolates turn the messages behind them round (https://trojansource.codes). The marks only
     say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
     """
     found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))

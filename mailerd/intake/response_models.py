@@ -41,7 +41,7 @@ class RejectedOut(ResponseModel):
 class ForecastOut(ResponseModel):
     """When the messages of a job will be sent, as far as known; empty: no forecast."""
 
-    letters_ahead: Annotated[
+    messages_ahead: Annotated[
         Whole, Field(description="minimum number of the sender's messages that are sent first")
     ] = 0
     per_minute: Annotated[
@@ -55,11 +55,11 @@ class ForecastOut(ResponseModel):
     @classmethod
     def of(cls, inputs: ForecastInputs | None) -> Self:
         """The forecast of a job; None: it has ended."""
-        if inputs is None or not (inputs.letters or inputs.unresolved):
+        if inputs is None or not (inputs.messages or inputs.unresolved):
             return cls()
         it = compute_forecast(inputs)
         return cls(
-            letters_ahead=it.letters_ahead,
+            messages_ahead=it.messages_ahead,
             per_minute=None if it.per_minute is None else round(it.per_minute, 1),
             starts_at=it.starts_at,
             done_at=it.done_at,
@@ -146,7 +146,7 @@ class DryRunOut(ResponseModel):
     send_at: Moment | None
     forecast: Annotated[ForecastOut, Field(description="as if posted now")]
     template: TemplateVersionOut
-    letter_bytes: SizesOut
+    message_bytes: SizesOut
     samples: list[SampleOut]
 
 
@@ -214,7 +214,7 @@ class JobOut(ResponseModel):
 
 
 def _cause_of_wait(job: Job) -> str | None:
-    """Why the waiting letters of a job do not go now, as far as its own row and its sender's say."""
+    """Why the waiting messages of a job do not go now, as far as its own row and its sender's say."""
     if not job.counts[State.WAITING]:
         return None
     return hold_reason(
@@ -291,7 +291,7 @@ class ActionResultOut(ResponseModel):
 
     action: JobChange
     changed: Annotated[bool, Field(description="false: nothing to change")]
-    letters: Annotated[Whole, Field(description="the number of changed recipients")]
+    messages: Annotated[Whole, Field(description="the number of changed recipients")]
     job: JobOut
 
 
@@ -302,7 +302,7 @@ class ActionOut(ResponseModel):
     actor: str
     detail: str | None
     changed: bool
-    letters: Whole
+    messages: Whole
     at: Moment
 
 
@@ -375,7 +375,7 @@ class NotReadyOut(ErrorOut):
     reason: Sentence
 
 
-# What the API says of recipients: where a letter stands, and what became of it.
+# What the API says of recipients: where a message stands, and what became of it.
 
 
 class FateOut(ResponseModel):

@@ -14,7 +14,7 @@ from mailerd.http.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErro
 MAX_DEPTH: Final = 32
 """Levels of lists and objects inside a variable."""
 MAX_VARIABLES: Final = 100_000
-"""Values of one letter's variables, however they are nested: each is written as JSON in one go."""
+"""Values of one message's variables, however they are nested: each is written as JSON in one go."""
 
 # Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
 _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
@@ -80,7 +80,7 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
 
 
 def why_too_large(variables: dict[str, Any]) -> str:
-    """Why variables are too many or too deep for a letter, or ""; plain values cost next to nothing."""
+    """Why variables are too many or too deep for a message, or ""; plain values cost next to nothing."""
     if len(variables) <= MAX_VARIABLES and not any(type(each) in _HOLDERS for each in variables.values()):
         return ""
     left, level = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])

@@ -1,4 +1,4 @@
-"""`/api/suppressions` and `/api/lists`: who gets no letters, for applications that keep such lists themselves."""
+"""`/api/suppressions` and `/api/lists`: who gets no messages, for applications that keep such lists themselves."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -157,7 +157,7 @@ class SuppressionEndpoints:
         }
 
     async def index(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
-        """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
+        """A page of suppressions, the oldest first; with `email`, what keeps messages from that address."""
         with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
             email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)
@@ -256,7 +256,7 @@ class SuppressionEndpoints:
                 )  # fmt: skip
 
     async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
-        """End one; the person gets letters again."""
+        """End one; the person gets messages again."""
         with Query(request, allowed=("list",)) as given:
             name = given.read("list", str)
         try:

@@ -48,7 +48,7 @@ UNDOS_PER_MINUTE: Final = 5
 """Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and tell applications
 anew. An unsubscribe itself is never refused."""
 PLACES: Final = 2
-"""Pages that use the database at once, and as many unsubscribes: its connections are those of the letters, which would
+"""Pages that use the database at once, and as many unsubscribes: its connections are those of the messages, which would
 wait behind all requests of a stranger who floods the site by one good link, or of a scanner that opens all of them."""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
@@ -183,8 +183,10 @@ class UnsubscribeSite:
                 still_out = await self._undo(token, suppressions, title=title, who=who)
                 return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
             source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
-            letter = token.recipient_id if address is not None else None  # another person's would be named in the event
-            new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, letter)
+            message = (
+                token.recipient_id if address is not None else None
+            )  # another person's would be named in the event
+            new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, message)
             if (await suppressions.add([new])).changed:
                 self._events.suppression_added(
                     address=who or t("an address"),
@@ -222,7 +224,7 @@ class UnsubscribeSite:
             yield
 
     async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> bool:
-        """Take it back; whether letters of the list stay away all the same."""
+        """Take it back; whether messages of the list stay away all the same."""
         removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id)
         if removed:
             self._events.suppression_removed(
@@ -266,7 +268,7 @@ class UnsubscribeSite:
             return self._keys
 
     async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:
-        """The list's title, and the address where the letter's row is still kept and is the one that was meant."""
+        """The list's title, and the address where the message's row is still kept and is the one that was meant."""
         found = await suppressions.list_by_id(token.list_id)
         address = await suppressions.address_of(token.recipient_id)
         if address is not None and suppressions.digest(address) != token.digest:

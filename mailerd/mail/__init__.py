@@ -1,1 +1,1 @@
-"""Letters: templates, rendered in a child process, and their bytes."""
+"""Messages: templates, rendered in a child process, and their bytes."""

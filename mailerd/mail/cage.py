@@ -27,7 +27,7 @@ from mailerd.mail.templates import RendererError
 
 LENGTH: Final = struct.Struct(">I")
 MAX_FRAME: Final = 64 * 1024 * 1024
-"""The most bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
+"""The most bytes of a frame; the largest message has some 12 MB, where JSON escapes each of its characters."""
 BLOB: Final = "blob"
 """What a message calls the number of bytes that follow its frame as they are, and those bytes once they are read."""
 Blob = bytes | bytearray
@@ -59,7 +59,7 @@ def read_message(source: BinaryIO) -> dict[str, Any] | None:
 START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""
 ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for a process that gets none."""
+"""Seconds for an answer. A message's seconds of CPU end far earlier; this bound is for a process that gets none."""
 KILL_TIMEOUT: Final = 5.0
 """Seconds for the end of a process that was killed: one that waits for a disk or for swap ends when that answers."""
 _PIECE: Final = 1 << 20
@@ -77,10 +77,10 @@ _SIGNALS: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True)
 class Limits:
-    """What a letter may use."""
+    """What a message may use."""
 
     cpu: float
-    """The seconds of CPU that a letter may use, less at most 5 ms that letters before it have used."""
+    """The seconds of CPU that a message may use, less at most 5 ms that messages before it have used."""
     memory: int
     """The bytes of address space of the process, the interpreter's own 40 MB included."""
     frame: int | None = None
@@ -295,7 +295,7 @@ class ChildExits:
 class ChildWorker:
     """One child process at a time; `async with` allows work, and ends the child.
 
-    With `keep` the child is started at once, so that no letter waits for it. Without, it is started when there is
+    With `keep` the child is started at once, so that no message waits for it. Without, it is started when there is
     something to do, and ended after one to two minutes without work.
     """
 
@@ -394,7 +394,7 @@ class ChildWorker:
 
     async def _start_early(self) -> None:
         async with self.lock:
-            with contextlib.suppress(RendererError):  # it is an event, and the first letter tries again
+            with contextlib.suppress(RendererError):  # it is an event, and the first message tries again
                 await self.ready()
 
     async def _end_when_idle(self) -> None:

@@ -121,7 +121,7 @@ def _not_writable(value: object) -> str:
 
 def _written(value: Any) -> Any:
     """A value that becomes text, refused where it would read like an accident ("Dear None", a Python list)."""
-    if type(value) is str:  # most are, and this is asked for each value of each letter
+    if type(value) is str:  # most are, and this is asked for each value of each message
         return value
     if value is None:
         raise NullError
@@ -210,7 +210,7 @@ def _refuse_underscore(name: object = "") -> None:
         raise SecurityError(t("{name!r} starts with an underscore; such names are not available", name=name))
 
 
-class LetterEnvironment(ImmutableSandboxedEnvironment):
+class MessageEnvironment(ImmutableSandboxedEnvironment):
     """The sandbox, narrowed: lookups reach into objects, lists and `loop` only; `range` alone can be called."""
 
     last_null = ""
@@ -279,9 +279,9 @@ def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
     )
 
 
-def _environment(*, autoescape: bool) -> LetterEnvironment:
+def _environment(*, autoescape: bool) -> MessageEnvironment:
     # Not optimized, for the same reason as `_out`.
-    made = LetterEnvironment(autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False)
+    made = MessageEnvironment(autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False)
     made.filters = {**FILTERS, "_each": _each, "_called": _called, "_written": _written, "_modulo": _modulo}
     made.tests = dict(TESTS)
     made.globals = {"range": safe_range}
@@ -294,7 +294,7 @@ ESCAPED: Final = _environment(autoescape=True)
 """The environment for HTML."""
 
 
-# Which part of Jinja a letter may use. Everything else is refused when a template is compiled, with its line.
+# Which part of Jinja a message may use. Everything else is refused when a template is compiled, with its line.
 
 Violation = tuple[int, str]
 """A line of the template, and why it is refused."""
@@ -332,7 +332,7 @@ _RESERVED = frozenset({"self", "super", "caller", "varargs", "kwargs"})
 
 
 def find_violations(tree: nodes.Template) -> list[Violation]:
-    """Everything in a parsed template that a letter may not use; empty when all of it is allowed."""
+    """Everything in a parsed template that a message may not use; empty when all of it is allowed."""
     found: list[Violation] = []
     stack: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
     while stack:

@@ -1,4 +1,4 @@
-"""The plain text of an HTML letter, for recipients that show no HTML.
+"""The plain text of an HTML message, for recipients that show no HTML.
 
 It runs in the renderer's child process, since html.parser may take long over broken HTML.
 """

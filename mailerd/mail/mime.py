@@ -2,7 +2,7 @@
 
 The standard library encodes: `email.header.Header` the header lines, `quopri` and `base64` the text. `EmailMessage`
 does not write the header lines, since it folds 121 of 1,500 subjects in mixed scripts so that they lose a space. The
-parts are joined here, because the library's generator would copy an attachment of 30 MB line by line for each letter.
+parts are joined here, because the library's generator would copy an attachment of 30 MB line by line for each message.
 """
 
 import base64
@@ -25,10 +25,10 @@ from mailerd.core.i18n import N_, Text, t, tn
 from mailerd.core.models import PROOF_HEADER
 from mailerd.mail.templates import CONTROL, Content
 
-# Attachments as MIME parts: checked, encoded once and joined to many letters. Also the largest size of a letter.
+# Attachments as MIME parts: checked, encoded once and joined to many messages. Also the largest size of a message.
 
-MAX_LETTER_BYTES: Final = 36_700_160
-"""The most bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
+MAX_MESSAGE_BYTES: Final = 36_700_160
+"""The most bytes of a whole message, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
 _MAX_PIECE: Final = 60
@@ -63,7 +63,7 @@ class MimePart:
 
     data: bytes = field(repr=False)
     inline: bool
-    """Whether it is shown inside the letter, by its content id."""
+    """Whether it is shown inside the message, by its content id."""
 
 
 def check_filename(name: str) -> str:
@@ -84,7 +84,7 @@ def check_filename(name: str) -> str:
         raise ValueError(why)
     if unseen := _unseen(name):
         raise ValueError(t("contains U+{unseen:04X}, which is invisible", unseen=ord(unseen)))
-    # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
+    # In the form that compares (full-width messages, the one dot leader), since a reader's program may store that.
     _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
     if dot and ending in BLOCKED:
         raise ValueError(t("ends in .{ending}, which Gmail rejects", ending=ending))
@@ -154,24 +154,24 @@ def check_content_id(content_id: str) -> str:
 
 
 def check_size(size: int) -> int:
-    """The size of a letter, in bytes.
+    """The size of a message, in bytes.
 
     Raises:
-        ValueError: Google does not take a letter of this size.
+        ValueError: Google does not take a message of this size.
     """
-    if size > MAX_LETTER_BYTES:
+    if size > MAX_MESSAGE_BYTES:
         raise ValueError(
             t(
-                "the message has {size:,} bytes, above Google's limit of {max_letter_bytes:,} (35 MiB)",
+                "the message has {size:,} bytes, above Google's limit of {max_message_bytes:,} (35 MiB)",
                 size=size,
-                max_letter_bytes=MAX_LETTER_BYTES,
+                max_message_bytes=MAX_MESSAGE_BYTES,
             )
         )
     return size
 
 
 def encoded_size(size: int, *, filename: str) -> int:
-    """Bytes that a file of `size` bytes takes up in a letter at most."""
+    """Bytes that a file of `size` bytes takes up in a message at most."""
     lines = -(-size // _LINE)
     return _PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
 
@@ -310,7 +310,7 @@ def mailbox(given: str) -> str:
 
 
 def unsubscribe_mailbox(mailbox: str) -> str:
-    """Where a letter that unsubscribes goes: the mailbox that is read, with a tag by which a filter can find it.
+    """Where a message that unsubscribes goes: the mailbox that is read, with a tag by which a filter can find it.
 
     It is never an alias of it, and it has no tag where its name would become too long.
     """
@@ -338,7 +338,7 @@ _MAX_TOKEN: Final = 900
 
 @dataclass(frozen=True)
 class ListHeaders:
-    """What a letter says of the list that it belongs to (RFC 2369, RFC 2919, RFC 8058)."""
+    """What a message says of the list that it belongs to (RFC 2369, RFC 2919, RFC 8058)."""
 
     url: str
     """The https URL, which acts on a POST; empty where there is no public address."""
@@ -370,8 +370,8 @@ class ListHeaders:
 class Envelope:
     """Who writes to whom. Addresses are ASCII (a domain of other characters as `xn--…`), names are any text.
 
-    `key` becomes X-Mailerd-Key, by which a letter is found again: Google replaces the Message-ID, and keeps X- headers.
-    `proof` becomes X-Mailerd-Proof, by which it is believed when it comes back.
+    `key` becomes X-Mailerd-Key, by which a message is found again: Google replaces the Message-ID, and keeps X-
+    headers. `proof` becomes X-Mailerd-Proof, by which it is believed when it comes back.
     """
 
     sender_email: str
@@ -392,11 +392,11 @@ class Envelope:
 def compose(
     content: Content, envelope: Envelope, *, date: datetime, message_id: str, attachments: Sequence[MimePart] = ()
 ) -> bytes:
-    """A letter: text alone, or text and HTML as alternatives, with its attachments.
+    """A message: text alone, or text and HTML as alternatives, with its attachments.
 
     Raises:
         ValueError: a value cannot stand in its header (it has a line break, for example), and the header is named;
-            or `date` is naive; or the letter is larger than Google takes.
+            or `date` is naive; or the message is larger than Google takes.
     """
     if date.tzinfo is None:
         raise ValueError("Date: a time without a time zone")
@@ -415,9 +415,9 @@ def compose(
         lines += envelope.list_headers.lines()
     if envelope.reply_to:
         lines.insert(1, _address_line("Reply-To", envelope.reply_to, None))
-    letter = b"\r\n".join(("\r\n".join(lines).encode("ascii"), _body(content, attachments)))
-    check_size(len(letter))
-    return letter
+    message = b"\r\n".join(("\r\n".join(lines).encode("ascii"), _body(content, attachments)))
+    check_size(len(message))
+    return message
 
 
 def _url(value: str) -> str:
@@ -509,7 +509,7 @@ def _body(content: Content, attachments: Sequence[MimePart]) -> bytes:
         if inline := [each.data for each in attachments if each.inline]:
             # It names the type of its first part (RFC 2387, 3.1).
             body = _multipart('related; type="multipart/alternative"', [body, *inline])
-    # An image has no place inside a letter of plain text: there it is attached.
+    # An image has no place inside a message of plain text: there it is attached.
     rest = [each.data for each in attachments if not each.inline or content.html is None]
     return _multipart("mixed", [body, *rest]) if rest else body
 

@@ -1,6 +1,6 @@
 """Reads a stranger's mail within bounds: a delivery report (RFC 3464), or what qmail and its like write instead.
 
-What is read is a stranger's: `hostile_mail.py` bounds it, and the letter that came back is looked at
+What is read is a stranger's: `hostile_mail.py` bounds it, and the message that came back is looked at
 for its key and its proof alone.
 """
 
@@ -21,13 +21,13 @@ from mailerd.core.notices import DeliveryReport, Reported
 # The input is cut before it comes there: a real notice is far below each bound.
 
 MAX_NOTICE: Final = 256 * 1024
-"""How many bytes of a notice are read. The report comes before the letter that is returned."""
+"""How many bytes of a notice are read. The report comes before the message that is returned."""
 MAX_LINES: Final = 5_000
 """How many lines are read: each can be a part of its own, or is compared with the boundary of each part around it."""
 MAX_HEADER: Final = 2_000
 """How many characters of one header are kept."""
 MAX_DEPTH: Final = 12
-"""Parts that hold others: a notice with a report, its text in two forms, and a letter of the same kind in it."""
+"""Parts that hold others: a notice with a report, its text in two forms, and a message of the same kind in it."""
 UNREADABLE: Final = (
     MessageError, ValueError, LookupError, RecursionError, ArithmeticError, TypeError, AttributeError, AssertionError,
 )  # fmt: skip
@@ -108,7 +108,7 @@ _RETURNED: Final = re.compile(
     r"|(?:received|return-path|delivered-to): [^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Where a text notice ends and the letter that came back begins. An address such as --header@ is no such line."""
+"""Where a text notice ends and the message that came back begins. An address such as --header@ is no such line."""
 _QMAIL: Final = re.compile(r"^<([^<>\s@]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _MARKS: Final = (KEY_HEADER, PROOF_HEADER, "Message-ID")
@@ -116,7 +116,7 @@ _MARK_LINES: Final = [
     re.compile(rf"^{it}:[ \t]*(?:\n[ \t]+)?(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE) for it in _MARKS
 ]
 _HEAD: Final = re.compile(r"(?:^[!-9;-~]{1,100}:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)){2,}", re.MULTILINE)
-"""The headers of the letter that came back, as text; never a word of its body, which may quote another letter's."""
+"""The headers of the message that came back, as text; never a word of its body, which may quote another message's."""
 
 
 def read_notice(raw: bytes) -> DeliveryReport:
@@ -145,7 +145,7 @@ def _read(mail: Mail) -> DeliveryReport:
 
 
 def _outer_parts(mail: Mail) -> list[Mail]:
-    """The parts of the notice itself, in order, not those of the letter that came back."""
+    """The parts of the notice itself, in order, not those of the message that came back."""
     parts, left = list[Mail](), [mail]
     while left and len(parts) < _MAX_PARTS:
         part = left.pop(0)
@@ -202,7 +202,7 @@ def _typed(group: Mail, name: str) -> str:
 
 
 def _marks_of(part: Mail) -> tuple[str, str, str]:
-    """The key, the proof and the Message-ID of the letter that came back."""
+    """The key, the proof and the Message-ID of the message that came back."""
     payload = part.get_payload()
     if isinstance(payload, list) and payload and isinstance(payload[0], Mail):
         key, proof, message_id = (_field(payload[0], it) for it in _MARKS)
@@ -228,7 +228,7 @@ def _text(part: Mail) -> str:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """What the mail system says, and the letter that it returns below, if it does."""
+    """What the mail system says, and the message that it returns below, if it does."""
     text = text.replace("\r\n", "\n")
     end = _RETURNED.search(text)
     return (text[: end.start()], text[end.start() :]) if end else (text, "")

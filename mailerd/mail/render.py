@@ -16,8 +16,8 @@ from mailerd.core.i18n import t
 from mailerd.mail.environment import (
     ESCAPED,
     PLAIN,
-    LetterEnvironment,
     LoopsAndCalls,
+    MessageEnvironment,
     MissingVariable,
     NullError,
     RecordedVariable,
@@ -42,7 +42,7 @@ MAX_SOURCE: Final = 1_000_000
 MAX_SUBJECT: Final = 1_000
 """Characters of a rendered subject at most; mail programs show about 70."""
 MAX_OUTPUT: Final = 1_000_000
-"""Bytes of a rendered body, as UTF-8; Gmail clips a letter far below that, at about 102 KB."""
+"""Bytes of a rendered body, as UTF-8; Gmail clips a message far below that, at about 102 KB."""
 
 # Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
 _INLINER: Final = css_inline.CSSInliner(
@@ -81,7 +81,7 @@ class CompiledPart:
         """Compile a part.
 
         Raises:
-            TemplateErrors: it is not Jinja, or uses what a letter may not.
+            TemplateErrors: it is not Jinja, or uses what a message may not.
         """
         environment = ESCAPED if name == "html" else PLAIN
         tree: jinja2.nodes.Template | None = None
@@ -114,7 +114,7 @@ class CompiledPart:
             RenderError: a variable is missing or null, the subject is not one line, …
             OutOfMemoryError: the process has no memory left.
         """
-        environment = cast("LetterEnvironment", self._code.environment)
+        environment = cast("MessageEnvironment", self._code.environment)
         environment.last_null = ""
         try:
             return self._checked(self._run(environment, variables))
@@ -126,7 +126,7 @@ class CompiledPart:
 
     def find_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
         """All variables that are missing: a second rendering goes on after each of them."""
-        environment = cast("LetterEnvironment", self._code.environment)
+        environment = cast("MessageEnvironment", self._code.environment)
         RecordedVariable.paths.clear()
         environment.undefined = RecordedVariable
         try:
@@ -136,7 +136,7 @@ class CompiledPart:
             environment.undefined = MissingVariable
         return [self._undefined(*self._place(step, None, variables)) for step in RecordedVariable.paths]
 
-    def _run(self, environment: LetterEnvironment, variables: Mapping[str, object]) -> str:
+    def _run(self, environment: MessageEnvironment, variables: Mapping[str, object]) -> str:
         context = Context(environment, {**environment.globals, **variables}, self.name, {})
         made, room = list[str](), self._most
         for piece in self._code.root_render_func(context):
@@ -164,7 +164,7 @@ class CompiledPart:
         if self.name != "subject":
             if size > MAX_OUTPUT:
                 raise ValueError(self._too_long)
-            if "\0" in made:  # RFC 5322, 2.2 and 3.5: a letter has none
+            if "\0" in made:  # RFC 5322, 2.2 and 3.5: a message has none
                 raise ValueError(t("contains a NUL character, which cannot be sent"))
             return made
         subject = made.replace("\t", " ").strip()
@@ -220,7 +220,7 @@ class CompiledPart:
     def _null(self, line: int | None, variables: Mapping[str, object]) -> str:
         """The path that is null on a line, when there is but one; in a loop it is known by its last step."""
         here = [path for path, at in self._variable_reads if at == line]
-        last = cast("LetterEnvironment", self._code.environment).last_null
+        last = cast("MessageEnvironment", self._code.environment).last_null
         found = {path for path in here if _look_up(path, variables) is None} or {
             path for path in here if last and path[-1] == last
         }
@@ -285,7 +285,7 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.Template:
+def _parsed(source: str, *, name: str, environment: MessageEnvironment) -> nodes.Template:
     if len(source) > MAX_SOURCE:
         raise TemplateSyntaxError(
             t("exceeds {max_source} characters; host images elsewhere and link to them", max_source=MAX_SOURCE), 1
@@ -334,7 +334,7 @@ class CompiledTemplate:
         }
 
     def render(self, reader: RecipientData) -> Content | list[RenderError]:
-        """One recipient's letter, or why there is none, each variable named once.
+        """One recipient's message, or why there is none, each variable named once.
 
         Raises:
             OutOfMemoryError: the bound was met.

@@ -19,11 +19,11 @@ from mailerd.mail.renderer import template_from_json
 from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
 
 TURN_SECONDS: Final = 0.05
-"""Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
+"""Seconds after which a frame is answered with the messages that are done, so that others get their turn."""
 _BOUND_FOR: Final = 0.005
-"""Seconds for which the letters that follow share one letter's CPU: to bound each costs as much as a small one."""
-LARGE_LETTER: Final = 100_000
-"""A letter with more characters than this is large."""
+"""Seconds for which the messages that follow share one message's CPU: to bound each costs as much as a small one."""
+LARGE_MESSAGE: Final = 100_000
+"""A message with more characters than this is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
 
@@ -50,9 +50,9 @@ class Child:
         """The parts of these templates: most jobs of an application have the template of the job before."""
         self._tells = False
         self.slowest = 0.0
-        """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
+        """Seconds of CPU that the slowest message of the frame took, or the compilation."""
         self._bound_at, self._used_at_bound = 0.0, 0.0
-        """When a letter was last given its CPU, in monotonic seconds, and what the process had used then."""
+        """When a message was last given its CPU, in monotonic seconds, and what the process had used then."""
 
     def serve(self) -> None:
         """Answer until the parent closes the pipe, or memory runs out."""
@@ -62,12 +62,12 @@ class Child:
             try:
                 answer = self.answer(asked)
                 self.write({**answer, "slowest": self.slowest, "cpu": time.process_time() - began})
-                signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a letter's time
+                signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a message's time
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
                 return
             except MemoryError:
-                self.write({"out_of_memory": ["letter", None]})
+                self.write({"out_of_memory": ["message", None]})
                 return
             except Exception as error:  # noqa: BLE001 - the parent logs it and starts another process
                 self.write({"broke": f"{type(error).__name__}: {error}"[:300]})
@@ -117,18 +117,18 @@ class Child:
         return {"results": results}
 
     def bound_soon(self, now: float) -> None:
-        """Give the next letter its CPU, unless those before it have used very little of theirs."""
+        """Give the next message its CPU, unless those before it have used very little of theirs."""
         if now - self._bound_at > _BOUND_FOR:
             self.note_slowest()
             self.bound()
 
     def bound(self) -> None:
-        """Give the next letter its CPU."""
+        """Give the next message its CPU."""
         bound_cpu(self._cpu)
         self._bound_at, self._used_at_bound = time.monotonic(), time.process_time()
 
     def note_slowest(self) -> None:
-        """Note what the letters have taken that shared one letter's CPU."""
+        """Note what the messages have taken that shared one message's CPU."""
         self.slowest = max(self.slowest, time.process_time() - self._used_at_bound)
 
     def _at(self, what: str) -> None:
@@ -146,11 +146,11 @@ class Child:
         return {"errors": [[*_as_list(each), each.variable] for each in made[:_MAX_REASONS]]}
 
     def check(self, compiled: CompiledTemplate, reader: RecipientData) -> list[RenderError]:
-        """Why a letter cannot be made; empty: it can. The caller has given it its CPU, by `bound_soon`."""
+        """Why a message cannot be made; empty: it can. The caller has given it its CPU, by `bound_soon`."""
         made = compiled.render(reader)
         if not isinstance(made, Content):
             return made[:_MAX_REASONS]
-        if len(made.html or "") + len(made.text) > LARGE_LETTER:
+        if len(made.html or "") + len(made.text) > LARGE_MESSAGE:
             # The sending will need this memory as well, so the check must.
             encode_frame({"content": [made.subject, made.html, made.text]})
         return []

@@ -1,13 +1,13 @@
 """The only way to run templates: renders many recipients of one template, in a child process that the system bounds.
 
-Every template ends with a letter, or with a short reason for that recipient. Where a template ends the child, another
-child renders the other letters without it. The caller gives an `origin` (a sender, an API key) and its `owner` (the
+Every template ends with a message, or with a short reason for that recipient. Where a template ends the child, another
+child renders the other messages without it. The caller gives an `origin` (a sender, an API key) and its `owner` (the
 API key): owners take turns, however many origins they have, and origins whose templates are slow share a second child.
 An owner whose template has ended a child is slow for longer, with all its origins.
 
-A turn ends after about 50 ms, or with a letter that takes longer; the first child is taken from a letter after 0.2 s of
-CPU, and the second one gives it all that it may have. A letter that may have ended the child is tried again alone, in a
-process that has done nothing else, so that only the letter that does it is blamed.
+A turn ends after about 50 ms, or with a message that takes longer; the first child is taken from a message after 0.2 s
+of CPU, and the second one gives it all that it may have. A message that may have ended the child is tried again alone,
+in a process that has done nothing else, so that only the message that does it is blamed.
 """
 
 import asyncio
@@ -116,23 +116,23 @@ After a turn that left some of them, the next one has twice as many as it made."
 MAX_TURN_CHARACTERS: Final = 1_000_000
 """Characters of variables after which no further recipient goes into the same turn."""
 MAX_STOPPED: Final = 3
-"""Letters of one request that the system may have to stop; each costs two or three children, and seconds of CPU."""
+"""Messages of one request that the system may have to stop; each costs two or three children, and seconds of CPU."""
 SLOW: Final = 0.05
-"""Seconds of CPU from which a letter, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
+"""Seconds of CPU from which a message, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
 _SLOW_FOR: Final = 10.0
-"""Seconds after a slow letter for which its origin counts as slow."""
+"""Seconds after a slow message for which its origin counts as slow."""
 _STOPPED_FOR: Final = 600.0
-"""Seconds after the end of a child for which the owner of the letter counts as slow: each takes the child from all."""
+"""Seconds after the end of a child for which the owner of the message counts as slow: each takes the child from all."""
 _QUICK_CPU: Final = 0.2
-"""Seconds of CPU for a letter among the quick ones; one that needs more is tried again among the slow ones."""
+"""Seconds of CPU for a message among the quick ones; one that needs more is tried again among the slow ones."""
 
 Rendered = Content | list[RenderError]
-"""A letter, or why there is none; an empty list where only that was asked, and it can be made."""
+"""A message, or why there is none; an empty list where only that was asked, and it can be made."""
 
 
 @dataclass
 class CpuTime:
-    """Seconds of CPU that letters have taken; those of a child that has ended are not among them."""
+    """Seconds of CPU that messages have taken; those of a child that has ended are not among them."""
 
     seconds: float = 0.0
 
@@ -152,9 +152,10 @@ class RenderRequest:
     cpu: CpuTime = field(default_factory=CpuTime)
     results: list[Rendered] = field(default_factory=list)
     stopped: int = 0
-    """How many letters the system had to stop."""
+    """How many messages the system had to stop."""
     one_at_a_time: bool = field(init=False)
-    """It has one letter at most, or a turn of it has ended a child, and which of its letters does that is not known."""
+    """It has one message at most, or a turn of it has ended a child, and which of its messages does that is not
+    known."""
     _may_go_together_again: bool = True
     _most: int = MAX_TURN
     """The most recipients of the next turn."""
@@ -166,11 +167,11 @@ class RenderRequest:
 
     @property
     def left(self) -> int:
-        """How many letters are still to be rendered."""
+        """How many messages are still to be rendered."""
         return len(self.recipients) - len(self.results)
 
     def take(self, results: Iterable[Rendered]) -> None:
-        """Add the next results. After `max_stopped` letters that had to be stopped, the others are not tried."""
+        """Add the next results. After `max_stopped` messages that had to be stopped, the others are not tried."""
         before, alone = len(self.results), self.one_at_a_time
         for result in results:
             self.results.append(result)
@@ -195,7 +196,7 @@ class RenderRequest:
 
 
 def not_tried(last: Sequence[RenderError]) -> list[RenderError]:
-    """What is said of a letter that is not tried, since so many of the same template had to be stopped."""
+    """What is said of a message that is not tried, since so many of the same template had to be stopped."""
     it = next(each for each in last if each.bound)
     reason = t(
         "not tried: {max_stopped} messages with this template had to be stopped, the last because {reason}",
@@ -212,7 +213,7 @@ class SlowOrigins:
         self._until: dict[str, float] = {}
 
     def add(self, origin: str, *, seconds: float) -> None:
-        """Note that a letter of this origin, or owner, was slow."""
+        """Note that a message of this origin, or owner, was slow."""
         now = asyncio.get_running_loop().time()
         self._until = {each: until for each, until in self._until.items() if until > now}
         self._until[origin] = max(now + seconds, self._until.get(origin, 0.0))
@@ -259,7 +260,7 @@ class Renderer:
         return self._worker.start_error or self._slow_worker.start_error
 
     def is_slow(self, origin: str, *, owner: str = "") -> bool:
-        """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
+        """Whether a message of this origin was slow a moment ago, so that its messages wait for one another."""
         return origin in self._slow or owner in self._slow
 
     def note_stopped(self, owner: str) -> None:
@@ -288,10 +289,10 @@ class Renderer:
         cpu: CpuTime | None = None,
         on_slow: Callable[[], None] = lambda: None,
     ) -> list[Rendered]:
-        """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
+        """For each recipient the message, or why there is none; without `content` messages that can be made are [].
 
-        After `max_stopped` letters that had to be stopped, those after them are not tried, and say so.
-        `owner`: see above; "": the origin. `cpu`: what the letters take is added to it. `on_slow` is called when
+        After `max_stopped` messages that had to be stopped, those after them are not tried, and say so.
+        `owner`: see above; "": the origin. `cpu`: what the messages take is added to it. `on_slow` is called when
         they are to wait for slow ones, and may be called again.
 
         Raises:
@@ -346,7 +347,7 @@ class Renderer:
         except (TemplateErrors, RendererError):
             raise
         except Exception as error:
-            # A bug here is no letter's fault.
+            # A bug here is no message's fault.
             self._exits.events.renderer_crashed(renderer=self._exits.renderer, origin=request.origin, error=error)
             raise RendererError(t("internal error in the renderer: {error!r}", error=error)) from error
         finally:
@@ -358,7 +359,7 @@ class Renderer:
                 each.on_slow()
 
     async def _turn(self, request: RenderRequest) -> Mapping[str, Any]:
-        """As many letters as the child makes in one turn.
+        """As many messages as the child makes in one turn.
 
         Raises:
             TemplateErrors: the template cannot be used.
@@ -378,7 +379,7 @@ class Renderer:
         return answer
 
     async def _ask(self, request: RenderRequest, worker: RenderWorker) -> Mapping[str, Any]:
-        """The child's answer, or nothing where it has ended and the letters are to be tried one at a time."""
+        """The child's answer, or nothing where it has ended and the messages are to be tried one at a time."""
         try:
             return await self._answer(request, worker)
         except ChildEndedError as ended:
@@ -388,12 +389,13 @@ class Renderer:
             return await self._answer_alone(request, worker)
 
     async def _answer_alone(self, request: RenderRequest, worker: RenderWorker) -> Mapping[str, Any]:
-        """The answer for one letter in a process that has done nothing else; if that ends too, it is this letter.
+        """The answer for one message in a process that has done nothing else; if that ends too, it is this message.
 
-        The turn is not given up before: another origin would use the fresh process, and no letter would ever be blamed.
+        The turn is not given up before: another origin would use the fresh process, and no message would ever be
+        blamed.
 
         Raises:
-            RendererError: that process was killed, or got no CPU, which is no letter's fault.
+            RendererError: that process was killed, or got no CPU, which is no message's fault.
         """
         try:
             return await self._answer(request, worker, tell=True)
@@ -424,28 +426,28 @@ def _rendered(result: Mapping[str, Any]) -> Rendered:
 
 def _blamed(ended: ChildEndedError, *, compiling: bool) -> dict[str, Any]:
     """The answer that the child would have given, had it lived."""
-    why, part = t("the template {cause}", cause=ended.cause), ended.part or "letter"
+    why, part = t("the template {cause}", cause=ended.cause), ended.part or "message"
     if compiling:
         return {"errors": [[why, part, ended.line]]}
     return {"results": [{"errors": [[why, part, ended.line, ""]], "bound": True}]}
 
 
-# Renders single letters: those of one template that wait while the child works go to it together.
+# Renders single messages: those of one template that wait while the child works go to it together.
 #
-# The letters of a claim ask at the same moment. One after another each would wait for its own way to the child and
+# The messages of a claim ask at the same moment. One after another each would wait for its own way to the child and
 # back.
-# After `MAX_STOPPED` letters of a job that had to be stopped, the rest of it is not tried.
+# After `MAX_STOPPED` messages of a job that had to be stopped, the rest of it is not tried.
 
 MAX_BATCH: Final = 20
-"""The most letters that go together. If their template is slow, the first waits for the last, a second each."""
+"""The most messages that go together. If their template is slow, the first waits for the last, a second each."""
 STOPPED_FOR: Final = 600.0
-"""Seconds after the last letter that had to be stopped for which the rest of its job is not tried. Then a person who
+"""Seconds after the last message that had to be stopped for which the rest of its job is not tried. Then a person who
 has asked for another try gets one."""
 
 
 @dataclass(frozen=True)
-class _QueuedLetter:
-    """A letter that waits for its turn."""
+class _QueuedMessage:
+    """A message that waits for its turn."""
 
     recipient: RecipientData
     future: asyncio.Future[Rendered]
@@ -454,19 +456,19 @@ class _QueuedLetter:
 
 @dataclass(frozen=True)
 class _Stopped:
-    """How many letters of a job had to be stopped, the last of them, and until when that counts."""
+    """How many messages of a job had to be stopped, the last of them, and until when that counts."""
 
-    letters: int
+    messages: int
     last: list[RenderError]
     until: float
 
 
 class RenderBatches:
-    """Letters on their way to one renderer."""
+    """Messages on their way to one renderer."""
 
     def __init__(self, renderer: Renderer) -> None:
         self._renderer = renderer
-        self._waiting: dict[Hashable, list[_QueuedLetter]] = {}
+        self._waiting: dict[Hashable, list[_QueuedMessage]] = {}
         self._stopped: dict[Hashable, _Stopped] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -480,7 +482,7 @@ class RenderBatches:
         batch: Hashable,
         on_slow: Callable[[], None] = lambda: None,
     ) -> Rendered:
-        """The letter, or why there is none. `batch` stands for the job: letters with the same one may go together.
+        """The message, or why there is none. `batch` stands for the job: messages with the same one may go together.
 
         `origin`, `owner` and `on_slow` are as in `Renderer.render`.
 
@@ -488,7 +490,7 @@ class RenderBatches:
             TemplateErrors: the template cannot be used for any recipient.
             RendererError: no child can be started.
         """
-        it = _QueuedLetter(recipient, asyncio.get_running_loop().create_future(), on_slow)
+        it = _QueuedMessage(recipient, asyncio.get_running_loop().create_future(), on_slow)
         if self._renderer.is_slow(origin, owner=owner):
             on_slow()
         waiting = self._waiting.get(batch)
@@ -512,14 +514,14 @@ class RenderBatches:
         del self._waiting[batch]
 
     async def _render(
-        self, template: Template, taken: list[_QueuedLetter], origin: str, owner: str, batch: Hashable
+        self, template: Template, taken: list[_QueuedMessage], origin: str, owner: str, batch: Hashable
     ) -> None:
         def on_slow() -> None:
             for each in (*taken, *self._waiting[batch]):
                 each.on_slow()
 
         before = self._stopped_of(batch)
-        stopped = before.letters if before else 0
+        stopped = before.messages if before else 0
         if before and stopped >= MAX_STOPPED:
             _answer(taken, [not_tried(before.last)] * len(taken))
             return
@@ -545,7 +547,7 @@ class RenderBatches:
         return self._stopped.get(batch)
 
 
-def _answer(taken: list[_QueuedLetter], made: list[Rendered]) -> None:
+def _answer(taken: list[_QueuedMessage], made: list[Rendered]) -> None:
     for each, one in zip(taken, made, strict=True):
         if not each.future.done():
             each.future.set_result(one)

@@ -23,7 +23,7 @@ MAX_BYTES: Final = 20_000_000
 """The most bytes of one template, pictures included."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language", "unsubscribe_url"})
-"""Variables that every letter may have without a declaration."""
+"""Variables that every message may have without a declaration."""
 
 
 class TemplateLibraryError(MailerdError):

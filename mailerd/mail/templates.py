@@ -1,4 +1,4 @@
-"""A job's template, what a letter sees of its job and its recipient, and what can be wrong, told to its author."""
+"""A job's template, what a message sees of its job and its recipient, and what can be wrong, told to its author."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class Source:
-    """A template in one language, as it was written; without `text`, each letter's text is made from its HTML."""
+    """A template in one language, as it was written; without `text`, each message's text is made from its HTML."""
 
     subject: str
     html: str | None
@@ -50,7 +50,7 @@ class RecipientData(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """A rendered letter: the subject is one line, `html` is None for a letter of plain text."""
+    """A rendered message: the subject is one line, `html` is None for a message of plain text."""
 
     subject: str
     html: str | None
@@ -96,7 +96,7 @@ class TemplateErrors(MailerdError):  # noqa: N818 - the plural is the point: eve
 
 
 class RenderError(TemplateError):
-    """A good template and these variables do not make a letter.
+    """A good template and these variables do not make a message.
 
     `variable` is the dotted path of what is missing or null, and "" for any other error. `bound` says that
     the operating system had to end the rendering: it took too long, too much memory, or crashed.
@@ -120,7 +120,7 @@ def merge_variables(
     name: str | None,
     unsubscribe_url: str = "",
 ) -> dict[str, object]:
-    """The variables of one letter: the recipient's own win over the job's, and both over the address and the name.
+    """The variables of one message: the recipient's own win over the job's, and both over the address and the name.
 
     So `{{ email }}`, `{{ name }}` and `{{ unsubscribe_url }}` are there unless variables of these names were given.
     Without a name there is no `name` at all: the template has to handle a recipient without one. `unsubscribe_url` is

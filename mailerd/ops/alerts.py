@@ -1,4 +1,4 @@
-"""Sends alerts: what stands and for whom, by a loop whose every step is bounded, so that no letter is held up."""
+"""Sends alerts: what stands and for whom, by a loop whose every step is bounded, so that no message is held up."""
 
 import asyncio
 import importlib
@@ -168,10 +168,10 @@ class AlertState:
         while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
             self._outcomes.popleft()
         failed = sum(1 for _, bad in self._outcomes if bad)
-        if len(self._outcomes) >= self.settings.failure_letters and failed >= self.settings.failure_rate * len(
+        if len(self._outcomes) >= self.settings.failure_messages and failed >= self.settings.failure_rate * len(
             self._outcomes
         ):
-            self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
+            self._see("failure rate", f"{failed} of the last {len(self._outcomes)} messages failed", now)
 
     def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = "") -> None:
         trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line, cause=cause))

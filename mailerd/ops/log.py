@@ -33,7 +33,7 @@ from mailerd.texts import in_chinese
 # Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
 #
 # The protocol is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A library that blocks when journald stops would stop the
-# sending of letters with it; this one cannot, since its socket does not block and its memory is bounded.
+# sending of messages with it; this one cannot, since its socket does not block and its memory is bounded.
 
 ADDRESS: Final = "/run/systemd/journal/socket"
 MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
@@ -171,7 +171,7 @@ class JournaldTransport:
 # What a line of the log looks like: for people, in JSON, and as journald's record; pure but for the time of day.
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error": 3, "critical": 2}
-"""syslog's, see syslog(3): a letter sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
+"""syslog's, see syslog(3): a message sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
 _LEVELS: Final = {str(number): level for level, number in _PRIORITIES.items()}
 
 

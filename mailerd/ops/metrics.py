@@ -1,7 +1,7 @@
 """Counts events and measurements for Prometheus; only this module imports prometheus_client.
 
-Letters, senders and the database's troubles are counted from the very events that the log tells, so that a log line and
-a metric always agree. Names and units follow https://prometheus.io/docs/practices/naming/.
+Messages, senders and the database's troubles are counted from the very events that the log tells, so that a log line
+and a metric always agree. Names and units follow https://prometheus.io/docs/practices/naming/.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _TOGETHER: Final = "other"
 _NO_SUMS: Final = frozenset({"mailerd_sender_limit_messages", "mailerd_sender_used_messages"})
 """Gauges of single senders: a limit may be 0, which is none."""
 _REMEMBERED: Final = 10_000
-"""Letters and jobs whose beginning is remembered for a duration."""
+"""Messages and jobs whose beginning is remembered for a duration."""
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SLOW: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 
@@ -67,7 +67,7 @@ class Metrics:
         self._senders: set[str] = set()
         self._begun: OrderedDict[int | str, float] = OrderedDict()
         self._gauge("mailerd_build_info", "Always 1.", "version").labels(__version__).set(1)
-        self._of_letters()
+        self._of_messages()
         self._of_suppressions()
         self._of_tables()
         self._of_webhooks()
@@ -84,8 +84,10 @@ class Metrics:
     def _histogram(self, name: str, words: str, *labels: str, buckets: Sequence[float]) -> Histogram:
         return Histogram(name, words, labels, registry=self._registry, buckets=buckets)
 
-    def _of_letters(self) -> None:
-        self._letters = self._counter("mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender").labels
+    def _of_messages(self) -> None:
+        self._messages = self._counter(
+            "mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender"
+        ).labels
         self._send = self._histogram("mailerd_send_seconds", "Seconds from claim to recorded outcome.", buckets=_FAST)
         self._waited = self._histogram(
             "mailerd_accepted_to_sent_seconds",
@@ -194,12 +196,12 @@ class Metrics:
         """Count an event."""
         self._told(event.name, event.level).inc()
         if outcome := _OUTCOMES.get(event.name):
-            self._letter(outcome, fields)
+            self._message(outcome, fields)
         elif (count := self._counted.get(event.name)) is not None:
             count(fields)
 
     def _of_events(self) -> dict[str, Callable[[Mapping[str, object]], None]]:
-        """What is counted of which event, beside the letters' outcomes."""
+        """What is counted of which event, beside the messages' outcomes."""
 
         def job_accepted(fields: Mapping[str, object]) -> None:
             self._jobs_accepted.inc()
@@ -248,8 +250,8 @@ class Metrics:
         if call == Call.TOKEN:
             self._tokens("granted" if outcome == "accepted" else "refused").inc()
 
-    def _letter(self, outcome: str, fields: Mapping[str, object]) -> None:
-        self._letters(outcome, self._sender(str(fields.get("sender", "")))).inc()
+    def _message(self, outcome: str, fields: Mapping[str, object]) -> None:
+        self._messages(outcome, self._sender(str(fields.get("sender", "")))).inc()
         begun = self._begun.pop(int(_number(fields["recipient"])), None)
         if outcome == "sent":
             if begun is not None:
@@ -270,7 +272,7 @@ class Metrics:
             return _TOGETHER
         self._senders.add(email)
         for outcome in set(_OUTCOMES.values()):
-            self._letters(outcome, email)
+            self._messages(outcome, email)
         return email
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
@@ -403,7 +405,7 @@ class ManualChanges:
         self._paused: dict[str, tuple[str, str]] = {}
         """The pauses that were logged, by sender: until when it is paused, and why."""
         self._asked: dict[int, int] | None = None
-        """The actions that the last read showed, by id: how many letters or suppressions each had changed by then."""
+        """The actions that the last read showed, by id: how many messages or suppressions each had changed by then."""
         self._suppression_events = SuppressionEvents(events.sink)
 
     def compare(self, stats: QueueStats) -> None:
@@ -420,14 +422,14 @@ class ManualChanges:
             self._events.sender_resumed_manually(sender=sender)
         self._paused = now
         told = self._asked
-        self._asked = {one.id: one.letters for one in stats.asked}
+        self._asked = {one.id: one.messages for one in stats.asked}
         if told is None:
             return
         oldest = min(told, default=0)  # of two at once the later one may be committed first
         for one in reversed(stats.asked):
             new = one.id > oldest and one.id not in told
-            if one.actor.startswith(_COMMAND) and (new or one.letters > told.get(one.id, one.letters)):
-                self._log_action(one, one.letters - told.get(one.id, 0))
+            if one.actor.startswith(_COMMAND) and (new or one.messages > told.get(one.id, one.messages)):
+                self._log_action(one, one.messages - told.get(one.id, 0))
 
     def _log_action(self, one: RecentAction, changed: int) -> None:
         events, mailing_list = self._suppression_events, one.detail or EVERYTHING_NAME

@@ -234,7 +234,7 @@ class Watchdog:
 
     def stopping(self, *, in_flight: int, within: float) -> None:
         """Draining has begun and may take `within` seconds."""
-        self._note = f"draining: {counted(in_flight, 'letter')} in flight"
+        self._note = f"draining: {counted(in_flight, 'message')} in flight"
         self.systemd.stopping(self._note)
         self.systemd.extend_timeout(within)
 

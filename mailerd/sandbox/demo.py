@@ -188,12 +188,12 @@ class Job:
 
     @property
     def sent(self) -> int:
-        """Letters that Google has."""
+        """Messages that Google has."""
         return self.counts.get("sent", 0)
 
     @property
     def done(self) -> int:
-        """Letters whose story has ended, one way or another."""
+        """Messages whose story has ended, one way or another."""
         return self.sent + self.counts.get("failed", 0) + self.counts.get("cancelled", 0)
 
     @property
@@ -289,9 +289,9 @@ class Summary:
 
     job: Job
     received: int
-    """Letters that the stand-in has."""
+    """Messages that the stand-in has."""
     twice: int
-    """Letters that it was given more than once."""
+    """Messages that it was given more than once."""
     outbox: str
     sandbox_dir: SandboxDir
     program: Sequence[str]
@@ -302,7 +302,7 @@ class Summary:
 
     @property
     def as_promised(self) -> bool:
-        """Every letter was sent but those to people who have opted out, and none twice."""
+        """Every message was sent but those to people who have opted out, and none twice."""
         return self.job.sent == self.job.total - self.job.opted_out <= self.received and not self.twice
 
 
@@ -333,7 +333,7 @@ class Screen:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
-        """A bar on a terminal; elsewhere a line for every few percent. What holds the letters up is said beside it."""
+        """A bar on a terminal; elsewhere a line for every few percent. What holds the messages up is said beside it."""
         said, shown, bars = "", -1, self._console.is_terminal
         columns = (
             TextColumn("  " + say(t("sending"))),
@@ -431,7 +431,7 @@ def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> st
 
 _WATCH_S = 0.2
 _BOUNCES, _REPLIES = 0.03, 0.05
-"""Shares of letters that come back and that are answered, so that a first run shows fates."""
+"""Shares of messages that come back and that are answered, so that a first run shows fates."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
 
@@ -465,8 +465,8 @@ class Options:
 def run(options: Options) -> int:
     """Run the sandbox until Ctrl-C, SIGTERM or SIGHUP. Never leaves a process behind.
 
-    The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every letter was
-    sent exactly once.
+    The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every message
+    was sent exactly once.
     """
     if Path("mailerd.toml").exists():
         own = options.folder / "mailerd.toml"
@@ -599,7 +599,7 @@ class _Sandbox:
                 )  # fmt: skip
             with self._screen.progress(posted.total) as show:
                 done = await follow(client, posted, show)
-        keys = Counter(letter.key for letter in google.sent if letter.key)
+        keys = Counter(message.key for message in google.sent if message.key)
         return Summary(
             job=done,
             received=len(google.sent),

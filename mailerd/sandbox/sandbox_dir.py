@@ -40,13 +40,13 @@ class SandboxDir:
         self.log = self.folder / "mailerd.log"
 
     def make(self) -> None:
-        """Make the folder. The letters of an earlier run go, as they go from the stand-in's memory; its data stay."""
+        """Make the folder. The messages of an earlier run go, as they go from the stand-in's memory; its data stay."""
         for folder in (self.folder, self.credentials, self.outbox):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
         self.configuration.unlink(missing_ok=True)  # it points at an earlier run
-        for letter in self.outbox.glob("*.eml"):
-            letter.unlink()
+        for message in self.outbox.glob("*.eml"):
+            message.unlink()
 
     @asynccontextmanager
     async def claimed(self) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""The log of what people and programs asked of jobs, letters, senders and suppressions: the table `job_actions`."""
+"""The log of what people and programs asked of jobs, messages, senders and suppressions: the table `job_actions`."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -6,9 +6,9 @@ from typing import Final, Literal
 from mailerd.store.db.connection import Cursor, Statement
 
 _INSERT_ACTION: Final = """
-INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, letters, at)
+INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, messages, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
-_ADD_LETTERS: Final = "UPDATE job_actions SET letters = letters + %s WHERE id = %s"
+_ADD_MESSAGES: Final = "UPDATE job_actions SET messages = messages + %s WHERE id = %s"
 MAX_DETAIL: Final = 100
 """The most characters of a detail, as in the schema."""
 
@@ -21,10 +21,10 @@ def note_action(
     sender: str | None = None,
     detail: str | None = None,
     changed: bool = True,
-    letters: int = 0,
+    messages: int = 0,
 ) -> Statement:
-    """The statement that records one request, of a job or of a sender. `letters`: how many letters it changed."""
-    return _INSERT_ACTION, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), letters)
+    """The statement that records one request, of a job or of a sender. `messages`: how many messages it changed."""
+    return _INSERT_ACTION, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), messages)
 
 
 @dataclass
@@ -43,8 +43,8 @@ class CommandLog:
         if not changed:
             return self.row
         if self.row is not None:
-            await cursor.execute(_ADD_LETTERS, (changed, self.row))
+            await cursor.execute(_ADD_MESSAGES, (changed, self.row))
             return self.row
-        await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, letters=changed))
+        await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, messages=changed))
         await cursor.execute("SELECT LAST_INSERT_ID()")
         return int((await cursor.fetchone())[0])

@@ -82,7 +82,7 @@ class ApiKey:
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
         if self.permissions is None:
-            # A suppression binds the letters of every sender, so it is no business of a key for some of them.
+            # A suppression binds the messages of every sender, so it is no business of a key for some of them.
             # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
             return call not in _ONLY_IF_NAMED or self.senders is None
         return call in self.permissions

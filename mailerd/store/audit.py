@@ -232,7 +232,7 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
 
 
 async def proofs(database: Database) -> dict[Proof | None, int]:
-    """How many letters are sent by each kind of proof, the strongest first; None: without any."""
+    """How many messages are sent by each kind of proof, the strongest first; None: without any."""
     found = dict(await _rows(database, _COUNT_PROOFS, what="audit: count by proof"))
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 

@@ -7,7 +7,7 @@ such moment is brought back to where it may lie at most; the next claim sets it 
 
 from typing import Final
 
-from mailerd.store import daemon_changes, job_changes, letters, sender_changes, webhooks
+from mailerd.store import daemon_changes, job_changes, messages, sender_changes, webhooks
 from mailerd.store.db.database import Database
 from mailerd.store.inbox import mailboxes
 
@@ -16,7 +16,7 @@ _REPAIRS: Final = (
     *sender_changes.CLOCK_WENT_BACK,
     *mailboxes.CLOCK_WENT_BACK,
     *webhooks.CLOCK_WENT_BACK,
-    letters.CHECKED_WITHIN_AN_HOUR,
+    messages.CHECKED_WITHIN_AN_HOUR,
     *daemon_changes.CLOCK_WENT_BACK,
 )
 
@@ -27,9 +27,9 @@ async def repair(database: Database) -> None:
     Raises:
         DatabaseError: not all were brought back: do it again.
     """
-    # The letters first: a job whose turn finds none of them due waits until they are.
+    # The messages first: a job whose turn finds none of them due waits until they are.
     for job, send_at in await database.read_rows(job_changes.SENT_AT_ONCE, what="follow the database's clock"):
-        await database.execute(letters.DUE_NOW, (job, send_at), what="follow the database's clock")
+        await database.execute(messages.DUE_NOW, (job, send_at), what="follow the database's clock")
         await database.execute(job_changes.SEND_NOW, (job,), what="follow the database's clock")
     for statement in _REPAIRS:
         await database.execute(statement, what="follow the database's clock")

@@ -1,4 +1,4 @@
-"""Queries of the console that nothing else asks. None counts letters; each has a bound and reads by an index."""
+"""Queries of the console that nothing else asks. None counts messages; each has a bound and reads by an index."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ from mailerd.store.db.connection import Statement, utc
 from mailerd.store.db.database import Database
 
 MAX_FAILURES: Final = 2_000
-"""Failed letters of a job that are read to group them: each may have a reason of its own."""
+"""Failed messages of a job that are read to group them: each may have a reason of its own."""
 MAX_CAUSES: Final = 20
 """The most causes that are shown."""
 MAX_EVENTS: Final = 20_000
 """The newest events, in which failures are looked for."""
 MAX_FAILED_JOBS: Final = 500
 MAX_UNDONE: Final = 1_000
-"""The most undone letters that are read."""
+"""The most undone messages that are read."""
 READ_TIMEOUT: Final = 2.0
 """The most seconds for one query."""
 
@@ -38,7 +38,7 @@ SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, 
     ON r.job_id = j.id AND r.status = 'unsure'
  WHERE j.finished_at IS NULL {senders} LIMIT %s"""
 ACTIONS: Final = """
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, COALESCE(j.from_address, a.sender)
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
   FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
 # `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
@@ -61,21 +61,21 @@ _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
 
 @dataclass(frozen=True)
 class FailureCause:
-    """Failed letters of one job whose reasons differ in addresses and numbers at most."""
+    """Failed messages of one job whose reasons differ in addresses and numbers at most."""
 
     id: str
     """Its name in a form."""
     text: str
-    letters: int
+    messages: int
     example: int
-    """The id of one of these letters."""
+    """The id of one of these messages."""
     errors: frozenset[str]
     """The reasons as they stand on the rows."""
 
 
 @dataclass(frozen=True)
-class UnsureLetter:
-    """A letter of which it is not known whether it was sent."""
+class UnsureMessage:
+    """A message of which it is not known whether it was sent."""
 
     id: int
     job_id: str
@@ -99,15 +99,15 @@ class LoggedAction:
     actor: str
     detail: str | None
     changed: bool
-    letters: int
+    messages: int
     at: datetime
     sender: str | None
     """The sender of the job, or the sender that it was asked of; None: it was asked of suppressions."""
 
 
 @dataclass(frozen=True)
-class UndoneLetter:
-    """A letter that was recorded as sent, and was not."""
+class UndoneMessage:
+    """A message that was recorded as sent, and was not."""
 
     id: int
     """The id of the event that says so."""
@@ -122,8 +122,8 @@ class UndoneLetter:
 
 
 @dataclass(frozen=True)
-class LetterRow:
-    """Whose letter it is, and what it is made for."""
+class MessageRow:
+    """Whose message it is, and what it is made for."""
 
     job_id: str
     seq: int
@@ -139,24 +139,24 @@ class ConsoleQueries:
     database: Database
 
     async def failures(self, job: str) -> list[FailureCause]:
-        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES letters."""
+        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES messages."""
         return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
 
     async def failed_jobs(self) -> list[str]:
-        """Jobs of which letters failed lately: of the last MAX_EVENTS events."""
+        """Jobs of which messages failed lately: of the last MAX_EVENTS events."""
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="find failures")
         return [job for (job,) in rows if job]
 
-    async def letter(self, recipient: int) -> LetterRow | None:
-        """Whose letter it is; None: there is none of this id."""
-        rows = await self._rows((JOB_OF, (recipient,)), what="read a letter")
-        return LetterRow(*rows[0]) if rows else None
+    async def message(self, recipient: int) -> MessageRow | None:
+        """Whose message it is; None: there is none of this id."""
+        rows = await self._rows((JOB_OF, (recipient,)), what="read a message")
+        return MessageRow(*rows[0]) if rows else None
 
-    async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureLetter]:
-        """Unsure letters of unfinished jobs."""
+    async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureMessage]:
+        """Unsure messages of unfinished jobs."""
         rows = await self._rows(doubts_statement(limit, senders), what="list doubts")
         return [
-            UnsureLetter(id_, job, to, sender, utc(since), utc(look), checks, from_row(*error))
+            UnsureMessage(id_, job, to, sender, utc(since), utc(look), checks, from_row(*error))
             for id_, job, to, sender, since, look, checks, *error in rows
         ]
 
@@ -166,16 +166,18 @@ class ConsoleQueries:
         """What was asked of jobs and senders, the newest first."""
         rows = await self._rows(actions_statement(limit, before, senders), what="read the log of actions")
         return [
-            LoggedAction(id_, job, action, actor, detail, changed=bool(changed), letters=letters, at=utc(at), sender=of)
-            for id_, job, action, actor, detail, changed, letters, at, of in rows
+            LoggedAction(
+                id_, job, action, actor, detail, changed=bool(changed), messages=messages, at=utc(at), sender=of
+            )
+            for id_, job, action, actor, detail, changed, messages, at, of in rows
         ]
 
-    async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
-        """Letters that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
+    async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneMessage]:
+        """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
         found = [(id_, from_event(json.loads(data)), at) for id_, data, at in rows]
-        letters = tuple(it["recipient_id"] for _, it, _ in found)
-        now = dict(await self._rows((_READ_STATUS, (letters,)), what="list what was undone")) if letters else {}
+        messages = tuple(it["recipient_id"] for _, it, _ in found)
+        now = dict(await self._rows((_READ_STATUS, (messages,)), what="list what was undone")) if messages else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
@@ -188,26 +190,26 @@ class ConsoleQueries:
 
 
 def group_failures(rows: Iterable[tuple[int, str | None, str | None, str | None]]) -> list[FailureCause]:
-    """Rows of a letter and its reason, by the cause that they share."""
-    letters: dict[str, list[int]] = {}
+    """Rows of a message and its reason, by the cause that they share."""
+    messages: dict[str, list[int]] = {}
     for id_, *error in rows:
-        letters.setdefault(from_row(*error) or "", []).append(id_)
+        messages.setdefault(from_row(*error) or "", []).append(id_)
     groups: dict[str, list[str]] = {}
-    for said in letters:
+    for said in messages:
         groups.setdefault(_without_names(said), []).append(said)
     causes = [
         FailureCause(
             hashlib.sha256(text.encode()).hexdigest()[:12], text if len(reasons) > 1 else reasons[0],
-            sum(len(letters[reason]) for reason in reasons), min(min(letters[reason]) for reason in reasons),
+            sum(len(messages[reason]) for reason in reasons), min(min(messages[reason]) for reason in reasons),
             frozenset(reasons),
         )
         for text, reasons in groups.items()
     ]  # fmt: skip
-    return sorted(causes, key=lambda it: -it.letters)[:MAX_CAUSES]
+    return sorted(causes, key=lambda it: -it.messages)[:MAX_CAUSES]
 
 
 def _without_names(said: str) -> str:
-    """A reason without what differs from letter to letter."""
+    """A reason without what differs from message to message."""
     english = _IDENTIFIER.sub("…", _ADDRESS.sub("…", said))
     if not isinstance(said, Text) or not said.msgid:
         return english
@@ -222,8 +224,8 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
 
 
-def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -> UndoneLetter:
-    return UndoneLetter(
+def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -> UndoneMessage:
+    return UndoneMessage(
         id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at),
         State(status) if status else None,
     )  # fmt: skip

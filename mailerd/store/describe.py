@@ -1,4 +1,4 @@
-"""What became of a letter, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
+"""What became of a message, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -33,13 +33,13 @@ class Waits(StrEnum):
     SCHEDULED = "scheduled"
     """It is not due yet."""
     DEFERRED = "deferred"
-    """Its letters were tried, and are tried again later."""
+    """Its messages were tried, and are tried again later."""
     UNSURE = "unsure"
-    """It is not known whether Google has its last letters."""
+    """It is not known whether Google has its last messages."""
     NO_DAEMON = "no_daemon"
     """No daemon runs."""
     LIMIT = "limit"
-    """The limits of its sender allow no letter within the next minute."""
+    """The limits of its sender allow no message within the next minute."""
 
 
 _LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.SENDING})
@@ -63,7 +63,7 @@ def standing(job: Job, *, daemon: bool) -> str:
 
 
 def _held(job: Job) -> Waits | None:
-    """What holds its letters, daemon or not."""
+    """What holds its messages, daemon or not."""
     if not job.counts.get(State.WAITING):
         return Waits.UNSURE if job.counts.get(State.UNSURE) else None
     due, pause = job.send_at if job.early else None, job.paused_until
@@ -75,7 +75,7 @@ def _held(job: Job) -> Waits | None:
 
 
 _WHOLE_FROM: Final = 100
-"""From so many letters a minute on, no fraction is shown."""
+"""From so many messages a minute on, no fraction is shown."""
 _A_MINUTE: Final = timedelta(minutes=1)
 
 _EVENT_WORDS: Final = {
@@ -105,7 +105,7 @@ _PROOF_WORDS: Final = {
 
 
 def by_proof(counts: Mapping[Proof | None, int]) -> str:
-    """How many letters are sent by each proof."""
+    """How many messages are sent by each proof."""
     return ", ".join(f"{number:,} {label(proof) if proof else tr('without proof')}" for proof, number in counts.items())
 
 
@@ -126,18 +126,18 @@ def span(wait: timedelta) -> str:
 
 @dataclass(frozen=True)
 class Queue:
-    """What letters that wait have before them: by recipient, by job, and who may send them."""
+    """What messages that wait have before them: by recipient, by job, and who may send them."""
 
     before: Mapping[int, int] = field(default_factory=dict)
-    """Letters of the same job that are claimed before each."""
+    """Messages of the same job that are claimed before each."""
     outlooks: Mapping[str, ForecastInputs] = field(default_factory=dict)
     daemons: Sequence[DaemonInfo] = ()
     suppressed: Mapping[int, str] = field(default_factory=dict)
-    """Why letters will be cancelled when their turn comes, by recipient."""
+    """Why messages will be cancelled when their turn comes, by recipient."""
 
 
-def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
-    """What happened to one letter, why it waits, and what comes next."""
+def of_message(story: RecipientHistory, queue: Queue) -> list[str]:
+    """What happened to one message, why it waits, and what comes next."""
     lines = [
         tr(f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}."),
         f"{moment(story.accepted_at)}  {tr('accepted.')}",
@@ -162,7 +162,7 @@ def _attempt(one: Attempt) -> str:
 
 
 def _event_words(one: Attempt) -> str:
-    # Of a letter that Google gave back, the log's `sent` has no message id any more.
+    # Of a message that Google gave back, the log's `sent` has no message id any more.
     return (
         "Google took it"
         if one.event in {"sent", "answered"} and not one.message_id
@@ -216,9 +216,9 @@ def _fate(story: RecipientHistory) -> list[str]:
         next_step = ""
     elif story.fate_kind == Kind.HARD:
         address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
-        next_step = tr(f" The address gets no more letters: `mailerd suppress remove {address}` allows them again.")
+        next_step = tr(f" The address gets no more messages: `mailerd suppress remove {address}` allows them again.")
     else:
-        next_step = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again.")
+        next_step = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such messages again.")
     return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + next_step]
 
 
@@ -227,7 +227,7 @@ def _sending(story: RecipientHistory) -> list[str]:
         left = span(story.lease_until - story.now)
         return [
             tr(f"Now: being sent by daemon {story.daemon}, which holds it for another {left}."),
-            tr("Next: the outcome is recorded; if that daemon dies, the letter is taken back when the time is over."),
+            tr("Next: the outcome is recorded; if that daemon dies, the message is taken back when the time is over."),
         ]
     return [
         tr(f"Now: daemon {story.daemon} held it and was not heard of again."),
@@ -267,13 +267,13 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
-    """How many letters go before it, those of other jobs included, and when it goes as far as can be foreseen."""
+    """How many messages go before it, those of other jobs included, and when it goes as far as can be foreseen."""
     before, inputs = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
     if inputs is None:
         return before, None
-    # Its job as if it were the last letter of it; those that become due later are not counted.
-    forecast = compute_forecast(replace(inputs, letters=before + 1, last_due=None, unresolved=None))
-    return before + forecast.letters_ahead, forecast.done_at
+    # Its job as if it were the last message of it; those that become due later are not counted.
+    forecast = compute_forecast(replace(inputs, messages=before + 1, last_due=None, unresolved=None))
+    return before + forecast.messages_ahead, forecast.done_at
 
 
 def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> datetime | None:
@@ -283,14 +283,14 @@ def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> dateti
 
 
 def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
-    """Its place among the letters of its sender, and its own time; None for the first in line."""
+    """Its place among the messages of its sender, and its own time; None for the first in line."""
     before, at = _place(story, queue)
     if not before:
         return None
-    letters = counted(before, "letter")
-    first = tr(f"{letters} of its sender goes first") if before == 1 else tr(f"{letters} of its sender go first")
+    messages = counted(before, "message")
+    first = tr(f"{messages} of its sender goes first") if before == 1 else tr(f"{messages} of its sender go first")
     if queue.before.get(story.id, 0) >= MAX_BEFORE:
-        first, at = tr(f"more than {MAX_BEFORE:,} letters of its sender go first"), None
+        first, at = tr(f"more than {MAX_BEFORE:,} messages of its sender go first"), None
     at = at and max(at, story.due_at)
     when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be computed")
     return first, tr(f"its own turn is {when}, if nothing else holds it.")
@@ -318,8 +318,8 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         story = replace(story, sender_turn=max(limited, story.sender_turn or limited))
     if story.sender_turn and story.sender_turn > story.now:
         return (
-            tr(f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}"),
-            tr(f"the next letters of this sender go in {span(story.sender_turn - story.now)}."),
+            tr(f"the pace of {story.sender} allows no message before {moment(story.sender_turn)}"),
+            tr(f"the next messages of this sender go in {span(story.sender_turn - story.now)}."),
         )
     return (
         tr("it was not claimed yet, and it is the first in line"),
@@ -328,13 +328,13 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
 
 
 def _after_hold(story: RecipientHistory, queue: Queue, mended: str | None) -> str:
-    """What happens to a letter that a pause or its time holds."""
+    """What happens to a message that a pause or its time holds."""
     if story.job_status is JobStatus.PAUSED:
         return tr("nothing, until the job is resumed.")
     if mended:
         if story.due_at > story.now:
             return tr(f"it goes when that is done, and not before {moment(story.due_at)}.")
-        return tr("it goes when that is done. Until then one letter is tried each minute.")
+        return tr("it goes when that is done. Until then one message is tried each minute.")
     if story.paused_until == FOREVER:
         return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
     if line := _in_line(story, queue):
@@ -381,8 +381,8 @@ def of_job(
 
 def _asked(one: RecordedAction) -> str:
     detail = f" ({one.detail})" if one.detail else ""
-    letters = f": {tr(counted(one.letters, 'letter'))}" if one.letters else ""
-    return tr(f"{label(one.action)}{detail}, asked by {one.actor}{letters}.")
+    messages = f": {tr(counted(one.messages, 'message'))}" if one.messages else ""
+    return tr(f"{label(one.action)}{detail}, asked by {one.actor}{messages}.")
 
 
 def held(job: Job) -> list[str]:
@@ -405,11 +405,11 @@ def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [tr(f"It waits: {cause}.")] if cause else []
-    if not (it.letters or it.unresolved):
-        return [*lines, *_next(tr("the letters in flight are finished."), daemons)]
+    if not (it.messages or it.unresolved):
+        return [*lines, *_next(tr("the messages in flight are finished."), daemons)]
     minute = forecast.per_minute if forecast.starts_at else None
     pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE_FROM else f"{minute:.3g}" if minute else ""
-    at_pace = tr(f", at {pace} letters a minute") if pace else ""
+    at_pace = tr(f", at {pace} messages a minute") if pace else ""
     return [*lines, *_next(f"{tr(describe(it, forecast))}{at_pace}{tr('.')}", daemons)]
 
 

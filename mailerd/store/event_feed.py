@@ -67,7 +67,7 @@ SELECT j.id, j.sender_email, j.from_address, r.id, r.seq, r.to_email, r.message_
 
 
 async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
-    """Write the events of letters that the caller's transaction has just made `sent`.
+    """Write the events of messages that the caller's transaction has just made `sent`.
 
     Only of these: of one that an earlier try has made `sent`, that try has written the event.
     """

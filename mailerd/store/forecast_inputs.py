@@ -20,23 +20,23 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 
-MAX_COUNTED_LETTERS: Final = 100_000
-"""The most letters of one job that are counted."""
+MAX_COUNTED_MESSAGES: Final = 100_000
+"""The most messages of one job that are counted."""
 _MAX_JOBS: Final = 200
 """The most jobs of a sender's queue that are read."""
 _MAX_COUNTED_JOBS: Final = 1000
-"""The most jobs whose letters are counted; for the others the size of the job is taken, which is never too few."""
+"""The most jobs whose messages are counted; for the others the size of the job is taken, which is never too few."""
 
-# The index has all that is asked of waiting letters; of unsure ones there are few.
+# The index has all that is asked of waiting messages; of unsure ones there are few.
 _READ_JOBS: Final = """
 SELECT id, sender_email, precedence, send_at, status, pause_reason, pause_reason_code, pause_reason_args,
        IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL),
-       COALESCE(w.letters, 0), w.due, w.last_due, u.letters, u.manual, u.look_at
+       COALESCE(w.messages, 0), w.due, w.last_due, u.messages, u.manual, u.look_at
   FROM jobs j
-  LEFT JOIN (SELECT job_id, COUNT(*) AS letters, MIN(due_at) AS due, MAX(due_at) AS last_due
+  LEFT JOIN (SELECT job_id, COUNT(*) AS messages, MIN(due_at) AS due, MAX(due_at) AS last_due
                FROM job_recipients FORCE INDEX (claim)
               WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id) w ON w.job_id = j.id
-  LEFT JOIN (SELECT job_id, COUNT(*) AS letters, SUM(lease_until IS NULL) AS manual, MIN(lease_until) AS look_at
+  LEFT JOIN (SELECT job_id, COUNT(*) AS messages, SUM(lease_until IS NULL) AS manual, MIN(lease_until) AS look_at
                FROM job_recipients FORCE INDEX (claim)
               WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id) u ON u.job_id = j.id
  WHERE id IN %s AND finished_at IS NULL"""
@@ -45,7 +45,7 @@ _READ_ERROR: Final = """
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _READ_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
-# A longer silence between two letters is a time in which there was nothing to send: it says nothing of the pace.
+# A longer silence between two messages is a time in which there was nothing to send: it says nothing of the pace.
 _MEASURE_GAPS: Final = """
 SELECT sender_email, COUNT(*), SUM(gap) FROM
   (SELECT j.sender_email,
@@ -54,7 +54,7 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
     WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s) sent
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
-"""The least number of gaps between letters that make a rate."""
+"""The least number of gaps between messages that make a rate."""
 _READ_QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT %s)"""
@@ -87,12 +87,12 @@ class ForecastReader:
         return await self._ask(work) if jobs else {}
 
     async def for_new_job(
-        self, sender: str, *, priority: int, letters: int, send_at: datetime | None
+        self, sender: str, *, priority: int, messages: int, send_at: datetime | None
     ) -> ForecastInputs:
         """What there would be to know of a job, if it were accepted now."""
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, letters, *(None,) * 5)
+            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, messages, *(None,) * 5)
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
@@ -113,10 +113,10 @@ class ForecastReader:
         measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for job in jobs:
-            id_, sender, _, send_at, status, *reason, braked, letters, due, last_due, unsure, manual, look_at = job
+            id_, sender, _, send_at, status, *reason, braked, messages, due, last_due, unsure, manual, look_at = job
             found[id_] = ForecastInputs(
                 sender=states[sender],
-                letters=letters,
+                messages=messages,
                 due=max(it for it in (states[sender].now, utc(send_at), utc(due), utc(braked)) if it),
                 last_due=utc(last_due),
                 error=errors.get(id_),
@@ -155,7 +155,7 @@ async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]
 
 
 async def _measured(cursor: Cursor, senders: Mapping[str, SenderState]) -> dict[str, float]:
-    """Letters a minute of the last minute, of those whose limits do not tell it."""
+    """Messages a minute of the last minute, of those whose limits do not tell it."""
     free = tuple(it.email for it in senders.values() if not (rate_limit.rate(it.allowance) or it.limits.min_gap))
     if not free:
         return {}
@@ -185,14 +185,14 @@ async def _with_queues(
     }
     most: dict[str, int] = {}
     for other, status, queued in chain.from_iterable(others.values()):
-        if status == JobStatus.SENDING:  # of one that has not begun all letters wait
-            most[other] = max(queued.letters, most.get(other, 0))
+        if status == JobStatus.SENDING:  # of one that has not begun all messages wait
+            most[other] = max(queued.messages, most.get(other, 0))
     counted = dict(await _union(cursor, _WAITING, [(it, it, most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]))
     return {
         id_: replace(
             it,
             queue=tuple(
-                replace(queued, letters=min(queued.letters, counted.get(other, queued.letters)))
+                replace(queued, messages=min(queued.messages, counted.get(other, queued.messages)))
                 for other, _, queued in others[id_]
             ),
             queue_cut_off=_is_cut_off(
@@ -204,15 +204,15 @@ async def _with_queues(
 
 
 def _limit(it: ForecastInputs, order: int, due: datetime) -> int:
-    """How many letters of another job can go before the last one of this job."""
+    """How many messages of another job can go before the last one of this job."""
     if order < 0 or (it.due > it.now and due < it.due):
-        return MAX_COUNTED_LETTERS
-    return 0 if order else it.letters
+        return MAX_COUNTED_MESSAGES
+    return 0 if order else it.messages
 
 
 def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
-    """Whether jobs that were not read may go before its last letter: they stand behind all that go before or with it.
+    """Whether jobs that were not read may go before its last message: they stand behind all that go before or with it.
 
-    A single letter goes at its own turn, whatever stands behind it.
+    A single message goes at its own turn, whatever stands behind it.
     """
-    return len(before) > _MAX_JOBS and not (it.letters == 1 and id_ in before)
+    return len(before) > _MAX_JOBS and not (it.messages == 1 and id_ in before)

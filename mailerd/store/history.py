@@ -38,12 +38,12 @@ SELECT s.reason FROM jobs j JOIN suppressions s FORCE INDEX (PRIMARY)
  WHERE j.id = %s AND (j.override_suppression = 0 OR s.reason = '{Reason.HARD_BOUNCE.value}')
  ORDER BY s.reason <> '{Reason.HARD_BOUNCE.value}', s.reason LIMIT 1"""
 MAX_BEFORE: Final = 100_000
-"""The most letters that are counted before one that waits."""
+"""The most messages that are counted before one that waits."""
 FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
-# `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
+# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
 _READ_LOG: Final = """
 SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error, error_code, error_args
   FROM attempts FORCE INDEX (event_of_claim)
@@ -101,7 +101,7 @@ class RecipientHistory:
     sender_turn: datetime | None
     now: datetime
     updated_at: datetime
-    """When the row was last written; for a finished letter: when it was finished."""
+    """When the row was last written; for a finished message: when it was finished."""
     proof: Proof | None
     """What proves that it is sent, if it is."""
     fate: Fate | None = None
@@ -121,8 +121,8 @@ class RecipientHistory:
 
 
 @dataclass(frozen=True)
-class LetterFailure:
-    """A letter that has failed, is in doubt or is suppressed, or an attempt that went wrong."""
+class MessageFailure:
+    """A message that has failed, is in doubt or is suppressed, or an attempt that went wrong."""
 
     at: datetime
     to_email: str
@@ -144,7 +144,7 @@ class HistoryReader:
         return await self._read("WHERE r.id = %s", (recipient,))
 
     async def of_address(self, email: str) -> list[RecipientHistory]:
-        """The newest letters to an address, in whatever spelling it was posted."""
+        """The newest messages to an address, in whatever spelling it was posted."""
         return await self._read("WHERE r.person = %s ORDER BY r.id DESC LIMIT %s", (canonical(email), MAX_RECIPIENTS))
 
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
@@ -155,14 +155,14 @@ class HistoryReader:
         return await self.database.read(work, what="read a story", bound=self.timeout)
 
     async def queued_before(self, story: RecipientHistory) -> int:
-        """How many letters of its own job are claimed before a letter that waits: MAX_BEFORE where they are more."""
+        """How many messages of its own job are claimed before a message that waits: MAX_BEFORE where they are more."""
         due, what = naive(story.due_at), "read a place in the queue"
         values = (story.job_id, due, due, story.id, MAX_BEFORE)
         ((number,),) = await self.database.read_rows(_COUNT_BEFORE, values, what=what, bound=self.timeout)
         return int(number)
 
     async def suppressed(self, waiting: Sequence[RecipientHistory]) -> dict[int, str]:
-        """Why letters that wait will be cancelled and not sent; the others are not in it."""
+        """Why messages that wait will be cancelled and not sent; the others are not in it."""
         if not waiting:
             return {}
         key = (await Secrets(self.database, timeout=self.timeout).keys()).address
@@ -175,28 +175,28 @@ class HistoryReader:
                 found[story.id] = why_suppressed(reason)
         return found
 
-    async def failures_of(self, job: str) -> list[LetterFailure]:
-        """What has failed or is in doubt in a job, and the letters to suppressed addresses."""
+    async def failures_of(self, job: str) -> list[MessageFailure]:
+        """What has failed or is in doubt in a job, and the messages to suppressed addresses."""
         values = (job, _MAX_SHOWN)
         rows = await self.database.read_rows(_READ_FAILURES, values, what="read failures", bound=self.timeout)
         return [
-            LetterFailure(utc(at), to, id_, from_row(*error) or "", status, job_id)
+            MessageFailure(utc(at), to, id_, from_row(*error) or "", status, job_id)
             for to, id_, at, status, job_id, *error in rows
         ]
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
-        """How many letters of a job are sent by each proof, the strongest first."""
+        """How many messages of a job are sent by each proof, the strongest first."""
         rows = await self.database.read_rows(_COUNT_PROOFS, (job,), what="count by proof", bound=self.timeout)
         found = dict(rows)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
-    async def last_failures(self, *, limit: int) -> list[LetterFailure]:
+    async def last_failures(self, *, limit: int) -> list[MessageFailure]:
         """What went wrong lately, the newest first."""
         rows = await self.database.read_rows(
             _READ_LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
         )
         return [
-            LetterFailure(utc(at), to, id_, from_row(*error) or "", event, job)
+            MessageFailure(utc(at), to, id_, from_row(*error) or "", event, job)
             for at, to, id_, event, job, *error in rows
         ]
 
@@ -206,7 +206,7 @@ class HistoryReader:
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
-    """The first and the last lines of a letter's log of attempts, and how many stand between them."""
+    """The first and the last lines of a message's log of attempts, and how many stand between them."""
     first, last, ((lines,),) = await cursor.fetch_batch(
         [
             (_READ_LOG.format(order="ASC"), (recipient, FIRST)),

@@ -15,15 +15,15 @@ from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes, sender_changes
-from mailerd.store import letters as door
+from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.event_feed import NewEvent, insert_events
 
-LETTERS_PER_SECOND: Final = 5_000
-"""How many letters the slowest acceptable database changes in a second; it gives a big job its time."""
+MESSAGES_PER_SECOND: Final = 5_000
+"""How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
 _LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
@@ -35,7 +35,7 @@ class ActionResult:
     """What a request has changed."""
 
     changed: bool
-    letters: int
+    messages: int
     status: JobStatus
 
 
@@ -47,7 +47,7 @@ class RecordedAction:
     actor: str
     detail: str | None
     changed: bool
-    letters: int
+    messages: int
     at: datetime
 
 
@@ -80,17 +80,17 @@ class JobActions:
         change: JobChange,
         *,
         actor: str,
-        letters: int = 0,
+        messages: int = 0,
         priority: int = 0,
         unsure: bool = False,
         bounced: Sequence[str] = (),
         errors: Collection[str] | None = None,
     ) -> ActionResult:
-        """Do what is asked and record it. `letters`: the job's size.
+        """Do what is asked and record it. `messages`: the job's size.
 
-        `unsure`: retry means to check the unsure letters; `bounced`: to send those again that bounced, of these kinds.
+        `unsure`: retry means to check the unsure messages; `bounced`: to send those again that bounced, of these kinds.
 
-        `errors`: retry only the letters that failed with one of these reasons.
+        `errors`: retry only the messages that failed with one of these reasons.
 
         Raises:
             ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.
@@ -109,13 +109,13 @@ class JobActions:
             retried = f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
             detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: retried}.get(change)
             note = note_action(
-                change.value, actor, job=job_id, detail=detail, changed=done.changed, letters=done.letters
+                change.value, actor, job=job_id, detail=detail, changed=done.changed, messages=done.messages
             )
             await cursor.execute(*note)
             return done
 
-        bound = self._timeout + letters / LETTERS_PER_SECOND
-        act = partial(_unlimited, work) if letters > LETTERS_PER_SECOND else work
+        bound = self._timeout + messages / MESSAGES_PER_SECOND
+        act = partial(_unlimited, work) if messages > MESSAGES_PER_SECOND else work
         return await self._database.request(act, what=f"{change} a job", bound=bound)
 
     async def _do(
@@ -140,8 +140,8 @@ class JobActions:
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
             case JobChange.RETRY if unsure:
-                letters = await door.check_job_now(cursor, job.id, late_arrival=self._late_arrival)
-                return ActionResult(letters > 0, letters, job.status)
+                messages = await door.check_job_now(cursor, job.id, late_arrival=self._late_arrival)
+                return ActionResult(messages > 0, messages, job.status)
             case JobChange.RETRY:
                 return await _retry(cursor, job, status)
             case JobChange.PRIORITY:
@@ -151,7 +151,7 @@ class JobActions:
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
         """What was asked of a job, the last hundred requests, the newest first. `within`: seconds, if not the usual."""
         rows = await self._database.request_rows(
-            "SELECT action, actor, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
+            "SELECT action, actor, detail, changed, messages, at FROM job_actions WHERE job_id = %s "
             "ORDER BY id DESC LIMIT 100",
             (job_id,),
             what="read what was asked of a job",
@@ -161,7 +161,7 @@ class JobActions:
 
 
 async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:
-    """Do it without the limit of one statement: one changes all letters, and the caller's bound ends it."""
+    """Do it without the limit of one statement: one changes all messages, and the caller's bound ends it."""
     limit = await without_limit(cursor)
     try:
         return await work(cursor)
@@ -171,8 +171,8 @@ async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: 
 
 
 def _action(row: tuple[Any, ...]) -> RecordedAction:
-    action, actor, detail, changed, letters, at = row
-    return RecordedAction(action, actor, detail, changed=bool(changed), letters=letters, at=utc(at))
+    action, actor, detail, changed, messages, at = row
+    return RecordedAction(action, actor, detail, changed=bool(changed), messages=messages, at=utc(at))
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
@@ -182,7 +182,7 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
-    letters = await door.cancel_waiting(cursor, job.id, reason=reason("job_cancelled", actor=actor))
+    messages = await door.cancel_waiting(cursor, job.id, reason=reason("job_cancelled", actor=actor))
     if job.status is not status:
         await cursor.execute(_COUNT_IN_FLIGHT, (job.id,))
         in_flight = bool((await cursor.fetchone())[0])
@@ -191,7 +191,7 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
         if not in_flight:
             await cursor.execute(job_changes.COUNTS, (job.id,))
             await job_changes.write_finished(cursor, job.id, dict(await cursor.fetchall()))
-    return ActionResult(job.status is not status, letters, status)
+    return ActionResult(job.status is not status, messages, status)
 
 
 async def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
@@ -205,32 +205,32 @@ async def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str
 
 async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:
     if job.status is status:
-        return ActionResult(changed=False, letters=0, status=status)
+        return ActionResult(changed=False, messages=0, status=status)
     status = JobStatus.SENDING if job.started else JobStatus.QUEUED
     await job_changes.end_pause(cursor, job.id)
     await _run(cursor, job, status)
-    return ActionResult(changed=True, letters=0, status=status)
+    return ActionResult(changed=True, messages=0, status=status)
 
 
 async def _retry(
     cursor: Cursor, job: _Found, status: JobStatus, *, errors: Collection[str] | None = None
 ) -> ActionResult:
-    letters = await door.retry_failed(cursor, job.id, token=new_id(), errors=errors)
-    if not letters:
-        return ActionResult(changed=False, letters=0, status=job.status)
+    messages = await door.retry_failed(cursor, job.id, token=new_id(), errors=errors)
+    if not messages:
+        return ActionResult(changed=False, messages=0, status=job.status)
     if status is not JobStatus.PAUSED:
         await _run(cursor, job, status)
-    return ActionResult(changed=True, letters=letters, status=status)
+    return ActionResult(changed=True, messages=messages, status=status)
 
 
 async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: Sequence[str]) -> ActionResult:
-    letters = await door.send_bounced_again(cursor, job.id, token=new_id(), kinds=kinds)
-    if not letters:
-        return ActionResult(changed=False, letters=0, status=job.status)
-    await job_changes.subtract_bounced(cursor, job.id, letters)
+    messages = await door.send_bounced_again(cursor, job.id, token=new_id(), kinds=kinds)
+    if not messages:
+        return ActionResult(changed=False, messages=0, status=job.status)
+    await job_changes.subtract_bounced(cursor, job.id, messages)
     if status is not JobStatus.PAUSED:
         await _run(cursor, job, status)
-    return ActionResult(changed=True, letters=letters, status=status)
+    return ActionResult(changed=True, messages=messages, status=status)
 
 
 async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:

@@ -1,6 +1,6 @@
 """Every change of a row of `jobs`: no other file writes that table.
 
-A job into which a letter comes back must never get stuck, and a job ends when nothing of it is open any more.
+A job into which a message comes back must never get stuck, and a job ends when nothing of it is open any more.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,7 +16,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
-# Letters that come back, and their turns.
+# Messages that come back, and their turns.
 
 _LOCK_JOBS: Final = """
 SELECT id, status, next_claim_at, braked_until, finished_at, UTC_TIMESTAMP(6) FROM jobs FORCE INDEX (PRIMARY)
@@ -60,7 +60,7 @@ async def lock_jobs(cursor: Cursor, ids: Collection[str], *, wait: bool = True) 
     """Lock these jobs, in the order of their ids; unless it may `wait`, those that another transaction holds are left.
 
     A resume waits for it: between an UPDATE that finds a paused job and the COMMIT, a job that is resumed would look
-    for its next letter before ours can be seen, find none, and never be claimed again.
+    for its next message before ours can be seen, find none, and never be claimed again.
     """
     if not ids:
         return {}
@@ -79,10 +79,10 @@ async def who_cancelled(cursor: Cursor, job: str) -> str:
 
 
 async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> None:
-    """Let a locked job be claimed in so long at the latest; None: none of its letters waits again.
+    """Let a locked job be claimed in so long at the latest; None: none of its messages waits again.
 
     A completed one goes on. A cancelled one is finished once more, with other counts: the recovery does that, with an
-    event. No letter that comes back ends a brake.
+    event. No message that comes back ends a brake.
     """
     if wait is None:
         return
@@ -102,7 +102,7 @@ async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> No
 
 
 async def count_fates(cursor: Cursor, job: str, more: Mapping[str, int] | None) -> None:
-    """Count how many more letters of a locked job have come back (`bounced`) or were answered (`replied`)."""
+    """Count how many more messages of a locked job have come back (`bounced`) or were answered (`replied`)."""
     if more:
         bounced, replied = more.get("bounced", 0), more.get("replied", 0)
         less_bounced, less_replied = max(-bounced, 0), max(-replied, 0)
@@ -110,20 +110,20 @@ async def count_fates(cursor: Cursor, job: str, more: Mapping[str, int] | None) 
         await cursor.execute(_COUNT_FATES, (*values, job))
 
 
-async def subtract_bounced(cursor: Cursor, job: str, letters: int) -> None:
-    """Count so many letters of a locked job no longer as come back: they are sent again."""
-    await cursor.execute(_SUBTRACT_BOUNCED, (letters, job))
+async def subtract_bounced(cursor: Cursor, job: str, messages: int) -> None:
+    """Count so many messages of a locked job no longer as come back: they are sent again."""
+    await cursor.execute(_SUBTRACT_BOUNCED, (messages, job))
 
 
 async def end_turns(cursor: Cursor, turns: Mapping[str, datetime | None], *, began: Collection[str]) -> None:
-    """Set the next turn of locked jobs; `began`: those of which letters were claimed."""
+    """Set the next turn of locked jobs; `began`: those of which messages were claimed."""
     began = tuple(began) or ("",)
     whens = [value for job, at in sorted(turns.items()) for value in (job, naive(at))]
     statement = _END_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(turns)))
     await cursor.execute(statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(turns))))
 
 
-# The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps
+# The audit's two cases: a job with waiting messages has no next claim, or its sender has none. LIMIT 1 keeps
 # MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
 STUCK_JOBS: Final = """
 SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
@@ -140,7 +140,7 @@ MAX_FOUND: Final = 200
 async def stuck_jobs(cursor: Cursor) -> dict[str, str]:
     """Jobs that no claim would ever find though something of them waits, and the sender of each.
 
-    One statement sees one moment, and all that lets a letter wait wakes its job in the same commit: what is found here
+    One statement sees one moment, and all that lets a message wait wakes its job in the same commit: what is found here
     is the result of a fault.
     """
     await cursor.execute(STUCK_JOBS, (MAX_FOUND,))
@@ -162,8 +162,8 @@ async def write_stuck(cursor: Cursor, jobs: Collection[str]) -> None:
 # The end of a job.
 
 UNFINISHED: Final = "j.finished_at IS NULL"
-"""A job `j` that has not ended. A cancelled job ends when its last letter is no longer in flight."""
-# LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
+"""A job `j` that has not ended. A cancelled job ends when its last message is no longer in flight."""
+# LIMIT keeps MariaDB from making one list of all open messages of all jobs out of three NOT EXISTS.
 _ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
 _SELECT_FINISHED: Final = f"""
 SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
@@ -289,7 +289,7 @@ UPDATE jobs FORCE INDEX (PRIMARY)
 
 
 async def set_cancelled(cursor: Cursor, job: str, status: JobStatus, *, in_flight: bool) -> None:
-    """Cancel a job; it ends now, unless letters of it are `in_flight`."""
+    """Cancel a job; it ends now, unless messages of it are `in_flight`."""
     await cursor.execute(_SET_CANCELLED, (status.value, in_flight, job))
 
 
@@ -301,7 +301,7 @@ async def set_paused(cursor: Cursor, job: str, status: JobStatus, *, cause: str,
 
 
 async def set_running(cursor: Cursor, job: str, status: JobStatus, *, next_at: datetime | None) -> None:
-    """Let a job be claimed from, or completed; `next_at`: when its first letter is due, as the database has it."""
+    """Let a job be claimed from, or completed; `next_at`: when its first message is due, as the database has it."""
     await cursor.execute(_SET_RUNNING, (status.value, next_at, job))
 
 

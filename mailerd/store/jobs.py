@@ -16,7 +16,7 @@ from mailerd.core.reasons import from_row, in_row
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
@@ -97,12 +97,12 @@ class TemplateLanguage(NamedTuple):
     text: str | None
 
 
-# What a job's letters are made of: its template and what is attached, stored once per job, in pieces.
+# What a job's messages are made of: its template and what is attached, stored once per job, in pieces.
 
 
 @dataclass(frozen=True)
 class JobContent:
-    """The parts of a job that all its letters share."""
+    """The parts of a job that all its messages share."""
 
     from_email: str
     """The mailbox, or the alias that the job was posted for."""
@@ -122,12 +122,12 @@ class JobContent:
     attachments: int = 0
     """How many attachments there are, those of single recipients included."""
     attached_bytes: int = field(default=0, kw_only=True)
-    """The most bytes of attachments that one letter carries."""
+    """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
 
 
 async def job_content(database: Database, job: str) -> JobContent:
-    """What the letters of `job` are made of."""
+    """What the messages of `job` are made of."""
 
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
@@ -220,12 +220,12 @@ RECIPIENT_COLUMNS: Final = (
     "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at, r.error_code, r.error_args"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
-# The letters of one person, over all jobs, are few; those of a job may be very many.
+# The messages of one person, over all jobs, are few; those of a job may be very many.
 _RECIPIENTS_BY_ADDRESS: Final = (
     f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
 )
-# A letter that has a fate has a notice. The notices of a job are read in the order of its letters, whose ids rise with
-# `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
+# A message that has a fate has a notice. The notices of a job are read in the order of its messages, whose ids rise
+# with `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
 _RECIPIENTS_WITH_FATE: Final = f"""
 SELECT {RECIPIENT_COLUMNS} FROM notices n FORCE INDEX (job)
        STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
@@ -241,9 +241,9 @@ _NOTICE_KINDS: Final = {
     Fate.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
 }
 """The kinds of notices that cause each fate."""
-# Index and order are given: the server may else read all letters from the newest back, since LIMIT makes that look
+# Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.
-_SELECT_LETTERS: Final = (
+_SELECT_MESSAGES: Final = (
     f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
@@ -251,8 +251,8 @@ _SELECT_LETTERS: Final = (
 
 
 @dataclass(frozen=True)
-class LetterFate:
-    """What became of a letter after it was sent."""
+class MessageFate:
+    """What became of a message after it was sent."""
 
     state: Fate
     kind: str | None
@@ -279,13 +279,13 @@ class Recipient:
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
-    fate: LetterFate | None
+    fate: MessageFate | None
     """Its fate after it was sent; None: nothing was heard of it."""
 
 
 @dataclass(frozen=True)
-class PersonsLetter(Recipient):
-    """One letter to a person, and whose it is."""
+class PersonsMessage(Recipient):
+    """One message to a person, and whose it is."""
 
     job_id: str
     sender_email: str
@@ -301,14 +301,14 @@ class Recipients:
 
     async def of_person(
         self, email: str, *, before: int | None, limit: int, senders: Collection[str] | None
-    ) -> list[PersonsLetter]:
-        """Letters to a person, the newest first, those before an id; `senders` None: those of all senders."""
-        statement = letters_statement(email, before=before, limit=limit, senders=senders)
-        rows = await self.database.request_rows(*statement, what="read a person's letters", bound=self.timeout)
-        return [_letter(row) for row in rows]
+    ) -> list[PersonsMessage]:
+        """Messages to a person, the newest first, those before an id; `senders` None: those of all senders."""
+        statement = messages_statement(email, before=before, limit=limit, senders=senders)
+        rows = await self.database.request_rows(*statement, what="read a person's messages", bound=self.timeout)
+        return [_message(row) for row in rows]
 
 
-def letters_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:
+def messages_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:
     """What `of_person` asks; a test has it explained."""
     where, values = "", list[object]([canonical(email)])
     if before is not None:
@@ -317,12 +317,12 @@ def letters_statement(email: str, *, before: int | None, limit: int, senders: Co
     if senders is not None:
         where += " AND j.from_address IN %s"
         values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
-    return f"{_SELECT_LETTERS}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
+    return f"{_SELECT_MESSAGES}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
 
 
-def _letter(row: tuple[Any, ...]) -> PersonsLetter:
+def _message(row: tuple[Any, ...]) -> PersonsMessage:
     *of_recipient, job_id, sender = row
-    return PersonsLetter(**vars(recipient_of(tuple(of_recipient))), job_id=job_id, sender_email=sender)
+    return PersonsMessage(**vars(recipient_of(tuple(of_recipient))), job_id=job_id, sender_email=sender)
 
 
 def recipients_statement(
@@ -362,7 +362,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         sent_at=utc(row[9]),
         updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
-        fate=LetterFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
+        fate=MessageFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
     )
 
 
@@ -419,20 +419,20 @@ class Job:
     """The end of the sender's pause, if it is not over yet."""
     pause_reason: str | None
     repair: str | None
-    """What a person has to do before a letter of its sender can go; None: nothing."""
+    """What a person has to do before a message of its sender can go; None: nothing."""
     early: bool
     """`send_at` is still to come, by the database's clock."""
     template_name: str | None
     template_version: str | None
     took: float | None
-    """Seconds from its first letter to its end, or until now."""
+    """Seconds from its first message to its end, or until now."""
     counts: Mapping[State, int]
     bounced: int = 0
-    """How many of its sent letters came back."""
+    """How many of its sent messages came back."""
     replied: int = 0
-    """How many of its sent letters a person has answered."""
+    """How many of its sent messages a person has answered."""
     deferred: bool = False
-    """The first of its letters that wait is due later."""
+    """The first of its messages that wait is due later."""
     limited: bool = False
     """The next turn of its sender is more than a minute away."""
     on_bounces: str = "pause"
@@ -518,7 +518,7 @@ class Jobs:
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
         each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
         rows = (
-            (letters.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
+            (messages.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
             for batch in _batches(job.recipients)
         )
         await cursor.execute_each(rows, bound=self.timeout)
@@ -577,7 +577,7 @@ class Jobs:
     ) -> list[Job]:
         """Jobs from the newest on, those before an id; `senders` None means those of all senders.
 
-        `counted`: letters that may be counted for it; the jobs that are left over then have no counts.
+        `counted`: messages that may be counted for it; the jobs that are left over then have no counts.
         """
         where, values = only.conditions() if only else ([], [])
         if before is not None:
@@ -626,7 +626,7 @@ def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, 
 
 
 def _uncounted(rows: Sequence[tuple[str, int]], most: int | None) -> set[str]:
-    """The jobs whose letters are not counted, since together they are too many; the smallest are counted first."""
+    """The jobs whose messages are not counted, since together they are too many; the smallest are counted first."""
     ordered = sorted(rows, key=lambda row: row[1])
     sums = accumulate(total for _, total in ordered)
     return {row[0] for row, total in zip(ordered, sums, strict=True) if most is not None and total > most}

@@ -30,7 +30,7 @@ BATCH: Final = 500
 INTERVAL: Final = 60.0
 """Seconds between two searches."""
 REST: Final = 0.5
-"""Seconds between two batches, which leave the database to the letters."""
+"""Seconds between two batches, which leave the database to the messages."""
 _LOOP: Final = "deleting what is old"
 _DAY: Final = timedelta(days=1)
 

@@ -38,7 +38,7 @@ class SecretKeys:
     """What suppressions and unsubscribe links are made with."""
 
     address: bytes
-    """The key of the digests of addresses and the proofs of letters. It never changes: neither could be made anew."""
+    """The key of the digests of addresses and the proofs of messages. It never changes: neither could be made anew."""
     tokens: dict[int, bytes]
     """Every key that ever signed a link, by its id: old links go on working."""
 
@@ -51,13 +51,13 @@ class SecretKeys:
 class Secrets:
     """Reads and makes the keys; `timeout`: seconds that the database gets for an answer.
 
-    `for_letters`: they do not stand in one line with the callers who wait (`Database.request`).
+    `for_messages`: they do not stand in one line with the callers who wait (`Database.request`).
     """
 
-    def __init__(self, database: Database, *, timeout: float | None, for_letters: bool = False) -> None:
+    def __init__(self, database: Database, *, timeout: float | None, for_messages: bool = False) -> None:
         self.database = database
         self.timeout = timeout
-        self._read = database.read if for_letters else partial(database.request, read_only=True)
+        self._read = database.read if for_messages else partial(database.request, read_only=True)
 
     async def keys(self) -> SecretKeys:
         """The keys; the first daemon makes them.
@@ -106,7 +106,7 @@ class Secrets:
 
 
 class AddressDigests:
-    """Makes the digests of addresses and the proofs of letters, once its key is loaded."""
+    """Makes the digests of addresses and the proofs of messages, once its key is loaded."""
 
     def __init__(self, secrets: Secrets) -> None:
         self._secrets = secrets
@@ -129,7 +129,7 @@ class AddressDigests:
         return digest_of(address, self.key)
 
     def proof(self, key: str) -> str:
-        """X-Mailerd-Proof of the letter with this X-Mailerd-Key."""
+        """X-Mailerd-Proof of the message with this X-Mailerd-Key."""
         return proof_of(key, self.key)
 
     @property

@@ -26,7 +26,7 @@ _WAKE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
-# Never before now: from its turn on a letter counts as late.
+# Never before now: from its turn on a message counts as late.
 _WAKE_AT: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'),
@@ -90,33 +90,33 @@ async def end_turns(
 # Hours: what the rolling day counts.
 
 _DEBIT_HOURS: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
-    ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
-# Off the hour that was debited: off a later one, as many letters that did go then would be forgotten.
+INSERT INTO sender_hours (sender_email, hour, messages) VALUES %s
+    ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages)"""
+# Off the hour that was debited: off a later one, as many messages that did go then would be forgotten.
 _REFUND_HOUR: Final = """
-UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_email = %s AND hour = %s"""
+UPDATE sender_hours SET messages = messages - LEAST(messages, %s) WHERE sender_email = %s AND hour = %s"""
 _ADD_ELSEWHERE: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
+INSERT INTO sender_hours (sender_email, hour, messages, elsewhere)
 VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
     ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
 
 
-async def debit_hours(cursor: Cursor, letters: Sequence[tuple[str, datetime, int]]) -> None:
-    """Count letters of senders, by address and hour."""
-    if letters:
-        rows = [(email, naive(hour), number) for email, hour, number in sorted(letters)]
+async def debit_hours(cursor: Cursor, messages: Sequence[tuple[str, datetime, int]]) -> None:
+    """Count messages of senders, by address and hour."""
+    if messages:
+        rows = [(email, naive(hour), number) for email, hour, number in sorted(messages)]
         await cursor.execute(*insert_many(_DEBIT_HOURS, rows))
 
 
-async def refund_hours(cursor: Cursor, letters: Mapping[tuple[str, datetime | None], int]) -> None:
-    """Count letters that were not sent no longer; by address and hour."""
-    for (email, hour), number in sorted(letters.items()):
+async def refund_hours(cursor: Cursor, messages: Mapping[tuple[str, datetime | None], int]) -> None:
+    """Count messages that were not sent no longer; by address and hour."""
+    for (email, hour), number in sorted(messages.items()):
         await cursor.execute(_REFUND_HOUR, (number, email, naive(hour)))
 
 
-async def add_elsewhere(cursor: Cursor, sender: str, *, at: datetime, letters: int) -> None:
-    """Count letters that the mailbox has sent at that time without mailerd."""
-    await cursor.execute(_ADD_ELSEWHERE, (sender, naive(at), letters))
+async def add_elsewhere(cursor: Cursor, sender: str, *, at: datetime, messages: int) -> None:
+    """Count messages that the mailbox has sent at that time without mailerd."""
+    await cursor.execute(_ADD_ELSEWHERE, (sender, naive(at), messages))
 
 
 # Pauses, each with its event.
@@ -139,7 +139,7 @@ _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
        gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE email = %s"""
-# The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
+# The cause stays until a message has gone well: the first one goes alone, and if nothing has changed it pauses anew.
 _TRY_AGAIN: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6), next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6))
@@ -156,7 +156,7 @@ async def _last_pause(cursor: Cursor, email: str) -> tuple[str | None, datetime 
 async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, wait: timedelta, pauses: int) -> bool:
     """Let nothing of the sender be claimed for `wait`; whether that is longer than before.
 
-    Its event is written too, unless a pause of this cause is only prolonged. The cause stays until a letter has gone
+    Its event is written too, unless a pause of this cause is only prolonged. The cause stays until a message has gone
     well: a sign-in that is refused at each try is one pause.
     """
     was, now = await _last_pause(cursor, email)
@@ -178,7 +178,7 @@ async def pause_by_hand(cursor: Cursor, email: str, *, cause: str, reason: str, 
 
 
 async def end_pause(cursor: Cursor, email: str) -> None:
-    """A letter of it has gone well: what is over of its pause is forgotten."""
+    """A message of it has gone well: what is over of its pause is forgotten."""
     cause, _ = await _last_pause(cursor, email)
     await cursor.execute(_END_PAUSE, (email,))
     if cursor.rowcount:
@@ -193,7 +193,7 @@ async def resume(cursor: Cursor, email: str, *, cause: str | None) -> None:
 
 
 async def try_again(cursor: Cursor, email: str, *, causes: Collection[str]) -> None:
-    """Let a letter of a sender go that is paused for one of these causes: it may be mended."""
+    """Let a message of a sender go that is paused for one of these causes: it may be mended."""
     await cursor.execute(_TRY_AGAIN, (email, tuple(causes)))
 
 
@@ -242,7 +242,7 @@ async def learn_mode(cursor: Cursor, email: str, mode: Mode) -> None:
 
 
 async def join_project(database: Database, sender: str, project: str, mode: Mode) -> Pause | None:
-    """Note the sender's project and mode before its first letter goes to Google; the project's pause, if any."""
+    """Note the sender's project and mode before its first message goes to Google; the project's pause, if any."""
 
     async def work(cursor: Cursor) -> Pause | None:
         await set_mode_and_project(cursor, sender, mode=mode, project=project)
@@ -279,12 +279,12 @@ async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) 
     await cursor.execute(*insert_many(_SET_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
 
 
-# What was measured: how slow the way to Google is, and how many letters it takes at a time.
+# What was measured: how slow the way to Google is, and how many messages it takes at a time.
 
-# Under a lock, since another daemon may note a letter of the same sender.
+# Under a lock, since another daemon may note a message of the same sender.
 _LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
 _SET_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
-# Half of its letters in flight, once for all that were refused together; rate_limit.concurrency lets it grow again.
+# Half of its messages in flight, once for all that were refused together; rate_limit.concurrency lets it grow again.
 _SET_CONCURRENCY: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
@@ -299,7 +299,7 @@ _DEBIT_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_c
 
 
 async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
-    """Keep how many seconds a sender's slowest letter took to Google, on its row and then on its project's."""
+    """Keep how many seconds a sender's slowest message took to Google, on its row and then on its project's."""
     of_projects: dict[str, float] = {}
     for sender, took in sorted(slowest.items()):
         await _record_latency(cursor, ("senders", "email"), sender, took)
@@ -319,7 +319,7 @@ async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, too
 
 
 async def halve_concurrency(cursor: Cursor, sender: str) -> None:
-    """Let fewer letters of a sender be in flight: Google takes no more at a time."""
+    """Let fewer messages of a sender be in flight: Google takes no more at a time."""
     await cursor.execute(_READ_CONCURRENCY, (sender,))
     limit, since, now = await cursor.fetchone()
     allowed = rate_limit.concurrency(limit, since=since, now=now)
@@ -329,21 +329,21 @@ async def halve_concurrency(cursor: Cursor, sender: str) -> None:
 
 
 async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
-    """Letters of each sender that are in flight in any daemon; asked only where Google wants fewer of them."""
+    """Messages of each sender that are in flight in any daemon; asked only where Google wants fewer of them."""
     await cursor.execute(_COUNT_IN_FLIGHT, (tuple(senders),))
     return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
 
 async def debit_call(cursor: Cursor, email: str, *, tat: datetime | None, now: datetime) -> None:
-    """Debit a call that sends no letter from a sender whose row is locked."""
+    """Debit a call that sends no message from a sender whose row is locked."""
     await cursor.execute(_DEBIT_CALL, (naive(tat), naive(now), email))
 
 
-# Tallies: how many letters came to what, by minute and sender, written beside the outcomes: no query counts letters.
+# Tallies: how many messages came to what, by minute and sender, written beside the outcomes: no query counts messages.
 #
 # Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
 # minutes of an hour become one row of `tally_hours`. Tallies are for charts, and say how much a sender has sent of
-# late; the letters' own rows are what counts.
+# late; the messages' own rows are what counts.
 
 MINUTES_KEPT: Final = timedelta(hours=25)
 """How long a row for each minute is kept; then there is one for each hour."""
@@ -368,7 +368,7 @@ _DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s
 
 
 def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> Statement | None:
-    """The statement that counts letters of senders, or None; for the transaction that changes them, and once."""
+    """The statement that counts messages of senders, or None; for the transaction that changes them, and once."""
     senders = sorted({sender for sender, _ in counts})
     if not senders:
         return None
@@ -396,7 +396,7 @@ _ADD: Final = (
     "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
 )
 _RESTART_WARM_UP: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
-# The gap after its last letter is no longer than the new one, from now on.
+# The gap after its last message is no longer than the new one, from now on.
 _SHORTEN_GAP: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET gap_until = LEAST(gap_until, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
@@ -421,7 +421,7 @@ async def restart_warm_up(cursor: Cursor, email: str) -> None:
 
 
 async def shorten_gap(cursor: Cursor, email: str, gap: timedelta) -> None:
-    """Let the next letter wait no longer than so."""
+    """Let the next message wait no longer than so."""
     await cursor.execute(_SHORTEN_GAP, (micros(gap), email))
 
 
@@ -444,10 +444,10 @@ UPDATE projects
 # Another daemon that sees the step waits here and finds nothing more to move: MySQL reads for an INSERT without a lock.
 _LOCK_HOURS: Final = "SELECT COUNT(*) FROM sender_hours WHERE hour > UTC_TIMESTAMP() FOR UPDATE"
 _ADD_HOURS: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
-SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.letters, h.elsewhere
+INSERT INTO sender_hours (sender_email, hour, messages, elsewhere)
+SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.messages, h.elsewhere
   FROM (SELECT * FROM sender_hours WHERE hour > UTC_TIMESTAMP()) h
-    ON DUPLICATE KEY UPDATE letters = sender_hours.letters + VALUES(letters),
+    ON DUPLICATE KEY UPDATE messages = sender_hours.messages + VALUES(messages),
                             elsewhere = sender_hours.elsewhere + VALUES(elsewhere)"""
 _DELETE_HOURS: Final = "DELETE FROM sender_hours WHERE hour > UTC_TIMESTAMP()"
 

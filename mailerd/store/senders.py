@@ -33,7 +33,7 @@ SELECT COUNT(*) FROM (
   SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
 MAX_COUNTED: Final = 10_000
-"""The most waiting letters of a sender that a page counts."""
+"""The most waiting messages of a sender that a page counts."""
 _NO_BOUND: Final = 1 << 62
 REPAIRS_TIMEOUT: Final = 4.0
 """Seconds for what one command shows beside something else."""
@@ -59,7 +59,7 @@ class SenderSummary:
 
     state: SenderState
     used: int
-    """How many letters it sent in the last 24 hours; the oldest hour counts whole."""
+    """How many messages it sent in the last 24 hours; the oldest hour counts whole."""
     waiting: int
 
 
@@ -75,13 +75,13 @@ class Senders:
         return await self.database.read(self._all, what="list senders")
 
     async def repairs(self) -> dict[str, str]:
-        """What a person has to do before letters go, by sender; without those for whom waiting is enough."""
+        """What a person has to do before messages go, by sender; without those for whom waiting is enough."""
         rows = await self.database.read_rows(_PAUSES, (), what="read the pauses of senders", bound=REPAIRS_TIMEOUT)
         found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
         return {email: words for email, words in found.items() if words}
 
     async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
-        """The first ones by address, of `only` where it is given, with letters counted up to MAX_COUNTED.
+        """The first ones by address, of `only` where it is given, with messages counted up to MAX_COUNTED.
 
         `within`: seconds that the database gets for it.
         """

@@ -41,7 +41,7 @@ SELECT hour, {TALLY_SUMS} FROM tally_hours FORCE INDEX (PRIMARY) WHERE hour >= %
 
 @dataclass(frozen=True)
 class TallyPoint:
-    """The letters of one minute, or of one hour."""
+    """The messages of one minute, or of one hour."""
 
     at: datetime
     counts: dict[Tally, int]
@@ -92,8 +92,8 @@ MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
 _COUNT_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
-# All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
-# A sender without a next claim whose letters are due would never be claimed: that counts as well.
+# All messages of a job are due at once, and go as their sender's turns come: a message is late only from its turn on.
+# A sender without a next claim whose messages are due would never be claimed: that counts as well.
 _CLAIMABLE_SINCE: Final = (
     "GREATEST(r.due_at, COALESCE(j.braked_until, r.due_at), COALESCE(s.next_claim_at, r.due_at), "
     "COALESCE(s.paused_until, r.due_at))"
@@ -109,7 +109,7 @@ _READ_SENDERS: Final = f"""
 SELECT {COLUMNS}, {USED_TODAY} FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
-SELECT id, job_id, action, actor, letters, detail, sender FROM job_actions
+SELECT id, job_id, action, actor, messages, detail, sender FROM job_actions
  WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id

@@ -147,7 +147,7 @@ _INSERT_LOG: Final = "INSERT INTO suppression_log (digest, list_id, action, reas
 _OF: Final = f"SELECT {COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _READ_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
-_LETTERS: Final = """
+_MESSAGES: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
  WHERE r.id IN %s"""
 _READ_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
@@ -155,11 +155,11 @@ _READ_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
 
 @dataclass(frozen=True)
 class Suppression:
-    """That an address gets no letters, of one list or at all."""
+    """That an address gets no messages, of one list or at all."""
 
     digest: bytes
     list_id: int
-    """The list; 0: it gets no letters at all."""
+    """The list; 0: it gets no messages at all."""
     list_name: str | None
     reason: Reason
     source: Channel
@@ -275,7 +275,7 @@ class Suppressions:
 
     @request("end a suppression")
     async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
-        """End what a person's own link did; whether it had done so, and whether letters of the list stay away still.
+        """End what a person's own link did; whether it had done so, and whether messages of the list stay away still.
 
         Raises:
             DatabaseError: it is not known to have ended.
@@ -287,7 +287,7 @@ class Suppressions:
         return removed, bool(await cursor.fetchall())
 
     async def of(self, address: str) -> list[Suppression]:
-        """Everything that keeps letters from this address."""
+        """Everything that keeps messages from this address."""
         digest = self.digest(address)
         rows = await self.database.request_rows(_OF, (digest,), what="look up a suppression", bound=self.timeout)
         return [_suppression(row) for row in rows]
@@ -306,7 +306,7 @@ class Suppressions:
         return [_suppression(row) for row in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
-        """Which of the addresses get no letter of this list, or of no list (None), and why."""
+        """Which of the addresses get no message of this list, or of no list (None), and why."""
         lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)
         found: dict[str, Reason] = {}
 
@@ -375,7 +375,7 @@ class Suppressions:
         return await self.database.request(work, what="make lists", bound=self.timeout) if names else {}
 
     async def address_of(self, recipient_id: int) -> str | None:
-        """To whom a letter went, while its row is kept."""
+        """To whom a message went, while its row is kept."""
         rows = await self.database.request_rows(
             _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self.timeout
         )
@@ -433,22 +433,22 @@ async def _write_events(cursor: Cursor, fresh: Sequence[NewSuppression]) -> None
     """Write the events of people who left a list or everything; two who do it at once for one address cause one."""
     if not (left := [it for it in fresh if it.reason is Reason.UNSUBSCRIBED and it.source is not Channel.IMPORT]):
         return
-    letters = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
+    messages = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
     found, sent = await cursor.fetch_batch(
-        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_LETTERS, (letters,))]
+        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_MESSAGES, (messages,))]
     )
     rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in found}
-    letter_of = {row[0]: row[1:] for row in sent}
+    message_of = {row[0]: row[1:] for row in sent}
     await cursor.execute(
-        *insert_events([_event(it, rows, letter_of) for it in left if (it.digest, it.list_id) in rows])
+        *insert_events([_event(it, rows, message_of) for it in left if (it.digest, it.list_id) in rows])
     )
 
 
 def _event(
-    it: NewSuppression, rows: Mapping[tuple[bytes, int], Sequence[Any]], letter_of: Mapping[int, Sequence[Any]]
+    it: NewSuppression, rows: Mapping[tuple[bytes, int], Sequence[Any]], message_of: Mapping[int, Sequence[Any]]
 ) -> NewEvent:
     name, at = rows[it.digest, it.list_id]
-    job, seq, to, sender = letter_of.get(it.recipient_id or 0, (None, None, it.address, None))
+    job, seq, to, sender = message_of.get(it.recipient_id or 0, (None, None, it.address, None))
     data = {
         "recipient_id": it.recipient_id if job else None, "job_id": job, "seq": seq, "email": to,
         "sender_email": sender, "list": name, "source": it.source.value,

@@ -17,7 +17,7 @@ TABLES: Final = (
     "checks",
     "commands",
     "figures",
-    "letters",
+    "messages",
     "options",
     "rows",
 )

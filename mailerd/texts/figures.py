@@ -1,4 +1,4 @@
-"""How many of what, causes of pauses in a word, and who asked for what: status line, `mailerd top`, stories of letters."""
+"""How many of what, causes of pauses in a word, and who asked for what: status line, `mailerd top`, stories of messages."""
 
 from typing import Final
 

@@ -32,7 +32,7 @@ TEXTS: Final = {
     "paused until {repair}": "已暂停，等待处理：{repair:text}",
     "paused {paused_until}: {cause}": "已暂停，{paused_until:text}：{cause:text}",
     "done about": "预计完成",
-    "no attempt within a day; of failed letters `mailerd jobs show ID` tells more": "一天内没有尝试；失败的邮件见 `mailerd jobs show ID`",
+    "no attempt within a day; of failed messages `mailerd jobs show ID` tells more": "一天内没有尝试；失败的邮件见 `mailerd jobs show ID`",
     "nothing within a day": "一天内没有",
     "{number} time": "{number:number} 次",
     "{number} times": "{number:number} 次",

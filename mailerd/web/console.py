@@ -25,8 +25,8 @@ from mailerd.web import (
     job_page,
     jobs_page,
     keys_page,
-    letter_page,
     lists_page,
+    message_page,
     person_page,
     post_page,
     senders_page,
@@ -68,10 +68,10 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/jobs/{id}", job_page.show),
     ("POST", "/jobs/{id}", job_page.act),
     ("GET", "/jobs/{id}/results.csv", job_page.results),
-    ("GET", "/messages/{id}", letter_page.show),
-    ("POST", "/messages/{id}", letter_page.act),
-    ("GET", "/messages/{id}/html", letter_page.html),
-    ("GET", "/doubts", letter_page.doubts),
+    ("GET", "/messages/{id}", message_page.show),
+    ("POST", "/messages/{id}", message_page.act),
+    ("GET", "/messages/{id}/html", message_page.html),
+    ("GET", "/doubts", message_page.doubts),
     ("GET", "/senders", senders_page.show),
     ("GET", "/senders/{email}", senders_page.one),
     ("POST", "/senders/{email}", senders_page.act),
@@ -187,7 +187,7 @@ class Console:
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""
-        whole = it.http.path.endswith(_NOT_SHARED)  # a letter has headers of its own that keep it in its frame
+        whole = it.http.path.endswith(_NOT_SHARED)  # a message has headers of its own that keep it in its frame
         if not it.is_refresh or whole:
             return await page(it)
 

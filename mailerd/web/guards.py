@@ -23,13 +23,13 @@ HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-LETTER_HEADERS: Final = HEADERS | {
+MESSAGE_HEADERS: Final = HEADERS | {
     "Content-Security-Policy": (
         "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
     ),
     "X-Frame-Options": "SAMEORIGIN",
 }
-"""The headers of a letter that is shown in a frame: it runs no script, loads nothing and has no origin."""
+"""The headers of a message that is shown in a frame: it runs no script, loads nothing and has no origin."""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 

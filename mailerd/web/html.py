@@ -32,12 +32,12 @@ _BASE: Final = 100
 """The height at which the bars stand; the words of the axis are below it."""
 _TOP: Final = 8
 SHOWN: Final = (Tally.SENT, Tally.PUT_OFF, Tally.UNSURE, Tally.BOUNCED, Tally.FAILED)
-"""The kinds of letters that a bar shows, from its bottom to its top."""
+"""The kinds of messages that a bar shows, from its bottom to its top."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The letters of one span of time."""
+    """The messages of one span of time."""
 
     at: datetime
     counts: Mapping[Tally, int]

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.notices import BOUNCES, Kind
-from mailerd.store.console_queries import UndoneLetter
+from mailerd.store.console_queries import UndoneMessage
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
@@ -29,12 +29,12 @@ async def show(it: ConsoleRequest) -> web.Response:
     show_, before = it.http.query.get("show", ""), it.number("before")
     mine: list[str | None] = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]  # type: ignore[assignment]
     notices: list[Notice] = []
-    undone: list[UndoneLetter] = []
+    undone: list[UndoneMessage] = []
     if show_ == "undone":
         undone = await it.services.queries.undone(limit=MAX_LISTED + 1, before=before, senders=it.key.senders)
     else:
         notices = await _notices(it, _OTHERS if show_ == "other" else BOUNCE_KINDS, mine, before)
-    found: Sequence[Notice | UndoneLetter] = notices or undone
+    found: Sequence[Notice | UndoneMessage] = notices or undone
     inboxes = [each for each in await read_inboxes(it) if it.key.may_send(each.email)]
     return it.page(
         "inbox.html", active="inbox", notices=notices[:MAX_LISTED], undone=undone[:MAX_LISTED], show=show_,

@@ -25,14 +25,14 @@ from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""
 _TEMPLATE_MARKS: Final = re.compile(r"\{\{.{0,300}?\}\}|\{%.{0,300}?%\}")
-"""What differs from letter to letter in a subject, as the job has it; without its bound it takes quadratic time."""
+"""What differs from message to message in a subject, as the job has it; without its bound it takes quadratic time."""
 _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
 
 
 _RETRIES: Final[dict[str, dict[str, Any]]] = {
     "retry": {}, "retry-soft": {"bounced": (Kind.SOFT.value,)}, "look": {"unsure": True},
 }  # fmt: skip
-"""The letters that a retry means, by the button that was pressed."""
+"""The messages that a retry means, by the button that was pressed."""
 
 
 async def find_job(it: ConsoleRequest) -> Job:
@@ -80,7 +80,7 @@ async def _failures(it: ConsoleRequest, job: Job) -> list[FailureCause]:
 
 
 def _tab(text: str) -> State | Fate | None:
-    """The letters that are asked for: those in a state, or with a fate; None: all."""
+    """The messages that are asked for: those in a state, or with a fate; None: all."""
     if text in set(State):
         return State(text)
     return Fate(text) if text in (Fate.BOUNCED, Fate.REPLIED) else None
@@ -139,7 +139,7 @@ def _address(text: str) -> str:
 
 
 async def act(it: ConsoleRequest) -> web.Response:
-    """Pause, resume, cancel, retry, look for unsure letters, or another priority."""
+    """Pause, resume, cancel, retry, look for unsure messages, or another priority."""
     job = await find_job(it)
     it.require(Permission.CONTROL)
     form = await read_form(it.http)
@@ -154,7 +154,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         return it.back(here, t("Nothing was changed. Job status: {status}.", status=label(error.status)))
     if not done.changed:
         return it.back(here, NO_CHANGE)
-    return it.back(here, _said(change, done.letters, look="unsure" in options))
+    return it.back(here, _said(change, done.messages, look="unsure" in options))
 
 
 def _said(change: JobChange, n: int, *, look: bool) -> Text:

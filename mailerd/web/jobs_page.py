@@ -16,9 +16,9 @@ from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 NO_CHANGE: Final = t("Nothing was changed.")
 MAX_COUNTED: Final = 200_000
-"""Letters that may be counted for one page; the jobs that are too large show no counts."""
+"""Messages that may be counted for one page; the jobs that are too large show no counts."""
 FAILURES: Final = "failures"
-"""What stands in place of a status for the jobs of which letters failed lately."""
+"""What stands in place of a status for the jobs of which messages failed lately."""
 IN_BULK: Final = (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL)
 
 
@@ -80,9 +80,9 @@ async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any)
     Raises:
         ImpossibleRequestError: the job's status does not allow it.
     """
-    done = await it.services.actions.apply(job.id, change, actor=it.actor, letters=job.total, **options)
+    done = await it.services.actions.apply(job.id, change, actor=it.actor, messages=job.total, **options)
     it.services.events.console_job_action(
-        job=job.id, action=change.value, actor=it.actor, messages=done.letters, status=done.status.value
+        job=job.id, action=change.value, actor=it.actor, messages=done.messages, status=done.status.value
     )
     if done.changed:
         it.services.wake()

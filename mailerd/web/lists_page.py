@@ -76,7 +76,7 @@ async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form)
 
 async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
     here, name = "/suppressions", form.text("list")
-    if not name and any(form.all("list")):  # blanks are no name, and must not stand for all letters
+    if not name and any(form.all("list")):  # blanks are no name, and must not stand for all messages
         return it.back(here, t("Nothing was changed: this list does not exist."))
     try:
         email = Addresses().check(form.text("email"))

@@ -1,4 +1,4 @@
-"""One person: every letter over all jobs, and what keeps letters from that person."""
+"""One person: every message over all jobs, and what keeps messages from that person."""
 
 from aiohttp import web
 
@@ -13,12 +13,12 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page; without an address only the form."""
     given = it.http.query.get("email", "").strip()
     if not given:
-        return it.page("person.html", active="people", email="", wrong="", letters=[], more=None, kept=[], live=False)
+        return it.page("person.html", active="people", email="", wrong="", messages=[], more=None, kept=[], live=False)
     try:
         email, wrong = Addresses().check(given), ""
     except ValueError as error:
         return it.page(
-            "person.html", active="people", email=given, wrong=str(error), letters=[], more=None, kept=[], live=False
+            "person.html", active="people", email=given, wrong=str(error), messages=[], more=None, kept=[], live=False
         )
     database = it.services.database
     found = await Recipients(database, timeout=TIMEOUT).of_person(
@@ -28,6 +28,6 @@ async def show(it: ConsoleRequest) -> web.Response:
     if it.may(Permission.SUPPRESS):
         kept = await (await Suppressions.open(database, timeout=TIMEOUT)).of(email)
     return it.page(
-        "person.html", active="people", email=email, wrong=wrong, letters=found[:MAX_LISTED],
+        "person.html", active="people", email=email, wrong=wrong, messages=found[:MAX_LISTED],
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None, kept=kept, live=False,
     )  # fmt: skip

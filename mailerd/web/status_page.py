@@ -1,4 +1,4 @@
-"""The first page: a light with its cause, the letters of the last while, and what comes next."""
+"""The first page: a light with its cause, the messages of the last while, and what comes next."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats
 from mailerd.errors import DatabaseError
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.console_queries import UnsureLetter
+from mailerd.store.console_queries import UnsureMessage
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.html import SHOWN, Chart, bars_of, said
 from mailerd.web.services import ConsoleRequest
@@ -23,7 +23,7 @@ from mailerd.web.troubles import Trouble
 MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
 MAX_COUNTED: Final = 100_000
-"""Letters that may be counted for the list."""
+"""Messages that may be counted for the list."""
 SPANS: Final = {
     "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
     "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
@@ -49,7 +49,7 @@ def spans_in(language: Language) -> dict[str, str]:
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page; while the database is away it says so, and little else."""
-    facts, jobs, doubts = it.services.facts(), list[tuple[Job, str, str]](), list[UnsureLetter]()
+    facts, jobs, doubts = it.services.facts(), list[tuple[Job, str, str]](), list[UnsureMessage]()
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
@@ -75,7 +75,7 @@ _KINDS: Final = {
 
 
 async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:
-    """The letters of a span of time, of these senders or of all that the key may see."""
+    """The messages of a span of time, of these senders or of all that the key may see."""
     back, step, many, seconds = SPANS[span]
     tallies = it.services.tallies
     only = senders if senders is not None else it.key.senders
@@ -113,11 +113,11 @@ def _outlook(it: ForecastInputs) -> tuple[str, str]:
     cause = waiting_reason(it, forecast)
     if cause is None or forecast.until:  # then both would say the same
         return "", describe(it, forecast)
-    return cause, summary(forecast, now=it.now) if it.letters else ""
+    return cause, summary(forecast, now=it.now) if it.messages else ""
 
 
-async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
-    """Unsure letters of the senders of a limited key; those of all senders are counted already."""
+async def _own_doubts(it: ConsoleRequest) -> list[UnsureMessage]:
+    """Unsure messages of the senders of a limited key; those of all senders are counted already."""
     mine = it.key.senders
     if mine is None:
         return []
@@ -126,7 +126,7 @@ async def _own_doubts(it: ConsoleRequest) -> list[UnsureLetter]:
     )
 
 
-def stats_for(key: ApiKey, stats: QueueStats | None, doubts: Sequence[UnsureLetter]) -> QueueStats | None:
+def stats_for(key: ApiKey, stats: QueueStats | None, doubts: Sequence[UnsureMessage]) -> QueueStats | None:
     """What a key may see of it; `doubts`: those of its senders, where it is limited to some."""
     if stats is None or key.senders is None:
         return stats

@@ -12,7 +12,7 @@ from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, Templa
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form, read_form
-from mailerd.web.letter_page import frame, render_one
+from mailerd.web.message_page import frame, render_one
 from mailerd.web.post_page import explain, post_job
 from mailerd.web.services import ConsoleRequest
 

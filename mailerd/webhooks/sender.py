@@ -1,6 +1,6 @@
 """Delivers events to webhooks: a loop that takes what is due, and an attempt for each, within bounds of its own.
 
-Nothing here is shared with the letters: the connections to the database, the places for attempts and the heartbeat are
+Nothing here is shared with the messages: the connections to the database, the places for attempts and the heartbeat are
 its own, and names are resolved in threads of their own.
 """
 
@@ -40,7 +40,7 @@ POLL_INTERVAL: Final = 1.0
 IDLE_INTERVAL: Final = 5.0
 """Seconds between two such queries while no endpoint is on."""
 MIN_REST: Final = 0.1
-"""The least seconds between two such queries: a backlog leaves the processor to the letters."""
+"""The least seconds between two such queries: a backlog leaves the processor to the messages."""
 RECORD_MARGIN: Final = 10.0
 """Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
 _LOOP: Final = "delivering webhooks"
@@ -134,7 +134,7 @@ class WebhookSender:
         except (DatabaseError, TimeoutError) as error:  # the post has an end of its own: it is the record that has none
             if not isinstance(error, DatabaseAwayError):
                 self._not_recorded(error)
-        except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the letters go on
+        except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the messages go on
             self.events.webhook_crashed(webhook=it.name, uid=it.uid, error=error)
             await self._record_broken(it, error, timedelta(seconds=time.monotonic() - began))
         else:

@@ -19,11 +19,11 @@ from mailerd.store.webhooks import WebhookQueue
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 
 _CONNECTIONS: Final = 2
-"""The connections to the database for webhooks; those of the letters are never used for this."""
+"""The connections to the database for webhooks; those of the messages are never used for this."""
 _TOLD_ALREADY: Final = frozenset(
     {"connection_cut", "database_unavailable", "database_back", "database_still_unavailable", "writer_changed"}
 )
-"""The events that the letters' connections report as well."""
+"""The events that the messages' connections report as well."""
 
 
 @dataclass(frozen=True)

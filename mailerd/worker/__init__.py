@@ -1,1 +1,1 @@
-"""The worker: claims letters, sends each by Gmail, records the result, and recovers what a crash left behind."""
+"""The worker: claims messages, sends each by Gmail, records the result, and recovers what a crash left behind."""

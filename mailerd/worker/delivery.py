@@ -1,6 +1,6 @@
-"""The delivery of one letter: render, create the draft, record its id, send it, judge, decide, record, log.
+"""The delivery of one message: render, create the draft, record its id, send it, judge, decide, record, log.
 
-The order of the lines decides what a crash can cost: a letter is sent only after its handover is durable.
+The order of the lines decides what a crash can cost: a message is sent only after its handover is durable.
 """
 
 import random
@@ -32,14 +32,14 @@ from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import Gmail, LetterSemaphore, Mailbox
+from mailerd.gmail import Gmail, Mailbox, MessageSemaphore
 from mailerd.gmail.session import begin_before
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from mailerd.worker.message_builder import MessageBuilder, why_not_built
 from mailerd.worker.recorder import Recorder
 
-# What the log says of one letter's delivery, of a job's progress, and of a sender's pauses.
+# What the log says of one message's delivery, of a job's progress, and of a sender's pauses.
 
 REMINDER_INTERVAL: Final = 600.0
 """Seconds between two reminders that a sender is still paused for the same cause."""
@@ -65,14 +65,14 @@ class PauseLog:
         self._told: dict[str, _LoggedPause] = {}
 
     def paused(self, sender: str, pause: Pause, *, began: float) -> None:
-        """A letter of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
+        """A message of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
         now, seconds = self._clock.monotonic(), pause.wait.total_seconds()
         told = self._told.get(sender)
         again = told is not None and told.cause is pause.cause
         if told and again and remedy(pause.cause, sender=sender):  # another reason needs another remedy
             again = told.reason == pause.reason
         if told and again and now < told.until and began < told.ordered:
-            return  # letters that were in flight together are refused together; a later one shows that it was lifted
+            return  # messages that were in flight together are refused together; a later one shows that it was lifted
         if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
             told.ordered, told.until = now, now + seconds
             return
@@ -85,7 +85,7 @@ class PauseLog:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
 
     def sender_recovered(self, sender: str, *, began: float) -> None:
-        """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
+        """A message of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
         if (told := self._told.get(sender)) is not None and began >= told.ordered:
             del self._told[sender]
             self._events.sender_resumed(
@@ -102,11 +102,11 @@ class _Counts:
     done: int = 0
     total: int = 0
     under_way: set[int] = field(default_factory=set)
-    """The recipients whose letters were begun, and are neither finished nor waiting again."""
+    """The recipients whose messages were begun, and are neither finished nor waiting again."""
 
 
 class JobProgress:
-    """The numbers of `[17/200]` in the log; of a letter that starts: as if all that are under way were finished."""
+    """The numbers of `[17/200]` in the log; of a message that starts: as if all that are under way were finished."""
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, _Counts] = OrderedDict()
@@ -128,29 +128,29 @@ class JobProgress:
         if counts := self._jobs.get(job):
             counts.done = max(counts.done, ended)
 
-    def claimed(self, job: str, *, letters: int) -> None:
-        """Letters that are claimed are not finished, whatever they were before: given back by Google, or retried."""
+    def claimed(self, job: str, *, messages: int) -> None:
+        """Messages that are claimed are not finished, whatever they were before: given back by Google, or retried."""
         if counts := self._jobs.get(job):
-            counts.done = min(counts.done, max(counts.total - letters, 0))
+            counts.done = min(counts.done, max(counts.total - messages, 0))
 
     def begin(self, job: str, recipient: int) -> tuple[int, int]:
-        """Count a letter as under way; its number, and of how many."""
+        """Count a message as under way; its number, and of how many."""
         counts = self._jobs.setdefault(job, _Counts())
         counts.under_way.add(recipient)
         return min(counts.done + len(counts.under_way), max(counts.total, 1)), counts.total
 
     def end(self, job: str, recipient: int) -> None:
-        """A letter is under way no longer: it is finished, or it waits again."""
+        """A message is under way no longer: it is finished, or it waits again."""
         if counts := self._jobs.get(job):
             counts.under_way.discard(recipient)
 
     def may_be_over(self, job: str) -> bool:
-        """Whether all letters of a job are finished as far as this daemon knows."""
+        """Whether all messages of a job are finished as far as this daemon knows."""
         counts = self._jobs.get(job)
         return counts is None or counts.done >= counts.total
 
     def advance(self, job: str, recipient: int) -> tuple[int, int]:
-        """Count one more finished letter; how many are finished, and of how many."""
+        """Count one more finished message; how many are finished, and of how many."""
         counts = self._jobs.setdefault(job, _Counts())
         counts.under_way.discard(recipient)
         counts.done = min(counts.done + 1, max(counts.total, 1))
@@ -159,96 +159,98 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class DeliveryLog:
-    """Writes the events of letters, and counts what this daemon has done."""
+    """Writes the events of messages, and counts what this daemon has done."""
 
     events: RunnerEvents
     pause_log: PauseLog
     progress: JobProgress
 
-    def bug(self, letter: ClaimedRecipient, then: str, error: Exception) -> None:
-        """A bug of mailerd that this letter met."""
-        self.events.message_crashed(job=letter.job_id, recipient=letter.id, to=letter.to_email, then=then, error=error)
+    def bug(self, message: ClaimedRecipient, then: str, error: Exception) -> None:
+        """A bug of mailerd that this message met."""
+        self.events.message_crashed(
+            job=message.job_id, recipient=message.id, to=message.to_email, then=then, error=error
+        )
 
-    def claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
-        """The claim had ended, and another daemon decides about the letter."""
-        self.events.message_claim_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
+    def claim_lost(self, message: ClaimedRecipient, change: str) -> None:
+        """The claim had ended, and another daemon decides about the message."""
+        self.events.message_claim_lost(job=message.job_id, recipient=message.id, to=message.to_email, change=change)
 
-    def handover_lost(self, letter: ClaimedRecipient) -> None:
-        """The claim had ended before the letter's next request, which is not made."""
-        self.events.message_handover_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email)
+    def handover_lost(self, message: ClaimedRecipient) -> None:
+        """The claim had ended before the message's next request, which is not made."""
+        self.events.message_handover_lost(job=message.job_id, recipient=message.id, to=message.to_email)
 
-    def result(self, letter: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
+    def result(self, message: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
         """What became of a decision; `began`: when the attempt did, in monotonic seconds."""
         match written:
             case WriteResult.APPLIED:
-                self.decision(letter, decision, began=began)
+                self.decision(message, decision, began=began)
             case WriteResult.CANCELLED:
                 self.events.message_cancelled(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
                     cause=decision.error or "",
                 )  # fmt: skip
             case WriteResult.RESOLVED:
                 message = decision.message_id
                 named = t("message {message}, named by Google to a worker whose claim had ended", message=message)
-                self.found(letter, named)
+                self.found(message, named)
             case _:
-                self.claim_lost(letter, decision.transition.value)
+                self.claim_lost(message, decision.transition.value)
 
-    def found(self, letter: ClaimedRecipient, proof: str) -> None:
-        """Google had the letter already."""
+    def found(self, message: ClaimedRecipient, proof: str) -> None:
+        """Google had the message already."""
         self.events.message_found(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
+            job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, proof=proof
         )
 
-    def decision(self, letter: ClaimedRecipient, decision: Decision, *, began: float) -> None:
+    def decision(self, message: ClaimedRecipient, decision: Decision, *, began: float) -> None:
         """A decision that was written."""
         cause, say = decision.error or "", self.events
         match decision.transition:
             case Transition.SENT:
                 self.progress.sent += 1
-                self.pause_log.sender_recovered(letter.sender, began=began)
-                done, total = self.progress.advance(letter.job_id, letter.id)
+                self.pause_log.sender_recovered(message.sender, began=began)
+                done, total = self.progress.advance(message.job_id, message.id)
                 say.message_sent(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
                     done=done, total=total, message_id=decision.message_id or "",
                 )  # fmt: skip
             case Transition.FAILED:
                 self.progress.failed += 1
-                done, total = self.progress.advance(letter.job_id, letter.id)
+                done, total = self.progress.advance(message.job_id, message.id)
                 say.message_failed(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
                     done=done, total=total, cause=cause,
                 )  # fmt: skip
             case Transition.DEFERRED:
                 say.message_deferred(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    attempt=letter.attempt, again_in=decision.wait.total_seconds(), cause=cause,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+                    attempt=message.attempt, again_in=decision.wait.total_seconds(), cause=cause,
                 )  # fmt: skip
             case Transition.LOST:
                 say.message_unsure(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
                     cause=cause, look_in=decision.wait.total_seconds(),
                 )  # fmt: skip
             case Transition.SUPPRESSED:
-                self.progress.advance(letter.job_id, letter.id)
+                self.progress.advance(message.job_id, message.id)
                 say.message_suppressed(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, cause=cause
                 )
             case _:
                 say.message_released(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, cause=cause
                 )
 
 
-# Tells a refusal that concerns one letter from one that concerns its whole mailbox: Google's words are the same.
+# Tells a refusal that concerns one message from one that concerns its whole mailbox: Google's words are the same.
 
-_MAX_LETTERS: Final = 1000
-"""Refused letters of a sender that are remembered; the next refusal of an older one counts as its first."""
+_MAX_MESSAGES: Final = 1000
+"""Refused messages of a sender that are remembered; the next refusal of an older one counts as its first."""
 
 
 @dataclass
-class _Letter:
-    """The refusals of a letter, in monotonic seconds."""
+class _Message:
+    """The refusals of a message, in monotonic seconds."""
 
     began: float
     """When the attempt in which it was first refused began."""
@@ -260,10 +262,10 @@ class _Letter:
 class _Sender:
     """What this daemon remembers of one sender; all times are monotonic seconds."""
 
-    refused: "OrderedDict[int, _Letter]" = field(default_factory=OrderedDict)
-    """By the letter's id, the first to be refused first."""
+    refused: "OrderedDict[int, _Message]" = field(default_factory=OrderedDict)
+    """By the message's id, the first to be refused first."""
     accepted: float = float("-inf")
-    """When Google last accepted a letter."""
+    """When Google last accepted a message."""
     accepted_began: float = float("-inf")
     """When the latest attempt that Google accepted began."""
 
@@ -272,28 +274,28 @@ class _Sender:
 class Refusals:
     """Refusals, seen by this daemon, that seem to concern a whole mailbox.
 
-    The first one of a letter pauses its sender. At the next one it concerns that letter alone if Google has meanwhile
-    taken a letter that was begun after it; or if it has taken any since, and has refused no other.
+    The first one of a message pauses its sender. At the next one it concerns that message alone if Google has meanwhile
+    taken a message that was begun after it; or if it has taken any since, and has refused no other.
     """
 
     _senders: dict[str, _Sender] = field(default_factory=dict)
 
     def accepted(self, sender: str, *, began: float, now: float) -> None:
-        """Google took a letter of this sender, in an attempt that had begun then."""
+        """Google took a message of this sender, in an attempt that had begun then."""
         it = self._senders.setdefault(sender, _Sender())
         it.accepted, it.accepted_began = now, max(began, it.accepted_began)
 
-    def concerns(self, letter: int, sender: str, *, began: float, now: float) -> bool:
-        """Whether this refusal concerns the letter alone, which is then forgotten here; else it is remembered."""
+    def concerns(self, message: int, sender: str, *, began: float, now: float) -> bool:
+        """Whether this refusal concerns the message alone, which is then forgotten here; else it is remembered."""
         it = self._senders.setdefault(sender, _Sender())
-        if (before := it.refused.get(letter)) is None:
-            it.refused[letter] = _Letter(began, now, now)
-            if len(it.refused) > _MAX_LETTERS:
+        if (before := it.refused.get(message)) is None:
+            it.refused[message] = _Message(began, now, now)
+            if len(it.refused) > _MAX_MESSAGES:
                 it.refused.popitem(last=False)
             return False
-        others = any(one.last >= before.began for other, one in it.refused.items() if other != letter)
+        others = any(one.last >= before.began for other, one in it.refused.items() if other != message)
         if it.accepted_began > before.first or (it.accepted > before.began and not others):
-            del it.refused[letter]
+            del it.refused[message]
             return True
         before.last = now
         return False
@@ -301,13 +303,13 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Delivery:
-    """Delivers letters; one object for all of them."""
+    """Delivers messages; one object for all of them."""
 
     gmail: Gmail
-    """It makes the letter's own calls, whose units the claim has debited."""
+    """It makes the message's own calls, whose units the claim has debited."""
     limited_gmail: RateLimitedGmail
     """It makes authentications and deletions, which wait for units of their own."""
-    semaphore: LetterSemaphore
+    semaphore: MessageSemaphore
     recorder: Recorder
     builder: MessageBuilder
     in_flight: InFlight
@@ -320,60 +322,60 @@ class Delivery:
     events: RunnerEvents
     refusals: Refusals = field(default_factory=Refusals)
 
-    async def deliver(self, letter: ClaimedRecipient) -> None:
-        """Bring one letter to a recorded outcome; an error concerns this letter only."""
-        state = _DeliveryState(letter)
+    async def deliver(self, message: ClaimedRecipient) -> None:
+        """Bring one message to a recorded outcome; an error concerns this message only."""
+        state = _DeliveryState(message)
         try:
             decision = await self._bring_to_google(state)
             if decision:
-                it = state.letter
+                it = state.message
                 decision = delay_repeated_check(
                     decision, unanswered=it.unanswered, checks=it.checks, policy=self.policy
                 )
                 await self._record(state, decision)
-        except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
+        except Exception as error:  # noqa: BLE001 - a bug met by one message must not stop the others
             await self._handle_bug(state, error)
         finally:
-            self.in_flight.remove(letter)
-            self.log.progress.end(letter.job_id, letter.id)
+            self.in_flight.remove(message)
+            self.log.progress.end(message.job_id, message.id)
 
     async def _bring_to_google(self, state: "_DeliveryState") -> Decision | None:
         """The decision to write; None when the claim had ended before anything was sent.
 
-        What may take long is done before the slot at Google is taken: the access token, and the letter itself.
+        What may take long is done before the slot at Google is taken: the access token, and the message itself.
         """
-        letter = state.letter
-        if (failed := given_up(letter.attempt, reason=letter.error, policy=self.policy)) and not letter.unanswered:
+        message = state.message
+        if (failed := given_up(message.attempt, reason=message.error, policy=self.policy)) and not message.unanswered:
             return failed
-        mailbox = await self.limited_gmail.authenticate(letter.sender)
+        mailbox = await self.limited_gmail.authenticate(message.sender)
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
-        if letter.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
-            if letter.unanswered:
+        if message.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
+            if message.unanswered:
                 return no_drafts(late_arrival=self.policy.late_arrival)
-            state.letter = letter = replace(letter, draft_id=None, thread_id=None)
+            state.message = message = replace(message, draft_id=None, thread_id=None)
         async with AsyncExitStack() as state.room:
-            if letter.draft_id is None and (early := await self._make(state, mailbox)):
-                self._announce(state.letter)
+            if message.draft_id is None and (early := await self._make(state, mailbox)):
+                self._announce(state.message)
                 return early
             try:
-                async with self.semaphore.slot(letter):
+                async with self.semaphore.slot(message):
                     state.began = self.clock.monotonic()
                     return await self._attempt(state)
             finally:
                 state.raw = b""  # its record may wait for hours
 
     async def _make(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Make the bytes of a new letter, unless it is not to be sent; a decision where there will be none now."""
-        if state.letter.suppressed:
+        """Make the bytes of a new message, unless it is not to be sent; a decision where there will be none now."""
+        if state.message.suppressed:
             return None
         state.began = self.clock.monotonic()
         try:
             if resting := await self._join_project(state, mailbox):
                 return resting
-            letter = state.letter
+            message = state.message
             state.raw = await self.builder.build(
-                letter, room=state.room, on_slow=lambda: self.semaphore.set_aside(letter)
+                message, room=state.room, on_slow=lambda: self.semaphore.set_aside(message)
             )
         except (MailerdError, ValueError) as error:
             if (decision := why_not_built(error)) is None:
@@ -381,24 +383,24 @@ class Delivery:
             return decision
         return None
 
-    def _announce(self, letter: ClaimedRecipient) -> None:
-        number, total = self.log.progress.begin(letter.job_id, letter.id)
+    def _announce(self, message: ClaimedRecipient) -> None:
+        number, total = self.log.progress.begin(message.job_id, message.id)
         self.events.message_started(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-            number=number, total=total, attempt=letter.attempt,
+            job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+            number=number, total=total, attempt=message.attempt,
         )  # fmt: skip
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
-        letter = state.letter
-        mailbox = await self.limited_gmail.authenticate(letter.sender)  # again: it may have waited long for its slot
+        message = state.message
+        mailbox = await self.limited_gmail.authenticate(message.sender)  # again: it may have waited long for its slot
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
-        if failed := given_up(letter.attempt, reason=letter.error, policy=self.policy):
+        if failed := given_up(message.attempt, reason=message.error, policy=self.policy):
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
-        if letter.suppressed:
+        if message.suppressed:
             return await self._suppress(state, mailbox)
-        self._announce(letter)
-        if letter.draft_id is None:
+        self._announce(message)
+        if message.draft_id is None:
             return await self._send_new(state, mailbox)
         await self._record_handover(state, mailbox)
         return None if state.claim_lost else await self._send_draft(state, mailbox)
@@ -411,7 +413,7 @@ class Delivery:
         return early if early is not None or state.claim_lost else await self._send_draft(state, mailbox)
 
     async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Submit the letter; None when it is a draft at Google now, or the claim has ended."""
+        """Submit the message; None when it is a draft at Google now, or the claim has ended."""
         raw, state.raw = state.raw, b""
         if mailbox.mode == "direct":
             return await self._send_directly(state, raw, mailbox)
@@ -419,64 +421,64 @@ class Delivery:
 
     async def _join_project(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Note the project of a sender that has none yet; a decision where that project rests."""
-        letter = state.letter
-        if letter.sender_project or not mailbox.project:
+        message = state.message
+        if message.sender_project or not mailbox.project:
             return None
-        if pause := await self.recorder.join_project(letter, mailbox.project, mailbox.mode):
+        if pause := await self.recorder.join_project(message, mailbox.project, mailbox.mode):
             return Decision(Transition.RELEASED, error=pause.reason, pause=pause)
-        # Its row says so now: no record of this letter has to.
-        state.letter = replace(letter, sender_project=mailbox.project, sender_mode=mailbox.mode)
+        # Its row says so now: no record of this message has to.
+        state.message = replace(message, sender_project=mailbox.project, sender_mode=mailbox.mode)
         return None
 
     async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft exists and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
-        reply = await self.gmail.create_draft(state.letter.sender, raw=raw)
+        reply = await self.gmail.create_draft(state.message.sender, raw=raw)
         if not isinstance(reply, Accepted):
             return self._judged(state, Call.DRAFTS_CREATE, reply)
         self._note_reply(state, reply)
-        state.letter = replace(state.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
+        state.message = replace(state.message, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # After a crash before this commit, nothing is sent and the draft is an orphan, found by its key.
-        async with self.semaphore.released(state.letter):
+        async with self.semaphore.released(state.message):
             await self._record_handover(state, mailbox)
         return None
 
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
-        letter, draft_id = state.letter, state.letter.draft_id or ""
+        message, draft_id = state.message, state.message.draft_id or ""
         # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
         reply = await self._send(
-            state, lambda: self.gmail.send_draft(letter.sender, draft_id=draft_id, thread_id=letter.thread_id)
+            state, lambda: self.gmail.send_draft(message.sender, draft_id=draft_id, thread_id=message.thread_id)
         )
         if reply is None:
             return await self._withhold(state, mailbox)
         decision = self._judged(state, Call.DRAFTS_SEND, reply)
-        if should_delete_draft(decision, reply, unanswered=state.letter.unanswered):
+        if should_delete_draft(decision, reply, unanswered=state.message.unanswered):
             return await self._discard(state, mailbox, decision)
         return decision
 
     async def _discard(self, state: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
         """Delete the draft that Google refused to send; the decision to write then, None when the claim has ended."""
-        letter, deletion = state.letter, Disposition.TRANSIENT
+        message, deletion = state.message, Disposition.TRANSIENT
         state.refused = True
         if self._time_for_a_call(state):
-            # After a crash from here on, the row says that Google refused the letter, and that we deleted the draft.
+            # After a crash from here on, the row says that Google refused the message, and that we deleted the draft.
             await self._record_handover(state, mailbox, discarding=True, pause=decision.pause)
             if state.claim_lost:
                 return None
             if self._time_for_a_call(state):  # the commit may have taken long, and a successor may send this very draft
                 # Its units are debited with the send: one that Google refuses uses none.
-                reply = await self.gmail.delete_draft(letter.sender, draft_id=letter.draft_id or "")
+                reply = await self.gmail.delete_draft(message.sender, draft_id=message.draft_id or "")
                 self._note_reply(state, reply)
                 deletion = judge(Call.DRAFTS_DELETE, reply).disposition
         if deletion is Disposition.ACCEPTED:
             self.events.draft_discarded(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                draft=letter.draft_id or "", cause=decision.error or "",
+                job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+                draft=message.draft_id or "", cause=decision.error or "",
             )  # fmt: skip
-        return after_deletion(decision, deletion, late_arrival=self.policy.late_arrival, unanswered=letter.unanswered)
+        return after_deletion(decision, deletion, late_arrival=self.policy.late_arrival, unanswered=message.unanswered)
 
     async def _send_directly(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         await self._record_handover(state, mailbox)
@@ -484,7 +486,7 @@ class Delivery:
             return None
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=reason("lease_nearly_over"))
-        reply = await self._send(state, lambda: self.gmail.send_message(state.letter.sender, raw=raw))
+        reply = await self._send(state, lambda: self.gmail.send_message(state.message.sender, raw=raw))
         return await self._withhold(state, mailbox) if reply is None else self._judged(state, Call.MESSAGES_SEND, reply)
 
     async def _send(self, state: "_DeliveryState", send: Callable[[], Awaitable[Reply]]) -> Reply | None:
@@ -506,7 +508,7 @@ class Delivery:
         return None
 
     async def _withhold(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """What to write of a letter that was not sent because of `_may_send`."""
+        """What to write of a message that was not sent because of `_may_send`."""
         if state.suppressed:
             return await self._suppress(state, mailbox)
         return Decision(Transition.RELEASED, error=reason("suppression_unknown"))
@@ -520,7 +522,7 @@ class Delivery:
         while not state.suppressed and self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE:
             state.checked = self.clock.monotonic()
             try:
-                state.suppressed = await self.recorder.suppression(state.letter) is not None
+                state.suppressed = await self.recorder.suppression(state.message) is not None
             except DatabaseError:
                 return False
             if not self._time_for_a_call(state):
@@ -528,89 +530,89 @@ class Delivery:
         return not state.suppressed
 
     async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Cancel the letter, and delete its draft; None when the claim has ended."""
-        why = state.letter.suppressed or await self._reason(state.letter)
+        """Cancel the message, and delete its draft; None when the claim has ended."""
+        why = state.message.suppressed or await self._reason(state.message)
         decision = Decision(Transition.SUPPRESSED, error=why_suppressed(why))
-        return decision if state.letter.draft_id is None else await self._discard(state, mailbox, decision)
+        return decision if state.message.draft_id is None else await self._discard(state, mailbox, decision)
 
-    async def _reason(self, letter: ClaimedRecipient) -> Reason:
+    async def _reason(self, message: ClaimedRecipient) -> Reason:
         """Why an address is suppressed since the claim; nearly always by its owner."""
         with suppress(DatabaseError):
-            return await self.recorder.suppression(letter) or Reason.UNSUBSCRIBED
+            return await self.recorder.suppression(message) or Reason.UNSUBSCRIBED
         return Reason.UNSUBSCRIBED
 
     async def _record_handover(
         self, state: "_DeliveryState", mailbox: Mailbox, *, discarding: bool = False, pause: Pause | None = None
     ) -> None:
         state.checked = self.clock.monotonic()
-        match await self.recorder.record(Handover(state.letter, mailbox.project or None, discarding, pause)):
+        match await self.recorder.record(Handover(state.message, mailbox.project or None, discarding, pause)):
             case WriteResult.APPLIED:
                 return
             case WriteResult.SUPPRESSED:
                 state.suppressed = True
                 return
             case WriteResult.RESOLVED:
-                self.log.found(state.letter, t("Google had confirmed it to a worker whose record the row had lost"))
+                self.log.found(state.message, t("Google had confirmed it to a worker whose record the row had lost"))
             case WriteResult.IN_DOUBT:
                 self.log.decision(
-                    state.letter,
+                    state.message,
                     Decision(Transition.LOST, error=reason("sent_by_lost_claim")),
                     began=state.began,
                 )
             case _:
-                self.log.handover_lost(state.letter)
+                self.log.handover_lost(state.message)
         # The draft stays: only the recovery, which reads the row, knows whether another worker needs it.
         state.claim_lost = True
 
     def _time_for_a_call(self, state: "_DeliveryState") -> bool:
-        return self.in_flight.lease_allows(state.letter, seconds=self.request_timeout)
+        return self.in_flight.lease_allows(state.message, seconds=self.request_timeout)
 
     def _judged(self, state: "_DeliveryState", call: Call, reply: Reply) -> Decision:
         self._note_reply(state, reply)
-        letter, chance = state.letter, random.random()  # noqa: S311 - jitter
+        message, chance = state.message, random.random()  # noqa: S311 - jitter
         return decide(
-            self._verdict(state, call, reply), reply, attempt=letter.attempt, policy=self.policy, now=self.clock.now(),
-            pauses=letter.pauses, chance=chance,
+            self._verdict(state, call, reply), reply, attempt=message.attempt, policy=self.policy, now=self.clock.now(),
+            pauses=message.pauses, chance=chance,
         )  # fmt: skip
 
     def _verdict(self, state: "_DeliveryState", call: Call, reply: Reply) -> Verdict:
-        verdict, letter, now = judge(call, reply), state.letter, self.clock.monotonic()
+        verdict, message, now = judge(call, reply), state.message, self.clock.monotonic()
         if verdict.disposition is Disposition.ACCEPTED:
-            self.refusals.accepted(letter.sender, began=state.began, now=now)
+            self.refusals.accepted(message.sender, began=state.began, now=now)
         refused = verdict.backoff is not None and verdict.backoff.cause is PauseCause.MAILBOX_REFUSED
         if isinstance(reply, Refused) and refused and call is not Call.TOKEN:  # at its sign-in it was not shown
-            alone = self.refusals.concerns(letter.id, letter.sender, began=state.began, now=now)
+            alone = self.refusals.concerns(message.id, message.sender, began=state.began, now=now)
             return refused_alone(reply) if alone else verdict
         return verdict
 
     def _note_reply(self, state: "_DeliveryState", reply: Reply) -> None:
         """Every answer shows that Google can be reached."""
         if isinstance(reply, Accepted | Refused | TokenRefused | MalformedResponse):
-            self.breaker.success(state.letter.sender)
+            self.breaker.success(state.message.sender)
 
     async def _record(self, state: "_DeliveryState", decision: Decision) -> None:
-        letter = state.letter
+        message = state.message
         if decision.global_backoff:
             self.breaker.failure(decision.global_backoff)
         if decision.sender_backoff:
-            self.breaker.sender_failure(letter.sender, decision.sender_backoff)
-        written = await self.recorder.record(Outcome(letter, decision, took=self.in_flight.age(letter)))
-        self.log.result(letter, decision, written, began=state.began)
+            self.breaker.sender_failure(message.sender, decision.sender_backoff)
+        written = await self.recorder.record(Outcome(message, decision, took=self.in_flight.age(message)))
+        self.log.result(message, decision, written, began=state.began)
         if written in {WriteResult.STALE, WriteResult.RESOLVED}:
             return
         if decision.pause:
-            self.log.pause_log.paused(letter.sender, decision.pause, began=state.began)
+            self.log.pause_log.paused(message.sender, decision.pause, began=state.began)
         ended = decision.transition in {Transition.FAILED, Transition.SUPPRESSED} or written is WriteResult.CANCELLED
-        if ended and letter.draft_id and not decision.forgets:
+        if ended and message.draft_id and not decision.forgets:
             try:
-                await self.limited_gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
+                await self.limited_gmail.delete_draft(message.sender, draft_id=message.draft_id)
             except DatabaseError as error:  # the search for orphans finds it
-                self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
+                self.events.step_failed(what="deleting an unsent message's draft", again_in=0.0, error=error)
 
     async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
             decision, then = None, t("the recovery checks it after its lease")  # the record itself was refused
-        elif state.maybe_sent or state.letter.unanswered:
+        elif state.maybe_sent or state.message.unanswered:
             decision = Decision(
                 Transition.LOST, error=reason("internal_error", error=repr(error)), wait=self.policy.late_arrival,
                 refused=state.refused, discarding=state.refused,
@@ -619,26 +621,26 @@ class Delivery:
         else:
             decision = Decision(Transition.FAILED, error=reason("internal_error", error=repr(error)))
             then = t("only this message fails")
-        self.log.bug(state.letter, then, error)
+        self.log.bug(state.message, then, error)
         if decision is None:
             return
         try:
             await self._record(state, decision)
         except Exception as again:  # noqa: BLE001 - it can only be logged
-            self.log.bug(state.letter, t("its lease will expire, then it is checked"), again)
+            self.log.bug(state.message, t("its lease will expire, then it is checked"), again)
 
 
 @dataclass
 class _DeliveryState:
     """The state of one delivery."""
 
-    letter: ClaimedRecipient
+    message: ClaimedRecipient
     began: float = 0.0
     """When the attempt began, in monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """It holds the memory slot of a large letter, until Google has the letter."""
+    """It holds the memory slot of a large message, until Google has the message."""
     raw: bytes = b""
-    """The letter, from its making until it is submitted."""
+    """The message, from its making until it is submitted."""
     maybe_sent: bool = False
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""

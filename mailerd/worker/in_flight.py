@@ -1,4 +1,4 @@
-"""The letters in flight in this daemon: how long each lease lasts, the loop that renews it, the circuit breaker."""
+"""The messages in flight in this daemon: how long each lease lasts, the loop that renews it, the circuit breaker."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.store.queue.recovery import RecoveryQueries
 
-# Circuit breakers for Google, one for all senders and one for each: while one is open, few letters are claimed.
+# Circuit breakers for Google, one for all senders and one for each: while one is open, few messages are claimed.
 
 _FIRST_RETRY_DELAY: Final = 1.0
 _MAX_RETRY_DELAY: Final = 60.0
@@ -67,7 +67,7 @@ class CircuitBreaker:
         return max(0.0, self._all.until - self._clock.monotonic()) if self._all else 0.0
 
     def blocked_senders(self) -> dict[str, float]:
-        """Senders whose letters must not be claimed now, and for how many seconds."""
+        """Senders whose messages must not be claimed now, and for how many seconds."""
         now = self._clock.monotonic()
         return {sender: outage.until - now for sender, outage in self._senders.items() if outage.until > now}
 
@@ -112,7 +112,7 @@ class _Held:
 
 
 class InFlight:
-    """Every claimed letter, from its claim until its outcome is recorded."""
+    """Every claimed message, from its claim until its outcome is recorded."""
 
     def __init__(
         self,
@@ -134,30 +134,33 @@ class InFlight:
         return len(self._held)
 
     def add(self, claim: Claim, *, asked_at: float) -> None:
-        """Add a claim's letters; their leases count from `asked_at` (monotonic), before the statement was sent."""
+        """Add a claim's messages; their leases count from `asked_at` (monotonic), before the statement was sent."""
         safe_until = self._safe_until(asked_at)
-        for letter in claim.letters:
-            self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
+        for message in claim.messages:
+            self._held[message.id, message.token] = _Held(asked_at, safe_until)
 
-    def remove(self, letter: ClaimedRecipient) -> None:
-        """Remove a letter that is recorded or given up."""
-        self._held.pop((letter.id, letter.token), None)
+    def remove(self, message: ClaimedRecipient) -> None:
+        """Remove a message that is recorded or given up."""
+        self._held.pop((message.id, message.token), None)
 
-    def lease_allows(self, letter: ClaimedRecipient, *, seconds: float) -> bool:
-        """Whether a call of at most so many seconds certainly ends before the letter's lease does."""
-        held = self._held.get((letter.id, letter.token))
+    def lease_allows(self, message: ClaimedRecipient, *, seconds: float) -> bool:
+        """Whether a call of at most so many seconds certainly ends before the message's lease does."""
+        held = self._held.get((message.id, message.token))
         return held is not None and self._clock.monotonic() + seconds < held.safe_until
 
-    def age(self, letter: ClaimedRecipient) -> float:
-        """Seconds since the letter's claim was requested; 0 for one that is not in flight."""
-        held = self._held.get((letter.id, letter.token))
+    def age(self, message: ClaimedRecipient) -> float:
+        """Seconds since the message's claim was requested; 0 for one that is not in flight."""
+        held = self._held.get((message.id, message.token))
         return self._clock.monotonic() - held.since if held else 0.0
 
     def _safe_until(self, asked_at: float) -> float:
         return asked_at + self._lease.total_seconds() - MARGIN
 
     async def renew_loop(self) -> None:
-        """Renew the leases of the letters in flight, four times in a lease; one that cannot be renewed ends earlier."""
+        """Renew the leases of the messages in flight, four times in a lease.
+
+        One that cannot be renewed ends earlier.
+        """
         interval = self._lease.total_seconds() / 4
         heartbeat = self._heartbeats.register("renew leases")
         await every(

@@ -1,4 +1,4 @@
-"""Builds a letter as RFC 5322 has it: its job's template, read once and rendered, and its unsubscribe link."""
+"""Builds a message as RFC 5322 has it: its job's template, read once and rendered, and its unsubscribe link."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.jobs import JobContent, StoredAttachment, attachments, job_content
 from mailerd.store.secrets import SecretKeys, Secrets
 
-# Unsubscribe links and headers: for each letter of a job that has a list, signed with the newest key.
+# Unsubscribe links and headers: for each message of a job that has a list, signed with the newest key.
 
 KEY_INTERVAL: Final = 60.0
 """Seconds after which the keys are read again: a rotation takes effect without a restart."""
@@ -35,28 +35,28 @@ class UnsubscribeLinks:
     """Makes links and headers. `base_url`: where people reach the public site; empty: only mailto links are made."""
 
     def __init__(self, database: Database, *, base_url: str, clock: Clock) -> None:
-        self._secrets = Secrets(database, timeout=database.probe_timeout, for_letters=True)
+        self._secrets = Secrets(database, timeout=database.probe_timeout, for_messages=True)
         self._base_url = base_url
         self._clock = clock
         self._keys: SecretKeys | None = None
         self._read_at = 0.0
 
-    async def headers(self, letter: ClaimedRecipient, job: JobContent) -> ListHeaders | None:
-        """The headers of a letter; None where its job has no list.
+    async def headers(self, message: ClaimedRecipient, job: JobContent) -> ListHeaders | None:
+        """The headers of a message; None where its job has no list.
 
         Raises:
-            DatabaseError: the keys cannot be read. The letter is not sent without them.
+            DatabaseError: the keys cannot be read. The message is not sent without them.
         """
-        if job.list_id is None or job.list_name is None or letter.digest is None:
+        if job.list_id is None or job.list_name is None or message.digest is None:
             return None
         keys = await self._newest_keys()
         token = make_token(
-            UnsubscribeToken(job.list_id, letter.id, letter.digest), key_id=keys.newest, key=keys.tokens[keys.newest]
+            UnsubscribeToken(job.list_id, message.id, message.digest), key_id=keys.newest, key=keys.tokens[keys.newest]
         )
         domain = job.from_email.rpartition("@")[2]
         return ListHeaders(
             url=f"{self._base_url}/u/{token}" if self._base_url else "",
-            mailto=f"mailto:{quote(unsubscribe_mailbox(letter.sender), safe='@+')}?subject=u.{token}",
+            mailto=f"mailto:{quote(unsubscribe_mailbox(message.sender), safe='@+')}?subject=u.{token}",
             title=job.list_title or job.list_name,
             list_id=f"{job.list_name.lower().replace('_', '-')}.{domain}",
         )
@@ -69,7 +69,7 @@ class UnsubscribeLinks:
 
 
 _RENDERER_WAIT: Final = timedelta(seconds=10)
-"""The time until the next try of a letter that the renderer could not render now."""
+"""The time until the next try of a message that the renderer could not render now."""
 _MAX_CACHED_JOBS: Final = 256
 """Jobs whose templates are cached, …"""
 _MAX_CACHED_SIZE: Final = 64_000_000
@@ -77,11 +77,14 @@ _MAX_CACHED_SIZE: Final = 64_000_000
 _BYTES_OF_A_VALUE: Final = 200
 """What Python takes for a small value, or for a key, beside its characters."""
 _LARGE_TEXT: Final = 100_000
-"""A letter of so many characters is composed in a thread, so that it does not block the event loop."""
+"""A message of so many characters is composed in a thread, so that it does not block the event loop."""
 
 
 def why_not_built(error: Exception) -> Decision | None:
-    """What becomes of a letter that `MessageBuilder.build` did not build; None: nothing is known that would help it."""
+    """What becomes of a message that `MessageBuilder.build` did not build.
+
+    None: nothing is known that would help it.
+    """
     match error:
         case TemplateErrors():
             return Decision(Transition.FAILED, error=reason("template_refused", cause=str(error)))
@@ -117,9 +120,9 @@ class MessageBuilder:
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
     async def build(
-        self, letter: ClaimedRecipient, *, room: AsyncExitStack, on_slow: Callable[[], None] = lambda: None
+        self, message: ClaimedRecipient, *, room: AsyncExitStack, on_slow: Callable[[], None] = lambda: None
     ) -> bytes:
-        """The letter's RFC 5322 bytes.
+        """The message's RFC 5322 bytes.
 
         `on_slow` is called when it waits behind slow templates. A large one, once it is rendered, waits for a slot in
         memory, which `room` holds until Google has it.
@@ -127,43 +130,43 @@ class MessageBuilder:
         Raises:
             RenderError: the template fails with this recipient's variables.
             TemplateErrors: the job was stored by a version of mailerd that accepted a template which this one refuses.
-            RendererError: no letter can be rendered now.
-            ValueError: a value cannot stand in its header, or the letter is too large.
+            RendererError: no message can be rendered now.
+            ValueError: a value cannot stand in its header, or the message is too large.
             DatabaseError: the job could not be read.
         """
-        it = await self._job(letter.job_id)
+        it = await self._job(message.job_id)
         job = it.content
-        list_headers = await self._links.headers(letter, job)
-        content = await self._render(it, letter, list_headers.url if list_headers else "", on_slow)
+        list_headers = await self._links.headers(message, job)
+        content = await self._render(it, message, list_headers.url if list_headers else "", on_slow)
         await room.enter_async_context(self._attachments.memory_slot(job.attached_bytes))
         envelope = Envelope(
             sender_email=job.from_email,
             sender_name=job.sender_name,
             reply_to=job.reply_to,
-            to_email=letter.to_email,
-            to_name=letter.to_name,
-            key=letter.key,
+            to_email=message.to_email,
+            to_name=message.to_name,
+            key=message.key,
             list_headers=list_headers,
-            proof=letter.proof,
+            proof=message.proof,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
         if not job.attachments and len(content.html or "") + len(content.text) < _LARGE_TEXT:
             return compose(content, envelope, date=now, message_id=message_id)
-        attached = await self._attachments.of(letter.job_id, seq=letter.seq, count=job.attachments)
+        attached = await self._attachments.of(message.job_id, seq=message.seq, count=job.attachments)
         return await asyncio.to_thread(  # copying many megabytes would block the event loop
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
     async def _render(
-        self, job: _Job, letter: ClaimedRecipient, unsubscribe_url: str, on_slow: Callable[[], None]
+        self, job: _Job, message: ClaimedRecipient, unsubscribe_url: str, on_slow: Callable[[], None]
     ) -> Content:
         made = await self._batches.render(
             job.template,
-            RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url),
-            origin=letter.sender,
-            owner=letter.sender if job.content.api_key_id is None else f"key {job.content.api_key_id}",
-            batch=letter.job_id,
+            RecipientData(message.to_email, message.to_name, message.variables, unsubscribe_url),
+            origin=message.sender,
+            owner=message.sender if job.content.api_key_id is None else f"key {job.content.api_key_id}",
+            batch=message.job_id,
             on_slow=on_slow,
         )
         if isinstance(made, Content):
@@ -176,7 +179,7 @@ class MessageBuilder:
             return known
         if (under_way := self._reading.get(id_)) is not None:
             return await asyncio.shield(under_way)
-        # The letters of one claim start together: one of them reads, and the others get its result or its error.
+        # The messages of one claim start together: one of them reads, and the others get its result or its error.
         reading = self._reading[id_] = asyncio.get_running_loop().create_future()
         try:
             job = await self._read(id_)
@@ -209,11 +212,12 @@ class MessageBuilder:
 
 
 MAX_CACHED_BYTES: Final = 100_000_000
-"""Bytes of encoded attachments in the cache; what does not fit is read again for each letter."""
+"""Bytes of encoded attachments in the cache; what does not fit is read again for each message."""
 KEPT_FOR: Final = 60.0
-"""Seconds after their last letter for which attachments stay in the cache. Google's pace gives one each second."""
+"""Seconds after their last message for which attachments stay in the cache. Google's pace gives one each second."""
 LARGE_BYTES: Final = 1_000_000
-"""A letter with so many bytes of attachments is large: it needs about four times as much while it is built and sent."""
+"""A message with so many bytes of attachments is large: it needs about four times as much while it is built and
+sent."""
 MAX_LARGE: Final = 2
 
 
@@ -224,7 +228,7 @@ class AttachmentCache:
         self._database = database
         self._kept: OrderedDict[str, tuple[MimePart, ...]] = OrderedDict()
         self._used: dict[str, float] = {}
-        """When a letter had those of a job last, by the event loop's clock."""
+        """When a message had those of a job last, by the event loop's clock."""
         self._timer: asyncio.TimerHandle | None = None
         self._bytes = 0
         self._large = asyncio.Semaphore(MAX_LARGE)
@@ -242,7 +246,7 @@ class AttachmentCache:
         made = self._kept.get(job)
         if made is None:
             made = await _encoded(await attachments(self._database, job, recipient=None))
-        if job not in self._kept:  # else another letter of the job has read them meanwhile
+        if job not in self._kept:  # else another message of the job has read them meanwhile
             self._kept[job] = made
             self._bytes += _size(made)
         self._kept.move_to_end(job)
@@ -265,7 +269,7 @@ class AttachmentCache:
             self._timer = loop.call_at(self._used[next(iter(self._kept))] + KEPT_FOR, self._drop_unused)
 
     def memory_slot(self, size: int) -> AbstractAsyncContextManager[None]:
-        """A slot in memory for a letter with so many bytes of attachments: `MAX_LARGE` large ones at a time."""
+        """A slot in memory for a message with so many bytes of attachments: `MAX_LARGE` large ones at a time."""
         return nullcontext() if size < LARGE_BYTES else self._large
 
 

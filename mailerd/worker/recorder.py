@@ -1,4 +1,4 @@
-"""Writes records of letters, many in one commit, and repeats until they are written; a send is never repeated."""
+"""Writes records of messages, many in one commit, and repeats until they are written; a send is never repeated."""
 
 import asyncio
 import math
@@ -13,11 +13,11 @@ from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
+from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
-from mailerd.store.letters import suppressed
+from mailerd.store.messages import suppressed
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.sender_changes import join_project
@@ -26,13 +26,13 @@ _MAX_BATCH: Final = 100
 """Records of one commit at most."""
 _GATHER_TIME: Final = 0.015
 """Seconds that a record waits for others where some were written just now and no slot waits for it: one commit for six
-letters costs half of what two for three do. It never holds up the first letter after a rest."""
+messages costs half of what two for three do. It never holds up the first message after a rest."""
 _JUST_NOW: Final = 0.03
 """Seconds after a commit in which another record may follow closely."""
 _LONGEST_BETWEEN: Final = 1.0
 """Seconds between two checks of a job that has not ended as far as this daemon knows."""
 _COMPLETION_INTERVAL: Final = 0.05
-"""Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
+"""Seconds between two checks for completed jobs: under load one check then serves a hundred messages."""
 _STOP_TIMEOUT: Final = 5.0
 """Seconds that completing the last jobs may take at a stop."""
 _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
@@ -41,7 +41,7 @@ _FIRST_NOTICE_AFTER: Final = 3.0
 """The seconds that such a record waits before the log says so."""
 _NOTICE_INTERVAL: Final = 30.0
 _MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, *REFUNDED})
-"""DEFERRED and REFUNDED as well: a letter that comes back into a cancelled job is cancelled, and may be its last."""
+"""DEFERRED and REFUNDED as well: a message that comes back into a cancelled job is cancelled, and may be its last."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _Entry:
 
 
 class Recorder:
-    """One writer for all letters in flight: a caller waits for the commit that has its record.
+    """One writer for all messages in flight: a caller waits for the commit that has its record.
 
     A record whose row another transaction has locked (a daemon that stopped in the middle of a claim, say) is written
     alone, when the row is free: it delays no other record.
@@ -68,7 +68,7 @@ class Recorder:
     def __init__(
         self,
         rows: RecordWriter,
-        semaphore: LetterSemaphore,
+        semaphore: MessageSemaphore,
         *,
         clock: Clock,
         events: RunnerEvents,
@@ -93,7 +93,7 @@ class Recorder:
         """When records were last written, in monotonic seconds."""
         self._may_be_over = may_be_over
         self._touched: dict[str, float] = {}
-        """Jobs of which letters were finished since they were looked at last, and since when, in monotonic seconds."""
+        """Jobs of which messages were finished since they were looked at last, and since when, in monotonic seconds."""
         self._joins: dict[str, tuple[tuple[str, str, Mode], asyncio.Future[Pause | None]]] = {}
         """The last claim in which a sender joined its project, what was noted, and what that found."""
         self._completing = asyncio.Lock()
@@ -127,13 +127,13 @@ class Recorder:
 
     def _gathers(self, first: Record) -> bool:
         busy = self._clock.monotonic() - self._written_at < _JUST_NOW
-        holds_slot = isinstance(first, Handover) and first.letter.draft_id is None  # that of a draft has released it
+        holds_slot = isinstance(first, Handover) and first.message.draft_id is None  # that of a draft has released it
         return busy and (not holds_slot or self._semaphore.capacity >= self._semaphore.number)
 
     async def _write(self, batch: Sequence[_Entry], apart: asyncio.TaskGroup) -> None:
         """Write; a record that meets a lock is written later, `apart`, and delays no other one."""
         records = [one.record for one in batch]
-        what = f"record {len(records)} letters"
+        what = f"record {len(records)} messages"
         try:
             written = await self._rows.database.retry_until_committed(self._work(records), what=what, raise_on=LOCKED)
         except DatabaseError as error:
@@ -171,14 +171,14 @@ class Recorder:
         waited = now - one.since
         if waited >= (one.told + _NOTICE_INTERVAL if one.told else _FIRST_NOTICE_AFTER):
             one.told = waited
-            self._say_it_waits(one.record.letter, waited, again_in=one.rest)
+            self._say_it_waits(one.record.message, waited, again_in=one.rest)
         rest, one.rest = one.rest, min(2 * one.rest, _LOCKED_RETRY_DELAYS[1])
         await self._clock.sleep(rest)
 
-    def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
-        what = f"record recipient {letter.id} of job {letter.job_id}"
+    def _say_it_waits(self, message: ClaimedRecipient, waited: float, *, again_in: float) -> None:
+        what = f"record recipient {message.id} of job {message.job_id}"
         cause = (
-            f"another transaction has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
+            f"another transaction has held rows of sender {message.sender} for {waited:.0f} s; the other records go on"
         )
         self._rows.database.log_retry(what=what, again_in=again_in, cause=cause)
 
@@ -186,7 +186,7 @@ class Recorder:
         self._memory.acknowledge(record, what)
         ends = isinstance(record, Outcome) and record.decision.transition in _MAY_END_A_JOB
         if ends or what is WriteResult.RESOLVED:
-            self.job_changed(record.letter.job_id)
+            self.job_changed(record.message.job_id)
         if not future.done():
             future.set_result(what)
 
@@ -199,32 +199,32 @@ class Recorder:
 
         return work
 
-    async def suppression(self, letter: ClaimedRecipient) -> Reason | None:
-        """Why the letter's address gets no letters by now; None: it gets them."""
-        return await suppressed(self._rows.database, letter)
+    async def suppression(self, message: ClaimedRecipient) -> Reason | None:
+        """Why the message's address gets no messages by now; None: it gets them."""
+        return await suppressed(self._rows.database, message)
 
-    async def join_project(self, letter: ClaimedRecipient, project: str, mode: Mode) -> Pause | None:
-        """Note project and mode of a sender without a project, once for all letters of a claim; the project's pause.
+    async def join_project(self, message: ClaimedRecipient, project: str, mode: Mode) -> Pause | None:
+        """Note project and mode of a sender without a project, once for all messages of a claim; the project's pause.
 
         Raises:
             DatabaseError: it could not be noted.
         """
-        noted, joining = self._joins.get(letter.sender, (None, None))
-        if joining is None or noted != (letter.token, project, mode):
-            joining = asyncio.ensure_future(join_project(self._rows.database, letter.sender, project, mode))
-            self._joins[letter.sender] = (letter.token, project, mode), joining
+        noted, joining = self._joins.get(message.sender, (None, None))
+        if joining is None or noted != (message.token, project, mode):
+            joining = asyncio.ensure_future(join_project(self._rows.database, message.sender, project, mode))
+            self._joins[message.sender] = (message.token, project, mode), joining
         return await asyncio.shield(joining)
 
     def job_changed(self, job: str) -> None:
-        """A letter of this job was finished elsewhere: check whether the job is complete."""
+        """A message of this job was finished elsewhere: check whether the job is complete."""
         self._touched.setdefault(job, self._clock.monotonic())
         self._ended.set()
 
     async def complete_jobs_loop(self) -> None:
-        """Complete jobs when their last letters are finished. It runs when it is woken, so it is no `every()`."""
+        """Complete jobs when their last messages are finished. It runs when it is woken, so it is no `every()`."""
         heartbeat = self._heartbeats.register("finish jobs")
         while True:
-            heartbeat.waiting("a letter to be finished", at_most=None)
+            heartbeat.waiting("a message to be finished", at_most=None)
             await self._ended.wait()
             heartbeat.working("finishing jobs")
             try:

@@ -47,7 +47,7 @@ KEY_HEADER: Final = "X-Mailerd-Key"
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Checks at Google whether a letter was sent."""
+    """Checks at Google whether a message was sent."""
 
     gmail: RateLimitedGmail
     late_arrival: timedelta
@@ -57,157 +57,161 @@ class Reconciler:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """A lock for each mailbox: one scan at a time, so that many checks together read each message once."""
 
-    async def reconcile(self, letter: UnresolvedSend) -> Resolution:
-        """Check a letter. Each answer is a beat, since a check may take long."""
-        if letter.known_message_id:
-            return Resolution(letter, Transition.FOUND, message_id=letter.known_message_id, proof=Proof.ANSWERED)
-        if letter.draft_id:
-            return await self._by_draft(letter, letter.draft_id)
-        return await self._search_sent(letter)
+    async def reconcile(self, message: UnresolvedSend) -> Resolution:
+        """Check a message. Each answer is a beat, since a check may take long."""
+        if message.known_message_id:
+            return Resolution(message, Transition.FOUND, message_id=message.known_message_id, proof=Proof.ANSWERED)
+        if message.draft_id:
+            return await self._by_draft(message, message.draft_id)
+        return await self._search_sent(message)
 
-    async def _by_draft(self, letter: UnresolvedSend, draft_id: str) -> Resolution:
-        mailbox = await self.gmail.authenticate(letter.sender)
+    async def _by_draft(self, message: UnresolvedSend, draft_id: str) -> Resolution:
+        mailbox = await self.gmail.authenticate(message.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
-            return await self._without_drafts(letter, mailbox)
-        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(letter.sender, draft_id=draft_id))
+            return await self._without_drafts(message, mailbox)
+        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(message.sender, draft_id=draft_id))
         beat()
         match verdict.disposition:
             case Disposition.ACCEPTED:
-                return await self._shown(letter)
+                return await self._shown(message)
             case Disposition.DRAFT_GONE:
-                return await self._draft_gone(letter)
+                return await self._draft_gone(message)
             case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
-                return unresolved(letter, verdict.reason)
+                return unresolved(message, verdict.reason)
             case _:
                 assert_never(verdict.disposition)
 
-    async def _without_drafts(self, letter: UnresolvedSend, mailbox: Mailbox) -> Resolution:
+    async def _without_drafts(self, message: UnresolvedSend, mailbox: Mailbox) -> Resolution:
         """The sign-in may no longer use drafts, so it cannot be read whether this one exists."""
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(letter, drafts=False)
-        if letter.discarding and not letter.unanswered:
-            return Resolution(letter, Transition.MISSING, forgets=True)
-        return Resolution(letter, None, error=reason("may_not_check_draft"))
+            return await self._search_thread_or_sent(message, drafts=False)
+        if message.discarding and not message.unanswered:
+            return Resolution(message, Transition.MISSING, forgets=True)
+        return Resolution(message, None, error=reason("may_not_check_draft"))
 
-    async def _shown(self, letter: UnresolvedSend) -> Resolution:
+    async def _shown(self, message: UnresolvedSend) -> Resolution:
         """The draft is there: it was not sent, or a replica lags. At a second check the sent mail is read as well."""
-        there = Resolution(letter, Transition.MISSING)
-        if not letter.unanswered or not letter.checks:
+        there = Resolution(message, Transition.MISSING)
+        if not message.unanswered or not message.checks:
             return there
-        mailbox = await self.gmail.authenticate(letter.sender)
+        mailbox = await self.gmail.authenticate(message.sender)
         beat()
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
-        seen = await self._search_thread_or_sent(letter)
+        seen = await self._search_thread_or_sent(message)
         return seen if seen.transition is Transition.FOUND else there
 
-    async def _search_thread_or_sent(self, letter: UnresolvedSend, *, drafts: bool = True) -> Resolution:
-        if letter.thread_id:
-            return await self._in_thread(letter, letter.thread_id, drafts=drafts)
-        return await self._scan(letter)
+    async def _search_thread_or_sent(self, message: UnresolvedSend, *, drafts: bool = True) -> Resolution:
+        if message.thread_id:
+            return await self._in_thread(message, message.thread_id, drafts=drafts)
+        return await self._scan(message)
 
-    async def _draft_gone(self, letter: UnresolvedSend) -> Resolution:
+    async def _draft_gone(self, message: UnresolvedSend) -> Resolution:
         """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may read it."""
-        mailbox = await self.gmail.authenticate(letter.sender)
+        mailbox = await self.gmail.authenticate(message.sender)
         beat()
         if not isinstance(mailbox, Mailbox):
-            return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(message, judge(Call.TOKEN, mailbox).reason)
         if mailbox.can_read_metadata:
-            return await self._search_thread_or_sent(letter)
-        match draft_gone(unanswered=letter.unanswered, discarding=letter.discarding):
+            return await self._search_thread_or_sent(message)
+        match draft_gone(unanswered=message.unanswered, discarding=message.discarding):
             case Transition.FOUND:
-                return Resolution(letter, Transition.FOUND, proof=Proof.GONE)
+                return Resolution(message, Transition.FOUND, proof=Proof.GONE)
             case Transition.MISSING:
-                return Resolution(letter, Transition.MISSING, forgets=True)
+                return Resolution(message, Transition.MISSING, forgets=True)
             case _:
-                return Resolution(letter, None, error=needs_person_reason(unanswered=letter.unanswered))
+                return Resolution(message, None, error=needs_person_reason(unanswered=message.unanswered))
 
-    async def _in_thread(self, letter: UnresolvedSend, thread_id: str, *, drafts: bool) -> Resolution:
+    async def _in_thread(self, message: UnresolvedSend, thread_id: str, *, drafts: bool) -> Resolution:
         """A draft that was sent left a message in its thread (https://developers.google.com/gmail/api/guides/drafts).
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
-        reply = await self.gmail.get_thread(letter.sender, thread_id=thread_id)
+        reply = await self.gmail.get_thread(message.sender, thread_id=thread_id)
         beat()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
-            return unresolved(letter, judge(Call.THREADS_GET, reply).reason)
+            return unresolved(message, judge(Call.THREADS_GET, reply).reason)
         for resource in _items(reply, "messages"):
             labels = resource.get("labelIds")
-            if not isinstance(labels, list) or key_of(resource) != letter.key or resource.get("id") in letter.came_back:
+            if (
+                not isinstance(labels, list)
+                or key_of(resource) != message.key
+                or resource.get("id") in message.came_back
+            ):
                 continue
             if "SENT" in labels:
-                return Resolution(letter, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN)
+                return Resolution(message, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
-                return unresolved(letter, reason("draft_in_thread"))
-        # A letter sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
-        return await self._scan(letter) if letter.unanswered else self._nothing_sent(letter)
+                return unresolved(message, reason("draft_in_thread"))
+        # A message sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
+        return await self._scan(message) if message.unanswered else self._nothing_sent(message)
 
-    def _nothing_sent(self, letter: UnresolvedSend) -> Resolution:
-        """The sent mail was read, and the letter is not there.
+    def _nothing_sent(self, message: UnresolvedSend) -> Resolution:
+        """The sent mail was read, and the message is not there.
 
-        A sent letter may show a moment later: if a send had no answer, two such checks must be `late_arrival` apart.
+        A sent message may show a moment later: if a send had no answer, two such checks must be `late_arrival` apart.
         """
-        rested = letter.nothing_found_for or timedelta(0)
-        if letter.unanswered and rested < self.late_arrival:
+        rested = message.nothing_found_for or timedelta(0)
+        if message.unanswered and rested < self.late_arrival:
             error = reason("nothing_found_yet")
-            return Resolution(letter, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
-        return Resolution(letter, Transition.MISSING, forgets=True)
+            return Resolution(message, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
+        return Resolution(message, Transition.MISSING, forgets=True)
 
-    async def _search_sent(self, letter: UnresolvedSend) -> Resolution:
-        mailbox = await self.gmail.authenticate(letter.sender)
+    async def _search_sent(self, message: UnresolvedSend) -> Resolution:
+        mailbox = await self.gmail.authenticate(message.sender)
         beat()
         if not isinstance(mailbox, Mailbox):
-            return unresolved(letter, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(message, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
-            return Resolution(letter, None, error=reason(_MAY_NOT_CHECK[letter.mode]))
-        return await self._scan(letter)
+            return Resolution(message, None, error=reason(_MAY_NOT_CHECK[message.mode]))
+        return await self._scan(message)
 
-    async def _scan(self, letter: UnresolvedSend) -> Resolution:
-        async with self._scanning[letter.sender]:
-            return await self._read_sent(letter)
+    async def _scan(self, message: UnresolvedSend) -> Resolution:
+        async with self._scanning[message.sender]:
+            return await self._read_sent(message)
 
-    async def _read_sent(self, letter: UnresolvedSend) -> Resolution:
+    async def _read_sent(self, message: UnresolvedSend) -> Resolution:
         # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
-        search, page = _Search(letter), ""
+        search, page = _Search(message), ""
         while search.passed < _MAX_MESSAGES:
-            reply = await self.gmail.list_sent(letter.sender, page_token=page)
+            reply = await self.gmail.list_sent(message.sender, page_token=page)
             beat()
             if not isinstance(reply, Accepted):
-                return unresolved(letter, judge(Call.MESSAGES_LIST, reply).reason)
+                return unresolved(message, judge(Call.MESSAGES_LIST, reply).reason)
             if (settled := await self._on_page(search, reply)) is not None:
                 return settled
             if not (page := _next_page(reply)):
-                return self._nothing_sent(letter)
-        since = f"{letter.since:%Y-%m-%d %H:%M}"
-        error = reason("search_exhausted", n=search.passed, email=letter.to_email, since=since)
-        return Resolution(letter, None, error=error)
+                return self._nothing_sent(message)
+        since = f"{message.since:%Y-%m-%d %H:%M}"
+        error = reason("search_exhausted", n=search.passed, email=message.to_email, since=since)
+        return Resolution(message, None, error=error)
 
     async def _on_page(self, search: "_Search", page: Accepted) -> Resolution | None:
-        """Newest first: found, or missing once the sent mail is older than the letter can be; None: read on."""
-        letter = search.letter
+        """Newest first: found, or missing once the sent mail is older than the message can be; None: read on."""
+        message = search.message
         for item in _items(page, "messages"):
             search.passed += 1
             message_id = str(item.get("id"))
-            if message_id in letter.came_back:
+            if message_id in message.came_back:
                 continue
-            if (known := self._read.get((letter.sender, message_id))) is None:
+            if (known := self._read.get((message.sender, message_id))) is None:
                 if search.read == _MAX_READ:
                     error = reason("search_continues", n=search.passed - 1)
-                    return Resolution(letter, None, error=error, retry_in=_GOES_ON)
+                    return Resolution(message, None, error=error, retry_in=_GOES_ON)
                 search.read += 1
-                found = await self.gmail.get_message(letter.sender, message_id=message_id)
+                found = await self.gmail.get_message(message.sender, message_id=message_id)
                 beat()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
-                    return unresolved(letter, judge(Call.MESSAGES_GET, found).reason)
-                known = self._remember(letter.sender, message_id, found.body)
+                    return unresolved(message, judge(Call.MESSAGES_GET, found).reason)
+                known = self._remember(message.sender, message_id, found.body)
             key, sent_at = known
             if (
-                sent_at < letter.since - _MAX_CLOCK_DIFFERENCE
+                sent_at < message.since - _MAX_CLOCK_DIFFERENCE
             ):  # its key may be on it: a limit notice undid an earlier send
-                return self._nothing_sent(letter)
-            if key == letter.key:
+                return self._nothing_sent(message)
+            if key == message.key:
                 thread = str(item.get("threadId") or "") or None
-                return Resolution(letter, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
+                return Resolution(message, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
         return None
 
     def _remember(self, sender: str, message_id: str, resource: Mapping[str, object]) -> tuple[str, datetime]:
@@ -221,7 +225,7 @@ class Reconciler:
 class _Search:
     """How far one check has got in the sent mail."""
 
-    letter: UnresolvedSend
+    message: UnresolvedSend
     passed: int = 0
     """How many messages the search has passed, the newest first."""
     read: int = 0
@@ -259,13 +263,13 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def unresolved(letter: UnresolvedSend, why: str) -> Resolution:
+def unresolved(message: UnresolvedSend, why: str) -> Resolution:
     """Nothing was decided: it is checked again later, with growing delays."""
-    wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(letter.checks, 10)))
-    return Resolution(letter, None, error=reason("still_unconfirmed", reason=why), retry_in=wait)
+    wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(message.checks, 10)))
+    return Resolution(message, None, error=reason("still_unconfirmed", reason=why), retry_in=wait)
 
 
-# Finds and deletes drafts that were created and never recorded; finds drafts that prove a letter was not sent.
+# Finds and deletes drafts that were created and never recorded; finds drafts that prove a message was not sent.
 
 _MAX_FOREIGN_DRAFTS: Final = 200_000
 """The most foreign drafts that are remembered, so that each is read once; others are read at every sweep. None is
@@ -355,7 +359,7 @@ _MAX_CHECKS_PER_SENDER: Final = 2
 _STUCK_JOBS_INTERVAL: Final = 30.0
 """Seconds between two searches for stuck and unfinished jobs."""
 _FIRST_SWEEP_AFTER: Final = 5.0
-"""Seconds until the first sweep, so that waiting letters are sent first."""
+"""Seconds until the first sweep, so that waiting messages are sent first."""
 
 
 @dataclass(frozen=True)
@@ -370,9 +374,9 @@ class Recovery:
     events: RecoveryEvents
     runner_events: RunnerEvents
     job_changed: Callable[[str], None]
-    """Called when a letter of this job is finished."""
+    """Called when a message of this job is finished."""
     wake: Callable[[], None]
-    """Called when a letter is due again."""
+    """Called when a message is due again."""
     interval: float
     """Seconds between two searches for expired claims and for unresolved sends."""
     sweep_interval: float
@@ -392,7 +396,7 @@ class Recovery:
     async def reconcile_loop(self) -> None:
         """Check unresolved sends at Google, until cancelled."""
         async with asyncio.TaskGroup() as checks:
-            await self._every(self.interval, lambda: self.reconcile_some(checks), name="finding letters in doubt")
+            await self._every(self.interval, lambda: self.reconcile_some(checks), name="finding messages in doubt")
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs that a crashed daemon did not complete, and stuck jobs, until cancelled."""
@@ -431,15 +435,15 @@ class Recovery:
             DatabaseError: none was taken, or it is not known.
         """
         room, under_way = _MAX_CHECKS - self._checking.total(), bool(self._checking)
-        letters = (
+        messages = (
             await self.rows.take_unresolved(limit=room, per_sender=_MAX_CHECKS_PER_SENDER, under_way=self._checking)
             if room
             else []
         )
-        for letter in letters:
-            self._checking[letter.sender] += 1
-            checks.create_task(self._reconcile_one(letter))
-        if letters:
+        for message in messages:
+            self._checking[message.sender] += 1
+            checks.create_task(self._reconcile_one(message))
+        if messages:
             return True
         if not under_way:  # as before the query: a check that ended since then makes room for another
             return False
@@ -454,17 +458,17 @@ class Recovery:
         self._check_ended.clear()
         return True
 
-    async def _reconcile_one(self, letter: UnresolvedSend) -> None:
-        """Check one letter. It has a heartbeat of its own, since it may take long and no other check waits for it."""
-        what = f"looking for recipient {letter.id}"
+    async def _reconcile_one(self, message: UnresolvedSend) -> None:
+        """Check one message. It has a heartbeat of its own, since it may take long and no other check waits for it."""
+        what = f"looking for recipient {message.id}"
         self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
-            await self._resolve_one(letter)
+            await self._resolve_one(message)
         finally:
             self.heartbeats.end(what)
-            self._checking[letter.sender] -= 1
-            if not self._checking[letter.sender]:
-                del self._checking[letter.sender]
+            self._checking[message.sender] -= 1
+            if not self._checking[message.sender]:
+                del self._checking[message.sender]
             self._check_ended.set()
 
     async def sweep(self) -> bool:
@@ -528,16 +532,16 @@ class Recovery:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _resolve_one(self, letter: UnresolvedSend) -> None:
+    async def _resolve_one(self, message: UnresolvedSend) -> None:
         try:
-            current().working("looking for letters in doubt")
-            settled = await self._reconcile(letter)
-            current().working("settling letters in doubt")
+            current().working("looking for messages in doubt")
+            settled = await self._reconcile(message)
+            current().working("settling messages in doubt")
             written = await self.rows.resolve(settled)
         except DatabaseAwayError:
             return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
-            what = f"settling recipient {letter.id} of job {letter.job_id}"
+            what = f"settling recipient {message.id} of job {message.job_id}"
             self.runner_events.step_failed(what=what, again_in=self.rows.check_lease.total_seconds(), error=error)
             return
         match written:
@@ -545,54 +549,58 @@ class Recovery:
                 self._log_resolution(settled)
             case WriteResult.CANCELLED:
                 self.runner_events.message_cancelled(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
                     cause=t("checked: Google does not have it"),
                 )  # fmt: skip
-                self.job_changed(letter.job_id)
-                await self._discard(letter)
+                self.job_changed(message.job_id)
+                await self._discard(message)
             case _:
                 pass  # another daemon has checked meanwhile, and logs its result
 
-    async def _discard(self, letter: UnresolvedSend) -> None:
-        """Delete the draft of a letter that will not be sent, so that a late request finds none.
+    async def _discard(self, message: UnresolvedSend) -> None:
+        """Delete the draft of a message that will not be sent, so that a late request finds none.
 
         A failure is logged like that of any call, and the sweep finds a draft that is left.
         """
         try:
-            if letter.draft_id:
-                await self.reconciler.gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
+            if message.draft_id:
+                await self.reconciler.gmail.delete_draft(message.sender, draft_id=message.draft_id)
         except DatabaseError as error:  # the rate limit could not be read
-            self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
+            self.runner_events.step_failed(what="deleting a cancelled message's draft", again_in=0.0, error=error)
 
-    async def _reconcile(self, letter: UnresolvedSend) -> Resolution:
+    async def _reconcile(self, message: UnresolvedSend) -> Resolution:
         """The result of a check; an error concerns this check only, and decides nothing."""
         try:
-            return await self.reconciler.reconcile(letter)
+            return await self.reconciler.reconcile(message)
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other checks go on
             self.runner_events.message_crashed(
-                job=letter.job_id, recipient=letter.id, to=letter.to_email, then=t("it is checked again later"),
+                job=message.job_id, recipient=message.id, to=message.to_email, then=t("it is checked again later"),
                 error=error,
             )  # fmt: skip
-            return unresolved(letter, reason("internal_error", error=repr(error)))
+            return unresolved(message, reason("internal_error", error=repr(error)))
 
     def _log_resolution(self, it: Resolution) -> None:
-        letter, say = it.letter, self.events
+        message, say = it.message, self.events
         match it.transition:
             case Transition.FOUND:
                 proof = t("message {message}", message=it.message_id) if it.message_id else t("its draft is gone")
                 self.runner_events.message_found(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, proof=proof
                 )
-                self.job_changed(letter.job_id)
+                self.job_changed(message.job_id)
             case Transition.MISSING:
-                say.message_missing(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
+                say.message_missing(
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender
+                )
                 self.wake()
             case _ if it.retry_in is None:
-                say.message_unresolved(job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender)
+                say.message_unresolved(
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender
+                )
             case _:
                 say.message_still_unsure(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    checks=letter.checks + 1, cause=it.error or "", again_in=it.retry_in.total_seconds(),
+                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+                    checks=message.checks + 1, cause=it.error or "", again_in=it.retry_in.total_seconds(),
                 )  # fmt: skip

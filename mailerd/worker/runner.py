@@ -1,4 +1,4 @@
-"""The polling loop: waits for capacity, claims letters, starts their deliveries, and waits for new work or a poll."""
+"""The polling loop: waits for capacity, claims messages, starts their deliveries, and waits for new work or a poll."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
+from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeat, Heartbeats
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.record import RecordWriter
@@ -20,14 +20,15 @@ from mailerd.worker.delivery import Delivery, JobProgress
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 
 _MAX_CLAIM: Final = 100
-"""The most letters of one claim."""
+"""The most messages of one claim."""
 _GATHER_TIME: Final = 0.05
-"""Seconds at most that a claim waits, while letters are in flight, until it can take a quarter as many as there are
+"""Seconds at most that a claim waits, while messages are in flight, until it can take a quarter as many as there are
 slots: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _MIN_POLL_DELAY: Final = 0.1
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
-as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
+as for twenty. The pace loses nothing by it: a message may be claimed 0.3 s late (core/rate_limit.py:
+`_BURST_SHARE`)."""
 _MAX_DOUBLINGS: Final = 4
 """The most doublings of that delay: it ends at 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
@@ -48,7 +49,7 @@ def poll_delay(*, lost_races: int) -> float:
 
 @dataclass
 class Runner:
-    """Claims letters while there is capacity, and starts a delivery for each."""
+    """Claims messages while there is capacity, and starts a delivery for each."""
 
     claims: Claims
     counts: RecordWriter
@@ -60,7 +61,7 @@ class Runner:
     events: RunnerEvents
     daemon_id: str
     poll_interval: float
-    semaphore: LetterSemaphore
+    semaphore: MessageSemaphore
     job_changed: Callable[[str], None]
     """Checks whether a job has ended."""
     heartbeats: Heartbeats
@@ -80,8 +81,8 @@ class Runner:
         """Poll now, since there is new work; it does not wait for the next poll."""
         self._wakeup.set()
 
-    async def run(self, letters: asyncio.TaskGroup) -> None:
-        """Claim until cancelled; the letters in flight then go on in the task group `letters`."""
+    async def run(self, messages: asyncio.TaskGroup) -> None:
+        """Claim until cancelled; the messages in flight then go on in the task group `messages`."""
         if Runner._running is not None:
             self.events.runner_already_running()
             return
@@ -93,13 +94,13 @@ class Runner:
             )
             heartbeat = self.heartbeats.register("runner")
             while True:
-                await self._poll(letters, heartbeat)
+                await self._poll(messages, heartbeat)
                 self._log_alive()
         finally:
             self.heartbeats.end("runner")
             Runner._running = None
 
-    async def _poll(self, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
+    async def _poll(self, messages: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
         if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and no wake-up came since
             heartbeat.working("looking for work")
@@ -108,24 +109,24 @@ class Runner:
                 self._idle += due_in is not None
                 await self._rest(due_in, heartbeat)
                 return
-        heartbeat.waiting("a letter in flight to end", at_most=None)
+        heartbeat.waiting("a message in flight to end", at_most=None)
         want = await self._capacity()
         heartbeat.working("claiming")
         self._wakeup.clear()
-        claim = await self._claim_shielded(self.claims.claim(want, rooms=self._rooms()), letters)
+        claim = await self._claim_shielded(self.claims.claim(want, rooms=self._rooms()), messages)
         if claim is not None and claim.alone is not None:
-            await self._try_alone(claim.alone, letters, heartbeat)
+            await self._try_alone(claim.alone, messages, heartbeat)
         if claim is None:
             await self._rest(None, heartbeat)
             return
-        taken = len(claim.letters)
+        taken = len(claim.messages)
         self._idle = 0 if taken else self._idle + 1
         self._lost_races = 0 if taken or claim.next_in != 0 else self._lost_races + 1
         if taken < want:
             await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
-        """Wait for a wake-up, the next poll, or until a letter is due in `next_in` seconds; None: the query failed."""
+        """Wait for a wake-up, the next poll, or until a message is due in `next_in` seconds; None: the query failed."""
         heartbeat.waiting("new work or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
             await self._wait(self._back_off())
@@ -134,49 +135,49 @@ class Runner:
             rests_over = min(blocked, default=math.inf)
             await self._wait(min(self.poll_interval, rests_over, max(next_in, poll_delay(lost_races=self._lost_races))))
 
-    async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
-        """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
+    async def _try_alone(self, recipient: int, messages: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
+        """Send a message that may have crashed several daemons while nothing else is in flight in this one.
 
-        A further crash then proves that this letter caused it, and no other letter suffers.
+        A further crash then proves that this message caused it, and no other message suffers.
         """
-        heartbeat.waiting("the letters in flight to end, since one is tried alone", at_most=None)
+        heartbeat.waiting("the messages in flight to end, since one is tried alone", at_most=None)
         await self.semaphore.wait_until_empty()
-        heartbeat.working("claiming a letter alone")
-        claim = await self._claim_shielded(self.claims.claim_alone(recipient), letters)
-        if claim is not None and claim.letters:
+        heartbeat.working("claiming a message alone")
+        claim = await self._claim_shielded(self.claims.claim_alone(recipient), messages)
+        if claim is not None and claim.messages:
             self.events.message_tried_alone(
-                job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
+                job=claim.messages[0].job_id, recipient=recipient, to=claim.messages[0].to_email, after=ALONE_AFTER
             )
-            heartbeat.waiting("a letter that is tried alone", at_most=None)
+            heartbeat.waiting("a message that is tried alone", at_most=None)
             await self.semaphore.wait_until_empty()
 
-    async def _claim_shielded(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+    async def _claim_shielded(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
         """Claim, and start the deliveries; a claim whose statement is under way is not cancelled."""
-        taking = asyncio.ensure_future(self._claim_and_start(claiming, letters))
+        taking = asyncio.ensure_future(self._claim_and_start(claiming, messages))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # The claim may still commit: its letters are sent now, and not when their leases expire.
+            # The claim may still commit: its messages are sent now, and not when their leases expire.
             await taking
             raise
 
-    async def _claim_and_start(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+    async def _claim_and_start(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
         asked_at = self.clock.monotonic()
         claim = await self._query("claiming", claiming)
         if claim is not None:
             self.in_flight.add(claim, asked_at=asked_at)
-            self.semaphore.add(claim.letters)
+            self.semaphore.add(claim.messages)
             for job in claim.exhausted:
                 self.job_changed(job)
             begun = self._announce_jobs(claim)
-            for letter in claim.letters:
-                letters.create_task(self._deliver(letter))
+            for message in claim.messages:
+                messages.create_task(self._deliver(message))
             if begun:
-                letters.create_task(self._count(begun))
+                messages.create_task(self._count(begun))
         return claim
 
     async def _capacity(self) -> int:
-        """How many letters to claim, at least one.
+        """How many messages to claim, at least one.
 
         As many as there is capacity for. A single one, and only for a free slot, while Google is out of reach.
         """
@@ -193,7 +194,7 @@ class Runner:
         return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:
-        """How many letters may be claimed of each sender that has a bound now; 0 where its circuit breaker is open."""
+        """How many messages may be claimed of each sender that has a bound now; 0 where its circuit breaker is open."""
         return {**self.semaphore.capacity_by_sender(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
 
     async def _query[T](self, what: str, question: Awaitable[T]) -> T | None:
@@ -222,27 +223,27 @@ class Runner:
                 self.progress.add(job.id, total=job.total)
                 if job.begun:
                     begun.append(job.id)
-        for job_id, letters in Counter(letter.job_id for letter in claim.letters).items():
-            self.progress.claimed(job_id, letters=letters)
-        if claim.letters:
-            self.events.claimed(messages=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
+        for job_id, messages in Counter(message.job_id for message in claim.messages).items():
+            self.progress.claimed(job_id, messages=messages)
+        if claim.messages:
+            self.events.claimed(messages=len(claim.messages), jobs=len(claim.jobs), token=claim.token)
         return begun
 
     async def _count(self, jobs: Sequence[str]) -> None:
-        """Count how far these jobs are. Only the log uses it, so no letter waits for it."""
+        """Count how far these jobs are. Only the log uses it, so no message waits for it."""
         try:
             ended = await self.counts.count_ended(jobs)
         except DatabaseError as error:
             self.events.step_failed(what="counting progress", again_in=0.0, error=error)
             return
-        for job, letters in ended.items():
-            self.progress.set_done(job, ended=letters)
+        for job, messages in ended.items():
+            self.progress.set_done(job, ended=messages)
 
-    async def _deliver(self, letter: ClaimedRecipient) -> None:
+    async def _deliver(self, message: ClaimedRecipient) -> None:
         try:
-            await self.delivery.deliver(letter)
+            await self.delivery.deliver(message)
         finally:
-            self.semaphore.remove(letter)
+            self.semaphore.remove(message)
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:

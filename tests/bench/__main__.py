@@ -1,4 +1,4 @@
-"""`python -m tests.bench [measure …] [--times N] [--letters N] [--json FILE]`: measures and prints the table."""
+"""`python -m tests.bench [measure …] [--times N] [--messages N] [--json FILE]`: measures and prints the table."""
 
 import argparse
 import json
@@ -12,12 +12,12 @@ from tests.bench import commands, console, hostile, neighbours, peer, sending, s
 from tests.bench.result import Result, table
 
 
-def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]]:
+def _measures(messages: int) -> dict[str, Callable[[], Result | Sequence[Result]]]:
     return {
-        "draft": lambda: sending.throughput(letters=letters, direct=False),
-        "direct": lambda: sending.throughput(letters=letters, direct=True),
-        "latency": lambda: sending.latency(letters=letters),
-        "first": sending.first_letter,
+        "draft": lambda: sending.throughput(messages=messages, direct=False),
+        "direct": lambda: sending.throughput(messages=messages, direct=True),
+        "latency": lambda: sending.latency(messages=messages),
+        "first": sending.first_message,
         "intake": storing.intake,
         "claim": storing.claim,
         "idle": storing.idle,
@@ -25,10 +25,10 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "hostile": hostile.hostile,
         "commands": commands.commands,
         "console": console.console,
-        "peer": lambda: peer.peer(letters=letters),
+        "peer": lambda: peer.peer(messages=messages),
         "suppressions": suppressing.suppressions,
-        "daemons2": lambda: sending.daemons(2, letters=letters),
-        "daemons4": lambda: sending.daemons(4, letters=letters),
+        "daemons2": lambda: sending.daemons(2, messages=messages),
+        "daemons4": lambda: sending.daemons(4, messages=messages),
         "pace": sending.pace,
         "shared-pace": lambda: sending.pace(senders=3, daemons=2, seconds=300),
         "hanging": neighbours.hanging,
@@ -36,8 +36,8 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "attached": neighbours.attached,
         "attached2": lambda: neighbours.attached(daemons=2),
         "no-token": neighbours.no_token,
-        "dead-webhook": lambda: webhooks.dead_endpoint(letters=letters),
-        "memory": lambda: sending.memory(letters=50 * letters),
+        "dead-webhook": lambda: webhooks.dead_endpoint(messages=messages),
+        "memory": lambda: sending.memory(messages=50 * messages),
     }
 
 
@@ -53,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("measure", nargs="*", help="draft direct latency first intake claim idle …; all without one")
     parser.add_argument("--times", type=int, default=1, help="repetitions; the table shows medians")
-    parser.add_argument("--letters", type=int, default=20_000, help="letters of a run")
+    parser.add_argument("--messages", type=int, default=20_000, help="messages of a run")
     parser.add_argument("--json", type=Path, help="write every single result here")
     options = parser.parse_args(arguments)
-    known = _measures(options.letters)
+    known = _measures(options.messages)
     runs: list[Result] = []
     try:
         for time in range(options.times):

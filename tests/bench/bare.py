@@ -13,7 +13,7 @@ import aiohttp
 import uvloop
 
 from mailerd.gmail.client import draft_json, message_json
-from tests.bench.letter import raw
+from tests.bench.message import raw
 
 
 async def _token(session: aiohttp.ClientSession, url: str, known: dict[str, str]) -> str:
@@ -29,10 +29,10 @@ async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[
             {"Authorization": f"Bearer {await _token(session, url, each)}", "Content-Type": "application/json"}
             for each in known.values()
         ]
-        letters = [raw(sender) for sender in known]
+        messages = [raw(sender) for sender in known]
         drafts, sends = (
-            [draft_json(one) for one in letters],
-            [message_json(one) for one in letters],
+            [draft_json(one) for one in messages],
+            [message_json(one) for one in messages],
         )
         numbers = iter(range(number))
 

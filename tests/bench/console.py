@@ -15,10 +15,10 @@ from tests.bench.result import Result
 from tests.bench.sending import sent
 
 JOBS: Final = 10_000
-LETTERS: Final = 1_000_000
+MESSAGES: Final = 1_000_000
 BIG: Final = 100_000
-"""Letters of two jobs: one is completed, and of its letters FAILED failed, for as many reasons as there are addresses;
-those of the other one wait."""
+"""Messages of two jobs: one is completed, and of its messages FAILED failed, for as many reasons as there are
+addresses; those of the other one wait."""
 FAILED: Final = 40_000
 NOTICES: Final = 50_000
 SENDERS: Final = 50
@@ -29,7 +29,7 @@ _REFRESH_S: Final = TICK_INTERVAL + 10 * TICK_PER_VIEWER
 """A page that is watched by ten fetches itself anew that often at most."""
 _TURNS: Final = 3
 _SENT: Final = 8_000
-"""Letters of one turn."""
+"""Messages of one turn."""
 _BIG_JOB: Final = f"{JOBS:026}"
 _OPEN_JOB: Final = f"{JOBS - 1:026}"
 _QUEUED_JOB: Final = f"{JOBS + 1:026}"
@@ -39,10 +39,10 @@ _SENDER: Final = "c1@example.com"
 type Ask = Callable[[str], float]
 
 
-def console(*, letters: int = LETTERS) -> Sequence[Result]:
+def console(*, messages: int = MESSAGES) -> Sequence[Result]:
     """Each page, asked one after the other, cold and warm; the goal is for each of them. And what viewers cost."""
     with place(senders=1) as it:
-        fill(it, letters=letters)
+        fill(it, messages=messages)
         it.database.kill()  # a server that ends in order keeps what it had in memory
         it.database.restart()
         daemon = it.daemon()
@@ -67,9 +67,9 @@ def console(*, letters: int = LETTERS) -> Sequence[Result]:
     return [*shown, lost_by_viewers()]
 
 
-def fill(it: Place, *, letters: int) -> None:
+def fill(it: Place, *, messages: int) -> None:
     """Rows made by the server itself, of its sequence engine: MariaDB only. Nothing of it is due before tomorrow."""
-    for statement in (*_letters(letters), *_what_came(), *_around()):
+    for statement in (*_messages(messages), *_what_came(), *_around()):
         it.query(statement)
 
 
@@ -78,9 +78,9 @@ _MAILBOX: Final = f"CONCAT('c', MOD(seq, {SENDERS}), '@example.com')"
 _JOB: Final = f"LPAD(MOD(seq, {JOBS}), 26, '0')"
 
 
-def _letters(letters: int) -> tuple[str, ...]:
-    """Senders, jobs and letters."""
-    each = letters // JOBS
+def _messages(messages: int) -> tuple[str, ...]:
+    """Senders, jobs and messages."""
+    each = messages // JOBS
     state = f"CASE WHEN MOD(seq, {JOBS}) > {JOBS - 100} THEN IF(seq < {JOBS}, 'unsure', 'waiting') ELSE 'sent' END"
     failed = f"seq < {FAILED}"
     error = "CONCAT('550 no such user r', seq, '@example.org, ', ELT(1 + MOD(seq, 5), 'a', 'b', 'c', 'd', 'e'))"
@@ -95,7 +95,7 @@ def _letters(letters: int) -> tuple[str, ...]:
         f" created_at, started_at, finished_at) VALUES ('{_BIG_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}',"
         f" 'completed', {BIG}, {NOTICES // 5 * 4}, {_NOW}, {_NOW}, {_NOW}, {_NOW})",
         f"INSERT INTO job_recipients ({columns}) SELECT {_JOB}, seq, CONCAT('r', seq, '@example.org'), '{{}}',"
-        f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{letters - 2 * BIG - 1}",
+        f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{messages - 2 * BIG - 1}",
         "INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, send_at, created_at)"
         f" VALUES ('{_QUEUED_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}', 'queued', {BIG},"
         f" {_NOW} + INTERVAL 1 DAY, {_NOW})",
@@ -138,7 +138,7 @@ def _around() -> tuple[str, ...]:
         "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error)"
         f" SELECT '{_HOOK}', position, IF(MOD(position, 9), 'delivered', 'waiting'), 1, {_NOW}, {_NOW}, 500,"
         " 'it answered 500' FROM events",
-        "INSERT INTO job_actions (job_id, action, actor, changed, letters, at)"
+        "INSERT INTO job_actions (job_id, action, actor, changed, messages, at)"
         f" SELECT {_JOB}, 'pause', 'key:shop via console', 1, 0, {_NOW} FROM seq_0_to_{JOBS - 1}",
         "INSERT INTO tallies (minute, sender_email, daemon, sent, failed) SELECT DATE_FORMAT("
         f"{_NOW} - INTERVAL seq DIV {SENDERS} MINUTE, '%Y-%m-%d %H:%i:00'), {_MAILBOX}, 'D', 50, 1"
@@ -238,7 +238,7 @@ def _watched(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Iterator[None
             _ask(daemon.port, path, cookie, watches=True)
             stop.wait(_REFRESH_S)
 
-    chosen = [path for path in pages if "?" not in path and not path.startswith(("/letters", "/send"))][:10]
+    chosen = [path for path in pages if "?" not in path and not path.startswith(("/messages", "/send"))][:10]
     threads = [threading.Thread(target=watch, args=(path,)) for path in chosen]
     for thread in threads:
         thread.start()
@@ -251,23 +251,23 @@ def _watched(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Iterator[None
 
 
 def lost_by_viewers() -> Result:
-    """Letters a second with ten viewers and without, in turn."""
+    """Messages a second with ten viewers and without, in turn."""
     alone, beside = list[float](), list[float]()
     with place(senders=200) as it:
         daemon = it.daemon(runner__concurrency=100)
         cookie = _signed_in(it, daemon)
-        sent(it, [daemon], letters=_SENT)
+        sent(it, [daemon], messages=_SENT)
         ((job,),) = it.query("SELECT MIN(id) FROM jobs")
         pages = ["/", "/jobs", f"/jobs/{job}", "/senders", f"/senders/{it.senders[0]}", "/doubts", "/inbox",
                  "/webhooks", "/keys", "/templates"]  # fmt: skip
         for _ in range(_TURNS):
-            alone.append(sent(it, [daemon], letters=_SENT)[0])
+            alone.append(sent(it, [daemon], messages=_SENT)[0])
             with _watched(daemon, cookie, pages):
-                beside.append(sent(it, [daemon], letters=_SENT)[0])
+                beside.append(sent(it, [daemon], messages=_SENT)[0])
         it.audit()
     without, with_ = statistics.median(alone), statistics.median(beside)
     return Result(
-        "console: letters/s that ten viewers cost", 100 * (1 - with_ / without), 1.0, "at most", "%",
+        "console: messages/s that ten viewers cost", 100 * (1 - with_ / without), 1.0, "at most", "%",
         {"without": without, "with": with_, "least_without": min(alone), "most_without": max(alone)},
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Hostile templates of one key against a daemon that sends another key's letters: what they cost the neighbours."""
+"""Hostile templates of one key against a daemon that sends another key's messages: what they cost the neighbours."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result
 from tests.mail.test_bounds import BOMBS, ESCAPES
@@ -20,7 +20,7 @@ _NESTED: Final = "<style>div{color:red}</style>" + "<div>" * 10_100 + "x" + "</d
 _SLOW: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}"
 _GREEDY: Final = "{% set m = {'a': x} %}" + "{% set m = [m, m] %}" * 60 + "{{ m.b }}"
 _TEMPLATES: Final = (*ESCAPES, *BOMBS, _NESTED, _SLOW, _GREEDY)
-_LETTERS: Final = 20_000
+_MESSAGES: Final = 20_000
 _FAILED: Final = """
 SELECT COUNT(*) FROM job_recipients r JOIN jobs j ON j.id = r.job_id
  WHERE j.sender_email IN %s AND r.status = 'failed'"""
@@ -29,14 +29,14 @@ _CLIENTS: Final = 4
 
 
 def hostile(*, seconds: float = 90.0) -> Sequence[Result]:
-    """The neighbour's live checks, its letters, and the memory, while every hostile template goes round."""
+    """The neighbour's live checks, its messages, and the memory, while every hostile template goes round."""
     with place(senders=4) as it:
         key = it.command("keys", "create", "hostile").strip().splitlines()[-1]
         daemon = it.daemon()
         idle = daemon.memory_mb
-        per_sender = _LETTERS // 2
+        per_sender = _MESSAGES // 2
         for sender in it.senders[:2]:
-            it.post(daemon.port, letter.job(sender, recipients=per_sender))
+            it.post(daemon.port, message.job(sender, recipients=per_sender))
         stop, waits, statuses, peak = threading.Event(), list[float](), Counter[Any](), [0.0]
         working = [threading.Thread(target=_look, args=(daemon, stop, waits, peak))]
         working += [
@@ -48,7 +48,7 @@ def hostile(*, seconds: float = 90.0) -> Sequence[Result]:
         stop.set()
         for each in working:
             each.join()
-        it.wait_for_letters(_LETTERS)
+        it.wait_for_messages(_MESSAGES)
         failed = it.query(_FAILED, tuple(it.senders[:2]))[0][0]
         ends = _ended(daemon)
         alive = daemon.process.poll() is None
@@ -61,7 +61,7 @@ def hostile(*, seconds: float = 90.0) -> Sequence[Result]:
     return (
         Result("hostile templates: p99 of /health/live", waits[int(len(waits) * 0.99)] * 1000, 100, "at most", "ms",
                {"asked": len(waits), "median_ms": statistics.median(waits) * 1000, "worst_ms": waits[-1] * 1000}),
-        Result("hostile templates: neighbours' letters failed", failed, 0, "at most", "letters", told),
+        Result("hostile templates: neighbours' messages failed", failed, 0, "at most", "messages", told),
         Result("hostile templates: memory of all processes above idle", peak[0] - idle, 900, "at most", "MB",
                {"daemon_peak_mb": peak[1] if len(peak) > 1 else 0, "idle_mb": idle, "alive": alive}),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Measures of what one sender's trouble costs the others: their letters a second beside it, and without it."""
+"""Measures of what one sender's trouble costs the others: their messages a second beside it, and without it."""
 
 import base64
 import http.client
@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import Daemon, Place, place
 from tests.bench.result import Result
 
 _OTHERS = 4
-_LETTERS = 20_000
+_MESSAGES = 20_000
 """More than all of them send in the whole measure."""
 _LATENCY_MS = 50.0
 _ATTACHED = 5_000_000
@@ -26,8 +26,8 @@ def hanging(*, daemons: int = 1, seconds: float = 40.0) -> Result:
 
 
 def attached(*, daemons: int = 1, seconds: float = 40.0) -> Result:
-    """Beside a sender whose letters carry 5 MB each."""
-    return _beside("a sender with large letters", _large, daemons=daemons, seconds=seconds)
+    """Beside a sender whose messages carry 5 MB each."""
+    return _beside("a sender with large messages", _large, daemons=daemons, seconds=seconds)
 
 
 def no_token(*, daemons: int = 1, seconds: float = 40.0) -> Result:
@@ -42,7 +42,7 @@ def _beside(
         running = [it.daemon() for _ in range(daemons)]
         neighbour, *others = it.senders
         for number, sender in enumerate(others):
-            it.post(running[number % daemons].port, letter.job(sender, recipients=_LETTERS))
+            it.post(running[number % daemons].port, message.job(sender, recipients=_MESSAGES))
         time.sleep(3)
         alone = _rate(it, others, seconds=seconds / 2)
         trouble(it, running, neighbour)
@@ -54,7 +54,7 @@ def _beside(
 
 
 def _rate(it: Place, senders: Sequence[str], *, seconds: float) -> float:
-    """Letters a second that these senders have sent."""
+    """Messages a second that these senders have sent."""
     marks = ", ".join(["%s"] * len(senders))
     count = (
         "SELECT COUNT(*) FROM job_recipients r JOIN jobs j ON j.id = r.job_id "
@@ -69,13 +69,13 @@ def _hang(method: str) -> Callable[[Place, Sequence[Daemon], str], None]:
     def trouble(it: Place, running: Sequence[Daemon], sender: str) -> None:
         _fault(it, kind="hang_before", method=method, sender=sender, count=-1, seconds=600)
         for daemon in running:
-            it.post(daemon.port, letter.job(sender, recipients=1000))
+            it.post(daemon.port, message.job(sender, recipients=1000))
 
     return trouble
 
 
 def _large(it: Place, running: Sequence[Daemon], sender: str) -> None:
-    body = json.loads(letter.job(sender, recipients=300))
+    body = json.loads(message.job(sender, recipients=300))
     content = base64.b64encode(os.urandom(_ATTACHED)).decode()
     body["attachments"] = [{"filename": "a.bin", "content_type": "application/octet-stream", "content": content}]
     for daemon in running:

@@ -1,4 +1,4 @@
-"""The quickest Python queue that was tried, saq, at the same work: each letter a job, rendered, sent, and recorded.
+"""The quickest Python queue that was tried, saq, at the same work: each message a job, rendered, sent, and recorded.
 
 It keeps its jobs in Redis with a flush to the disk each second, as its documents have it, and writes each outcome into
 a row of MariaDB. It knows no limits, no drafts that make a send safe to repeat, and loses what a kill interrupts.
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import CACHE, Place, place
 from tests.bench.result import Result
 from tests.bench.sending import sent
@@ -34,8 +34,8 @@ _REDIS: Final = 26379
 _START_S: Final = 30.0
 
 
-def peer(*, letters: int) -> Result:
-    """mailerd's letters per second beside saq's, against the same server and database.
+def peer(*, messages: int) -> Result:
+    """mailerd's messages per second beside saq's, against the same server and database.
 
     Raises:
         RuntimeError: redis-server is not installed.
@@ -44,16 +44,16 @@ def peer(*, letters: int) -> Result:
         raise RuntimeError("the peer keeps its jobs in Redis: apt-get install redis-server")
     with place(senders=200) as it:
         daemon = it.daemon(runner__concurrency=100)
-        ours, _, _ = sent(it, [daemon], letters=letters)
+        ours, _, _ = sent(it, [daemon], messages=messages)
         it.audit()
-        theirs = _theirs(it, letters)
+        theirs = _theirs(it, messages)
     return Result(
-        "letters/s beside the quickest peer, saq", ours / theirs, 2, "at least", "of it",
-        {"letters_per_s": ours, "peer_per_s": theirs},
+        "messages/s beside the quickest peer, saq", ours / theirs, 2, "at least", "of it",
+        {"messages_per_s": ours, "peer_per_s": theirs},
     )  # fmt: skip
 
 
-def _theirs(it: Place, letters: int) -> float:
+def _theirs(it: Place, messages: int) -> float:
     python = _environment()
     redis = subprocess.Popen(
         ["redis-server", "--port", str(_REDIS), "--bind", "127.0.0.1", "--dir", str(it.folder), "--appendonly", "yes"],
@@ -61,7 +61,7 @@ def _theirs(it: Place, letters: int) -> float:
     )
     try:
         it.query("CREATE TABLE peer (id INT PRIMARY KEY, status VARCHAR(9), message_id VARCHAR(64))")
-        it.query("INSERT INTO peer SELECT seq, 'waiting', NULL FROM seq_0_to_%s", letters - 1)
+        it.query("INSERT INTO peer SELECT seq, 'waiting', NULL FROM seq_0_to_%s", messages - 1)
         about = {
             "google": it.google_url,
             "redis": f"redis://127.0.0.1:{_REDIS}",
@@ -73,11 +73,11 @@ def _theirs(it: Place, letters: int) -> float:
                 "db": "mailerd",
             },
             "credentials": str(it.folder / "credentials"),
-            "letters": letters,
-            "template": [letter.SUBJECT, letter.HTML, letter.TEXT],
+            "messages": messages,
+            "template": [message.SUBJECT, message.HTML, message.TEXT],
         }
         with _side("work", python, about) as worker, _side("enqueue", python, about) as client:
-            return _rate(it, letters, worker, client)
+            return _rate(it, messages, worker, client)
     finally:
         redis.terminate()
         redis.wait()
@@ -99,18 +99,18 @@ def _side(side: str, python: str, about: Mapping[str, Any]) -> Iterator["subproc
         process.wait()
 
 
-def _rate(it: Place, letters: int, worker: "subprocess.Popen[bytes]", client: "subprocess.Popen[bytes]") -> float:
-    """From the first letter that is enqueued to the last that is recorded, as ours is from the first POST."""
+def _rate(it: Place, messages: int, worker: "subprocess.Popen[bytes]", client: "subprocess.Popen[bytes]") -> float:
+    """From the first message that is enqueued to the last that is recorded, as ours is from the first POST."""
     assert client.stdin is not None
-    started, end = time.monotonic(), time.monotonic() + letters / 20 + _START_S
+    started, end = time.monotonic(), time.monotonic() + messages / 20 + _START_S
     client.stdin.write(b"go\n")
     client.stdin.flush()
     while time.monotonic() < end and worker.poll() is None:
         ((done,),) = it.query("SELECT COUNT(*) FROM peer WHERE status = 'sent'")
-        if done >= letters:
-            return letters / (time.monotonic() - started)
+        if done >= messages:
+            return messages / (time.monotonic() - started)
         time.sleep(0.05)
-    raise RuntimeError("the peer did not send all letters")
+    raise RuntimeError("the peer did not send all messages")
 
 
 def _environment() -> str:

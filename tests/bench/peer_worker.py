@@ -1,4 +1,4 @@
-"""saq's two sides for `tests.bench.peer`, run by a Python of its own: `enqueue` the letters, or `work` them off."""
+"""saq's two sides for `tests.bench.peer`, run by a Python of its own: `enqueue` the messages, or `work` them off."""
 
 import asyncio
 import base64
@@ -70,7 +70,7 @@ async def main() -> None:
         return
     _ready()
     await asyncio.to_thread(sys.stdin.readline)
-    for number in range(ABOUT["letters"]):
+    for number in range(ABOUT["messages"]):
         await queue.enqueue("send", number=number)
 
 

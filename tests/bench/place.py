@@ -161,12 +161,12 @@ class Place:
                 time.sleep(0.05)
         raise RuntimeError(f"not {number} jobs were completed within {within_s:g} s")
 
-    def wait_for_letters(self, number: int, *, within_s: float = 600.0) -> None:
-        """Wait until so many letters are sent or failed."""
+    def wait_for_messages(self, number: int, *, within_s: float = 600.0) -> None:
+        """Wait until so many messages are sent or failed."""
         end = time.monotonic() + within_s
         while self.query("SELECT COUNT(*) FROM job_recipients WHERE status IN ('sent', 'failed')")[0][0] < number:
             if time.monotonic() > end:
-                raise RuntimeError(f"not {number} letters came to an end within {within_s:g} s")
+                raise RuntimeError(f"not {number} messages came to an end within {within_s:g} s")
             time.sleep(0.2)
 
     def audit(self) -> None:

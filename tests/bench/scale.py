@@ -35,11 +35,11 @@ SENDERS = 400
 PACE = SenderLimits(units_per_minute=6000, per_minute=0, per_day=0)
 POLL = 2.0
 AT_MOST = 100
-"""Letters of one claim, as of the runner."""
+"""Messages of one claim, as of the runner."""
 _STREAM = rate(PACE)
 assert _STREAM is not None
 INTERVAL, LATE = _STREAM.interval.total_seconds(), _STREAM.tolerance.total_seconds()
-"""Seconds from one letter of a sender to its next, and how much earlier than that it may be claimed."""
+"""Seconds from one message of a sender to its next, and how much earlier than that it may be claimed."""
 _PROCESSES = 2
 
 
@@ -47,7 +47,7 @@ _PROCESSES = 2
 class Tally:
     """What the claimers met."""
 
-    letters: int = 0
+    messages: int = 0
     claims: int = 0
     empty: int = 0
     looks: int = 0
@@ -60,7 +60,7 @@ class Costs:
     """What the server's processors have to do, in seconds, as the real part shows it; four cores are assumed."""
 
     claim: float = 0.0015
-    letter: float = 0.00015
+    message: float = 0.00015
     look: float = 0.00015
     cores: int = 4
 
@@ -88,10 +88,10 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
                 continue
             tally.took.append(time.monotonic() - started)
             tally.claims += 1
-            tally.letters += len(claim.letters)
-            idle = not claim.letters
+            tally.messages += len(claim.messages)
+            idle = not claim.messages
             tally.empty += idle
-            if len(claim.letters) == AT_MOST:
+            if len(claim.messages) == AT_MOST:
                 continue
             beaten = beaten + 1 if idle and claim.next_in == 0 else 0
             await asyncio.sleep(
@@ -118,11 +118,11 @@ def real(number: int, *, seconds: float) -> None:
         told = [Tally(**json.loads(child.communicate()[0])) for child in children]
         cores = (Usage.of(it.database.pid).cpu_s - cpu) / seconds
         deadlocks = _deadlocks(it) - deadlocks
-    total = {name: sum(getattr(tally, name) for tally in told) for name in ("letters", "claims", "empty", "looks")}
+    total = {name: sum(getattr(tally, name) for tally in told) for name in ("messages", "claims", "empty", "looks")}
     failed = sum(tally.failed for tally in told)
     took = sorted(1000 * one for tally in told for one in tally.took)
     _row(
-        number, f"{total['letters'] * INTERVAL / seconds / SENDERS:.2f}", f"{total['claims'] / seconds:.0f}",
+        number, f"{total['messages'] * INTERVAL / seconds / SENDERS:.2f}", f"{total['claims'] / seconds:.0f}",
         f"{total['empty'] / max(1, total['claims']):.2f}", f"{total['looks'] / seconds:.0f}",
         f"{statistics.median(took):.1f}", f"{took[int(len(took) * 0.99) - 1]:.0f}", f"{cores:.2f}",
         f"{deadlocks}, {failed}",
@@ -164,7 +164,7 @@ class Play:
             heapq.heappush(asking, (end + again, daemon))
         it, took = self.tally, sorted(self.tally.took)
         _row(
-            self.daemons, self.senders, f"{it.letters * INTERVAL / seconds / self.senders:.2f}",
+            self.daemons, self.senders, f"{it.messages * INTERVAL / seconds / self.senders:.2f}",
             f"{it.claims / seconds:.0f}", f"{it.empty / max(1, it.claims):.2f}", f"{it.looks / seconds:.0f}",
             f"{1000 * took[int(len(took) * 0.99)]:.0f}", f"{self.busy / seconds / self.costs.cores:.2f}",
         )  # fmt: skip
@@ -182,12 +182,12 @@ class Play:
         taken: list[int] = []
         while self.turns and self.turns[0][0] <= claiming and len(taken) < AT_MOST:
             taken.append(heapq.heappop(self.turns)[1])
-        end += self.costs.claim + self.costs.letter * len(taken)
+        end += self.costs.claim + self.costs.message * len(taken)
         for sender in taken:
             self.tats[sender] = max(self.tats.get(sender, 0.0), begin) + INTERVAL
             heapq.heappush(self.turns, (max(end, self.tats[sender] + INTERVAL - LATE), sender))
         self.tally.claims += 1
-        self.tally.letters += len(taken)
+        self.tally.messages += len(taken)
         self.tally.empty += not taken
         (self.idle.discard if taken else self.idle.add)(daemon)
         next_in = max(0.0, self.turns[0][0] - end)

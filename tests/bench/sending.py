@@ -1,4 +1,4 @@
-"""Measures of sending: letters per second beside a bare client, the first letter, several daemons, pace, memory."""
+"""Measures of sending: messages per second beside a bare client, the first message, several daemons, pace, memory."""
 
 import http.client
 import json
@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 from mailerd.core.rate_limit import DRAFT_PAIR_UNITS
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result
 
@@ -20,64 +20,69 @@ UNITS_PER_MINUTE = 6000
 """What Google lets a mailbox of a new project use: https://developers.google.com/workspace/gmail/api/reference/quota"""
 
 
-def throughput(*, letters: int, direct: bool, senders: int = 200, concurrency: int = 100) -> Result:
-    """Letters per second, HTTP intake to durable outcome; a bare client's against the same server, to be known."""
+def throughput(*, messages: int, direct: bool, senders: int = 200, concurrency: int = 100) -> Result:
+    """Messages per second, HTTP intake to durable outcome; a bare client's against the same server, to be known."""
     with place(senders=senders, direct=direct) as it:
-        bare = _bare(it, direct=direct, letters=letters, concurrency=concurrency)
+        bare = _bare(it, direct=direct, messages=messages, concurrency=concurrency)
         daemon = it.daemon(runner__concurrency=concurrency)
         beside = {"database": it.database.pid, "google": it.google_pid}
         before = {part: Usage.of(pid).cpu_s for part, pid in beside.items()}
         own = Usage.of(daemon.pid).cpu_s
-        rate, cpu, _ = sent(it, [daemon], letters=letters)
+        rate, cpu, _ = sent(it, [daemon], messages=messages)
         own = Usage.of(daemon.pid).cpu_s - own
         others = {part: Usage.of(pid).cpu_s - before[part] for part, pid in beside.items()}
         it.audit()
     name = f"end to end, {'direct' if direct else 'draft'}"
-    detail = {"bare_per_s": bare, "daemon_cpu_us_per_letter": own / letters * 1e6}
-    detail["renderer_cpu_us_per_letter"] = cpu * 1e6 - detail["daemon_cpu_us_per_letter"]
-    detail |= {f"{part}_cpu_us_per_letter": used / letters * 1e6 for part, used in others.items()}
-    return Result(name, rate, None if direct else 700, "at least", "letters/s", detail)
+    detail = {"bare_per_s": bare, "daemon_cpu_us_per_message": own / messages * 1e6}
+    detail["renderer_cpu_us_per_message"] = cpu * 1e6 - detail["daemon_cpu_us_per_message"]
+    detail |= {f"{part}_cpu_us_per_message": used / messages * 1e6 for part, used in others.items()}
+    return Result(name, rate, None if direct else 700, "at least", "messages/s", detail)
 
 
-def latency(*, letters: int, latency_ms: float = 100.0, concurrency: int = 100) -> Result:
-    """Letters per second at a real latency, beside what concurrency and latency allow: two calls a letter."""
+def latency(*, messages: int, latency_ms: float = 100.0, concurrency: int = 100) -> Result:
+    """Messages per second at a real latency, beside what concurrency and latency allow: two calls a message."""
     with place(senders=200, latency_ms=latency_ms) as it:
         daemon = it.daemon(runner__concurrency=concurrency)
-        rate, cpu, steady = sent(it, [daemon], letters=letters)
+        rate, cpu, steady = sent(it, [daemon], messages=messages)
         it.audit()
     most = concurrency / (2 * latency_ms / 1000)
-    detail = {"letters_per_s": rate, "steady_per_s": steady, "limit_per_s": most, "daemon_cpu_us_per_letter": cpu * 1e6}
+    detail = {
+        "messages_per_s": rate,
+        "steady_per_s": steady,
+        "limit_per_s": most,
+        "daemon_cpu_us_per_message": cpu * 1e6,
+    }
     return Result(
         f"{latency_ms:g} ms latency, concurrency {concurrency}", rate / most, 0.9, "at least", "of the limit", detail
     )
 
 
-def daemons(number: int, *, letters: int) -> Result:
+def daemons(number: int, *, messages: int) -> Result:
     """Several daemons on one database, beside one, in turn against the same server."""
     with place(senders=200) as it:
         before = _deadlocks(it)
         one = it.daemon(runner__concurrency=100)
-        alone, _, _ = sent(it, [one], letters=letters)
+        alone, _, _ = sent(it, [one], messages=messages)
         others = [it.daemon(runner__concurrency=100) for _ in range(number - 1)]
-        together, _, _ = sent(it, [one, *others], letters=letters)
+        together, _, _ = sent(it, [one, *others], messages=messages)
         deadlocks = _deadlocks(it) - before
         it.audit()
     detail = {"together_per_s": together, "alone_per_s": alone, "deadlocks": deadlocks}
     return Result(f"{number} daemons", together / alone, 0.9, "at least", "of one daemon", detail)
 
 
-def first_letter(*, times: int = 100) -> Sequence[Result]:
+def first_message(*, times: int = 100) -> Sequence[Result]:
     """From the POST's last byte to Google's first request, the daemon idle and its token fresh."""
     with place(senders=1) as it:
         daemon = it.daemon()
-        it.post(daemon.port, letter.job(it.senders[0], recipients=1))
+        it.post(daemon.port, message.job(it.senders[0], recipients=1))
         it.wait_for_jobs(1)
         took: list[float] = []
         cursor = "0"
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_REQUEST_S)
         for number in range(times):
             time.sleep(0.15)
-            body = letter.job(it.senders[0], recipients=1, first=number)
+            body = message.job(it.senders[0], recipients=1, first=number)
             connection.request(
                 "POST",
                 "/api/jobs/send_template_emails",
@@ -94,8 +99,8 @@ def first_letter(*, times: int = 100) -> Sequence[Result]:
     took.sort()
     detail = {"times": times, "best_ms": took[0]}
     return (
-        Result("first letter, median", statistics.median(took), 20, "at most", "ms", detail),
-        Result("first letter, p99", took[int(len(took) * 0.99) - 1], 50, "at most", "ms", detail),
+        Result("first message, median", statistics.median(took), 20, "at most", "ms", detail),
+        Result("first message, p99", took[int(len(took) * 0.99) - 1], 50, "at most", "ms", detail),
     )
 
 
@@ -106,7 +111,7 @@ def pace(*, senders: int = 200, daemons: int = 1, seconds: float = 180.0) -> Seq
         running = [it.daemon(pace__units_per_minute=UNITS_PER_MINUTE, runner__concurrency=100) for _ in range(daemons)]
         per_sender = int(UNITS_PER_MINUTE / DRAFT_PAIR_UNITS * (seconds / 60 + 1)) + 60
         for number, sender in enumerate(it.senders):
-            it.post(running[number % daemons].port, letter.job(sender, recipients=per_sender))
+            it.post(running[number % daemons].port, message.job(sender, recipients=per_sender))
         time.sleep(5)  # the first burst is over; what is measured is the pace
         before, cpu, started = _google_sent(it), sum(one.cpu_s for one in running), time.monotonic()
         time.sleep(seconds)
@@ -117,7 +122,7 @@ def pace(*, senders: int = 200, daemons: int = 1, seconds: float = 180.0) -> Seq
         it.audit()
     allowed = senders * UNITS_PER_MINUTE / DRAFT_PAIR_UNITS * elapsed / 60
     name = f"pace of {senders} senders, {daemons} daemon{'s' if daemons > 1 else ''}"
-    detail = {"letters": sent, "allowed": allowed, "seconds": elapsed}
+    detail = {"messages": sent, "allowed": allowed, "seconds": elapsed}
     return (
         Result(f"{name}: allowance used", sent / allowed, 0.975, "at least", "of the allowance", detail),
         Result(f"{name}: throttled", throttled, 0, "at most", "requests", detail),
@@ -125,38 +130,38 @@ def pace(*, senders: int = 200, daemons: int = 1, seconds: float = 180.0) -> Seq
     )
 
 
-def memory(*, letters: int) -> Result:
-    """The most memory while many letters are sent, looked at ten times, beside that after the first 10,000."""
+def memory(*, messages: int) -> Result:
+    """The most memory while many messages are sent, looked at ten times, beside that after the first 10,000."""
     with place(senders=200) as it:
         daemon = it.daemon(runner__concurrency=100)
-        sent(it, [daemon], letters=10_000)
+        sent(it, [daemon], messages=10_000)
         first = Usage.of(daemon.pid).rss_mb
         later = []
         for _ in range(10):
-            sent(it, [daemon], letters=(letters - 10_000) // 10)
+            sent(it, [daemon], messages=(messages - 10_000) // 10)
             later.append(Usage.of(daemon.pid).rss_mb)
             sys.stderr.write(f"memory: {later[-1]:.1f} MB, {first:.1f} MB after the first 10,000\n")
         it.audit()
-    detail = {"letters": letters, "first_mb": first, "most_mb": max(later), "last_mb": later[-1]}
-    return Result("memory over many letters", max(later) / first, 1.1, "at most", "of that after 10,000", detail)
+    detail = {"messages": messages, "first_mb": first, "most_mb": max(later), "last_mb": later[-1]}
+    return Result("memory over many messages", max(later) / first, 1.1, "at most", "of that after 10,000", detail)
 
 
-def _bare(it: Place, *, direct: bool, letters: int, concurrency: int) -> float:
+def _bare(it: Place, *, direct: bool, messages: int, concurrency: int) -> float:
     mode = "direct" if direct else "draft"
-    command = [sys.executable, "-m", "tests.bench.bare", it.google_url, mode, str(letters), str(concurrency)]
+    command = [sys.executable, "-m", "tests.bench.bare", it.google_url, mode, str(messages), str(concurrency)]
     said = subprocess.run([*command, str(it.folder / "credentials")], check=True, capture_output=True, text=True)
     return float(said.stdout)
 
 
 def sent(
-    it: Place, daemons: Sequence[Daemon], *, letters: int, mailing_list: str | None = None
+    it: Place, daemons: Sequence[Daemon], *, messages: int, mailing_list: str | None = None
 ) -> tuple[float, float, float]:
     """Post the jobs and wait for the last outcome.
 
-    The letters per second from the first byte, CPU seconds a letter, and the letters per second of the middle half.
+    The messages per second from the first byte, CPU seconds a message, and the messages per second of the middle half.
     """
-    each = max(1, letters // len(it.senders))
-    bodies = [letter.job(sender, recipients=each, mailing_list=mailing_list) for sender in it.senders]
+    each = max(1, messages // len(it.senders))
+    bodies = [message.job(sender, recipients=each, mailing_list=mailing_list) for sender in it.senders]
     known = it.query("SELECT COALESCE(SUM(status = 'completed'), 0), COALESCE(SUM(total), 0) FROM jobs")[0]
     cpu = sum(one.cpu_s for one in daemons)
     started = time.monotonic()

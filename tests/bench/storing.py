@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from itertools import batched
 from pathlib import Path
 
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import Place, Usage, place
 from tests.bench.result import Result
 
@@ -23,8 +23,8 @@ def intake(*, recipients: int = 100_000) -> Sequence[Result]:
     """One POST of 100,000 recipients and some 20 MB beside `mariadb < dump` of the same rows, and what it holds up."""
     with place(senders=2) as it:
         daemon = it.daemon(intake__max_body=64 * 1024 * 1024)
-        body = letter.job(it.senders[0], recipients=recipients, filler=75)
-        it.post(daemon.port, letter.job(it.senders[1], recipients=20_000))
+        body = message.job(it.senders[0], recipients=recipients, filler=75)
+        it.post(daemon.port, message.job(it.senders[1], recipients=20_000))
         time.sleep(2)
         idle, before = Usage.of(daemon.pid).rss_mb, _settled(it)
         time.sleep(3)
@@ -56,7 +56,7 @@ def intake(*, recipients: int = 100_000) -> Sequence[Result]:
 
 
 def claim(*, finished: int = 1_000_000, waiting: int = 500_000, senders: int = 500, times: int = 200) -> Result:
-    """A claim of 20 letters among 1.5 M rows beside the same on a table that holds little."""
+    """A claim of 20 messages among 1.5 M rows beside the same on a table that holds little."""
     with place(senders=1) as it:
         fill(it, jobs=senders, waiting=senders * 10, finished=0, senders=senders)
         empty = _claims(it, times=times)
@@ -162,7 +162,7 @@ def fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> 
 
 
 def _claims(it: Place, *, times: int) -> float:
-    """The median of so many claims of 20 letters, in ms; of the daemon's own code, in a process of its own."""
+    """The median of so many claims of 20 messages, in ms; of the daemon's own code, in a process of its own."""
     code = _CLAIMS.format(url=it.database.url, times=times)
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(said.stdout)
@@ -189,7 +189,7 @@ async def main():
         started = time.monotonic()
         claim = await claims.claim(20)
         took.append((time.monotonic() - started) * 1000)
-        assert len(claim.letters) == 20, claim
+        assert len(claim.messages) == 20, claim
     await database.close()
     print(statistics.median(took))
 

@@ -1,4 +1,4 @@
-"""What a million suppressions cost: their import, a large intake, and the letters that look them up."""
+"""What a million suppressions cost: their import, a large intake, and the messages that look them up."""
 
 import csv
 import statistics
@@ -6,17 +6,17 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from tests.bench import letter
+from tests.bench import message
 from tests.bench.place import Daemon, Place, place
 from tests.bench.result import Result
 from tests.bench.sending import sent
 
 _TURNS: Final = 5
-_LETTERS: Final = 6_000
+_MESSAGES: Final = 6_000
 
 
 def suppressions(*, number: int = 1_000_000, recipients: int = 100_000) -> Sequence[Result]:
-    """Two installations take turns, one of which has so many suppressions; all letters are of a list."""
+    """Two installations take turns, one of which has so many suppressions; all messages are of a list."""
     with place(senders=20) as empty, place(senders=20) as full:
         imported = _import(full, number)
         both = [(it, it.daemon(intake__max_body=64 * 1024 * 1024, runner__concurrency=100)) for it in (empty, full)]
@@ -26,15 +26,15 @@ def suppressions(*, number: int = 1_000_000, recipients: int = 100_000) -> Seque
         for turn in range(_TURNS):
             for which in (0, 1) if turn % 2 else (1, 0):
                 it, daemon = both[which]
-                letters_per_s, used = _rate(it, daemon)
-                rates[which].append(letters_per_s)
+                messages_per_s, used = _rate(it, daemon)
+                rates[which].append(messages_per_s)
                 cpu[which].append(used)
                 intakes[which].append(_intake(it, daemon, recipients, first=turn * recipients))
     rate, took, work = ([statistics.median(of[which]) for which in (0, 1)] for of in (rates, intakes, cpu))
     return (
         Result(f"import of {number:,} suppressions", imported, 60, "at most", "s"),
         Result(
-            "letters/s beside them", rate[1] / rate[0], 0.95, "at least", "of without",
+            "messages/s beside them", rate[1] / rate[0], 0.95, "at least", "of without",
             {"per_s": rate[1], "without_per_s": rate[0], "cpu_ms": work[1] * 1e3, "without_cpu_ms": work[0] * 1e3},
         ),
         Result(
@@ -56,13 +56,13 @@ def _import(it: Place, number: int) -> float:
 
 
 def _rate(it: Place, daemon: Daemon) -> tuple[float, float]:
-    rate, cpu, _ = sent(it, [daemon], letters=_LETTERS, mailing_list="news")
+    rate, cpu, _ = sent(it, [daemon], messages=_MESSAGES, mailing_list="news")
     return rate, cpu
 
 
 def _intake(it: Place, daemon: Daemon, recipients: int, *, first: int) -> float:
-    """The seconds of one POST, of letters that are not due before tomorrow."""
-    body = letter.job(it.senders[0], recipients=recipients, first=first, filler=75, mailing_list="news", later=True)
+    """The seconds of one POST, of messages that are not due before tomorrow."""
+    body = message.job(it.senders[0], recipients=recipients, first=first, filler=75, mailing_list="news", later=True)
     started = time.monotonic()
     it.post(daemon.port, body)
     return time.monotonic() - started

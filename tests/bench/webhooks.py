@@ -1,4 +1,4 @@
-"""Measures what webhooks cost the letters: with a dead endpoint and 100,000 events that wait for it, and without."""
+"""Measures what webhooks cost the messages: with a dead endpoint and 100,000 events that wait for it, and without."""
 
 import socket
 import statistics
@@ -27,10 +27,10 @@ INSERT INTO webhooks (id, name, url, secret, state, position, created_at)
 VALUES ('{id}', 'dead', '{url}', REPEAT('x', 32), 'paused', {many}, UTC_TIMESTAMP(6))"""
 
 
-def dead_endpoint(*, letters: int, rounds: int = 8) -> Sequence[Result]:
-    """Letters with the endpoint on and paused in turn, so that what else the machine does falls on both alike.
+def dead_endpoint(*, messages: int, rounds: int = 8) -> Sequence[Result]:
+    """Messages with the endpoint on and paused in turn, so that what else the machine does falls on both alike.
 
-    The CPU time of the daemon and of the database for each letter is the measure: the letters a second of a machine
+    The CPU time of the daemon and of the database for each message is the measure: the messages a second of a machine
     that others use too differ by more than two hundredths from one round to the next.
     """
     with place(senders=50) as it, socket.create_server(("127.0.0.1", 0)) as taken:
@@ -42,25 +42,27 @@ def dead_endpoint(*, letters: int, rounds: int = 8) -> Sequence[Result]:
             webhooks__allow_networks="127.0.0.0/8",
         )  # fmt: skip
         it.query("UPDATE webhooks SET state = 'on'")
-        sent(it, [daemon], letters=letters)  # nothing of the start in what is measured, and the endpoint fails already
+        sent(
+            it, [daemon], messages=messages
+        )  # nothing of the start in what is measured, and the endpoint fails already
         rates, daemons, databases = _Found(list), _Found(list), _Found(list)
         for number in range(2 * rounds):
             state = ("on", "paused")[number % 2]
             it.query("UPDATE webhooks SET state = %s", state)
             before = Usage.of(it.database.pid).cpu_s
-            rate, cpu, _ = sent(it, [daemon], letters=letters)
+            rate, cpu, _ = sent(it, [daemon], messages=messages)
             rates[state].append(rate)
             daemons[state].append(cpu)
-            databases[state].append((Usage.of(it.database.pid).cpu_s - before) / letters)
+            databases[state].append((Usage.of(it.database.pid).cpu_s - before) / messages)
         ((waiting, tried),) = it.query(
             "SELECT COUNT(*), SUM(attempts > 0) FROM webhook_deliveries WHERE status IN ('waiting', 'sending')"
         )
         it.audit()
     detail = {"events_waiting": float(waiting), "events_tried": float(tried)}
     return [
-        _ratio("daemon CPU a letter with a dead endpoint", daemons, detail),
-        _ratio("database CPU a letter with a dead endpoint", databases, detail),
-        _ratio("seconds a letter with a dead endpoint", {k: [1 / it for it in v] for k, v in rates.items()}, {}),
+        _ratio("daemon CPU a message with a dead endpoint", daemons, detail),
+        _ratio("database CPU a message with a dead endpoint", databases, detail),
+        _ratio("seconds a message with a dead endpoint", {k: [1 / it for it in v] for k, v in rates.items()}, {}),
     ]
 
 

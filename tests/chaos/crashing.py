@@ -1,6 +1,6 @@
-"""Runs mailerd as it would be if some letters crashed a library: `-m tests.chaos.crashing run …`.
+"""Runs mailerd as it would be if some messages crashed a library: `-m tests.chaos.crashing run …`.
 
-A letter whose recipient begins with `crash` ends the process on the spot, when it is made and before Google has it.
+A message whose recipient begins with `crash` ends the process on the spot, when it is made and before Google has it.
 """
 
 import importlib
@@ -12,7 +12,7 @@ from mailerd.gmail import Gmail
 
 
 def crash() -> None:
-    """Make such letters do so."""
+    """Make such messages do so."""
     create, send = Gmail.create_draft, Gmail.send_message
 
     async def create_draft(self: Gmail, sender: str, *, raw: bytes) -> Any:

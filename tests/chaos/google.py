@@ -50,8 +50,8 @@ class Google:
         await self._ask("DELETE", "faults")
 
     async def accepted(self) -> list[dict[str, Any]]:
-        """Every letter that was accepted, oldest first."""
-        return await self._all("outbox", "letters")
+        """Every message that was accepted, oldest first."""
+        return await self._all("outbox", "messages")
 
     async def drafts(self) -> list[dict[str, Any]]:
         """Every draft that lies in a mailbox now."""
@@ -63,7 +63,7 @@ class Google:
         return int((await self._ask("DELETE", "drafts"))["deleted"])
 
     async def notify(self, key: str, shape: str) -> None:
-        """Let mail of some shape about a sent letter come now."""
+        """Let mail of some shape about a sent message come now."""
         await self._ask("POST", "notices", {"key": key, "shape": shape})
 
     async def forget_history(self) -> None:
@@ -75,9 +75,9 @@ class Google:
         await self._ask("PATCH", "rules", rules)
 
     async def send_manually(self, email: str, **more: str) -> bool:
-        """Send a letter as the person does in Gmail; whether Google took it.
+        """Send a message as the person does in Gmail; whether Google took it.
 
-        `key`: in the conversation of the letter with that key. `shape`: what Google writes about it.
+        `key`: in the conversation of the message with that key. `shape`: what Google writes about it.
         """
         return bool((await self._ask("POST", "manual-send", {"email": email, **more}))["sent"])
 
@@ -86,8 +86,8 @@ class Google:
         return await self._ask("GET", "usage")
 
     async def undelivered(self) -> list[dict[str, Any]]:
-        """Letters that were taken with a 200 and that nobody got, oldest first."""
-        found: list[dict[str, Any]] = (await self._ask("GET", "undelivered"))["letters"]
+        """Messages that were taken with a 200 and that nobody got, oldest first."""
+        found: list[dict[str, Any]] = (await self._ask("GET", "undelivered"))["messages"]
         return found
 
     async def log(self) -> list[dict[str, Any]]:

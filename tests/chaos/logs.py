@@ -31,7 +31,7 @@ class Heard:
 
 
 def hear(children: Sequence[Child], *, until: float) -> Heard:
-    """Read all logs; nothing after `until` (epoch seconds, when the last letter was settled) counts as silence."""
+    """Read all logs; nothing after `until` (epoch seconds, when the last message was settled) counts as silence."""
     silence, over, deadlocks = 0.0, -REQUEST_TIMEOUT, 0
     events: Counter[str] = Counter()
     bugs: list[str] = []

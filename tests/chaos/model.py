@@ -1,4 +1,4 @@
-"""Long runs of the model: seed after seed, everything that may happen to letters, compared after each step."""
+"""Long runs of the model: seed after seed, everything that may happen to messages, compared after each step."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main(*, seeds: Sequence[int] = SEEDS, steps: int = STEPS) -> int:
                 sys.stdout.write(f"model {seed}: BREACH\n{traceback.format_exc()}\n")
             else:
                 done += walked.steps
-                sys.stdout.write(f"model {seed}: {walked.steps} steps, {walked.letters} letters accepted by Google\n")
+                sys.stdout.write(f"model {seed}: {walked.steps} steps, {walked.messages} messages accepted by Google\n")
             sys.stdout.flush()
     pace = done / (time.monotonic() - began)
     sys.stdout.write(f"{len(seeds)} seeds, {done} steps, {pace:.0f} a second, {failed} with a breach\n")

@@ -1,4 +1,4 @@
-"""What keeps a failover from sending letters twice, broken on purpose."""
+"""What keeps a failover from sending messages twice, broken on purpose."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ OF_FAILOVER: Final = (
         _HISTORY + "test_what_is_in_hand_stays_in_hand",
     ),
     Mutation(
-        "a letter is taken back whose claim has lapsed",
+        "a message is taken back whose claim has lapsed",
         "mailerd/store/queue/failover.py",
-        "waits = row.status is State.WAITING and not log.ended_in_doubt(one.letter.token)",
+        "waits = row.status is State.WAITING and not log.ended_in_doubt(one.message.token)",
         "waits = row.status is State.WAITING",
-        _HISTORY + "test_a_letter_whose_claim_has_lapsed_is_not_taken_back_by_its_former_worker",
+        _HISTORY + "test_a_message_whose_claim_has_lapsed_is_not_taken_back_by_its_former_worker",
     ),
     Mutation(
         "a read-only server is used",
@@ -98,11 +98,11 @@ OF_FAILOVER: Final = (
         _HISTORY + "test_others_that_are_alive_are_waited_for",
     ),
     Mutation(
-        "what is remembered of a lost letter is told of another that has its number",
+        "what is remembered of a lost message is told of another that has its number",
         "mailerd/store/queue/failover.py",
-        "if row is None or row.job_id != letter.job_id:",
+        "if row is None or row.job_id != message.job_id:",
         "if row is None:",
-        _HISTORY + "test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one",
+        _HISTORY + "test_a_message_whose_number_is_anothers_now_tells_nothing_of_that_one",
     ),
     Mutation(
         "a doubt is not told again",
@@ -114,23 +114,23 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt that was looked into is told again",
         "mailerd/store/queue/failover.py",
-        "return [] if log.ended_in_doubt(one.letter.token) else",
+        "return [] if log.ended_in_doubt(one.message.token) else",
         "return [] if False else",
         _DOUBTED + "test_a_doubt_that_somebody_has_looked_into_is_not_told_again",
     ),
     Mutation(
         "a doubt outlives the refusal of a later attempt",
         "mailerd/store/queue/failover.py",
-        "self._forget(before.record.letter)",
+        "self._forget(before.record.message)",
         "pass",
-        _DOUBTED + "test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt",
+        _DOUBTED + "test_a_doubt_is_not_told_once_its_message_was_refused_by_a_later_attempt",
     ),
     Mutation(
-        "what is known first of a letter is told, not what is known last",
+        "what is known first of a message is told, not what is known last",
         "mailerd/store/queue/failover.py",
         "is None or not before.sent:",
         "is None:",
-        _DOUBTED + "test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told",
+        _DOUBTED + "test_of_a_message_that_is_in_hand_again_the_former_doubt_is_not_told",
     ),
     Mutation(
         "a doubt does not come to a row that has forgotten its claim",
@@ -140,14 +140,14 @@ OF_FAILOVER: Final = (
         _DOUBTED + "test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim",
     ),
     Mutation(
-        "a letter of which the log knows a doubt is handed over",
+        "a message of which the log knows a doubt is handed over",
         "mailerd/core/moves.py",
         "row.message_id is not None or log.answer is not None or log.unresolved is not None:",
         "row.message_id is not None or log.answer is not None:",
-        _DOUBTED + "test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over",
+        _DOUBTED + "test_a_message_of_which_the_log_knows_a_doubt_is_not_handed_over",
     ),
     Mutation(
-        "a doubt that was looked into keeps its letter from being handed over",
+        "a doubt that was looked into keeps its message from being handed over",
         "mailerd/core/moves.py",
         'if line.event in {"missing", "found"}:\n                return None\n',
         "if False:\n                return None\n",
@@ -165,21 +165,21 @@ OF_FAILOVER: Final = (
         "mailerd/store/queue/failover.py",
         "if not _is_explained(log, known.record):",
         "if False:",
-        _DOUBTED + "test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgotten",
+        _DOUBTED + "test_a_message_that_is_claimed_again_shows_that_the_database_has_forgotten",
     ),
     Mutation(
         "a claim that has lapsed is taken for a forgotten one",
         "mailerd/store/queue/failover.py",
         "if not _is_explained(log, known.record):",
         "if True:",
-        _DOUBTED + "test_a_letter_whose_claim_has_lapsed_is_claimed_again",
+        _DOUBTED + "test_a_message_whose_claim_has_lapsed_is_claimed_again",
     ),
     Mutation(
-        "a letter that waits for other reasons holds up all claims",
+        "a message that waits for other reasons holds up all claims",
         "mailerd/store/queue/failover.py",
         "if known.seen_again:",
         "if False:",
-        _DOUBTED + "test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever",
+        _DOUBTED + "test_a_message_that_waits_for_other_reasons_holds_up_no_claim_for_ever",
     ),
     Mutation(
         "a claim that is over early is no sign",
@@ -196,11 +196,11 @@ OF_FAILOVER: Final = (
         _DOUBTED + "test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten",
     ),
     Mutation(
-        "a letter that is tried alone is claimed from a server that was never told",
+        "a message that is tried alone is claimed from a server that was never told",
         "mailerd/store/queue/claim.py",
         "self.replay_log.require_replayed(cursor)",
         "pass",
-        _HISTORY + "test_a_letter_that_is_tried_alone_is_claimed_only_where_all_was_told",
+        _HISTORY + "test_a_message_that_is_tried_alone_is_claimed_only_where_all_was_told",
     ),
     Mutation(
         "a daemon whose heartbeat is old is taken for dead though the database was away",
@@ -247,23 +247,23 @@ OF_FAILOVER: Final = (
     Mutation(
         "a draft that was deleted in a claim that was forgotten is sent again",
         "mailerd/store/queue/failover.py",
-        "return [moves.draft_forgotten(row, one.letter, draft, now=now)]",
+        "return [moves.draft_forgotten(row, one.message, draft, now=now)]",
         "return []",
         _ENDED + "test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was",
     ),
     Mutation(
-        "a letter that waits again since it was put off is a sign of forgotten commits",
+        "a message that waits again since it was put off is a sign of forgotten commits",
         "mailerd/store/queue/failover.py",
-        'or (_is_over(known.record) and _deleted_draft(known.record) != (letter.draft_id or ""))',
+        'or (_is_over(known.record) and _deleted_draft(known.record) != (message.draft_id or ""))',
         "",
-        _ENDED + "test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once",
+        _ENDED + "test_a_message_that_was_put_off_with_its_draft_is_claimed_again_at_once",
     ),
     Mutation(
-        "a letter that waits with a draft that was deleted is no sign of forgotten commits",
+        "a message that waits with a draft that was deleted is no sign of forgotten commits",
         "mailerd/store/queue/failover.py",
-        ' and _deleted_draft(known.record) != (letter.draft_id or "")',
+        ' and _deleted_draft(known.record) != (message.draft_id or "")',
         "",
-        _ENDED + "test_a_letter_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten",
+        _ENDED + "test_a_message_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten",
     ),
     Mutation(
         "a server that has not shown who it is gets the password",

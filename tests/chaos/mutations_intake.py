@@ -65,11 +65,11 @@ OF_INTAKE: Final = (
         "tests/intake/test_job_reader.py::test_a_job_whose_process_ends_is_read_on_where_it_was",
     ),
     Mutation(
-        "a letter may take the memory that is the body's",
+        "a message may take the memory that is the body's",
         "mailerd/intake/job_reader_child.py",
-        "        bound_memory(LETTER_MEMORY)\n",
+        "        bound_memory(MESSAGE_MEMORY)\n",
         "",
-        "tests/intake/test_job_reader.py::test_a_letter_has_its_own_memory_however_large_the_body_is",
+        "tests/intake/test_job_reader.py::test_a_message_has_its_own_memory_however_large_the_body_is",
     ),
     Mutation(
         "a reason is as long as what it quotes",
@@ -79,7 +79,7 @@ OF_INTAKE: Final = (
         "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
     ),
     Mutation(
-        "the samples of a dry run are as long as the letters",
+        "the samples of a dry run are as long as the messages",
         "mailerd/http/responses.py",
         "while (size := json_size(text)) > most:",
         "while (size := json_size(text)) < 0:",

@@ -1,4 +1,4 @@
-"""What every change of a letter depends on: the door (store/letters.py), the moves and what follows from them."""
+"""What every change of a message depends on: the door (store/messages.py), the moves and what follows from them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from mailerd.core.states import FOLLOWS, Consequences
 from tests.chaos.mutation import Mutation, noticed_by
 
 _IN_MOVES: Final = "mailerd/core/moves.py"
-_IN_LETTERS: Final = "mailerd/store/letters.py"
+_IN_MESSAGES: Final = "mailerd/store/messages.py"
 _IN_STATES: Final = "mailerd/core/states.py"
 _IN_RECORD: Final = "mailerd/store/queue/record.py"
 _MOVES: Final = "tests/core/test_moves.py::"
 _LOG: Final = "tests/core/test_attempt_log.py::"
-_LETTERS: Final = "tests/store/test_letters.py::"
+_MESSAGES: Final = "tests/store/test_messages.py::"
 _STATES: Final = "tests/core/test_states.py::"
 _RECORD: Final = "tests/store/queue/test_record.py::"
 
@@ -29,10 +29,10 @@ def _flipped(it: Consequences) -> Iterator[tuple[str, tuple[str, str, str], str]
     yield "turn", (tally, event, str(not it.waits)), counted
 
 
-# Steps of `letters.move`, each dropped in turn.
+# Steps of `messages.move`, each dropped in turn.
 OF_THE_DOOR: Final = (
     *noticed_by(
-        _LETTERS + "test_a_move_that_the_table_of_transitions_does_not_know_writes_nothing", _IN_LETTERS,
+        _MESSAGES + "test_a_move_that_the_table_of_transitions_does_not_know_writes_nothing", _IN_MESSAGES,
         ("a move that the table does not know is written",
          "if it.transition and after(it.before.status, it.transition) != it.after.status:", "if False:"),
         ("a move goes where its transition does not lead",
@@ -40,64 +40,64 @@ OF_THE_DOOR: Final = (
          "if it.transition and not after(it.before.status, it.transition):"),
     ),
     *noticed_by(
-        _RECORD + "test_an_outcome_ends_the_claim_and_keeps_what_google_said", _IN_LETTERS,
+        _RECORD + "test_an_outcome_ends_the_claim_and_keeps_what_google_said", _IN_MESSAGES,
         ("rows are not written",
          "    await _write_rows(cursor, [(first[id_], row) for id_, row in last.items() if row != first[id_]])\n", ""),
         ("lines are not written", "        await write_lines(cursor, lines, by=by)\n", "        pass\n"),
     ),
     *noticed_by(
-        _LETTERS + "test_of_two_moves_of_one_letter_both_are_written", _IN_LETTERS,
-        ("of two moves of a letter the first is lost", "first.setdefault(it.before.id, it.before)",
+        _MESSAGES + "test_of_two_moves_of_one_message_both_are_written", _IN_MESSAGES,
+        ("of two moves of a message the first is lost", "first.setdefault(it.before.id, it.before)",
          "first[it.before.id] = it.before"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_line_that_is_logged_stays_as_it_is", _IN_LETTERS,
+        _MESSAGES + "test_a_line_that_is_logged_stays_as_it_is", _IN_MESSAGES,
         ("a line that is logged is written over", "UPDATE recipient_id = attempts.recipient_id",
          "UPDATE message_id = VALUES(message_id)"),
     ),
     *noticed_by(
-        _LETTERS + "test_whether_a_line_is_logged_is_told_after_the_commit_that_is_under_way", _IN_LETTERS,
+        _MESSAGES + "test_whether_a_line_is_logged_is_told_after_the_commit_that_is_under_way", _IN_MESSAGES,
         ("whether a line is logged is asked before the COMMIT that is under way", "AND daemon_id = %s FOR UPDATE",
          "AND daemon_id = %s"),
     ),
     *noticed_by(
         "tests/worker/test_lost_answers.py::test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as_ours",
-        _IN_LETTERS,
+        _IN_MESSAGES,
         ("what another daemon has written is taken for our own", "AND daemon_id = %s FOR UPDATE",
          "AND %s IS NOT NULL FOR UPDATE"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_row_is_read_after_the_change_that_is_under_way", _IN_LETTERS,
+        _MESSAGES + "test_a_row_is_read_after_the_change_that_is_under_way", _IN_MESSAGES,
         ("rows are read without a lock", " WHERE id IN %s ORDER BY id FOR UPDATE",
          " WHERE id IN %s ORDER BY id"),
     ),
     *noticed_by(
-        _LETTERS + "test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer", _IN_LETTERS,
+        _MESSAGES + "test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer", _IN_MESSAGES,
         ("the log keeps the message of what came back", "await cursor.execute(_FORGET_MESSAGES, (tuple(back),))",
          "pass"),
         ("the log forgets that a message came back", "WHERE recipient_id IN %s AND event IN ('sent', 'answered')",
          "WHERE recipient_id IN %s"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_job_and_its_sender_have_their_turn_when_the_first_of_its_letters_is_due", _IN_LETTERS,
+        _MESSAGES + "test_a_job_and_its_sender_have_their_turn_when_the_first_of_its_messages_is_due", _IN_MESSAGES,
         ("a job has no turn for what waits again", "await jobs.wake_job(cursor, job, waits.get(id_))", "pass"),
-        ("a job has its turn for the last of its letters", "waits[job] = min(it.wait, waits.get(job, it.wait))",
+        ("a job has its turn for the last of its messages", "waits[job] = min(it.wait, waits.get(job, it.wait))",
          "waits[job] = it.wait"),
         ("a sender has no turn for what waits again", "    await wake_senders(cursor, senders)\n", ""),
-        ("a sender has its turn for the last of its letters",
+        ("a sender has its turn for the last of its messages",
          "senders[it.sender] = min(it.wait, senders.get(it.sender, it.wait))", "senders[it.sender] = it.wait"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_place_that_comes_free_is_the_senders_now_whatever_else_waits", _IN_LETTERS,
-        ("a place that comes free waits for another letter", "elif it.frees_place:",
+        _MESSAGES + "test_a_place_that_comes_free_is_the_senders_now_whatever_else_waits", _IN_MESSAGES,
+        ("a place that comes free waits for another message", "elif it.frees_place:",
          "elif it.frees_place and it.sender not in senders:"),
     ),
     *noticed_by(
-        _RECORD + "test_the_next_letter_of_the_sender_has_the_place_of_one_that_was_not_sent_at_once", _IN_LETTERS,
+        _RECORD + "test_the_next_message_of_the_sender_has_the_place_of_one_that_was_not_sent_at_once", _IN_MESSAGES,
         ("a place that comes free is nobody's", "elif it.frees_place:", "elif False:"),
     ),
     *noticed_by(
-        _LETTERS + "test_a_job_counts_what_has_come_back_and_was_answered_and_no_more_what_is_not_so", _IN_LETTERS,
+        _MESSAGES + "test_a_job_counts_what_has_come_back_and_was_answered_and_no_more_what_is_not_so", _IN_MESSAGES,
         ("a job does not count what came back", "await jobs.count_fates(cursor, id_, fates.get(id_))", "pass"),
         ("a job counts what came back for good", "((before.fate, -1), (now.fate, 1))", "((now.fate, 1),)"),
         ("a bounce that is told anew is counted anew", "if it.after.fate == Fate.BOUNCED != it.before.fate:",
@@ -105,32 +105,32 @@ OF_THE_DOOR: Final = (
         ("what comes back is not counted", "if it.after.fate == Fate.BOUNCED != it.before.fate:", "if False:"),
     ),
     *noticed_by(
-        _LETTERS + "test_the_hour_that_was_debited_gets_back_what_was_not_sent", _IN_LETTERS,
+        _MESSAGES + "test_the_hour_that_was_debited_gets_back_what_was_not_sent", _IN_MESSAGES,
         ("the day gets nothing back",
          "    await refund_hours(cursor, Counter((it.sender, it.hour) for it in moves if it.hour))\n", ""),
     ),
     *noticed_by(
-        _LETTERS + "test_what_the_caller_changes_too_is_done_in_the_same_transaction_and_once", _IN_LETTERS,
+        _MESSAGES + "test_what_the_caller_changes_too_is_done_in_the_same_transaction_and_once", _IN_MESSAGES,
         ("what the caller changes too is not done", "    if also:\n", "    if False:\n"),
     ),
     *noticed_by(
-        "tests/store/test_tallies.py::test_each_outcome_is_counted_in_its_own_commit_and_once", _IN_LETTERS,
+        "tests/store/test_tallies.py::test_each_outcome_is_counted_in_its_own_commit_and_once", _IN_MESSAGES,
         ("nothing is counted", "if statement := count_tallies(by, counts):", "if statement := None:"),
     ),
     *noticed_by(
-        "tests/store/test_event_feed.py::test_a_sent_letter_that_is_taken_back_has_an_event", _IN_LETTERS,
+        "tests/store/test_event_feed.py::test_a_sent_message_that_is_taken_back_has_an_event", _IN_MESSAGES,
         ("no event is written", "if events := [event for it in moves if (event := _event(it))]:", "if events := []:"),
     ),
     *noticed_by(
-        "tests/store/test_event_feed.py::test_a_letter_that_fails_anew_after_a_retry_has_an_event_anew", _IN_LETTERS,
-        ("a letter that fails anew has no event anew", 'f"{row.id}:{it.token}"', 'f"{row.id}:"'),
+        "tests/store/test_event_feed.py::test_a_message_that_fails_anew_after_a_retry_has_an_event_anew", _IN_MESSAGES,
+        ("a message that fails anew has no event anew", 'f"{row.id}:{it.token}"', 'f"{row.id}:"'),
     ),
     *noticed_by(
-        _LETTERS + "test_what_comes_back_into_a_cancelled_job_has_nothing_to_wait_for", _IN_LETTERS,
+        _MESSAGES + "test_what_comes_back_into_a_cancelled_job_has_nothing_to_wait_for", _IN_MESSAGES,
         ("what comes back into a cancelled job waits for ever", "job.is_cancelled and row.job_id in waits:", "False:"),
     ),
     *noticed_by(
-        "tests/store/queue/test_recovery.py::test_what_a_look_says_is_cut_to_its_column", _IN_LETTERS,
+        "tests/store/queue/test_recovery.py::test_what_a_look_says_is_cut_to_its_column", _IN_MESSAGES,
         ("a text is longer than its column", "        return short(value)\n", "        return value\n"),
     ),
     *noticed_by(
@@ -151,29 +151,29 @@ OF_THE_DOOR: Final = (
     ),
 )  # fmt: skip
 
-# Whole jobs, and what holds a letter.
+# Whole jobs, and what holds a message.
 OF_WHOLE_JOBS: Final = (
     *noticed_by(
-        _LETTERS + "test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer", _IN_LETTERS,
+        _MESSAGES + "test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer", _IN_MESSAGES,
         ("a bounce that is retried is known to the log as sent",
          "    await cursor.execute(_FORGET_MESSAGES_OF_BOUNCED, given)\n", ""),
     ),
     *noticed_by(
         "tests/store/queue/test_given_back.py::test_a_bounce_that_is_retried_is_not_settled_by_the_answer_of_the_sending_that_bounced",
-        _IN_LETTERS,
+        _IN_MESSAGES,
         ("a bounce that is retried leaves no line",
          'await cursor.execute(_LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", '
          "(token, token, *given))",
          "pass"),
     ),
     *noticed_by(
-        "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew", _IN_LETTERS,
-        ("a letter that was given up and that Google has is tried anew", "attempts > 0 AND message_id IS NULL AND",
+        "tests/store/test_pruned.py::test_a_message_that_had_failed_by_then_is_not_tried_anew", _IN_MESSAGES,
+        ("a message that was given up and that Google has is tried anew", "attempts > 0 AND message_id IS NULL AND",
          "attempts > 0 AND"),
     ),
     *noticed_by(
         "tests/store/queue/test_recovery.py::test_a_former_claim_is_not_held_because_a_later_one_of_the_same_row_is",
-        _IN_LETTERS,
+        _IN_MESSAGES,
         ("a lease is renewed for who has lost it",
          " WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'\"\"\"\n_READ_HELD",
          " WHERE id IN %s AND (id, claim_token) IN %s OR status = 'sending'\"\"\"\n_READ_HELD"),
@@ -207,35 +207,35 @@ OF_FENCES: Final = (
          "return False"),
         ("a draft takes back what is not sent", "if row.status != State.SENT or row.proof != Proof.GONE or",
          "if row.proof != Proof.GONE or"),
-        ("a draft takes back the letter of a forgotten person", "row.draft_id != draft or row.is_forgotten:",
+        ("a draft takes back the message of a forgotten person", "row.draft_id != draft or row.is_forgotten:",
          "row.draft_id != draft:"),
     ),
     *noticed_by(
         _MOVES + "test_who_does_not_hold_the_row_changes_nothing", _IN_MOVES,
         ("a hand-over is written whoever holds the row",
-         "if not row.is_held(letter) or row.message_id is not None or", "if row.message_id is not None or"),
-        ("who has lost a row calls it sent", "if answer is None or not row.is_held(letter):", "if answer is None:"),
-        ("who has lost a row puts it in doubt", "if (doubt := log.unresolved) is None or not row.is_held(letter):",
+         "if not row.is_held(message) or row.message_id is not None or", "if row.message_id is not None or"),
+        ("who has lost a row calls it sent", "if answer is None or not row.is_held(message):", "if answer is None:"),
+        ("who has lost a row puts it in doubt", "if (doubt := log.unresolved) is None or not row.is_held(message):",
          "if (doubt := log.unresolved) is None:"),
         ("an outcome is written whoever holds the row",
-         "    if not row.is_held(letter):\n        return None\n    lost, waits", "    lost, waits"),
+         "    if not row.is_held(message):\n        return None\n    lost, waits", "    lost, waits"),
     ),
     *noticed_by(
         _MOVES + "test_a_hand_over_says_what_is_asked_of_google_and_since_when", _IN_MOVES,
         ("the search of the sent mail begins at the last hand-over", "handed_over_at=row.handed_over_at or now,",
          "handed_over_at=now,"),
         ("a hand-over does not say that a send had no answer",
-         "unanswered=int(letter.unanswered),\n        discarding=int(it.discarding), handed",
+         "unanswered=int(message.unanswered),\n        discarding=int(it.discarding), handed",
          "discarding=int(it.discarding), handed"),
     ),
     *noticed_by(
-        _MOVES + "test_a_claimed_letter_that_google_has_is_sent_by_what_is_known_of_it", _IN_MOVES,
+        _MOVES + "test_a_claimed_message_that_google_has_is_sent_by_what_is_known_of_it", _IN_MOVES,
         ("what only the row knows to be sent is not found",
          "answer = log.answer or ((row.draft_id, row.message_id) if row.message_id is not None else None)",
          "answer = log.answer"),
     ),
     *noticed_by(
-        _MOVES + "test_a_claimed_letter_of_which_the_log_knows_a_doubt_is_looked_for_by_that_draft", _IN_MOVES,
+        _MOVES + "test_a_claimed_message_of_which_the_log_knows_a_doubt_is_looked_for_by_that_draft", _IN_MOVES,
         ("a former doubt is looked for by a draft that was refused since",
          "discarding=int(log.was_refused(draft)), error=error", "discarding=0, error=error"),
     ),
@@ -243,38 +243,38 @@ OF_FENCES: Final = (
         _MOVES + "test_an_outcome_costs_an_attempt_and_a_place_of_the_day_only_where_it_was_tried_or_sent", _IN_MOVES,
         ("the same doubt costs an attempt", "if change in REFUNDED or decision.same_doubt else it.attempt",
          "if change in REFUNDED else it.attempt"),
-        ("what was lost gives back a place of the day", "hour=letter.hour if change in UNSENT else None,",
-         "hour=letter.hour,"),
+        ("what was lost gives back a place of the day", "hour=message.hour if change in UNSENT else None,",
+         "hour=message.hour,"),
         ("what waits again frees a place", "frees_place=ends, reason", "frees_place=True, reason"),
     ),
     *noticed_by(
-        _MOVES + "test_a_lost_letter_may_have_been_sent_unless_google_has_refused_each_send", _IN_MOVES,
+        _MOVES + "test_a_lost_message_may_have_been_sent_unless_google_has_refused_each_send", _IN_MOVES,
         ("what was lost is not looked for in time", "lease_until=now + decision.wait if lost else None,",
          "lease_until=None,"),
-        ("what Google has refused may have been sent", "return it.letter.unanswered or not it.decision.refused",
+        ("what Google has refused may have been sent", "return it.message.unanswered or not it.decision.refused",
          "return True"),
         ("a draft whose earlier send had no answer cannot have been sent",
-         "return it.letter.unanswered or not it.decision.refused", "return not it.decision.refused"),
+         "return it.message.unanswered or not it.decision.refused", "return not it.decision.refused"),
     ),
     *noticed_by(
         _MOVES + "test_a_draft_that_is_deleted_is_forgotten_and_one_that_stays_is_kept", _IN_MOVES,
-        ("a failed letter keeps its draft", "draft_id=None if ends or gone else draft,",
+        ("a failed message keeps its draft", "draft_id=None if ends or gone else draft,",
          "draft_id=None if gone else draft,"),
-        ("a letter keeps the draft that was deleted", "draft_id=None if ends or gone else draft,",
+        ("a message keeps the draft that was deleted", "draft_id=None if ends or gone else draft,",
          "draft_id=None if ends else draft,"),
         ("a deleted draft may have been sent", "unanswered=0 if ends or gone else int(lost",
          "unanswered=0 if ends else int(lost"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_waits_again_without_a_draft_was_never_handed_over", _IN_MOVES,
-        ("a letter that waits without a draft was sent directly",
+        _MOVES + "test_a_message_that_waits_again_without_a_draft_was_never_handed_over", _IN_MOVES,
+        ("a message that waits without a draft was sent directly",
          "mode=None if waits and (draft is None or gone) else mode,", "mode=None if waits and gone else mode,"),
     ),
     *noticed_by(
         _MOVES + "test_the_checks_go_on_where_the_doubt_is_the_same", _IN_MOVES,
         ("a draft that Google did not say to have deleted is there",
-         "discarding=int(decision.discarding), checks=letter.checks", "discarding=0, checks=letter.checks"),
-        ("the checks of the same doubt begin anew", "checks=letter.checks if decision.same_doubt else 0,",
+         "discarding=int(decision.discarding), checks=message.checks", "discarding=0, checks=message.checks"),
+        ("the checks of the same doubt begin anew", "checks=message.checks if decision.same_doubt else 0,",
          "checks=0,"),
     ),
     *noticed_by(
@@ -301,7 +301,7 @@ OF_FENCES: Final = (
         _MOVES + "test_a_late_answer_leaves_the_message_where_another_claim_or_an_end_has_the_row", _IN_MOVES,
         ("a late answer takes a row from another claim", "if row.status in {State.WAITING, State.UNSURE}:",
          "if row.status in {State.WAITING, State.UNSURE, State.SENDING}:"),
-        ("a failed letter has a proof that it is sent",
+        ("a failed message has a proof that it is sent",
          "proof = Proof.ANSWERED.value if row.status == State.SENT else row.proof", "proof = Proof.ANSWERED.value"),
     ),
     *noticed_by(
@@ -316,10 +316,10 @@ OF_FENCES: Final = (
         ("a late doubt is told of a row that has its message",
          "or row.message_id is not None or log.answer is not None:\n        return None\n    match",
          "or log.answer is not None:\n        return None\n    match"),
-        ("a late doubt is told of a letter that the log knows to be sent",
+        ("a late doubt is told of a message that the log knows to be sent",
          "or row.message_id is not None or log.answer is not None:\n        return None\n    match",
          "or row.message_id is not None:\n        return None\n    match"),
-        ("a late doubt takes a letter that waits with another draft",
+        ("a late doubt takes a message that waits with another draft",
          "takes = row.draft_id is None or row.draft_id == draft", "takes = True"),
         ("a late doubt takes a row that is being sent directly",
          "takes = not other or (row.mode is None and row.draft_id is None)",
@@ -331,7 +331,7 @@ OF_FENCES: Final = (
     ),
     *noticed_by(
         _MOVES + "test_a_late_doubt_gives_the_row_all_that_a_check_needs", _IN_MOVES,
-        ("a late doubt leaves a letter that waits with its draft",
+        ("a late doubt leaves a message that waits with its draft",
          "takes = row.draft_id is None or row.draft_id == draft", "takes = row.draft_id is None"),
         ("a late doubt leaves a row that is claimed again",
          "takes = not other or (row.mode is None and row.draft_id is None)", "takes = not other"),
@@ -356,15 +356,15 @@ OF_FENCES: Final = (
          "known = row.message_id is not None or log.answer is not None", "known = log.answer is not None"),
         ("a claim gets a row back that the log knows to be sent",
          "known = row.message_id is not None or log.answer is not None", "known = row.message_id is not None"),
-        ("a claim gets a row back from another claim", "not (row.status == State.WAITING or row.is_held(letter))",
+        ("a claim gets a row back from another claim", "not (row.status == State.WAITING or row.is_held(message))",
          "row.status not in {State.WAITING, State.SENDING}"),
         ("a claim gets a row back that has ended",
-         "if known or not (row.status == State.WAITING or row.is_held(letter)):",
+         "if known or not (row.status == State.WAITING or row.is_held(message)):",
          "if known:"),
     ),
     *noticed_by(
-        _MOVES + "test_a_deleted_draft_is_forgotten_where_the_letter_waits_with_it_and_nowhere_else", _IN_MOVES,
-        ("a draft is forgotten of a letter that is being sent",
+        _MOVES + "test_a_deleted_draft_is_forgotten_where_the_message_waits_with_it_and_nowhere_else", _IN_MOVES,
+        ("a draft is forgotten of a message that is being sent",
          "if row.status != State.WAITING or row.draft_id != draft:", "if row.draft_id != draft:"),
         ("another draft than the deleted one is forgotten",
          "if row.status != State.WAITING or row.draft_id != draft:", "if row.status != State.WAITING:"),
@@ -377,44 +377,44 @@ OF_FENCES: Final = (
         ("a lease lapses at its end", " or row.lease_until >= now:", " or row.lease_until > now:"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_may_be_at_google_is_looked_for_once_nothing_is_in_flight", _IN_MOVES,
+        _MOVES + "test_a_message_that_may_be_at_google_is_looked_for_once_nothing_is_in_flight", _IN_MOVES,
         ("what was handed over by a draft is sent anew",
          'handed = row.draft_id is not None or row.mode == "direct" or', 'handed = row.mode == "direct" or'),
         ("what was handed over directly is sent anew",
          'handed = row.draft_id is not None or row.mode == "direct" or', "handed = row.draft_id is not None or"),
         ("what Google has answered is sent anew", 'row.mode == "direct" or row.message_id is not None',
          'row.mode == "direct"'),
-        ("a letter is blamed that was handed over", "crash = crashed and row.daemon_id != by and not handed",
+        ("a message is blamed that was handed over", "crash = crashed and row.daemon_id != by and not handed",
          "crash = crashed and row.daemon_id != by"),
         ("a direct send that lapsed is looked for by a draft",
          'mode="direct" if lost and row.draft_id is None else row.mode,', "mode=row.mode,"),
     ),
     *noticed_by(
-        _MOVES + "test_only_another_daemons_crash_is_held_against_a_letter", _IN_MOVES,
-        ("a letter is blamed where its daemon lives", "crash = crashed and row.daemon_id != by and not handed",
+        _MOVES + "test_only_another_daemons_crash_is_held_against_a_message", _IN_MOVES,
+        ("a message is blamed where its daemon lives", "crash = crashed and row.daemon_id != by and not handed",
          "crash = row.daemon_id != by and not handed"),
-        ("a letter is blamed for a lease of our own", "crash = crashed and row.daemon_id != by and not handed",
+        ("a message is blamed for a lease of our own", "crash = crashed and row.daemon_id != by and not handed",
          "crash = crashed and not handed"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_fails_at_the_last_of_its_crashes", _IN_MOVES,
-        ("a letter fails one crash early", "elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:",
+        _MOVES + "test_a_message_fails_at_the_last_of_its_crashes", _IN_MOVES,
+        ("a message fails one crash early", "elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:",
          "elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE - 1:"),
-        ("a letter fails without a crash", "elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:",
+        ("a message fails without a crash", "elif crash and crashes >= ALONE_AFTER + FAILED_AFTER_ALONE:",
          "elif crashes + 1 >= ALONE_AFTER + FAILED_AFTER_ALONE:"),
         ("crashes are more than their column holds", "crashes=min(crashes, 255),", "crashes=crashes,"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_never_reached_google_waits_again_and_pays_nothing", _IN_MOVES,
+        _MOVES + "test_a_message_that_never_reached_google_waits_again_and_pays_nothing", _IN_MOVES,
         ("a row that a person wrote into holds up all others", "attempts=max(row.attempts - 1, 0) if released",
          "attempts=row.attempts - 1 if released"),
     ),
     *noticed_by(
         _MOVES + "test_a_check_counts_only_under_its_own_token_and_where_there_is_a_doubt", _IN_MOVES,
-        ("a check settles what is no doubt", "if row.status != State.UNSURE or row.claim_token != letter.token:",
-         "if row.claim_token != letter.token:"),
+        ("a check settles what is no doubt", "if row.status != State.UNSURE or row.claim_token != message.token:",
+         "if row.claim_token != message.token:"),
         ("a check settles under another's token",
-         "if row.status != State.UNSURE or row.claim_token != letter.token:", "if row.status != State.UNSURE:"),
+         "if row.status != State.UNSURE or row.claim_token != message.token:", "if row.status != State.UNSURE:"),
     ),
     *noticed_by(
         _MOVES + "test_a_check_without_a_result_leaves_the_doubt_and_remembers_when_it_first_found_nothing",
@@ -429,22 +429,22 @@ OF_FENCES: Final = (
          "            checks=checks, error=it.error, lease_until=until,"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_is_missing_waits_and_says_why_it_was_in_doubt", _IN_MOVES,
-        ("a missing letter keeps a draft that is gone",
+        _MOVES + "test_a_message_that_is_missing_waits_and_says_why_it_was_in_doubt", _IN_MOVES,
+        ("a missing message keeps a draft that is gone",
          "draft_id=None if gone else row.draft_id, thread_id=None if gone else it.thread_id",
          "draft_id=row.draft_id, thread_id=None if gone else it.thread_id"),
-        ("a missing letter keeps its draft and forgets that it has one",
+        ("a missing message keeps its draft and forgets that it has one",
          "mode=None if missing and (row.draft_id is None or gone) else row.mode,",
          "mode=None if missing else row.mode,"),
-        ("a missing letter was sent directly",
+        ("a missing message was sent directly",
          "mode=None if missing and (row.draft_id is None or gone) else row.mode,", "mode=None if gone else row.mode,"),
-        ("a missing letter does not say why it was in doubt", "error=log.last_doubt if missing else it.error",
+        ("a missing message does not say why it was in doubt", "error=log.last_doubt if missing else it.error",
          "error=it.error"),
         ("what was missing was sent at a time", "sent_at=None if missing else now, due_at=now,",
          "sent_at=now, due_at=now,"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_is_found_is_sent_by_its_proof_and_keeps_what_was_known", _IN_MOVES,
+        _MOVES + "test_a_message_that_is_found_is_sent_by_its_proof_and_keeps_what_was_known", _IN_MOVES,
         ("the known message is forgotten by a check",
          "message_id=row.message_id if it.message_id is None else it.message_id, proof=it.proof,",
          "message_id=it.message_id, proof=it.proof,"),
@@ -473,21 +473,21 @@ OF_FENCES: Final = (
          "status=State.WAITING, sent_at=None, checks=0, attempts"),
     ),
     *noticed_by(
-        _MOVES + "test_a_limit_notice_gives_back_its_own_letter_once_and_no_other", _IN_MOVES,
-        ("a limit notice of no letter gives one back",
-         "letter is None or row.status not in {State.SENT, State.WAITING}",
+        _MOVES + "test_a_limit_notice_gives_back_its_own_message_once_and_no_other", _IN_MOVES,
+        ("a limit notice of no message gives one back",
+         "message is None or row.status not in {State.SENT, State.WAITING}",
          "row.status not in {State.SENT, State.WAITING}"),
         ("a limit notice gives back what is in doubt or has failed",
-         "letter is None or row.status not in {State.SENT, State.WAITING} or row.thread_id",
-         "letter is None or row.thread_id"),
-        ("a limit notice of another thread gives a letter back", " or row.thread_id != it.thread_id\n", "\n"),
-        ("a limit notice gives back the letter of a forgotten person", "or row.given_back or row.is_forgotten or",
+         "message is None or row.status not in {State.SENT, State.WAITING} or row.thread_id",
+         "message is None or row.thread_id"),
+        ("a limit notice of another thread gives a message back", " or row.thread_id != it.thread_id\n", "\n"),
+        ("a limit notice gives back the message of a forgotten person", "or row.given_back or row.is_forgotten or",
          "or row.given_back or"),
-        ("a limit notice of another one gives a letter back",
-         " or letter.message_id not in {None, row.message_id}\n", "\n"),
+        ("a limit notice of another one gives a message back",
+         " or message.message_id not in {None, row.message_id}\n", "\n"),
     ),
     *noticed_by(
-        _MOVES + "test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over", _IN_MOVES,
+        _MOVES + "test_a_message_that_was_given_back_waits_as_if_it_had_never_been_handed_over", _IN_MOVES,
         ("what is given back keeps what Google knew of it", "        updated_at=now, **NEVER_HANDED_OVER,\n",
          "        updated_at=now,\n"),
         ("what is given back is known to the log as sent", "forgets_messages=True, reason=error",
@@ -496,11 +496,11 @@ OF_FENCES: Final = (
     *noticed_by(
         _MOVES + "test_the_draft_that_was_sent_stays_on_a_row_that_has_forgotten_its_hand_over", _IN_MOVES,
         ("what was sent forgets the draft that was sent", "if lost or change is Transition.SENT:", "if lost:"),
-        ("the draft of a claim is taken for that of its row", "draft = draft or letter.draft_id",
-         "draft = letter.draft_id"),
+        ("the draft of a claim is taken for that of its row", "draft = draft or message.draft_id",
+         "draft = message.draft_id"),
     ),
     *noticed_by(
-        _MOVES + "test_what_came_back_of_a_letter_is_no_fate_of_its_next_sending", _IN_MOVES,
+        _MOVES + "test_what_came_back_of_a_message_is_no_fate_of_its_next_sending", _IN_MOVES,
         ("what waits again keeps its fate", "**NO_FATE if waits else {},", "**{},"),
         ("what has lapsed keeps its fate", "**NO_FATE if released else {},", "**{},"),
         ("what is missing keeps its fate", "**NO_FATE if missing else {},", "**{},"),
@@ -573,7 +573,7 @@ OF_THE_LOG: Final = (
         ("a late doubt is none", '_NO_ANSWERS: Final = frozenset({"lost", "unanswered"})',
          '_NO_ANSWERS: Final = frozenset({"lost"})'),
         ("a doubt is resolved by a look before it", "for line in reversed(self.lines):", "for line in self.lines:"),
-        ("a letter that was found is in doubt", 'if line.event in {"missing", "found"}:',
+        ("a message that was found is in doubt", 'if line.event in {"missing", "found"}:',
          'if line.event == "missing":'),
     ),
     *noticed_by(
@@ -601,7 +601,7 @@ OF_THE_LOG: Final = (
     ),
     *noticed_by(
         _LOG + "test_a_draft_was_refused_where_the_log_says_so_of_that_draft", _IN_MOVES,
-        ("a letter without a draft was refused by any other", "return draft is not None and any(", "return any("),
+        ("a message without a draft was refused by any other", "return draft is not None and any(", "return any("),
         ("a draft was refused where another was",
          "any(it.draft_id == draft and it.event in _REFUSALS for it in self.lines)",
          "any(it.event in _REFUSALS for it in self.lines)"),

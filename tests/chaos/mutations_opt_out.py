@@ -14,7 +14,7 @@ OF_OPT_OUT: Final = (
         "mailerd/store/queue/record.py",
         "refused = {(it.id, it.token) for it in marked if it.suppressed is not None}",
         "refused = set()",
-        _DAEMON + "test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none",
+        _DAEMON + "test_one_that_opts_out_while_its_message_is_on_its_way_gets_none",
     ),
     Mutation(
         "a send whose hand-over took long does not look again",
@@ -38,7 +38,7 @@ OF_OPT_OUT: Final = (
         _SITE + "test_an_answer_waits_until_no_send_that_was_allowed_before_can_begin",
     ),
     Mutation(
-        "a suppressed letter costs its sender a letter of its day",
+        "a suppressed message costs its sender a message of its day",
         "mailerd/core/states.py",
         "frozenset({Transition.RELEASED, Transition.SUPPRESSED})",
         "frozenset({Transition.RELEASED})",
@@ -47,7 +47,7 @@ OF_OPT_OUT: Final = (
     Mutation(
         "a job whose people have all opted out waits for the search for what a death has left",
         "mailerd/store/queue/claim.py",
-        "next_at[selection.job.id] is None and not selection.letters",
+        "next_at[selection.job.id] is None and not selection.messages",
         "False",
         "tests/daemon/test_suppression.py::test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim",
     ),

@@ -7,11 +7,11 @@ from tests.chaos.mutation import Mutation
 _BOUNDS: Final = "tests/mail/test_bounds.py::"
 OF_RENDERER: Final = (
     Mutation(
-        "a letter may take all the CPU time that it wants",
+        "a message may take all the CPU time that it wants",
         "mailerd/mail/cage.py",
         "    signal.setitimer(signal.ITIMER_PROF, cpu)\n",
         "",
-        _BOUNDS + "test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock",
+        _BOUNDS + "test_a_message_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock",
     ),
     Mutation(
         "the second wall of CPU time is missing",
@@ -46,35 +46,35 @@ OF_RENDERER: Final = (
         "mailerd/mail/cage.py",
         "            async with asyncio.timeout(timeout := timeout or ANSWER_TIMEOUT):",
         "            async with asyncio.timeout(None):",
-        _BOUNDS + "test_a_child_that_hangs_is_killed_and_the_letter_made_by_another",
+        _BOUNDS + "test_a_child_that_hangs_is_killed_and_the_message_made_by_another",
     ),
     Mutation(
-        "the other letters of a batch are blamed too",
+        "the other messages of a batch are blamed too",
         "mailerd/mail/renderer.py",
         '"bound": True}]}',
         '"bound": True}] * MAX_TURN}',
-        _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
+        _BOUNDS + "test_the_messages_beside_one_that_ends_the_renderer_are_made_without_it",
     ),
     Mutation(
-        "a letter is blamed without a fresh child",
+        "a message is blamed without a fresh child",
         "mailerd/mail/renderer.py",
         "return await self._answer_alone(request, worker)",
         "return _blamed(ChildEndedError('ended', part=None), compiling=not request.recipients)",
-        _BOUNDS + "test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else",
+        _BOUNDS + "test_a_message_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else",
     ),
     Mutation(
-        "a letter is blamed that was not alone",
+        "a message is blamed that was not alone",
         "mailerd/mail/renderer.py",
         "if not request.one_at_a_time or (ended.by_work and worker is self._worker):",
         "if ended.by_work and worker is self._worker:",
-        _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
+        _BOUNDS + "test_the_messages_beside_one_that_ends_the_renderer_are_made_without_it",
     ),
     Mutation(
-        "a letter is blamed for what it takes among the quick ones",
+        "a message is blamed for what it takes among the quick ones",
         "mailerd/mail/renderer.py",
         " or (ended.by_work and worker is self._worker):",
         ":",
-        "tests/mail/test_turns.py::test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones",
+        "tests/mail/test_turns.py::test_a_message_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones",
     ),
     Mutation(
         "origins do not take turns",
@@ -98,36 +98,36 @@ OF_RENDERER: Final = (
         "tests/mail/test_turns.py::test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
     ),
     Mutation(
-        "letters that wait behind slow templates hold the places of others",
+        "messages that wait behind slow templates hold the places of others",
         "mailerd/gmail/client.py",
         "len(self._on_time) - self._aside",
         "len(self._on_time)",
         "tests/gmail/test_concurrency.py"
-        "::test_a_letter_that_waits_behind_slow_templates_takes_no_room_from_others_until_it_asks_for_a_slot",
+        "::test_a_message_that_waits_behind_slow_templates_takes_no_room_from_others_until_it_asks_for_a_slot",
     ),
     Mutation(
-        "letters learn only at their turn that they wait behind slow ones",
+        "messages learn only at their turn that they wait behind slow ones",
         "mailerd/mail/renderer.py",
         "owner=each.owner):\n                each.on_slow()\n",
         "owner=each.owner):\n                pass\n",
         "tests/mail/test_render_batches.py"
-        "::test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins",
+        "::test_messages_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins",
     ),
     Mutation(
-        "the rest of a job is tried, however many of its letters had to be stopped",
+        "the rest of a job is tried, however many of its messages had to be stopped",
         "mailerd/mail/renderer.py",
         "if before and stopped >= MAX_STOPPED:",
         "if False and before:",
         "tests/mail/test_render_batches.py"
-        "::test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried",
+        "::test_after_three_messages_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried",
     ),
     Mutation(
-        "a large letter holds its slot in memory while it is rendered",
+        "a large message holds its slot in memory while it is rendered",
         "mailerd/worker/message_builder.py",
-        "        content = await self._render(it, letter",
+        "        content = await self._render(it, message",
         "        await room.enter_async_context(self._attachments.memory_slot(job.attached_bytes))\n"
-        "        content = await self._render(it, letter",
-        "tests/worker/test_message_builder.py::test_large_letters_that_are_being_rendered_hold_no_slot_in_memory",
+        "        content = await self._render(it, message",
+        "tests/worker/test_message_builder.py::test_large_messages_that_are_being_rendered_hold_no_slot_in_memory",
     ),
     Mutation(
         "a template can tell a check by its link",
@@ -151,9 +151,9 @@ OF_RENDERER: Final = (
         _BOUNDS + "test_whatever_a_template_raises_is_an_error_with_its_line_and_ends_no_child",
     ),
     Mutation(
-        "letters of a slow sender are claimed as before",
+        "messages of a slow sender are claimed as before",
         "mailerd/gmail/client.py",
-        "        self.shrink(letter.sender)\n",
+        "        self.shrink(message.sender)\n",
         "",
         "tests/daemon/test_slow_templates.py::test_the_others_go_on_beside_a_sender_whose_template_is_slow",
     ),
@@ -169,7 +169,7 @@ OF_RENDERER: Final = (
         "mailerd/worker/message_builder.py",
         "return Decision(Transition.RELEASED, error=why, wait=_RENDERER_WAIT)",
         "return Decision(Transition.DEFERRED, error=why, wait=_RENDERER_WAIT)",
-        "tests/daemon/test_slow_templates.py::test_a_renderer_that_does_not_start_costs_no_letter_an_attempt",
+        "tests/daemon/test_slow_templates.py::test_a_renderer_that_does_not_start_costs_no_message_an_attempt",
     ),
     Mutation(
         "a child that has ended is a bug to uvloop",

@@ -87,11 +87,11 @@ class Failover:
     server: str = ""
     """Which server that was."""
     pause: float = 0.0
-    """The longest time, in seconds, in which Google accepted no letter."""
+    """The longest time, in seconds, in which Google accepted no message."""
     after: float = 0.0
-    """Seconds from `stood` to the next letter that Google accepted."""
+    """Seconds from `stood` to the next message that Google accepted."""
     refused: int = 0
-    """Posts that were answered 503 from `at` until letters were sent again."""
+    """Posts that were answered 503 from `at` until messages were sent again."""
 
 
 @dataclass
@@ -107,15 +107,16 @@ class Place:
     http: aiohttp.ClientSession
     key: str
     promised: dict[str, int] = field(default_factory=dict)
-    """Jobs that were answered with 200, and how many letters of each were accepted."""
+    """Jobs that were answered with 200, and how many messages of each were accepted."""
     over: list[tuple[float, str]] = field(default_factory=list)
     """Seconds by which a wait was longer than its bound, and which; negative for those within."""
     pair: Pair | None = None
     """The server and its replica, where there is one."""
     unknown: set[str] = field(default_factory=set)
-    """Keys of letters of which, after a failover, neither the database nor a living daemon knew that they were sent."""
+    """Keys of messages of which, after a failover, neither the database nor a living daemon knew that they were
+    sent."""
     opted_out: dict[str, float] = field(default_factory=dict)
-    """Keys of letters whose recipients have left the list, and when that was answered, in epoch seconds."""
+    """Keys of messages whose recipients have left the list, and when that was answered, in epoch seconds."""
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
     cluster: Cluster | None = None
@@ -134,7 +135,7 @@ class Place:
 
     async def post(
         self,
-        letters: int,
+        messages: int,
         *,
         sender: str = SENDER,
         to: str = "r",
@@ -149,10 +150,10 @@ class Place:
         number = secrets.token_hex(4)
         body: dict[str, Any] = {
             "sender_email": sender,
-            "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is letter {{ n }}."},
+            "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is message {{ n }}."},
             "recipients": [
                 {"email": f"{to}{n}-{number}@example.org", "name": f"R{n}", "variables": {"n": n}}
-                for n in range(letters)
+                for n in range(messages)
             ],
             **(fields or {}),
         }
@@ -336,7 +337,7 @@ def _config(folder: Path, number: int, setting: Setting, url: str, google: Googl
             "credentials_dir": str(folder / "credentials"),
         },
         "pace": {"units_per_minute": 0, "per_day": 0},
-        # No letter is given up: whatever does not end as sent is then our fault.
+        # No message is given up: whatever does not end as sent is then our fault.
         "retry": {"max_attempts": 10_000, "base": 0.1, "cap": 1.0},
         "log": {"format": "json", "level": "debug"},
     }

@@ -16,7 +16,7 @@ from tests.chaos.running import OVER_LIMIT, SILENCE_LIMIT, Result
 from tests.chaos.scenarios import ALL, LOST_ANSWERS
 
 _COLUMNS: Final = (
-    "scenario", "seed", "letters", "faults", "lost", "twice", "twice, unknowable", "unsure at the end",
+    "scenario", "seed", "messages", "faults", "lost", "twice", "twice, unknowable", "unsure at the end",
     "orphan drafts",
     "longest silence s", "longest over its bound s", "leases lapsed", "found", "missing", "fenced off", "took s",
     "breaches",
@@ -27,7 +27,7 @@ PROOF: Final = ROOT / "docs" / "internals" / "proof.md"
 def _cells(result: Result) -> tuple[str, ...]:
     truth = result.truth
     return (
-        result.scenario, str(result.seed), str(truth.letters), str(result.faults), str(truth.lost), str(truth.twice),
+        result.scenario, str(result.seed), str(truth.messages), str(result.faults), str(truth.lost), str(truth.twice),
         str(truth.apart), str(truth.unsure), str(truth.orphans), f"{result.silence:.1f}", f"{result.over:+.1f}",
         *(str(result.events[name]) for name in ("lease_lapsed", "message_found", "message_missing")),
         str(result.events["message_claim_lost"] + result.events["message_handover_lost"]),
@@ -65,18 +65,18 @@ def failovers(results: Sequence[Result]) -> str:
         return ""
     posts = sum(result.posted for result in results if result.failovers)
     head = f"| {' | '.join(_OF_FAILOVERS)} |\n|{'---|' * len(_OF_FAILOVERS)}\n"
-    return f"\n## The failovers\n{head}" + "\n".join(rows) + f"\n\n{posts} posts in all, of ten letters each.\n"
+    return f"\n## The failovers\n{head}" + "\n".join(rows) + f"\n\n{posts} posts in all, of ten messages each.\n"
 
 
 def write_proof(results: Sequence[Result], *, took: float) -> None:
     """Write docs/internals/proof.md, the table as it came out."""
-    letters, faults = sum(r.truth.letters for r in results), sum(r.faults for r in results)
+    messages, faults = sum(r.truth.messages for r in results), sum(r.faults for r in results)
     lost, twice = sum(r.truth.lost for r in results), sum(r.truth.twice for r in results)
     whats = "\n".join(f"* **{scenario.name}**: {scenario.what}." for scenario in ALL)
     commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
     text = f"""# What the storms showed
 
-{letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**,
+{messages} messages, {faults} faults: **{lost} lost, {twice} sent twice**,
 {sum(bool(r.breaches) for r in results)} storms with a breach.
 Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
 {commit}); the table was not edited by hand.
@@ -90,8 +90,8 @@ Lost answers are: {", ".join(LOST_ANSWERS)}.
 
 Daemons, Google's stand-in and the database are processes of their own; signals are real; the faults of the network are
 made by a TCP proxy. A lease is {LEASE:g} s, a call to Google may take {REQUEST_TIMEOUT:g} s, a drain {DRAIN:g} s: all
-shorter than in life, so that more goes wrong in a minute. No letter is given up (`max_attempts` is out of reach), so
-every letter must end as sent. Clocks are shifted by tests.chaos.shifted.
+shorter than in life, so that more goes wrong in a minute. No message is given up (`max_attempts` is out of reach), so
+every message must end as sent. Clocks are shifted by tests.chaos.shifted.
 
 {_columns()}
 
@@ -112,10 +112,10 @@ the suite does for some of them, `--mutations` breaks the fences in the code one
 def _columns() -> str:
     return f"""## What the columns mean
 * **lost**: not sent and not ended with a reason; or `sent` in the table though Google never accepted it; or answered
-  with 200 and not in the table. Google's side is the stand-in's own list of accepted letters, by `X-Mailerd-Key`.
+  with 200 and not in the table. Google's side is the stand-in's own list of accepted messages, by `X-Mailerd-Key`.
 * **twice**: a key that Google accepted more than once.
 * **twice, unknowable**: the same after a failover to a replica that was behind, where the database had forgotten
-  that the letter was sent, and its daemon died at the same moment. It is no breach: no process that lives can know.
+  that the message was sent, and its daemon died at the same moment. It is no breach: no process that lives can know.
 * **unsure at the end**: it could not be known. Only a sender with `gmail.send` alone may have any (direct_mode).
 * **orphan drafts**: drafts that were left in the mailbox.
 * **longest silence**: between two lines of one daemon's log (level debug) while work was left; a breach above

@@ -1,4 +1,4 @@
-"""Runs one scenario with one seed from its first letter to its last, within its limit, and says what was seen."""
+"""Runs one scenario with one seed from its first message to its last, within its limit, and says what was seen."""
 
 from __future__ import annotations
 
@@ -130,5 +130,5 @@ def _conclude(result: Result, here: Place, heard: Heard, *, hits: Sequence[str])
         result.breaches.append(f"the storm missed its aim: {', '.join(missed)} never happened")
     if heard.deadlocks:
         result.breaches.append(f"{heard.deadlocks} transactions met a deadlock (1213)")
-    if result.truth.letters != sum(here.promised.values()) and not result.faults:
-        result.breaches.append("more letters are stored than were promised, though nothing failed")
+    if result.truth.messages != sum(here.promised.values()) and not result.faults:
+        result.breaches.append("more messages are stored than were promised, though nothing failed")

@@ -12,7 +12,7 @@ from tests.chaos.place import Place, Setting
 class Size:
     """How much of it."""
 
-    letters: int
+    messages: int
     rounds: int = 1
     """How often whatever is done is done."""
     seconds: float = 0.0
@@ -20,7 +20,7 @@ class Size:
 
 
 Storm = Callable[[Place, Size], Awaitable[int]]
-"""Posts the letters, does its worst, returns the number of faults. What is ended in it must be started again."""
+"""Posts the messages, does its worst, returns the number of faults. What is ended in it must be started again."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ class Scenario:
     may_be_unsure: frozenset[str] = frozenset()
     """Senders whose doubts only a person can settle."""
     may_fail: frozenset[str] = frozenset()
-    """Senders whose letters may end as failed."""
+    """Senders whose messages may end as failed."""
     hits: tuple[str, ...] = ()
     """Events that must be heard in the long version, or the storm has missed what it is about."""

@@ -1,4 +1,4 @@
-"""The storms: what is done to the daemons, to the database, to the network and to Google while letters are sent."""
+"""The storms: what is done to the daemons, to the database, to the network and to Google while messages are sent."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def _kill9(place: Place, size: Size) -> int:
 
 
 async def _kill_while_it_sends(place: Place) -> int:
-    """Kill who sends until one has left letters behind, whose leases lapse; the number of kills."""
+    """Kill who sends until one has left messages behind, whose leases lapse; the number of kills."""
     kills = 0
     while True:
         for (ident,) in (await place.rows(_SENDING))[:1]:
@@ -172,7 +172,7 @@ async def _direct_mode(place: Place, size: Size) -> int:
     """Lost answers and kills for a sender that may look into its sent mail and for one that may only send."""
     for sender in (LOOKS, BLIND):
         for kind in LOST_ANSWERS:
-            # Later than the wait before a look, a letter sent directly can be doubled: that is what draft mode is for.
+            # Later than the wait before a look, a message sent directly can be doubled: that is what draft mode is for.
             await place.google.fault(
                 kind=kind, method="messages.send", sender=sender, count=size.rounds, probability=0.1,
                 seconds=1.5 * REQUEST_TIMEOUT,
@@ -191,10 +191,10 @@ async def _direct_mode(place: Place, size: Size) -> int:
 
 
 def _share(size: Size, number: int, *, of: int = 0) -> int:
-    """The letters of one round: a third of all in the first one, so that there is always a backlog."""
+    """The messages of one round: a third of all in the first one, so that there is always a backlog."""
     parts = of or size.rounds
-    first = size.letters // 3
-    rest = size.letters - first
+    first = size.messages // 3
+    rest = size.messages - first
     return (first if number == 0 else 0) + rest * (number + 1) // parts - rest * number // parts
 
 

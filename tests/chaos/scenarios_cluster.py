@@ -16,11 +16,11 @@ from tests.support.cluster import Cluster
 from tests.support.group import mysql_server
 
 _JOB: Final = 10
-"""Letters of one post."""
+"""Messages of one post."""
 _UNCERTAIN: Final = 3.0
 """Seconds for which a server stays cut off, or comes back unchanged, before anybody does anything about it."""
 _SETTLES: Final = 1.0
-"""Seconds after the first letter in which a post may still meet what the failover left."""
+"""Seconds after the first message in which a post may still meet what the failover left."""
 
 Fault = Callable[[Place], Awaitable[None]]
 
@@ -38,12 +38,12 @@ async def _storm(place: Place, size: Size, faults: tuple[Fault, ...]) -> int:
 
 @asynccontextmanager
 async def _posting(place: Place, size: Size) -> AsyncIterator[None]:
-    """Post small jobs all the time meanwhile, and at least so many letters."""
+    """Post small jobs all the time meanwhile, and at least so many messages."""
 
     over = asyncio.Event()
 
     async def post() -> None:
-        while not over.is_set() or sum(place.promised.values()) < size.letters:
+        while not over.is_set() or sum(place.promised.values()) < size.messages:
             await place.post(_JOB)
             await asyncio.sleep(0.2)
 
@@ -108,7 +108,7 @@ async def _rolling_restart(place: Place) -> None:
 
 @asynccontextmanager
 async def failover(place: Place, what: str) -> AsyncIterator[None]:
-    """Note when it began and which server took writes after it, and wait until letters are sent again."""
+    """Note when it began and which server took writes after it, and wait until messages are sent again."""
     noted = Failover(what, at=time.time())
     place.failovers.append(noted)
     yield
@@ -119,23 +119,23 @@ async def failover(place: Place, what: str) -> AsyncIterator[None]:
 
 
 async def _until_accepted(place: Place, *, since: float) -> None:
-    """Until Google has accepted two jobs' worth of letters since then: rows may tell late of what was sent before."""
-    while sum(letter["at"] > since for letter in await place.google.accepted()) < 2 * _JOB:  # noqa: ASYNC110 - a process
+    """Until Google has accepted two jobs' worth of messages since then: rows may tell late of what was sent before."""
+    while sum(message["at"] > since for message in await place.google.accepted()) < 2 * _JOB:  # noqa: ASYNC110 - a process
         await asyncio.sleep(0.1)
 
 
 async def until_settled(place: Place) -> None:
-    """Until every letter has come to its end."""
+    """Until every message has come to its end."""
     while (await place.rows(OPEN))[0][0] or (await place.rows(UNFINISHED))[0][0]:  # noqa: ASYNC110 - a table
         await asyncio.sleep(0.3)
 
 
 async def measure(place: Place, *, calm: bool = True) -> None:
-    """How long each failover kept letters back, and which posts were refused in it, or outside of any.
+    """How long each failover kept messages back, and which posts were refused in it, or outside of any.
 
     `calm`: outside of them nothing is done, so no post may be refused there.
     """
-    accepted = sorted(letter["at"] for letter in await place.google.accepted())
+    accepted = sorted(message["at"] for message in await place.google.accepted())
     refused = set(place.refused)
     for n, noted in enumerate(place.failovers):
         until = place.failovers[n + 1].at if n + 1 < len(place.failovers) else accepted[-1]

@@ -19,7 +19,7 @@ ME: Final = "me@example.com"
 OTHER: Final = "other@example.com"
 LOOKS: Final = "looks@example.com"
 _LATE: Final = 12.0
-"""Seconds after which a late request is carried out, long after somebody has looked for its letter."""
+"""Seconds after which a late request is carried out, long after somebody has looked for its message."""
 _ROWS: Final = "SELECT r.id, CONCAT(r.job_id, '-', r.seq), r.status FROM job_recipients r"
 
 
@@ -33,7 +33,7 @@ async def _exchanged(place: Place, size: Size) -> int:
             await place.google.fault(kind=kind, method="drafts.send", count=5, probability=0.2)
             await place.google.fault(kind=kind, method="messages.send", count=5, probability=0.2)
         for name in right:
-            await place.post(size.letters // (2 * size.rounds), sender=name)
+            await place.post(size.messages // (2 * size.rounds), sender=name)
         await asyncio.sleep(place.chance.uniform(0.2, 1.0))
         name = list(right)[n % 2]
         _put(folder, name, wrong)
@@ -57,7 +57,7 @@ async def _late(place: Place, size: Size) -> int:
         for kind in ("reset_before", "reset_after"):
             await place.google.fault(kind=kind, method=method, count=5 * size.rounds, probability=0.1)
     for _ in range(size.rounds):
-        await place.post(size.letters // size.rounds, sender=place.chance.choice((ME, LOOKS)))
+        await place.post(size.messages // size.rounds, sender=place.chance.choice((ME, LOOKS)))
         await asyncio.sleep(place.chance.uniform(0.5, 2.0))
     await asyncio.sleep(_LATE + REQUEST_TIMEOUT)
     return sum((await place.google.struck()).values())
@@ -69,7 +69,7 @@ async def _failover(place: Place, size: Size, *, lags: bool, dies: bool) -> int:
     assert pair is not None
     senders = sorted({ME, LOOKS})
     for sender in senders:
-        await place.post(size.letters // len(senders), sender=sender)
+        await place.post(size.messages // len(senders), sender=sender)
     await asyncio.to_thread(pair.until_followed)  # what was promised is there; what becomes of it is the question
     await asyncio.sleep(place.chance.uniform(0.3, 0.8))
     victim = place.daemons[0]
@@ -105,13 +105,13 @@ async def _lag(place: Place, pair: Pair, *, dies: Child | None) -> None:
 
 
 async def _daemons(place: Place, server: Server, status: str) -> Counter[Child | None]:
-    """How many letters of each daemon have this status on that server."""
+    """How many messages of each daemon have this status on that server."""
     statement = f"SELECT daemon_id FROM mailerd.job_recipients WHERE status = '{status}'"
     return Counter(place.daemon(ident) for (ident,) in await asyncio.to_thread(as_admin, server, statement))
 
 
 async def _known_to_the_dead_alone(place: Place) -> set[str]:
-    """Letters that Google has, or was just asked to send, of which neither the database nor a living daemon knows."""
+    """Messages that Google has, or was just asked to send, of which neither the database nor a living daemon knows."""
     rows = await place.rows(_ROWS)
     living = set()
     for child in place.daemons[1:]:

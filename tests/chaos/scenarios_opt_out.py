@@ -1,4 +1,5 @@
-"""The storm about opting out: people leave a list while its letters go out, daemons are killed and answers are lost."""
+"""The storm about opting out: people leave a list while its messages go out, daemons are killed and answers are
+lost."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _LATENCY: Final = 0.05
 async def _opt_out(place: Place, size: Size) -> int:
     for kind in ("reset_before", "reset_after"):
         await place.google.fault(kind=kind, method="drafts.send", count=5 * size.rounds, probability=0.1)
-    job = await place.post(size.letters, fields={"list": _LIST})
+    job = await place.post(size.messages, fields={"list": _LIST})
     links = await _links(place, job)
     leaving = place.chance.sample(sorted(links), len(links) // _SHARE)
     people = [
@@ -42,7 +43,7 @@ async def _opt_out(place: Place, size: Size) -> int:
 
 
 async def _links(place: Place, job: str) -> dict[str, str]:
-    """The token of each letter, by its key, as its headers have it."""
+    """The token of each message, by its key, as its headers have it."""
     secrets = {name: bytes(value) for name, value in await place.rows("SELECT name, value FROM secrets")}
     ((list_id,),) = await place.rows(f"SELECT id FROM lists WHERE name = '{_LIST}'")
     rows = await place.rows(f"SELECT id, seq, to_email FROM job_recipients WHERE job_id = '{job}'")
@@ -77,7 +78,7 @@ async def _leave(place: Place, key: str, token: str, *, after: float) -> None:
 
 OF_OPT_OUT: Final = (
     Scenario(
-        "opt_out", "people leave a list while its letters go out: no send begins after the answer", _opt_out,
+        "opt_out", "people leave a list while its messages go out: no send begins after the answer", _opt_out,
         Size(600, 2, 3.0), Size(5000, 10, 40.0),
         setting=Setting(latency=_LATENCY, concurrency=4), within=300,
         hits=("message_suppressed", "lease_lapsed", "message_found"),

@@ -37,9 +37,9 @@ async def _refused_once(place: Place, *, sender: str) -> None:
 
 
 async def _deleted_once(place: Place) -> None:
-    """A draft that its owner deletes while it is being sent: Google does not find it, and the letter is looked for."""
+    """A draft that its owner deletes while it is being sent: Google does not find it, and the message is looked for."""
     deleted = 0
-    while not deleted:  # on a slow machine the letter may have gone before the owner comes
+    while not deleted:  # on a slow machine the message may have gone before the owner comes
         await place.google.fault(kind="latency", method="drafts.send", sender=LOOKS, seconds=REQUEST_TIMEOUT)
         await place.post(1, sender=LOOKS)
         while not await place.google.drafts() and (await place.rows(OPEN))[0][0]:  # noqa: ASYNC110 - no bell
@@ -56,10 +56,10 @@ async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], k
         for kind in (*_LONG, "user_rate_limit"):
             await place.google.fault(kind=kind, method="drafts.send", count=5, probability=0.3)
         for sender in senders:
-            await place.post(size.letters // size.rounds // len(senders), sender=sender)
+            await place.post(size.messages // size.rounds // len(senders), sender=sender)
         for step in range(6):
             await asyncio.sleep(place.chance.uniform(0.2, 0.6))
-            if kills and step < 2:  # while letters are in flight
+            if kills and step < 2:  # while messages are in flight
                 child = place.daemons[(n + step) % len(place.daemons)]
                 child.kill()
                 child.start()
@@ -92,7 +92,7 @@ async def _refused_and_killed(place: Place, size: Size) -> int:
                 kind=kind, method="drafts.delete", count=2, probability=0.2, seconds=1.5 * REQUEST_TIMEOUT
             )
         for sender in (DRAFTS, LOOKS):
-            await place.post(size.letters // size.rounds // 2, sender=sender)
+            await place.post(size.messages // size.rounds // 2, sender=sender)
         for _ in range(3):
             await asyncio.sleep(place.chance.uniform(0.3, 1.0))
             child = place.daemons[n % len(place.daemons)]
@@ -115,7 +115,7 @@ async def _lagging(place: Place, size: Size) -> int:
         )
     await place.google.fault(kind="not_found", method="drafts.get", count=-1, probability=0.6)
     for sender in (DRAFTS, LOOKS):
-        await place.post(size.letters // 2, sender=sender)
+        await place.post(size.messages // 2, sender=sender)
     await asyncio.sleep(8 * REQUEST_TIMEOUT)
     struck = sum((await place.google.struck()).values())
     await place.google.clear_faults()

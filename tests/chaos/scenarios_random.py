@@ -17,7 +17,7 @@ from tests.support.cluster import Cluster
 from tests.support.replicated import as_admin
 
 _JOB: Final = 10
-"""Letters of one post."""
+"""Messages of one post."""
 
 Fault = Callable[[Place, Cluster], Awaitable[None]]
 

@@ -1,4 +1,5 @@
-"""Storms about templates that end the process that renders them, beside letters of others and with kills in between."""
+"""Storms about templates that end the process that renders them, beside messages of others and with kills in
+between."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ _POISONS: Final = (
 """Templates that the check refuses, and whether CSS is inlined: an older version may have stored them."""
 _TURN: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 and a % 9001 == 0 %}x{% endif %}{% endfor %}"
 _LOOP: Final = _TURN * round(40 / at_this_speed(1.0))
-"""Some 150 ms a letter: slow, and accepted, and sent. A machine that computes slowly gets fewer turns for them, and one
-that becomes six times slower meanwhile sends them still (`SEND_LIMITS`: 1 s)."""
+"""Some 150 ms a message: slow, and accepted, and sent. A machine that computes slowly gets fewer turns for them, and
+one that becomes six times slower meanwhile sends them still (`SEND_LIMITS`: 1 s)."""
 _REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply")
 _OPEN: Final = "SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"
 _LONGEST: Final = 300
@@ -41,10 +42,10 @@ _LONGEST: Final = 300
 
 async def _poison(place: Place, size: Size) -> int:
     """Every third blow kills a renderer's child, every third one stops it for ever, every third one kills a daemon."""
-    await place.post(size.letters // 2)
+    await place.post(size.messages // 2)
     for template, css in _POISONS:
-        await _plant(place, template, css=css, sender=POISONER, letters=size.rounds)
-    await _plant(place, _LOOP, css=0, sender=SLOW, letters=5 * size.rounds)
+        await _plant(place, template, css=css, sender=POISONER, messages=size.rounds)
+    await _plant(place, _LOOP, css=0, sender=SLOW, messages=5 * size.rounds)
     lives = len(place.daemons) + await _blows(place, size)
     while (await place.rows(_OPEN))[0][0]:  # noqa: ASYNC110 - a table
         await asyncio.sleep(0.3)
@@ -53,7 +54,7 @@ async def _poison(place: Place, size: Size) -> int:
 
 
 async def _blows(place: Place, size: Size) -> int:
-    """Three each round, with letters after each; the number of daemons that were killed."""
+    """Three each round, with messages after each; the number of daemons that were killed."""
     killed = 0
     for n in range(3 * size.rounds):
         await asyncio.sleep(place.chance.uniform(0.5, 2.0))
@@ -64,12 +65,12 @@ async def _blows(place: Place, size: Size) -> int:
             killed += 1
         else:
             _blow(place, daemon, signal.SIGKILL if n % 3 == 0 else signal.SIGSTOP)
-        await place.post(max(1, size.letters // 2 // (3 * size.rounds)))
+        await place.post(max(1, size.messages // 2 // (3 * size.rounds)))
     return killed
 
 
-async def _plant(place: Place, template: str, *, css: int, sender: str, letters: int) -> None:
-    job = await place.post(letters, sender=sender, send_at=datetime.now(UTC) + _AHEAD)
+async def _plant(place: Place, template: str, *, css: int, sender: str, messages: int) -> None:
+    job = await place.post(messages, sender=sender, send_at=datetime.now(UTC) + _AHEAD)
     await place.rows("UPDATE jobs SET html = %s, text = NULL, inline_css = %s WHERE id = %s", template, css, job)
 
 
@@ -94,10 +95,10 @@ async def _judge(place: Place, *, poisoned: int, lives: int) -> None:
         "SELECT j.sender_email, r.error FROM job_recipients r JOIN jobs j ON j.id = r.job_id WHERE r.status = 'failed'"
     )
     if len(failed) != poisoned or any(sender != POISONER for sender, _ in failed):
-        place.breaches.append(f"{poisoned} letters are poisoned, {len(failed)} failed: {failed[:5]}")
+        place.breaches.append(f"{poisoned} messages are poisoned, {len(failed)} failed: {failed[:5]}")
     for _, error in failed:
         if not any(reason in error for reason in _REASONS) or len(error) > _LONGEST:
-            place.breaches.append(f"a poisoned letter is failed for another reason: {error[:500]}")
+            place.breaches.append(f"a poisoned message is failed for another reason: {error[:500]}")
     if sum(len(child.runs) for child in place.daemons) != lives or not all(child.running for child in place.daemons):
         place.breaches.append("a daemon has ended by itself")
 

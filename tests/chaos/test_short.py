@@ -30,6 +30,6 @@ async def test_a_storm_loses_nothing_and_doubles_nothing(name: str) -> None:
     result = await run(scenario, scenario.short, seed=1)
     assert result.breaches == [], line(result)
     assert (result.truth.lost, result.truth.twice, result.truth.orphans) == (0, 0, 0)
-    assert result.truth.letters >= scenario.short.letters
+    assert result.truth.messages >= scenario.short.messages
     assert result.faults > 0
     assert [aim for aim in _AIMS[name] if not result.events[aim]] == [], line(result)

@@ -35,9 +35,9 @@ SELECT COUNT(*) FROM jobs j WHERE j.status NOT IN ('completed', 'cancelled') AND
 
 @dataclass
 class Truth:
-    """What became of every letter."""
+    """What became of every message."""
 
-    letters: int = 0
+    messages: int = 0
     sent: int = 0
     lost: int = 0
     """Neither sent nor ended with a reason, or `sent` though Google never accepted it, or promised and not stored."""
@@ -56,16 +56,16 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: 
     """Read everything. `may_be_unsure`: senders whose doubts only a person can settle; `may_fail`: see Scenario."""
     accepted = await place.google.accepted()
     rows = await place.rows(_ROWS)
-    by_key = Counter(letter["key"] for letter in accepted)
-    ids = {letter["id"]: letter["key"] for letter in accepted}
-    mailboxes = {letter["key"]: letter["sender"] for letter in accepted}
-    truth = Truth(letters=len(rows), orphans=len(await place.google.drafts()))
+    by_key = Counter(message["key"] for message in accepted)
+    ids = {message["id"]: message["key"] for message in accepted}
+    mailboxes = {message["key"]: message["sender"] for message in accepted}
+    truth = Truth(messages=len(rows), orphans=len(await place.google.drafts()))
     _count_twice(truth, by_key, unknown=place.unknown)
-    for letter in accepted:
-        late = letter["at"] - place.opted_out.get(letter["key"], letter["at"])
+    for message in accepted:
+        late = message["at"] - place.opted_out.get(message["key"], message["at"])
         if late > _ON_THE_WAY:
             truth.breaches.append(
-                f"{letter['key']} was sent {late:.2f} s after its recipient's unsubscribe was answered"
+                f"{message['key']} was sent {late:.2f} s after its recipient's unsubscribe was answered"
             )
     known = set()
     for row in rows:
@@ -74,7 +74,7 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: 
             truth.breaches.append(f"{key} of {row[5]} was sent from {mailboxes[key]}")
         _judge(truth, row, by_key=by_key, ids=ids, may_be_unsure=may_be_unsure, may_fail=may_fail)
     if strangers := [key for key in by_key if key not in known]:
-        truth.breaches.append(f"Google accepted letters that no row knows: {strangers[:5]}")
+        truth.breaches.append(f"Google accepted messages that no row knows: {strangers[:5]}")
     _books(truth, place.promised, await place.rows(_JOBS))
     for recipient, event, token in await place.rows(_STALE, int(bool(place.pair or place.cluster))):
         truth.breaches.append(f"a stale worker spoke: {event} of recipient {recipient} took, though {token} had lapsed")
@@ -138,10 +138,12 @@ def _books(truth: Truth, promised: dict[str, int], jobs: list[tuple[Any, ...]]) 
             truth.breaches.append(f"job {job} counts {total}, but has {count} recipients")
         if not truth.unsure and (status, finished) != ("completed", 1):
             truth.breaches.append(f"job {job} is {status} (finished: {finished}) though nothing is open")
-    for job, letters in promised.items():
-        if totals.get(job) != letters:
-            truth.lost += letters
-            truth.breaches.append(f"job {job} was answered 200 for {letters} letters, the table has {totals.get(job)}")
+    for job, messages in promised.items():
+        if totals.get(job) != messages:
+            truth.lost += messages
+            truth.breaches.append(
+                f"job {job} was answered 200 for {messages} messages, the table has {totals.get(job)}"
+            )
 
 
 async def keep_evidence(place: Place) -> None:

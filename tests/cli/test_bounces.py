@@ -31,7 +31,7 @@ def test_check_says_how_far_behind_an_inbox_is(state: str, scope: str, level: Le
     assert words in found.what
 
 
-async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
+async def test_bounces_and_the_story_of_a_message_are_shown(shop: Shop) -> None:
     job = await post(shop.database, recipients=["ada@example.org"])
     await query(
         shop.database,

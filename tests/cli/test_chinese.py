@@ -64,7 +64,7 @@ SAID = {
     ),
     " Of the sent ones, 9 bounced, 7 answered.": " 已发送的邮件中，9 封被退回，7 封得到回复。",
     "2 jobs, 1,204 waiting, 120 a minute, done about 09:49": "2 个任务，1,204 封等待，每分钟 120 封，预计 09:49 完成",
-    "no daemon was ever heard of: 16,800 letters wait; start one: mailerd run": (
+    "no daemon was ever heard of: 16,800 messages wait; start one: mailerd run": (
         "从未有守护进程报告：16,800 封邮件等待；请启动：mailerd run"
     ),
 }

@@ -292,7 +292,7 @@ def test_a_schema_that_is_older_is_one_line_with_its_remedy(
     assert re.fullmatch(rf"mailerd: the database schema is at migration 0, .* run `mailerd migrate`\n{NO_FILE}", said)
 
 
-async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
+async def test_a_message_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
     await post(shop.database, recipients=1)
     await query(shop.database, "UPDATE job_recipients SET status = 'unsure', mode = 'direct'")
     [(recipient,)] = await query(shop.database, "SELECT id FROM job_recipients")

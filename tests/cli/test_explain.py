@@ -28,13 +28,13 @@ AT = r"(\w+ )?\d\d:\d\d UTC"
     "rows, waits, next_",
     [
         (DEFERRED, rf"put off until {AT}, since the last attempt said: Google answered 503\.", f"from {AT}, done"),
-        (USED_UP, rf"the sender's letters of 24 hours are used up \(2,000\): the next goes at {AT}\.", "from "),
+        (USED_UP, rf"the sender's messages of 24 hours are used up \(2,000\): the next goes at {AT}\.", "from "),
         (
             UNSURE.format(until="UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE"),
-            rf"3 letters are unsure: looked for at Google at {AT}\.",
-            "3 letters are unsure: looked for at Google at ",
+            rf"3 messages are unsure: looked for at Google at {AT}\.",
+            "3 messages are unsure: looked for at Google at ",
         ),
-        (UNSURE.format(until="NULL"), "3 letters are unsure until `mailerd settle`", "3 letters are unsure until"),
+        (UNSURE.format(until="NULL"), "3 messages are unsure until `mailerd settle`", "3 messages are unsure until"),
         (
             "UPDATE jobs SET status = 'paused', send_at = UTC_TIMESTAMP(6) + INTERVAL 9 DAY",
             r"the job is paused\.",
@@ -59,7 +59,7 @@ async def test_the_pace_is_told_with_the_end(shop: Shop) -> None:
     job = await post(shop.database, recipients=300)
     said = await shop.say("explain", job)
     assert re.search(
-        rf"^Next, if a daemon starts now: done about {AT}, at 53\.4 letters a minute\.$", said, re.MULTILINE
+        rf"^Next, if a daemon starts now: done about {AT}, at 53\.4 messages a minute\.$", said, re.MULTILINE
     ), said
     assert "It waits" not in said
 
@@ -86,7 +86,7 @@ async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop:
     assert "looked for" not in told + back
     await shop.say("jobs", "cancel", job)
     cancelled = await shop.say("explain", job)
-    assert re.search(r"UTC  cancel, asked by command, \S+: 1 letter\.$", cancelled, re.MULTILINE), cancelled
+    assert re.search(r"UTC  cancel, asked by command, \S+: 1 message\.$", cancelled, re.MULTILINE), cancelled
 
 
 async def test_the_last_doubt_of_a_cancelled_job_finishes_it_and_does_not_call_it_completed(shop: Shop) -> None:
@@ -115,16 +115,16 @@ async def test_the_story_of_a_job_names_those_who_opted_out_after_what_failed(sh
     ended = "UPDATE job_recipients SET status = %s, error = %s WHERE id = %s"
     await query(shop.database, ended, "cancelled", why, first)
     await query(shop.database, ended, "cancelled", "the job was cancelled by key shop", second)
-    await query(shop.database, ended, "failed", "Google rejected the letter", third)
+    await query(shop.database, ended, "failed", "Google rejected the message", third)
     for words in (("explain", job), ("jobs", "show", job)):
         said = await shop.say(*words)
-        assert said.index(f"(recipient {third}): Google rejected the letter") < said.index(
+        assert said.index(f"(recipient {third}): Google rejected the message") < said.index(
             f"(recipient {first}): {why}"
         )
         assert f"recipient {second}" not in said, "the line of the action tells it"
 
 
-async def test_a_letter_with_very_many_attempts_is_told_on_a_page(shop: Shop) -> None:
+async def test_a_message_with_very_many_attempts_is_told_on_a_page(shop: Shop) -> None:
     await post(shop.database)
     ((recipient,), *_) = await query(shop.database, "SELECT id FROM job_recipients ORDER BY id")
     await query(
@@ -153,23 +153,23 @@ REVOKED = (
 
 async def test_a_sign_in_that_was_revoked_promises_no_time(shop: Shop) -> None:
     job = await post(shop.database)
-    [(letter,)] = await query(shop.database, "SELECT MAX(id) FROM job_recipients")
+    [(message,)] = await query(shop.database, "SELECT MAX(id) FROM job_recipients")
     await query(shop.database, REVOKED)
     renewed = f"the sign-in is renewed: `mailerd auth login --sender {ME}`"
     said = await shop.say("explain", job)
     assert f"Next, if a daemon starts now: not before {renewed}." in said
     assert "done about" not in said
-    said = await shop.say("explain", str(letter))
+    said = await shop.say("explain", str(message))
     assert f"Now: waiting: {ME} is paused until {renewed} (tried each minute: " in said
     assert "Next, if a daemon starts now: it goes when that is done." in said
 
 
-async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -> None:
+async def test_a_message_in_the_middle_knows_its_place_and_its_time(shop: Shop) -> None:
     shop.config.write_text(shop.config.read_text().replace("units_per_minute = 0", "units_per_minute = 6000"))
     await post(shop.database, recipients=300)
     [(first,)] = await query(shop.database, "SELECT MIN(id) FROM job_recipients")
     said = await shop.say("explain", str(first + 150))
-    assert "waiting: 150 letters of its sender go first." in said
+    assert "waiting: 150 messages of its sender go first." in said
     at = re.search(r"its own turn is about (\S+ \S+) UTC", said)
     assert at is not None
     [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), %s)", at[1])
@@ -180,17 +180,19 @@ async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -
     assert "go first" not in said
 
 
-async def test_a_letter_to_an_address_that_is_suppressed_is_promised_no_time(shop: Shop) -> None:
+async def test_a_message_to_an_address_that_is_suppressed_is_promised_no_time(shop: Shop) -> None:
     await post(shop.database)
-    [(letter, to)] = await query(shop.database, "SELECT id, to_email FROM job_recipients ORDER BY id LIMIT 1")
+    [(message, to)] = await query(shop.database, "SELECT id, to_email FROM job_recipients ORDER BY id LIMIT 1")
     await shop.say("suppress", "add", to)
-    said = await shop.say("explain", str(letter))
+    said = await shop.say("explain", str(message))
     assert "it is cancelled when its turn comes, and not sent: the address is suppressed: manual" in said
     assert "it is claimed by the next daemon" not in said
     await query(shop.database, "UPDATE jobs SET override_suppression = 1")
-    assert "it is claimed by the next daemon" in await shop.say("explain", str(letter)), "its job goes also to these"
+    assert "it is claimed by the next daemon" in await shop.say("explain", str(message)), "its job goes also to these"
     await query(shop.database, "UPDATE suppressions SET reason = 'hard_bounce'")
-    assert "it is cancelled when its turn comes" in await shop.say("explain", str(letter)), "nothing overrides a bounce"
+    assert "it is cancelled when its turn comes" in await shop.say("explain", str(message)), (
+        "nothing overrides a bounce"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ async def test_a_letter_to_an_address_that_is_suppressed_is_promised_no_time(sho
         "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 30 SECOND",
     ],
 )
-async def test_a_letter_in_the_middle_of_a_job_that_is_held_knows_its_time_too(shop: Shop, held: str) -> None:
+async def test_a_message_in_the_middle_of_a_job_that_is_held_knows_its_time_too(shop: Shop, held: str) -> None:
     shop.config.write_text(shop.config.read_text().replace("units_per_minute = 0", "units_per_minute = 6000"))
     await post(shop.database, recipients=300)
     [(first,)] = await query(shop.database, "SELECT MIN(id) FROM job_recipients")
@@ -215,7 +217,7 @@ async def test_a_letter_in_the_middle_of_a_job_that_is_held_knows_its_time_too(s
     assert re.search(r"Next, if a daemon starts now: it is (tried|sent) in \d\d s", said), said
 
 
-async def test_a_letter_that_was_put_off_goes_not_before_its_time_though_few_go_first(shop: Shop) -> None:
+async def test_a_message_that_was_put_off_goes_not_before_its_time_though_few_go_first(shop: Shop) -> None:
     await post(shop.database, recipients=3)
     [(last,)] = await query(shop.database, "SELECT MAX(id) FROM job_recipients")
     await query(
@@ -243,11 +245,11 @@ async def test_the_first_in_line_is_not_promised_a_time_at_which_its_senders_day
 ) -> None:
     shop.config.write_text(shop.config.read_text().replace("per_day = 0", "per_day = 2000"))
     await post(shop.database, recipients=1)
-    [(letter,)] = await query(shop.database, "SELECT id FROM job_recipients")
+    [(message,)] = await query(shop.database, "SELECT id FROM job_recipients")
     await query(shop.database, USED_UP)
     await query(shop.database, held)
-    said = await shop.say("explain", str(letter))
-    at = re.findall(r"(?:its own turn is about|allows no letter before) (\S+ \S+) UTC", said)
+    said = await shop.say("explain", str(message))
+    at = re.findall(r"(?:its own turn is about|allows no message before) (\S+ \S+) UTC", said)
     assert at, said
     for it in at:
         [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(HOUR, UTC_TIMESTAMP(), %s)", it)
@@ -257,7 +259,7 @@ async def test_the_first_in_line_is_not_promised_a_time_at_which_its_senders_day
     assert "by the next daemon that looks" not in said
 
 
-async def test_letters_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(
+async def test_messages_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (history, describe):
@@ -268,8 +270,8 @@ async def test_letters_before_one_are_counted_up_to_a_bound_and_no_time_is_told_
     [story] = await reader.of_recipient(first + 150)
     before = await reader.queued_before(story)
     assert before == 100
-    said = describe.of_letter(story, describe.Queue({story.id: before}, {}, []))
-    assert "Now: waiting: more than 100 letters of its sender go first." in said
+    said = describe.of_message(story, describe.Queue({story.id: before}, {}, []))
+    assert "Now: waiting: more than 100 messages of its sender go first." in said
     assert "too far away to be computed" in said[-2]
     assert [
         in_chinese(line).count("等待：同一发件邮箱有超过 100 封邮件先发送。") for line in said if "more than" in line
@@ -287,7 +289,7 @@ async def test_without_limits_the_rate_of_the_last_minute_tells_the_end(shop: Sh
         "WHERE status = 'sent'",
     )
     said = await shop.say("explain", job)
-    pace = re.search(r"at ([\d.]+) letters a minute", said)
+    pace = re.search(r"at ([\d.]+) messages a minute", said)
     assert pace is not None, said
     assert 55 < float(pace[1]) <= 65
 
@@ -318,4 +320,4 @@ async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) 
     reader = ForecastReader(shop.database, Live(default_limits(shop.settings)), 5.0)
     inputs = await reader.read(job)
     assert inputs is not None
-    assert 100 < inputs.measured < 140, "two letters a second, although nothing went since"
+    assert 100 < inputs.measured < 140, "two messages a second, although nothing went since"

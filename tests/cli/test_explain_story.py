@@ -14,10 +14,10 @@ from tests.support.rows import post, query
 
 async def told(database: Database, address: str) -> str:
     (story,) = await HistoryReader(database).of_address(address)
-    return "\n".join(describe.of_letter(story, describe.Queue()))
+    return "\n".join(describe.of_message(story, describe.Queue()))
 
 
-async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(database_url: str, tmp_path: Path) -> None:
+async def test_a_sent_and_a_failed_message_are_told_from_acceptance_to_end(database_url: str, tmp_path: Path) -> None:
     google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
@@ -29,7 +29,7 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
         daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
         failed, sent = await told(daemon.database, "a@example.org"), await told(daemon.database, "b@example.org")
-        assert "Now: failed: Google rejected the letter" in failed
+        assert "Now: failed: Google rejected the message" in failed
         assert "attempt 1: it failed" in failed
         assert "accepted." in sent
         assert "attempt 1: Google took it as message" in sent
@@ -41,7 +41,7 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
         assert trouble.to_email == "a@example.org"
 
 
-async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp_path: Path) -> None:
+async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tmp_path: Path) -> None:
     google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:

@@ -30,7 +30,7 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert all(actor.startswith("command, ") for _, actor in noted)
 
 
-async def test_a_sender_whose_letters_take_long_to_google_is_listed_with_that(shop: Shop) -> None:
+async def test_a_sender_whose_messages_take_long_to_google_is_listed_with_that(shop: Shop) -> None:
     await post(shop.database, recipients=1)
     await query(shop.database, "UPDATE senders SET latency = 2.34, latency_at = UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
     assert "slowed down: Google took up to 2.3 s per message" in await shop.say("senders", "list")
@@ -39,7 +39,7 @@ async def test_a_sender_whose_letters_take_long_to_google_is_listed_with_that(sh
     assert "slowed down" not in await shop.say("senders", "list")
 
 
-async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -> None:
+async def test_failed_messages_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -> None:
     heard = Heard()
     async with running(shop.settings, heard):
         shop.google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
@@ -51,7 +51,7 @@ async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -
     assert "another try was asked for" in await shop.say("explain", "r0@example.org")
 
 
-async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:
+async def test_unsure_messages_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:
     job = await post(shop.database, recipients=1)
     assert "retry: nothing to change" in await shop.say("jobs", "retry", job, "--unsure")
     for unknown in ("X", "01M87GGY08RDJ1…", "01ARZ3NDEKTSV4RRFFQ69G5FAV"):
@@ -98,7 +98,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop)
     assert b"Sending continues." not in rest
 
 
-async def test_a_job_that_is_cancelled_while_a_letter_is_looked_for_does_not_go_on(shop: Shop) -> None:
+async def test_a_job_that_is_cancelled_while_a_message_is_looked_for_does_not_go_on(shop: Shop) -> None:
     await query(
         shop.database,
         "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "

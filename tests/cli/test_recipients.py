@@ -7,7 +7,7 @@ from tests.cli.conftest import Shop
 from tests.support.rows import post
 
 
-async def test_a_persons_letters_and_what_keeps_letters_from_that_person(shop: Shop) -> None:
+async def test_a_persons_messages_and_what_keeps_messages_from_that_person(shop: Shop) -> None:
     jobs = [await post(shop.database, recipients=["A.da@gmail.com"]) for _ in range(3)]
     await shop.say("suppress", "add", "ada@gmail.com", "--list", "news", "--new-list")
     told = await shop.say("recipients", "ADA@googlemail.com", "--limit", "2")

@@ -30,18 +30,18 @@ async def _stored(shop: Shop) -> int:
     return int((await query(shop.database, "SELECT COUNT(*) FROM jobs"))[0][0])
 
 
-async def test_each_line_of_a_table_gets_its_letter_and_the_command_waits_for_the_last(shop: Shop, table: str) -> None:
+async def test_each_line_of_a_table_gets_its_message_and_the_command_waits_for_the_last(shop: Shop, table: str) -> None:
     async with running(shop.settings, Heard()):
         said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--reference", "spring")
     assert "2 messages from me@example.com" in said
     assert "\nJob " in said
     assert "completed, 2 recipients: 2 sent." in said
-    letters = [message_from_bytes(letter.raw, policy=policy.default) for letter in shop.google.sent]
-    assert {letter["To"]: letter["Subject"] for letter in letters} == {
+    messages = [message_from_bytes(message.raw, policy=policy.default) for message in shop.google.sent]
+    assert {message["To"]: message["Subject"] for message in messages} == {
         "Ada <ada@example.org>": "Hello Ada",
         "Bob <bob@example.org>": "你好 Bob",
     }
-    assert "Coffee, black" in "".join(letter.get_content() for letter in letters)
+    assert "Coffee, black" in "".join(message.get_content() for message in messages)
 
 
 async def test_the_same_command_again_posts_nothing_unless_it_is_told_to(shop: Shop, table: str) -> None:
@@ -65,7 +65,7 @@ async def test_a_path_is_a_template_too_and_a_dry_run_stores_nothing(shop: Shop,
     assert await _stored(shop) == 0
 
 
-async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, table: str) -> None:
+async def test_a_dry_run_of_which_no_message_can_be_sent_ends_with_1(shop: Shop, table: str) -> None:
     (shop.folder / "templates" / "welcome" / "subject.txt").write_text("{{ product }}" * 100)
     (shop.folder / "people.csv").write_text("email,product\na@example.org," + "x" * 90_000 + "\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run", code=1)
@@ -216,7 +216,7 @@ async def test_bad_lines_are_left_out_by_their_numbers(shop: Shop, table: str) -
     assert "1 message from me@example.com" in said
 
 
-async def test_letters_that_failed_make_the_exit_code_1(shop: Shop, table: str) -> None:
+async def test_messages_that_failed_make_the_exit_code_1(shop: Shop, table: str) -> None:
     async with running(shop.settings, Heard()):
         (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
         said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", code=1)

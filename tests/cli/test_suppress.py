@@ -66,7 +66,7 @@ async def test_a_command_stands_in_the_log_of_actions_once_with_all_that_it_chan
     await shop.say("suppress", "import", "out.csv", "--list", "news")  # adds nothing
     await shop.say("suppress", "add", "f@example.com")
     await shop.say("suppress", "remove", "0@example.com", "--list", "news")
-    asked = await query(shop.database, "SELECT action, actor, detail, changed, letters FROM job_actions ORDER BY id")
+    asked = await query(shop.database, "SELECT action, actor, detail, changed, messages FROM job_actions ORDER BY id")
     actor = asked_by()
     assert asked == [
         ("suppress", actor, "news", 1, number),
@@ -167,7 +167,7 @@ async def test_an_address_that_is_a_formula_is_exported_as_text_and_imported_as_
 
 
 async def test_what_was_exported_is_imported_with_its_lists_and_reasons(shop: Shop) -> None:
-    """Else who has left one list would get no letters at all, and a letter could override a hard bounce."""
+    """Else who has left one list would get no messages at all, and a message could override a hard bounce."""
     await shop.say("suppress", "add", "left@example.com", "--list", "news", "--new-list", "--reason", "unsubscribed")
     await shop.say("suppress", "add", "gone@example.com", "--reason", "hard_bounce")
     (shop.folder / "out.csv").write_text(await shop.say("suppress", "export"), "utf-8")

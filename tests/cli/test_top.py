@@ -19,7 +19,7 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.history import LetterFailure
+from mailerd.store.history import MessageFailure
 from mailerd.store.senders import Senders, default_limits
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
@@ -163,7 +163,7 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
     text = shown(await read_snapshot(tables, TERMS))
     assert "nothing within a day" not in text
-    assert "of failed letters `mailerd jobs show ID` tells more" in text
+    assert "of failed messages `mailerd jobs show ID` tells more" in text
 
 
 def shown(snapshot: Snapshot) -> str:
@@ -367,8 +367,8 @@ async def test_what_was_cancelled_is_not_counted_as_sent(config: Path, tables: D
 
 
 def test_failures_for_one_reason_are_one_line_with_their_number() -> None:
-    def failed(number: int, error: str) -> LetterFailure:
-        return LetterFailure(
+    def failed(number: int, error: str) -> MessageFailure:
+        return MessageFailure(
             datetime(2026, 11, 26, 9, 0, number, tzinfo=UTC), f"r{number}@example.com", number, error, "failed", "j"
         )
 

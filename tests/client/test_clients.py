@@ -77,10 +77,10 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
         await ask(client, "wait_until_finished", job_id, within=0.2)
     again = [await ask(client, "retry_job", job_id, only=only) for only in ("failed", "unsure")]
     again.append(await ask(client, "retry_job", job_id, only="bounced", kind="soft"))
-    assert [each["letters"] for each in again] == [0, 0, 0]
+    assert [each["messages"] for each in again] == [0, 0, 0]
     with pytest.raises(ApiError, match=r'"kind" .* goes with "only": "bounced"'):
         await ask(client, "retry_job", job_id, only="bounced")
-    assert (await ask(client, "cancel_job", job_id))["letters"] == 1
+    assert (await ask(client, "cancel_job", job_id))["messages"] == 1
     with pytest.raises(ApiError, match="409 conflict: this job is cancelled") as caught:
         await ask(client, "retry_job", job_id)
     assert (caught.value.status, caught.value.code) == (409, "conflict")
@@ -88,7 +88,7 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
     await close(client)
 
 
-async def test_a_dry_run_weighs_a_letter_as_google_gets_it(place: Place) -> None:
+async def test_a_dry_run_weighs_a_message_as_google_gets_it(place: Place) -> None:
     keys = await Secrets(place.database, timeout=10).keys()
     await Suppressions(place.database, key=keys.address, timeout=10).make_list("news", title="秋季通讯")
     async with AsyncClient(place.url, key=place.key) as client:
@@ -96,9 +96,9 @@ async def test_a_dry_run_weighs_a_letter_as_google_gets_it(place: Place) -> None
             job = a_job("ada@example.org", **fields)
             weighed = (await client.dry_run(job))["samples"][0]["bytes"]
             await client.wait_until_finished((await client.create_job(job))["job_id"], within=60)
-            letter = place.google.sent[-1]
+            message = place.google.sent[-1]
             own = f"<{'0' * 32}@example.com>"  # Google puts its own Message-ID there
-            assert weighed == len(letter.raw) - len(letter.message_id) + len(own)
+            assert weighed == len(message.raw) - len(message.message_id) + len(own)
 
 
 async def test_a_dry_run_stores_nothing(place: Place, kind: Any) -> None:

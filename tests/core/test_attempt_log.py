@@ -1,4 +1,4 @@
-"""The log of attempts: what the lines of a letter say together, and what they do not."""
+"""The log of attempts: what the lines of a message say together, and what they do not."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mailerd.core.models import Outcome
 from mailerd.core.moves import Line
 from mailerd.core.reasons import reason
 from mailerd.core.states import Transition
-from tests.core.test_moves import DRAFTED, GIVEN_BACK, LETTER, SENT, line, log
+from tests.core.test_moves import DRAFTED, GIVEN_BACK, MESSAGE, SENT, line, log
 
 
 def test_the_answer_is_the_first_message_that_google_has_accepted_whatever_a_check_found() -> None:
@@ -61,7 +61,7 @@ def test_a_doubt_of_what_came_back_is_none_and_an_earlier_one_stands() -> None:
 )  # fmt: skip
 def test_an_answer_is_about_what_came_back_by_its_message_or_its_draft(its: Line, *, came: bool) -> None:
     assert log(its).answer_came_back(Outcome(DRAFTED, SENT)) is came
-    unnamed = Outcome(LETTER, Decision(Transition.SENT))
+    unnamed = Outcome(MESSAGE, Decision(Transition.SENT))
     assert not log(its).answer_came_back(unnamed), "what is not known is not the same"
 
 

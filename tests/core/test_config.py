@@ -307,7 +307,7 @@ def test_an_address_of_googles_that_is_none_is_refused() -> None:
 @pytest.mark.parametrize(
     "url", ["https://bücher.example", "https://mail.example.com/ü", "https://a b.example", "https://x/<", "https://"]
 )
-def test_a_public_address_that_no_letter_could_name_is_refused(url: str) -> None:
+def test_a_public_address_that_no_message_could_name_is_refused(url: str) -> None:
     assert "public.base_url: must be plain ASCII" in refusal(MAILERD_PUBLIC__BASE_URL=url)
 
 

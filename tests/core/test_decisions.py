@@ -56,12 +56,12 @@ def decision(
     return decide(judge(call, reply), reply, attempt=attempt, policy=policy, now=NOW, pauses=pauses, chance=chance)
 
 
-def test_an_accepted_letter_is_sent_and_keeps_googles_ids() -> None:
+def test_an_accepted_message_is_sent_and_keeps_googles_ids() -> None:
     made = decision(Accepted("18c2", "18c1"), call=Call.DRAFTS_SEND)
     assert made == Decision(Transition.SENT, message_id="18c2", thread_id="18c1")
 
 
-def test_a_rejected_letter_fails_at_once_with_googles_words() -> None:
+def test_a_rejected_message_fails_at_once_with_googles_words() -> None:
     made = decision(Refused(400, "invalidArgument", "Invalid To header"), call=Call.DRAFTS_CREATE)
     assert made.transition is Transition.FAILED
     assert "Invalid To header" in (made.error or "")
@@ -73,7 +73,7 @@ def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
         assert (made.transition, made.wait) == (Transition.LOST, POLICY.late_arrival)
 
 
-def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
+def test_the_last_attempt_fails_the_message_and_says_so() -> None:
     made = decision(NoResponse("reset"), attempt=5, call=Call.DRAFTS_CREATE)
     assert made.transition is Transition.FAILED
     assert made.error == "gave up after attempt 5; last error: no response from Google: reset"
@@ -221,7 +221,7 @@ def test_a_pause_carries_cause_and_reason() -> None:
 
 
 @pytest.mark.parametrize("asked, least", [(None, 0), (90.0, 90), (7200.0, 3600)])
-def test_a_letter_and_a_sender_wait_as_long_as_google_asks_up_to_the_cap(asked: float | None, least: int) -> None:
+def test_a_message_and_a_sender_wait_as_long_as_google_asks_up_to_the_cap(asked: float | None, least: int) -> None:
     busy = Refused(409, "aborted", "The operation was aborted.", retry_after=asked)
     assert decision(busy, chance=0.0, call=Call.DRAFTS_CREATE).wait == least * SECOND
     throttled = Refused(429, "rateLimitExceeded", "Too many requests", retry_after=asked)

@@ -1,4 +1,4 @@
-"""What is said of a letter whose draft is gone, where only a person can tell."""
+"""What is said of a message whose draft is gone, where only a person can tell."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Forecasts: near what the claims' own arithmetic does letter by letter, and said in plain words."""
+"""Forecasts: near what the claims' own arithmetic does message by message, and said in plain words."""
 
 import random
 from collections import deque
@@ -32,26 +32,26 @@ WORKSPACE = SenderLimits(6000, 0, 2000)
 
 
 def outlook(
-    letters: int,
+    messages: int,
     limits: SenderLimits = WORKSPACE,
     *,
     queue: tuple[Queued, ...] = (),
     now: datetime = NOW,
     **sender: Any,
 ) -> ForecastInputs:
-    """A job of so many letters that are due now; `sender`: fields of its sender's state."""
+    """A job of so many messages that are due now; `sender`: fields of its sender's state."""
     known: dict[str, Any] = {
         "email": "me@example.com", "tat": None, "limits": limits, "own": frozenset(), "since": now, "gap_until": None,
         "latency_at": None, "mode": "draft", "project": None, "concurrency": None, "paused_until": None,
         "pause_cause": None, "pause_reason": None, "pauses": 0, "now": now,
     }  # fmt: skip
-    return ForecastInputs(sender=SenderState(**known | sender), letters=letters, due=now, queue=queue)
+    return ForecastInputs(sender=SenderState(**known | sender), messages=messages, due=now, queue=queue)
 
 
 @dataclass
 class Job:
     arrives: datetime
-    letters: int
+    messages: int
     priority: int = 0
     left: int = 0
     foreseen: Forecast | None = None
@@ -59,7 +59,7 @@ class Job:
 
 
 class Sender:
-    """One sender's claims, letter by letter, by the same arithmetic as the store; jobs of a priority take turns."""
+    """One sender's claims, message by message, by the same arithmetic as the store; jobs of a priority take turns."""
 
     def __init__(self, limits: SenderLimits, jobs: list[Job]) -> None:
         self.limits, self.coming = limits, deque(sorted(jobs, key=lambda job: job.arrives))
@@ -81,10 +81,10 @@ class Sender:
     def _arrive(self) -> None:
         while self.coming and self.coming[0].arrives <= self.now:
             job = self.coming.popleft()
-            job.left = job.letters
+            job.left = job.messages
             queue = tuple(Queued(other.left, order=job.priority - other.priority, due=self.now) for other in self.queue)
             it = outlook(
-                job.letters, self.limits, queue=queue, now=self.now, tat=self.tat, since=self.since,
+                job.messages, self.limits, queue=queue, now=self.now, tat=self.tat, since=self.since,
                 gap_until=self.gap_until,
             )  # fmt: skip
             job.foreseen = compute_forecast(replace(it, hours=dict(self.hours)))
@@ -96,7 +96,7 @@ class Sender:
             rate_limit.minute(allowance, tat=self.tat, now=self.now),
             rate_limit.day(allowance, hours=self.hours, now=self.now),
         ):
-            if budget.letters == 0:
+            if budget.messages == 0:
                 assert budget.next_at
                 return budget.next_at
         if self.gap_until and self.gap_until > self.now:
@@ -107,7 +107,7 @@ class Sender:
         job.left -= 1
         hour = self.now.replace(minute=0, second=0, microsecond=0)
         self.hours[hour] = self.hours.get(hour, 0) + 1
-        self.tat = rate_limit.debit(allowance, tat=self.tat, now=self.now, letters=1)
+        self.tat = rate_limit.debit(allowance, tat=self.tat, now=self.now, messages=1)
         self.gap_until = rate_limit.gap(allowance, now=self.now, chance=self.dice.random())
         if job.left:
             self.queue.append(job)
@@ -130,7 +130,7 @@ DAYS = {
     "an urgent one overtakes": (WORKSPACE, [Job(NOW, 1000, left=0), Job(NOW + MINUTE, 100, priority=5)][1:]),
     "behind an urgent one": (WORKSPACE, [Job(NOW, 400, priority=5), Job(NOW + MINUTE, 300)]),
     "a warm-up": (SenderLimits(6000, 0, 2000, warm_up=50, warm_up_growth=50), [Job(NOW, 420)]),
-    "letters capped by the minute": (SenderLimits(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
+    "messages capped by the minute": (SenderLimits(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
 }
 
 
@@ -139,7 +139,7 @@ def test_a_forecast_is_honest_within_ten_percent(name: str) -> None:
     limits, jobs = DAYS[name]
     jobs = [replace(job) for job in jobs]
     Sender(limits, jobs).run()
-    for job in jobs[-1:] if name.startswith(("a small", "behind", "letters capped")) else jobs:
+    for job in jobs[-1:] if name.startswith(("a small", "behind", "messages capped")) else jobs:
         assert_honest(job)
 
 
@@ -152,15 +152,15 @@ def test_a_forecast_is_honest_within_ten_percent(name: str) -> None:
         per_day=st.integers(30, 500),
         min_gap=st.sampled_from([0.0, 0.0, 20.0]),
     ),
-    letters=st.integers(1, 1500),
+    messages=st.integers(1, 1500),
     before=st.dictionaries(st.integers(0, 24), st.integers(1, 60), max_size=6),
     begins=st.integers(0, 59),
 )
 def test_whatever_the_limits_the_end_of_a_job_is_right_within_two_percent_or_an_hour(
-    limits: SenderLimits, letters: int, before: dict[int, int], begins: int
+    limits: SenderLimits, messages: int, before: dict[int, int], begins: int
 ) -> None:
-    """`before`: letters of the hours before it; `begins`: the minute of its hour."""
-    job = Job(NOW.replace(minute=begins), letters)
+    """`before`: messages of the hours before it; `begins`: the minute of its hour."""
+    job = Job(NOW.replace(minute=begins), messages)
     sender = Sender(limits, [job])
     sender.now, sender.since = job.arrives, job.arrives
     sender.hours = {job.arrives.replace(minute=0) - HOUR * ago: number for ago, number in before.items()}
@@ -207,8 +207,8 @@ def test_every_wait_has_its_cause() -> None:
             outlook(100, paused_until=NOW + HOUR, pause_reason="429"), failing=FailingAttempts(7, 7, "503", NOW, 5)
         ),
         "doubts": replace(it, unresolved=UnresolvedSends(3, manual=1, look_at=NOW + MINUTE)),
-        "nothing but a doubt": replace(it, letters=0, unresolved=UnresolvedSends(1, manual=1, look_at=None)),
-        "nothing": replace(it, letters=0),
+        "nothing but a doubt": replace(it, messages=0, unresolved=UnresolvedSends(1, manual=1, look_at=None)),
+        "nothing": replace(it, messages=0),
     }
     said_ = {name: waiting_reason(each, compute_forecast(each)) for name, each in causes.items()}
     assert said_ == {
@@ -216,22 +216,22 @@ def test_every_wait_has_its_cause() -> None:
         "due": "not due before 10:02 UTC",
         "paused": "the sender is paused until 09:02 UTC: Retry after 09:02",
         "held": "the sender is paused until it is resumed: holidays",
-        "day": "the sender's letters of 24 hours are used up (2,000): the next goes at Friday 07:00 UTC",
-        "queue": "500 letters of the sender's other jobs go first",
+        "day": "the sender's messages of 24 hours are used up (2,000): the next goes at Friday 07:00 UTC",
+        "queue": "500 messages of the sender's other jobs go first",
         "job": "the job is paused",
         "put off": "put off until 10:02 UTC, since the last attempt said: Google answered 503",
         "put off less long than the sender": "the sender is paused until 10:02 UTC: 429",
-        "gap": "the sender's pace allows no letter before 09:02 UTC",
-        "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a letter now: a daemon that runs "
+        "gap": "the sender's pace allows no message before 09:02 UTC",
+        "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a message now: a daemon that runs "
         "sees that within a minute",
         "out of reach": "the last attempt said: Google cannot be reached; it is tried again at its turn",
         "all fail": "all attempts fail: Google answered 503",
         "put off, and all fail": "put off until 08:03 UTC, since the last attempt said: 503",
         "most fail": None,
         "paused, and all fail": "the sender is paused until 09:02 UTC: 429",
-        "doubts": "2 letters are unsure: looked for at Google at 08:03 UTC; 1 letter is unsure until `mailerd settle` "
-        "says what became of it",
-        "nothing but a doubt": "1 letter is unsure until `mailerd settle` says what became of it",
+        "doubts": "2 messages are unsure: looked for at Google at 08:03 UTC; 1 message is unsure until `mailerd "
+        "settle` says what became of it",
+        "nothing but a doubt": "1 message is unsure until `mailerd settle` says what became of it",
         "nothing": None,
     }
     assert summary(compute_forecast(causes["held"]), now=NOW) == "not before the sender is resumed"
@@ -287,7 +287,7 @@ def test_nothing_goes_before_the_end_of_a_pause() -> None:
     assert (it.starts_at, done - HOUR) == (NOW + HOUR, alone)
 
 
-def test_a_job_is_not_done_before_its_last_letter_is_due() -> None:
+def test_a_job_is_not_done_before_its_last_message_is_due() -> None:
     it = compute_forecast(replace(outlook(10), last_due=NOW + 2 * HOUR))
     assert (it.starts_at, it.done_at) == (NOW, NOW + 2 * HOUR)
     late = compute_forecast(replace(outlook(4500), last_due=NOW + HOUR))
@@ -306,7 +306,7 @@ def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:
 def test_what_becomes_due_later_holds_up_nothing_before() -> None:
     it = outlook(400, queue=(Queued(500, order=-1, due=NOW + 3 * MINUTE),))
     forecast = compute_forecast(it)
-    assert (forecast.starts_at, waiting_reason(it, forecast), forecast.letters_ahead) == (NOW, None, 500)
+    assert (forecast.starts_at, waiting_reason(it, forecast), forecast.messages_ahead) == (NOW, None, 500)
     assert (forecast.done_at or NOW) > NOW + 900 / 54 * MINUTE
 
 
@@ -317,9 +317,9 @@ def test_what_is_due_before_uses_up_the_day_of_a_job_that_is_due_later(order: in
     tomorrow = NOW.replace(hour=9, minute=0) + DAY
     assert forecast.starts_at
     assert tomorrow <= forecast.starts_at <= tomorrow + (500 / 53 * MINUTE if order < 0 else MINUTE)
-    assert forecast.letters_ahead == {-1: 2500, 0: 2100, 1: 2000}[order]
+    assert forecast.messages_ahead == {-1: 2500, 0: 2100, 1: 2000}[order]
     few = compute_forecast(replace(it, queue=(Queued(50, order, NOW),)))
-    assert (few.starts_at, few.letters_ahead) == (NOW + 2 * HOUR, 50)
+    assert (few.starts_at, few.messages_ahead) == (NOW + 2 * HOUR, 50)
 
 
 def test_what_cannot_be_told_is_not_told() -> None:
@@ -348,10 +348,10 @@ TIER_CHANGE = datetime(2027, 4, 1, tzinfo=UTC)
 OLDER_PROJECT = SenderLimits(15_000, 0, 0, standard=True)
 
 
-@pytest.mark.parametrize("letters", [300, 4000, 9000])
+@pytest.mark.parametrize("messages", [300, 4000, 9000])
 @pytest.mark.parametrize("before", [0.5 * MINUTE, 20 * MINUTE, 50.5 * MINUTE, 100 * MINUTE])
-def test_a_forecast_across_the_change_of_googles_tiers_is_right_to_the_minute(letters: int, before: timedelta) -> None:
-    job = Job(TIER_CHANGE - before, letters)
+def test_a_forecast_across_the_change_of_googles_tiers_is_right_to_the_minute(messages: int, before: timedelta) -> None:
+    job = Job(TIER_CHANGE - before, messages)
     Sender(OLDER_PROJECT, [job]).run()
     assert job.foreseen
     assert job.foreseen.done_at

@@ -1,4 +1,4 @@
-"""Why waiting letters are held: of the pause and their time, the one that ends last."""
+"""Why waiting messages are held: of the pause and their time, the one that ends last."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Identifiers: ULIDs, letter for letter as their specification has them."""
+"""Identifiers: ULIDs, message for message as their specification has them."""
 
 import os
 import time

@@ -21,7 +21,7 @@ from mailerd.core.models import (
     Handover,
     Outcome,
     Resolution,
-    SentLetter,
+    SentMessage,
     UnresolvedSend,
 )
 from mailerd.core.moves import NO_LOG, AttemptLog, Line, Move, Row
@@ -34,13 +34,13 @@ NOW = datetime(2026, 12, 1, 12, 0, tzinfo=UTC)
 BEFORE, LATER = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
 HOUR = NOW.replace(minute=0)
 MINUTE = timedelta(minutes=1)
-LETTER = ClaimedRecipient(7, "J", 3, "me@example.com", "ada@example.org", None, None, 2, "T", hour=HOUR)
-DRAFTED = replace(LETTER, draft_id="d1", thread_id="t1")
+MESSAGE = ClaimedRecipient(7, "J", 3, "me@example.com", "ada@example.org", None, None, 2, "T", hour=HOUR)
+DRAFTED = replace(MESSAGE, draft_id="d1", thread_id="t1")
 CHECK = UnresolvedSend(
     7, "J", 3, "me@example.com", "ada@example.org", "T", 2, 4, "draft", "d1", "t1", unanswered=True, discarding=False,
     known_message_id=None, nothing_found_for=None, since=BEFORE,
 )  # fmt: skip
-IN_THREAD = SentLetter(7, "J", 3, "ada@example.org", "me@example.com", "sent", "t1", "m1", came_back=False)
+IN_THREAD = SentMessage(7, "J", 3, "ada@example.org", "me@example.com", "sent", "t1", "m1", came_back=False)
 NOTICE = Finding("n1", "t1", NOW, IN_THREAD, Classification(Kind.OVER_LIMIT), Consequence(None, Step.UNDO))
 SENT = Decision(Transition.SENT, message_id="m1", thread_id="t1")
 LOST = Decision(Transition.LOST, error="no answer", wait=MINUTE)
@@ -50,7 +50,7 @@ IS_SENT: dict[str, Any] = {"proof": Proof.ANSWERED, "message_id": "m1", "thread_
 
 
 def row(status: State = State.SENDING, **others: Any) -> Row:
-    """A letter after its second claim; one that is `sending` is held by the claim of LETTER."""
+    """A message after its second claim; one that is `sending` is held by the claim of MESSAGE."""
     return Row(
         7, "J", 3, "ada@example.org", status, **{"attempts": 2, **(HELD if status == "sending" else {}), **others}
     )
@@ -100,7 +100,7 @@ def any_row(draw: st.DrawFn) -> Row:
     )  # fmt: skip
 
 
-LETTERS = st.builds(
+MESSAGES = st.builds(
     ClaimedRecipient, st.just(7), st.just("J"), st.just(3), st.just("me@example.com"), st.just("ada@example.org"),
     st.none(), st.none(), st.integers(1, 6), st.sampled_from("TU"), draft_id=WORDS, thread_id=WORDS,
     unanswered=st.booleans(), checks=SMALL, hour=st.just(HOUR),
@@ -127,7 +127,7 @@ class Asked:
 
     row: Row
     log: AttemptLog
-    letter: ClaimedRecipient
+    message: ClaimedRecipient
     outcome: Decision
     result: Resolution
     notice: Finding
@@ -136,15 +136,15 @@ class Asked:
 
     @property
     def draft(self) -> str:
-        return self.letter.draft_id or "1"
+        return self.message.draft_id or "1"
 
 
 @st.composite
 def any_asked(draw: st.DrawFn) -> Asked:
-    row, letter, (result, proof, forgets), flag = draw(any_row()), draw(LETTERS), draw(RESULTS), draw(st.booleans())
+    row, message, (result, proof, forgets), flag = draw(any_row()), draw(MESSAGES), draw(RESULTS), draw(st.booleans())
     if draw(st.booleans()):  # it is of this very row
-        letter = replace(letter, token=row.claim_token or letter.token, draft_id=row.draft_id)
-    check = replace(CHECK, token=letter.token, checks=letter.checks, draft_id=letter.draft_id)
+        message = replace(message, token=row.claim_token or message.token, draft_id=row.draft_id)
+    check = replace(CHECK, token=message.token, checks=message.checks, draft_id=message.draft_id)
     word, message_id = (
         draw(st.sampled_from([row.thread_id or "1", "2"])),
         draw(st.sampled_from([row.message_id, "1", None])),
@@ -153,9 +153,9 @@ def any_asked(draw: st.DrawFn) -> Asked:
         check, result, draw(WORDS), message_id if result is Transition.FOUND else None, draw(WORDS), proof, forgets,
         nothing_found=flag, retry_in=draw(st.none() | st.just(MINUTE)),
     )  # fmt: skip
-    notice = replace(NOTICE, thread_id=word, letter=replace(IN_THREAD, message_id=message_id))
+    notice = replace(NOTICE, thread_id=word, message=replace(IN_THREAD, message_id=message_id))
     past = log(*draw(st.lists(LINES, max_size=4)))
-    return Asked(row, past, letter, draw(OUTCOMES), resolution, notice, flag, word)
+    return Asked(row, past, message, draw(OUTCOMES), resolution, notice, flag, word)
 
 
 WHO: dict[str, Any] = {"token": "V", "sender": "me@example.com", "now": NOW}
@@ -173,24 +173,24 @@ def settle(its: Row, change: Transition, message_id: str | None = None) -> Move 
 # doubt after a restore of what is open, a late answer or doubt by what it says.
 CHANGES: dict[str, Callable[[Asked], Move | None]] = {
     "claimed": lambda it: moves.claimed(it.row, **CLAIM, **WHO) if it.row.status == "waiting" else None,
-    "handed_over": lambda it: moves.handed_over(it.row, it.log, Handover(it.letter, discarding=it.flag), now=NOW),
-    "sent_before": lambda it: moves.sent_before(it.row, it.log, it.letter, now=NOW),
-    "in_doubt_before": lambda it: moves.in_doubt_before(it.row, it.log, it.letter, now=NOW),
-    "ended": lambda it: moves.ended(it.row, Outcome(it.letter, it.outcome), now=NOW),
+    "handed_over": lambda it: moves.handed_over(it.row, it.log, Handover(it.message, discarding=it.flag), now=NOW),
+    "sent_before": lambda it: moves.sent_before(it.row, it.log, it.message, now=NOW),
+    "in_doubt_before": lambda it: moves.in_doubt_before(it.row, it.log, it.message, now=NOW),
+    "ended": lambda it: moves.ended(it.row, Outcome(it.message, it.outcome), now=NOW),
     "late_answer": lambda it: moves.late_answer(
-        it.row, it.log, Outcome(it.letter, replace(SENT, message_id=it.word)), now=NOW
+        it.row, it.log, Outcome(it.message, replace(SENT, message_id=it.word)), now=NOW
     ),
     "late_doubt": lambda it: moves.late_doubt(
-        it.row, it.log, Outcome(it.letter, replace(LOST, refused=it.flag)), now=NOW
+        it.row, it.log, Outcome(it.message, replace(LOST, refused=it.flag)), now=NOW
     ),
-    "too_late": lambda it: moves.too_late(it.row, Outcome(it.letter, it.outcome)),
+    "too_late": lambda it: moves.too_late(it.row, Outcome(it.message, it.outcome)),
     "given_back_to_claim": lambda it: moves.given_back_to_claim(
-        it.row, it.log, Handover(it.letter, discarding=it.flag), now=NOW, **LEASE
+        it.row, it.log, Handover(it.message, discarding=it.flag), now=NOW, **LEASE
     ),
-    "draft_forgotten": lambda it: moves.draft_forgotten(it.row, it.letter, it.draft, now=NOW),
+    "draft_forgotten": lambda it: moves.draft_forgotten(it.row, it.message, it.draft, now=NOW),
     "lapsed": lambda it: moves.lapsed(it.row, crashed=it.flag, **LAPSE),
     "checked": lambda it: moves.checked(it.row, it.log, it.result, now=NOW),
-    "settled": lambda it: settle(it.row, Transition.FOUND if it.flag else Transition.MISSING, it.letter.draft_id),
+    "settled": lambda it: settle(it.row, Transition.FOUND if it.flag else Transition.MISSING, it.message.draft_id),
     "doubted": lambda it: moves.doubted(it.row, **WHO) if it.row.status in OPEN else None,
     "undone": lambda it: moves.undone(it.row, it.draft, **WHO),
     "given_back": lambda it: moves.given_back(it.row, it.notice, **WHO),
@@ -247,10 +247,10 @@ def test_whatever_is_asked_of_any_row_leaves_it_as_every_row_is(asked: Asked) ->
 @pytest.mark.parametrize("held", [row(**ANOTHERS), row(State.UNSURE, **HELD)], ids=["another's", "not sending"])
 def test_who_does_not_hold_the_row_changes_nothing(held: Row) -> None:
     known, doubt = log(line("sent", "d1", "m1")), log(line("lost", "d1"))
-    assert moves.handed_over(held, NO_LOG, Handover(LETTER), now=NOW) is None
-    assert moves.sent_before(held, known, LETTER, now=NOW) is None
-    assert moves.in_doubt_before(held, doubt, LETTER, now=NOW) is None
-    assert moves.ended(held, Outcome(LETTER, SENT), now=NOW) is None
+    assert moves.handed_over(held, NO_LOG, Handover(MESSAGE), now=NOW) is None
+    assert moves.sent_before(held, known, MESSAGE, now=NOW) is None
+    assert moves.in_doubt_before(held, doubt, MESSAGE, now=NOW) is None
+    assert moves.ended(held, Outcome(MESSAGE, SENT), now=NOW) is None
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_hand_over_says_what_is_asked_of_google_and_since_when() -> None:
     now = made(moves.handed_over(row(crashes=2), NO_LOG, it, now=NOW)).after
     assert (now.mode, now.draft_id, now.thread_id, now.unanswered, now.discarding) == ("draft", "d1", "t1", 1, 1)
     assert (now.handed_over_at, now.crashes, now.claim_token) == (NOW, 0, "T")
-    again = made(moves.handed_over(row(handed_over_at=BEFORE), NO_LOG, Handover(LETTER), now=NOW)).after
+    again = made(moves.handed_over(row(handed_over_at=BEFORE), NO_LOG, Handover(MESSAGE), now=NOW)).after
     assert (again.mode, again.handed_over_at) == ("direct", BEFORE), "the search begins at the first"
 
 
@@ -278,26 +278,26 @@ def test_a_hand_over_says_what_is_asked_of_google_and_since_when() -> None:
      ({"draft_id": "d2"}, (line("answered", None, "m1"),), ("d2", "m1")),
      ({"draft_id": "d2", "message_id": "m2"}, (), ("d2", "m2"))],
 )  # fmt: skip
-def test_a_claimed_letter_that_google_has_is_sent_by_what_is_known_of_it(
+def test_a_claimed_message_that_google_has_is_sent_by_what_is_known_of_it(
     its: dict[str, Any], past: tuple[Line, ...], found: tuple[str, str]
 ) -> None:
-    move = made(moves.sent_before(row(**its), log(*past), LETTER, now=NOW))
+    move = made(moves.sent_before(row(**its), log(*past), MESSAGE, now=NOW))
     now = move.after
     assert (now.status, now.draft_id, now.message_id, now.proof) == (State.SENT, *found, Proof.ANSWERED)
     assert (move.lines[0].event, move.lines[0].message_id) == ("found", found[1])
-    assert moves.sent_before(row(), NO_LOG, LETTER, now=NOW) is None
+    assert moves.sent_before(row(), NO_LOG, MESSAGE, now=NOW) is None
 
 
 @pytest.mark.parametrize("refused", [False, True])
-def test_a_claimed_letter_of_which_the_log_knows_a_doubt_is_looked_for_by_that_draft(*, refused: bool) -> None:
+def test_a_claimed_message_of_which_the_log_knows_a_doubt_is_looked_for_by_that_draft(*, refused: bool) -> None:
     past = log(line("lost", "d1", error="cut off"), *([line("late", "d1")] if refused else []))
-    move = made(moves.in_doubt_before(row(draft_id="d2", handed_over_at=BEFORE, checks=3), past, LETTER, now=NOW))
+    move = made(moves.in_doubt_before(row(draft_id="d2", handed_over_at=BEFORE, checks=3), past, MESSAGE, now=NOW))
     now = move.after
     assert (now.status, now.mode, now.draft_id, now.unanswered, now.checks) == (State.UNSURE, "draft", "d1", 1, 0)
     assert (now.discarding, now.handed_over_at, now.lease_until) == (int(refused), None, NOW)
     assert "cut off" in (now.error or "")
     assert (move.lines[0].event, move.lines[0].draft_id, move.lines[0].claim_token) == ("lost", "d1", "T")
-    assert moves.in_doubt_before(row(), NO_LOG, LETTER, now=NOW) is None
+    assert moves.in_doubt_before(row(), NO_LOG, MESSAGE, now=NOW) is None
 
 
 # An outcome.
@@ -314,7 +314,7 @@ def test_a_claimed_letter_of_which_the_log_knows_a_doubt_is_looked_for_by_that_d
 def test_an_outcome_costs_an_attempt_and_a_place_of_the_day_only_where_it_was_tried_or_sent(
     decision: Decision, attempts: int, hour: datetime | None, *, frees: bool
 ) -> None:
-    move = made(moves.ended(row(), Outcome(LETTER, decision), now=NOW))
+    move = made(moves.ended(row(), Outcome(MESSAGE, decision), now=NOW))
     assert (move.after.attempts, move.hour, move.frees_place) == (attempts, hour, frees)
 
 
@@ -331,28 +331,28 @@ def test_a_draft_that_is_deleted_is_forgotten_and_one_that_stays_is_kept(change:
         assert now.mode == (None if gone else "draft")
 
 
-def test_a_letter_that_waits_again_without_a_draft_was_never_handed_over() -> None:
-    now = made(moves.ended(row(mode="direct"), Outcome(LETTER, Decision(Transition.RELEASED)), now=NOW)).after
+def test_a_message_that_waits_again_without_a_draft_was_never_handed_over() -> None:
+    now = made(moves.ended(row(mode="direct"), Outcome(MESSAGE, Decision(Transition.RELEASED)), now=NOW)).after
     assert now.mode is None
 
 
 @pytest.mark.parametrize(
-    "letter, refused, may_be",
-    [(LETTER, False, 1), (LETTER, True, 0), (replace(LETTER, unanswered=True), True, 1)],
+    "message, refused, may_be",
+    [(MESSAGE, False, 1), (MESSAGE, True, 0), (replace(MESSAGE, unanswered=True), True, 1)],
     ids=["no answer", "refused", "an earlier one had no answer"],
 )
-def test_a_lost_letter_may_have_been_sent_unless_google_has_refused_each_send(
-    letter: ClaimedRecipient, *, refused: bool, may_be: int
+def test_a_lost_message_may_have_been_sent_unless_google_has_refused_each_send(
+    message: ClaimedRecipient, *, refused: bool, may_be: int
 ) -> None:
-    now = made(moves.ended(row(), Outcome(letter, replace(LOST, refused=refused)), now=NOW)).after
+    now = made(moves.ended(row(), Outcome(message, replace(LOST, refused=refused)), now=NOW)).after
     assert (now.status, now.unanswered, now.lease_until) == (State.UNSURE, may_be, NOW + MINUTE)
 
 
-@pytest.mark.parametrize("letter, found", [(DRAFTED, ("draft", "d1", "t1")), (LETTER, ("direct", None, None))])
-def test_a_lost_letter_says_itself_what_to_look_for_where_the_row_has_forgotten(
-    letter: ClaimedRecipient, found: tuple[str, str | None, str | None]
+@pytest.mark.parametrize("message, found", [(DRAFTED, ("draft", "d1", "t1")), (MESSAGE, ("direct", None, None))])
+def test_a_lost_message_says_itself_what_to_look_for_where_the_row_has_forgotten(
+    message: ClaimedRecipient, found: tuple[str, str | None, str | None]
 ) -> None:
-    now = made(moves.ended(row(), Outcome(letter, LOST), now=NOW)).after
+    now = made(moves.ended(row(), Outcome(message, LOST), now=NOW)).after
     assert (now.mode, now.draft_id, now.thread_id) == found
 
 
@@ -363,17 +363,17 @@ def test_the_checks_go_on_where_the_doubt_is_the_same(*, same: bool, checks: int
     assert (now.checks, now.discarding) == (checks, 1)
 
 
-def test_an_outcome_ends_the_suspicion_of_a_crash_and_says_when_the_letter_is_due() -> None:
+def test_an_outcome_ends_the_suspicion_of_a_crash_and_says_when_the_message_is_due() -> None:
     decision = Decision(Transition.DEFERRED, error="busy", wait=MINUTE)
-    move = made(moves.ended(row(crashes=4, due_at=BEFORE), Outcome(LETTER, decision), now=NOW))
+    move = made(moves.ended(row(crashes=4, due_at=BEFORE), Outcome(MESSAGE, decision), now=NOW))
     assert (move.after.crashes, move.after.due_at, move.wait, move.after.error) == (0, NOW + MINUTE, MINUTE, "busy")
-    assert made(moves.ended(row(due_at=BEFORE), Outcome(LETTER, SENT), now=NOW)).after.due_at == BEFORE
+    assert made(moves.ended(row(due_at=BEFORE), Outcome(MESSAGE, SENT), now=NOW)).after.due_at == BEFORE
 
 
 def test_googles_answer_is_the_proof_and_a_message_that_is_known_stays_where_an_outcome_names_none() -> None:
-    now = made(moves.ended(row(), Outcome(LETTER, SENT), now=NOW)).after
+    now = made(moves.ended(row(), Outcome(MESSAGE, SENT), now=NOW)).after
     assert (now.message_id, now.proof, now.sent_at) == ("m1", Proof.ANSWERED, NOW)
-    now = made(moves.ended(row(message_id="m0"), Outcome(LETTER, LOST), now=NOW)).after
+    now = made(moves.ended(row(message_id="m0"), Outcome(MESSAGE, LOST), now=NOW)).after
     assert (now.message_id, now.proof, now.sent_at) == ("m0", None, None)
 
 
@@ -494,12 +494,12 @@ def test_a_claim_gets_its_row_back_with_all_that_was_forgotten(its: Row) -> None
     assert now.attempts == 2
 
 
-def test_a_deleted_draft_is_forgotten_where_the_letter_waits_with_it_and_nowhere_else() -> None:
+def test_a_deleted_draft_is_forgotten_where_the_message_waits_with_it_and_nowhere_else() -> None:
     its = row(State.WAITING, mode="draft", draft_id="d1", thread_id="t1", unanswered=1, discarding=1)
-    now = made(moves.draft_forgotten(its, LETTER, "d1", now=NOW)).after
+    now = made(moves.draft_forgotten(its, MESSAGE, "d1", now=NOW)).after
     assert now == its._replace(mode=None, draft_id=None, thread_id=None, unanswered=0, discarding=0, updated_at=NOW)
-    assert moves.draft_forgotten(its, LETTER, "d2", now=NOW) is None
-    assert moves.draft_forgotten(row(draft_id="d1"), LETTER, "d1", now=NOW) is None
+    assert moves.draft_forgotten(its, MESSAGE, "d2", now=NOW) is None
+    assert moves.draft_forgotten(row(draft_id="d1"), MESSAGE, "d1", now=NOW) is None
 
 
 # A lease that ran out.
@@ -521,7 +521,7 @@ def test_a_lease_that_has_not_run_out_is_left_alone(its: Row) -> None:
 
 @pytest.mark.parametrize("its", [{"draft_id": "d1"}, {"mode": "direct"}, {"message_id": "m1"}])
 @pytest.mark.parametrize("discarding", [0, 1])
-def test_a_letter_that_may_be_at_google_is_looked_for_once_nothing_is_in_flight(
+def test_a_message_that_may_be_at_google_is_looked_for_once_nothing_is_in_flight(
     its: dict[str, Any], discarding: int
 ) -> None:
     move = made(lapse(LAPSED._replace(**its, discarding=discarding, crashes=9, checks=3), crashed=True))
@@ -532,7 +532,7 @@ def test_a_letter_that_may_be_at_google_is_looked_for_once_nothing_is_in_flight(
 
 
 @pytest.mark.parametrize("attempts, left", [(2, 1), (0, 0)])
-def test_a_letter_that_never_reached_google_waits_again_and_pays_nothing(attempts: int, left: int) -> None:
+def test_a_message_that_never_reached_google_waits_again_and_pays_nothing(attempts: int, left: int) -> None:
     move = made(lapse(LAPSED._replace(attempts=attempts, due_at=BEFORE)))
     now = move.after
     assert (move.transition, now.status, now.attempts, now.due_at) == (Transition.RELEASED, State.WAITING, left, NOW)
@@ -547,12 +547,12 @@ WORN = ALONE_AFTER + FAILED_AFTER_ALONE - 1
     [(LAPSED, True, 1), (LAPSED, False, 0), (LAPSED._replace(daemon_id="D1"), True, 0)],
     ids=["its daemon crashed", "its daemon lives", "our own"],
 )
-def test_only_another_daemons_crash_is_held_against_a_letter(its: Row, *, crashed: bool, crashes: int) -> None:
+def test_only_another_daemons_crash_is_held_against_a_message(its: Row, *, crashed: bool, crashes: int) -> None:
     assert made(lapse(its, crashed=crashed)).after.crashes == crashes
 
 
 @pytest.mark.parametrize("before, end", [(WORN, State.FAILED), (WORN - 1, State.WAITING)])
-def test_a_letter_fails_at_the_last_of_its_crashes(before: int, end: State) -> None:
+def test_a_message_fails_at_the_last_of_its_crashes(before: int, end: State) -> None:
     now = made(lapse(LAPSED._replace(crashes=before), crashed=True)).after
     assert (now.status, now.crashes) == (end, before + 1)
     assert made(lapse(LAPSED._replace(crashes=300), crashed=True)).after.crashes == 255, "within its column"
@@ -591,7 +591,7 @@ def test_a_check_without_a_result_leaves_the_doubt_and_remembers_when_it_first_f
 
 
 @pytest.mark.parametrize("forgets", [False, True])
-def test_a_letter_that_is_missing_waits_and_says_why_it_was_in_doubt(*, forgets: bool) -> None:
+def test_a_message_that_is_missing_waits_and_says_why_it_was_in_doubt(*, forgets: bool) -> None:
     it = Resolution(CHECK, Transition.MISSING, error="not there", forgets=forgets)
     its = CHECKED._replace(unanswered=1, discarding=1, nothing_found_at=BEFORE)
     now = made(moves.checked(its, log(line("lost", "d1", error="cut off")), it, now=NOW)).after
@@ -603,7 +603,7 @@ def test_a_letter_that_is_missing_waits_and_says_why_it_was_in_doubt(*, forgets:
     assert direct.mode is None
 
 
-def test_a_letter_that_is_found_is_sent_by_its_proof_and_keeps_what_was_known() -> None:
+def test_a_message_that_is_found_is_sent_by_its_proof_and_keeps_what_was_known() -> None:
     it = Resolution(CHECK, Transition.FOUND, message_id="m1", thread_id="t2", proof=Proof.SEEN)
     now = made(moves.checked(CHECKED._replace(message_id="m0"), NO_LOG, it, now=NOW)).after
     assert (now.status, now.message_id, now.thread_id, now.proof) == (State.SENT, "m1", "t2", Proof.SEEN)
@@ -676,22 +676,22 @@ def give_back(its: Row, notice: Finding = NOTICE) -> Move | None:
 
 @pytest.mark.parametrize(
     "its, notice",
-    [(IN_GMAIL, replace(NOTICE, letter=None)), (IN_GMAIL._replace(status=State.FAILED), NOTICE),
+    [(IN_GMAIL, replace(NOTICE, message=None)), (IN_GMAIL._replace(status=State.FAILED), NOTICE),
      (IN_GMAIL._replace(status=State.UNSURE), NOTICE), (IN_GMAIL, replace(NOTICE, thread_id="t2")),
      (IN_GMAIL._replace(given_back=1), NOTICE), (IN_GMAIL._replace(to_email=FORGOTTEN), NOTICE),
      (IN_GMAIL._replace(message_id="m2"), NOTICE)],
-    ids=["of no letter", "failed", "unsure", "another thread", "given back before", "forgotten", "another message"],
+    ids=["of no message", "failed", "unsure", "another thread", "given back before", "forgotten", "another message"],
 )  # fmt: skip
-def test_a_limit_notice_gives_back_its_own_letter_once_and_no_other(its: Row, notice: Finding) -> None:
+def test_a_limit_notice_gives_back_its_own_message_once_and_no_other(its: Row, notice: Finding) -> None:
     assert give_back(its, notice) is None
 
 
 @pytest.mark.parametrize("message_id", ["m1", None], ids=["known", "known since"])
 @pytest.mark.parametrize("its", [IN_GMAIL, row(State.WAITING, draft_id="d1", thread_id="t1", message_id="m1")])
-def test_a_letter_that_was_given_back_waits_as_if_it_had_never_been_handed_over(
+def test_a_message_that_was_given_back_waits_as_if_it_had_never_been_handed_over(
     its: Row, message_id: str | None
 ) -> None:
-    move = made(give_back(its, replace(NOTICE, letter=replace(IN_THREAD, message_id=message_id))))
+    move = made(give_back(its, replace(NOTICE, message=replace(IN_THREAD, message_id=message_id))))
     now = move.after
     assert now._replace(updated_at=None, due_at=None) == row(
         State.WAITING, attempts=1, error=GIVEN_BACK, given_back=1, came_back=1
@@ -712,8 +712,8 @@ def test_only_what_was_sent_or_may_be_has_a_fate(status: State) -> None:
 
 
 AGAIN: dict[str, Callable[[Row], Move | None]] = {
-    "deferred": lambda it: moves.ended(it, Outcome(LETTER, Decision(Transition.DEFERRED)), now=NOW),
-    "released": lambda it: moves.ended(it, Outcome(LETTER, Decision(Transition.RELEASED)), now=NOW),
+    "deferred": lambda it: moves.ended(it, Outcome(MESSAGE, Decision(Transition.DEFERRED)), now=NOW),
+    "released": lambda it: moves.ended(it, Outcome(MESSAGE, Decision(Transition.RELEASED)), now=NOW),
     "lapsed": lambda it: lapse(it._replace(lease_until=BEFORE)),
     "missing": lambda it: moves.checked(
         it._replace(status=State.UNSURE), NO_LOG, Resolution(CHECK, Transition.MISSING), now=NOW
@@ -725,7 +725,7 @@ AGAIN: dict[str, Callable[[Row], Move | None]] = {
 
 
 @pytest.mark.parametrize("how", AGAIN)
-def test_what_came_back_of_a_letter_is_no_fate_of_its_next_sending(how: str) -> None:
+def test_what_came_back_of_a_message_is_no_fate_of_its_next_sending(how: str) -> None:
     """A retry of bounces would send it once more."""
     now = made(AGAIN[how](row(fate="bounced", fate_kind="hard"))).after
     assert (now.status, now.fate, now.fate_kind) == (State.WAITING, None, None)
@@ -734,7 +734,7 @@ def test_what_came_back_of_a_letter_is_no_fate_of_its_next_sending(how: str) -> 
 def test_what_is_lost_or_sent_keeps_its_fate() -> None:
     """It may bounce before its own outcome is recorded."""
     for decision in (SENT, LOST):
-        assert made(moves.ended(row(fate="bounced"), Outcome(LETTER, decision), now=NOW)).after.fate == "bounced"
+        assert made(moves.ended(row(fate="bounced"), Outcome(MESSAGE, decision), now=NOW)).after.fate == "bounced"
     assert made(lapse(LAPSED._replace(fate="bounced", draft_id="d1"))).after.fate == "bounced"
     found = Resolution(CHECK, Transition.FOUND, proof=Proof.SEEN)
     assert made(moves.checked(CHECKED._replace(fate="bounced"), NO_LOG, found, now=NOW)).after.fate == "bounced"

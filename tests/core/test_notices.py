@@ -90,7 +90,7 @@ def test_a_limit_notice_is_known_in_every_language(text: str) -> None:
 
 @pytest.mark.parametrize("text", LIMITS)
 def test_another_server_cannot_say_that_our_limit_was_reached(text: str) -> None:
-    """It answers what it likes to a letter, and Google reports that in a notice that is Google's own."""
+    """It answers what it likes to a message, and Google reports that in a notice that is Google's own."""
     said = Reported(ADA, "failed", "5.4.5", text, remote=True)
     assert read(ReceivedMail((DAEMON,), DeliveryReport((said,), text=text)), about=ADA).kind in BOUNCES
 
@@ -138,7 +138,7 @@ def test_an_address_in_googles_own_words_is_no_limit(spelled: str, about: str) -
 
 
 @pytest.mark.parametrize("end", ["ß", "ς", "ﬁ", "\u1e9e", "🦄", ""])
-def test_a_domain_is_known_by_its_letters_also_where_idna_would_write_them_otherwise(end: str) -> None:
+def test_a_domain_is_known_by_its_messages_also_where_idna_would_write_them_otherwise(end: str) -> None:
     label = f"送信上限{end}"
     domain = f"xn--{label.encode('punycode').decode('ascii')}.example"
     for shown in (f"{label}.example", f"mx.{label}.example", f"x@{label}.example", domain):
@@ -174,7 +174,7 @@ def test_no_part_of_an_address_is_left_however_its_lines_are_broken(
     assert [it.strip("<>,:") for it in left] == ["It", "failed", "for", "@", "@", "at", "@", "and", "@"]
 
 
-def test_of_several_recipients_the_letters_own_counts() -> None:
+def test_of_several_recipients_the_messages_own_counts() -> None:
     two = (Reported("eve@example.org", "failed", "5.1.1"), Reported("Ada@Example.org", "delayed", "4.4.1"))
     assert read(ReceivedMail((DAEMON,), DeliveryReport(two)), about=ADA).kind is Kind.DELAYED
     assert read(ReceivedMail((DAEMON,), DeliveryReport(two)), about="eve@example.org").kind is Kind.HARD

@@ -1,4 +1,4 @@
-"""Pace as Google sees it: letters are counted when they arrive, however late, and a minute never has too many."""
+"""Pace as Google sees it: messages are counted when they arrive, however late, and a minute never has too many."""
 
 import heapq
 import random
@@ -15,7 +15,7 @@ from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, MAX_LATENCY,
 NOW = datetime(2026, 11, 24, 11, 17, 3, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 QUICK = 0.3
-"""Seconds that a letter takes where nothing is wrong; less than the slack that there always is."""
+"""Seconds that a message takes where nothing is wrong; less than the slack that there always is."""
 CREATE_UNITS = DRAFT_PAIR_UNITS - DIRECT_UNITS
 GOOGLES = [
     (SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS), (SenderLimits(6000, 0, 0), DIRECT_UNITS),
@@ -27,7 +27,7 @@ GOOGLES = [
 
 @dataclass(frozen=True)
 class Trouble:
-    """From `at` on (seconds) for so long, letters are held until it ends, or each takes so much longer."""
+    """From `at` on (seconds) for so long, messages are held until it ends, or each takes so much longer."""
 
     at: float
     lasts: float
@@ -51,7 +51,7 @@ class World:
     look: int = 0
     """Units of a look, if there are any."""
     odd: float = 0.0
-    """How many of the letters are slow, each for itself; a share."""
+    """How many of the messages are slow, each for itself; a share."""
     late: float = 0.0
     """Seconds by which a claim comes late at most."""
     now: float = 0.0
@@ -60,7 +60,7 @@ class World:
     seen: datetime | None = None
     called: datetime | None = None
     notes: list[tuple[float, float]] = field(default_factory=list)
-    """When a slow letter's outcome is committed, and how long it took."""
+    """When a slow message's outcome is committed, and how long it took."""
     arrived: list[tuple[float, int]] = field(default_factory=list)
     written: int = 0
 
@@ -77,9 +77,9 @@ class World:
                 self.search(allowance)
                 allowance = self.as_known()
             budget = rate_limit.minute(allowance, tat=self.tat, now=self.moment, units=self.units)
-            letters = budget.letters or 0
-            self.tat = rate_limit.debit(allowance, tat=self.tat, now=self.moment, letters=letters, units=self.units)
-            for _ in range(letters):
+            messages = budget.messages or 0
+            self.tat = rate_limit.debit(allowance, tat=self.tat, now=self.moment, messages=messages, units=self.units)
+            for _ in range(messages):
                 self.send(allowance)
             again = rate_limit.minute(allowance, tat=self.tat, now=self.moment, units=self.units).next_at
             assert again
@@ -139,8 +139,8 @@ def most(world: World) -> int:
     return most
 
 
-def letters_of(world: World) -> "World":
-    """Only what sends, a unit each: what a limit of letters counts."""
+def messages_of(world: World) -> "World":
+    """Only what sends, a unit each: what a limit of messages counts."""
     sent = [(at, 1) for at, units in world.arrived if units == DIRECT_UNITS]
     return replace(world, arrived=sent)
 
@@ -166,7 +166,7 @@ troubles = st.lists(
     st.sampled_from([0.0, 0.05, 0.3]),
     st.sampled_from([0.0, 0.003, 0.1]),
 )
-def test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute(
+def test_however_late_messages_arrive_google_never_counts_too_many_in_a_minute(
     google: tuple[SenderLimits, int],
     daemons: list[list[Trouble]],
     dice: random.Random,
@@ -179,7 +179,7 @@ def test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute(
     if allowance.units_per_minute:
         assert most(world) <= allowance.units_per_minute
     if allowance.per_minute:
-        assert most(letters_of(world)) <= allowance.per_minute
+        assert most(messages_of(world)) <= allowance.per_minute
 
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
@@ -195,7 +195,7 @@ def test_a_quick_network_leaves_97_percent_of_the_minute_to_use_and_writes_nothi
 
 @settings(max_examples=40, deadline=None)
 @given(troubles, st.builds(random.Random, st.integers(0, 2**32)), st.sampled_from([0.0, 0.003, 0.1]))
-def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_many(
+def test_however_late_the_messages_of_a_project_arrive_its_minute_never_has_too_many(
     slow: list[Trouble], dice: random.Random, odd: float
 ) -> None:
     limit = 66_000
@@ -204,20 +204,20 @@ def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_m
         while world.notes and world.notes[0][0] <= world.now:
             world.note(*heapq.heappop(world.notes))
         latency = rate_limit.latency(world.latency, seen=world.seen, now=world.moment)
-        letters = rate_limit.project(limit, tat=world.tat, now=world.moment, latency=latency).letters or 0
-        units = letters * DRAFT_PAIR_UNITS
+        messages = rate_limit.project(limit, tat=world.tat, now=world.moment, latency=latency).messages or 0
+        units = messages * DRAFT_PAIR_UNITS
         world.tat = rate_limit.project_debit(limit, tat=world.tat, now=world.moment, units=units, latency=latency)
-        for _ in range(letters):
+        for _ in range(messages):
             world.send(replace(world.allowance, latency=latency))
         world.now += dice.uniform(0.05, 0.5)
     assert most(world) <= limit
 
 
-def test_an_hour_of_slow_letters_takes_few_notes_and_never_forgets() -> None:
+def test_an_hour_of_slow_messages_takes_few_notes_and_never_forgets() -> None:
     slow = Trouble(at=60, lasts=3600, each=2.0)
     world = World(SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[slow]]).play(lasts=3660)
     assert most(world) <= 6000
-    assert 30 <= world.written <= 150  # every two minutes, by each letter that is on its way then; of 3,000 letters
+    assert 30 <= world.written <= 150  # every two minutes, by each message that is on its way then; of 3,000 messages
     assert 2.0 <= (world.latency or 0.0) <= 2.0 + QUICK
 
 
@@ -236,7 +236,7 @@ seconds, latencies = st.floats(0, 1200), st.floats(0.4, MAX_LATENCY)
 
 
 @given(latencies, seconds)
-def test_every_letter_that_is_not_noted_is_covered_by_the_slack_after_the_next_note(known: float, ago: float) -> None:
+def test_every_message_that_is_not_noted_is_covered_by_the_slack_after_the_next_note(known: float, ago: float) -> None:
     seen = NOW - ago * SECOND
     counts = rate_limit.latency(known, seen=seen, now=NOW)
     unnoted = rate_limit.latency_threshold(SenderLimits(6000, 0, 0, latency=counts), seen=seen, now=NOW)
@@ -246,7 +246,7 @@ def test_every_letter_that_is_not_noted_is_covered_by_the_slack_after_the_next_n
 
 
 @given(latencies, seconds, st.floats(0.4, 3000))
-def test_a_note_knows_the_letter_that_made_it_up_to_what_is_an_outage(known: float, ago: float, took: float) -> None:
+def test_a_note_knows_the_message_that_made_it_up_to_what_is_an_outage(known: float, ago: float, took: float) -> None:
     after = rate_limit.update_latency(took, before=known, seen=NOW - ago * SECOND, now=NOW)
     assert min(took, MAX_LATENCY) <= after <= MAX_LATENCY
     assert rate_limit.latency_margin(after) >= min(1.25 * took, 10.0)

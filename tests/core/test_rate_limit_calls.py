@@ -1,4 +1,4 @@
-"""Pace beside the letters: look-ups, a project's units, reserve, warm-up, gaps, and letters in hand."""
+"""Pace beside the messages: look-ups, a project's units, reserve, warm-up, gaps, and messages in hand."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -28,11 +28,11 @@ def most_units(spent: list[tuple[datetime, int]], *, within: timedelta = MINUTE)
 
 wishes = st.lists(
     st.tuples(st.integers(0, 3_000_000), st.sampled_from([0, 0, 0, *LOOKS])), min_size=50, max_size=300
-)  # microseconds since the wish before; 0 is a letter
+)  # microseconds since the wish before; 0 is a message
 
 
 @given(st.integers(40, 20_000), wishes, st.sampled_from([DRAFT_PAIR_UNITS, DIRECT_UNITS]))
-def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
+def test_messages_and_looks_together_never_use_more_units_than_any_minute_has(
     limit: int, wished: list[tuple[int, int]], units: int
 ) -> None:
     now, tat, last, spent = NOW, None, None, []
@@ -44,20 +44,20 @@ def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
             if not wait:
                 tat, last = after, now
                 spent.append((now, cost))
-        elif rate_limit.minute(allowance, tat=tat, now=now, units=units).letters:
-            tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1, units=units)
+        elif rate_limit.minute(allowance, tat=tat, now=now, units=units).messages:
+            tat = rate_limit.debit(allowance, tat=tat, now=now, messages=1, units=units)
             spent.append((now, units))
-    assert most_units(spent) <= max(limit, units)  # one letter always goes, though it may cost more than a minute
+    assert most_units(spent) <= max(limit, units)  # one message always goes, though it may cost more than a minute
 
 
 @pytest.mark.parametrize("limit", [150, 330, 600, 1000, 6000])
-def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit: int) -> None:
+def test_a_greedy_mixture_of_messages_and_looks_stays_within_a_small_minute(limit: int) -> None:
     tat, last, spent = None, None, []
     for tick in range(20 * 180):
         now = NOW + tick * SECOND / 20
         allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
-        if rate_limit.minute(allowance, tat=tat, now=now).letters:
-            tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1)
+        if rate_limit.minute(allowance, tat=tat, now=now).messages:
+            tat = rate_limit.debit(allowance, tat=tat, now=now, messages=1)
             spent.append((now, DRAFT_PAIR_UNITS))
         after, wait = rate_limit.call(allowance, tat=tat, now=now, cost=20)
         if not wait and tick % 60 == 59:
@@ -68,8 +68,8 @@ def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
 @pytest.mark.parametrize("limit", [220, 300, 500, 600, 900, 1000, 1100, 1250, 1500, 2000, 6000])
-def test_letters_of_a_small_minute_go_beside_calls_that_never_end(limit: int, units: int) -> None:
-    """An inbox is read every minute; below some 1,500 units a minute no letter went beside that any more."""
+def test_messages_of_a_small_minute_go_beside_calls_that_never_end(limit: int, units: int) -> None:
+    """An inbox is read every minute; below some 1,500 units a minute no message went beside that any more."""
     now, tat, last, spent = NOW, None, None, []
     while now < NOW + 20 * MINUTE:
         allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
@@ -77,20 +77,20 @@ def test_letters_of_a_small_minute_go_beside_calls_that_never_end(limit: int, un
         if not wait and (last is None or now - last >= 30 * SECOND):
             tat, last = after, now
             spent.append((now, 2))
-        if rate_limit.minute(allowance, tat=tat, now=now, units=units).letters:
-            tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1, units=units)
+        if rate_limit.minute(allowance, tat=tat, now=now, units=units).messages:
+            tat = rate_limit.debit(allowance, tat=tat, now=now, messages=1, units=units)
             spent.append((now, units))
         now += SECOND / 20
     assert most_units(spent) <= limit
-    letters = sum(each == units for _, each in spent)
-    assert letters >= 0.4 * 20 * (limit // units), "at least 40 % of the letters that fit beside no calls"
+    messages = sum(each == units for _, each in spent)
+    assert messages >= 0.4 * 20 * (limit // units), "at least 40 % of the messages that fit beside no calls"
 
 
 @given(st.integers(220, 20_000), st.sampled_from([DRAFT_PAIR_UNITS, DIRECT_UNITS]), st.booleans())
 def test_a_sender_that_used_nothing_for_a_minute_may_always_send(limit: int, units: int, calls: bool) -> None:  # noqa: FBT001
     allowance = SenderLimits(limit, 0, 0, calls=calls)
     for tat in (None, NOW - MINUTE):
-        assert rate_limit.minute(allowance, tat=tat, now=NOW, units=units).letters
+        assert rate_limit.minute(allowance, tat=tat, now=NOW, units=units).messages
 
 
 def test_every_call_costs_what_google_says() -> None:
@@ -122,7 +122,7 @@ def test_a_call_is_charged_as_its_own_units(limit: int, units: int, cost: int) -
 
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
-def test_letters_beside_calls_lose_no_more_than_the_calls_take(units: int) -> None:
+def test_messages_beside_calls_lose_no_more_than_the_calls_take(units: int) -> None:
     now, tat, last, spent = NOW, None, None, []
     while now < NOW + 5 * MINUTE:
         allowance = SenderLimits(6000, 0, 0, calls=rate_limit.calls(last, now=now))
@@ -130,16 +130,16 @@ def test_letters_beside_calls_lose_no_more_than_the_calls_take(units: int) -> No
         if not wait and (last is None or now - last >= 2 * SECOND):
             tat, last = after, now
             spent.append((now, 20))
-        if rate_limit.minute(allowance, tat=tat, now=now, units=units).letters:
-            tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1, units=units)
+        if rate_limit.minute(allowance, tat=tat, now=now, units=units).messages:
+            tat = rate_limit.debit(allowance, tat=tat, now=now, messages=1, units=units)
             spent.append((now, units))
         now += SECOND / 20
     assert most_units(spent) <= 6000
     assert sum(each for _, each in spent) >= 0.96 * 5 * 6000
-    assert sum(each == 20 for _, each in spent) > 100, "the letters leave room for calls"
+    assert sum(each == 20 for _, each in spent) > 100, "the messages leave room for calls"
 
 
-def test_letters_without_calls_use_all_of_the_minute() -> None:
+def test_messages_without_calls_use_all_of_the_minute() -> None:
     stream, beside = rate_limit.rate(SenderLimits(6000, 0, 0)), rate_limit.rate(SenderLimits(6000, 0, 0, calls=True))
     assert stream
     assert beside
@@ -152,7 +152,7 @@ def test_letters_without_calls_use_all_of_the_minute() -> None:
 @given(st.integers(40, 20_000), st.sampled_from(LOOKS), st.integers(0, 120))
 def test_a_look_that_has_waited_as_told_is_let_through(limit: int, cost: int, before: int) -> None:
     allowance = SenderLimits(limit, 0, 0)
-    tat = rate_limit.debit(allowance, tat=None, now=NOW, letters=before)
+    tat = rate_limit.debit(allowance, tat=None, now=NOW, messages=before)
     _, wait = rate_limit.call(allowance, tat=tat, now=NOW, cost=cost)
     assert rate_limit.call(allowance, tat=tat, now=NOW + wait, cost=cost)[1] == timedelta(0)
 
@@ -163,14 +163,14 @@ def test_looks_cost_nothing_where_units_are_not_limited() -> None:
 
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
-def test_a_minute_leaves_room_for_letters_that_arrive_at_google_as_late_as_is_known(units: int) -> None:
+def test_a_minute_leaves_room_for_messages_that_arrive_at_google_as_late_as_is_known(units: int) -> None:
     allowance, now, tat, arrived = SenderLimits(6000, 0, 0, latency=1.4), NOW, None, []
     while now < NOW + 3 * MINUTE:
         budget = rate_limit.minute(allowance, tat=tat, now=now, units=units)
-        assert budget.letters is not None
-        tat = rate_limit.debit(allowance, tat=tat, now=now, letters=budget.letters, units=units)
+        assert budget.messages is not None
+        tat = rate_limit.debit(allowance, tat=tat, now=now, messages=budget.messages, units=units)
         late = 1.4 * SECOND if now < NOW + 90 * SECOND else timedelta(0)
-        arrived += [(now + late, units)] * budget.letters
+        arrived += [(now + late, units)] * budget.messages
         again = rate_limit.minute(allowance, tat=tat, now=now, units=units).next_at
         assert again
         now = again
@@ -184,41 +184,41 @@ def test_a_project_never_uses_more_than_its_minute(limit: int, wished: list[tupl
     for micros, wish in wished:
         now += timedelta(microseconds=micros)
         budget = rate_limit.project(limit, tat=tat, now=now)
-        assert budget.letters is not None
-        letters = min(wish, budget.letters)
-        tat = rate_limit.project_debit(limit, tat=tat, now=now, units=letters * DRAFT_PAIR_UNITS)
-        spent.append((now, letters * DRAFT_PAIR_UNITS))
+        assert budget.messages is not None
+        messages = min(wish, budget.messages)
+        tat = rate_limit.project_debit(limit, tat=tat, now=now, units=messages * DRAFT_PAIR_UNITS)
+        spent.append((now, messages * DRAFT_PAIR_UNITS))
         assert budget.next_at
-        a_moment_later = max(now, budget.next_at) + timedelta(milliseconds=1)  # sums of many rounded letters
-        later = rate_limit.project(limit, tat=tat, now=a_moment_later).letters
+        a_moment_later = max(now, budget.next_at) + timedelta(milliseconds=1)  # sums of many rounded messages
+        later = rate_limit.project(limit, tat=tat, now=a_moment_later).messages
         assert later is not None
-        assert later >= (1 if letters == budget.letters else 0)
+        assert later >= (1 if messages == budget.messages else 0)
     assert most_units(spent) <= max(limit, DRAFT_PAIR_UNITS)
 
 
 def test_a_projects_minute_is_used_to_98_percent_by_claims_that_come_twice_a_second() -> None:
-    now, tat, letters = NOW, None, 0
+    now, tat, messages = NOW, None, 0
     while now < NOW + 5 * MINUTE:
         budget = rate_limit.project(1_200_000, tat=tat, now=now)
-        assert budget.letters is not None
-        tat = rate_limit.project_debit(1_200_000, tat=tat, now=now, units=budget.letters * DRAFT_PAIR_UNITS)
-        letters += budget.letters
+        assert budget.messages is not None
+        tat = rate_limit.project_debit(1_200_000, tat=tat, now=now, units=budget.messages * DRAFT_PAIR_UNITS)
+        messages += budget.messages
         now += SECOND / 2
-    assert letters * DRAFT_PAIR_UNITS >= 0.98 * 5 * 1_200_000
+    assert messages * DRAFT_PAIR_UNITS >= 0.98 * 5 * 1_200_000
 
 
 @pytest.mark.parametrize("limit", [1_265_121, 1_225_526, 1_067_146, 940_442, 1_200_000])
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
-def test_a_project_whose_letters_go_one_by_one_as_soon_as_they_may_stays_within_its_minute(
+def test_a_project_whose_messages_go_one_by_one_as_soon_as_they_may_stays_within_its_minute(
     limit: int, units: int
 ) -> None:
     now, tat, spent = NOW, None, []
     while now < NOW + MINUTE + SECOND:
         budget = rate_limit.project(limit, tat=tat, now=now, units=units)
-        assert budget.letters is not None
-        for _ in range(budget.letters):
+        assert budget.messages is not None
+        for _ in range(budget.messages):
             tat = rate_limit.project_debit(limit, tat=tat, now=now, units=units)
-        spent.append((now, budget.letters * units))
+        spent.append((now, budget.messages * units))
         again = rate_limit.project(limit, tat=tat, now=now, units=units).next_at
         assert again
         now = again
@@ -226,7 +226,7 @@ def test_a_project_whose_letters_go_one_by_one_as_soon_as_they_may_stays_within_
 
 
 def test_no_project_limit_is_no_limit() -> None:
-    assert rate_limit.project(0, tat=NOW + DAY, now=NOW).letters is None
+    assert rate_limit.project(0, tat=NOW + DAY, now=NOW).messages is None
     assert rate_limit.project_debit(0, tat=None, now=NOW, units=10**9) is None
 
 

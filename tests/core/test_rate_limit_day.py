@@ -1,4 +1,4 @@
-"""A whole day of one mailbox that always has letters: what Google counts, and how much of its allowance is used."""
+"""A whole day of one mailbox that always has messages: what Google counts, and how much of its allowance is used."""
 
 import random
 from collections import Counter
@@ -29,12 +29,12 @@ def test_three_days_at_the_daily_limit_never_have_more_in_any_24_hours() -> None
     claims: list[tuple[datetime, int]] = []
     while now < NOW + 3 * DAY:
         budgets = [minute(allowance, tat=tat, now=now), day(allowance, hours=hours, now=now)]
-        letters = min(each.letters for each in budgets if each.letters is not None)
-        if letters:
-            claims.append((now, letters))
-            hours[hour_of(now)] += letters
-            tat = debit(allowance, tat=tat, now=now, letters=letters)
+        messages = min(each.messages for each in budgets if each.messages is not None)
+        if messages:
+            claims.append((now, messages))
+            hours[hour_of(now)] += messages
+            tat = debit(allowance, tat=tat, now=now, messages=messages)
             budgets = [minute(allowance, tat=tat, now=now), day(allowance, hours=hours, now=now)]
         now = max(each.next_at for each in budgets if each.next_at is not None)
     assert most_in_any(DAY, claims) <= 2000
-    assert sum(letters for _, letters in claims) >= 3 * 2000 * 24 / 25, "what is used comes back within 25 hours"
+    assert sum(messages for _, messages in claims) >= 3 * 2000 * 24 / 25, "what is used comes back within 25 hours"

@@ -35,8 +35,8 @@ class Spender:
             if not wait:
                 self.tat, self.last = after, now
                 self.spent.append((now, cost))
-        elif rate_limit.minute(allowance, tat=self.tat, now=now, units=self.units).letters:
-            self.tat = rate_limit.debit(allowance, tat=self.tat, now=now, letters=1, units=self.units)
+        elif rate_limit.minute(allowance, tat=self.tat, now=now, units=self.units).messages:
+            self.tat = rate_limit.debit(allowance, tat=self.tat, now=now, messages=1, units=self.units)
             self.spent.append((now + (self.late if len(self.spent) % 2 else timedelta(0)), self.units))
 
     def throttled(self, limit: int) -> list[datetime]:

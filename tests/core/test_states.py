@@ -86,7 +86,7 @@ def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_mi
             state = after(state, change)
         except ImpossibleTransitionError:
             continue
-        # UNDONE: Google shows the draft of a letter that only a missing draft made `sent`. FOUND: it is sent, and what
+        # UNDONE: Google shows the draft of a message that only a missing draft made `sent`. FOUND: it is sent, and what
         # is sent is tried again only after a bounce.
         certain = change in {Transition.MISSING, Transition.UNDONE, Transition.FOUND}
         doubted = (doubted or change is Transition.LOST) and not certain

@@ -12,8 +12,8 @@ BOOK = Catalogue(
         "no answer within {wait}": "{wait:span}内没有应答",
         "the sender is paused until {end}": "发件邮箱暂停至 {end:time}",
         "nothing was stored": "未保存任何内容",
-        "1 letter is": "1 封邮件",
-        "{letters} letters are": "{letters} 封邮件",
+        "1 message is": "1 封邮件",
+        "{messages} messages are": "{messages} 封邮件",
         "{who} unsure": "{who:text}结果未定",
     }
 )
@@ -27,8 +27,8 @@ BOOK = Catalogue(
         ("no answer within 2 h 5 min", "2 小时 5 分钟内没有应答"),
         ("the sender is paused until Friday 09:02 UTC", "发件邮箱暂停至周五 09:02 UTC"),
         ("no answer within 3 s; nothing was stored", "3 秒内没有应答；未保存任何内容"),
-        ("1 letter is unsure", "1 封邮件结果未定"),
-        ("1,200 letters are unsure", "1,200 封邮件结果未定"),
+        ("1 message is unsure", "1 封邮件结果未定"),
+        ("1,200 messages are unsure", "1,200 封邮件结果未定"),
         ("Daily limit exceeded; nothing was stored", "Daily limit exceeded; nothing was stored"),
         ("", ""),
     ],

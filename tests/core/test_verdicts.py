@@ -307,12 +307,12 @@ def test_no_answer_to_drafts_create_is_a_doubt(reply: Reply) -> None:
 
 
 @given(calls, reasons, messages)
-def test_a_429_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
+def test_a_429_never_costs_the_message_anything(call: Call, reason: str, message: str) -> None:
     assert judge(call, Refused(429, reason, message)).disposition is Disposition.NOT_COUNTED
 
 
 @given(calls, st.sampled_from(["rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"]), messages)
-def test_a_throttle_by_403_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
+def test_a_throttle_by_403_never_costs_the_message_anything(call: Call, reason: str, message: str) -> None:
     verdict = judge(call, Refused(403, reason, message))
     assert verdict.disposition is Disposition.NOT_COUNTED
     assert verdict.backoff

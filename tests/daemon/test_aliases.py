@@ -48,7 +48,7 @@ async def listed(heard: Heard, key: str, **only: str) -> list[Any]:
         return list((await answer.json())["jobs"])
 
 
-async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
+async def test_an_aliass_messages_come_from_the_alias_and_count_for_its_mailbox(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.mailbox(ME).aliases = frozenset({SALES})
@@ -61,10 +61,10 @@ async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
         jobs = await listed(heard, key)
         theirs = [await listed(heard, key, sender_email=each) for each in (SALES, ME)]
     assert theirs == [jobs, []]
-    (letter,) = google.sent
-    parsed = message_from_bytes(letter.raw, policy=default)
+    (message,) = google.sent
+    parsed = message_from_bytes(message.raw, policy=default)
     assert parsed["From"].addresses[0].addr_spec == SALES
-    assert letter.sender == ME
+    assert message.sender == ME
     assert refused == 403
     assert [(job["job_id"], job["sender_email"]) for job in jobs] == [(answer["job_id"], SALES)]
     assert await query(database, "SELECT email FROM senders") == [(ME,)]
@@ -99,7 +99,7 @@ async def test_a_mailbox_that_is_signed_in_later_needs_no_restart(
         sign_in(google, credentials, "new@example.com", scopes=(COMPOSE,))
         assert (await post(heard, key, "new@example.com"))[0] == 200
         await heard.wait_for("job_finished")
-    assert [letter.sender for letter in google.sent] == ["new@example.com"]
+    assert [message.sender for message in google.sent] == ["new@example.com"]
 
 
 async def test_a_credential_file_that_is_replaced_is_used_at_once(

@@ -25,7 +25,7 @@ from tests.support.read_only import read_only
 from tests.support.rows import post, query, states
 
 MANY = 60
-"""Letters that are not all sent before a slow machine has demoted its database."""
+"""Messages that are not all sent before a slow machine has demoted its database."""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
 
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
-async def test_letters_in_hand_while_the_database_takes_no_writes_are_sent_once(
+async def test_messages_in_hand_while_the_database_takes_no_writes_are_sent_once(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, mariadb: Server, tmp_path: Path, mode: str
 ) -> None:
     if mode == "direct":
@@ -138,7 +138,7 @@ async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
             await first.aclose()
             job = await post(database, recipients=5)
             await heard.wait_for("google_unreachable")
-            await heard.wait_for("message_released", times=6)  # tried again, one letter at a time
+            await heard.wait_for("message_released", times=6)  # tried again, one message at a time
             async with serve(google, port=port):
                 await heard.wait_for("job_finished", times=2)
     assert await states(database, job) == {"sent": 5}
@@ -157,7 +157,7 @@ async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
     job = await post(database, recipients=5)
     async with running(known, heard):
         await heard.wait_for("sender_unreachable")
-        await heard.wait_for("message_released", times=7)  # tried again, one letter at a time
+        await heard.wait_for("message_released", times=7)  # tried again, one message at a time
         async with serve(google, port=port):
             await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 5}

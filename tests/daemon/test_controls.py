@@ -17,12 +17,12 @@ from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
-LETTERS = 40
+MESSAGES = 40
 
 
 @pytest.fixture
 def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
-    """Four letters at a time, each some tenths of a second on the wire."""
+    """Four messages at a time, each some tenths of a second on the wire."""
     google.change_rules(latency_s=0.1)
     return settings(
         database_url,
@@ -42,7 +42,7 @@ class Asking:
 
     async def __call__(self, change: JobChange, *, unsure: bool = False) -> ActionResult:
         controls = JobActions(self.database, timeout=10, late_arrival=timedelta(seconds=1))
-        return await controls.apply(self.job, change, actor="a test", letters=LETTERS, unsure=unsure)
+        return await controls.apply(self.job, change, actor="a test", messages=MESSAGES, unsure=unsure)
 
     async def counts(self) -> dict[str, int]:
         return await states(self.database, self.job)
@@ -53,14 +53,14 @@ class Asking:
 
 @pytest.fixture
 async def ask(database: Database) -> Asking:
-    return Asking(database, await post(database, recipients=LETTERS))
+    return Asking(database, await post(database, recipients=MESSAGES))
 
 
 async def _books_balance(database: Database) -> None:
     assert (await audit(database))[1] == []
 
 
-async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
+async def test_a_cancelled_job_ends_when_its_last_message_is_off_the_wire(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     async with running(known, heard):
@@ -70,15 +70,15 @@ async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
         finished = await heard.wait_for("job_finished")
     after = await ask.counts()
 
-    assert before["waiting"] >= done.letters > 0
-    assert after == {"sent": LETTERS - done.letters, "cancelled": done.letters}
+    assert before["waiting"] >= done.messages > 0
+    assert after == {"sent": MESSAGES - done.messages, "cancelled": done.messages}
     assert (finished["sent"], finished["cancelled"]) == (after["sent"], after["cancelled"])
     assert len(google.sent) == after["sent"]
     assert await query(database, "SELECT status, finished_at IS NULL FROM jobs") == [("cancelled", 0)]
     await _books_balance(database)
 
 
-async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
+async def test_a_message_that_comes_back_into_a_cancelled_job_is_cancelled_too(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=-1))
@@ -111,14 +111,14 @@ async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
         daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
 
-    assert paused["waiting"] + paused["sent"] == LETTERS
-    assert await ask.counts() == {"sent": LETTERS}
-    assert len(google.sent) == LETTERS + 3
+    assert paused["waiting"] + paused["sent"] == MESSAGES
+    assert await ask.counts() == {"sent": MESSAGES}
+    assert len(google.sent) == MESSAGES + 3
     assert google.duplicates() == {}
     await _books_balance(database)
 
 
-async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
+async def test_a_message_that_is_put_off_does_not_wake_a_paused_job(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=4))
@@ -131,11 +131,11 @@ async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
         await ask(JobChange.RESUME)
         await heard.wait_for("job_finished")
 
-    assert await ask.counts() == {"sent": LETTERS}
+    assert await ask.counts() == {"sent": MESSAGES}
     assert google.duplicates() == {}
 
 
-async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_are_not_touched(
+async def test_failed_messages_are_sent_once_when_they_are_retried_and_sent_ones_are_not_touched(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="invalid_to", method="drafts.create", skip=10, count=7))
@@ -143,14 +143,14 @@ async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_
         await heard.wait_for("job_finished")
         before = await ask.counts()
         done = await ask(JobChange.RETRY)
-        assert (await ask(JobChange.RETRY)).letters == 0
+        assert (await ask(JobChange.RETRY)).messages == 0
         daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
 
-    assert before == {"sent": LETTERS - 7, "failed": 7}
-    assert done.letters == 7
-    assert await ask.counts() == {"sent": LETTERS}
-    assert len(google.sent) == LETTERS
+    assert before == {"sent": MESSAGES - 7, "failed": 7}
+    assert done.messages == 7
+    assert await ask.counts() == {"sent": MESSAGES}
+    assert len(google.sent) == MESSAGES
     assert google.duplicates() == {}
     assert await query(database, "SELECT COUNT(*) FROM attempts WHERE event = 'retried'") == [(7,)]
     await _books_balance(database)
@@ -175,7 +175,7 @@ async def test_retrying_the_unsure_looks_now_and_sends_nothing_twice(
         done = await ask(JobChange.RETRY, unsure=True)
         await heard.wait_for("job_finished")
 
-    assert done.letters == 3
-    assert await ask.counts() == {"sent": LETTERS}
+    assert done.messages == 3
+    assert await ask.counts() == {"sent": MESSAGES}
     assert google.duplicates() == {}
     await _books_balance(database)

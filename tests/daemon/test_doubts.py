@@ -1,4 +1,4 @@
-"""Every way in which an answer can get lost: the letter is sent once, and the row says so in the end."""
+"""Every way in which an answer can get lost: the message is sent once, and the row says so in the end."""
 
 import asyncio
 from pathlib import Path
@@ -51,12 +51,12 @@ def arm(google: FakeGoogle, method: str, *kinds: str, seconds: float = 1.0) -> N
         google.fault(Fault(kind=kind, method=method, seconds=seconds))
 
 
-def assert_each_was_sent_once(google: FakeGoogle, letters: int) -> None:
+def assert_each_was_sent_once(google: FakeGoogle, messages: int) -> None:
     assert google.duplicates() == {}
-    assert len({letter.key for letter in google.sent}) == letters
+    assert len({message.key for message in google.sent}) == messages
 
 
-async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
+async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_message(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.send", *LOST_ANSWERS, seconds=0.8)  # "late" is accepted after the client has given up
@@ -69,7 +69,7 @@ async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
     assert len(heard.of("message_unsure")) >= len(LOST_ANSWERS)
 
 
-async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_letter_and_orphans_are_deleted(
+async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_message_and_orphans_are_deleted(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.create", *LOST_ANSWERS, seconds=0.8)
@@ -120,8 +120,8 @@ async def test_what_is_found_carries_its_message_id_where_the_sign_in_may_look(
     await post(database, sender="full@example.com", recipients=1)
     async with running(known, heard):
         await heard.wait_for("message_found")
-    (letter,) = google.sent
-    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", letter.id)]
+    (message,) = google.sent
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", message.id)]
 
 
 async def test_a_direct_doubt_is_settled_by_the_sent_mail_where_the_sign_in_may_look(
@@ -150,15 +150,15 @@ async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
     assert await query(database, "SELECT DISTINCT lease_until FROM job_recipients WHERE status = 'unsure'") == [(None,)]
 
 
-async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_the_others(
+async def test_a_bug_in_one_message_fails_that_message_with_its_stack_and_spares_the_others(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = MessageBuilder.build
 
-    async def broken(self: MessageBuilder, letter: ClaimedRecipient, **how: Any) -> bytes:
-        if letter.to_email == "bad@example.org":
+    async def broken(self: MessageBuilder, message: ClaimedRecipient, **how: Any) -> bytes:
+        if message.to_email == "bad@example.org":
             raise KeyError("nobody foresaw this")
-        return await build(self, letter, **how)
+        return await build(self, message, **how)
 
     monkeypatch.setattr(MessageBuilder, "build", broken)
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
@@ -191,7 +191,7 @@ async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
     assert_each_was_sent_once(google, 1)
 
 
-async def test_a_failed_letter_leaves_no_draft_behind(
+async def test_a_failed_message_leaves_no_draft_behind(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="invalid_to", method="drafts.send"))

@@ -17,7 +17,7 @@ from tests.support.proxy import Proxy
 from tests.support.replicated import replicated
 from tests.support.rows import post, states
 
-LETTERS = 60
+MESSAGES = 60
 DOUBTS = 6
 
 
@@ -27,7 +27,7 @@ def through(known: Settings, url: str, port: int) -> Settings:
 
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (SEND, METADATA)])
-async def test_letters_that_a_failover_has_forgotten_are_sent_once(
+async def test_messages_that_a_failover_has_forgotten_are_sent_once(
     database_url: str,
     served: RunningServer,
     google: FakeGoogle,
@@ -51,7 +51,7 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
         async with Proxy(pair.primary.port) as proxy:
             near = through(known, pair.primary.url, proxy.port)
             async with running(near, heard) as daemon:
-                job = await post(daemon.database, recipients=LETTERS)
+                job = await post(daemon.database, recipients=MESSAGES)
                 daemon.runner.wake()
                 await heard.wait_for("message_sent", times=5)
                 await asyncio.to_thread(pair.lag)
@@ -64,10 +64,10 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
                 assert told["lost"] > 0
                 await heard.wait_for("job_finished")
             database = Database(known.database.model_copy(update={"url": pair.replica.url}), events=daemon.store_events)
-            assert await states(database, job) == {"sent": LETTERS}
+            assert await states(database, job) == {"sent": MESSAGES}
             await database.close()
     assert google.duplicates() == {}
-    assert len({letter.key for letter in google.sent}) == LETTERS
+    assert len({message.key for message in google.sent}) == MESSAGES
 
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (COMPOSE, METADATA), (SEND, METADATA)])
@@ -105,7 +105,7 @@ async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_
                 database = daemon.database
                 assert await states(database, job) == {"sent": DOUBTS}
     assert google.duplicates() == {}
-    assert len({letter.key for letter in google.sent}) == DOUBTS
+    assert len({message.key for message in google.sent}) == DOUBTS
 
 
 async def _keep_awake(daemon: Daemon) -> None:

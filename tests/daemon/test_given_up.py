@@ -1,4 +1,4 @@
-"""A letter that may have been sent is not given up without a proof, however Google's replicas lag."""
+"""A message that may have been sent is not given up without a proof, however Google's replicas lag."""
 
 import asyncio
 import json
@@ -37,9 +37,9 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
 
 
 def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
-    """So many letters of the job, none of them twice."""
+    """So many messages of the job, none of them twice."""
     assert google.duplicates() == {}
-    assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
+    assert len([message for message in google.sent if message.key.startswith(job)]) == sent
 
 
 def say_it_is_there(google: FakeGoogle, *, looks: int) -> None:
@@ -70,7 +70,7 @@ async def test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt(
 
 
 @pytest.mark.parametrize("sender, proof", PROVEN)
-async def test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft_can_be_deleted(
+async def test_a_message_that_may_have_been_sent_is_not_given_up_unless_its_draft_can_be_deleted(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, proof: str
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send"))
@@ -83,7 +83,7 @@ async def test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft
 
 
 @pytest.mark.parametrize("deletion", [None, "reset_before", "reset_after", "user_rate_limit"])
-async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
+async def test_a_message_that_was_not_sent_is_given_up_with_its_draft(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, deletion: str | None
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send", count=-1))

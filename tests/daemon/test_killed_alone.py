@@ -1,4 +1,4 @@
-"""A letter that is alone in a daemon that somebody kills from outside, with real processes."""
+"""A message that is alone in a daemon that somebody kills from outside, with real processes."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ async def test_a_request_that_the_network_held_back_is_not_carried_out_after_the
     assert len(google.sent) == 1
 
 
-async def test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once(
+async def test_the_draft_of_a_message_that_is_cancelled_is_deleted_at_once(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """A request that Google carries out later still finds no draft."""
@@ -68,7 +68,7 @@ async def test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once(
     assert google.drafts() == []
 
 
-async def test_a_letter_that_comes_back_into_a_cancelled_job_leaves_no_draft(
+async def test_a_message_that_comes_back_into_a_cancelled_job_leaves_no_draft(
     database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     known = settings(database_url, served, credentials)  # whose calls may last

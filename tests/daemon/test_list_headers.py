@@ -1,4 +1,4 @@
-"""What a letter says of its list: three letters' raw headers, and links that unsubscribe."""
+"""What a message says of its list: three messages' raw headers, and links that unsubscribe."""
 
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -26,19 +26,19 @@ async def with_list(database: Database, title: str | None) -> tuple[str, int]:
     return job, made.id
 
 
-async def only_letter(known: Settings, google: FakeGoogle, heard: Heard, base_url: str) -> EmailMessage:
+async def only_message(known: Settings, google: FakeGoogle, heard: Heard, base_url: str) -> EmailMessage:
     public = known.public.model_copy(update={"base_url": base_url})
     async with running(known.model_copy(update={"public": public}), heard):
         await heard.wait_for("message_sent")
-    (letter,) = google.sent
-    return message_from_bytes(letter.raw, policy=policy.default)
+    (message,) = google.sent
+    return message_from_bytes(message.raw, policy=policy.default)
 
 
 async def test_a_list_with_a_public_address_is_left_by_one_click(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     _, list_id = await with_list(database, "Autumn news")
-    letter = await only_letter(known, google, heard, "https://mail.example.com")
+    message = await only_message(known, google, heard, "https://mail.example.com")
     raw = google.sent[0].raw.partition(b"\r\n\r\n")[0].decode("ascii")
     lines = [line for line in raw.split("\r\n") if line.startswith(("List-", " <mailto"))]
     url = lines[0].removeprefix("List-Unsubscribe: <").removesuffix(">,")
@@ -54,26 +54,26 @@ async def test_a_list_with_a_public_address_is_left_by_one_click(
     assert token is not None
     assert (token.list_id, token.recipient_id) == (list_id, recipient)
     assert token.digest == Suppressions(database, key=keys.address, timeout=5).digest(ADA)
-    assert url in letter.get_content()
+    assert url in message.get_content()
 
 
 async def test_without_a_public_address_there_is_the_mailto_form_alone(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     await with_list(database, "秋季通讯")
-    letter = await only_letter(known, google, heard, "")
-    assert letter["List-Unsubscribe"].startswith("<mailto:me+unsub@example.com?subject=u.")
-    assert "https" not in letter["List-Unsubscribe"]
-    assert letter["List-Unsubscribe-Post"] is None
-    assert "秋季通讯" in letter["List-Id"]
-    assert "no link" in letter.get_content()
+    message = await only_message(known, google, heard, "")
+    assert message["List-Unsubscribe"].startswith("<mailto:me+unsub@example.com?subject=u.")
+    assert "https" not in message["List-Unsubscribe"]
+    assert message["List-Unsubscribe-Post"] is None
+    assert "秋季通讯" in message["List-Id"]
+    assert "no link" in message.get_content()
 
 
 @pytest.mark.parametrize("base_url", ["", "https://mail.example.com"])
-async def test_a_letter_of_no_list_says_nothing(
+async def test_a_message_of_no_list_says_nothing(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, base_url: str
 ) -> None:
     await post(database, recipients=[ADA], text=TEXT)
-    letter = await only_letter(known, google, heard, base_url)
-    assert [name for name in letter.keys() if name.lower().startswith("list-")] == []  # noqa: SIM118
-    assert "no link" in letter.get_content()
+    message = await only_message(known, google, heard, base_url)
+    assert [name for name in message.keys() if name.lower().startswith("list-")] == []  # noqa: SIM118
+    assert "no link" in message.get_content()

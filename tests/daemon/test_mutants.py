@@ -44,7 +44,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def look_now(database: Database, heard: Heard) -> None:
-    """Once the answer is lost, somebody looks for the letter at once."""
+    """Once the answer is lost, somebody looks for the message at once."""
     await heard.wait_for("message_unsure")
     await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'")
 
@@ -60,7 +60,7 @@ async def test_the_drafts_id_is_durable_before_google_is_asked_to_send_it(
     await post(database, recipients=1)
     async with running(patient, heard):
         await until(lambda: len(google.sent) == 1)
-        # What a kill -9 would leave at this moment: Google has the letter, and no answer has come.
+        # What a kill -9 would leave at this moment: Google has the message, and no answer has come.
         row = await query(database, "SELECT status, mode, draft_id FROM job_recipients")
         assert row == [("sending", "draft", google.sent[0].draft_id)]
         await look_now(database, heard)
@@ -88,7 +88,7 @@ async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_t
     await post(database, recipients=1)
     async with running(patient, heard):
         await until(lambda: requests(google, "drafts.send") == 1 and not google.drafts())
-        # What a kill -9 would leave at this moment: the draft is gone, and Google has refused the letter.
+        # What a kill -9 would leave at this moment: the draft is gone, and Google has refused the message.
         row = await query(database, "SELECT status, unanswered, discarding, draft_id IS NOT NULL FROM job_recipients")
         assert row == [("sending", 0, 1, 1)]
         assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(1,)]

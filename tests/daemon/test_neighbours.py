@@ -11,7 +11,7 @@ import pytest
 from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
-from tests.daemon.test_whole_letters import a_file, accept
+from tests.daemon.test_whole_messages import a_file, accept
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -38,12 +38,12 @@ def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path
 
 
 def sent(google: FakeGoogle) -> Counter[str]:
-    """Letters that Google has sent, by sender."""
-    return Counter(letter.sender for letter in google.sent)
+    """Messages that Google has sent, by sender."""
+    return Counter(message.sender for message in google.sent)
 
 
 async def rate(google: FakeGoogle, *, seconds: float) -> float:
-    """Letters a second of the others; what other programs take of the machine meanwhile is no part of it."""
+    """Messages a second of the others; what other programs take of the machine meanwhile is no part of it."""
     before, began = sent(google), own_time()
     await asyncio.sleep(seconds)  # it is the measure
     return sum((sent(google) - before)[one] for one in OTHERS) / (own_time() - began)
@@ -68,7 +68,7 @@ async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
         await post(database, sender=BAD, recipients=200)
         beside = await rate(google, seconds=2.5 * TIMEOUT)
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
-    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert beside >= 0.6 * alone, f"{beside:.1f} messages/s beside it, {alone:.1f} without"
     assert sent(google)[BAD] == 0
     assert heard.of("google_unreachable") == [], "it is one sender's trouble"
 
@@ -97,10 +97,10 @@ async def test_a_sender_recovers_when_its_calls_are_answered_again(
     await post(database, sender=BAD, recipients=60)
     async with running(known, heard):
         await until(lambda: sent(google)[BAD] == 60)
-    assert len({letter.key for letter in google.sent}) == 60
+    assert len({message.key for message in google.sent}) == 60
 
 
-async def test_letters_that_wait_for_room_hold_no_slots(
+async def test_messages_that_wait_for_room_hold_no_slots(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     await busy(google, database)
@@ -114,7 +114,7 @@ async def test_letters_that_wait_for_room_hold_no_slots(
         beside = await rate(google, seconds=5)
         await until(lambda: sent(google)[BAD] > 0)
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
-    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert beside >= 0.6 * alone, f"{beside:.1f} messages/s beside it, {alone:.1f} without"
 
 
 async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
@@ -133,10 +133,10 @@ async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
         await until(lambda: sent(google)[BAD] == 50)
         await heard.wait_for("sender_reachable")
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL WHERE sender_email <> %s", BAD)
-    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert beside >= 0.6 * alone, f"{beside:.1f} messages/s beside it, {alone:.1f} without"
     assert heard.of("google_unreachable") == []
     rows = await query(database, "SELECT attempts FROM job_recipients WHERE status = 'sent'")
-    assert {attempts for (attempts,) in rows} == {1}, "no letter has lost an attempt"
+    assert {attempts for (attempts,) in rows} == {1}, "no message has lost an attempt"
 
 
 async def post_large(database: Database) -> None:

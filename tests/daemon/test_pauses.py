@@ -16,7 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
-# What a draft's sending is answered with: (status of the letter, its attempts, the cause of the sender's pause).
+# What a draft's sending is answered with: (status of the message, its attempts, the cause of the sender's pause).
 ROWS: dict[str, tuple[str, int, str | None]] = {
     "invalid_to": ("failed", 1, None),
     "recipient_required": ("failed", 1, None),
@@ -104,7 +104,7 @@ async def test_a_project_that_is_used_up_pauses_all_its_senders_and_is_alarmed(
     assert await states(database, waiting) == {"waiting": 1}
 
 
-async def test_a_project_that_is_used_up_pauses_senders_whose_first_letter_it_is(
+async def test_a_project_that_is_used_up_pauses_senders_whose_first_message_it_is(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "you@example.com")
@@ -155,7 +155,7 @@ async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_wit
     assert await states(database, job) == {"sent": 40}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
     assert google.duplicates() == {}
-    assert len(heard.of("sender_paused")) == 1  # twenty letters were refused together
+    assert len(heard.of("sender_paused")) == 1  # twenty messages were refused together
 
 
 async def test_a_pause_survives_a_restart(
@@ -178,7 +178,7 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
     database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """A doubt's look, the search for an orphan and its deletion, a failed letter's draft: none is for nothing."""
+    """A doubt's look, the search for an orphan and its deletion, a failed message's draft: none is for nothing."""
     known = settings(
         database_url, served, credentials, pace={"units_per_minute": 60_000, "tier": "scaled"},
         gmail={"request_timeout": 2.0},
@@ -189,7 +189,7 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
 
     async def watched(self: RateLimits, sender: str, *, units: int) -> timedelta:
         wait = await acquire(self, sender, units=units)
-        # Whose mailbox it is, is asked in any case: no letter waits until the row of its sender is free for one unit.
+        # Whose mailbox it is, is asked in any case: no message waits until the row of its sender is free for one unit.
         paid.extend([units] if not wait or units == UNITS[Call.GET_PROFILE] else [])
         return wait
 
@@ -209,6 +209,6 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
     looks = [entry.method for entry in google.log if entry.method not in {"token", "drafts.create", "drafts.send"}]
     assert {"drafts.get", "drafts.list", "drafts.delete"} <= set(looks)
     assert sorted(paid) == sorted(UNITS[Call(method)] for method in looks)
-    letters = sum(told["messages"] for told in heard.of("claimed"))
+    messages = sum(told["messages"] for told in heard.of("claimed"))
     sends = sum(entry.units for entry in google.log if entry.method in {"drafts.create", "drafts.send"})
-    assert sends <= letters * DRAFT_PAIR_UNITS
+    assert sends <= messages * DRAFT_PAIR_UNITS

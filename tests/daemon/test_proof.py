@@ -66,9 +66,9 @@ async def look_now(database: Database) -> None:
 
 
 def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
-    """So many letters of the job, none of them twice."""
+    """So many messages of the job, none of them twice."""
     assert google.duplicates() == {}
-    assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
+    assert len([message for message in google.sent if message.key.startswith(job)]) == sent
 
 
 @pytest.mark.parametrize("sender", SCOPES)
@@ -182,7 +182,7 @@ async def test_a_draft_that_google_shows_in_its_thread_is_not_gone(
 
 
 @pytest.mark.parametrize("sender", [LOOKS, DIRECT])
-async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing(
+async def test_a_message_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     """What was sent is seen late: by a replica that lags."""
@@ -240,7 +240,7 @@ LONG_REFUSALS = (
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 @pytest.mark.parametrize("kind", LONG_REFUSALS)
-async def test_no_draft_lies_about_while_its_letter_waits_for_long(
+async def test_no_draft_lies_about_while_its_message_waits_for_long(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, kind: str
 ) -> None:
     google.fault(Fault(kind=kind, method="drafts.send", count=5))
@@ -283,7 +283,7 @@ async def test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt(
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "backend_error"])
-async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter(
+async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_message(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, kind: str
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send", count=2))
@@ -298,7 +298,7 @@ async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_lett
     assert google.drafts() == []
 
 
-async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
+async def test_a_draft_that_google_does_not_let_us_delete_stays_the_messages_own(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
@@ -316,7 +316,7 @@ async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
 
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
-async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_only_when_the_draft_can_be_deleted(
+async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_message_only_when_the_draft_can_be_deleted(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send", count=2))
@@ -334,7 +334,7 @@ async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_o
     assert google.drafts() == []
 
 
-async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
+async def test_a_draft_that_is_found_disproves_that_its_message_was_sent(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """A replica that lags denies a young draft for longer than anybody waits."""
@@ -356,7 +356,7 @@ async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
     assert await audit(database) == (1, [])
 
 
-async def test_a_letter_that_waits_for_a_person_goes_on_by_itself_once_its_draft_is_shown(
+async def test_a_message_that_waits_for_a_person_goes_on_by_itself_once_its_draft_is_shown(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """A replica that lags denies a young draft to drafts.send and to the check."""
@@ -381,7 +381,7 @@ PRECONDITION = (
 
 @pytest.mark.parametrize("sender", [DRAFTS, DIRECT])
 @pytest.mark.parametrize("status, body", [(403, FORBIDDEN), (400, PRECONDITION)])
-async def test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_once(
+async def test_a_message_that_google_refuses_alone_fails_and_pauses_its_sender_once(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, status: int, body: str
 ) -> None:
     google.fault(Fault(kind="status", status=status, body=body, method=call(sender)))

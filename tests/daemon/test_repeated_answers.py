@@ -18,7 +18,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
 ME = "me@example.com"
-LETTERS = 150
+MESSAGES = 150
 SHARE = 0.3
 """Of the answers that come once more."""
 
@@ -89,7 +89,7 @@ async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str
 
 
 @pytest.mark.parametrize("scopes", [(COMPOSE, METADATA), (SEND, METADATA)], ids=["draft", "direct"])
-async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_twice(
+async def test_answers_that_come_twice_make_no_message_sent_that_is_not_and_none_twice(
     database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard,
     scopes: tuple[str, ...],
 ) -> None:  # fmt: skip
@@ -101,15 +101,15 @@ async def test_answers_that_come_twice_make_no_letter_sent_that_is_not_and_none_
             runner={"lease": 20, "poll_interval": 0.1, "concurrency": 6, "sweep_interval": 1.0},
             retry={"base": 0.1, "cap": 0.5, "max_attempts": 100},
         )  # fmt: skip
-        job = await post(database, recipients=LETTERS)
+        job = await post(database, recipients=MESSAGES)
         async with running(known, heard):
             await heard.wait_for("job_finished", within=300)
-    assert between.repeated > LETTERS * SHARE / 3, "otherwise this test has shown nothing"
-    assert await states(database, job) == {"sent": LETTERS}
+    assert between.repeated > MESSAGES * SHARE / 3, "otherwise this test has shown nothing"
+    assert await states(database, job) == {"sent": MESSAGES}
     assert google.duplicates() == {}
-    sent = {letter.key: letter.id for letter in google.sent}
+    sent = {message.key: message.id for message in google.sent}
     rows = await query(
         database, "SELECT CONCAT(job_id, '-', seq), message_id FROM job_recipients WHERE message_id IS NOT NULL"
     )
-    assert len(sent) == LETTERS
+    assert len(sent) == MESSAGES
     assert {key: sent[key] for key, _ in rows} == dict(rows), "each row names its own message"

@@ -1,4 +1,4 @@
-"""A backup is restored while letters were sent since: nothing goes out twice, and everything goes out once."""
+"""A backup is restored while messages were sent since: nothing goes out twice, and everything goes out once."""
 
 import asyncio
 import shutil
@@ -64,7 +64,7 @@ def load(database_url: str, backup: bytes) -> None:
     subprocess.run(tool(database_url, ""), input=backup, check=True, timeout=60)
 
 
-async def test_letters_that_were_sent_since_the_backup_are_found_and_the_rest_goes_out(
+async def test_messages_that_were_sent_since_the_backup_are_found_and_the_rest_goes_out(
     known: Settings, database: Database, database_url: str, google: FakeGoogle
 ) -> None:
     job = await post(database, recipients=6)
@@ -76,7 +76,7 @@ async def test_letters_that_were_sent_since_the_backup_are_found_and_the_rest_go
     await asyncio.to_thread(load, database_url, backup)
     assert await states(database, job) == {"waiting": 6}, "the backup knows of none"
     queue = RestoredQueue(database)
-    assert await queue.open_letters() == {ME: 6}
+    assert await queue.open_messages() == {ME: 6}
     assert await queue.doubt_all() == 6
     assert await queue.doubt_all() == 0
     assert (await states(database, job)) == {"unsure": 6}
@@ -106,7 +106,7 @@ async def test_a_sign_in_that_may_not_look_leaves_it_to_a_person_and_a_better_on
     assert len(google.sent) == 2
 
 
-async def test_a_letter_that_was_in_doubt_then_is_not_called_sent_since_that_draft_is_gone_now(
+async def test_a_message_that_was_in_doubt_then_is_not_called_sent_since_that_draft_is_gone_now(
     known: Settings, database: Database, google: FakeGoogle
 ) -> None:
     """Since the backup the draft was found, its send refused for a day, and the draft deleted."""
@@ -117,7 +117,7 @@ async def test_a_letter_that_was_in_doubt_then_is_not_called_sent_since_that_dra
         "lease_until = UTC_TIMESTAMP(6), attempts = 1",
     )
     queue = RestoredQueue(database)
-    assert await queue.open_letters() == {BLIND: 1}
+    assert await queue.open_messages() == {BLIND: 1}
     assert await queue.doubt_all() == 1
     assert await queue.doubt_all() == 0
     async with running(known, Heard()):
@@ -149,7 +149,7 @@ async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_howe
     assert len((await feed.page(after=last, limit=9)).events) == 1
 
 
-async def test_each_letter_is_read_once_however_many_there_are_and_have_been(
+async def test_each_message_is_read_once_however_many_there_are_and_have_been(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "_ROWS_AT_ONCE", 10)
@@ -170,14 +170,14 @@ async def test_each_letter_is_read_once_however_many_there_are_and_have_been(
     ]  # fmt: skip
 
 
-async def sent(google: FakeGoogle, letters: int) -> bool:
-    return len(google.sent) >= letters
+async def sent(google: FakeGoogle, messages: int) -> bool:
+    return len(google.sent) >= messages
 
 
 async def ended(database: Database, job: str) -> bool:
     return await query(database, "SELECT status FROM jobs WHERE id = %s", job) == [("completed",)]
 
 
-async def for_a_person(database: Database, letters: int) -> bool:
+async def for_a_person(database: Database, messages: int) -> bool:
     waits = "SELECT COUNT(*) FROM job_recipients WHERE status = 'unsure' AND lease_until IS NULL"
-    return await query(database, waits) == [(letters,)]
+    return await query(database, waits) == [(messages,)]

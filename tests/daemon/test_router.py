@@ -18,7 +18,7 @@ from tests.support.rows import post
 
 pytestmark = needs_mariadb
 
-LETTERS = 20
+MESSAGES = 20
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def cluster() -> Iterator[SemiSynchronous]:
 
 
 @pytest.mark.parametrize("end", ["switched in good order", "frozen", "killed"])
-async def test_letters_go_on_where_the_router_leads_after_the_primary_is(
+async def test_messages_go_on_where_the_router_leads_after_the_primary_is(
     cluster: SemiSynchronous,
     served: RunningServer,
     google: FakeGoogle,
@@ -46,7 +46,7 @@ async def test_letters_go_on_where_the_router_leads_after_the_primary_is(
             database={"url": url, "connect_timeout": 1, "statement_timeout": 4},
         )  # fmt: skip
         async with running(known, heard) as daemon:
-            await post(daemon.database, recipients=LETTERS)
+            await post(daemon.database, recipients=MESSAGES)
             daemon.runner.wake()
             await heard.wait_for("message_sent", times=5)
             match end:
@@ -63,6 +63,6 @@ async def test_letters_go_on_where_the_router_leads_after_the_primary_is(
         assert heard.of("writer_changed") == []  # the router has moved, the address has not
         assert heard.of("outcomes_rewritten") != []
     rows = as_admin(cluster.primary, "SELECT status, COUNT(*) FROM mailerd.job_recipients GROUP BY status")
-    assert rows == [("sent", LETTERS)]
+    assert rows == [("sent", MESSAGES)]
     assert google.duplicates() == {}
-    assert len({letter.key for letter in google.sent}) == LETTERS
+    assert len({message.key for message in google.sent}) == MESSAGES

@@ -43,13 +43,13 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
 
 
 def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
-    """So many letters of the job, none of them twice."""
+    """So many messages of the job, none of them twice."""
     assert google.duplicates() == {}
-    assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
+    assert len([message for message in google.sent if message.key.startswith(job)]) == sent
 
 
 @pytest.mark.parametrize("scopes", REDUCED)
-async def test_a_letter_whose_draft_was_never_sent_goes_out_directly_and_holds_up_nobody(
+async def test_a_message_whose_draft_was_never_sent_goes_out_directly_and_holds_up_nobody(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
@@ -69,7 +69,7 @@ async def test_a_letter_whose_draft_was_never_sent_goes_out_directly_and_holds_u
 
 @pytest.mark.parametrize("scopes", REDUCED)
 @pytest.mark.parametrize("kind, sent", [("reset_after", 1), ("reset_before", 0)])
-async def test_a_letter_whose_draft_may_have_been_sent_is_looked_for_without_drafts(
+async def test_a_message_whose_draft_may_have_been_sent_is_looked_for_without_drafts(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard,
     scopes: tuple[str, ...], kind: str, sent: int,
 ) -> None:  # fmt: skip
@@ -89,7 +89,7 @@ async def test_a_letter_whose_draft_may_have_been_sent_is_looked_for_without_dra
 
 
 @pytest.mark.parametrize("scopes", REDUCED)
-async def test_a_letter_that_waits_with_a_draft_that_may_have_been_sent_is_not_sent_directly_at_once(
+async def test_a_message_that_waits_with_a_draft_that_may_have_been_sent_is_not_sent_directly_at_once(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send"))

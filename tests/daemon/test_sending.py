@@ -1,4 +1,4 @@
-"""The path of a letter, end to end in one process: what a daemon does, says and writes."""
+"""The path of a message, end to end in one process: what a daemon does, says and writes."""
 
 import asyncio
 from email import message_from_bytes
@@ -20,16 +20,16 @@ from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states
 
 
-async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
+async def test_a_job_is_sent_message_by_message_and_the_story_is_told_in_order(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     job = await post(database, recipients=3, subject="Hello {{ name }}", text="Dear {{ name }}")
     async with running(known, heard):
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 3}
-    assert sorted(letter.to for letter in google.sent) == ["r0@example.org", "r1@example.org", "r2@example.org"]
+    assert sorted(message.to for message in google.sent) == ["r0@example.org", "r1@example.org", "r2@example.org"]
     rows = await query(database, "SELECT message_id, draft_id FROM job_recipients ORDER BY id")
-    assert sorted(rows) == sorted((letter.id, letter.draft_id) for letter in google.sent)
+    assert sorted(rows) == sorted((message.id, message.draft_id) for message in google.sent)
     assert google.drafts() == []
     assert google.duplicates() == {}
     steps = [
@@ -47,14 +47,14 @@ async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
     assert [(fields["number"], fields["total"]) for fields in heard.of("message_started")] == [(1, 3), (2, 3), (3, 3)]
 
 
-async def test_the_letter_is_what_the_template_says(
+async def test_the_message_is_what_the_template_says(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     job = await post(database, recipients=["zhang@example.org"], subject="您好 {{ name }}", text="第一行\n{{ name }}")
     async with running(known, heard):
         await heard.wait_for("job_finished")
-    (letter,) = google.sent
-    parsed = message_from_bytes(letter.raw or b"", policy=default)
+    (message,) = google.sent
+    parsed = message_from_bytes(message.raw or b"", policy=default)
     assert parsed["Subject"] == "您好 zhang"
     assert parsed["X-Mailerd-Key"] == f"{job}-0"
     assert "第一行" in parsed.get_content()
@@ -73,7 +73,7 @@ async def test_a_sender_with_gmail_send_alone_is_sent_for_directly(
     assert "drafts.create" not in {entry.method for entry in google.log}
 
 
-async def test_a_letter_that_cannot_be_rendered_fails_alone_with_its_line(
+async def test_a_message_that_cannot_be_rendered_fails_alone_with_its_line(
     known: Settings, database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=["5@example.org", "zero@example.org"], text="a\n{{ 10 // (name | int) }}")
@@ -85,7 +85,7 @@ async def test_a_letter_that_cannot_be_rendered_fails_alone_with_its_line(
     assert "line 2" in error
 
 
-async def test_the_bell_starts_a_letter_long_before_the_next_poll(
+async def test_the_bell_starts_a_message_long_before_the_next_poll(
     database_url: str, served: RunningServer, credentials: Path, database: Database, heard: Heard
 ) -> None:
     known = settings(database_url, served, credentials, runner={"poll_interval": 600.0})
@@ -96,8 +96,8 @@ async def test_the_bell_starts_a_letter_long_before_the_next_poll(
 
 
 async def test_a_second_runner_in_one_process_says_so_and_ends(known: Settings, heard: Heard) -> None:
-    async with running(known, heard) as daemon, asyncio.TaskGroup() as letters:
-        await daemon.runner.run(letters)
+    async with running(known, heard) as daemon, asyncio.TaskGroup() as messages:
+        await daemon.runner.run(messages)
     assert len(heard.of("runner_already_running")) == 1
 
 
@@ -116,7 +116,7 @@ async def test_a_stop_finishes_and_records_what_is_in_hand_and_claims_nothing_mo
     assert heard.names()[-1] == "stopped"
 
 
-async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_whole_lease(
+async def test_a_stop_in_the_middle_of_a_claim_leaves_no_message_behind_for_its_whole_lease(
     known: Settings, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await post(database, recipients=3)
@@ -124,7 +124,7 @@ async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_w
 
     async def slow(self: Claims, want: int, **rooms: Any) -> Claim:
         taken = await claim(self, want, **rooms)
-        if taken.letters:
+        if taken.messages:
             committed.set()
             await stopped.wait()  # committed, and the answer is on its way
         return taken
@@ -137,7 +137,7 @@ async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_w
     assert await states(database, job) == {"sent": 3}
 
 
-async def test_a_drain_that_is_cut_off_says_how_many_letters_it_cut(
+async def test_a_drain_that_is_cut_off_says_how_many_messages_it_cut(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="hang_before", method="drafts.send", count=-1))
@@ -153,7 +153,7 @@ async def test_a_drain_that_is_cut_off_says_how_many_letters_it_cut(
     assert await states(database, job) == {"sending": 3}
 
 
-async def test_a_job_whose_last_letter_is_sent_while_the_daemon_drains_is_completed(
+async def test_a_job_whose_last_message_is_sent_while_the_daemon_drains_is_completed(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="latency", method="drafts.send", seconds=1.0, count=-1))
@@ -193,7 +193,7 @@ async def test_a_job_that_cannot_be_completed_at_the_stop_is_named_and_left_to_t
         await heard.wait_for("job_finished")
 
 
-async def test_the_place_in_the_day_of_a_letter_that_failed_goes_to_the_next_one_at_once(
+async def test_the_place_in_the_day_of_a_message_that_failed_goes_to_the_next_one_at_once(
     database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="invalid_to", method="drafts.create"))

@@ -1,4 +1,4 @@
-"""A sender whose template is slow, though it was accepted, holds up its own letters and nobody else's."""
+"""A sender whose template is slow, though it was accepted, holds up its own messages and nobody else's."""
 
 import asyncio
 import sys
@@ -17,9 +17,9 @@ from tests.support.rows import post, query, states
 
 LOOP = "{% for a in range(90000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}"
 SLOW = LOOP * 4
-"""Some 300 ms a letter."""
+"""Some 300 ms a message."""
 BOMB = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"
-"""A letter that ends the child; a job with it can only be in the database, the check refuses it."""
+"""A message that ends the child; a job with it can only be in the database, the check refuses it."""
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch,
     template: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("mailerd.mail.renderer._SLOW_FOR", 600.0)  # a busy machine makes a letter for longer than that
+    monkeypatch.setattr("mailerd.mail.renderer._SLOW_FOR", 600.0)  # a busy machine makes a message for longer than that
     await busy(google, database)
     async with running(known, heard) as daemon:
         await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20))
@@ -58,7 +58,7 @@ async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
     assert beside > 0.6 * alone, (beside, alone)
 
 
-async def test_a_renderer_that_does_not_start_costs_no_letter_an_attempt(
+async def test_a_renderer_that_does_not_start_costs_no_message_an_attempt(
     known: Settings, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -1,4 +1,4 @@
-"""Whoever has opted out gets nothing more, wherever the letter stands at that moment."""
+"""Whoever has opted out gets nothing more, wherever the message stands at that moment."""
 
 import asyncio
 from pathlib import Path
@@ -39,7 +39,7 @@ async def row(database: Database, address: str) -> tuple[object, ...]:
 
 
 def received(google: FakeGoogle) -> set[str]:
-    return {letter.to for letter in google.sent}
+    return {message.to for message in google.sent}
 
 
 async def test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends(
@@ -54,7 +54,7 @@ async def test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends(
     assert await row(database, ADA) == ("cancelled", 0, "the address is suppressed: unsubscribed", None)
     assert received(google) == {BOB}
     assert google.drafts() == []
-    assert await query(database, "SELECT SUM(letters) FROM sender_hours") == [(1,)]
+    assert await query(database, "SELECT SUM(messages) FROM sender_hours") == [(1,)]
     assert len(heard.of("message_suppressed")) == 1
 
 
@@ -77,7 +77,7 @@ async def test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim(
 
 @pytest.mark.parametrize("reason", [Reason.UNSUBSCRIBED, Reason.HARD_BOUNCE])
 @pytest.mark.parametrize("mode", ["draft", "direct"])
-async def test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none(
+async def test_one_that_opts_out_while_its_message_is_on_its_way_gets_none(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, mode: str, reason: Reason
 ) -> None:
     if mode == "direct":
@@ -141,7 +141,7 @@ async def test_an_override_lifts_what_a_person_asked_for_and_never_a_bounce(
     assert await states(database, job) == {status: 1}
 
 
-async def test_one_whose_letter_may_have_been_sent_is_looked_for_and_not_called_cancelled(
+async def test_one_whose_message_may_have_been_sent_is_looked_for_and_not_called_cancelled(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send", count=1))

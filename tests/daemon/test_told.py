@@ -1,4 +1,4 @@
-"""What a daemon tells of a letter is what its row says, also where somebody else had a hand in it."""
+"""What a daemon tells of a message is what its row says, also where somebody else had a hand in it."""
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
@@ -35,7 +35,7 @@ async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
     assert not {"message_claim_lost", "message_sent"} & set(heard.names())
 
 
-async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
+async def test_a_message_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=1.0)
@@ -50,7 +50,7 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelle
     assert "message_released" not in heard.names()
 
 
-async def test_a_stored_template_that_this_version_refuses_fails_its_letters_with_that_cause(
+async def test_a_stored_template_that_this_version_refuses_fails_its_messages_with_that_cause(
     known: Settings, database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=2, text="{% include 'footer' %}")

@@ -18,8 +18,8 @@ from tests.support.rows import post, query, states
 
 A_KEY, B_KEY = 7, 8
 B = "b@example.com"
-LETTERS = 40
-A_LETTERS = 100
+MESSAGES = 40
+A_MESSAGES = 100
 
 
 def of_a(number: int) -> str:
@@ -37,8 +37,8 @@ def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path
 async def seconds_of_b(database: Database, google: FakeGoogle) -> float:
     """How long B's messages take."""
     before, began = sent(google)[B], time.monotonic()
-    await post(database, sender=B, recipients=LETTERS, api_key_id=B_KEY)
-    await eventually(lambda: asyncio.sleep(0, sent(google)[B] - before == LETTERS), within=120)
+    await post(database, sender=B, recipients=MESSAGES, api_key_id=B_KEY)
+    await eventually(lambda: asyncio.sleep(0, sent(google)[B] - before == MESSAGES), within=120)
     return time.monotonic() - began
 
 
@@ -54,7 +54,7 @@ async def test_a_tenant_whose_templates_pass_the_check_and_are_bombs_then_holds_
         await eventually(lambda: asyncio.sleep(0, daemon.renderer._worker.pid is not None))
         for text in ("Dear {{ name }}", template):
             jobs = [
-                await post(database, sender=of_a(number), recipients=A_LETTERS, text=text, api_key_id=A_KEY)
+                await post(database, sender=of_a(number), recipients=A_MESSAGES, text=text, api_key_id=A_KEY)
                 for number in range(mailboxes)
             ]
             took.append(await seconds_of_b(database, google))
@@ -67,7 +67,7 @@ async def test_a_tenant_whose_templates_pass_the_check_and_are_bombs_then_holds_
 async def test_after_three_messages_that_had_to_be_stopped_the_rest_of_a_job_fails_and_says_why(
     known: Settings, database: Database, heard: Heard
 ) -> None:
-    job = await post(database, sender=of_a(0), recipients=A_LETTERS, text=BOMB, api_key_id=A_KEY)
+    job = await post(database, sender=of_a(0), recipients=A_MESSAGES, text=BOMB, api_key_id=A_KEY)
     other = await post(database, sender=of_a(1), recipients=3, api_key_id=A_KEY)
     async with running(known, heard):
         await eventually(lambda: _ended(database, job), within=120)
@@ -76,9 +76,9 @@ async def test_after_three_messages_that_had_to_be_stopped_the_rest_of_a_job_fai
     assert dict(await query(
         database, "SELECT error, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY error", job
     )) == {
-        "the letter cannot be made: text: the template takes too long": 3,
-        "the letter cannot be made: text: not tried: 3 messages with this template had to be stopped, the last because "
-        "the template takes too long": A_LETTERS - 3,
+        "the message cannot be made: text: the template takes too long": 3,
+        "the message cannot be made: text: not tried: 3 messages with this template had to be stopped, the last "
+        "because the template takes too long": A_MESSAGES - 3,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
 ME, OTHER = "me@example.com", "other@example.com"
-LETTERS = 20
+MESSAGES = 20
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one
     send = "messages.send" if SEND in scopes else "drafts.send"
     google.change_rules(latency_s=0.1)
     google.fault(Fault(kind="reset_before", method=send, skip=5, count=3))
-    job = await post(database, recipients=LETTERS)
+    job = await post(database, recipients=MESSAGES)
     async with running(known, heard):
         await heard.wait_for("message_unsure")
         exchange(credentials, ME, for_file=credentials / f"{OTHER}.json")
@@ -52,17 +52,17 @@ async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one
         assert OTHER in told["reason"]
         assert heard.of("mailbox_wrong")[0]["address"] == OTHER
         await heard.wait_for("message_still_unsure")
-        sent = {letter.key for letter in google.sent}
+        sent = {message.key for message in google.sent}
         rows = await query(database, "SELECT CONCAT(job_id, '-', seq) FROM job_recipients WHERE status = 'sent'")
         assert {key for (key,) in rows} <= sent
         exchange(credentials, ME, for_file=mine)
         await heard.wait_for("sender_resumed", within=30)  # without the file's help it is tried after a minute
         await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'")
         await heard.wait_for("job_finished")
-    assert await states(database, job) == {"sent": LETTERS}
+    assert await states(database, job) == {"sent": MESSAGES}
     assert google.duplicates() == {}
-    assert len({letter.key for letter in google.sent}) == LETTERS
-    assert {letter.sender for letter in google.sent} == {ME}
+    assert len({message.key for message in google.sent}) == MESSAGES
+    assert {message.sender for message in google.sent} == {ME}
 
 
 async def test_a_file_that_was_wrong_from_the_start_pauses_its_sender_alone(
@@ -77,7 +77,7 @@ async def test_a_file_that_was_wrong_from_the_start_pauses_its_sender_alone(
         await heard.wait_for("job_finished")
     assert await states(database, others) == {"sent": 3}
     assert await states(database, mine) == {"waiting": 3}
-    assert {letter.sender for letter in google.sent} == {"third@example.com"}
+    assert {message.sender for message in google.sent} == {"third@example.com"}
     assert google.drafts(OTHER) == []
 
 
@@ -88,10 +88,10 @@ NOT_ENABLED = (
 
 
 @pytest.mark.parametrize("status, body", [(403, NOT_ENABLED), (400, "<h1>Bad Request</h1>")])
-async def test_a_mailbox_that_is_refused_at_its_new_sign_in_fails_none_of_its_letters(
+async def test_a_mailbox_that_is_refused_at_its_new_sign_in_fails_none_of_its_messages(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, status: int, body: str
 ) -> None:
-    """Letters that were taken before the sign-in was exchanged say nothing of the ones after it."""
+    """Messages that were taken before the sign-in was exchanged say nothing of the ones after it."""
     sign_in(google, credentials, ME)
     await post(database, recipients=1)
     async with running(known, heard):

@@ -68,7 +68,7 @@ async def _fill(it: Scene) -> None:
                 await it.admin(f"INSERT INTO ballast (t) VALUES (REPEAT('x', {size}))")
         except pymysql.err.MySQLError:
             continue
-    it.letters = 400  # so that jobs need new pages at once
+    it.messages = 400  # so that jobs need new pages at once
 
 
 async def _take_all_connections(it: Scene) -> None:

@@ -22,7 +22,7 @@ from tests.chaos.place import SENDER, Place, Setting, mailerd, place
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
-LETTERS: Final = 3
+MESSAGES: Final = 3
 POST_EVERY: Final = 1.0
 """Seconds between two posts."""
 SMALL: Final = ("--innodb-file-per-table=OFF", "--innodb-data-file-path=ibdata1:12M:autoextend:max:32M")
@@ -45,8 +45,8 @@ class Scene:
     hook_status: int = 200
     """What the endpoint of a webhook answers."""
     base: str = ""
-    letters: int = LETTERS
-    """Letters of each job that is posted."""
+    messages: int = MESSAGES
+    """Messages of each job that is posted."""
 
     @property
     def config(self) -> Path:
@@ -96,7 +96,7 @@ class Scene:
         body = {
             "sender_email": SENDER,
             "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is for you."},
-            "recipients": [{"email": f"{name}-{n}@example.org", "name": f"R{n}"} for n in range(self.letters)],
+            "recipients": [{"email": f"{name}-{n}@example.org", "name": f"R{n}"} for n in range(self.messages)],
         }
         path = f"{self.url}/api/jobs/send_template_emails"
         async with self.here.http.post(path, json=body, headers={"X-API-Key": self.here.key}) as answer:
@@ -110,7 +110,7 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
     sections: dict[str, dict[str, object]] = {
         "alerts": {
             "webhook": f"http://127.0.0.1:{port}/alert", "database_away": 20.0, "min_interval": 1.0, "unsure": 20.0,
-            "failure_letters": 5,
+            "failure_messages": 5,
         },
         "webhooks": {"allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8", "retries": [1.0, 5.0]},
         "inbox": {"interval": 2.0},

@@ -18,18 +18,18 @@ SignUp = Callable[..., Path]
 ME = "me@example.com"
 
 
-def a_letter(key: str = "k1", *, body: bytes = b"Hello\r\n") -> bytes:
+def a_message(key: str = "k1", *, body: bytes = b"Hello\r\n") -> bytes:
     head = f"From: {ME}\r\nTo: you@example.com\r\nSubject: Hello\r\nX-Mailerd-Key: {key}\r\n\r\n"
     return head.encode() + body
 
 
 async def drafted(gmail: Gmail, *, key: str = "k1") -> Accepted:
-    reply = await gmail.create_draft(ME, raw=a_letter(key))
+    reply = await gmail.create_draft(ME, raw=a_message(key))
     assert isinstance(reply, Accepted)
     return reply
 
 
-async def test_a_letter_goes_as_a_draft_and_then_out(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
+async def test_a_message_goes_as_a_draft_and_then_out(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     stored = await drafted(gmail)
     assert stored.thread_id
@@ -74,7 +74,7 @@ async def test_an_orphan_draft_is_found_by_its_key(gmail: Gmail, sign_up: SignUp
     assert headers["X-Mailerd-Key"] == "orphan"
 
 
-async def test_the_list_of_sent_letters_goes_on_by_page_token(gmail: Gmail, sign_up: SignUp) -> None:
+async def test_the_list_of_sent_messages_goes_on_by_page_token(gmail: Gmail, sign_up: SignUp) -> None:
     sign_up(ME, scopes=(COMPOSE, METADATA))
     sent = set()
     for n in range(101):
@@ -105,9 +105,9 @@ async def test_the_list_of_drafts_goes_on_by_page_token(gmail: Gmail, sign_up: S
     assert {entry["id"] for entry in first.body["drafts"] + second.body["drafts"]} == stored
 
 
-async def test_a_direct_letter_is_found_again_among_the_sent(gmail: Gmail, sign_up: SignUp) -> None:
+async def test_a_direct_message_is_found_again_among_the_sent(gmail: Gmail, sign_up: SignUp) -> None:
     sign_up(ME, scopes=(SEND, METADATA))
-    sent = await gmail.send_message(ME, raw=a_letter("k7"))
+    sent = await gmail.send_message(ME, raw=a_message("k7"))
     assert isinstance(sent, Accepted)
     listed = await gmail.list_sent(ME)
     assert isinstance(listed, Accepted)
@@ -140,12 +140,12 @@ async def test_the_profile_names_the_mailbox(gmail: Gmail, sign_up: SignUp) -> N
 
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
-async def test_a_large_letter_arrives_byte_for_byte_by_the_upload_address(
+async def test_a_large_message_arrives_byte_for_byte_by_the_upload_address(
     gmail: Gmail, google: FakeGoogle, sign_up: SignUp, mode: str
 ) -> None:
     google.change_rules(keep_raw=1)
     sign_up(ME)
-    raw = a_letter(body=b"0123456789abcde\r\n" * (UPLOAD_ABOVE // 16))
+    raw = a_message(body=b"0123456789abcde\r\n" * (UPLOAD_ABOVE // 16))
     if mode == "draft":
         reply = await gmail.create_draft(ME, raw=raw)
         assert isinstance(reply, Accepted)
@@ -160,7 +160,7 @@ async def test_a_large_letter_arrives_byte_for_byte_by_the_upload_address(
 
 async def test_scopes_that_do_not_suffice_are_googles_refusal(gmail: Gmail, sign_up: SignUp) -> None:
     sign_up(ME, scopes=(SEND,))
-    reply = await gmail.create_draft(ME, raw=a_letter())
+    reply = await gmail.create_draft(ME, raw=a_message())
     assert isinstance(reply, Refused)
     assert reply.status == 403
     assert reply.reason == "insufficientPermissions"
@@ -194,7 +194,7 @@ async def test_googles_refusals_are_reported_as_they_are(
 async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.fault(Fault(kind="mail_sending_retry_after", method="messages.send"))
-    reply = await gmail.send_message(ME, raw=a_letter())
+    reply = await gmail.send_message(ME, raw=a_message())
     assert isinstance(reply, Refused)
     assert reply.status == 429
     assert "Retry after 20" in reply.message
@@ -205,11 +205,11 @@ async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google
 async def test_a_lying_success_is_garbled(gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str) -> None:
     sign_up(ME)
     google.fault(Fault(kind=kind, method="messages.send"))
-    assert isinstance(await gmail.send_message(ME, raw=a_letter()), MalformedResponse)
+    assert isinstance(await gmail.send_message(ME, raw=a_message()), MalformedResponse)
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "cut_off", "late"])
-async def test_a_lost_answer_is_lost_whether_or_not_the_letter_went(
+async def test_a_lost_answer_is_lost_whether_or_not_the_message_went(
     settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     sign_up(ME)
@@ -248,10 +248,10 @@ async def test_a_sender_whose_calls_are_not_answered_has_a_smaller_share_until_t
     sign_up(ME)
     google.fault(Fault(kind="reset_before", method="messages.send", count=2))
     for _ in range(2):
-        assert isinstance(await gmail.send_message(ME, raw=a_letter()), NoResponse)
+        assert isinstance(await gmail.send_message(ME, raw=a_message()), NoResponse)
     assert gmail.semaphore.capacity_by_sender() == {ME: 7}, "of 20 slots 5, and half as many again wait"
     google.fault(Fault(kind="mail_sending_retry_after", method="messages.send"))
-    assert isinstance(await gmail.send_message(ME, raw=a_letter()), Refused), "a refusal is an answer"
+    assert isinstance(await gmail.send_message(ME, raw=a_message()), Refused), "a refusal is an answer"
     assert gmail.semaphore.capacity_by_sender() == {ME: 9}
-    assert isinstance(await gmail.send_message("stranger@example.com", raw=a_letter()), NoCredentials)
+    assert isinstance(await gmail.send_message("stranger@example.com", raw=a_message()), NoCredentials)
     assert set(gmail.semaphore.capacity_by_sender()) == {ME}

@@ -109,7 +109,7 @@ async def test_a_service_account_is_bound_by_its_subject(gmail: Gmail, google: F
 
 
 @pytest.mark.parametrize("kind", ["reset_after", "hang_before", "backend_error", "garbage"])
-async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
+async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_message(
     gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     """A GET is repeated once by itself; what was to be sent after it was not."""
@@ -122,7 +122,7 @@ async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
 
 
 @pytest.mark.parametrize("kind", ["backend_error", "garbage", "not_found", "status"])
-async def test_a_question_that_is_not_answered_is_the_trouble_of_the_sender_and_of_no_letter(
+async def test_a_question_that_is_not_answered_is_the_trouble_of_the_sender_and_of_no_message(
     gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     sign_up(ME)

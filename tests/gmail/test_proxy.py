@@ -1,4 +1,5 @@
-"""Where Google is reached by a proxy alone: every call goes through it, and one that fails costs no letter anything."""
+"""Where Google is reached by a proxy alone: every call goes through it, and one that fails costs no message
+anything."""
 
 import asyncio
 import os
@@ -69,9 +70,9 @@ class Office:
             daemon.terminate()
             await daemon.wait()
 
-    async def until_sent(self, letters: int = 1) -> None:
+    async def until_sent(self, messages: int = 1) -> None:
         async def sent() -> bool:
-            return await query(self.database, SENT) == [(letters,)]
+            return await query(self.database, SENT) == [(messages,)]
 
         await eventually(sent)
 
@@ -116,7 +117,7 @@ async def test_the_check_names_a_proxy_that_refuses_us_and_shows_no_password(off
 
 
 @pytest.mark.parametrize("trouble", ["away", "refusing"])
-async def test_a_proxy_that_fails_costs_a_letter_no_attempt(office: Office, trouble: str) -> None:
+async def test_a_proxy_that_fails_costs_a_message_no_attempt(office: Office, trouble: str) -> None:
     await post(office.database, recipients=1)
     if trouble == "refusing":
         office.proxy.password = "another"
@@ -147,7 +148,7 @@ async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_ca
     sign_in(office.google, office.folder / "credentials", scopes=(SEND, METADATA))
     await post(office.database, recipients=1)
     async with office.sending():
-        await office.until_sent()  # by a connection that the next letter gets
+        await office.until_sent()  # by a connection that the next message gets
         kept = office.proxy.keep()
         await post(office.database, recipients=1)
 

@@ -1,4 +1,4 @@
-"""A call beside the letters is made once its units are granted, waits for them up to a bound, and is else not made."""
+"""A call beside the messages is made once its units are granted, waits for them up to a bound, and is else not made."""
 
 import asyncio
 from datetime import timedelta

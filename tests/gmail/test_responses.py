@@ -21,7 +21,7 @@ def test_a_created_draft_has_its_own_id_and_its_message_thread() -> None:
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.MESSAGES_SEND])
-def test_a_sent_letter_has_the_message_id_and_thread(call: Call) -> None:
+def test_a_sent_message_has_the_message_id_and_thread(call: Call) -> None:
     assert read(answer({"id": "m", "threadId": "t"}), call=call) == Accepted(id="m", thread_id="t")
 
 

@@ -65,7 +65,7 @@ def test_no_answer_of_google_is_forgotten_here() -> None:
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_CREATE, Call.DRAFTS_SEND, Call.MESSAGES_SEND])
 @pytest.mark.parametrize("name", PAUSES)
-def test_what_is_not_the_letters_fault_refunds_it_and_pauses_its_sender(name: str, call: Call) -> None:
+def test_what_is_not_the_messages_fault_refunds_it_and_pauses_its_sender(name: str, call: Call) -> None:
     made = gmail(name, call=call)
     assert made.transition is Transition.RELEASED
     assert made.pause
@@ -88,7 +88,7 @@ def test_the_daily_limit_without_a_sane_stamp_pauses_for_hours_that_double() -> 
 
 
 @pytest.mark.parametrize("name", FAILED)
-def test_what_is_the_recipients_fault_fails_that_letter_alone(name: str) -> None:
+def test_what_is_the_recipients_fault_fails_that_message_alone(name: str) -> None:
     made = gmail(name)
     assert (made.transition, made.pause, made.global_backoff) == (Transition.FAILED, None, None)
 

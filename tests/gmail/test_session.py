@@ -303,7 +303,7 @@ async def test_a_refusal_that_comes_before_the_upload_is_read_counts(raw: Raw, o
     raw.let_go.set()
 
 
-async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_letter(
+async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_message(
     raw: Raw, opened: Callable[..., Gmail]
 ) -> None:
     raw.script = raw.says(http(b'{"id":"d","message":{"id":"m","threadId":"t"}}'))

@@ -360,7 +360,7 @@ async def test_a_token_endpoint_that_repeats_the_request_puts_no_secret_into_the
     assert reply.description == "cannot serve refresh_token=…&client_secret=…"
 
 
-async def test_a_letter_reads_no_folder_and_no_file_while_nothing_has_changed(
+async def test_a_message_reads_no_folder_and_no_file_while_nothing_has_changed(
     gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_up(ME)

@@ -73,7 +73,7 @@ NO_WORDS: Final = frozenset(
         "Bearer {access_token}",
         "FORCE INDEX (PRIMARY)",
         "FORCE INDEX (by_kind)",
-        "FORCE INDEX (letter)",
+        "FORCE INDEX (message)",
         "FORCE INDEX (thread)",
         "NULL, NULL, error",
         "an unknown user",

@@ -1,4 +1,4 @@
-"""How many files one has to open to follow a letter, a POST, a doubt or a bounce: as many as execute code for it.
+"""How many files one has to open to follow a message, a POST, a doubt or a bounce: as many as execute code for it.
 
 What counts: a file of `mailerd` of which a function starts or goes on, in this process, while one thing runs from its
 first line to its last, in a daemon that has done the same once before. So neither an import counts, nor what only the
@@ -38,7 +38,7 @@ from tests.support.daemon import settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
-MOST: Final = {"letter": 41, "POST": 41, "doubt": 28, "bounce": 35}
+MOST: Final = {"message": 41, "POST": 41, "doubt": 28, "bounce": 35}
 """How many files execute code for each."""
 
 ME: Final = "me@example.com"
@@ -109,18 +109,18 @@ class Place:
     heard: Heard
 
     async def send(self) -> None:
-        """From the claim of a letter to its record: the runner drains as soon as it has claimed."""
+        """From the claim of a message to its record: the runner drains as soon as it has claimed."""
         claims = len(self.heard.of("claimed"))
         async with asyncio.TaskGroup() as loops:
             recording = loops.create_task(self.daemon.recorder.run())
-            async with asyncio.TaskGroup() as letters:
-                claiming = letters.create_task(self.daemon.runner.run(letters))
+            async with asyncio.TaskGroup() as messages:
+                claiming = messages.create_task(self.daemon.runner.run(messages))
                 await self.heard.wait_for("claimed", times=claims + 1)
                 claiming.cancel()
             recording.cancel()
 
     async def look(self) -> None:
-        """Look for the letters in doubt."""
+        """Look for the messages in doubt."""
         async with asyncio.TaskGroup() as checks:
             assert await self.daemon.recovery.reconcile_some(checks), self.heard.names()
 
@@ -139,7 +139,7 @@ async def place(database_url: str, database: Database, tmp_path: Path) -> AsyncI
             database_url, served, tmp_path / "credentials",
             database={"connect_timeout": 60, "statement_timeout": 60},  # nothing is late because the machine is slow
             gmail={"request_timeout": 30.0}, runner={"lease": 120},
-            pace={"units_per_minute": 1_000_000, "per_day": 2000},  # it has one, and two letters need not wait for it
+            pace={"units_per_minute": 1_000_000, "per_day": 2000},  # it has one, and two messages need not wait for it
         )  # fmt: skip
         daemon = build(known, lambda event, fields: outside.run(heard, event, fields))
         async with daemon.gmail, daemon.renderer:
@@ -147,13 +147,13 @@ async def place(database_url: str, database: Database, tmp_path: Path) -> AsyncI
         await daemon.database.close()
 
 
-async def test_a_letter_from_its_claim_to_its_record(place: Place) -> None:
+async def test_a_message_from_its_claim_to_its_record(place: Place) -> None:
     with Trace() as trace:
         for _ in range(2):
             await post(place.database, recipients=1)
             trace.begin()
             await place.send()
-        trace.check("letter")
+        trace.check("message")
     assert len(place.heard.of("message_sent")) == 2
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import CLOSING, write
 from mailerd.sandbox.mariadb import Server
 from tests.chaos import place as places
@@ -43,14 +43,14 @@ MB: Final = 1024 * 1024
 
 @dataclass
 class Attack:
-    """One forgery or burden: its bytes, and the letter in whose thread it arrives.
+    """One forgery or burden: its bytes, and the message in whose thread it arrives.
 
-    `may`: fates that it may give that letter.
+    `may`: fates that it may give that message.
     """
 
     name: str
     raw: bytes
-    thread: Letter | None = None
+    thread: Message | None = None
     may: frozenset[str] = frozenset()
 
 
@@ -102,9 +102,9 @@ def report(headers: str, *, to: str, said: str, status: str, key: str = "", proo
     ).encode()
 
 
-def forgeries(letters: list[Letter]) -> list[Attack]:
-    """Notices that must not be believed, each about a letter of its own, by Eve, who has the first letter."""
-    eve, found, left = letters[0], list[Attack](), iter(letters[1:])
+def forgeries(messages: list[Message]) -> list[Attack]:
+    """Notices that must not be believed, each about a message of its own, by Eve, who has the first message."""
+    eve, found, left = messages[0], list[Attack](), iter(messages[1:])
     proof, job = eve.header("X-Mailerd-Proof"), eve.key.partition("-")[0]
     nobody = "mx.google.com; spf=none smtp.helo=evil.example"
     heads: dict[str, str] = {
@@ -157,9 +157,9 @@ def forgeries(letters: list[Letter]) -> list[Attack]:
     return found
 
 
-def answers(letters: list[Letter]) -> list[Attack]:
+def answers(messages: list[Message]) -> list[Attack]:
     """Replies that quote notices, and programs that answer from where bounces come from: answers at most."""
-    found, left = list[Attack](), iter(letters)
+    found, left = list[Attack](), iter(messages)
     for text in (HARD, LIMIT, "Delivery has failed. <{to}>: user unknown (#5.1.1)"):
         it = next(left)
         quoted = "\r\n".join(f"> {line}" for line in write("hard", it).raw.decode().splitlines())
@@ -182,8 +182,8 @@ def answers(letters: list[Letter]) -> list[Attack]:
     return found
 
 
-def heavy(letters: list[Letter]) -> list[Attack]:
-    """Notices that are made to cost: each in the thread of a letter, so that its body is read."""
+def heavy(messages: list[Message]) -> list[Attack]:
+    """Notices that are made to cost: each in the thread of a message, so that its body is read."""
     start = head("mailer-daemon@evil.example", EVIL).encode()
     nested = b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(20_000))
     texts = {
@@ -208,7 +208,7 @@ def heavy(letters: list[Letter]) -> list[Attack]:
         "encoded words": b"Subject: " + b"=?utf-8?q?=41?= " * 60_000 + b"\r\n\r\nx",
     }
     may = ANSWERED
-    return [Attack(name, start + text, it, may) for (name, text), it in zip(texts.items(), letters, strict=False)]
+    return [Attack(name, start + text, it, may) for (name, text), it in zip(texts.items(), messages, strict=False)]
 
 
 class Prober(threading.Thread):
@@ -257,7 +257,7 @@ async def daemon(folder: Path, google: FakeGoogle) -> AsyncIterator[tuple[Child,
 
 
 async def run(folder: Path, *, choose: Callable[[list[Attack]], list[Attack]] = lambda all_: all_) -> Outcome:
-    """Send letters, let all attacks come, then one true notice."""
+    """Send messages, let all attacks come, then one true notice."""
     began, seen = time.monotonic(), Outcome()
     google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0, log_size=200_000))
     async with daemon(folder, google) as (child, server, key):
@@ -266,8 +266,8 @@ async def run(folder: Path, *, choose: Callable[[list[Attack]], list[Attack]] = 
         await asyncio.to_thread(post, child.port, key, 120)
         await until(lambda: len(google.sent) == 120)
         await until_read(it, google)
-        box, letters, before = google.mailbox(ME), list(google.sent), len(google.log)
-        attacks = choose([*forgeries(letters[:75]), *answers(letters[75:90]), *heavy(letters[90:118])])
+        box, messages, before = google.mailbox(ME), list(google.sent), len(google.log)
+        attacks = choose([*forgeries(messages[:75]), *answers(messages[75:90]), *heavy(messages[90:118])])
         prober = Prober(child.port)
         prober.start()
         for each in attacks:
@@ -276,27 +276,27 @@ async def run(folder: Path, *, choose: Callable[[list[Attack]], list[Attack]] = 
             if seen.arrived % 10 == 0:
                 await until_read(it, google)
         await until_read(it, google)
-        google.arrivals.add(letters[119], "hard", due=google.now())
+        google.arrivals.add(messages[119], "hard", due=google.now())
         google.arrivals.deliver(box, now=google.now())
         await until_read(it, google)
         prober.over.set()
         seen.slowest_answer, seen.answers = prober.slowest, prober.answers
         seen.memory_mb = memory(child.pid)
         seen.crashed = child.runs[0].log.read_text().count("_crashed") + (not child.running)
-        await judge(it, attacks, letters, seen)
+        await judge(it, attacks, messages, seen)
         seen.methods = dict(Counter(entry.method for entry in list(google.log)[before:]))
     seen.seconds = time.monotonic() - began
     return seen
 
 
-async def judge(it: places.Place, attacks: list[Attack], letters: list[Letter], seen: Outcome) -> None:
+async def judge(it: places.Place, attacks: list[Attack], messages: list[Message], seen: Outcome) -> None:
     """Compare what is written with what might be."""
     rows = await it.rows("SELECT CONCAT(job_id, '-', seq), status, fate FROM job_recipients")
     may = {each.thread.key: each for each in attacks if each.thread is not None and each.may}
     by_key = {each.thread.key: each.name for each in attacks if each.thread is not None}
     for key, status, fate in rows:
         allowed = may[key].may if key in may else frozenset[str]()
-        if key == letters[119].key:
+        if key == messages[119].key:
             seen.afterwards = str(fate)
         elif status != "sent" or (fate is not None and fate not in allowed):
             seen.wrong.append(f"{by_key.get(key, key)}: {status} {fate}")
@@ -321,11 +321,11 @@ def alive(port: int) -> bool:
         connection.close()
 
 
-def post(port: int, key: str, letters: int) -> None:
-    """A job of so many letters."""
+def post(port: int, key: str, messages: int) -> None:
+    """A job of so many messages."""
     body: dict[str, Any] = {
         "sender_email": ME, "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}"},
-        "recipients": [{"email": f"r{n}@example.org", "name": f"R{n}"} for n in range(letters)],
+        "recipients": [{"email": f"r{n}@example.org", "name": f"R{n}"} for n in range(messages)],
     }  # fmt: skip
     connection = HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(

@@ -19,7 +19,7 @@ from mailerd.mail.read_notice import read_notice
 
 REASONS: Final = {
     "aol_01.txt": "a bounce, by both; it names a screen name without a domain, which flufl completes to @aol.com",
-    "dsn_15.txt": "a bounce, by both; its report stands in attached mail, as the letter that comes back does",
+    "dsn_15.txt": "a bounce, by both; its report stands in attached mail, as the message that comes back does",
     "dumbass_01.txt": "a bounce that names nobody: flufl says nothing, we say that the cause is unknown",
     "simple_20.txt": "no header says that a program wrote it, so it is a reply to us; flufl reads its text",
     "simple_38.txt": "a disposition notification (RFC 8098): the recipient's filter refused it, the address takes mail",

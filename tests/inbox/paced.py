@@ -1,6 +1,6 @@
 """What reading costs of a sender's units: Google's real limits, a daemon that is killed, and a history that is lost.
 
-`python -m tests.inbox.paced [LETTERS]` runs it in real time, 54 letters a minute, and prints what was seen.
+`python -m tests.inbox.paced [MESSAGES]` runs it in real time, 54 messages a minute, and prints what was seen.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ _SHAPES: Final = ("hard", "reply", "postfix", "soft", "delayed", "exim", "blocke
 class Costs:
     """What a run has shown; shares are of UNITS."""
 
-    letters: int = 0
+    messages: int = 0
     seconds: float = 0.0
-    worst_minute_while_letters_wait: float = 0.0
+    worst_minute_while_messages_wait: float = 0.0
     worst_minute: float = 0.0
     """At any time, also while none waits."""
     of_all_minutes: float = 0.0
-    """Of all units from the first letter to the last read."""
+    """Of all units from the first message to the last read."""
     by_method: dict[str, int] = field(default_factory=dict)
     others: dict[str, int] = field(default_factory=dict)
     """Requests of any other kind."""
@@ -42,9 +42,9 @@ class Costs:
     """What the stand-in turned away, by limit."""
     fates: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """What came, and the wrong fate that its letter has."""
+    """What came, and the wrong fate that its message has."""
     caught_up_after: float = 0.0
-    """Seconds from the last letter until the inbox was read to its end."""
+    """Seconds from the last message until the inbox was read to its end."""
 
 
 def worst(entries: Iterable[dict[str, Any]], *, since: float = 0.0, until: float = float("inf")) -> int:
@@ -61,36 +61,36 @@ def worst(entries: Iterable[dict[str, Any]], *, since: float = 0.0, until: float
     return most
 
 
-async def run(letters: int, *, folder: Path, interval: float = 5.0, every: int = 8) -> Costs:
-    """Send `letters`, let something come back of each `every`th, and read to the end.
+async def run(messages: int, *, folder: Path, interval: float = 5.0, every: int = 8) -> Costs:
+    """Send `messages`, let something come back of each `every`th, and read to the end.
 
     At a quarter of them the daemon is killed, at the half the history is lost.
     """
     sections: dict[str, dict[str, object]] = {
         "inbox": {"interval": interval, "limit_pause": 0.0}, "pace": {"units_per_minute": UNITS, "per_day": 0},
-        "runner": {"lease": 120.0}, "safety": {"job_bounces": 0},  # no letter waits for what came back
+        "runner": {"lease": 120.0}, "safety": {"job_bounces": 0},  # no message waits for what came back
     }  # fmt: skip
     known = Setting(daemons=1, latency=0.05, senders={SENDER: (COMPOSE, READONLY)}, sections=sections)
     async with place(folder, known, seed=3) as it:
         await it.google.change_rules(units_per_minute=UNITS)
         it.daemons[0].start()
         began, truth = time.time(), dict[str, str]()
-        await it.post(letters)
-        await _sent(it, letters // 4, truth, every)
+        await it.post(messages)
+        await _sent(it, messages // 4, truth, every)
         it.daemons[0].kill()
         it.daemons[0].start()
-        await _sent(it, letters // 2, truth, every)
+        await _sent(it, messages // 2, truth, every)
         await it.google.forget_history()
         for _ in range(3):
             await it.google.send_manually(SENDER)
-        await _sent(it, letters, truth, every)
+        await _sent(it, messages, truth, every)
         last = time.time()
         await _read(it)
         return await _costs(it, truth, began=began, last=last, ended=time.time())
 
 
 async def _sent(it: Place, number: int, truth: dict[str, str], every: int) -> None:
-    """Until so many letters are sent; a message in turn of each shape comes about each `every`th of them."""
+    """Until so many messages are sent; a message in turn of each shape comes about each `every`th of them."""
     while True:
         sent = await it.google.accepted()
         for at in range(every * len(truth), len(sent), every):
@@ -119,9 +119,9 @@ async def _costs(it: Place, truth: dict[str, str], *, began: float, last: float,
     fates = dict(await it.rows("SELECT CONCAT(job_id, '-', seq), COALESCE(fate, 'none') FROM job_recipients"))
     usage = (await it.google.usage())["users"][SENDER]
     return Costs(
-        letters=len(fates),
+        messages=len(fates),
         seconds=ended - began,
-        worst_minute_while_letters_wait=worst(reads, until=last) / UNITS,
+        worst_minute_while_messages_wait=worst(reads, until=last) / UNITS,
         worst_minute=worst(reads) / UNITS,
         of_all_minutes=sum(spent.values()) / (UNITS * (ended - began) / 60),
         by_method=dict(spent),
@@ -135,8 +135,8 @@ async def _costs(it: Place, truth: dict[str, str], *, began: float, last: float,
 
 async def main() -> None:
     """Run it and print what was seen."""
-    letters = int(sys.argv[1]) if len(sys.argv) > 1 else 270
-    seen = await run(letters, folder=Path(tempfile.mkdtemp(prefix="mailerd-paced-")))
+    messages = int(sys.argv[1]) if len(sys.argv) > 1 else 270
+    seen = await run(messages, folder=Path(tempfile.mkdtemp(prefix="mailerd-paced-")))
     sys.stdout.write(json.dumps(vars(seen), indent=1) + "\n")
 
 

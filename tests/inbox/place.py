@@ -6,7 +6,7 @@ from typing import Any, Final
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, RunningServer
 from mailerd.sandbox.google.fake_limits import METADATA, READONLY
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.db.database import Database
 from tests.support.daemon import settings, sign_in
 from tests.support.eventually import eventually
@@ -36,7 +36,7 @@ TRUTH: Final[dict[str, tuple[str | None, str | None, str | None]]] = {
     "forged_hard_by_address": (None, None, None),
     "forged_limit_by_address": (None, None, None),
 }
-"""What becomes of a letter that gets mail of this shape, where mail can be read whole."""
+"""What becomes of a message that gets mail of this shape, where mail can be read whole."""
 
 
 def reading(
@@ -48,9 +48,9 @@ def reading(
     return settings(database_url, served, folder, inbox=inbox, **more)
 
 
-def arrive(google: FakeGoogle, letter: Letter, shape: str) -> None:
-    """Let mail about a sent letter come now."""
-    google.arrivals.add(letter, shape, due=google.now())
+def arrive(google: FakeGoogle, message: Message, shape: str) -> None:
+    """Let mail about a sent message come now."""
+    google.arrivals.add(message, shape, due=google.now())
 
 
 async def read_up(database: Database, google: FakeGoogle) -> None:
@@ -66,7 +66,7 @@ async def read_up(database: Database, google: FakeGoogle) -> None:
 
 
 async def fates(database: Database) -> dict[str, tuple[str | None, str | None, str | None]]:
-    """The fate, its kind and its code of each letter by its address."""
+    """The fate, its kind and its code of each message by its address."""
     rows = await query(database, "SELECT to_email, fate, fate_kind, fate_code FROM job_recipients")
     return {to: (fate, kind, code) for to, fate, kind, code in rows}
 

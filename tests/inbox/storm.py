@@ -24,7 +24,7 @@ SHARE: Final = 0.05
 _KEY: Final = "CONCAT(r.job_id, '-', r.seq)"
 _OF: Final = "job_recipients r ON r.id = a.recipient_id"
 _READ_SINCE: Final = "SELECT 1 FROM mailboxes WHERE state = 'read' AND read_at > %s"
-_OF_THE_DAY: Final = "SELECT SUM(letters + elsewhere) FROM sender_hours"
+_OF_THE_DAY: Final = "SELECT SUM(messages + elsewhere) FROM sender_hours"
 _BY_HAND: Final = "SELECT SUM(elsewhere) FROM sender_hours"
 _CLASSES: Final = (
     "hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail", "reply", "reply_of_other",
@@ -32,26 +32,26 @@ _CLASSES: Final = (
 )  # fmt: skip
 _FORGED: Final = ("forged_hard", "forged_limit", "forged_hard_by_address", "forged_limit_by_address")
 _HOSTILE: Final = ("5.4.5+", "p=dailylimitexceeded+", "answer/22839+", "550-5.4.5-")
-"""How addresses begin that read like a limit notice, in SHARE of all letters."""
+"""How addresses begin that read like a limit notice, in SHARE of all messages."""
 _OF_HOSTILE: Final = ("dead_domain", "delayed", "rate", "soft")
 """What comes back for them in Google's own words."""
 _OWNERS: Final = ("limit", "limit_bare", "limit_report", "hard", "soft", "blocked", "delayed")
-"""What Google writes about mail that the owner sent by hand in the threads of letters: it changes nothing."""
+"""What Google writes about mail that the owner sent by hand in the threads of messages: it changes nothing."""
 
 
 @dataclass
 class Seen:
     """What a storm has shown."""
 
-    letters: int = 0
+    messages: int = 0
     kills: int = 0
     wrong: dict[str, object] = field(default_factory=dict)
-    """Letters whose fate is not the true one."""
+    """Messages whose fate is not the true one."""
     twice: int = 0
     """Notices or events that were written more than once."""
     suppressed_wrongly: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Letters that nobody got."""
+    """Messages that nobody got."""
     duplicates: int = 0
     undone: int = 0
     seconds: float = 0.0
@@ -60,7 +60,7 @@ class Seen:
 
 
 _NO_SAFETY: dict[str, object] = {"job_bounces": 0, "sender_bounces": 0}
-"""A quarter of these letters bounces, and none of them stops the rest."""
+"""A quarter of these messages bounces, and none of them stops the rest."""
 
 
 def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
@@ -74,21 +74,21 @@ def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
     )
 
 
-async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
-    """Every class at once on `letters` letters, `limits` limit notices and `forged` forgeries, while daemons die.
+async def fates_storm(messages: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
+    """Every class at once on `messages` messages, `limits` limit notices and `forged` forgeries, while daemons die.
 
-    The owner writes by hand in the threads of SHARE of the letters, and what they write comes back.
+    The owner writes by hand in the threads of SHARE of the messages, and what they write comes back.
     """
-    seen, began = Seen(letters=letters, kills=kills), time.monotonic()
+    seen, began = Seen(messages=messages, kills=kills), time.monotonic()
     async with place(folder, setting(), seed=1) as it:
         for child in it.daemons:
             child.start()
-        each, like_limits = int(letters * SHARE), int(letters * SHARE) // len(_HOSTILE)
-        plain = letters - like_limits * len(_HOSTILE)
+        each, like_limits = int(messages * SHARE), int(messages * SHARE) // len(_HOSTILE)
+        plain = messages - like_limits * len(_HOSTILE)
         job = await it.post(plain)
         others = [await it.post(like_limits, to=to) for to in _HOSTILE]
         hostile = [f"{other}-{seq}" for other in others for seq in range(like_limits)]
-        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", messages)
         await _until(it, "SELECT COUNT(*) FROM mailboxes WHERE history_id IS NOT NULL", 1)
         keys = [f"{job}-{seq}" for seq in range(plain)]
         it.chance.shuffle(keys)
@@ -96,7 +96,7 @@ async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, fol
         truth |= _shapes_of(keys, each=each, limits=limits, forged=forged)
         await _arrive(it, truth, seen=seen, kills=kills)
         await _read_up(it)
-        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", messages)
         await _read_up(it)
         await _judge(it, truth, seen)
         seen.units = await _units(it)
@@ -114,9 +114,9 @@ def _shapes_of(keys: list[str], *, each: int, limits: int, forged: int) -> dict[
 async def _arrive(it: Place, truth: dict[str, str], *, seen: Seen, kills: int) -> None:
     """Let the mail come in a random order, kill daemons between them, and forget the history twice.
 
-    In the threads of SHARE of the letters the owner writes by hand, and Google writes about that.
+    In the threads of SHARE of the messages the owner writes by hand, and Google writes about that.
     """
-    own = it.chance.sample(list(truth), int(seen.letters * SHARE))
+    own = it.chance.sample(list(truth), int(seen.messages * SHARE))
     owners = [(key, f"own {_OWNERS[number % len(_OWNERS)]}") for number, key in enumerate(own)]
     plan = [*truth.items(), *owners]
     it.chance.shuffle(plan)
@@ -174,23 +174,23 @@ async def _judge(it: Place, truth: dict[str, str], seen: Seen) -> None:
     seen.notes |= {"not believed": forged[0][0], "notices": noted[0][0]}
 
 
-async def resent_storm(letters: int, *, dropped: int, kills: int, folder: Path) -> Seen:
-    """Google takes `letters` letters, does not send `dropped` of them, and says so later: all arrive, each once."""
-    seen, began = Seen(letters=letters, kills=kills), time.monotonic()
+async def resent_storm(messages: int, *, dropped: int, kills: int, folder: Path) -> Seen:
+    """Google takes `messages` messages, does not send `dropped` of them, and says so later: all arrive, each once."""
+    seen, began = Seen(messages=messages, kills=kills), time.monotonic()
     async with place(folder, setting(), seed=2) as it:
-        await it.google.fault(kind="undelivered", method="drafts.send", count=dropped, skip=letters // 5)
+        await it.google.fault(kind="undelivered", method="drafts.send", count=dropped, skip=messages // 5)
         for child in it.daemons:
             child.start()
-        await it.post(letters)
+        await it.post(messages)
         for number in range(kills):
             await asyncio.sleep(it.chance.uniform(0.2, 1.0))
             await _while_reading(it)
             it.daemons[number % len(it.daemons)].kill()
             it.daemons[number % len(it.daemons)].start()
         await _until(it, "SELECT COUNT(*) FROM attempts WHERE event = 'undone'", dropped)
-        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", messages)
         await _read_up(it)
-        got = Counter(letter["key"] for letter in await it.google.accepted())
+        got = Counter(message["key"] for message in await it.google.accepted())
         keys = [key for (key,) in await it.rows("SELECT CONCAT(job_id, '-', seq) FROM job_recipients")]
         seen.missing = [key for key in keys if not got[key]]
         seen.duplicates = sum(number - 1 for number in got.values() if number > 1)
@@ -205,11 +205,12 @@ async def resent_storm(letters: int, *, dropped: int, kills: int, folder: Path) 
 
 
 async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
-    """More letters than the day has, and a person who sends at random moments beside them, and then all of the reserve.
+    """More messages than the day has, and a person who sends at random moments beside them, and then all of the
+    reserve.
 
     The stand-in refuses what is above the day, and gives back by a limit notice what is above it all the same.
     """
-    seen, began = Seen(letters=2 * per_day), time.monotonic()
+    seen, began = Seen(messages=2 * per_day), time.monotonic()
     pace: dict[str, object] = {"units_per_minute": 0, "per_day": per_day, "reserve": reserve}
     async with place(folder, setting(pace=pace), seed=3) as it:
         await it.google.change_rules(per_day=per_day, late_per_day=per_day)
@@ -219,7 +220,7 @@ async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
         taken: list[bool] = []
         while int((await it.rows(_OF_THE_DAY))[0][0] or 0) < per_day - reserve:
             noticed = int((await it.rows(_BY_HAND))[0][0] or 0)
-            if len(taken) - noticed < reserve:  # which is what the reserve is for: the letters between two looks
+            if len(taken) - noticed < reserve:  # which is what the reserve is for: the messages between two looks
                 taken.append(await it.google.send_manually(SENDER))
             await asyncio.sleep(it.chance.expovariate(4.0))
         await _read_up(it)
@@ -247,11 +248,11 @@ async def _until(it: Place, statement: str, number: int, *, within: float = 240.
 
 
 async def _left(it: Place) -> str:
-    """What there is of the letters that Google gave back and that were not undone, for whoever looks for the cause."""
+    """What there is of the messages that Google gave back and that were not undone, for whoever looks for the cause."""
     undone = {key for (key,) in await it.rows(f"SELECT {_KEY} FROM attempts a JOIN {_OF} WHERE event = 'undone'")}
-    left = [key for letter in await it.google.undelivered() if (key := letter["key"]) not in undone]
+    left = [key for message in await it.google.undelivered() if (key := message["key"]) not in undone]
     about = {
-        "letters": await it.rows(f"SELECT {_KEY}, r.* FROM job_recipients r WHERE {_KEY} IN %s", left or [""]),
+        "messages": await it.rows(f"SELECT {_KEY}, r.* FROM job_recipients r WHERE {_KEY} IN %s", left or [""]),
         "attempts": await it.rows(f"SELECT {_KEY}, a.* FROM attempts a JOIN {_OF} WHERE {_KEY} IN %s", left or [""]),
         "asked of Google": [entry for entry in await it.google.log() if entry["key"] in left],
         "mailboxes": await it.rows("SELECT * FROM mailboxes"),

@@ -11,7 +11,7 @@ ASKED = {"token", "getProfile", "history.list", "messages.list", "messages.get",
 
 
 @pytest.mark.slow
-async def test_no_attack_changes_a_letter_or_ends_the_daemon(tmp_path: Path) -> None:
+async def test_no_attack_changes_a_message_or_ends_the_daemon(tmp_path: Path) -> None:
     seen = await run(tmp_path)
     assert seen.arrived > 70
     assert seen.wrong == []

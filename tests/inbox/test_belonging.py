@@ -1,4 +1,4 @@
-"""A notice belongs to a letter of ours, and to its present sending, by returned headers or Message-ID alone."""
+"""A notice belongs to a message of ours, and to its present sending, by returned headers or Message-ID alone."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ from mailerd.core.rate_limit import RoundBudget
 from mailerd.core.states import JobChange
 from mailerd.inbox.reader import BATCH
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
@@ -20,15 +20,15 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
 NOTICES = ("limit", "limit_fr", "limit_bare", "limit_report", "hard", "soft", "blocked", "policy", "delayed")
-"""What Google writes about a letter, each in its own form."""
+"""What Google writes about a message, each in its own form."""
 
 
-async def answered_by_hand(google: FakeGoogle, database: Database, letters: list[Letter]) -> list[Letter]:
+async def answered_by_hand(google: FakeGoogle, database: Database, messages: list[Message]) -> list[Message]:
     """Each of these is answered, and the owner answers that by hand: the owner's own mail."""
-    for letter in letters:
-        arrive(google, letter, "reply")
+    for message in messages:
+        arrive(google, message, "reply")
     await read_up(database, google)
-    found = [google.send_manually(ME, letter.to, after=letter) for letter in letters]
+    found = [google.send_manually(ME, message.to, after=message) for message in messages]
     return [it for it in found if it is not None]
 
 
@@ -120,21 +120,21 @@ async def test_a_notice_about_the_first_sending_says_nothing_about_the_second(
         job = await post(database, recipients=number)
         await heard.wait_for("job_finished")
         sent_first = list(google.sent)
-        for letter in sent_first:
-            arrive(google, letter, first)
+        for message in sent_first:
+            arrive(google, message, first)
         if first == "soft":
             await read_up(database, google)
             actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
             await actions.apply(job, JobChange.RETRY, actor="T", bounced=["soft"])
         await heard.wait_for("message_sent", times=2 * number)
-        for letter in sent_first:
-            arrive(google, letter, late)
+        for message in sent_first:
+            arrive(google, message, late)
         await read_up(database, google)
         assert set((await fates(database)).values()) == {(None, None, None)}
         assert await states(database, job) == {"sent": number}
         assert len(google.sent) == 2 * number
-        for letter in google.sent[number:]:  # and what comes back of the second counts
-            arrive(google, letter, "postfix")
+        for message in google.sent[number:]:  # and what comes back of the second counts
+            arrive(google, message, "postfix")
         await read_up(database, google)
     assert set((await fates(database)).values()) == {TRUTH["postfix"]}
 
@@ -173,8 +173,8 @@ async def test_a_walk_back_finds_what_came_whatever_the_databases_clock_says(
         await post(database, recipients=18)
         await heard.wait_for("job_finished")
         await read_up(database, google)
-        for letter in google.sent:
-            arrive(google, letter, "soft")
+        for message in google.sent:
+            arrive(google, message, "soft")
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
         for number in range(2 * BATCH):
             text = f"From: a@b.example\r\nSubject: {number}\r\n\r\nhi\r\n"

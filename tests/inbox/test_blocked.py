@@ -1,4 +1,4 @@
-"""A sender pauses by how many of its letters were blocked, however many notices tell of one, or come at once."""
+"""A sender pauses by how many of its messages were blocked, however many notices tell of one, or come at once."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query
 
 
-async def test_one_letter_whose_notices_are_many_pauses_nobody(
+async def test_one_message_whose_notices_are_many_pauses_nobody(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
@@ -29,16 +29,16 @@ async def test_one_letter_whose_notices_are_many_pauses_nobody(
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
 
 
-@pytest.mark.parametrize("letters", [12, 20])
-async def test_blocked_letters_that_come_at_once_pause_their_sender(
+@pytest.mark.parametrize("messages", [12, 20])
+async def test_blocked_messages_that_come_at_once_pause_their_sender(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
-    letters: int,
+    messages: int,
 ) -> None:  # fmt: skip
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
-        await post(database, recipients=letters)
+        await post(database, recipients=messages)
         await heard.wait_for("job_finished")
-        for letter in list(google.sent):
-            arrive(google, letter, "blocked")
+        for message in list(google.sent):
+            arrive(google, message, "blocked")
         await read_up(database, google)
     assert await query(database, "SELECT pause_cause FROM senders") == [("blocked",)]
 
@@ -49,11 +49,11 @@ async def test_the_first_above_the_share_pauses_and_the_next_one_does_not(
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=12)
         await heard.wait_for("job_finished")
-        await query(database, "UPDATE sender_hours SET letters = 215")  # of which 5 % are 10.75
-        letters, causes = list(google.sent), list[object]()
-        for some in (letters[:10], letters[10:11], letters[11:]):
-            for letter in some:
-                arrive(google, letter, "blocked")
+        await query(database, "UPDATE sender_hours SET messages = 215")  # of which 5 % are 10.75
+        messages, causes = list(google.sent), list[object]()
+        for some in (messages[:10], messages[10:11], messages[11:]):
+            for message in some:
+                arrive(google, message, "blocked")
             await read_up(database, google)
             causes += await query(database, "SELECT pause_cause FROM senders")
             await query(database, "UPDATE senders SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL")

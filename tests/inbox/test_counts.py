@@ -43,16 +43,16 @@ SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 async def one_by_one(
     google: FakeGoogle, database: Database, heard: Heard, recipients: list[list[str]], shape: str
 ) -> None:
-    """Jobs to these people, each sent, and mail of that shape about each letter."""
+    """Jobs to these people, each sent, and mail of that shape about each message."""
     for number, people in enumerate(recipients, 1):
         await post(database, recipients=people)
         await heard.wait_for("job_finished", times=number)
-        for letter in google.sent[-len(people) :]:
-            arrive(google, letter, shape)
+        for message in google.sent[-len(people) :]:
+            arrive(google, message, shape)
         await read_up(database, google)
 
 
-async def test_a_letter_that_bounces_twice_is_one_bounced_letter_in_every_count(
+async def test_a_message_that_bounces_twice_is_one_bounced_message_in_every_count(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
@@ -75,7 +75,7 @@ async def test_the_third_soft_bounce_in_a_row_ends_an_address(
     assert [row[0] for row in await query(database, "SELECT address FROM suppressions")] == suppressed
 
 
-async def test_a_letter_that_went_well_in_between_starts_the_count_anew(
+async def test_a_message_that_went_well_in_between_starts_the_count_anew(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
@@ -89,13 +89,13 @@ async def test_a_letter_that_went_well_in_between_starts_the_count_anew(
     assert await query(database, "SELECT address FROM suppressions") == []
 
 
-@pytest.mark.parametrize("letters,cause", [(9, None), (10, "blocked")])
-async def test_many_blocked_letters_pause_their_sender(
+@pytest.mark.parametrize("messages,cause", [(9, None), (10, "blocked")])
+async def test_many_blocked_messages_pause_their_sender(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
-    letters: int, cause: str | None,
+    messages: int, cause: str | None,
 ) -> None:  # fmt: skip
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
-        await one_by_one(google, database, heard, [[f"r{n}@example.org" for n in range(letters)]], "blocked")
+        await one_by_one(google, database, heard, [[f"r{n}@example.org" for n in range(messages)]], "blocked")
     assert await query(database, "SELECT pause_cause FROM senders") == [(cause,)]
     assert len(heard.of("sender_paused_by_notice")) == (cause is not None)
     assert await query(database, "SELECT address FROM suppressions") == []
@@ -184,7 +184,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
      (6000, True, [(59, 60)], 1140),
      (1500, False, [(230, 40)], 20), (1500, False, [(250, 40)], 60), (0, False, [(1, 999)], None)],
 )  # fmt: skip
-def test_a_round_has_what_is_left_of_a_hundredth_while_letters_wait(
+def test_a_round_has_what_is_left_of_a_hundredth_while_messages_wait(
     units: int, *, idle: bool, spent: list[tuple[int, int]], left: float | None
 ) -> None:
     books = [(NOW - timedelta(seconds=seconds), used) for seconds, used in spent]
@@ -260,10 +260,10 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
     writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     lease = await boxes.lease(ME)
     assert lease is not None
-    (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]
+    (message,) = (await boxes.messages_in(ME, {"t"}))["t"]
     hard = Classification(Kind.HARD, "5.1.1", "no such user", ("ada@example.org",))
     found: list[Found] = [
-        Finding("g1", "t", lease.now, letter, hard, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
+        Finding("g1", "t", lease.now, message, hard, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
         SentElsewhere("g2", "u", lease.now),
     ]
     first = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
@@ -276,7 +276,7 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
     assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.bounced'") == [(1,)]
 
 
-async def test_a_limit_notice_about_a_letter_that_was_deleted_meanwhile_is_noted(
+async def test_a_limit_notice_about_a_message_that_was_deleted_meanwhile_is_noted(
     database: Database,
 ) -> None:
     await post(database, recipients=["ada@example.org"])
@@ -287,21 +287,21 @@ async def test_a_limit_notice_about_a_letter_that_was_deleted_meanwhile_is_noted
     writer = FindingsWriter(database, Live(defaults), "D", MINUTE, min_pause=MINUTE, undo=True)
     lease = await boxes.lease(ME)
     assert lease is not None
-    (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]
+    (message,) = (await boxes.messages_in(ME, {"t"}))["t"]
     await query(database, "DELETE FROM job_recipients")
     limit = Classification(Kind.OVER_LIMIT, "5.4.5", "You have reached a limit for sending mail.")
-    found = [Finding("g1", "t", lease.now, letter, limit, Consequence(None, Step.UNDO))]
+    found = [Finding("g1", "t", lease.now, message, limit, Consequence(None, Step.UNDO))]
     done = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
     assert (done.undone, await query(database, "SELECT gmail_id FROM notices")) == ([], [("g1",)])
 
 
-async def test_letters_of_the_person_use_up_the_day_of_mailerd(database: Database) -> None:
+async def test_messages_of_the_person_use_up_the_day_of_mailerd(database: Database) -> None:
     await post(database, recipients=10)
     await query(
         database,
-        "INSERT INTO sender_hours (sender_email, hour, letters, elsewhere) "
+        "INSERT INTO sender_hours (sender_email, hour, messages, elsewhere) "
         "VALUES (%s, DATE_FORMAT(UTC_TIMESTAMP(), '%%Y-%%m-%%d %%H:00:00'), 2, 5)",
         ME,
     )
     claim = await claims(database, allowance=SenderLimits(0, 0, 10)).claim(20)
-    assert len(claim.letters) == 3
+    assert len(claim.messages) == 3

@@ -1,4 +1,4 @@
-"""What comes back of a letter that was sent without a draft, whose thread is known only once Google has answered."""
+"""What comes back of a message that was sent without a draft, whose thread is known only once Google has answered."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path
 
 
 async def found_in_sent(google: FakeGoogle, database: Database, heard: Heard) -> None:
-    """A letter whose answer got lost, and that was found in the sent mail."""
+    """A message whose answer got lost, and that was found in the sent mail."""
     google.fault(Fault(kind="reset_after", method="messages.send", count=1))
     await post(database, recipients=1)
     await heard.wait_for("message_found")
@@ -37,7 +37,7 @@ async def found_in_sent(google: FakeGoogle, database: Database, heard: Heard) ->
     ]
 
 
-async def test_an_answer_to_a_letter_that_was_found_is_known(
+async def test_an_answer_to_a_message_that_was_found_is_known(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     async with running(known, heard):
@@ -47,7 +47,7 @@ async def test_an_answer_to_a_letter_that_was_found_is_known(
     assert list((await fates(database)).values()) == [("replied", None, None)]
 
 
-async def test_a_letter_that_was_found_and_given_back_is_sent_again_once(
+async def test_a_message_that_was_found_and_given_back_is_sent_again_once(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     async with running(known, heard):
@@ -58,7 +58,7 @@ async def test_a_letter_that_was_found_and_given_back_is_sent_again_once(
     assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", google.sent[1].id)]
 
 
-async def test_a_limit_notice_waits_for_a_letter_in_doubt_whose_thread_is_not_known(
+async def test_a_limit_notice_waits_for_a_message_in_doubt_whose_thread_is_not_known(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     async with running(known, heard):
@@ -87,8 +87,8 @@ async def test_what_comes_before_the_outcome_is_known_is_not_forgotten(
         google.fault(Fault(kind="hang_after", method="messages.send", count=1, seconds=5))
         await post(database, recipients=1)
         await eventually(lambda: _was_sent(google))
-        _, letter = google.sent
-        came = google.mailbox(ME).receive(write(shape, letter).raw, thread_id=letter.thread_id, now=google.now())
+        _, message = google.sent
+        came = google.mailbox(ME).receive(write(shape, message).raw, thread_id=message.thread_id, now=google.now())
         google.mailbox(ME).history[-1] = google.mailbox(ME).history[-1]._replace(labels=labels)
         own = google.mailbox(ME).receive(
             b"From: x@friend.example\r\nSubject: Re: 1\r\n\r\nx", thread_id="", now=came.at
@@ -106,7 +106,7 @@ async def test_what_comes_before_the_outcome_is_known_is_not_forgotten(
             return
 
         async def is_known() -> bool:
-            return (await fates(database))[letter.to] == TRUTH[shape]
+            return (await fates(database))[message.to] == TRUTH[shape]
 
         await eventually(is_known)
         await read_up(database, google)

@@ -1,10 +1,10 @@
-"""A recipient forges notices with all that the own letter shows, and reaches no other recipient."""
+"""A recipient forges notices with all that the own message shows, and reaches no other recipient."""
 
 from pathlib import Path
 from typing import Final
 
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.db.database import Database
 from tests.inbox.place import ME, fates, read_up, reading
 from tests.support.daemon import running
@@ -34,15 +34,15 @@ def forged(key: str, *, named: str = "", proof: str = "") -> bytes:
 
 async def forgeries_come(
     google: FakeGoogle, database: Database, heard: Heard, *, with_own: bool
-) -> tuple[Letter, dict[str, Letter]]:
+) -> tuple[Message, dict[str, Message]]:
     """Every notice that Eve can write about the others, and perhaps the one about herself, read."""
     await post(database, recipients=10)
     await heard.wait_for("job_finished")
-    letters = {it.to: it for it in google.sent}
-    eve, box = letters[EVE], google.mailbox(ME)
+    messages = {it.to: it for it in google.sent}
+    eve, box = messages[EVE], google.mailbox(ME)
     proof = eve.header("X-Mailerd-Proof")
     for to in OTHERS:
-        key = f"{eve.key.partition('-')[0]}-{letters[to].key.partition('-')[2]}"  # counted through from her own
+        key = f"{eve.key.partition('-')[0]}-{messages[to].key.partition('-')[2]}"  # counted through from her own
         for named in ("", to):
             for shown in ("", proof):
                 box.receive(forged(key, named=named, proof=shown), now=google.now())
@@ -52,20 +52,20 @@ async def forgeries_come(
     if with_own:
         box.receive(forged(eve.key, named=EVE, proof=proof), now=google.now())
     await read_up(database, google)
-    return eve, letters
+    return eve, messages
 
 
 async def test_a_recipient_reaches_no_other_recipient(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
-        _, letters = await forgeries_come(google, database, heard, with_own=False)
+        _, messages = await forgeries_come(google, database, heard, with_own=False)
     assert set((await fates(database)).values()) == {(None, None, None)}
     assert await query(database, "SELECT address FROM suppressions") == []
-    assert {it["to"] for it in heard.of("notice_not_verified")} == set(letters)
+    assert {it["to"] for it in heard.of("notice_not_verified")} == set(messages)
 
 
-async def test_a_recipient_can_end_the_own_letters_alone(
+async def test_a_recipient_can_end_the_own_messages_alone(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
@@ -74,7 +74,7 @@ async def test_a_recipient_can_end_the_own_letters_alone(
     assert await query(database, "SELECT address, reason FROM suppressions") == [(EVE, "hard_bounce")]
 
 
-async def test_each_letter_has_a_proof_of_its_own(
+async def test_each_message_has_a_proof_of_its_own(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):

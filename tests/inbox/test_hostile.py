@@ -74,7 +74,7 @@ async def test_a_bug_in_a_walk_is_one_messages_failure(
 
 
 @pytest.mark.parametrize("part,name", [(RoundBudget, "of_round"), (Mailboxes, "due")])
-async def test_a_bug_of_the_reader_stops_no_letter(
+async def test_a_bug_of_the_reader_stops_no_message(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, part: type, name: str,
 ) -> None:  # fmt: skip
@@ -115,7 +115,7 @@ async def test_a_mailbox_whose_round_the_database_has_ended_is_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     async def deadlock(*_: object) -> NoReturn:
-        raise DatabaseError("look for letters", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
+        raise DatabaseError("look for messages", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
 
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1)

@@ -25,8 +25,8 @@ async def test_a_dead_address_that_reads_like_a_limit_is_a_dead_address(
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=[*HOSTILE, "plain@dead.example"])
         await heard.wait_for("job_finished")
-        for letter in list(google.sent):
-            arrive(google, letter, "dead_domain")
+        for message in list(google.sent):
+            arrive(google, message, "dead_domain")
         await read_up(database, google)
     assert set((await fates(database)).values()) == {("bounced", "hard", "4.0.0")}
     assert len(google.sent) == len(HOSTILE) + 1, "nothing was sent again"
@@ -42,8 +42,8 @@ async def test_a_mailbox_that_receives_too_much_is_not_given_up(
         for _ in range(3):
             await post(database, recipients=1)
         await heard.wait_for("job_finished", times=3)
-        for letter in list(google.sent):
-            arrive(google, letter, "rate")
+        for message in list(google.sent):
+            arrive(google, message, "rate")
         await read_up(database, google)
     rows = await query(database, "SELECT fate, fate_kind, fate_code FROM job_recipients")
     assert rows == [("bounced", "soft", "5.2.1")] * 3

@@ -20,7 +20,7 @@ from mailerd.core.notices import (
 )
 from mailerd.inbox.examine import arrived_at, shown_headers
 from mailerd.mail.read_notice import decoded_words, read_notice
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import write
 from tests.support.own_time import at_this_speed
 
@@ -163,8 +163,10 @@ NAMES: Final = [
     "",
 ]
 ODD: Final = [None, 7, "x", [], {}, {"name": None}, {"value": 3}, [None, 5, {"name": 1, "value": {}}], {"a": 1}]
-LETTER: Final = Letter("1", "1", "", "me@example.com", ADA, "K-1", "<x@y>", ("SENT",), 7, 1e9, b"To: a@b\r\n\r\nx\r\n")
-GENUINE: Final = [write(it, LETTER).raw for it in ("hard", "limit", "exchange", "exim", "qmail", "reply")]
+MESSAGE: Final = Message(
+    "1", "1", "", "me@example.com", ADA, "K-1", "<x@y>", ("SENT",), 7, 1e9, b"To: a@b\r\n\r\nx\r\n"
+)
+GENUINE: Final = [write(it, MESSAGE).raw for it in ("hard", "limit", "exchange", "exim", "qmail", "reply")]
 
 
 def test_twenty_thousand_hostile_messages_raise_nothing() -> None:

@@ -35,7 +35,7 @@ class Days:
         return self.now.timestamp()
 
     def hand_over(self, who: str) -> None:
-        """A letter goes to Google; each is accepted, or refused since the day is full."""
+        """A message goes to Google; each is accepted, or refused since the day is full."""
         try:
             self.google.limits.permit_sending(self.box, now=self.now.timestamp())
         except Refused:
@@ -47,7 +47,7 @@ class Days:
             self.hand_over("person")
             self.unread.append(self.now)
         limits = SenderLimits(6000, 0, LIMIT, RESERVE).on(self.now, since=START)
-        allowed = rate_limit.day(limits, hours=self.hours, now=self.now).letters or 0
+        allowed = rate_limit.day(limits, hours=self.hours, now=self.now).messages or 0
         for _ in range(min(54, allowed)):
             self.hand_over("mailerd")
             self.hours[self.now.replace(minute=0)] += 1
@@ -67,7 +67,7 @@ def test_a_person_beside_mailerd_is_never_refused(seed: int) -> None:
 
 
 def test_unread_the_same_person_meets_the_limit() -> None:
-    """What the test above would show if letters that are sent by hand were not counted."""
+    """What the test above would show if messages that are sent by hand were not counted."""
     days = Days(0, reads=False)
     for _ in range(4 * 24 * 60):
         days.minute(person_per_day=60)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.core.models import SentLetter
+from mailerd.core.models import SentMessage
 from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reader import MAX_FAILURES
@@ -29,12 +29,12 @@ Shapes = dict[str, str]
 
 
 async def sent_and_read(google: FakeGoogle, database: Database, heard: Heard, shapes: list[str]) -> Shapes:
-    """A letter for each shape, sent, and the mail about it arrived and read; the shape by address."""
+    """A message for each shape, sent, and the mail about it arrived and read; the shape by address."""
     await post(database, recipients=len(shapes))
     await heard.wait_for("job_finished")
     by_address = dict(zip(sorted(it.to for it in google.sent), shapes, strict=True))
-    for letter in list(google.sent):
-        arrive(google, letter, by_address[letter.to])
+    for message in list(google.sent):
+        arrive(google, message, by_address[message.to])
     await read_up(database, google)
     return by_address
 
@@ -74,7 +74,7 @@ async def test_the_headers_alone_tell_less_and_suppress_nobody(
     assert not [entry for entry in google.log if entry.method == "messages.get" and entry.status == 403]
 
 
-async def test_a_letter_that_google_gives_back_is_sent_again_once(
+async def test_a_message_that_google_gives_back_is_sent_again_once(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     google.fault(Fault(kind="undelivered", method="drafts.send", skip=2, count=3))
@@ -141,8 +141,8 @@ async def test_a_message_that_fails_three_times_is_passed_over_by_name(
         await heard.wait_for("job_finished")
         await read_up(database, google)
         google.fault(Fault(kind="garbage", method="messages.get", count=3))
-        for letter in list(google.sent):
-            arrive(google, letter, "hard")
+        for message in list(google.sent):
+            arrive(google, message, "hard")
         await heard.wait_for("notice_skipped")
         await read_up(database, google)
     assert sorted(str(fate[0]) for fate in (await fates(database)).values()) == ["None", "bounced"]
@@ -156,16 +156,16 @@ async def test_a_notice_that_is_too_large_to_fetch_is_known_by_its_headers_and_h
         await post(database, recipients=1)
         await heard.wait_for("job_finished")
         await read_up(database, google)
-        (letter,) = google.sent
-        raw = write("hard", letter).raw + b"x" * 70 + b"\r\n" * 6_000_000  # it has the whole of an attachment
-        google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
+        (message,) = google.sent
+        raw = write("hard", message).raw + b"x" * 70 + b"\r\n" * 6_000_000  # it has the whole of an attachment
+        google.mailbox(ME).receive(raw, thread_id=message.thread_id, now=google.now())
         await read_up(database, google)
-    assert (await fates(database))[letter.to][:2] == ("bounced", "unknown")
+    assert (await fates(database))[message.to][:2] == ("bounced", "unknown")
     assert heard.of("notice_skipped") == []
 
 
 @pytest.mark.parametrize("by_hand", [3])
-async def test_letters_that_the_person_sends_count_in_the_ledger(
+async def test_messages_that_the_person_sends_count_in_the_ledger(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     by_hand: int,
 ) -> None:  # fmt: skip
@@ -176,13 +176,13 @@ async def test_letters_that_the_person_sends_count_in_the_ledger(
         for _ in range(by_hand):
             google.send_manually(ME, "friend@example.net")
         await read_up(database, google)
-    assert await query(database, "SELECT SUM(letters), SUM(elsewhere) FROM sender_hours") == [(2, by_hand)]
+    assert await query(database, "SELECT SUM(messages), SUM(elsewhere) FROM sender_hours") == [(2, by_hand)]
 
 
-async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_read(
+async def test_a_limit_notice_waits_for_a_message_in_doubt_however_often_it_is_read(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    """Passed over, the letter would be found in SENT afterwards, and recorded as sent, though Google gave it back."""
+    """Passed over, the message would be found in SENT afterwards, and recorded as sent, though Google gave it back."""
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1)
         await heard.wait_for("job_finished")
@@ -200,38 +200,38 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_re
         await heard.wait_for("message_returned")
 
 
-async def test_a_limit_notice_is_believed_though_its_letter_changes_while_it_is_read(
+async def test_a_limit_notice_is_believed_though_its_message_changes_while_it_is_read(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """The letters of its thread are looked for first, and then the letter whose key came back in it."""
-    letters_in = Mailboxes.letters_in
+    """The messages of its thread are looked for first, and then the message whose key came back in it."""
+    messages_in = Mailboxes.messages_in
 
-    async def a_moment_ago(self: Mailboxes, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:
-        found = await letters_in(self, email, threads)
+    async def a_moment_ago(self: Mailboxes, email: str, threads: Collection[str]) -> dict[str, list[SentMessage]]:
+        found = await messages_in(self, email, threads)
         return {
-            thread: [replace(it, status="unsure", message_id=None) for it in letters]
-            for thread, letters in found.items()
+            thread: [replace(it, status="unsure", message_id=None) for it in messages]
+            for thread, messages in found.items()
         }
 
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1)
         await heard.wait_for("job_finished")
         await read_up(database, google)
-        monkeypatch.setattr(Mailboxes, "letters_in", a_moment_ago)
+        monkeypatch.setattr(Mailboxes, "messages_in", a_moment_ago)
         arrive(google, google.sent[0], "limit")
         await heard.wait_for("message_returned")
     assert heard.of("notice_not_verified") == []
 
 
-async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list(
+async def test_a_message_to_the_unsubscribe_address_takes_its_writer_off_the_list(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     news = await (await Suppressions.open(database, timeout=5)).make_list("news")
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=2, list_id=news.id)
         await heard.wait_for("job_finished")
-        left, _ = sorted(google.sent, key=lambda letter: letter.to)
+        left, _ = sorted(google.sent, key=lambda message: message.to)
         arrive(google, left, "unsubscribe")
         await read_up(database, google)
         second = await post(database, recipients=2, list_id=news.id)
@@ -306,16 +306,16 @@ async def test_an_unsubscribe_that_another_sender_gets_first_names_who_has_left(
         await post(database, recipients=1, list_id=news.id)
         await post(database, recipients=1, sender=other)
         await heard.wait_for("job_finished", times=2)
-        (letter,) = (it for it in google.sent if it.sender == ME)
-        google.mailbox(other).receive(write("unsubscribe", letter).raw, now=google.now())  # it was forwarded there
+        (message,) = (it for it in google.sent if it.sender == ME)
+        google.mailbox(other).receive(write("unsubscribe", message).raw, now=google.now())  # it was forwarded there
         await heard.wait_for("suppression_added")
-        arrive(google, letter, "unsubscribe")
+        arrive(google, message, "unsubscribe")
         await read_up(database, google)
     ((sender, data),) = await query(
         database, "SELECT sender_email, data FROM events WHERE type = 'recipient.unsubscribed'"
     )
-    assert (sender, json.loads(data)["email"], json.loads(data)["list"]) == (ME, letter.to, "news")
-    assert await query(database, "SELECT address FROM suppressions") == [(letter.to,)]
+    assert (sender, json.loads(data)["email"], json.loads(data)["list"]) == (ME, message.to, "news")
+    assert await query(database, "SELECT address FROM suppressions") == [(message.to,)]
     mine = await query(database, "SELECT fate, COUNT(*) FROM job_recipients GROUP BY fate ORDER BY fate")
     assert mine == [(None, 1), ("unsubscribed", 1)]
 
@@ -336,7 +336,7 @@ async def test_the_senders_own_words_are_no_answer(
     assert await query(database, "SELECT replied FROM jobs") == [(0,)]
 
 
-async def test_the_audit_balances_after_a_letter_that_came_back_is_cancelled(
+async def test_the_audit_balances_after_a_message_that_came_back_is_cancelled(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     known = reading(database_url, served, google, tmp_path / "c", inbox={"limit_pause": 3600.0})

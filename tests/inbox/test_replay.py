@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import write
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -19,10 +19,10 @@ EVE: Final = "eve@gmail.com"
 OURS: Final = f"To: {ME}\r\n".encode()
 
 
-def of_eves(letter: Letter, shape: str) -> bytes:
+def of_eves(message: Message, shape: str) -> bytes:
     """What Google writes to Eve, who has sent a message of her own with the Message-ID of ours."""
-    own = f"From: {EVE}\r\nTo: x@y.example\r\nMessage-ID: {letter.message_id}\r\nSubject: hi\r\n\r\nhi\r\n".encode()
-    return write(shape, letter._replace(sender=EVE, key="", raw=own)).raw
+    own = f"From: {EVE}\r\nTo: x@y.example\r\nMessage-ID: {message.message_id}\r\nSubject: hi\r\n\r\nhi\r\n".encode()
+    return write(shape, message._replace(sender=EVE, key="", raw=own)).raw
 
 
 @pytest.mark.parametrize("shape", ["limit", "limit_bare", "limit_report", "hard", "soft"])
@@ -35,11 +35,11 @@ async def test_googles_notice_to_a_stranger_is_not_believed(
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         job = await post(database, recipients=1)
         await heard.wait_for("job_finished")
-        letter = google.sent[0]
-        raw = of_eves(letter, shape)
+        message = google.sent[0]
+        raw = of_eves(message, shape)
         assert f"To: {EVE}".encode() in raw
         head, _, rest = raw.partition(b"From: ")
-        google.mailbox(ME).receive(head + above + b"From: " + rest, thread_id=letter.thread_id, now=google.now())
+        google.mailbox(ME).receive(head + above + b"From: " + rest, thread_id=message.thread_id, now=google.now())
         await read_up(database, google)
     assert await states(database, job) == {"sent": 1}
     assert set((await fates(database)).values()) == {(None, None, None)}
@@ -56,9 +56,9 @@ async def test_a_limit_notice_that_returns_another_message_than_ours_is_not_beli
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         job = await post(database, recipients=1)
         await heard.wait_for("job_finished")
-        letter = google.sent[0]
-        raw = of_eves(letter, shape).replace(f"To: {EVE}\r\n".encode(), OURS, 1)
-        google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
+        message = google.sent[0]
+        raw = of_eves(message, shape).replace(f"To: {EVE}\r\n".encode(), OURS, 1)
+        google.mailbox(ME).receive(raw, thread_id=message.thread_id, now=google.now())
         await read_up(database, google)
     assert await states(database, job) == {"sent": 1}
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
@@ -73,9 +73,9 @@ async def test_googles_notice_to_an_alias_of_the_mailbox_is_believed(
     async with running(known, heard):
         await post(database, recipients=1)
         await heard.wait_for("job_finished")
-        letter = google.sent[0]
-        raw = write("limit", letter).raw.replace(OURS, f"To: <{alias}>\r\n".encode(), 1)
-        google.mailbox(ME).receive(raw, thread_id=letter.thread_id, now=google.now())
+        message = google.sent[0]
+        raw = write("limit", message).raw.replace(OURS, f"To: <{alias}>\r\n".encode(), 1)
+        google.mailbox(ME).receive(raw, thread_id=message.thread_id, now=google.now())
         await heard.wait_for("message_returned")
 
 

@@ -25,8 +25,8 @@ from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
-LETTERS = {"drafts.create", "drafts.send", "token"}
-"""Letters are debited when they are claimed."""
+MESSAGES = {"drafts.create", "drafts.send", "token"}
+"""Messages are debited when they are claimed."""
 SHAPES = ["hard", "postfix", "qmail", "reply", "exim", "soft"]
 
 
@@ -36,7 +36,7 @@ def few_units(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str, str]:
-    """A letter for each of SHAPES, sent and read; the shape by address."""
+    """A message for each of SHAPES, sent and read; the shape by address."""
     await post(database, recipients=len(SHAPES))
     await heard.wait_for("job_finished")
     await read_up(database, google)
@@ -44,9 +44,9 @@ async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str
 
 
 def arrive_all(google: FakeGoogle, shapes: dict[str, str]) -> None:
-    """Let the mail about each letter come now."""
-    for letter in list(google.sent):
-        arrive(google, letter, shapes[letter.to])
+    """Let the mail about each message come now."""
+    for message in list(google.sent):
+        arrive(google, message, shapes[message.to])
 
 
 def truth(shapes: dict[str, str]) -> dict[str, object]:
@@ -217,7 +217,7 @@ async def test_what_could_not_be_written_is_not_forgotten_while_others_wait(
 async def test_what_comes_while_a_mailbox_is_first_looked_at_is_read(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
-    """Nothing was sent yet when the profile is asked for, and a letter has bounced when the answer comes."""
+    """Nothing was sent yet when the profile is asked for, and a message has bounced when the answer comes."""
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await sent(database, google, heard)
         google.fault(Fault(kind="latency", method="getProfile", seconds=3.0, count=1))
@@ -292,7 +292,7 @@ async def test_a_walk_goes_on_where_the_budget_ended_it(
     assert asked["messages.get"] <= 2 * len(SHAPES) + 2  # headers and body of each, and the ages of two
 
 
-async def test_a_round_that_began_while_no_letter_waited_ends_when_one_does(
+async def test_a_round_that_began_while_no_message_waited_ends_when_one_does(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -351,7 +351,7 @@ async def test_each_call_of_the_reader_is_debited_walks_and_repetitions_too(
 
 async def each_is_debited(google: FakeGoogle, debited: Counter[int]) -> bool:
     """Whether the calls have cost what was paid; for a call with an old token Google knows no mailbox to charge."""
-    asked = (it for it in google.log if it.method not in LETTERS and it.status != 401)
+    asked = (it for it in google.log if it.method not in MESSAGES and it.status != 401)
     return dict(debited) == dict(Counter(UNITS[Call(it.method)] for it in asked))
 
 
@@ -373,7 +373,7 @@ async def test_a_slow_google_does_not_let_two_daemons_take_a_mailbox_from_each_o
         await heard.wait_for("job_finished")
         await read_up(database, google)
         google.fault(Fault(kind="latency", method="messages.get", seconds=0.2, count=-1))
-        for letter in list(google.sent):
-            arrive(google, letter, "reply")
+        for message in list(google.sent):
+            arrive(google, message, "reply")
         await read_up(database, google)
     assert {fate for fate, *_ in (await fates(database)).values()} == {"replied"}

@@ -14,7 +14,7 @@ async def test_every_fate_is_right_though_the_readers_are_killed(tmp_path: Path)
     assert (seen.twice, seen.suppressed_wrongly, seen.undone) == (0, [], 20)
     assert seen.notes["about the owner's own"] == 10
     assert seen.notes["not believed"] in range(20, 31), (
-        "one whose letter was sent again meanwhile is in no thread of ours"
+        "one whose message was sent again meanwhile is in no thread of ours"
     )
 
 

@@ -1,4 +1,4 @@
-"""Attachments in a job: stored once, checked with the letter, refused where they could do harm."""
+"""Attachments in a job: stored once, checked with the message, refused where they could do harm."""
 
 import io
 import json
@@ -118,7 +118,7 @@ async def test_a_bad_attachment_hides_no_other(site: Site) -> None:
     assert await site.stored() == (0, 0)
 
 
-async def test_a_letter_above_googles_limit_is_refused_before_it_is_stored(build: Build) -> None:
+async def test_a_message_above_googles_limit_is_refused_before_it_is_stored(build: Build) -> None:
     site = await build(patience=10)
     half = a_file(b"x" * 14_000_000)
     status, answer = await post_large(site, job(attachments=[half]))
@@ -131,7 +131,7 @@ async def test_a_letter_above_googles_limit_is_refused_before_it_is_stored(build
     assert "35 MiB" in fault["message"]
 
 
-async def test_a_letter_is_weighed_as_it_is_rendered_where_its_attachments_leave_little_room(build: Build) -> None:
+async def test_a_message_is_weighed_as_it_is_rendered_where_its_attachments_leave_little_room(build: Build) -> None:
     site = await build(patience=10)
     large = [a_file(b"x" * 13_300_000), a_file(b"y" * 13_300_000)]  # some 35 MB in base64
     people = [
@@ -158,7 +158,7 @@ async def test_a_letter_is_weighed_as_it_is_rendered_where_its_attachments_leave
     )
 
 
-async def test_a_long_template_of_short_letters_leaves_room_for_attachments(build: Build) -> None:
+async def test_a_long_template_of_short_messages_leaves_room_for_attachments(build: Build) -> None:
     site = await build(patience=10)
     template = {"subject": "Hello", "html": "<p>Hi</p>" + "{% if false %}" + "never " * 160_000 + "{% endif %}"}
     large = [a_file(b"x" * 13_300_000), a_file(b"y" * 13_300_000)]
@@ -166,7 +166,7 @@ async def test_a_long_template_of_short_letters_leaves_room_for_attachments(buil
     assert status == 200, answer
 
 
-async def test_a_content_id_is_given_once_to_a_letter(site: Site) -> None:
+async def test_a_content_id_is_given_once_to_a_message(site: Site) -> None:
     status, answer = await site.post(
         job(
             {"email": "a@example.com", "name": "A", "attachments": [a_file(content_id="x")]},
@@ -185,6 +185,6 @@ async def test_a_dry_run_weighs_attachments_and_stores_none(build: Build) -> Non
     site = await build(settings=IntakeSettings(port=0))
     _, answer = await site.post(job(attachments=[a_file(b"x" * 57_000)], dry_run=True))
 
-    assert 78_000 < answer["letter_bytes"]["largest"] < 82_000
+    assert 78_000 < answer["message_bytes"]["largest"] < 82_000
     assert answer["samples"][0]["attachments"] == ["a.pdf"]
     assert await site.rows("SELECT * FROM attachment_chunks") == []

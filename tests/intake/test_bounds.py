@@ -141,7 +141,7 @@ async def test_a_large_honest_body_is_read() -> None:
     assert order.accepted == 60_000
 
 
-async def test_variables_of_more_values_than_a_letter_can_show_are_a_fault() -> None:
+async def test_variables_of_more_values_than_a_message_can_show_are_a_fault() -> None:
     wide = [[0] * 1000] * 200
     with pytest.raises(ApiError) as caught:
         await read(job(ONE, variables={"x": wide}))

@@ -20,7 +20,7 @@ from tests.intake.site import Site, job
 from tests.support.rendering import reading, rendering
 
 _COSTLY = Template(Source("s", "{% for a in range(90000) %}{% if a % 90001 == 90000 %}x{% endif %}{% endfor %}", None))
-"""Some hundredths of a second of CPU a letter."""
+"""Some hundredths of a second of CPU a message."""
 
 
 def _people(count: int) -> list[dict[str, object]]:
@@ -28,7 +28,7 @@ def _people(count: int) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("used, code", [(20.0, 422), (0.1, 503)], ids=["by the template", "by others"])
-async def test_whose_fault_it_is_goes_by_the_cpu_that_the_letters_took(
+async def test_whose_fault_it_is_goes_by_the_cpu_that_the_messages_took(
     monkeypatch: pytest.MonkeyPatch, used: float, code: int
 ) -> None:
     cpu = CpuTime(1_000.0)
@@ -45,7 +45,7 @@ async def test_whose_fault_it_is_goes_by_the_cpu_that_the_letters_took(
     monkeypatch.undo()
 
 
-async def test_the_cpu_of_letters_is_counted() -> None:
+async def test_the_cpu_of_messages_is_counted() -> None:
     cpu = CpuTime()
     async with rendering() as renderer:
         people = [RecipientData("a@example.com", "Ada", None)]
@@ -55,7 +55,7 @@ async def test_the_cpu_of_letters_is_counted() -> None:
     assert cpu.seconds > 2 * once > 0.02
 
 
-async def test_the_cpu_of_reading_is_counted_with_the_letters_that_are_rendered_on_the_way() -> None:
+async def test_the_cpu_of_reading_is_counted_with_the_messages_that_are_rendered_on_the_way() -> None:
     used = list[float]()
     for template in (
         {"subject": "s", "text": "x"},
@@ -82,7 +82,7 @@ async def test_both_checks_end_in_time(site: Site, monkeypatch: pytest.MonkeyPat
 
 
 async def test_of_a_job_that_is_refused_nothing_more_is_rendered(site: Site) -> None:
-    """Its next letters were asked for already, and the key's next post waited for them."""
+    """Its next messages were asked for already, and the key's next post waited for them."""
     bomb = {"subject": "s", "html": "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"}
     status, answer = await site.post(job(*_people(400), template=bomb))
     assert (status, answer["error"]["code"]) == (422, "too_costly")

@@ -146,7 +146,7 @@ async def test_the_forecast_counts_what_waits_before(site: Site) -> None:
     await site.post(job(sender_email="other@example.com"))
     _, answer = await site.post(job())
 
-    assert answer["forecast"]["letters_ahead"] == 3
+    assert answer["forecast"]["messages_ahead"] == 3
 
 
 async def test_a_forecast_that_fails_leaves_the_200_alone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,13 +131,13 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     assert (answer["dry_run"], answer["total"], answer["accepted"]) == (True, 4, 2)
     assert {each["index"]: each["email"] for each in answer["rejected"]} == {1: "nobody", 2: "bob@example.com"}
     assert (answer["job_id"], answer["status"]) == (None, "dry_run")
-    assert answer["forecast"]["letters_ahead"] == 0
+    assert answer["forecast"]["messages_ahead"] == 0
     assert answer["forecast"]["done_at"]
     assert answer["forecast"]["text"]
     assert [(each["subject"], each["html"], each["text"]) for each in answer["samples"]] == [
         ("Hi Ada", "<p>3</p>", "3"), ("Hi Eve", "<p>2</p>", "2"),
     ]  # fmt: skip
-    sizes = answer["letter_bytes"]
+    sizes = answer["message_bytes"]
     assert 300 < sizes["smallest"] <= sizes["average"] <= sizes["largest"] < 2000
     assert await site.stored() == (0, 0)
     assert site.wakeups.count == 0
@@ -211,7 +211,7 @@ async def test_two_spellings_of_one_mailbox_are_duplicates(site: Site, first: st
         assert (status, answer["accepted"]) == (200, 2)
 
 
-async def test_a_dry_run_makes_the_letter_that_would_be_sent_with_the_alias_in_from(
+async def test_a_dry_run_makes_the_message_that_would_be_sent_with_the_alias_in_from(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Aliases:
@@ -227,7 +227,7 @@ async def test_a_dry_run_makes_the_letter_that_would_be_sent_with_the_alias_in_f
     monkeypatch.setattr("mailerd.intake.parse_job.compose", kept)
     site = await build(senders=Aliases())
     status, _ = await site.post(job(sender_email="sales@shop.example", dry_run=True))
-    letter = email.message_from_bytes(made[0])
+    message = email.message_from_bytes(made[0])
     assert status == 200
-    assert letter["From"] == "sales@shop.example"
-    assert letter["Message-ID"].endswith("@shop.example>")
+    assert message["From"] == "sales@shop.example"
+    assert message["Message-ID"].endswith("@shop.example>")

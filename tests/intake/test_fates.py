@@ -1,4 +1,4 @@
-"""What became of sent letters, as the API shows it, and sending again what came back."""
+"""What became of sent messages, as the API shows it, and sending again what came back."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ FATE = {"state": "bounced", "kind": "soft", "code": "5.2.2", "reason": "mailbox 
 
 
 async def bounced(site: Site) -> str:
-    """A finished job of two letters, the second of which came back."""
+    """A finished job of two messages, the second of which came back."""
     _, answer = await site.post(job(GOOD, BAD))
     job_id: str = answer["job_id"]
     await site.rows(
@@ -63,7 +63,7 @@ async def test_fates_are_shown_filtered_and_counted(site: Site) -> None:
 async def test_what_bounced_is_sent_again_and_nothing_else(site: Site) -> None:
     job_id = await bounced(site)
     status, answer = await ask(site, job_id, "retry", {"only": "bounced", "kind": "soft"})
-    assert (status, answer["letters"], answer["job"]["bounced"]) == (200, 1, 0)
+    assert (status, answer["messages"], answer["job"]["bounced"]) == (200, 1, 0)
     assert answer["job"]["status"] == "sending"
     rows = await site.rows(
         "SELECT status, attempts, message_id, draft_id, thread_id, fate FROM job_recipients ORDER BY seq"
@@ -72,7 +72,7 @@ async def test_what_bounced_is_sent_again_and_nothing_else(site: Site) -> None:
     log = await site.rows("SELECT event, message_id FROM attempts ORDER BY id")
     assert log == [("sent", "m0"), ("sent", None), ("retried", "m1")]
     _, answer = await ask(site, job_id, "retry", {"only": "bounced", "kind": "soft"})
-    assert (answer["changed"], answer["letters"]) == (False, 0)
+    assert (answer["changed"], answer["messages"]) == (False, 0)
 
 
 @pytest.mark.parametrize("body", [{"only": "bounced"}, {"kind": "soft"}, {"only": "bounced", "kind": "firm"}])
@@ -86,4 +86,4 @@ async def test_a_retry_of_bounces_names_their_kind(site: Site, body: dict[str, A
 async def test_another_kind_is_left_alone(site: Site) -> None:
     job_id = await bounced(site)
     _, answer = await ask(site, job_id, "retry", {"only": "bounced", "kind": "blocked"})
-    assert answer["letters"] == 0
+    assert answer["messages"] == 0

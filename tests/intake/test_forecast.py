@@ -29,7 +29,7 @@ BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
 
 @pytest.fixture
 async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
-    """An intake whose senders may send four letters a day."""
+    """An intake whose senders may send four messages a day."""
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=20), events=events)
     await migrate(database, events=events)
@@ -53,7 +53,7 @@ async def posted(site: Site, **fields: Any) -> str:
     return await site.posted(*PEOPLE, **fields)
 
 
-async def test_a_letter_that_was_put_off_says_until_when_and_why(site: Site) -> None:
+async def test_a_message_that_was_put_off_says_until_when_and_why(site: Site) -> None:
     job_id = await posted(site)
     await site.rows(BEGUN)
     await site.rows(f"{PUT_OFF} + INTERVAL 20 MINUTE")
@@ -67,7 +67,7 @@ async def test_a_letter_that_was_put_off_says_until_when_and_why(site: Site) -> 
 async def test_what_was_put_off_alone_is_the_end_of_the_job(site: Site) -> None:
     job_id = await posted(site)
     await site.rows(BEGUN)
-    # Five minutes ago: what was said within three, and nothing sent since, speaks for the letters behind it as well.
+    # Five minutes ago: what was said within three, and nothing sent since, speaks for the messages behind it as well.
     ago = "updated_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE"
     await site.rows(f"{PUT_OFF} + INTERVAL 20 MINUTE, {ago} WHERE seq = 2")
     shown = await seen(site, job_id)
@@ -104,18 +104,18 @@ async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) 
     assert (await seen(site, job_id))["forecast"]["done_at"]
 
 
-async def test_unsure_letters_are_what_a_job_waits_for(site: Site) -> None:
+async def test_unsure_messages_are_what_a_job_waits_for(site: Site) -> None:
     job_id = await posted(site)
     await site.rows(UNSURE)
-    assert "1 letter is unsure: looked for at Google at " in (await seen(site, job_id))["cause_of_wait"]
+    assert "1 message is unsure: looked for at Google at " in (await seen(site, job_id))["cause_of_wait"]
     await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at WHERE seq > 0")
     shown = await seen(site, job_id)
-    assert shown["cause_of_wait"].startswith("1 letter is unsure: looked for at Google at ")
+    assert shown["cause_of_wait"].startswith("1 message is unsure: looked for at Google at ")
     assert shown["forecast"]["text"] == shown["cause_of_wait"]
     assert shown["forecast"]["done_at"] is None
     await site.rows("UPDATE job_recipients SET lease_until = NULL")
     assert (await seen(site, job_id))["cause_of_wait"] == (
-        "1 letter is unsure until `mailerd settle` says what became of it"
+        "1 message is unsure until `mailerd settle` says what became of it"
     )
     await site.rows("UPDATE jobs SET status = 'cancelled'")
     assert "`mailerd settle`" in (await seen(site, job_id))["cause_of_wait"]
@@ -125,13 +125,13 @@ async def test_a_day_that_is_used_up_is_told_in_the_list_too(site: Site) -> None
     job_id = await posted(site)
     await site.rows("INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 4, 0)")
     cause = (await seen(site, job_id))["cause_of_wait"]
-    assert cause.startswith("the sender's letters of 24 hours are used up (4): the next goes at ")
+    assert cause.startswith("the sender's messages of 24 hours are used up (4): the next goes at ")
 
 
 async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:
     job_id = await posted(site)
     await site.rows("UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 5 HOUR")
-    assert "though its limits allow a letter now" in (await seen(site, job_id))["cause_of_wait"]
+    assert "though its limits allow a message now" in (await seen(site, job_id))["cause_of_wait"]
 
 
 async def test_what_is_due_before_a_job_uses_up_its_day_whatever_its_priority(site: Site) -> None:
@@ -140,8 +140,8 @@ async def test_what_is_due_before_a_job_uses_up_its_day_whatever_its_priority(si
     when = datetime.now(UTC) + timedelta(hours=2)
     _, answer = await site.post(job(*PEOPLE, send_at=when.strftime("%Y-%m-%dT%H:%M:%SZ")))
     for it in (answer["forecast"], (await seen(site, answer["job_id"]))["forecast"]):
-        assert datetime.fromisoformat(it["starts_at"]) > when + timedelta(hours=20), "four letters a day"
-        assert it["letters_ahead"] == 4
+        assert datetime.fromisoformat(it["starts_at"]) > when + timedelta(hours=20), "four messages a day"
+        assert it["messages_ahead"] == 4
 
 
 async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None:
@@ -156,7 +156,7 @@ async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None
 
 async def test_the_key_is_always_there_and_empty_when_there_is_nothing_to_say(site: Site) -> None:
     job_id = await posted(site)
-    assert (await seen(site, job_id))["forecast"]["letters_ahead"] == 0
+    assert (await seen(site, job_id))["forecast"]["messages_ahead"] == 0
     await site.rows("UPDATE job_recipients SET status = 'sending', claim_token = 't', lease_until = '2099-01-01'")
     assert (await seen(site, job_id))["forecast"] == {}
     await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at")
@@ -175,10 +175,10 @@ async def test_a_page_is_foreseen_for_the_price_of_a_few_statements(
     alone = {each["job_id"]: (await site.get(f"/api/jobs/{each['job_id']}"))[1] for each in await listed(site)}
     counted = counting(site, monkeypatch)
     page = await listed(site)
-    assert [each["forecast"]["letters_ahead"] for each in page] == [
-        alone[each["job_id"]]["forecast"]["letters_ahead"] for each in page
+    assert [each["forecast"]["messages_ahead"] for each in page] == [
+        alone[each["job_id"]]["forecast"]["messages_ahead"] for each in page
     ]
-    assert {each["forecast"]["letters_ahead"] for each in page} == {3, 9}
+    assert {each["forecast"]["messages_ahead"] for each in page} == {3, 9}
     assert len(counted) <= 7, counted
 
 
@@ -186,7 +186,7 @@ async def test_a_post_is_foreseen_in_five_round_trips(site: Site, monkeypatch: p
     await posted(site)
     counted = counting(site, monkeypatch)
     status, answer = await site.post(job(*PEOPLE))
-    assert (status, answer["forecast"]["letters_ahead"]) == (200, 3)
+    assert (status, answer["forecast"]["messages_ahead"]) == (200, 3)
     assert len(counted) == 5, counted
 
 
@@ -236,11 +236,11 @@ async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     assert status == 200
     assert (answer["job_id"], answer["status"]) == (None, "dry_run")
     first = answer["forecast"]
-    assert first["letters_ahead"] == 0
+    assert first["messages_ahead"] == 0
     await posted(site)
     _, answer = await site.post(job(*PEOPLE, dry_run=True))
     behind = answer["forecast"]
-    assert behind["letters_ahead"] == 3
+    assert behind["messages_ahead"] == 3
     assert behind["done_at"] > first["done_at"]
     assert "the rest from " in behind["text"]
     when = (datetime.now(UTC) + timedelta(days=30)).strftime("%Y-%m-%dT09:00:00Z")
@@ -265,7 +265,7 @@ async def test_a_job_that_is_stored_is_a_200_whatever_its_forecast_does(site: Si
 
 
 async def test_a_forecast_that_no_answer_can_have_is_left_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = Forecast(letters_ahead=-1)
+    broken = Forecast(messages_ahead=-1)
     monkeypatch.setattr("mailerd.intake.response_models.compute_forecast", lambda _: broken)
     status, answer = await site.post(job())
     assert (status, answer["forecast"]) == (200, {})

@@ -27,7 +27,7 @@ async def test_the_same_key_and_body_get_the_same_answer_and_one_job(site: Site)
 
     assert first[0] == 200
     assert again == first
-    assert first[1]["forecast"]["letters_ahead"] == 1
+    assert first[1]["forecast"]["messages_ahead"] == 1
     assert await site.stored() == (3, 3)
     assert site.heard.of("job_repeated")[0]["job"] == first[1]["job_id"]
 

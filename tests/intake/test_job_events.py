@@ -74,7 +74,7 @@ async def test_a_dropped_connection_is_taken_up_again_and_nothing_comes_twice(si
         assert '"sent":3' in told["data"]
 
 
-async def test_a_pause_of_the_sender_and_a_letter_that_came_back_are_told_too(site: Site) -> None:
+async def test_a_pause_of_the_sender_and_a_message_that_came_back_are_told_too(site: Site) -> None:
     job_id = await posted(site)
     async with asyncio.timeout(60), stream(site, job_id) as response:
         assert json.loads((await event(response))["data"])["cause_of_wait"] is None
@@ -96,10 +96,11 @@ async def test_a_pause_of_the_sender_and_a_letter_that_came_back_are_told_too(si
 
 
 @pytest.mark.parametrize("reconnects", [False, True])
-async def test_the_end_of_a_cancelled_job_is_told_though_its_last_letter_ended_before(
+async def test_the_end_of_a_cancelled_job_is_told_though_its_last_message_ended_before(
     site: Site, *, reconnects: bool
 ) -> None:
-    """The letters are settled in one transaction, and the job is finished in another one, up to half a minute later."""
+    """The messages are settled in one transaction, and the job is finished in another one, up to half a minute
+    later."""
     job_id = await posted(site)
     await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at")
     await site.rows("UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")

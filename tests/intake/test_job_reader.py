@@ -78,7 +78,7 @@ async def test_two_small_jobs_share_a_process_and_a_large_one_has_its_own(monkey
 
 
 @pytest.mark.parametrize("template", [BOMB, HUNGRY], ids=["time", "memory"])
-async def test_a_letter_that_ends_the_process_is_the_only_one_that_is_blamed(template: str) -> None:
+async def test_a_message_that_ends_the_process_is_the_only_one_that_is_blamed(template: str) -> None:
     recipients = people(40)
     recipients[17]["variables"]["bomb"] = 1
     async with reading() as reader:
@@ -87,8 +87,8 @@ async def test_a_letter_that_ends_the_process_is_the_only_one_that_is_blamed(tem
     assert "the template takes too" in parsed.rejected[0].reason
 
 
-async def test_a_letter_has_its_own_memory_however_large_the_body_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the check lets pass the sending makes: it has no more memory for a letter of a large job."""
+async def test_a_message_has_its_own_memory_however_large_the_body_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the check lets pass the sending makes: it has no more memory for a message of a large job."""
     monkeypatch.setattr(job_reader, "MEMORY_PER_BYTE", 1_000)
     recipients = people(3, filler="x" * 500_000)
     recipients[1]["variables"]["bomb"] = 1

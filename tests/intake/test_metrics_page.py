@@ -17,7 +17,7 @@ TOGETHER = b'mailerd_messages_total{outcome="sent",sender="other"} 1.0'
 
 
 def metrics() -> Metrics:
-    """One letter of one sender was sent."""
+    """One message of one sender was sent."""
     made = Metrics()
     events = RunnerEvents(made.on_event)
     events.message_started(job="J", recipient=1, to="a@x", sender="me@example.com", number=1, total=1, attempt=1)

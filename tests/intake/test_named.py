@@ -86,7 +86,7 @@ async def test_the_link_that_unsubscribes_needs_no_declaration(named: Site, fold
     assert answer["samples"][0]["html"] == "no link"  # it has no public address here
 
 
-async def test_a_byte_order_mark_is_no_part_of_a_letter(named: Site, folder: Path) -> None:
+async def test_a_byte_order_mark_is_no_part_of_a_message(named: Site, folder: Path) -> None:
     for file in (folder / "welcome").rglob("*.t*"):  # as an editor of Windows saves them
         file.write_text(file.read_text(), encoding="utf-8-sig")
     _, answer = await named.post(job(dry_run=True, **POST))

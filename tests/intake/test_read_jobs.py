@@ -60,7 +60,7 @@ async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
     assert shown["counts"] == {"waiting": 1, "sending": 0, "unsure": 1, "sent": 1, "failed": 1, "cancelled": 1}
 
 
-async def test_the_rate_is_the_letters_sent_a_minute_since_the_first_one(site: Site) -> None:
+async def test_the_rate_is_the_messages_sent_a_minute_since_the_first_one(site: Site) -> None:
     job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
     await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq < 3")
     await site.rows("UPDATE jobs SET started_at = UTC_TIMESTAMP(6) - INTERVAL 30 SECOND")
@@ -262,7 +262,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
         ("/api/recipients", {"limit": "999999", "email": "x", "cursor": "first"}),
         ("/api/recipients", {"limit": "0", "email": ""}),
         ("/api/suppressions", {"limit": "-1", "reason": "none", "email": "x", "cursor": "first"}),
-        ("/api/events", {"limit": "many", "after": "x", "types": "letter.lost"}),
+        ("/api/events", {"limit": "many", "after": "x", "types": "message.lost"}),
         ("/api/webhooks/none/deliveries", {"limit": "0", "status": "lost", "cursor": "x"}),
     ],
 )

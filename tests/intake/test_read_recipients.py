@@ -1,4 +1,4 @@
-"""`GET /api/recipients?email=`: one person's letters over all jobs that the key may see."""
+"""`GET /api/recipients?email=`: one person's messages over all jobs that the key may see."""
 
 import pytest
 
@@ -13,7 +13,7 @@ async def posted(site: Site, **fields: object) -> str:
     return await site.posted(ADA, **fields)
 
 
-async def test_a_persons_letters_are_shown_the_newest_first(site: Site) -> None:
+async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None:
     jobs = [await posted(site), await posted(site, sender_email="you@example.com")]
     await site.rows(
         "UPDATE job_recipients SET status = 'sent', attempts = 1, message_id = 'm1', proof = 'answered', "
@@ -76,7 +76,7 @@ async def test_pages_go_through_all_of_them(site: Site) -> None:
     assert seen == jobs[::-1]
 
 
-async def test_a_key_for_certain_senders_sees_their_letters_only_and_no_suppressions(site: Site) -> None:
+async def test_a_key_for_certain_senders_sees_their_messages_only_and_no_suppressions(site: Site) -> None:
     await posted(site)
     yours = await posted(site, sender_email="you@example.com")
     await suppress(site, "ada@gmail.com", detail="ticket 7")
@@ -87,7 +87,7 @@ async def test_a_key_for_certain_senders_sees_their_letters_only_and_no_suppress
     assert shown["suppressions"] is None
 
 
-async def test_it_says_what_keeps_letters_from_the_person(site: Site) -> None:
+async def test_it_says_what_keeps_messages_from_the_person(site: Site) -> None:
     await suppress(site, "ada@gmail.com", list="news", detail="ticket 7")
     _, shown = await site.get("/api/recipients", params={"email": "a.d.a@gmail.com"})
     assert shown["recipients"] == []

@@ -24,7 +24,7 @@ async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monke
     _, posted = await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))
     (tmp_path / "schemathesis.toml").write_text(
         f"[parameters]\n'path.id' = {json.dumps(posted['job_id'])}\n\n"
-        # A description cannot say all that is asked of a letter: that a template fits its variables, for instance.
+        # A description cannot say all that is asked of a message: that a template fits its variables, for instance.
         "[checks.positive_data_acceptance]\nexpected-statuses = [200, 204, 401, 403, 404, 409, 422]\n"
     )
     process = await asyncio.create_subprocess_exec(

@@ -322,7 +322,7 @@ async def test_a_template_cannot_tell_the_link_of_the_check_from_one_that_is_sen
     assert "the template takes too long" in answer["error"]["details"][0]["message"]
 
 
-async def test_each_letter_of_a_check_has_a_link_of_its_own(build: Build) -> None:
+async def test_each_message_of_a_check_has_a_link_of_its_own(build: Build) -> None:
     site = await build(public=PublicSettings(base_url="https://mail.example.com"))
     template = {"subject": "x", "text": "{{ unsubscribe_url }}"}
     _, found = await site.post(job(ADA, BOB, template=template, list="news", dry_run=True))

@@ -1,4 +1,4 @@
-"""A stranger who floods the public site by good links: letters and other people go on."""
+"""A stranger who floods the public site by good links: messages and other people go on."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.intake.test_unsubscribe_site import ADDRESS, Public, public
 __all__ = ["public"]
 
 
-async def test_a_flood_by_a_good_link_leaves_the_database_to_the_letters_and_unsubscribes_pass_it(
+async def test_a_flood_by_a_good_link_leaves_the_database_to_the_messages_and_unsubscribes_pass_it(
     public: Public, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find, at_once, most = Suppressions.list_by_id, 0, 0

@@ -221,7 +221,7 @@ async def test_the_way_back_lifts_no_bounce(public: Public) -> None:
         await public.suppressions.remove(digest, list_id=list_id, source=Channel.API)
 
 
-async def test_the_page_shows_the_masked_address_of_the_letters_row_alone(public: Public) -> None:
+async def test_the_page_shows_the_masked_address_of_the_messages_row_alone(public: Public) -> None:
     await query(
         public.database,
         "INSERT INTO job_recipients (id, job_id, seq, to_email, status, due_at, updated_at)"

@@ -1,4 +1,4 @@
-"""Merging: what one letter sees."""
+"""Merging: what one message sees."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -16,7 +16,7 @@ class InProcess:
         self.names = frozenset(self._compiled.names()[""])
 
     def render(self, variables: dict[str, Any]) -> Content:
-        """The letter, or the first reason why there is none."""
+        """The message, or the first reason why there is none."""
         made = self._made(variables)
         if isinstance(made, Content):
             return made

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mailerd.mail.mime import (
     BLOCKED,
-    MAX_LETTER_BYTES,
+    MAX_MESSAGE_BYTES,
     Envelope,
     MimePart,
     check_content_id,
@@ -108,7 +108,7 @@ def test_what_an_image_is_related_to_is_named() -> None:
     ],
 )
 def test_a_text_says_that_it_is_utf_8_where_it_is(kind: str, content: bytes, charset: str | None) -> None:
-    """Programs that show a text within the letter read it as ASCII or Latin-1 otherwise."""
+    """Programs that show a text within the message read it as ASCII or Latin-1 otherwise."""
     part = encode_attachment(content, filename="a.csv", content_type=kind, content_id=None)
     (attached,) = made(part).iter_attachments()
     assert (attached.get_content_type(), attached.get_param("charset")) == (kind, charset)
@@ -120,7 +120,7 @@ _PIECES = [*"ab  ;=%*?'_.,-()[]<>@&é王🎉\u00a0", '"', "=?utf-8?q?x?=", "utf-
 _NAMES = st.one_of(
     st.text(min_size=1, max_size=255), st.lists(st.sampled_from(_PIECES), min_size=1).map(lambda it: f"a{''.join(it)}")
 )
-"""With a letter first, since this reader strips quotes and brackets around a whole name."""
+"""With a message first, since this reader strips quotes and brackets around a whole name."""
 
 
 @given(_NAMES, st.binary(min_size=1, max_size=500))
@@ -180,11 +180,11 @@ def test_a_content_id_that_would_not_survive_is_refused(content_id: str) -> None
         check_content_id(content_id)
 
 
-def test_a_letter_larger_than_google_takes_is_not_made() -> None:
+def test_a_message_larger_than_google_takes_is_not_made() -> None:
     part = encode_attachment(b"x" * 27_000_000, filename="x.bin", content_type="a/b", content_id=None)
     with pytest.raises(ValueError, match="35 MiB"):
         made(part)
-    assert encoded_size(27_000_000, filename="a") > MAX_LETTER_BYTES > encoded_size(26_000_000, filename="a")
+    assert encoded_size(27_000_000, filename="a") > MAX_MESSAGE_BYTES > encoded_size(26_000_000, filename="a")
 
 
 def test_what_gmail_refuses_is_known() -> None:

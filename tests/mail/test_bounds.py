@@ -1,4 +1,4 @@
-"""A stranger's template reaches nothing and ends soon, and nobody else's letter is the worse for it."""
+"""A stranger's template reaches nothing and ends soon, and nobody else's message is the worse for it."""
 
 import asyncio
 import json
@@ -156,7 +156,7 @@ def reason(made: Rendered) -> str:
 
 
 @pytest.mark.parametrize("source", BOMBS)
-async def test_a_bomb_ends_soon_and_the_next_letter_is_made(source: str) -> None:
+async def test_a_bomb_ends_soon_and_the_next_message_is_made(source: str) -> None:
     async with rendering() as it, asyncio.timeout(60):
         started = time.monotonic()
         try:
@@ -170,7 +170,7 @@ async def test_a_bomb_ends_soon_and_the_next_letter_is_made(source: str) -> None
         assert good == Content("Hello Ada", "<p>1</p>", "1")
 
 
-async def test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it() -> None:
+async def test_the_messages_beside_one_that_ends_the_renderer_are_made_without_it() -> None:
     source = (
         "{% if bad %}{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}{% endif %}{{ n }}"
     )
@@ -189,7 +189,7 @@ async def test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it
     assert {each["cause"] for each in heard.of("renderer_ended")} == {"takes too long"}
 
 
-async def test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_only() -> None:
+async def test_origins_take_turns_so_a_slow_template_holds_up_its_own_messages_only() -> None:
     slow = a_template("{% for a in range(90000) %}{{ a }}{% endfor %}")
     async with rendering() as it:
         theirs = asyncio.create_task(it.render(slow, [READER] * 500, origin="a stranger"))
@@ -200,7 +200,7 @@ async def test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_on
         waited = time.monotonic() - started
         assert not theirs.done()
         theirs.cancel()
-    assert waited < 15.0, "three turns of the stranger, and not all its letters, which take a minute"
+    assert waited < 15.0, "three turns of the stranger, and not all its messages, which take a minute"
 
 
 FAILING = [
@@ -278,7 +278,7 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
             assert isinstance(made, Content)
 
 
-async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_hangs_is_killed_and_the_message_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 4.0)
     async with asyncio.timeout(60), rendering() as it:
         await it.render(GOOD, [READER], origin="o")
@@ -388,7 +388,7 @@ def test_a_child_whose_parent_has_ended_before_it_could_say_so_ends() -> None:
     assert (ran.returncode, ran.stdout) == (1, b"")
 
 
-async def test_a_child_that_cannot_start_is_said_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_that_cannot_start_is_said_and_is_no_messages_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     heard = Heard()
     async with rendering(heard) as it:
@@ -425,10 +425,10 @@ async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: p
 
 async def test_a_reader_that_goes_away_leaves_the_others_theirs() -> None:
     async with rendering() as it:
-        letters = [asyncio.create_task(it.render(GOOD, [READER], origin="o")) for _ in range(50)]
-        for gone in letters[::2]:
+        messages = [asyncio.create_task(it.render(GOOD, [READER], origin="o")) for _ in range(50)]
+        for gone in messages[::2]:
             gone.cancel()
-        assert all(isinstance(made, Content) for (made,) in await asyncio.gather(*letters[1::2]))
+        assert all(isinstance(made, Content) for (made,) in await asyncio.gather(*messages[1::2]))
 
 
 def test_a_long_table_is_not_a_bomb() -> None:
@@ -446,7 +446,7 @@ def test_a_reason_is_short_however_long_the_value_is_that_it_is_about() -> None:
     assert len(str(caught.value)) < 400
 
 
-async def test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock() -> None:
+async def test_a_message_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock() -> None:
     heard = Heard()
     async with rendering(heard, limits=Limits(cpu=0.2, memory=CHECK_LIMITS.memory)) as it:
         began = os.times()
@@ -468,7 +468,7 @@ async def test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer() -> No
     assert 2 <= int(line.split()[3]) <= 4
 
 
-async def test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else() -> None:
+async def test_a_message_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else() -> None:
     heard = Heard()
     bomb = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
     recipients = [
@@ -479,4 +479,4 @@ async def test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_noth
         good, bad = await it.render(bomb, recipients, origin="o")
     assert isinstance(good, Content)
     assert "takes too much memory" in reason(bad)
-    assert len(heard.of("renderer_ended")) == 3, "with another letter, after another letter, and alone"
+    assert len(heard.of("renderer_ended")) == 3, "with another message, after another message, and alone"

@@ -67,7 +67,7 @@ class Both:
         self.sending = Renderer("sending", limits=SEND_LIMITS, events=events)
 
     def judge(self, template: Template, reader: RecipientData) -> tuple[object, object]:
-        """What each of them says: a list of reasons, none of them when there is a letter."""
+        """What each of them says: a list of reasons, none of them when there is a message."""
         return self._runner.run(self._judge(template, reader))
 
     async def _judge(self, template: Template, reader: RecipientData) -> tuple[object, object]:

@@ -25,7 +25,7 @@ GOOD = Template(Source("Hello {{ name }}", "<p>{{ x }}</p>", None))
 BOMB = Template(Source("s", "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}", None))
 
 
-async def test_a_letter_is_blamed_however_busy_the_others_are() -> None:
+async def test_a_message_is_blamed_however_busy_the_others_are() -> None:
     """Others' turns came between the end of a child and the trial in the next one, which was never fresh then."""
     heard, done = Heard(), asyncio.Event()
     async with rendering(heard) as it:
@@ -98,7 +98,7 @@ def test_a_child_that_has_ended_says_so_when_it_is_asked(loop: Callable[[], asyn
         runner.run(kill_and_ask())
 
 
-async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_asking_is_told_and_is_no_messages_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     heard = Heard()
     async with rendering(heard) as it:
         await it.render(GOOD, [READER], origin="o")
@@ -111,8 +111,8 @@ async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pyte
     assert isinstance(heard.of("renderer_crashed")[0]["error"], ZeroDivisionError)
 
 
-def test_the_time_of_a_letter_ends_with_its_answer() -> None:
-    """The timer ran on, and the child died of it while it tidied up after a large letter."""
+def test_the_time_of_a_message_ends_with_its_answer() -> None:
+    """The timer ran on, and the child died of it while it tidied up after a large message."""
     program = (
         "import io, signal\n"
         "from mailerd.mail.cage import encode_frame\n"
@@ -145,7 +145,7 @@ async def test_a_child_without_work_is_ended_and_another_started_for_the_next(mo
     assert heard.names() == []
 
 
-async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
+async def test_a_child_that_is_kept_is_there_before_the_first_message() -> None:
     async with Renderer("of the test", limits=CHECK_LIMITS, events=RendererEvents(Heard()), keep=True) as it:
 
         async def is_there() -> bool:
@@ -154,7 +154,7 @@ async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
         await eventually(is_there)
 
 
-async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
+async def test_after_three_messages_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
     heard = Heard()
     async with rendering(heard) as it, asyncio.timeout(60):
         made = await it.render(BOMB, [READER] * 300, origin="a stranger", content=False)
@@ -165,16 +165,16 @@ async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_reques
     assert len(heard.of("renderer_ended")) <= 7
 
 
-@pytest.mark.parametrize("letters", [1, 3])
+@pytest.mark.parametrize("messages", [1, 3])
 @pytest.mark.parametrize(
     "number, cause",
     [(signal.SIGSTOP, "did not respond within 0.5 s: it gets no CPU"), (signal.SIGKILL, "was killed, as when")],
     ids=["stopped", "killed"],
 )
 async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
-    monkeypatch: pytest.MonkeyPatch, letters: int, number: signal.Signals, cause: str
+    monkeypatch: pytest.MonkeyPatch, messages: int, number: signal.Signals, cause: str
 ) -> None:
-    """Each child stands still or is killed, as where the machine swaps: the letters failed for good."""
+    """Each child stands still or is killed, as where the machine swaps: the messages failed for good."""
     started = ChildProcess.start
 
     async def and_no_more(limits: Limits, *, module: str) -> ChildProcess:
@@ -188,7 +188,7 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
         with monkeypatch.context() as short:
             short.setattr(ChildProcess, "start", and_no_more)
             with pytest.raises(RendererError, match=f"the process that renders {cause}"):
-                await it.render(GOOD, [READER] * letters, origin="o")
+                await it.render(GOOD, [READER] * messages, origin="o")
             with pytest.raises(RendererError, match=cause):
                 await it.compile(GOOD, origin="o")
         assert not it.is_slow("o")
@@ -196,7 +196,7 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
     assert all(each["cause"].startswith(cause) for each in heard.of("renderer_ended"))
 
 
-async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_message(monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not end by itself: that it is killed for it is our own doing, and no sign of a machine without memory."""
     monkeypatch.setattr(cage, "MAX_FRAME", 2_000)
     long = Template(Source("s", "{{ 'x' * 5000 }}", None))

@@ -66,7 +66,7 @@ def head_of(octets: bytes) -> list[bytes]:
     return octets.partition(b"\r\n\r\n")[0].split(b"\r\n")
 
 
-def test_a_letter_has_these_headers_and_no_others() -> None:
+def test_a_message_has_these_headers_and_no_others() -> None:
     parsed = read(composed(envelope=replace(ENVELOPE, reply_to="help@example.com")))
     assert {name: str(value) for name, value in parsed.items() if name != "Content-Type"} == {
         "From": "Me <me@example.com>",
@@ -86,7 +86,7 @@ def test_text_comes_first_and_html_second() -> None:
     assert [part.get_content_type() for part in parsed.iter_parts()] == ["text/plain", "text/html"]
 
 
-def test_a_letter_without_html_is_one_part() -> None:
+def test_a_message_without_html_is_one_part() -> None:
     parsed = read(composed(Content("s", None, "Only text")))
     assert (parsed.get_content_type(), parsed.get_content()) == ("text/plain", "Only text")
 
@@ -105,7 +105,7 @@ def test_the_date_is_in_utc_and_never_naive() -> None:
         compose(CONTENT, ENVELOPE, date=NOON.replace(tzinfo=None), message_id="<1@x>")
 
 
-def test_letters_of_one_sender_and_one_second_have_their_own_headers() -> None:
+def test_messages_of_one_sender_and_one_second_have_their_own_headers() -> None:
     for name, reply_to in (("Me", None), ("You", "a@example.com"), (None, "b@example.com"), ("Me", None)):
         for seconds in (0.0, 0.5, 0.999999, 1.0, 0.25):
             date = NOON + timedelta(seconds=seconds)
@@ -289,8 +289,8 @@ def test_the_encoding_fits_the_text() -> None:
 )
 def test_a_lists_title_forges_no_list_id(title: str) -> None:
     headers = ListHeaders("https://m.example.com/u/t", "mailto:a@b.example?subject=u", title, "news.example.com")
-    letter = read(composed(envelope=replace(ENVELOPE, list_headers=headers)))
-    phrase, _, ident = str(letter["List-Id"]).rpartition(" ")
+    message = read(composed(envelope=replace(ENVELOPE, list_headers=headers)))
+    phrase, _, ident = str(message["List-Id"]).rpartition(" ")
     assert ident == "<news.example.com>"
     assert phrase.strip('"').replace('\\"', '"') == title
 

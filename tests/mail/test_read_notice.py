@@ -10,7 +10,7 @@ from mailerd.core.notices import Kind, ReceivedMail, is_forged, is_googles, mess
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.mime import Addresses
 from mailerd.mail.read_notice import read_notice
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import SHAPES, write
 from tests.support.own_time import at_this_speed
 
@@ -22,12 +22,12 @@ RAW = (
     f"List-Unsubscribe: <mailto:me+unsub@example.com?subject=u.{TOKEN}>\r\n\r\n"
     "You have reached a limit for sending mail. 550 5.1.1 user unknown\r\n"
 ).encode()
-LETTER = Letter("17a", "17a", "", "me@example.com", ADA, KEY, "<CAx@mail.gmail.com>", ("SENT",), 7, 1e9, RAW)
+MESSAGE = Message("17a", "17a", "", "me@example.com", ADA, KEY, "<CAx@mail.gmail.com>", ("SENT",), 7, 1e9, RAW)
 
 
 def arrived(shape: str) -> ReceivedMail:
-    raw = write(shape, LETTER).raw
-    return ReceivedMail(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+    raw = write(shape, MESSAGE).raw
+    return ReceivedMail(tuple(MESSAGE._replace(raw=raw).headers), read_notice(raw))
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,8 @@ def test_a_bounce_means_the_same_whatever_its_address_reads_like(
 ) -> None:
     def meaning(to: str) -> tuple[object, ...]:
         raw = RAW.replace(f"To: {ADA}".encode(), f"To: {to}".encode())
-        letter = LETTER._replace(to=to, raw=raw)
-        arrived = letter._replace(raw=write(shape, letter).raw)
+        message = MESSAGE._replace(to=to, raw=raw)
+        arrived = message._replace(raw=write(shape, message).raw)
         report = None if headers_only else read_notice(arrived.raw)
         listed = [{"name": name, "value": value} for name, value in arrived.headers]
         received = ReceivedMail(shown_headers(listed), report)
@@ -108,25 +108,25 @@ def test_a_bounce_means_the_same_whatever_its_address_reads_like(
 
 
 @pytest.mark.parametrize("shape", ["hard", "exchange", "postfix", "exim", "qmail"])
-def test_the_key_of_the_returned_letter_is_found(shape: str) -> None:
+def test_the_key_of_the_returned_message_is_found(shape: str) -> None:
     report = arrived(shape).report
     assert report is not None
     assert report.key == KEY
     assert [it.address for it in report.recipients] == [ADA]
-    assert "reached a limit" not in report.text  # that stands in the letter, which is its sender's
+    assert "reached a limit" not in report.text  # that stands in the message, which is its sender's
 
 
 @pytest.mark.parametrize("shape", ["hard", "limit", "limit_bare", "limit_report"])
 def test_a_notice_names_the_message_that_it_is_about(shape: str) -> None:
-    sent = LETTER._replace(raw=b"Message-ID: <CAx@mail.gmail.com>\r\n" + RAW)
+    sent = MESSAGE._replace(raw=b"Message-ID: <CAx@mail.gmail.com>\r\n" + RAW)
     raw = write(shape, sent).raw
-    received = ReceivedMail(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+    received = ReceivedMail(tuple(MESSAGE._replace(raw=raw).headers), read_notice(raw))
     assert set(message_ids(received)) == {"<CAx@mail.gmail.com>"}
 
 
 @pytest.mark.parametrize("form", ["text", "text/rfc822-headers", "message/rfc822"])
-def test_headers_that_the_returned_letter_quotes_are_not_its_own(form: str) -> None:
-    """The owner has forwarded a letter of ours as it came, and what he wrote comes back."""
+def test_headers_that_the_returned_message_quotes_are_not_its_own(form: str) -> None:
+    """The owner has forwarded a message of ours as it came, and what he wrote comes back."""
     inner = f"X-Mailerd-Key: {KEY}\nX-Mailerd-Proof: abc\nMessage-ID: <CAx@mail.gmail.com>\n\nDear Ada\n"
     outer = f"From: me@example.com\nTo: {ADA}\nMessage-ID: <own@x>\nContent-Type: message/rfc822\n\n{inner}"
     raw = f"Content-Type: text/plain\n\nYour message was not sent.\n\n----- Original message -----\n\n{outer}"
@@ -138,7 +138,7 @@ def test_headers_that_the_returned_letter_quotes_are_not_its_own(form: str) -> N
     assert (found.key, found.proof, found.message_id) == ("", "", "<own@x>")
 
 
-def test_a_notice_about_a_forwarded_letter_names_both_addresses() -> None:
+def test_a_notice_about_a_forwarded_message_names_both_addresses() -> None:
     received = arrived("forwarded")
     assert read(received, about=ADA).addresses == ("box17@inside.example.net", ADA)
     assert read(received, about="eve@example.org").addresses == ("box17@inside.example.net", ADA)
@@ -185,6 +185,6 @@ def test_hostile_bytes_are_read_quickly(raw: bytes) -> None:
 
 @given(st.binary(max_size=400), st.sampled_from(["hard", "exim", "qmail"]), st.integers(0, 1200))
 def test_no_bytes_make_it_fail(noise: bytes, shape: str, at: int) -> None:
-    raw = write(shape, LETTER).raw
+    raw = write(shape, MESSAGE).raw
     read_notice(raw[:at] + noise + raw[at + len(noise) :])
     read_notice(noise)

@@ -1,4 +1,4 @@
-"""Letters that are asked for one by one go to the child together, and each gets its own end."""
+"""Messages that are asked for one by one go to the child together, and each gets its own end."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from mailerd.mail.renderer import CHECK_LIMITS, MAX_BATCH, MAX_STOPPED, RenderBa
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.heard import Heard
 
-NUMBERED = Template(Source("letter {{ number }}", "<p>{{ number }}</p>", None))
+NUMBERED = Template(Source("message {{ number }}", "<p>{{ number }}</p>", None))
 # A template that only a recipient with `bomb` makes endless.
 CHOSEN = Template(
-    Source("letter {{ number }}", "{% if bomb %}{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40
+    Source("message {{ number }}", "{% if bomb %}{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40
            + "{{ {}[t] is defined }}{% endif %}", None)
 )  # fmt: skip
 
 
 class CountingRenderer(Renderer):
-    """A renderer that notes how many letters each request had."""
+    """A renderer that notes how many messages each request had."""
 
     def __init__(self) -> None:
         super().__init__("of the test", limits=Limits(0.2, CHECK_LIMITS.memory), events=RendererEvents(Heard()))
@@ -41,21 +41,21 @@ def reader(number: int, *, bomb: bool = False) -> RecipientData:
     return RecipientData(f"r{number}@example.com", None, f'{{"number": {number}, "bomb": {str(bomb).lower()}}}')
 
 
-async def test_letters_that_wait_go_together_and_each_gets_its_own() -> None:
+async def test_messages_that_wait_go_together_and_each_gets_its_own() -> None:
     async with CountingRenderer() as renderer:
         batches = RenderBatches(renderer)
         made = await asyncio.gather(
             *(batches.render(NUMBERED, reader(number), origin="o", batch="job") for number in range(3 * MAX_BATCH))
         )
         assert [each.subject for each in made if isinstance(each, Content)] == [
-            f"letter {number}" for number in range(3 * MAX_BATCH)
+            f"message {number}" for number in range(3 * MAX_BATCH)
         ]
         assert renderer.sizes == [MAX_BATCH] * 3
         (alone,) = await asyncio.gather(batches.render(NUMBERED, reader(7), origin="o", batch="job"))
         assert isinstance(alone, Content), "a batch that has ended begins anew"
 
 
-async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> None:
+async def test_messages_that_must_be_stopped_fail_no_other_of_their_batch() -> None:
     bombs = MAX_STOPPED - 1
     async with CountingRenderer() as renderer, asyncio.timeout(60):
         batches = RenderBatches(renderer)
@@ -68,7 +68,7 @@ async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> No
     assert [isinstance(each, Content) for each in made] == [False] * bombs + [True] * 3
 
 
-async def test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried(
+async def test_after_three_messages_that_had_to_be_stopped_the_rest_of_their_job_is_not_tried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with CountingRenderer() as renderer, asyncio.timeout(60):
@@ -97,7 +97,9 @@ async def test_after_three_letters_that_had_to_be_stopped_the_rest_of_their_job_
         assert await render(*range(2, 5), bomb=False, batch="a third") == [""] * 3
 
 
-async def test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins() -> None:
+async def test_messages_learn_at_once_that_they_wait_behind_slow_ones_also_those_of_their_owners_other_origins() -> (
+    None
+):
     slow = set[int]()
     async with CountingRenderer() as renderer, asyncio.timeout(60):
         batches = RenderBatches(renderer)
@@ -122,7 +124,7 @@ async def test_letters_learn_at_once_that_they_wait_behind_slow_ones_also_those_
         assert slow == {0, 1, 2, 3, 5}
 
 
-async def test_the_letters_of_a_slow_sender_go_one_by_one() -> None:
+async def test_the_messages_of_a_slow_sender_go_one_by_one() -> None:
     async with CountingRenderer() as renderer, asyncio.timeout(60):
         batches = RenderBatches(renderer)
         await batches.render(CHOSEN, reader(0, bomb=True), origin="o", batch="job")
@@ -132,7 +134,7 @@ async def test_the_letters_of_a_slow_sender_go_one_by_one() -> None:
         assert renderer.sizes == [1, 1, 1, 1]
 
 
-async def test_a_letter_that_waits_no_more_is_not_rendered() -> None:
+async def test_a_message_that_waits_no_more_is_not_rendered() -> None:
     async with CountingRenderer() as renderer:
         batches = RenderBatches(renderer)
         first = asyncio.create_task(batches.render(NUMBERED, reader(0), origin="o", batch="job"))
@@ -145,7 +147,7 @@ async def test_a_letter_that_waits_no_more_is_not_rendered() -> None:
         assert renderer.sizes == [1, 1]
 
 
-async def test_every_letter_learns_why_its_template_cannot_be_used() -> None:
+async def test_every_message_learns_why_its_template_cannot_be_used() -> None:
     refused = Template(Source("s", "{% macro a() %}{% endmacro %}", None))
     async with CountingRenderer() as renderer:
         batches = RenderBatches(renderer)
@@ -154,7 +156,7 @@ async def test_every_letter_learns_why_its_template_cannot_be_used() -> None:
         assert all(isinstance(each, TemplateErrors) for each in ends)
 
 
-async def test_a_renderer_that_is_closed_leaves_no_letter_waiting() -> None:
+async def test_a_renderer_that_is_closed_leaves_no_message_waiting() -> None:
     async with CountingRenderer() as renderer:
         batches = RenderBatches(renderer)
         asked = [

@@ -52,7 +52,7 @@ def test_html_that_its_css_makes_too_long_is_refused_by_the_check() -> None:
     assert str(made.errors({"n": 2000})[0]) == "html: exceeds 1,000,000 bytes once its CSS is inlined"
 
 
-def test_a_letter_of_text_alone_has_no_html() -> None:
+def test_a_message_of_text_alone_has_no_html() -> None:
     assert InProcess(subject="s", html=None, text="t").render({}).html is None
 
 
@@ -87,7 +87,7 @@ def test_a_letter_of_text_alone_has_no_html() -> None:
         ("{{ order|dictsort|length }}{{ 'abc'|length }}{{ [1, 2]|reverse|join }}", "2321"),
     ],
 )
-def test_what_letters_are_written_with(source: str, expected: str) -> None:
+def test_what_messages_are_written_with(source: str, expected: str) -> None:
     order = {"items": [{"n": "a", "price": 1}, {"n": "b", "price": 2.5}], "id": 7}
     assert rendered(source, name="Ada", order=order) == expected
 
@@ -160,7 +160,7 @@ def test_default_stands_in_for_missing_and_null_at_any_depth(default: str, varia
 @pytest.mark.parametrize(
     "source, words",
     [
-        ("{{ list }}", "a list has no form in a letter"),
+        ("{{ list }}", "a list has no form in a message"),
         ("{{ list|upper }}", "a list has no form"),
         ("{{ user }}", "an object has no form"),
         ("{% for x in name %}{% endfor %}", "a list is needed here, not a text"),
@@ -314,5 +314,5 @@ def test_no_filter_but_default_makes_something_of_what_is_missing(name: str) -> 
         ("{{ a.b }}", "s", {"a": "text"}),
     ],
 )
-def test_what_cannot_stand_in_a_letter_is_refused(html: str, subject: str, variables: dict[str, Any]) -> None:
+def test_what_cannot_stand_in_a_message_is_refused(html: str, subject: str, variables: dict[str, Any]) -> None:
     assert lacks(template(html, subject=subject), variables)

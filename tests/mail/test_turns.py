@@ -30,7 +30,7 @@ async def test_a_template_that_cannot_be_used_costs_no_child_however_often_it_co
 
 
 SLOW = "{% for a in range(90000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}"
-"""Some 70 ms a letter, and accepted."""
+"""Some 70 ms a message, and accepted."""
 
 
 async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
@@ -49,7 +49,7 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
             assert took < 2.0 + 4 * alone, "a hundred turns of the stranger take five seconds and more"
 
 
-async def test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones(
+async def test_a_message_that_takes_too_long_among_the_quick_ones_is_made_among_the_slow_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(renderer, "_QUICK_CPU", 0.02)
@@ -63,7 +63,7 @@ async def test_a_letter_that_takes_too_long_among_the_quick_ones_is_made_among_t
 
 
 async def _hundred(it: renderer.Renderer) -> float:
-    """Seconds for a hundred good letters, one after the other."""
+    """Seconds for a hundred good messages, one after the other."""
     started = time.monotonic()
     for _ in range(100):
         await it.render(GOOD, [READER], origin="somebody else")
@@ -123,7 +123,7 @@ async def test_a_small_request_does_not_wait_for_the_end_of_its_origins_large_on
         large.cancel()
 
 
-async def test_a_turn_has_no_more_than_a_million_characters_and_a_few_letters_of_a_slow_template(
+async def test_a_turn_has_no_more_than_a_million_characters_and_a_few_messages_of_a_slow_template(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = _asked(monkeypatch)
@@ -135,11 +135,11 @@ async def test_a_turn_has_no_more_than_a_million_characters_and_a_few_letters_of
         slow = a_template("{% for a in range(9000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}")
         await it.render(slow, [READER] * 100, origin="o")
     assert asked[0] == 100
-    assert max(asked[1:]) < 60, asked  # some 7 ms a letter: it was given those that it left again and again
+    assert max(asked[1:]) < 60, asked  # some 7 ms a message: it was given those that it left again and again
 
 
-async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each went alone, to the end of the request: a busy loop makes that some milliseconds a letter."""
+async def test_messages_behind_one_that_was_stopped_go_together_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each went alone, to the end of the request: a busy loop makes that some milliseconds a message."""
     asked = _asked(monkeypatch)
     template = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
     readers = [RecipientData("r@example.com", None, json.dumps({"bad": number == 5})) for number in range(60)]
@@ -150,7 +150,7 @@ async def test_letters_behind_one_that_was_stopped_go_together_again(monkeypatch
 
 
 def _asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many letters go to a child at once, from now on."""
+    """How many messages go to a child at once, from now on."""
     asked: list[int] = []
     ask = renderer.RenderWorker.ask
 
@@ -165,9 +165,9 @@ def _asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def test_origins_that_are_quick_take_turns() -> None:
-    for requests, letters in ((1, 50_000), (300, 100)):
+    for requests, messages in ((1, 50_000), (300, 100)):
         async with rendering() as it:
-            many = [asyncio.create_task(it.render(GOOD, [READER] * letters, origin="many")) for _ in range(requests)]
+            many = [asyncio.create_task(it.render(GOOD, [READER] * messages, origin="many")) for _ in range(requests)]
             await asyncio.sleep(0)
             await it.render(GOOD, [READER] * 1_000, origin="few")
             assert not all(each.done() for each in many)

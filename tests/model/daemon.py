@@ -1,4 +1,4 @@
-"""A daemon whose letters stop wherever they ask Google or record something, until a step lets them go on."""
+"""A daemon whose messages stop wherever they ask Google or record something, until a step lets them go on."""
 
 import asyncio
 import math
@@ -25,7 +25,7 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.letters import suppressed
+from mailerd.store.messages import suppressed
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -38,7 +38,7 @@ from tests.model.google import Face, Google
 
 @dataclass(frozen=True)
 class EagerRule(BounceRule):
-    """One for jobs of few letters: no dead address is a chance."""
+    """One for jobs of few messages: no dead address is a chance."""
 
     @override
     def limit(self, sent: int) -> int:
@@ -115,11 +115,11 @@ class StandingClock(Clock):
 
 @dataclass
 class Request:
-    """A call of a letter's delivery that Google has not answered."""
+    """A call of a message's delivery that Google has not answered."""
 
     daemon: "Daemon"
     call: Call
-    letter: ClaimedRecipient
+    message: ClaimedRecipient
     carry_out: Callable[[], Reply]
     answer: "asyncio.Future[Reply]"
     draft: str | None = None
@@ -138,7 +138,7 @@ class Waiting:
 
 
 class Daemon:
-    """The parts of a daemon that concern letters, joined as `app.py` joins them."""
+    """The parts of a daemon that concern messages, joined as `app.py` joins them."""
 
     def __init__(self, database: LosingDatabase, google: Google, clock: StandingClock, face: Face) -> None:
         self.id = new_id()
@@ -181,9 +181,9 @@ class Daemon:
 
     def begin(self, claim: Claim) -> None:
         self.touched.update(claim.exhausted)
-        for letter in claim.letters:
-            task = asyncio.get_running_loop().create_task(self.delivery.deliver(letter))
-            self.tasks[task] = letter
+        for message in claim.messages:
+            task = asyncio.get_running_loop().create_task(self.delivery.deliver(message))
+            self.tasks[task] = message
             task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
@@ -192,7 +192,7 @@ class Daemon:
             task.result()
 
     async def settle_down(self) -> None:
-        """Until each letter waits for Google or for its record."""
+        """Until each message waits for Google or for its record."""
         while len(self.tasks) > len(self._stopped()):  # noqa: ASYNC110 - each turn of the loop may bring one further
             await asyncio.sleep(0)
         assert not self.bugs, self.bugs
@@ -216,7 +216,7 @@ class Daemon:
         for it, what in zip(some, written, strict=True):
             self.memory.acknowledge(it.record, what)
             if isinstance(it.record, Outcome) or what is WriteResult.RESOLVED:
-                self.touched.add(it.record.letter.job_id)
+                self.touched.add(it.record.message.job_id)
             it.answer.set_result(what)
 
     async def crash(self) -> None:
@@ -266,8 +266,8 @@ class _Stubs:
         self._daemon.records.append(Waiting(record, answer))
         return await answer
 
-    async def suppression(self, letter: ClaimedRecipient) -> Reason | None:
-        return await suppressed(self._daemon.database, letter)
+    async def suppression(self, message: ClaimedRecipient) -> Reason | None:
+        return await suppressed(self._daemon.database, message)
 
     # slots, memory, leases
 
@@ -277,16 +277,16 @@ class _Stubs:
 
     released = slot
 
-    async def build(self, letter: ClaimedRecipient, **_: object) -> bytes:
-        return letter.key.encode()
+    async def build(self, message: ClaimedRecipient, **_: object) -> bytes:
+        return message.key.encode()
 
-    def lease_allows(self, letter: ClaimedRecipient, *, seconds: float) -> bool:  # noqa: ARG002
+    def lease_allows(self, message: ClaimedRecipient, *, seconds: float) -> bool:  # noqa: ARG002
         return True  # it may have been frozen since it looked
 
     def age(self, _: ClaimedRecipient) -> float:
         return 1.0
 
-    def remove(self, letter: ClaimedRecipient) -> None:
+    def remove(self, message: ClaimedRecipient) -> None:
         pass
 
     def success(self, sender: str) -> None:

@@ -12,7 +12,7 @@ GONE = Refused(404, "notFound", "Requested entity was not found.")
 
 
 class AcceptedTwiceError(AssertionError):
-    """A letter went out twice."""
+    """A message went out twice."""
 
 
 @dataclass
@@ -47,8 +47,8 @@ class Google:
     """The message of each key that Google has accepted, and that has not come back."""
     inbox: list[Notice] = field(default_factory=list)
     forgotten: set[str] = field(default_factory=set)
-    """Keys of letters of which a failover has forgotten what a person undid: that it bounced and is sent again, or that
-    it was sent before its job was cancelled."""
+    """Keys of messages of which a failover has forgotten what a person undid: that it bounced and is sent again, or
+    that it was sent before its job was cancelled."""
     _number: int = 0
 
     def mailbox(self, sender: str) -> Mailbox:
@@ -80,7 +80,7 @@ class Google:
         return Accepted(message.id, thread)
 
     def come_back(self, key: str) -> None:
-        """No recipient has the letter of this key, and everybody knows."""
+        """No recipient has the message of this key, and everybody knows."""
         self.has.pop(key, None)
 
     def notice(self, message: Message, kind: str) -> None:

@@ -10,7 +10,7 @@ import pymysql
 from pymysql.constants import CLIENT
 from yarl import URL
 
-from mailerd.core.models import letter_key
+from mailerd.core.models import message_key
 from mailerd.core.moves import NOT_APPLIED
 from mailerd.core.reasons import code_of
 from mailerd.store.audit import CHECKS
@@ -24,7 +24,7 @@ _READ: Final = (
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
     "SELECT id, type, data FROM events WHERE id > {event}",
     "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) FROM tallies GROUP BY 1",
-    "SELECT sender_email, SUM(letters) FROM sender_hours GROUP BY 1",
+    "SELECT sender_email, SUM(messages) FROM sender_hours GROUP BY 1",
     "SELECT email, pause_cause FROM senders",
 )
 _BAD_LISTS: Final = (
@@ -56,7 +56,7 @@ _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
 
 
 class Row(NamedTuple):
-    """A letter."""
+    """A message."""
 
     id: int
     job_id: str
@@ -76,7 +76,7 @@ class Row(NamedTuple):
 
     @property
     def key(self) -> str:
-        return letter_key(self.job_id, self.seq)
+        return message_key(self.job_id, self.seq)
 
     @property
     def open(self) -> bool:
@@ -135,7 +135,7 @@ class Ledger:
     def check(
         self, *, claimed: bool = False, restored: Books | None = None, several: bool = False, hours: bool = True
     ) -> None:
-        """Compare. `claimed`: letters may have been claimed; `restored`: the database is what it was then.
+        """Compare. `claimed`: messages may have been claimed; `restored`: the database is what it was then.
 
         `several`: several records were written at once. `hours`: no claim is under way that a failover has forgotten.
         """
@@ -183,7 +183,7 @@ class Ledger:
         assert real_hours == dict(+now.hours), f"hours {real_hours}, by the rows {dict(+now.hours)}"
 
     def last_line(self, recipient: int) -> str | None:
-        """What the log has last of a letter."""
+        """What the log has last of a message."""
         statement = "SELECT event FROM attempts WHERE recipient_id = %s ORDER BY id DESC LIMIT 1"
         found = self.run(statement, (recipient,))[0]
         return found[0][0] if found else None
@@ -209,7 +209,7 @@ class Ledger:
     def _read(self, read: str) -> list[Sequence[Any]]:
         *found, wrong = self.run(f"{read}; {self._audit}")
         # A person cancelled it after a failover, before its daemon told of it again: the row cannot know better.
-        forgotten = {str(id_) for id_, job, seq, *_ in found[0] if letter_key(job, seq) in self.google.forgotten}
+        forgotten = {str(id_) for id_, job, seq, *_ in found[0] if message_key(job, seq) in self.google.forgotten}
         wrong = [it for it in wrong if not (str(it[1]) in forgotten and "is cancelled, but Google" in str(it[2]))]
         if wrong:
             kinds = [kind for kind, statement in CHECKS if self.run(f"{statement % ()} LIMIT 1")[0]]
@@ -219,7 +219,7 @@ class Ledger:
     def _follow(self, was: Row, row: Row, lines: list[Line], events: Counter[str], *, claimed: bool) -> None:
         books = self.books
         if row.message is not None:
-            assert self.google.sent[row.message].key == row.key, f"{row}: its message id is another letter's"
+            assert self.google.sent[row.message].key == row.key, f"{row}: its message id is another message's"
         if (row.fate, row.kind) != (was.fate, was.kind) and row.fate == "bounced":
             events["recipient.bounced"] += 1
             books.tallies[row.sender, "bounced"] += was.fate != "bounced"

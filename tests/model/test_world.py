@@ -18,7 +18,7 @@ _SHORT = settings(
 
 
 def test_whatever_happens_rows_tallies_events_and_attempts_agree_and_nothing_goes_out_twice(database_url: str) -> None:
-    class LetterMachine(RuleBasedStateMachine):
+    class MessageMachine(RuleBasedStateMachine):
         """Each step is one that may happen now."""
 
         def __init__(self) -> None:
@@ -43,4 +43,4 @@ def test_whatever_happens_rows_tallies_events_and_attempts_agree_and_nothing_goe
                 self.runner.run(self.world.close())
                 self.runner.close()
 
-    run_state_machine_as_test(LetterMachine, settings=_SHORT)
+    run_state_machine_as_test(MessageMachine, settings=_SHORT)

@@ -18,7 +18,7 @@ class Walked:
     """What a run came to."""
 
     steps: int = 0
-    letters: int = 0
+    messages: int = 0
 
 
 async def walk(url: str, *, seed: int, steps: int) -> Walked:

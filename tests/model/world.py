@@ -124,7 +124,7 @@ class World:
         self.readings: list[tuple[Daemon, InboxLease, list[Found]]] = []
         self.opted_out: set[str] = set()
         self.unrelated: set[str] = set()
-        """Notices of letters that are deleted."""
+        """Notices of messages that are deleted."""
         self.backup: _Backup | None = None
         self.steps = 0
         self.story: list[str] = []
@@ -215,7 +215,7 @@ class World:
             await self.actions.apply(job, change, actor="ada", **how)
 
     async def settle(self, choose: Choose) -> None:
-        """A person looks into the mailbox, later than any request of the letter may arrive, and tells what is true."""
+        """A person looks into the mailbox, later than any request of the message may arrive, and tells what is true."""
         if row := self._row(choose, "unsure"):
             await self._settle(row, choose)
 
@@ -228,7 +228,7 @@ class World:
 
     async def opt_out(self, choose: Choose) -> None:
         records = [it.record for daemon in self.daemons for it in daemon.records]
-        handed = sorted({it.letter.to_email for it in records if isinstance(it, Handover) and not it.discarding})
+        handed = sorted({it.message.to_email for it in records if isinstance(it, Handover) and not it.discarding})
         in_flight = sorted({it.to_email for daemon in self.daemons for it in daemon.tasks.values()})
         address = _pick((handed or in_flight or self._addresses()) if choose(3) else self._addresses(), choose)
         self.story[-1] += f" {address}"
@@ -248,8 +248,8 @@ class World:
         self._claimed = True
         waits = self.ledger.waiting_for_notices()
         claim = await daemon.claims.claim(1 + choose(4))
-        self.story[-1] += f" {self.daemons.index(daemon)}: {[it.id for it in claim.letters]}"
-        assert not any(it.job_id in waits for it in claim.letters), f"{waits} wait for their notices"
+        self.story[-1] += f" {self.daemons.index(daemon)}: {[it.id for it in claim.messages]}"
+        assert not any(it.job_id in waits for it in claim.messages), f"{waits} wait for their notices"
         daemon.begin(claim)
         if claim.alone is not None:
             daemon.begin(await daemon.claims.claim_alone(claim.alone))
@@ -265,7 +265,7 @@ class World:
             if how % 2:
                 self._carry_out(it)
             return
-        self.story[-1] += f" {self.daemons.index(it.daemon)} {it.call} of {it.letter.id} {how}"
+        self.story[-1] += f" {self.daemons.index(it.daemon)} {it.call} of {it.message.id} {how}"
         it.daemon.requests.remove(it)
         match how:
             case 0:
@@ -295,10 +295,10 @@ class World:
         self.story[-1] += f" {self.daemons.index(daemon)}: {[_said(it) for it in records]}"
         await daemon.write(some)
         for one in some:
-            if isinstance(it := one.record, Handover) and not it.discarding and it.letter.to_email in self.opted_out:
-                assert one.answer.result() is not WriteResult.APPLIED, f"{it.letter} has opted out"
+            if isinstance(it := one.record, Handover) and not it.discarding and it.message.to_email in self.opted_out:
+                assert one.answer.result() is not WriteResult.APPLIED, f"{it.message} has opted out"
             if isinstance(it, Handover) and one.answer.result() is WriteResult.APPLIED:
-                assert self.ledger.last_line(it.letter.id) != "lost", f"{it.letter} may have been sent before"
+                assert self.ledger.last_line(it.message.id) != "lost", f"{it.message} may have been sent before"
 
     async def finish(self, choose: Choose) -> None:
         daemon = _pick(self.daemons, choose)
@@ -316,7 +316,7 @@ class World:
                 daemon.touched.add(one.job_id)
 
     async def look(self, choose: Choose) -> None:
-        """A daemon looks for a letter, no earlier than its requests have arrived."""
+        """A daemon looks for a message, no earlier than its requests have arrived."""
         rows = [row for row in self._rows("unsure") if self._is_due_for_look(row)]
         if not rows:
             return
@@ -328,10 +328,10 @@ class World:
             "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND, "
             f"nothing_found_at = nothing_found_at - INTERVAL 1 DAY WHERE id = {row.id}"
         )
-        for letter in await daemon.rows.take_unresolved(limit=1):
-            resolution = await daemon.reconciler.reconcile(letter)
+        for message in await daemon.rows.take_unresolved(limit=1):
+            resolution = await daemon.reconciler.reconcile(message)
             self.looks.append((daemon, resolution))
-            self.story[-1] += f" {letter.id} {resolution.transition} lag={self._lag}"
+            self.story[-1] += f" {message.id} {resolution.transition} lag={self._lag}"
         self._fault, self._lag = None, False
 
     async def resolve(self, choose: Choose) -> None:
@@ -340,18 +340,18 @@ class World:
             return
         daemon, it = self.looks.pop(choose(len(self.looks)))
         written = await daemon.rows.resolve(it)
-        self.story[-1] += f" {it.letter.id} {it.transition}: {written}"
-        if written is WriteResult.CANCELLED and it.letter.draft_id:
-            self.google.delete_draft(it.letter.draft_id)
+        self.story[-1] += f" {it.message.id} {it.transition}: {written}"
+        if written is WriteResult.CANCELLED and it.message.draft_id:
+            self.google.delete_draft(it.message.draft_id)
         if written is not WriteResult.STALE and it.transition:
-            daemon.touched.add(it.letter.job_id)
+            daemon.touched.add(it.message.job_id)
 
     async def sweep(self, choose: Choose) -> None:
         with suppress(NotReplayedError):
             await _pick(self.daemons, choose).orphans.sweep(_pick(list(MODES), choose))
 
     async def notice(self, choose: Choose) -> None:
-        """Something comes into an inbox about a letter that Google has accepted."""
+        """Something comes into an inbox about a message that Google has accepted."""
         if accepted := [self.google.sent[id_] for id_ in self.google.has.values()]:
             jobs = {row.job_id for row in self.ledger.rows.values() if row.open}
             young = [it for it in accepted if it.key.rpartition("-")[0] in jobs]
@@ -370,22 +370,22 @@ class World:
             return
         found: list[Found] = []
         for notice in (mine[id_] for id_ in sorted(new, key=lambda id_: int(id_[1:]))):
-            in_thread = (await daemon.mailboxes.letters_in(sender, {notice.about.thread})).get(notice.about.thread, [])
+            in_thread = (await daemon.mailboxes.messages_in(sender, {notice.about.thread})).get(notice.about.thread, [])
             job, _, seq = notice.about.key.rpartition("-")
-            letter = in_thread[0] if in_thread else await daemon.mailboxes.letter_by_key(job, int(seq))
-            if letter is None:
+            message = in_thread[0] if in_thread else await daemon.mailboxes.message_by_key(job, int(seq))
+            if message is None:
                 self.unrelated.add(notice.id)
                 continue
-            if any(isinstance(it, Finding) and it.letter == letter for it in found):
-                continue  # the second one about a letter is read the next time
-            meaning = Classification(Kind(notice.kind), *_SAID.get(notice.kind, ("", "")), (letter.to_email,))
+            if any(isinstance(it, Finding) and it.message == message for it in found):
+                continue  # the second one about a message is read the next time
+            meaning = Classification(Kind(notice.kind), *_SAID.get(notice.kind, ("", "")), (message.to_email,))
             evidence = Evidence(
                 from_google=True, forged=False, in_thread=bool(in_thread), has_key=True, body_read=True, is_about=True
             )
-            follows = consequence(meaning, evidence, to=letter.to_email)
-            if notice.kind == "over_limit" and letter.status in {"sending", "unsure"}:
-                continue  # it is read again, once it is known whether the letter was sent
-            found.append(Finding(notice.id, notice.about.thread, datetime.now(UTC), letter, meaning, follows))
+            follows = consequence(meaning, evidence, to=message.to_email)
+            if notice.kind == "over_limit" and message.status in {"sending", "unsure"}:
+                continue  # it is read again, once it is known whether the message was sent
+            found.append(Finding(notice.id, notice.about.thread, datetime.now(UTC), message, meaning, follows))
         self.readings.append((daemon, lease, found))
 
     async def brake(self, choose: Choose) -> None:
@@ -410,13 +410,13 @@ class World:
         except LeaseLostError:
             return
         self.story[-1] += (
-            f" {[(it.letter.id, it.meaning.kind) for it in found if isinstance(it, Finding) and it.letter]}"
+            f" {[(it.message.id, it.meaning.kind) for it in found if isinstance(it, Finding) and it.message]}"
         )
         self.story[-1] += f" {written.bad_lists}" * bool(written.bad_lists)
         bounced = [it for it in written.changed if it.meaning.kind == "hard" or it.meaning.code]
-        dead = {it.letter.job_id for it in bounced if it.letter}
+        dead = {it.message.job_id for it in bounced if it.message}
         self.ledger.check_bad_lists(dead, {it.job for it in written.bad_lists if it.paused})
-        daemon.touched.update(it.letter.job_id for it in written.undone if it.cancelled)
+        daemon.touched.update(it.message.job_id for it in written.undone if it.cancelled)
         await daemon.mailboxes.release(lease, state="read", scope="readonly")
 
     # what happens to daemons and servers
@@ -488,11 +488,11 @@ class World:
 
     async def forget(self, _: Choose) -> None:
         """Jobs that have ended, and of which nothing is under way, are deleted as by age."""
-        busy = {it.letter.job_id for daemon in self.daemons for it in daemon.requests}
-        busy |= {it.letter.job_id for it in self.orphans} | {it.letter.job_id for _, it in self.looks}
-        busy |= {letter.job_id for daemon in self.daemons for letter in daemon.tasks.values()}
+        busy = {it.message.job_id for daemon in self.daemons for it in daemon.requests}
+        busy |= {it.message.job_id for it in self.orphans} | {it.message.job_id for _, it in self.looks}
+        busy |= {message.job_id for daemon in self.daemons for message in daemon.tasks.values()}
         busy |= {
-            it.letter.job_id for _, _, some in self.readings for it in some if isinstance(it, Finding) and it.letter
+            it.message.job_id for _, _, some in self.readings for it in some if isinstance(it, Finding) and it.message
         }
         noted = {id_ for (id_,) in self.ledger.run("SELECT gmail_id FROM notices")[0]}
         busy |= {it.about.key.rpartition("-")[0] for it in self.google.inbox if it.id not in noted}
@@ -513,7 +513,7 @@ class World:
     # the end
 
     async def drain(self) -> None:
-        """Let everything go well, until nothing is open: then each letter was sent once, or has ended otherwise."""
+        """Let everything go well, until nothing is open: then each message was sent once, or has ended otherwise."""
         noted: set[str] = set()
         for _ in range(_ROUNDS):
             await self._drain_daemons()
@@ -627,27 +627,27 @@ class World:
         return bool(found[0][0][0])
 
     def _is_stale(self, it: Request) -> bool:
-        row = self.ledger.rows.get(it.letter.id)
-        return row is None or row.status != "sending" or row.token != it.letter.token
+        row = self.ledger.rows.get(it.message.id)
+        return row is None or row.status != "sending" or row.token != it.message.token
 
     def _carry_out(self, it: Request) -> Reply:
-        """Google does what is asked. What a daemon sends that slept until its letter had ended is a known harm."""
+        """Google does what is asked. What a daemon sends that slept until its message had ended is a known harm."""
         if it.call in _SENDS and self._is_stale(it):
-            row = self.ledger.rows.get(it.letter.id)
+            row = self.ledger.rows.get(it.message.id)
             if row is None or not row.open or (it.call is Call.DRAFTS_SEND and it.draft != row.draft):
                 return NotSent("it was given up")
         done = it.carry_out()
-        self.story[-1] += f" {it.letter.id} {done}"
+        self.story[-1] += f" {it.message.id} {done}"
         return done
 
     def _arrive(self, row: Row, choose: Choose) -> None:
-        """What was sent of this letter has arrived by now, or never will; a direct send of a lapsed claim as well."""
-        for it in [it for it in self.orphans if it.letter.id == row.id]:
+        """What was sent of this message has arrived by now, or never will; a direct send of a lapsed claim as well."""
+        for it in [it for it in self.orphans if it.message.id == row.id]:
             self.orphans.remove(it)
             if choose(2):
                 self._carry_out(it)
         for daemon in self.daemons:
-            for it in [it for it in daemon.requests if it.letter.id == row.id and self._is_stale(it)]:
+            for it in [it for it in daemon.requests if it.message.id == row.id and self._is_stale(it)]:
                 if it.call is Call.DRAFTS_CREATE:
                     continue
                 daemon.requests.remove(it)
@@ -678,7 +678,7 @@ def _key_of(digest: Any) -> bytes:
 
 def _said(it: Any) -> str:
     what = "discard" if isinstance(it, Handover) and it.discarding else "hand over"
-    return f"{it.letter.id} {what if isinstance(it, Handover) else it.decision.transition}"
+    return f"{it.message.id} {what if isinstance(it, Handover) else it.decision.transition}"
 
 
 _LOSSES: Final[tuple[Loss, ...]] = ("", "", "", "", "", "", "done", "undone")

@@ -29,7 +29,7 @@ def sent(metrics: Metrics, *, sender: str = "me@example.com") -> None:
     events.message_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
 
 
-def test_a_letter_is_counted_with_its_latency() -> None:
+def test_a_message_is_counted_with_its_latency() -> None:
     now = iter([10.0, 10.25])
     metrics = Metrics(now=lambda: next(now))
     sent(metrics)
@@ -65,7 +65,7 @@ def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() 
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 0
 
 
-def test_a_senders_outcomes_are_there_before_its_first_letter() -> None:
+def test_a_senders_outcomes_are_there_before_its_first_message() -> None:
     metrics = Metrics()
     IntakeEvents(metrics.on_event).job_accepted(
         job="J", sender="me@example.com", total=1, accepted=1, due="now", ms=1.0, key="k", request="r"
@@ -130,7 +130,7 @@ def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
 
 
 def busy(*senders: str) -> Metrics:
-    """Each has sent a letter and is paused."""
+    """Each has sent a message and is paused."""
     metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
     for sender in senders:
         sent(metrics, sender=sender)

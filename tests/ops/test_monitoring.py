@@ -86,7 +86,7 @@ def test_an_expression_asks_for_what_is_shown(expression: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "mailerd_letter_total",
+        "mailerd_message_total",
         "mailerd_messages",  # a counter ends in _total
         'mailerd_messages_total{result="sent"}',
         "sum by (mailbox) (mailerd_messages_total)",

@@ -168,7 +168,7 @@ def _nothing() -> QueueStats | None:
     return None
 
 
-async def test_a_target_that_hangs_delays_neither_letters_nor_the_other_targets_nor_a_stop(
+async def test_a_target_that_hangs_delays_neither_messages_nor_the_other_targets_nor_a_stop(
     database_url: str, tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(post_module, "SEND_TIMEOUT", 0.5)

@@ -35,7 +35,7 @@ async def told(database: Database, job: str) -> dict[str, str]:
     return {
         "status line": line(stats, situation(Facts(stats))),
         "top": console.export_text(),
-        "explain a letter": "\n".join(describe.of_letter(story, describe.Queue())),
+        "explain a message": "\n".join(describe.of_message(story, describe.Queue())),
         "explain a job": "\n".join(describe.of_job(found)),
     }
 
@@ -47,10 +47,11 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
         assert re.search("paused (manually )?until it is resumed", text), who
         assert "9999" not in text, who
         assert "00:00:00:" not in text, who
-    letter = (await told(database, job))["explain a letter"]
-    assert "is paused until it is resumed: manual: the owner is on leave" in letter
+    message = (await told(database, job))["explain a message"]
+    assert "is paused until it is resumed: manual: the owner is on leave" in message
     assert (
-        "Next, if a daemon starts now: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
+        "Next, if a daemon starts now: nothing, until it is resumed: `mailerd senders resume me@example.com`."
+        in message
     )
 
 
@@ -63,7 +64,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
     for who in ("status line", "top"):
         assert re.search(f"paused manually until .*{end:%H:%M} UTC: not now", said[who]), who
     assert f"paused until {end:%Y-%m-%d %H:%M:%S} UTC" in said["explain a job"]
-    assert re.search("Next, if a daemon starts now: it is tried in (2 h 0|119) min", said["explain a letter"])
+    assert re.search("Next, if a daemon starts now: it is tried in (2 h 0|119) min", said["explain a message"])
 
 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:

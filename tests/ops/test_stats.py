@@ -1,4 +1,4 @@
-"""What the survey says of the letters that could go: nothing while they go at their pace, and for how long if not."""
+"""What the survey says of the messages that could go: nothing while they go at their pace, and for how long if not."""
 
 from datetime import timedelta
 from functools import partial
@@ -22,7 +22,7 @@ AGO = "UTC_TIMESTAMP(6) - INTERVAL 960 SECOND"
 
 
 async def old_job(database: Database, *, turn: str = AGO) -> str:
-    """A job whose letters have been due for 16 minutes, and its sender's turn."""
+    """A job whose messages have been due for 16 minutes, and its sender's turn."""
     job = await post(database, recipients=100)
     await query(database, f"UPDATE job_recipients SET due_at = {AGO}")
     await query(database, f"UPDATE jobs SET next_claim_at = {AGO}")
@@ -41,14 +41,14 @@ async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) 
     await old_job(database)
     assert await held_up(database) == about(960), "nobody has claimed since"
     claims = Claims(database, new_id(), timedelta(seconds=120), Live(TERMS), replayed(database))
-    assert (await claims.claim(20)).letters
+    assert (await claims.claim(20)).messages
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
     assert await held_up(database) == 0
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND")
     assert await held_up(database) == about(100), "its turn has come, and nobody takes it"
 
 
-async def test_a_letter_that_may_not_go_is_not_late(database: Database) -> None:
+async def test_a_message_that_may_not_go_is_not_late(database: Database) -> None:
     await old_job(database)
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="", actor="T")
     assert await held_up(database) == 0
@@ -65,6 +65,6 @@ async def test_one_paused_sender_hides_no_other(database: Database) -> None:
     assert await held_up(database) == about(960)
 
 
-async def test_due_letters_whose_sender_has_no_turn_are_seen(database: Database) -> None:
+async def test_due_messages_whose_sender_has_no_turn_are_seen(database: Database) -> None:
     await old_job(database, turn="NULL")
     assert await held_up(database) == about(960)

@@ -44,12 +44,12 @@ def test_a_status_is_in_the_language_of_the_log(manager: socket.socket) -> None:
     it.ready("2 jobs, 1,204 waiting, me@example.com paused until 14:05: daily limit")
     it.status("the database is away: nothing is claimed, new jobs are answered 503")
     it.language = "en"  # a reload
-    it.stopping("draining: 3 letters in flight")
+    it.stopping("draining: 3 messages in flight")
     said = [manager.recv(1000).decode().rpartition("=")[2] for _ in range(3)]
     assert said == [
         "2 个任务，1,204 封等待，me@example.com 已暂停，至 14:05：每日限额",
         "数据库不可用：不认领邮件，新任务应答 503",
-        "draining: 3 letters in flight",
+        "draining: 3 messages in flight",
     ]
 
 

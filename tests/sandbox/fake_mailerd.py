@@ -71,11 +71,11 @@ class Daemon:
                 if self.trouble == "half-way" and number == self.total // 2:
                     say("the dog ate it")
                     os._exit(3)
-                letter = f"From: {job['sender_email']}\r\nTo: {recipient['email']}\r\nSubject: x\r\n"
-                letter += f"X-Mailerd-Key: {number}\r\n\r\nx\r\n"
+                message = f"From: {job['sender_email']}\r\nTo: {recipient['email']}\r\nSubject: x\r\n"
+                message += f"X-Mailerd-Key: {number}\r\n\r\nx\r\n"
                 async with session.post(
                     f"{gmail['api_root']}gmail/v1/users/me/messages/send",
-                    json={"raw": base64.urlsafe_b64encode(letter.encode()).decode()},
+                    json={"raw": base64.urlsafe_b64encode(message.encode()).decode()},
                     headers={"Authorization": f"Bearer {token}"},
                 ) as answer:
                     self.counts["sent" if answer.status == 200 else "failed"] += 1

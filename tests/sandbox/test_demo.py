@@ -229,7 +229,7 @@ def test_the_curl_line_is_a_whole_request(sandbox: Sandbox) -> None:
         assert json.load(answer)["accepted"] == 2
 
 
-def test_a_second_start_works_and_shows_its_own_letters_alone(sandbox: Sandbox) -> None:
+def test_a_second_start_works_and_shows_its_own_messages_alone(sandbox: Sandbox) -> None:
     for _ in range(2):
         sandbox.start(then_exit=True)
         assert sandbox.wait() == 0, sandbox.said
@@ -278,7 +278,7 @@ def test_a_child_that_fails_is_named_with_its_last_words(sandbox: Sandbox, troub
     assert "Traceback" not in sandbox.said
 
 
-def test_letters_to_people_who_have_opted_out_in_an_earlier_run_are_told_and_no_failure(sandbox: Sandbox) -> None:
+def test_messages_to_people_who_have_opted_out_in_an_earlier_run_are_told_and_no_failure(sandbox: Sandbox) -> None:
     sandbox.start(then_exit=True, trouble="opted-out")
     assert sandbox.wait() == 0, sandbox.said
     assert "  5 messages cancelled: their recipients unsubscribed or bounced in an earlier run. To" in sandbox.said

@@ -1,4 +1,4 @@
-"""The demonstration from a letter's button to a suppression, with the real daemon."""
+"""The demonstration from a message's button to a suppression, with the real daemon."""
 
 import json
 import re
@@ -17,7 +17,7 @@ def asked(url: str, *, post: bool = False) -> str:
         return text
 
 
-def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> None:
+def test_who_presses_the_button_of_a_message_is_suppressed(tmp_path: Path) -> None:
     job = json.loads((ROOT / "examples" / "welcome.json").read_text("utf-8"))
     job["recipients"] = job["recipients"][:1]
     (tmp_path / "job.json").write_text(json.dumps(job), "utf-8")
@@ -34,9 +34,9 @@ def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> Non
                 said += line
             assert re.search(r"Unsubscribe links +http://127\.0\.0\.1:\d+/u/, on this machine only", said)
             (outbox,) = re.findall(r"Messages +(http\S+)", said)
-            (letter,) = re.findall(r'href="/(letters/[^"]+)"', asked(outbox))
-            assert "<button>Unsubscribe</button>" in asked(outbox + letter)
-            answered = asked(f"{outbox}{letter}/unsubscribe", post=True)
+            (message,) = re.findall(r'href="/(messages/[^"]+)"', asked(outbox))
+            assert "<button>Unsubscribe</button>" in asked(outbox + message)
+            answered = asked(f"{outbox}{message}/unsubscribe", post=True)
             assert "<h1>Unsubscribed</h1>" in answered
             assert "You are unsubscribed" in answered
             why = subprocess.run(

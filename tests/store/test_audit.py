@@ -27,11 +27,11 @@ from tests.support.rows import post, query
 async def three_jobs(database: Database) -> None:
     """One completed, one in the middle, one untouched."""
     done = await post(database, recipients=2)
-    for letter, message_id in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
-        await write(database, Outcome(letter, Decision(Transition.SENT, message_id=message_id)))
+    for message, message_id in zip((await claims(database).claim(2)).messages, ("m1", "m2"), strict=True):
+        await write(database, Outcome(message, Decision(Transition.SENT, message_id=message_id)))
     await RecordWriter(database, "D1").complete_jobs([done])
     await post(database, recipients=4, sender="b@example.com")
-    first, second, third = (await claims(database).claim(3)).letters
+    first, second, third = (await claims(database).claim(3)).messages
     await write(database, Outcome(first, Decision(Transition.FAILED, error="no")))
     await query(database, "UPDATE job_recipients SET draft_id = 'd1', mode = 'draft' WHERE id = %s", second.id)
     await write(database, Outcome(second, LOST))
@@ -102,8 +102,8 @@ async def test_what_has_lost_its_event_by_age_is_no_finding_and_what_came_later_
     assert (await OldEvents(90, WebhookEvents(Heard())).delete(database)).rows == 2
     assert (await audit(database))[1] == []
     done = await post(database, recipients=1, sender="d@example.com")
-    (letter,) = [it for it in (await claims(database).claim(9)).letters if it.job_id == done]
-    await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
+    (message,) = [it for it in (await claims(database).claim(9)).messages if it.job_id == done]
+    await write(database, Outcome(message, Decision(Transition.FAILED, error="no")))
     await RecordWriter(database, "D1").complete_jobs([done])
     await EventFeed(database, timeout=5).number_new()
     assert (await audit(database))[1] == []
@@ -113,11 +113,11 @@ async def test_what_has_lost_its_event_by_age_is_no_finding_and_what_came_later_
     assert [it.kind for it in (await audit(database))[1]] == ["finished without an event", "failed without an event"]
 
 
-async def test_a_sent_letter_is_not_called_sent_twice_for_being_recorded_twice(database: Database) -> None:
+async def test_a_sent_message_is_not_called_sent_twice_for_being_recorded_twice(database: Database) -> None:
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
-    await write(database, Outcome(letter, SENT))
-    await write(database, Outcome(letter, SENT))
+    (message,) = (await claims(database).claim(1)).messages
+    await write(database, Outcome(message, SENT))
+    await write(database, Outcome(message, SENT))
     _, findings = await audit(database)
     assert "sent twice" not in {finding.kind for finding in findings}
 

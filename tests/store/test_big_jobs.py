@@ -1,4 +1,4 @@
-"""A job of very many letters is steered like any other; the database only takes longer."""
+"""A job of very many messages is steered like any other; the database only takes longer."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,7 +17,7 @@ from tests.support.rows import post, query, states
 
 @pytest.fixture
 async def impatient(database_url: str, database: Database) -> AsyncIterator[Database]:
-    """One whose server ends a statement after 4 s, while each letter that changes takes 0.6 s."""
+    """One whose server ends a statement after 4 s, while each message that changes takes 0.6 s."""
     settings = DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=5)
     it = Database(settings, events=StoreEvents(Heard()))
     await query(
@@ -34,8 +34,8 @@ async def test_a_job_so_large_that_its_cancel_outlasts_any_statement_is_cancelle
 ) -> None:
     job = await post(database, recipients=10)
     actions = JobActions(impatient, timeout=5.0, late_arrival=timedelta(seconds=60))
-    done = await actions.apply(job, JobChange.CANCEL, actor="ada", letters=100_000)
-    assert (done.changed, done.letters, done.status) == (True, 10, JobStatus.CANCELLED)
+    done = await actions.apply(job, JobChange.CANCEL, actor="ada", messages=100_000)
+    assert (done.changed, done.messages, done.status) == (True, 10, JobStatus.CANCELLED)
     assert set(await states(database, job)) == {"cancelled"}
     limit = "max_statement_time" if is_mariadb() else "max_execution_time"
     assert (await query(impatient, f"SELECT @@SESSION.{limit}"))[0][0] > 0, "it is there again"

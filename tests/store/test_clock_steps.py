@@ -66,7 +66,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     await daemon.heartbeat()
     await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"))
     await post(database, recipients=3)
-    assert len((await claimer(database).claim(1)).letters) == 1
+    assert len((await claimer(database).claim(1)).messages) == 1
     await clock_goes_back(database)
     assert await claimer(database).due_in() > 7 * 3600
     if daemon_that_sees_it == "a new one":
@@ -84,15 +84,15 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
     assert (await seconds_ahead(database, "next_at", table="mailboxes"))[0] <= 0
     assert await query(database, "SELECT bounces_seen <= UTC_TIMESTAMP(6), braked_until FROM jobs") == [(1, None)]
     assert (await seconds_ahead(database, "due_at", table="webhook_deliveries"))[0] <= 0
-    assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
+    assert await query(database, "SELECT messages, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
     await daemon.heartbeat()
     assert len(heard.of(TOLD)) == 1
 
 
-async def test_letters_that_were_posted_by_the_clock_that_was_ahead_do_not_wait_for_it(
+async def test_messages_that_were_posted_by_the_clock_that_was_ahead_do_not_wait_for_it(
     database: Database, heard: Heard
 ) -> None:
-    """A job of many letters has most of them still before it, at Google's pace."""
+    """A job of many messages has most of them still before it, at Google's pace."""
     at_once, later = await post(database, recipients=2), await post(database, recipients=2)
     it = daemons(database, "D1", heard)
     await it.heartbeat()
@@ -164,7 +164,7 @@ async def test_a_daemon_that_was_stopped_behind_the_answer_takes_it_for_no_step(
     assert heard.of(TOLD) == []
 
 
-async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: Database) -> None:
+async def test_two_daemons_that_see_it_at_once_count_no_message_twice(database: Database) -> None:
     await post(database, recipients=3)
     await claimer(database).claim(1)
     await query(database, f"UPDATE sender_hours SET hour = hour {AHEAD}")
@@ -186,7 +186,7 @@ async def test_two_daemons_that_see_it_at_once_count_no_letter_twice(database: D
     await eventually(second_waits)
     commit.set()
     await asyncio.gather(one, two)
-    assert await query(database, "SELECT letters, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
+    assert await query(database, "SELECT messages, hour <= UTC_TIMESTAMP() FROM sender_hours") == [(1, 1)]
 
 
 async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(

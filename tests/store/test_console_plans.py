@@ -14,7 +14,7 @@ from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest_statement
-from mailerd.store.jobs import Jobs, letters_statement, recipients_statement
+from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import Senders, some_statement
@@ -25,7 +25,7 @@ from tests.support.rows import post, query
 
 JOB = "0" * 26
 HOOK = "1" * 26
-LETTERS = 3_000
+MESSAGES = 3_000
 ME = "me@example.com"
 MINE = "WHERE j.sender_email IN %s"
 SPAN = timedelta(days=14)
@@ -43,10 +43,10 @@ def suppressed(
 
 STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("failures", (console_queries.FAILURES, (JOB,)), {"claim"}),
-    ("recipients", ask(), {"letter"}),
-    ("recipients in a state", ask(status=State.SENT), {"letter", "claim"}),
+    ("recipients", ask(), {"message"}),
+    ("recipients in a state", ask(status=State.SENT), {"message", "claim"}),
     ("a recipient by address", ask(email="r7@example.org"), {"person"}),
-    ("recipients with a fate", ask(Fate.BOUNCED), {"job", "PRIMARY", "letter", "recipient"}),
+    ("recipients with a fate", ask(Fate.BOUNCED), {"job", "PRIMARY", "message", "recipient"}),
     ("one of them by address", ask(Fate.BOUNCED, email="r7@example.org"), {"person"}),
     ("what was undone", undone_statement(51, None, None), {"cause", "PRIMARY"}),
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
@@ -73,14 +73,14 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("suppressions of a list", suppressed(list_id=7), {"by_list", "PRIMARY"}),
     ("suppressions for a reason", suppressed(reason=Reason.COMPLAINED), {"by_reason", "PRIMARY"}),
     ("lists", (LISTS, ("list-5", 51)), {"name"}),
-    ("a person", letters_statement("r7@example.org", before=None, limit=51, senders=None), {"person", "PRIMARY"}),
+    ("a person", messages_statement("r7@example.org", before=None, limit=51, senders=None), {"person", "PRIMARY"}),
 ]  # fmt: skip
 
 
 @pytest.fixture
 async def filled(database: Database) -> Database:
-    """A job of many letters with their fates, and events, notices and deliveries of each."""
-    job = await post(database, sender=ME, recipients=LETTERS)
+    """A job of many messages with their fates, and events, notices and deliveries of each."""
+    job = await post(database, sender=ME, recipients=MESSAGES)
     for table in ("jobs", "job_recipients"):
         column = "id" if table == "jobs" else "job_id"
         await query(database, f"UPDATE {table} SET {column} = %s WHERE {column} = %s", JOB, job)
@@ -132,7 +132,7 @@ async def test_every_query_of_a_page_is_read_by_an_index(filled: Database) -> No
         assert not (sorts and name.startswith("suppressions")), (name, "a page would cost as much as the whole table")
 
 
-async def test_a_page_of_letters_with_a_fate_begins_where_it_is_asked_to(filled: Database) -> None:
+async def test_a_page_of_messages_with_a_fate_begins_where_it_is_asked_to(filled: Database) -> None:
     jobs = Jobs(filled, timeout=5)
     for after in (-1, 999, 2500):
         found = await jobs.recipients(JOB, status=None, after=after, limit=50, fate=Fate.BOUNCED)
@@ -142,7 +142,7 @@ async def test_a_page_of_letters_with_a_fate_begins_where_it_is_asked_to(filled:
     assert not any(word in (row["Extra"] or "") for row in rows for word in ("filesort", "temporary")), rows
 
 
-async def test_a_letter_with_two_notices_is_one_letter(filled: Database) -> None:
+async def test_a_message_with_two_notices_is_one_message(filled: Database) -> None:
     await query(
         filled,
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "

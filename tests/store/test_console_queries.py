@@ -1,4 +1,4 @@
-"""The console's queries: each is read by an index, and none counts all letters; sessions; failures by their cause."""
+"""The console's queries: each is read by an index, and none counts all messages; sessions; failures by their cause."""
 
 import time
 from datetime import timedelta
@@ -57,12 +57,12 @@ async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database:
         rows = await plan(database, *statement)
         used = {row["key"] for row in rows if not str(row["table"]).startswith("<")}
         assert used <= keys, (statement, rows)
-        letters = [row for row in rows if row["table"] == "job_recipients" or row["table"] == "r"]
-        assert all(int(row["rows"] or 0) <= 130 for row in letters), (statement, rows)
+        messages = [row for row in rows if row["table"] == "job_recipients" or row["table"] == "r"]
+        assert all(int(row["rows"] or 0) <= 130 for row in messages), (statement, rows)
         assert not any("filesort" in (row["Extra"] or "") for row in rows if row["table"] != "<derived2>"), rows
 
 
-async def test_jobs_whose_letters_are_too_many_are_listed_without_counts(database: Database) -> None:
+async def test_jobs_whose_messages_are_too_many_are_listed_without_counts(database: Database) -> None:
     large = await post(database, recipients=300)
     small = await post(database, recipients=3)
     jobs = await Jobs(database, timeout=5).newest(before=None, limit=9, senders=None, counted=100)
@@ -81,13 +81,13 @@ def test_reasons_that_differ_in_addresses_and_numbers_are_one_cause() -> None:
         *(("400 Invalid To header", id_) for id_ in (9, 10, 11, 12)),
     ]  # fmt: skip
     first, second, third = group_failures((id_, said, None, None) for said, id_ in rows)
-    assert (first.letters, first.text, first.example) == (4, "400 Invalid To header", 9)
-    assert (second.letters, second.text, second.example) == (3, "no value for name of …", 3)
+    assert (first.messages, first.text, first.example) == (4, "400 Invalid To header", 9)
+    assert (second.messages, second.text, second.example) == (3, "no value for name of …", 3)
     assert second.errors == {"no value for name of a@b.example", "no value for name of c@d.example"}
-    assert third.letters == 1
+    assert third.messages == 1
 
 
-async def test_only_the_letters_of_one_cause_are_retried(database: Database) -> None:
+async def test_only_the_messages_of_one_cause_are_retried(database: Database) -> None:
     job = await post(database, recipients=6)
     await query(
         database,
@@ -99,7 +99,7 @@ async def test_only_the_letters_of_one_cause_are_retried(database: Database) -> 
     done = await JobActions(database, timeout=5, late_arrival=timedelta(0)).apply(
         job, JobChange.RETRY, actor="key:shop via console", errors=causes[0].errors
     )
-    assert (done.changed, done.letters) == (True, 4)
+    assert (done.changed, done.messages) == (True, 4)
     assert await states(database, job) == {"waiting": 4, "failed": 2}
     assert await query(database, "SELECT actor FROM job_actions") == [("key:shop via console",)]
 

@@ -33,7 +33,7 @@ from mailerd.store.senders import Senders
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from mailerd.store.suppressions import add as add_suppressions
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import SENT, one_letter, write
+from tests.store.queue.test_record import SENT, one_message, write
 from tests.store.queue.test_undo_sent import believed, take_back
 from tests.support.dialect import plan
 from tests.support.doubtful import FATES, Disposition, Doubtful
@@ -212,27 +212,27 @@ async def test_a_database_that_was_restored_from_before_is_told_and_not_passed_o
         await EventFeed(database, timeout=5).page(after=9, limit=1)
 
 
-async def test_a_letter_that_failed_has_its_event_in_the_same_commit_and_a_sent_one_has_none(
+async def test_a_message_that_failed_has_its_event_in_the_same_commit_and_a_sent_one_has_none(
     database: Database,
 ) -> None:
     job = await post(database, recipients=3)
-    letters = (await claims(database).claim(3)).letters
-    await write(database, Outcome(letters[0], SENT), Outcome(letters[1], FAILED))
+    messages = (await claims(database).claim(3)).messages
+    await write(database, Outcome(messages[0], SENT), Outcome(messages[1], FAILED))
     (event,) = await seen(database)
     assert (event.type, event.job_id, event.sender) == (EventType.RECIPIENT_FAILED, job, "me@example.com")
     assert event.data == {
-        "recipient_id": letters[1].id, "job_id": job, "seq": 1, "email": "r1@example.org",
+        "recipient_id": messages[1].id, "job_id": job, "seq": 1, "email": "r1@example.org",
         "sender_email": "me@example.com", "attempts": 1, "reason": "no such address",
     }  # fmt: skip
     # One by one, since the first row does not take its record any more.
-    await write(database, Outcome(letters[0], SENT), Outcome(letters[2], FAILED))
+    await write(database, Outcome(messages[0], SENT), Outcome(messages[2], FAILED))
     assert [it.data["seq"] for it in await seen(database)] == [1, 2]
 
 
 @pytest.mark.parametrize("others", [0, 1])
 async def test_a_record_that_was_in_doubt_is_repeated_without_a_second_event(database: Database, others: int) -> None:
     await post(database, recipients=2)
-    first, second = (await claims(database).claim(2)).letters
+    first, second = (await claims(database).claim(2)).messages
     records = [Outcome(first, FAILED), *[Outcome(second, SENT)][:others]]
     await write(database, *records)
     await write(database, *records)
@@ -240,19 +240,19 @@ async def test_a_record_that_was_in_doubt_is_repeated_without_a_second_event(dat
     assert await types(database) == ["recipient.failed"]
 
 
-async def test_a_letter_that_fails_anew_after_a_retry_has_an_event_anew(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, Outcome(letter, FAILED))
-    await actions(database).apply(letter.job_id, JobChange.RETRY, actor="x")
-    (again,) = (await claims(database).claim(1)).letters
+async def test_a_message_that_fails_anew_after_a_retry_has_an_event_anew(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, Outcome(message, FAILED))
+    await actions(database).apply(message.job_id, JobChange.RETRY, actor="x")
+    (again,) = (await claims(database).claim(1)).messages
     await write(database, Outcome(again, FAILED))
     assert await types(database) == ["recipient.failed"] * 2
 
 
 async def test_a_worker_that_was_fenced_off_writes_no_event(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)
-    await write(database, Outcome(letter, FAILED))
+    await write(database, Outcome(message, FAILED))
     assert await types(database) == []
 
 
@@ -279,13 +279,13 @@ async def test_what_is_asked_of_a_job_has_an_event_where_it_changes_something(da
     }  # fmt: skip
 
 
-async def test_a_cancelled_job_finishes_with_its_last_letter(database: Database) -> None:
-    letter = await one_letter(database)
-    await actions(database).apply(letter.job_id, JobChange.CANCEL, actor="x")
+async def test_a_cancelled_job_finishes_with_its_last_message(database: Database) -> None:
+    message = await one_message(database)
+    await actions(database).apply(message.job_id, JobChange.CANCEL, actor="x")
     assert await types(database) == ["job.cancelled"]
-    await write(database, Outcome(letter, SENT))
-    await RecordWriter(database, "D1").complete_jobs([letter.job_id])
-    await RecordWriter(database, "D1").complete_jobs([letter.job_id])
+    await write(database, Outcome(message, SENT))
+    await RecordWriter(database, "D1").complete_jobs([message.job_id])
+    await RecordWriter(database, "D1").complete_jobs([message.job_id])
     assert await types(database) == ["job.cancelled", "job.finished"]
 
 
@@ -293,17 +293,17 @@ async def test_a_cancelled_job_finishes_with_its_last_letter(database: Database)
 async def test_a_job_finishes_once_though_the_answer_to_its_commit_was_lost(
     mariadb: Server, database: Database, database_url: str, fate: Disposition
 ) -> None:
-    letter = await one_letter(database)
-    await write(database, Outcome(letter, SENT))
+    message = await one_message(database)
+    await write(database, Outcome(message, SENT))
     async with Proxy(mariadb.port) as proxy:
         doubtful = Doubtful(database_url, proxy)
         doubtful.fates["finish jobs"] = fate
-        assert len(await RecordWriter(doubtful, "D1").complete_jobs([letter.job_id])) == 1
+        assert len(await RecordWriter(doubtful, "D1").complete_jobs([message.job_id])) == 1
         await doubtful.close()
     assert await types(database) == ["job.finished"]
 
 
-async def test_a_sent_letter_that_is_taken_back_has_an_event(database: Database) -> None:
+async def test_a_sent_message_that_is_taken_back_has_an_event(database: Database) -> None:
     doubt = await believed(database)
     await take_back(database, doubt)
     await take_back(database, doubt)
@@ -313,10 +313,10 @@ async def test_a_sent_letter_that_is_taken_back_has_an_event(database: Database)
 
 async def test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none(database: Database) -> None:
     await post(database, recipients=3)
-    letters = (await claims(database).claim(3)).letters
-    for number, letter in enumerate(letters[:2]):
+    messages = (await claims(database).claim(3)).messages
+    for number, message in enumerate(messages[:2]):
         pause = Pause(PauseCause.TOKEN_REFUSED, "the sign-in was refused", timedelta(seconds=60 + number))
-        await write(database, Outcome(letter, Decision(Transition.RELEASED, error="x", pause=pause)))
+        await write(database, Outcome(message, Decision(Transition.RELEASED, error="x", pause=pause)))
     (event,) = await seen(database)
     assert (event.type.value, event.sender) == ("sender.paused", "me@example.com")
     assert event.data["cause"] == "token_refused"
@@ -325,7 +325,7 @@ async def test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none(
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6)")
-    (probe,) = (await claims(database).claim(3)).letters
+    (probe,) = (await claims(database).claim(3)).messages
     assert probe.probing
     await write(database, Outcome(probe, SENT))
     assert await types(database) == ["sender.paused", "sender.resumed"]
@@ -342,13 +342,13 @@ async def test_a_pause_by_a_person_has_an_event_and_so_has_its_end(database: Dat
     assert (resumed.type.value, resumed.data["cause"]) == ("sender.resumed", "manual")
 
 
-async def test_who_leaves_has_an_event_with_the_letter_whose_link_was_used(database: Database) -> None:
-    letter = await one_letter(database)
+async def test_who_leaves_has_an_event_with_the_message_whose_link_was_used(database: Database) -> None:
+    message = await one_message(database)
     it = Suppressions(database, key=b"k" * 32, timeout=5)
     news = await it.make_list("news")
     digest = it.digest("r0@example.org")
     left = NewSuppression(
-        digest, news.id, Reason.UNSUBSCRIBED, Channel.ONE_CLICK, "r0@example.org", recipient_id=letter.id
+        digest, news.id, Reason.UNSUBSCRIBED, Channel.ONE_CLICK, "r0@example.org", recipient_id=message.id
     )
     first = asyncio.Event()
 
@@ -364,7 +364,7 @@ async def test_who_leaves_has_an_event_with_the_letter_whose_link_was_used(datab
     await it.add([left])
     (event,) = await seen(database)
     assert (event.type.value, event.sender, event.job_id) == (
-        "recipient.unsubscribed", "me@example.com", letter.job_id
+        "recipient.unsubscribed", "me@example.com", message.job_id
     )  # fmt: skip
     assert event.data["email"] == "r0@example.org"
     assert (event.data["list"], event.data["source"], event.data["seq"]) == ("news", "one_click", 0)

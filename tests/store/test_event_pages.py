@@ -1,4 +1,4 @@
-"""A page of the feed is bounded in bytes too: events that name many letters come in smaller pages."""
+"""A page of the feed is bounded in bytes too: events that name many messages come in smaller pages."""
 
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.database import Database

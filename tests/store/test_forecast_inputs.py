@@ -17,7 +17,7 @@ PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
 
 async def of_new(database: Database, *, priority: int = 0) -> tuple[Forecast, str]:
     reader = ForecastReader(database, Live(PACE), timeout=10)
-    it = await reader.for_new_job("me@example.com", priority=priority, letters=1, send_at=None)
+    it = await reader.for_new_job("me@example.com", priority=priority, messages=1, send_at=None)
     forecast = compute_forecast(it)
     return forecast, describe(it, forecast)
 
@@ -37,21 +37,21 @@ async def test_behind_more_jobs_than_are_read_no_end_is_promised(
     assert forecast.done_at is None
     assert words.startswith("not done by ")
     assert (await of_job(database, jobs[-1])).done_at is None
-    assert (await of_job(database, jobs[0])).done_at is not None, "a single letter has its turn before theirs"
+    assert (await of_job(database, jobs[0])).done_at is not None, "a single message has its turn before theirs"
     assert (await of_new(database, priority=1))[0].done_at is not None, "it goes before all of them"
     monkeypatch.setattr(forecast_inputs, "_MAX_JOBS", 200)
     forecast, words = await of_new(database)
-    assert (forecast.letters_ahead, words[:11]) == (9, "done about ")
+    assert (forecast.messages_ahead, words[:11]) == (9, "done about ")
 
 
-async def test_letters_that_were_claimed_before_a_forecast_of_their_job_are_not_counted_twice(
+async def test_messages_that_were_claimed_before_a_forecast_of_their_job_are_not_counted_twice(
     database: Database,
 ) -> None:
-    """The claim may be quicker than the answer to the POST, and the pace that it reads has those letters already."""
+    """The claim may be quicker than the answer to the POST, and the pace that it reads has those messages already."""
     job = await post(database, recipients=3)
     reader = ForecastReader(database, Live(PACE), timeout=10)
-    assert len((await claims(database).claim(2)).letters) == 2
+    assert len((await claims(database).claim(2)).messages) == 2
     of_accepted = await reader.read(job)
     assert of_accepted is not None
-    assert of_accepted.letters == 1
+    assert of_accepted.messages == 1
     assert sum(of_accepted.hours.values()) == 2

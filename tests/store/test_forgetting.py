@@ -52,7 +52,7 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
 @pytest.mark.parametrize(
     "became, bounced", [("status = 'failed'", []), ("status = 'sent', fate = 'bounced'", ["soft"])]
 )
-async def test_a_retry_sends_no_letter_to_the_address_of_nobody_that_is_left(
+async def test_a_retry_sends_no_message_to_the_address_of_nobody_that_is_left(
     database: Database, became: str, bounced: list[str]
 ) -> None:
     job = await post(database, recipients=["ada@example.com", "bob@example.com"])
@@ -60,7 +60,7 @@ async def test_a_retry_sends_no_letter_to_the_address_of_nobody_that_is_left(
     await query(database, "UPDATE jobs SET status = 'completed', bounced = 2, finished_at = UTC_TIMESTAMP(6)")
     await query(database, forget())
     actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
-    assert (await actions.apply(job, JobChange.RETRY, actor="T", bounced=bounced)).letters == 1
+    assert (await actions.apply(job, JobChange.RETRY, actor="T", bounced=bounced)).messages == 1
     assert await query(database, "SELECT to_email FROM job_recipients WHERE status = 'waiting'") == [
         ("bob@example.com",)
     ]

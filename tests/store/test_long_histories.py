@@ -1,4 +1,4 @@
-"""After long histories of everything that can happen to jobs and letters, every count is what a recount says."""
+"""After long histories of everything that can happen to jobs and messages, every count is what a recount says."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.decisions import Decision
 from mailerd.core.fates import Evidence, consequence
-from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentLetter
+from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentMessage
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.events.webhooks import WebhookEvents
@@ -46,7 +46,7 @@ GOOGLE = Evidence(from_google=True, forged=False, in_thread=True, has_key=True, 
 
 
 class History:
-    """What daemons, people and Google do to some jobs, by chance. What an inbox tells is of letters that were sent."""
+    """What daemons, people and Google do to some jobs, by chance. What an inbox tells is of messages that were sent."""
 
     def __init__(self, database: Database, seed: int) -> None:
         self.database, self.random = database, random.Random(seed)
@@ -68,40 +68,40 @@ class History:
 
     async def claim(self) -> None:
         await query(self.database, "UPDATE senders SET paused_until = NULL, pause_cause = NULL")
-        self.held += (await claims(self.database).claim(self.random.randint(1, 8))).letters
+        self.held += (await claims(self.database).claim(self.random.randint(1, 8))).messages
 
     async def hand_over(self) -> None:
         if self.held:
             n = self.random.randrange(len(self.held))
-            letter = self.held[n]
-            if letter.draft_id is None:
+            message = self.held[n]
+            if message.draft_id is None:
                 draft, thread = f"d{next(self.number)}", f"t{next(self.number)}"
-                await write(self.database, handover(letter, draft, thread))
-                self.held[n] = replace(letter, draft_id=draft, thread_id=thread)
+                await write(self.database, handover(message, draft, thread))
+                self.held[n] = replace(message, draft_id=draft, thread_id=thread)
 
     async def outcome(self) -> None:
         if not self.held:
             return
-        letter = self.held.pop(self.random.randrange(len(self.held)))
+        message = self.held.pop(self.random.randrange(len(self.held)))
         kinds = [Transition.FAILED, Transition.DEFERRED, Transition.RELEASED]
-        if letter.draft_id:
+        if message.draft_id:
             kinds += [Transition.SENT] * 4 + [Transition.LOST] * 2
         kind = self.random.choice(kinds)
         message_id = f"m{next(self.number)}" if kind is Transition.SENT else None
         decision = Decision(
-            kind, message_id=message_id, thread_id=letter.thread_id if message_id else None,
+            kind, message_id=message_id, thread_id=message.thread_id if message_id else None,
             error=None if message_id else "why", wait=timedelta(0), forgets=kind is Transition.DEFERRED,
         )  # fmt: skip
         if self.random.random() < 0.1:  # a stopped daemon: its lease lapses first
-            self.late.append(Outcome(letter, decision))
+            self.late.append(Outcome(message, decision))
             return
-        await write(self.database, Outcome(letter, decision))
+        await write(self.database, Outcome(message, decision))
 
     async def lapse(self) -> None:
         await query(
             self.database,
             "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'sending' AND id IN %s",
-            tuple(it.letter.id for it in self.late) or (0,),
+            tuple(it.message.id for it in self.late) or (0,),
         )
         await ExpiredClaims(self.database, "D2", timedelta(0), replayed(self.database, "D2")).recover()
         for one in self.late:
@@ -115,14 +115,14 @@ class History:
             "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND "
             "WHERE status = 'unsure' AND lease_until IS NOT NULL AND claim_token IS NULL",
         )
-        for letter in await self.rows.take_unresolved(limit=3):
+        for message in await self.rows.take_unresolved(limit=3):
             what: Transition | None = self.random.choice([Transition.FOUND, Transition.MISSING, None])
-            if letter.known_message_id:
+            if message.known_message_id:
                 what = Transition.FOUND
             proof = self.random.choice([Proof.SEEN, Proof.GONE]) if what is Transition.FOUND else None
-            message_id = letter.known_message_id or (f"m{next(self.number)}" if proof is Proof.SEEN else None)
+            message_id = message.known_message_id or (f"m{next(self.number)}" if proof is Proof.SEEN else None)
             done = Resolution(
-                letter, what, error=None if what is Transition.FOUND else "not found", message_id=message_id,
+                message, what, error=None if what is Transition.FOUND else "not found", message_id=message_id,
                 proof=proof, forgets=what is Transition.MISSING and self.random.random() < 0.5,
                 retry_in=timedelta(0) if what is None and self.random.random() < 0.5 else None,
             )  # fmt: skip
@@ -172,7 +172,7 @@ class History:
         )
         found: list[Any] = []
         for row in rows:
-            letter = SentLetter(*row)
+            message = SentMessage(*row)
             kind = self.random.choice(
                 [
                     Kind.HARD,
@@ -185,15 +185,15 @@ class History:
                     Kind.DELAYED,
                 ]
             )
-            meaning = Classification(kind, "5.0.0", "because", addresses=(letter.to_email,))
+            meaning = Classification(kind, "5.0.0", "because", addresses=(message.to_email,))
             found.append(
                 Finding(
                     f"g{next(self.number)}",
-                    letter.thread_id or "",
+                    message.thread_id or "",
                     datetime.now(UTC),
-                    letter,
+                    message,
                     meaning,
-                    consequence(meaning, GOOGLE, to=letter.to_email),
+                    consequence(meaning, GOOGLE, to=message.to_email),
                 )
             )
         found.append(SentElsewhere(f"g{next(self.number)}", "t", datetime.now(UTC)))
@@ -222,7 +222,7 @@ class History:
 
 
 async def told_wrongly(database: Database) -> list[tuple[Any, ...]]:
-    """Finished jobs whose last event has other counts than their rows; and fates of letters that are not sent."""
+    """Finished jobs whose last event has other counts than their rows; and fates of messages that are not sent."""
     events = await query(database, "SELECT job_id, data FROM events WHERE type = 'job.finished' ORDER BY id")
     told = {job: json.loads(data) for job, data in events}
     wrong = []

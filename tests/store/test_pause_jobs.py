@@ -79,12 +79,12 @@ class Place:
         self.lease = self.lease or await self.boxes.lease(ME)
         assert self.lease is not None
         threads = {f"{self.job}{number}" for number in numbers}
-        letters = await self.boxes.letters_in(ME, threads)
+        messages = await self.boxes.messages_in(ME, threads)
         found = []
         for thread in sorted(threads):
             self.notices += 1
             follows = Consequence(Fate.BOUNCED, Step.NOTHING)
-            found.append(Finding(f"g{self.notices}", thread, self.lease.now, letters[thread][0], what, follows))
+            found.append(Finding(f"g{self.notices}", thread, self.lease.now, messages[thread][0], what, follows))
         return found
 
     async def write(self, found: list[Finding]) -> Written:
@@ -280,7 +280,7 @@ async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mailerd.store.letters.count_tallies", dies)
+        patched.setattr("mailerd.store.messages.count_tallies", dies)
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS

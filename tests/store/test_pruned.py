@@ -11,7 +11,7 @@ from mailerd.core.states import JobChange, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import LOST, SENT, one_letter, row, write
+from tests.store.queue.test_record import LOST, SENT, one_message, row, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.handover import handover
 from tests.support.rows import query
@@ -20,17 +20,17 @@ PRUNE = "DELETE FROM attempts"
 
 
 async def late(database: Database, meanwhile: Callable[[ClaimedRecipient], Awaitable[None]]) -> ClaimedRecipient:
-    """A letter that a worker sent whose claim had ended by then; its answer comes when `meanwhile` has happened."""
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await meanwhile(letter)
-    await write(database, Outcome(letter, SENT))
+    """A message that a worker sent whose claim had ended by then; its answer comes when `meanwhile` has happened."""
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await meanwhile(message)
+    await write(database, Outcome(message, SENT))
     await query(database, PRUNE)
-    return letter
+    return message
 
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
-async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(database: Database, mode: str) -> None:
+async def test_a_message_that_somebody_else_holds_by_then_is_not_handed_over(database: Database, mode: str) -> None:
     taken: list[ClaimedRecipient] = []
 
     async def forgotten(_: ClaimedRecipient) -> None:
@@ -39,30 +39,30 @@ async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(data
         )
         await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")
         await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-        taken.extend((await claims(database).claim(1)).letters)
+        taken.extend((await claims(database).claim(1)).messages)
 
-    letter = await late(database, forgotten)
+    message = await late(database, forgotten)
     (again,) = taken
     record = handover(again, "d2", "t2") if mode == "draft" else handover(again)
     assert await write(database, record) == [WriteResult.RESOLVED]
-    assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
+    assert await row(database, message, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
 
 
-async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Database) -> None:
-    async def failed(letter: ClaimedRecipient) -> None:
-        await write(database, Outcome(letter, Decision(Transition.FAILED, error="given up")))
+async def test_a_message_that_had_failed_by_then_is_not_tried_anew(database: Database) -> None:
+    async def failed(message: ClaimedRecipient) -> None:
+        await write(database, Outcome(message, Decision(Transition.FAILED, error="given up")))
 
-    letter = await late(database, failed)
-    assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
+    message = await late(database, failed)
+    assert await row(database, message, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
     controls = JobActions(database, timeout=5.0, late_arrival=timedelta(0))
-    done = await controls.apply(letter.job_id, JobChange.RETRY, actor="me")
-    assert (done.changed, done.letters) == (False, 0)
+    done = await controls.apply(message.job_id, JobChange.RETRY, actor="me")
+    assert (done.changed, done.messages) == (False, 0)
 
 
 async def test_a_look_knows_it(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter))
-    await write(database, Outcome(letter, LOST))
+    message = await one_message(database)
+    await write(database, handover(message))
+    await write(database, Outcome(message, LOST))
     await query(database, "UPDATE job_recipients SET message_id = 'm7'")
     await query(database, PRUNE)
     await query(database, LAPSE)
@@ -78,5 +78,5 @@ async def test_a_late_answer_is_a_better_proof_than_a_draft_that_is_gone(databas
             "sent_at = UTC_TIMESTAMP(6)",
         )
 
-    letter = await late(database, found)
-    assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
+    message = await late(database, found)
+    assert await row(database, message, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)

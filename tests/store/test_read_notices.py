@@ -30,4 +30,4 @@ async def test_bounces_are_read_newest_first_and_by_domain(database: Database) -
     assert [(it.name, it.total) for it in by_domain] == [("x.example", 2), ("y.example", 1)]
     assert await reader.by_domain(span=timedelta(days=1), sender="other@example.com") == []
     assert [(it.name, it.total) for it in await reader.by_sender(span=timedelta(days=1))] == [("me@example.com", 3)]
-    assert [it.kind for it in await reader.of_letter(3)] == ["reply"]
+    assert [it.kind for it in await reader.of_message(3)] == ["reply"]

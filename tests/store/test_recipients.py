@@ -1,4 +1,4 @@
-"""One person's letters: every spelling of the address finds them, and an index does the finding."""
+"""One person's messages: every spelling of the address finds them, and an index does the finding."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from mailerd.core.suppression import canonical
 from mailerd.store.db.database import Database
 from mailerd.store.history import HistoryReader
-from mailerd.store.jobs import Recipients, letters_statement
+from mailerd.store.jobs import Recipients, messages_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 
@@ -20,8 +20,8 @@ DOMAIN = st.sampled_from(
 
 
 async def found(database: Database, email: str) -> set[str]:
-    letters = await Recipients(database, timeout=5).of_person(email, before=None, limit=50, senders=None)
-    return {it.email for it in letters}
+    messages = await Recipients(database, timeout=5).of_person(email, before=None, limit=50, senders=None)
+    return {it.email for it in messages}
 
 
 async def test_every_spelling_finds_every_spelling(database: Database) -> None:
@@ -50,7 +50,7 @@ async def test_the_newest_come_first_and_pages_join(database: Database) -> None:
     assert seen == jobs[::-1]
 
 
-async def test_only_the_letters_of_the_senders_that_are_asked_for(database: Database) -> None:
+async def test_only_the_messages_of_the_senders_that_are_asked_for(database: Database) -> None:
     for sender in ("me@example.com", "you@example.com"):
         await post(database, recipients=["ada@example.com"], sender=sender)
     recipients = Recipients(database, timeout=5)
@@ -64,9 +64,9 @@ async def test_the_index_finds_them_in_their_order(database: Database) -> None:
         await post(database, recipients=500)
     await query(database, "ANALYZE TABLE job_recipients, jobs")
     for before, senders in ((None, None), (1400, None), (1400, {"me@example.com"})):
-        statement = letters_statement("r7@example.org", before=before, limit=101, senders=senders)
-        letters, jobs = await plan(database, *statement)
-        assert letters["key"] == "person"
-        assert int(letters["rows"]) < 10
+        statement = messages_statement("r7@example.org", before=before, limit=101, senders=senders)
+        messages, jobs = await plan(database, *statement)
+        assert messages["key"] == "person"
+        assert int(messages["rows"]) < 10
         assert jobs["key"] == "PRIMARY"
-        assert "filesort" not in f"{letters['Extra']}{jobs['Extra']}"
+        assert "filesort" not in f"{messages['Extra']}{jobs['Extra']}"

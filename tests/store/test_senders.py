@@ -26,7 +26,7 @@ async def taken(database: Database, want: int = 100) -> int:
     claim = await Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(DEFAULT)), replayed(database)).claim(
         want
     )
-    return len(claim.letters)
+    return len(claim.messages)
 
 
 async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, senders: Senders) -> None:

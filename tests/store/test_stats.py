@@ -11,7 +11,7 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
-from tests.store.queue.test_record import LOST, one_letter, write
+from tests.store.queue.test_record import LOST, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.handover import handover
@@ -21,10 +21,10 @@ AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 
 
 
 async def a_doubt(database: Database) -> str:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
-    return letter.job_id
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
+    return message.job_id
 
 
 async def look(database: Database) -> QueueStats:
@@ -54,14 +54,14 @@ async def test_a_doubt_in_a_cancelled_job_is_shown(database: Database) -> None:
 async def test_an_action_for_each_list_of_an_import_is_read(database: Database) -> None:
     async def one_for_each(cursor: Cursor) -> None:
         for number in range(100):
-            await cursor.execute(*note_action("suppress", "command, ada", detail=f"list-{number}", letters=1))
+            await cursor.execute(*note_action("suppress", "command, ada", detail=f"list-{number}", messages=1))
 
     await database.transaction(one_for_each, what="import")
     assert len((await look(database)).asked) == 100
 
 
-async def test_a_letter_is_late_from_the_resume_of_its_job_or_the_end_of_its_brake_on(database: Database) -> None:
-    job = (await one_letter(database)).job_id
+async def test_a_message_is_late_from_the_resume_of_its_job_or_the_end_of_its_brake_on(database: Database) -> None:
+    job = (await one_message(database)).job_id
     waited = (
         "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, lease_until = NULL, "
         "due_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND"

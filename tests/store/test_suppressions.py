@@ -47,9 +47,10 @@ async def test_the_keys_are_made_once_by_however_many_daemons(database: Database
 async def test_a_daemon_takes_the_key_of_the_database_that_is_there_now(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was emptied, say, and migrated: with the key of before, no suppression would bind a letter that is claimed."""
+    """It was emptied, say, and migrated: with the key of before, no suppression would bind a message that is
+    claimed."""
     monkeypatch.setattr(secrets_module, "KEY_INTERVAL", 0.0)
-    digests = AddressDigests(Secrets(database, timeout=5.0, for_letters=True))
+    digests = AddressDigests(Secrets(database, timeout=5.0, for_messages=True))
     await digests.load()
     before = digests(ADA)
     await query(database, "DELETE FROM secrets")

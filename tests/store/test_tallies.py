@@ -33,11 +33,11 @@ async def record(database: Database, *records: Record) -> None:
 
 async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Database) -> None:
     await post(database, recipients=5)
-    letters = (await claims(database).claim(5)).letters
+    messages = (await claims(database).claim(5)).messages
     changes = (Transition.SENT, Transition.FAILED, Transition.DEFERRED, Transition.LOST, Transition.SENT)
     outcomes = [
-        Outcome(letter, Decision(change, error="why", message_id=f"m{letter.id}", wait=timedelta(minutes=1)))
-        for letter, change in zip(letters, changes, strict=True)
+        Outcome(message, Decision(change, error="why", message_id=f"m{message.id}", wait=timedelta(minutes=1)))
+        for message, change in zip(messages, changes, strict=True)
     ]
     await record(database, *outcomes)
     assert await query(database, SUMS) == [(2, 1, 1, 1)]
@@ -46,9 +46,9 @@ async def test_each_outcome_is_counted_in_its_own_commit_and_once(database: Data
     assert await query(database, SUMS) == [(2, 1, 1, 1)]
 
 
-async def test_a_claim_that_lapses_is_counted_by_what_became_of_its_letter(database: Database) -> None:
+async def test_a_claim_that_lapses_is_counted_by_what_became_of_its_message(database: Database) -> None:
     await post(database, recipients=3)
-    handed, waits, worn = (await claims(database).claim(3)).letters
+    handed, waits, worn = (await claims(database).claim(3)).messages
     await record(database, handover(handed, "d1", "t1"))
     await query(database, "UPDATE job_recipients SET crashes = %s WHERE id = %s", _CRASHES, worn.id)
     await query(database, LAPSE)
@@ -61,11 +61,11 @@ async def test_a_claim_that_lapses_is_counted_by_what_became_of_its_letter(datab
 async def test_an_answer_that_comes_late_is_counted_once(database: Database) -> None:
     """The row was unsure, as its claim had lapsed, and the chart said so."""
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
-    await record(database, handover(letter, "d1", "t1"))
+    (message,) = (await claims(database).claim(1)).messages
+    await record(database, handover(message, "d1", "t1"))
     await query(database, LAPSE)
     await lapses(database).recover()
-    late = Outcome(letter, Decision(Transition.SENT, message_id="m1"))
+    late = Outcome(message, Decision(Transition.SENT, message_id="m1"))
     await record(database, late)
     assert await query(database, SUMS) == [(1, 0, 0, 1)]
     await record(database, late)
@@ -74,19 +74,19 @@ async def test_an_answer_that_comes_late_is_counted_once(database: Database) -> 
 
 
 @pytest.mark.parametrize("known, sums", [(Transition.SENT, (1, 0, 0, 0)), (Transition.LOST, (0, 0, 0, 1))])
-async def test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_counted_once(
+async def test_what_the_log_knows_of_a_message_that_is_not_handed_over_is_counted_once(
     database: Database, known: Transition, sums: tuple[int, ...]
 ) -> None:
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
+    (message,) = (await claims(database).claim(1)).messages
     await query(
         database, "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, "
         "message_id, at) VALUES (%s, 1, 'T0', 'D0', %s, %s, UTC_TIMESTAMP(6))",
-        letter.id, known.value, "m0" if known is Transition.SENT else None,
+        message.id, known.value, "m0" if known is Transition.SENT else None,
     )  # fmt: skip
-    await record(database, handover(letter, "d1", "t1"))
+    await record(database, handover(message, "d1", "t1"))
     assert await query(database, SUMS) == [sums]
-    await record(database, handover(letter, "d1", "t1"))
+    await record(database, handover(message, "d1", "t1"))
     assert await query(database, SUMS) == [sums]
 
 
@@ -94,11 +94,11 @@ async def test_what_the_log_knows_of_a_letter_that_is_not_handed_over_is_counted
 async def test_what_a_failover_had_forgotten_is_counted_again(
     database: Database, known: Transition, sums: tuple[int, ...]
 ) -> None:
-    """The database has forgotten the tally with the letter."""
+    """The database has forgotten the tally with the message."""
     await post(database, recipients=1)
     one = Daemon(database, "D1", Heard())
-    (letter,) = await one.ready(1)
-    one.replay_log.remember(Outcome(letter, Decision(known, error="why", message_id="m1")))
+    (message,) = await one.ready(1)
+    one.replay_log.remember(Outcome(message, Decision(known, error="why", message_id="m1")))
     await query(database, FORGOTTEN_CLAIM)
     one.meets_another()
     assert await one.ready(1) == ()
@@ -107,9 +107,9 @@ async def test_what_a_failover_had_forgotten_is_counted_again(
 
 async def test_a_doubt_that_comes_to_a_row_that_has_forgotten_its_claim_is_counted(database: Database) -> None:
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
+    (message,) = (await claims(database).claim(1)).messages
     await query(database, FORGOTTEN_CLAIM)
-    lost = Outcome(letter, Decision(Transition.LOST, error="no answer"))
+    lost = Outcome(message, Decision(Transition.LOST, error="no answer"))
     await record(database, lost)
     await record(database, lost)
     assert await query(database, SUMS) == [(0, 0, 0, 1)]
@@ -117,20 +117,20 @@ async def test_a_doubt_that_comes_to_a_row_that_has_forgotten_its_claim_is_count
 
 async def test_what_a_person_settles_as_sent_is_counted(database: Database) -> None:
     await post(database, recipients=2)
-    letters = (await claims(database).claim(2)).letters
-    await record(database, *(Outcome(it, Decision(Transition.LOST, error="no answer")) for it in letters))
-    for letter, change in zip(letters, (Transition.FOUND, Transition.MISSING), strict=True):
-        await settle(database, letter.id, change=change, actor="ada")
+    messages = (await claims(database).claim(2)).messages
+    await record(database, *(Outcome(it, Decision(Transition.LOST, error="no answer")) for it in messages))
+    for message, change in zip(messages, (Transition.FOUND, Transition.MISSING), strict=True):
+        await settle(database, message.id, change=change, actor="ada")
     assert await query(database, SUMS) == [(1, 0, 0, 2)]
 
 
 async def test_what_is_rolled_back_is_not_counted(database: Database) -> None:
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
+    (message,) = (await claims(database).claim(1)).messages
     it = RecordWriter(database, "D1")
 
     async def work(cursor: object) -> None:
-        await it.record(cursor, [Outcome(letter, Decision(Transition.SENT, message_id="m"))])  # type: ignore[arg-type]
+        await it.record(cursor, [Outcome(message, Decision(Transition.SENT, message_id="m"))])  # type: ignore[arg-type]
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):

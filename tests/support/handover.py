@@ -1,4 +1,4 @@
-"""Hand-overs as a worker records them: the letter names the draft."""
+"""Hand-overs as a worker records them: the message names the draft."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,12 +7,12 @@ from mailerd.core.models import ClaimedRecipient, Handover
 
 
 def handover(
-    letter: ClaimedRecipient,
+    message: ClaimedRecipient,
     draft_id: str | None = None,
     thread_id: str | None = None,
     *,
     unanswered: bool = False,
     **others: Any,
 ) -> Handover:
-    """Of this letter by this draft; without one: directly."""
-    return Handover(replace(letter, draft_id=draft_id, thread_id=thread_id, unanswered=unanswered), **others)
+    """Of this message by this draft; without one: directly."""
+    return Handover(replace(message, draft_id=draft_id, thread_id=thread_id, unanswered=unanswered), **others)

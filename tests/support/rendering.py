@@ -19,6 +19,6 @@ async def rendering(heard: Heard | None = None, *, limits: Limits = CHECK_LIMITS
 
 @asynccontextmanager
 async def reading(heard: Heard | None = None) -> AsyncIterator[JobReader]:
-    """What reads jobs, and renders their letters for their check."""
+    """What reads jobs, and renders their messages for their check."""
     async with rendering(heard) as renderer, JobReader(renderer, RendererEvents(heard or Heard())) as reader:
         yield reader

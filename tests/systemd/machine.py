@@ -105,11 +105,11 @@ def drop_in(unit: str, text: str) -> None:
     sh("systemctl daemon-reload")
 
 
-def order(letters: int, *, domain: str = "example.org") -> dict[str, Any]:
+def order(messages: int, *, domain: str = "example.org") -> dict[str, Any]:
     return {
         "sender_email": "me@example.com",
         "template": {"subject": "Hello", "text": "Dear {{ name }}"},
-        "recipients": [{"email": f"r{n}@{domain}", "variables": {"name": f"N{n}"}} for n in range(letters)],
+        "recipients": [{"email": f"r{n}@{domain}", "variables": {"name": f"N{n}"}} for n in range(messages)],
     }
 
 
@@ -120,13 +120,13 @@ async def post(
         return answer.status, await answer.json()
 
 
-def send(key: str, letters: int, *, url: str = URL, socket: str = "", domain: str = "example.org") -> str:
+def send(key: str, messages: int, *, url: str = URL, socket: str = "", domain: str = "example.org") -> str:
     """Post a job; its id."""
 
     async def once() -> str:
         connector = aiohttp.UnixConnector(socket) if socket else None
         async with aiohttp.ClientSession(connector=connector) as session:
-            code, body = await post(session, key, order(letters, domain=domain), url=url)
+            code, body = await post(session, key, order(messages, domain=domain), url=url)
             if code != 200:
                 raise SystemExit(f"POST: {code} {body}")
             return str(body["job_id"])

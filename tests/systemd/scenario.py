@@ -80,7 +80,7 @@ def first_start(server: Server) -> str:
     show(sh("systemctl enable --now mailerd.socket mailerd 2>&1"))
     expect(active() == "active", "active once READY=1 was said")
     id_ = send(key[0], 5)
-    expect(until(lambda: finished(key[0], id_)), "a job of 5 letters is completed")
+    expect(until(lambda: finished(key[0], id_)), "a job of 5 messages is completed")
     until(lambda: "waiting" in status(), within=15)
     show("STATUS:", status())
     show(sh("systemctl status mailerd --no-pager -n 5"))

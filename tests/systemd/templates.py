@@ -16,24 +16,24 @@ _PAGE = "{% for a in [1, 2] %}<p>{{ name|upper }} {{ a }}</p>{% endfor %}"
 def templates(key: str) -> None:
     step("a template is rendered by a child that is bounded; one that never ends is refused")
     before = pid()
-    code, said = _post(key, _PAGE, letters=3)
+    code, said = _post(key, _PAGE, messages=3)
     expect(code == 200, "a job with a template is accepted")
     expect(until(lambda: finished(key, said["job_id"])), "and is completed")
-    expect(job(key, said["job_id"])["counts"]["sent"] == 3, "with all its letters sent")
+    expect(job(key, said["job_id"])["counts"]["sent"] == 3, "with all its messages sent")
     memory = sorted(_bounds(int(child)) for child in _children(before))
     show(f"address space of the renderer's children: {memory}")
     expect(memory == sorted((CHECK_LIMITS.memory, SEND_LIMITS.memory)), "two children, each with its bounds in force")
-    code, said = _post(key, _BOMB, letters=1)
+    code, said = _post(key, _BOMB, messages=1)
     show(code, said)
     expect(code == 422 and "takes too long" in str(said), "a template that never ends is a 422 with its reason")
     expect(until(lambda: "renderer checking ended" in journal("MAILERD_EVENT=renderer_ended")), "which the log tells")
     expect(pid() == before, "the daemon is the same process")
-    code, said = _post(key, _PAGE, letters=2)
+    code, said = _post(key, _PAGE, messages=2)
     expect(code == 200 and until(lambda: finished(key, said["job_id"])), "and sends the next job")
 
 
-def _post(key: str, html: str, *, letters: int) -> tuple[int, dict[str, Any]]:
-    body = order(letters)
+def _post(key: str, html: str, *, messages: int) -> tuple[int, dict[str, Any]]:
+    body = order(messages)
     body["template"] = {"subject": "Hello", "html": html}
 
     async def once() -> tuple[int, dict[str, Any]]:

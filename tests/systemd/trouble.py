@@ -25,7 +25,7 @@ _JOURNALD = "systemd-journald.socket systemd-journald-dev-log.socket systemd-jou
 
 
 def stopped_journald(key: str) -> None:
-    step("journald stopped for 20 s while 1,000 letters are sent")
+    step("journald stopped for 20 s while 1,000 messages are sent")
     journald = sh("systemctl show systemd-journald -p MainPID --value")
     sh(f"kill -STOP {journald}")
     began = time.monotonic()
@@ -34,7 +34,7 @@ def stopped_journald(key: str) -> None:
     took = time.monotonic() - began
     time.sleep(max(0.0, 20 - took))
     sh(f"kill -CONT {journald}")
-    expect(done, f"1,000 letters sent in {took:.1f} s with journald standing still")
+    expect(done, f"1,000 messages sent in {took:.1f} s with journald standing still")
     sh("journalctl --sync")
     until(lambda: len(journal(f"MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines()) >= 1000)
     told = len(journal(f"MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines())
@@ -49,12 +49,12 @@ def lost_log(key: str) -> None:
     before = float(_lost())
     sh(f"systemctl stop {_JOURNALD}", check=False)
     began = time.monotonic()
-    long = ".".join([label * 60 for label in "abc"] + ["example.org"])  # so that fewer letters make long records
+    long = ".".join([label * 60 for label in "abc"] + ["example.org"])  # so that fewer messages make long records
     ids = [send(key, 1500, domain=long) for _ in range(4)]
     done = until(lambda: all(finished(key, id_) for id_ in ids), within=120)
     took = time.monotonic() - began
     sh("systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald")
-    expect(done, f"6,000 letters sent in {took:.1f} s without a journald")
+    expect(done, f"6,000 messages sent in {took:.1f} s without a journald")
     expect(until(lambda: "lost" in journal("MAILERD_EVENT=log_records_lost -o cat")), "the losses are told")
     told = re.findall(r"(\d+) records", journal("MAILERD_EVENT=log_records_lost -o cat"))
     counted = float(_lost()) - before

@@ -45,15 +45,15 @@ def instances(server: Server, key: str) -> None:
     for name, port in (("one", 5001), ("two", 5002)):
         configure(server, file=Path(f"/etc/mailerd/{name}.toml"), port=port)
     show(sh("systemctl enable --now mailerd@one mailerd@two 2>&1"))
-    letters = 3000  # several of the second instance's polls
-    id_ = send(key, letters, url="http://127.0.0.1:5001")
+    messages = 3000  # several of the second instance's polls
+    id_ = send(key, messages, url="http://127.0.0.1:5001")
     expect(until(lambda: finished(key, id_, url="http://127.0.0.1:5002")), "a job posted to one is completed, says two")
     sent = {
         name: len(journal(f"-u mailerd@{name} MAILERD_EVENT=message_sent MAILERD_JOB={id_} -o cat").splitlines())
         for name in ("one", "two")
     }
     show(f"sent by each: {sent}", sh("systemctl status 'mailerd@*' --no-pager -n 0"))
-    expect(sum(sent.values()) == letters and min(sent.values()) > 0, "both sent, and no letter twice")
+    expect(sum(sent.values()) == messages and min(sent.values()) > 0, "both sent, and no message twice")
     sh("systemctl kill --signal=SIGKILL mailerd@one")
     expect(
         until(lambda: "mailerd@one.service has failed" in journal("-t mailerd-alert")), "OnFailure tells of an instance"
@@ -121,7 +121,7 @@ def _admin(server: Server, statement: str) -> None:
 
 
 def pace_by_reload(server: Server, key: str) -> None:
-    step("a reload changes the pace of letters that wait already")
+    step("a reload changes the pace of messages that wait already")
     expect(until(lambda: " 0 waiting" in status(), within=60), "nothing waits from before")
     before = pid()
     configure(server, per_minute=30)
@@ -136,7 +136,7 @@ def pace_by_reload(server: Server, key: str) -> None:
     sh(f"kill -HUP {before}")
     done = until(lambda: finished(key, id_), within=20)
     show(
-        f"{slow} of 100 letters in 6 s at 30 a minute; "
+        f"{slow} of 100 messages in 6 s at 30 a minute; "
         f"the others {time.monotonic() - began:.1f} s after the second reload"
     )
     expect(2 <= slow <= 6, "as slow as it was told to be")

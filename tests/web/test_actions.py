@@ -68,7 +68,7 @@ async def test_failures_are_grouped_by_cause_and_one_cause_is_retried(site: Cons
     assert await states(site.database, job) == {"waiting": 5}
 
 
-async def test_jobs_of_which_letters_failed_are_found_among_all(site: ConsoleSite) -> None:
+async def test_jobs_of_which_messages_failed_are_found_among_all(site: ConsoleSite) -> None:
     failed, _, retried = [await post(site.database) for _ in range(3)]
     for job in (failed, retried):
         await query(
@@ -109,7 +109,7 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     ]
     async with browser.post("/messages/1", data={"action": "sent"}) as answer:
         assert answer.status == 409
-    noted = await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id")
+    noted = await query(site.database, "SELECT job_id, action, actor, detail, messages FROM job_actions ORDER BY id")
     assert noted == [
         (job, "settle", ACTOR, "sent, recipient 1", 1), (job, "settle", ACTOR, "waiting, recipient 2", 1),
     ]  # fmt: skip
@@ -149,9 +149,9 @@ async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: Console
 async def test_a_link_of_an_old_alert_leads_to_the_message(site: ConsoleSite) -> None:
     await post(site.database)
     browser = await site.signed_in()
-    async with browser.get("/letters/1", allow_redirects=False) as answer:
+    async with browser.get("/messages/1", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (301, "/messages/1")
-    async with browser.get("/letters/1") as answer:
+    async with browser.get("/messages/1") as answer:
         assert (answer.status, "<h1>r0@example.org</h1>" in await answer.text()) == (200, True)
 
 
@@ -173,7 +173,7 @@ async def test_a_doubt_is_settled_behind_a_question_and_the_sandbox_shows_its_ou
     assert "If Google did send it, r0@example.org receives it twice." in folded[1]
 
 
-async def test_what_came_back_is_told_by_domain_and_beside_its_letter_and_to_its_own_tenant(site: ConsoleSite) -> None:
+async def test_what_came_back_is_told_by_domain_and_beside_its_message_and_to_its_own_tenant(site: ConsoleSite) -> None:
     job = await post(site.database, recipients=["ada@nowhere.example"])
     await query(
         site.database,
@@ -224,7 +224,7 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     assert len(site.heard.of("console_changed")) == 5
 
 
-async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite) -> None:
+async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSite) -> None:
     await post(site.database, recipients=["ada@example.com"])
     browser = await site.signed_in()
     await ask(browser, "/suppressions", action="list", list="news", title="News")
@@ -319,7 +319,7 @@ async def test_a_template_is_previewed_and_sent_to_oneself(site: ConsoleSite) ->
     assert "recipients[0].email" in await ask(browser, "/templates/welcome", sender="me@example.com", email="nobody")
 
 
-async def test_a_letter_of_a_list_is_shown_with_a_link_that_does_nothing(site: ConsoleSite) -> None:
+async def test_a_message_of_a_list_is_shown_with_a_link_that_does_nothing(site: ConsoleSite) -> None:
     services, text = site.daemon.console.services, "{{ 'Leave: ' ~ unsubscribe_url if unsubscribe_url else 'no link' }}"
     public = services.settings.public.model_copy(update={"base_url": "https://mail.example.com"})
     services.settings = services.settings.model_copy(update={"public": public})
@@ -327,8 +327,8 @@ async def test_a_letter_of_a_list_is_shown_with_a_link_that_does_nothing(site: C
     for list_id in (made.id, None):
         await post(site.database, recipients=["a@example.com"], text=text, list_id=list_id)
     browser, shown = await site.signed_in(), list[str]()
-    for letter in (1, 2):
-        async with browser.get(f"/messages/{letter}/html") as answer:
+    for message in (1, 2):
+        async with browser.get(f"/messages/{message}/html") as answer:
             shown.append(await answer.text())
     assert f"Leave: https://mail.example.com/u/{DEAD_TOKEN}" in shown[0]
     assert "no link" in shown[1]
@@ -393,7 +393,7 @@ async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
 async def test_the_log_of_actions_has_suppressions_of_commands(site: ConsoleSite) -> None:
     await query(
         site.database,
-        "INSERT INTO job_actions (action, actor, detail, changed, letters, at) VALUES "
+        "INSERT INTO job_actions (action, actor, detail, changed, messages, at) VALUES "
         "('suppress', 'cli:root', 'everything', 1, 3, UTC_TIMESTAMP(6))",
     )
     browser = await site.signed_in()

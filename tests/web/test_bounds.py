@@ -10,7 +10,7 @@ from base64 import b64encode
 import aiohttp
 import pytest
 
-from mailerd.mail.mime import MAX_LETTER_BYTES
+from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form
@@ -122,7 +122,7 @@ async def test_a_key_that_may_not_read_gets_no_session_that_shows_nothing(site: 
     assert await query(site.database, "SELECT COUNT(*) FROM sessions") == [(0,)]
 
 
-async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_a_letter(site: ConsoleSite) -> None:
+async def test_a_picture_that_a_message_shows_very_often_takes_no_more_room_than_a_message(site: ConsoleSite) -> None:
     secret, size = await site.keys.create("shop"), 4_000_000
     template = {"subject": "x", "html": '<img src="cid:a">' * 30}
     picture = {"filename": "a.png", "content": b64encode(bytes(size)).decode(), "content_id": "a"}
@@ -136,7 +136,7 @@ async def test_a_picture_that_a_letter_shows_very_often_takes_no_more_room_than_
     async with browser.get("/messages/1/html") as answer:
         text = await answer.text()
     assert text.count("<img ") == 30
-    assert text.count("data:image/png;base64,AAAA") == MAX_LETTER_BYTES // size
+    assert text.count("data:image/png;base64,AAAA") == MAX_MESSAGE_BYTES // size
 
 
 async def test_a_subject_of_open_brackets_is_shown_at_once(site: ConsoleSite) -> None:

@@ -37,17 +37,17 @@ async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
         yield it
 
 
-LETTERS = (
+MESSAGES = (
     (0, "failed", "400 Invalid To header"), (1, "failed", "no value for b@c.example"), (2, "unsure", "no answer"),
     (3, "sent", None), (4, "failed", "no value for d@e.example"), (5, "unsure", "no answer"), (6, "sent", None),
-    (7, "failed", "the letter is too large"),
+    (7, "failed", "the message is too large"),
 )  # fmt: skip
 
 
 async def fill(site: ConsoleSite) -> str:
-    """A job with a letter in each state, and a sender that cannot send."""
+    """A job with a message in each state, and a sender that cannot send."""
     job = await post(site.database, recipients=12)
-    for seq, status, error in LETTERS:
+    for seq, status, error in MESSAGES:
         proof = "answered" if status == "sent" else None
         await query(
             site.database,
@@ -153,7 +153,7 @@ async def test_every_action_of_every_page_works_and_no_policy_is_violated(
         await sign_in(page, site.url, key)
         visitor = Visitor(page, site.url, job)
         await visitor.on_jobs()
-        await visitor.on_letters_and_senders()
+        await visitor.on_messages_and_senders()
         await visitor.on_webhooks()
         await visitor.on_posts(scripts=view != "without scripts")
         await visitor.on_keys()

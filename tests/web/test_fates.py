@@ -1,4 +1,4 @@
-"""What became of letters after they were sent: beside their states, by domain, what was undone; and retrying it."""
+"""What became of messages after they were sent: beside their states, by domain, what was undone; and retrying it."""
 
 import json
 
@@ -11,7 +11,7 @@ FATES = (("bounced", "hard"), ("bounced", "soft"), ("bounced", "soft"), ("replie
 
 
 async def fill(site: ConsoleSite) -> str:
-    """A job whose letters are sent: one bounced hard, two softly, one was answered, of one nothing is known."""
+    """A job whose messages are sent: one bounced hard, two softly, one was answered, of one nothing is known."""
     job = await post(site.database, recipients=ADDRESSES)
     await query(site.database, "UPDATE job_recipients SET status = 'sent', attempts = 1, proof = 'answered'")
     for seq, (fate, kind) in enumerate(FATES):
@@ -52,7 +52,7 @@ async def test_fates_stand_beside_states_and_what_bounced_softly_is_sent_again(s
     assert "2 messages requeued." in await ask(browser, f"/jobs/{job}", action="retry-soft")
     assert await states(site.database, job) == {"sent": 3, "waiting": 2}
     assert await query(site.database, "SELECT bounced FROM jobs") == [(1,)]
-    assert await query(site.database, "SELECT action, actor, detail, letters FROM job_actions") == [
+    assert await query(site.database, "SELECT action, actor, detail, messages FROM job_actions") == [
         ("retry", "key:shop via console", "bounced: soft", 2)
     ]
 

@@ -162,13 +162,13 @@ async def test_a_browser_that_says_only_its_origin_may_change_things(site: Conso
 async def test_the_ids_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:
     job = await post(site.database, sender="other@example.com")
     await query(site.database, "UPDATE job_recipients SET status = 'unsure'")
-    ((letter,),) = await query(site.database, "SELECT MIN(id) FROM job_recipients")
+    ((message,),) = await query(site.database, "SELECT MIN(id) FROM job_recipients")
     browser = await site.signed_in("mine", senders=["me@example.com"])
-    for path in (f"/jobs/{job}", f"/jobs/{job}/results.csv", f"/messages/{letter}", f"/messages/{letter}/html",
+    for path in (f"/jobs/{job}", f"/jobs/{job}/results.csv", f"/messages/{message}", f"/messages/{message}/html",
                  "/senders/other@example.com"):  # fmt: skip
         async with browser.get(path) as answer:
             assert (path, answer.status) == (path, 404)
-    for path, action in ((f"/jobs/{job}", "cancel"), (f"/messages/{letter}", "not-sent"),
+    for path, action in ((f"/jobs/{job}", "cancel"), (f"/messages/{message}", "not-sent"),
                          ("/senders/other@example.com", "pause")):  # fmt: skip
         async with browser.post(path, data={"action": action}) as answer:
             assert (path, answer.status) == (path, 404)
@@ -220,13 +220,13 @@ async def test_what_a_client_has_posted_is_text_everywhere(site: ConsoleSite) ->
     await query(site.database, "UPDATE senders SET paused_until = '9999-12-31', pause_reason = %s", EVIL)
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
     browser = await site.signed_in(f"shop {EVIL}")
-    ((letter,),) = await query(site.database, "SELECT id FROM job_recipients")
+    ((message,),) = await query(site.database, "SELECT id FROM job_recipients")
     async with browser.post(f"/jobs/{job}", data={"action": "retry"}) as answer:
         assert answer.status == 200
     await query(site.database, "UPDATE job_recipients SET status = 'failed', attempts = 1, error = %s", EVIL)
     text = ""
-    for path in ("/", "/jobs", f"/jobs/{job}", f"/messages/{letter}", "/senders", "/senders/me@example.com", "/keys",
-                 f"/messages/{letter}/html", "/people?email=a@example.com", f"/people?email={EVIL}",
+    for path in ("/", "/jobs", f"/jobs/{job}", f"/messages/{message}", "/senders", "/senders/me@example.com", "/keys",
+                 f"/messages/{message}/html", "/people?email=a@example.com", f"/people?email={EVIL}",
                  f"/jobs?reference={EVIL}", f"/jobs/{job}?email={EVIL}", f"/suppressions?email={EVIL}"):  # fmt: skip
         async with browser.get(path) as answer:
             text = await answer.text()
@@ -235,7 +235,7 @@ async def test_what_a_client_has_posted_is_text_everywhere(site: ConsoleSite) ->
     assert "&lt;script&gt;" in text
 
 
-async def test_a_letter_in_its_frame_has_no_script_no_origin_and_loads_nothing(site: ConsoleSite) -> None:
+async def test_a_message_in_its_frame_has_no_script_no_origin_and_loads_nothing(site: ConsoleSite) -> None:
     await post(site.database, recipients=["a@example.com"])
     await query(site.database, "UPDATE jobs SET html = %s", f'<p>Hi {{{{ name }}}}</p>{EVIL}<img src="cid:logo">')
     browser = await site.signed_in()
@@ -387,7 +387,7 @@ async def test_a_stream_goes_on_while_the_database_is_away_and_still_ends_with_i
     ticking.cancel()
 
 
-async def test_a_letter_keeps_its_cage_however_it_is_asked_for(site: ConsoleSite) -> None:
+async def test_a_message_keeps_its_cage_however_it_is_asked_for(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     await post(site.database)
     for headers in ({}, {"HX-Request": "true"}):

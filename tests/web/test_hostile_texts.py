@@ -32,7 +32,7 @@ TEXTS = {
 SEEDS = [
     "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
     "SELECT id, 1, '', '', 'failed', 'x', UTC_TIMESTAMP(6) FROM job_recipients",
-    "INSERT INTO job_actions (job_id, action, actor, detail, changed, letters, at) "
+    "INSERT INTO job_actions (job_id, action, actor, detail, changed, messages, at) "
     "SELECT id, 'pause', 'key:x', 'x', 1, 1, UTC_TIMESTAMP(6) FROM jobs",
     "REPLACE INTO mailboxes (email, next_at, state, detail) "
     "VALUES ('me@example.com', UTC_TIMESTAMP(6), 'failing', 'x')",
@@ -49,8 +49,8 @@ async def test_no_stored_text_makes_a_page_fail(site: ConsoleSite) -> None:
     said = await ask(browser, "/suppressions", action="list", list="news")
     said += await ask(browser, "/suppressions", action="add", email="r0@example.org")
     tabs = [f"/jobs/{job}?tab={tab}" for tab in ("unsure", "sent", "bounced", "actions")]
-    letters = [f"/messages/{number}{way}" for number in (1, 3, 4, 7) for way in ("", "/html")]
-    paths = [*places(job), *tabs, *letters, f"/webhooks/{HOOK}?tab=deliveries", "/suppressions?lists=1"]
+    messages = [f"/messages/{number}{way}" for number in (1, 3, 4, 7) for way in ("", "/html")]
+    paths = [*places(job), *tabs, *messages, f"/webhooks/{HOOK}?tab=deliveries", "/suppressions?lists=1"]
     wrong = list[tuple[str, str, int]]()
     for number, text in enumerate(HOSTILE):
         for table, columns in TEXTS.items():

@@ -147,7 +147,7 @@ async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: Console
     await query(site.database, "UPDATE senders SET per_day = 30")
     await query(
         site.database,
-        "INSERT INTO sender_hours (sender_email, hour, letters) SELECT email, DATE_FORMAT(UTC_TIMESTAMP(), "
+        "INSERT INTO sender_hours (sender_email, hour, messages) SELECT email, DATE_FORMAT(UTC_TIMESTAMP(), "
         "'%%Y-%%m-%%d %%H:00:00'), 30 FROM senders WHERE email = %s",
         "me@example.com",
     )

@@ -11,7 +11,7 @@ HOOK = "1" * 26
 """The id of the endpoint that is changed."""
 PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
 FORMS = {
-    "jobs": "/jobs", "job": "/jobs/*", "letter": "/messages/*", "sender": "/senders/*", "lists": "/suppressions",
+    "jobs": "/jobs", "job": "/jobs/*", "message": "/messages/*", "sender": "/senders/*", "lists": "/suppressions",
     "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
 }  # fmt: skip
 """By the template: where its buttons are."""
@@ -77,10 +77,10 @@ class Visitor:
             await self.page.check(f'input[value="{self.job}"]')
             await self.press(action)
 
-    async def on_letters_and_senders(self) -> None:
-        """Everything that can be done to letters, senders and people."""
-        for letter, answer in ((3, "sent"), (6, "not-sent")):
-            await self.go(f"/messages/{letter}")
+    async def on_messages_and_senders(self) -> None:
+        """Everything that can be done to messages, senders and people."""
+        for message, answer in ((3, "sent"), (6, "not-sent")):
+            await self.go(f"/messages/{message}")
             await self.press(answer)
         await self.go("/senders/me@example.com")
         await self.press("resume")

@@ -42,10 +42,10 @@ async def test_one_that_is_resumed_before_it_is_well_loses_no_event(
         assert heard.of("webhook_event_given_up") == []
 
 
-async def test_one_that_was_gone_hears_of_letters_that_are_sent_from_its_resumption_on(database: Database) -> None:
+async def test_one_that_was_gone_hears_of_messages_that_are_sent_from_its_resumption_on(database: Database) -> None:
     id_ = await asked(database)
     await query(database, "UPDATE webhooks SET state = 'gone'")
     await send(database, 1)  # nobody asks for it now
     await Webhooks(database, timeout=5).change(id_, {"state": "on"})
-    letters = await send(database, 2)
-    assert await told(database) == [letters]
+    messages = await send(database, 2)
+    assert await told(database) == [messages]

@@ -31,7 +31,7 @@ from tests.webhooks.receiver import Receiver
 KILLS: Final = int(os.environ.get("KILLS", "6"))
 LEAST_EVENTS: Final = 10 * KILLS
 _REFUSED: Final = "{% include 'footer' %}"
-"""A template that fails each of its letters, which makes an event of each."""
+"""A template that fails each of its messages, which makes an event of each."""
 
 
 def config(folder: Path, database_url: str, google: RunningServer) -> Path:
@@ -69,25 +69,25 @@ async def misbehaves_at_times(receiver: Receiver, writer: asyncio.StreamWriter) 
 
 
 async def make_events(database: Database, stop: asyncio.Event) -> None:
-    """Letters that fail or are sent in the daemons, and what a person asks; no more than are delivered."""
+    """Messages that fail or are sent in the daemons, and what a person asks; no more than are delivered."""
     actions = JobActions(database, timeout=10, late_arrival=timedelta(seconds=60))
     made = 0
     while not stop.is_set() or made < LEAST_EVENTS:
-        made += 5  # one of each letter that fails, and those of the jobs
+        made += 5  # one of each message that fails, and those of the jobs
         await eventually(lambda: few_wait(database), within=120)
         job = await post(database, recipients=5, text=_REFUSED)
         await post(database, recipients=2)
         other = await post(database, recipients=2)
         for change in (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL):
-            with suppress(ImpossibleRequestError):  # its letters have gone by then
+            with suppress(ImpossibleRequestError):  # its messages have gone by then
                 await actions.apply(other, change, actor="test")
         assert job
 
 
 async def few_wait(database: Database) -> bool:
-    ((letters,),) = await query(database, "SELECT COUNT(*) FROM job_recipients WHERE status IN ('waiting', 'sending')")
+    ((messages,),) = await query(database, "SELECT COUNT(*) FROM job_recipients WHERE status IN ('waiting', 'sending')")
     ((events,),) = await query(database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status <> 'delivered'")
-    return bool(letters + events < 60)
+    return bool(messages + events < 60)
 
 
 async def read_along(database: Database, stop: asyncio.Event) -> list[FeedEvent]:
@@ -104,7 +104,7 @@ async def read_along(database: Database, stop: asyncio.Event) -> list[FeedEvent]
 
 
 async def all_delivered(database: Database) -> bool:
-    ((letters,),) = await query(
+    ((messages,),) = await query(
         database, "SELECT COUNT(*) FROM job_recipients WHERE status IN ('waiting', 'sending', 'unsure')"
     )
     rows = await query(
@@ -113,7 +113,7 @@ async def all_delivered(database: Database) -> bool:
         "(SELECT MIN(position) FROM webhooks), "
         "(SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'delivered')",
     )
-    return letters == 0 and len(set(rows[0])) == 1
+    return messages == 0 and len(set(rows[0])) == 1
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ async def more_posts(receiver: Receiver, number: int) -> None:
 
 
 async def tally(database: Database, receiver: Receiver, uids: list[str]) -> None:
-    """Every row tells of its event in full: letters that failed or were sent, jobs and what was asked of them."""
+    """Every row tells of its event in full: messages that failed or were sent, jobs and what was asked of them."""
     counted = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
     ((failed,),) = await query(database, "SELECT COUNT(*) FROM job_recipients WHERE status = 'failed'")
     ((finished,),) = await query(database, "SELECT COUNT(*) FROM jobs WHERE finished_at IS NOT NULL")
@@ -175,7 +175,7 @@ async def tally(database: Database, receiver: Receiver, uids: list[str]) -> None
     for (data,) in await query(database, "SELECT data FROM events WHERE type = 'recipients.sent'"):
         told.update(it["recipient_id"] for it in json.loads(data)["recipients"])
     undone = await query(database, "SELECT recipient_id FROM attempts WHERE event = 'undone'")
-    assert told - Counter(id_ for (id_,) in undone) == Counter(id_ for (id_,) in sent), "each sent letter is told once"
+    assert told - Counter(id_ for (id_,) in undone) == Counter(id_ for (id_,) in sent), "each sent message is told once"
     assert counted["recipient.failed"] == failed
     assert counted["job.finished"] == finished
     assert (counted["job.paused"], counted["job.cancelled"]) == (asked["pause"], asked["cancel"])

@@ -112,12 +112,12 @@ class Place:
         return found
 
     async def doubts(self, number: int) -> str:
-        """So many letters of one job whose draft must be looked for now: d1, d2, …; the job."""
+        """So many messages of one job whose draft must be looked for now: d1, d2, …; the job."""
         job = await post(self.database, recipients=number)
-        for letter in (await claims(self.database).claim(number)).letters:
+        for message in (await claims(self.database).claim(number)).messages:
             lost = Decision(Transition.LOST, error="no answer", wait=timedelta(0))
-            draft = handover(letter, f"d{letter.seq + 1}", None)
+            draft = handover(message, f"d{message.seq + 1}", None)
             await write(self.database, draft)
-            await write(self.database, Outcome(letter, lost))
+            await write(self.database, Outcome(message, lost))
         await query(self.database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
         return job

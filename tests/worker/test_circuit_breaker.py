@@ -14,7 +14,7 @@ async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
     rests = []
     for _ in range(9):
         breaker.failure("no route")
-        breaker.failure("no route")  # a letter that was in hand with the first one
+        breaker.failure("no route")  # a message that was in hand with the first one
         rests.append(breaker.retry_in())
         await clock.move(rests[-1])
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]

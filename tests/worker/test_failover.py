@@ -44,10 +44,10 @@ async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the
 ) -> None:
     """The replay may lock the row before the refusal's COMMIT is answered, and the delivery ends then all the same."""
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
+    (message,) = (await claims(database).claim(1)).messages
     await query(database, FORGOTTEN_CLAIM)
     replay_log = ReplayLog(database, "D1", timedelta(minutes=1), StoreEvents(heard))
     rows = RecordWriter(LateAnswer(database, replay_log), "D1")
     async with recording(new_recorder(rows, heard, memory=replay_log)) as recorder, asyncio.timeout(60):
-        assert await recorder.record(handover(letter)) is WriteResult.STALE
-    assert await row(database, letter, "status", "claim_token", "mode") == ("waiting", None, None)
+        assert await recorder.record(handover(message)) is WriteResult.STALE
+    assert await row(database, message, "status", "claim_token", "mode") == ("waiting", None, None)

@@ -1,4 +1,4 @@
-"""Records gather into one commit where that holds up no letter, and a claim's letters join their project once."""
+"""Records gather into one commit where that holds up no message, and a claim's messages join their project once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +11,7 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
-from mailerd.gmail import LetterSemaphore
+from mailerd.gmail import MessageSemaphore
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
@@ -58,8 +58,8 @@ def clock() -> Ticking:
 
 
 @pytest.fixture
-def semaphore() -> LetterSemaphore:
-    return LetterSemaphore(SLOTS)
+def semaphore() -> MessageSemaphore:
+    return MessageSemaphore(SLOTS)
 
 
 @pytest.fixture
@@ -73,14 +73,14 @@ def rows(watched: Watched) -> Batches:
 
 
 @pytest.fixture
-async def recorder(rows: Batches, semaphore: LetterSemaphore, clock: Ticking, heard: Heard) -> AsyncIterator[Recorder]:
+async def recorder(rows: Batches, semaphore: MessageSemaphore, clock: Ticking, heard: Heard) -> AsyncIterator[Recorder]:
     async with recording(new_recorder(rows, heard, semaphore=semaphore, clock=clock)) as recorder:
         yield recorder
 
 
-async def letters(database: Database, number: int) -> Sequence[ClaimedRecipient]:
+async def messages(database: Database, number: int) -> Sequence[ClaimedRecipient]:
     await post(database, recipients=number)
-    return (await claims(database).claim(number)).letters
+    return (await claims(database).claim(number)).messages
 
 
 async def written(recorder: Recorder, *some: ClaimedRecipient) -> None:
@@ -93,7 +93,7 @@ async def written(recorder: Recorder, *some: ClaimedRecipient) -> None:
 async def test_records_that_follow_closely_share_a_commit(
     database: Database, recorder: Recorder, rows: Batches, clock: Ticking
 ) -> None:
-    first, *others = await letters(database, 4)
+    first, *others = await messages(database, 4)
     await written(recorder, first)  # nothing was written before it: it waits for no other
     waiting = []
     for one in others:
@@ -108,17 +108,17 @@ async def test_records_that_follow_closely_share_a_commit(
 async def test_a_record_after_a_rest_is_written_at_once(
     database: Database, recorder: Recorder, rows: Batches, clock: Ticking
 ) -> None:
-    first, second = await letters(database, 2)
+    first, second = await messages(database, 2)
     await written(recorder, first)
     await clock.move(0.04)
     await written(recorder, second)
     assert rows.sizes == [1, 1]
 
 
-async def test_no_handover_that_holds_a_slot_waits_for_others_while_letters_wait_for_slots(
-    database: Database, recorder: Recorder, rows: Batches, semaphore: LetterSemaphore
+async def test_no_handover_that_holds_a_slot_waits_for_others_while_messages_wait_for_slots(
+    database: Database, recorder: Recorder, rows: Batches, semaphore: MessageSemaphore
 ) -> None:
-    first, second, *others = await letters(database, 2 + SLOTS)
+    first, second, *others = await messages(database, 2 + SLOTS)
     semaphore.add(others)
     await written(recorder, first)
     async with asyncio.timeout(30):
@@ -126,10 +126,10 @@ async def test_no_handover_that_holds_a_slot_waits_for_others_while_letters_wait
     assert rows.sizes == [1, 1]
 
 
-async def test_the_handover_of_a_draft_and_an_outcome_wait_for_others_though_letters_wait_for_slots(
-    database: Database, recorder: Recorder, rows: Batches, semaphore: LetterSemaphore, clock: Ticking
+async def test_the_handover_of_a_draft_and_an_outcome_wait_for_others_though_messages_wait_for_slots(
+    database: Database, recorder: Recorder, rows: Batches, semaphore: MessageSemaphore, clock: Ticking
 ) -> None:
-    first, second, third, *others = await letters(database, 3 + SLOTS)
+    first, second, third, *others = await messages(database, 3 + SLOTS)
     semaphore.add(others)
     await written(recorder, first, third)
     for record in (
@@ -144,21 +144,21 @@ async def test_the_handover_of_a_draft_and_an_outcome_wait_for_others_though_let
         assert await waiting is WriteResult.APPLIED
 
 
-async def test_the_letters_of_a_claim_join_their_project_once(
+async def test_the_messages_of_a_claim_join_their_project_once(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:
-    one, two, *_ = await letters(database, 3)
-    pauses = await asyncio.gather(*(recorder.join_project(letter, "p", "draft") for letter in (one, two)))
+    one, two, *_ = await messages(database, 3)
+    pauses = await asyncio.gather(*(recorder.join_project(message, "p", "draft") for message in (one, two)))
     assert pauses == [None, None]
     assert await recorder.join_project(one, "p", "draft") is None
     assert watched.joins == 1
     assert await query(database, "SELECT project, mode FROM senders WHERE email = %s", one.sender) == [("p", "draft")]
 
 
-async def test_a_letter_whose_sign_in_was_exchanged_meanwhile_notes_its_own_project(
+async def test_a_message_whose_sign_in_was_exchanged_meanwhile_notes_its_own_project(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:
-    one, two = await letters(database, 2)
+    one, two = await messages(database, 2)
     await recorder.join_project(one, "p", "draft")
     await recorder.join_project(two, "q", "direct")
     assert await query(database, "SELECT project, mode FROM senders WHERE email = %s", one.sender) == [("q", "direct")]
@@ -169,25 +169,25 @@ async def test_a_later_claim_learns_anew_whether_its_project_rests(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:
     await post(database, recipients=2)
-    (one,) = (await claims(database).claim(1)).letters
+    (one,) = (await claims(database).claim(1)).messages
     assert await recorder.join_project(one, "p", "draft") is None
     await query(
         database,
         "INSERT INTO senders (email, project, pause_cause, pause_reason, paused_until, created_at) "
         "VALUES ('other@example.com', 'p', 'project_limit', 'used up', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, NOW())",
     )
-    (two,) = (await claims(database).claim(1)).letters
+    (two,) = (await claims(database).claim(1)).messages
     pause = await recorder.join_project(two, "p", "draft")
     assert pause is not None
     assert pause.reason == "used up"
     assert watched.joins == 2
 
 
-async def test_every_letter_of_a_claim_hears_that_its_project_could_not_be_noted(
+async def test_every_message_of_a_claim_hears_that_its_project_could_not_be_noted(
     database: Database, recorder: Recorder, watched: Watched
 ) -> None:
-    one, two = await letters(database, 2)
+    one, two = await messages(database, 2)
     watched.broken = True
-    for letter in (one, two):
+    for message in (one, two):
         with pytest.raises(DatabaseError):
-            await recorder.join_project(letter, "p", "draft")
+            await recorder.join_project(message, "p", "draft")

@@ -65,11 +65,11 @@ async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
         yield recorder
 
 
-async def letters(database: Database) -> list[ClaimedRecipient]:
-    """Two letters of a@example.com, and two of b@example.com."""
+async def messages(database: Database) -> list[ClaimedRecipient]:
+    """Two messages of a@example.com, and two of b@example.com."""
     for sender in "ab":
         await post(database, sender=f"{sender}@example.com", recipients=2)
-    return sorted((await claims(database).claim(4)).letters, key=lambda it: (it.sender, it.seq))
+    return sorted((await claims(database).claim(4)).messages, key=lambda it: (it.sender, it.seq))
 
 
 async def soon(recorder: Recorder, *records: Record) -> list[WriteResult]:
@@ -81,7 +81,7 @@ async def soon(recorder: Recorder, *records: Record) -> list[WriteResult]:
 async def test_a_sender_that_somebody_holds_holds_up_no_record_of_another(
     database: Database, database_url: str, recorder: Recorder, outcomes: Outcomes
 ) -> None:
-    one, two, other, last = await letters(database)
+    one, two, other, last = await messages(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
         assert await soon(recorder, handover(other, "d", "t")) == [WriteResult.APPLIED]
@@ -97,10 +97,10 @@ async def test_a_sender_that_somebody_holds_holds_up_no_record_of_another(
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(4,)]
 
 
-async def test_a_letter_of_a_sender_that_somebody_holds_is_recorded_if_it_does_not_touch_the_sender(
+async def test_a_message_of_a_sender_that_somebody_holds_is_recorded_if_it_does_not_touch_the_sender(
     database: Database, database_url: str, recorder: Recorder
 ) -> None:
-    one, *_ = await letters(database)
+    one, *_ = await messages(database)
     async with holding(database_url, SENDER_OF_A):
         assert await soon(recorder, Outcome(one, SENT)) == [WriteResult.APPLIED]
 
@@ -108,7 +108,7 @@ async def test_a_letter_of_a_sender_that_somebody_holds_is_recorded_if_it_does_n
 async def test_a_lock_that_no_look_finds_holds_up_its_own_record_alone(
     database: Database, database_url: str, recorder: Recorder
 ) -> None:
-    one, two, other, last = await letters(database)
+    one, two, other, last = await messages(database)
     async with holding(database_url, f"SELECT id FROM job_recipients WHERE id = {one.id} FOR UPDATE"):
         held = asyncio.create_task(recorder.record(Outcome(one, SENT)))
         assert await soon(recorder, Outcome(two, SENT), Outcome(other, SENT)) == [WriteResult.APPLIED] * 2
@@ -122,7 +122,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
     database: Database, database_url: str, recorder: Recorder, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "_FIRST_NOTICE_AFTER", 0.1)
-    one, *_ = await letters(database)
+    one, *_ = await messages(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
         told = await heard.wait_for("transaction_repeated")
@@ -134,7 +134,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
     recorder = new_recorder(RecordWriter(database, "D1"), heard)
     running = asyncio.create_task(recorder.run())
-    one, _, other, _ = await letters(database)
+    one, _, other, _ = await messages(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
         await soon(recorder, Outcome(other, SENT))  # the batch of the first one is over

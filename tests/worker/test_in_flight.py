@@ -1,4 +1,4 @@
-"""Letters in hand: nothing is handed to Google whose lease could end before the answer, and leases are renewed."""
+"""Messages in hand: nothing is handed to Google whose lease could end before the answer, and leases are renewed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -19,7 +19,7 @@ from tests.support.ticking import Ticking
 LEASE = 100.0
 
 
-def letter(id_: int, token: str = "T") -> ClaimedRecipient:
+def message(id_: int, token: str = "T") -> ClaimedRecipient:
     return ClaimedRecipient(
         id=id_, job_id="J", seq=id_, sender="s", to_email="r", to_name=None, variables=None, attempt=1, token=token
     )
@@ -67,59 +67,59 @@ async def test_a_call_must_fit_into_what_is_left_of_the_lease(
     in_flight: InFlight, clock: Ticking, store: Store
 ) -> None:
     store.away = True
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    assert in_flight.lease_allows(letter(1), seconds=LEASE - MARGIN - 0.1)
-    assert not in_flight.lease_allows(letter(1), seconds=LEASE - MARGIN)
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=clock.monotonic())
+    assert in_flight.lease_allows(message(1), seconds=LEASE - MARGIN - 0.1)
+    assert not in_flight.lease_allows(message(1), seconds=LEASE - MARGIN)
     await clock.move(60)
-    assert in_flight.lease_allows(letter(1), seconds=30)
-    assert not in_flight.lease_allows(letter(1), seconds=40)
+    assert in_flight.lease_allows(message(1), seconds=30)
+    assert not in_flight.lease_allows(message(1), seconds=40)
 
 
 async def test_the_lease_counts_from_before_the_claim_was_asked_for(in_flight: InFlight, clock: Ticking) -> None:
     asked_at = clock.monotonic()
     await clock.move(20)  # the claim's answer was slow; the database's lease may have begun right away
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=asked_at)
-    assert not in_flight.lease_allows(letter(1), seconds=LEASE - 20)
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=asked_at)
+    assert not in_flight.lease_allows(message(1), seconds=LEASE - 20)
 
 
-async def test_leases_are_renewed_while_letters_are_in_hand(in_flight: InFlight, clock: Ticking, store: Store) -> None:
+async def test_leases_are_renewed_while_messages_are_in_hand(in_flight: InFlight, clock: Ticking, store: Store) -> None:
     await clock.move(LEASE / 4)
     assert store.asked == 0
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=clock.monotonic())
     for _ in range(20):
         await clock.move(LEASE / 4)
     assert store.asked == 20
-    assert in_flight.lease_allows(letter(1), seconds=LEASE / 2)
+    assert in_flight.lease_allows(message(1), seconds=LEASE / 2)
 
 
 async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(
     in_flight: InFlight, clock: Ticking, store: Store
 ) -> None:
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=clock.monotonic())
     store.away = True
     for _ in range(3):
         await clock.move(LEASE / 4)
-    assert not in_flight.lease_allows(letter(1), seconds=30)
+    assert not in_flight.lease_allows(message(1), seconds=30)
     store.away = False
     await clock.move(LEASE / 4)
-    assert in_flight.lease_allows(letter(1), seconds=30)
+    assert in_flight.lease_allows(message(1), seconds=30)
 
 
-async def test_a_letter_that_somebody_else_has_now_is_not_sent(
+async def test_a_message_that_somebody_else_has_now_is_not_sent(
     in_flight: InFlight, clock: Ticking, store: Store
 ) -> None:
-    in_flight.add(Claim("T", (letter(1), letter(2)), ()), asked_at=clock.monotonic())
+    in_flight.add(Claim("T", (message(1), message(2)), ()), asked_at=clock.monotonic())
     store.kept = {(1, "T")}
     await clock.move(LEASE / 4)
-    assert in_flight.lease_allows(letter(1), seconds=10)
-    assert not in_flight.lease_allows(letter(2), seconds=10)
+    assert in_flight.lease_allows(message(1), seconds=10)
+    assert not in_flight.lease_allows(message(2), seconds=10)
 
 
 async def test_another_claims_token_does_not_count(in_flight: InFlight, clock: Ticking) -> None:
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    assert not in_flight.lease_allows(letter(1, token="U"), seconds=1)
-    in_flight.remove(letter(1))
-    assert not in_flight.lease_allows(letter(1), seconds=1)
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=clock.monotonic())
+    assert not in_flight.lease_allows(message(1, token="U"), seconds=1)
+    in_flight.remove(message(1))
+    assert not in_flight.lease_allows(message(1), seconds=1)
     assert len(in_flight) == 0
 
 
@@ -128,20 +128,20 @@ async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
 ) -> None:
     """A daemon may claim again what it still has in hand: the database was away for longer than the lease."""
     for token in ("T", "U"):
-        in_flight.add(Claim(token, (letter(1, token),), ()), asked_at=clock.monotonic())
+        in_flight.add(Claim(token, (message(1, token),), ()), asked_at=clock.monotonic())
     store.kept = {(1, "U")}
     await clock.move(LEASE / 4)
-    assert in_flight.lease_allows(letter(1, "U"), seconds=10)
-    assert not in_flight.lease_allows(letter(1, "T"), seconds=10)
+    assert in_flight.lease_allows(message(1, "U"), seconds=10)
+    assert not in_flight.lease_allows(message(1, "T"), seconds=10)
 
 
-async def test_a_letter_is_held_since_before_its_claim_was_asked_for_whatever_becomes_of_its_lease(
+async def test_a_message_is_held_since_before_its_claim_was_asked_for_whatever_becomes_of_its_lease(
     in_flight: InFlight, clock: Ticking
 ) -> None:
     asked_at = clock.monotonic()
     await clock.move(2)
-    in_flight.add(Claim("T", (letter(1),), ()), asked_at=asked_at)
+    in_flight.add(Claim("T", (message(1),), ()), asked_at=asked_at)
     await clock.move(LEASE / 4)
-    assert in_flight.age(letter(1)) == LEASE / 4 + 2
-    in_flight.remove(letter(1))
-    assert in_flight.age(letter(1)) == 0.0
+    assert in_flight.age(message(1)) == LEASE / 4 + 2
+    in_flight.remove(message(1))
+    assert in_flight.age(message(1)) == 0.0

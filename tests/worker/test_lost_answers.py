@@ -15,7 +15,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import CRASHED_ALONE
-from tests.store.queue.test_record import SENT, one_letter, write
+from tests.store.queue.test_record import SENT, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, lapses
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.doubtful import FATES, Disposition, Doubtful
@@ -51,7 +51,7 @@ async def rounds(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_a_letter_that_was_found_is_told(
+async def test_a_message_that_was_found_is_told(
     database: Database, far: Doubtful, heard: Heard, fate: Disposition
 ) -> None:
     place = Place(far, heard)
@@ -68,7 +68,7 @@ async def test_a_letter_that_was_found_is_told(
     "answer, told", [(THERE, "message_missing"), (NoResponse("no answer within 30 s"), "message_still_unsure")]
 )
 @pytest.mark.parametrize("fate", FATES)
-async def test_a_letter_that_was_not_found_is_told(
+async def test_a_message_that_was_not_found_is_told(
     far: Doubtful, heard: Heard, fate: Disposition, answer: Reply, told: str
 ) -> None:
     place = Place(far, heard)
@@ -79,7 +79,7 @@ async def test_a_letter_that_was_not_found_is_told(
     assert heard.names() == [told]
 
 
-async def test_a_letter_that_only_a_person_can_settle_is_told(far: Doubtful, heard: Heard) -> None:
+async def test_a_message_that_only_a_person_can_settle_is_told(far: Doubtful, heard: Heard) -> None:
     place = Place(far, heard)
     await place.doubts(1)
     await query(far, "UPDATE job_recipients SET mode = 'direct', draft_id = NULL")
@@ -88,7 +88,7 @@ async def test_a_letter_that_only_a_person_can_settle_is_told(far: Doubtful, hea
     assert heard.names() == ["message_unresolved"]
 
 
-async def test_a_missing_letter_of_a_cancelled_job_is_told_as_cancelled(far: Doubtful, heard: Heard) -> None:
+async def test_a_missing_message_of_a_cancelled_job_is_told_as_cancelled(far: Doubtful, heard: Heard) -> None:
     place = Place(far, heard)
     job = await place.doubts(1)
     await ask(far, job, JobChange.CANCEL)
@@ -135,7 +135,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
+async def test_a_message_whose_lease_lapsed_for_the_last_time_is_told(
     database: Database, far: Doubtful, heard: Heard, fate: Disposition
 ) -> None:
     job = await post(database, recipients=2)
@@ -151,7 +151,7 @@ async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
     assert place.touched == [job, job]
 
 
-async def test_a_letter_that_lapses_while_the_others_are_in_doubt_is_told_with_them(
+async def test_a_message_that_lapses_while_the_others_are_in_doubt_is_told_with_them(
     database: Database, far: Doubtful, heard: Heard
 ) -> None:
     await post(database, recipients=3)
@@ -191,10 +191,10 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
 
 
 async def ended(database: Database) -> str:
-    """A job whose only letter was sent, and that nobody has completed."""
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", None), Outcome(letter, SENT))
-    return letter.job_id
+    """A job whose only message was sent, and that nobody has completed."""
+    message = await one_message(database)
+    await write(database, handover(message, "d1", None), Outcome(message, SENT))
+    return message.job_id
 
 
 async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
@@ -266,5 +266,5 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
     async with asyncio.TaskGroup() as looks:
         await place.rescue.reconcile_some(looks)
     look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
-    assert look.doing == "settling letters in doubt"
+    assert look.doing == "settling messages in doubt"
     assert look.age == 0, "after the try in doubt it has spoken again"

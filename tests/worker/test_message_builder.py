@@ -1,4 +1,4 @@
-"""The workshop reads a job once, however many of its letters start together."""
+"""The workshop reads a job once, however many of its messages start together."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -36,12 +36,12 @@ CONTENTS = JobContent(
 Read = Callable[[Database, str], Awaitable[JobContent]]
 
 
-async def built(it: MessageBuilder, letter: ClaimedRecipient) -> bytes:
+async def built(it: MessageBuilder, message: ClaimedRecipient) -> bytes:
     async with AsyncExitStack() as room:
-        return await it.build(letter, room=room)
+        return await it.build(message, room=room)
 
 
-def letter(id_: int) -> ClaimedRecipient:
+def message(id_: int) -> ClaimedRecipient:
     return ClaimedRecipient(
         id=id_, job_id="J", seq=id_, sender="me@example.com", to_email="r@example.org", to_name="Ada", variables=None,
         attempt=1, token="T",
@@ -57,7 +57,7 @@ async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterat
         yield MessageBuilder(unasked, renderer=it, clock=Clock(), links=links)  # `read` has the job
 
 
-async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_messages_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
     async def read(_: Database, job: str) -> JobContent:
@@ -66,7 +66,7 @@ async def test_letters_that_start_together_read_their_job_once(monkeypatch: pyte
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(built(it, letter(n)) for n in range(5)))
+        made = await asyncio.gather(*(built(it, message(n)) for n in range(5)))
         assert asked == ["J"]
         assert all(b"Dear Ada" in each for each in made)
 
@@ -84,13 +84,13 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(built(it, letter(n)) for n in range(3)), return_exceptions=True)
+        made = await asyncio.gather(*(built(it, message(n)) for n in range(3)), return_exceptions=True)
         assert [type(each) for each in made] == [ConnectionError] * 3
-        assert b"Dear Ada" in await built(it, letter(4))
+        assert b"Dear Ada" in await built(it, message(4))
         assert len(asked) == 2
 
 
-async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_message_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
 
     async def read(_: Database, __: str) -> JobContent:
@@ -98,7 +98,7 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        first, second, third = (asyncio.create_task(built(it, letter(n))) for n in range(3))
+        first, second, third = (asyncio.create_task(built(it, message(n))) for n in range(3))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait({second})
@@ -107,7 +107,7 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
         assert b"Dear Ada" in await third
 
 
-async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_one_another(
+async def test_small_messages_of_a_job_that_nobody_has_read_yet_do_not_wait_for_one_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They did, two at a time, until the first claim of each job was through: its attachments were not known yet."""
@@ -121,26 +121,26 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
 
         async def hand_in(number: int) -> None:
             async with AsyncExitStack() as room:
-                await it.build(letter(number), room=room)
+                await it.build(message(number), room=room)
                 await everybody.wait()
 
         async with asyncio.timeout(60):
             await asyncio.gather(*(hand_in(number) for number in range(5)))
 
 
-@pytest.mark.parametrize("letters_before", [0, 1])
-async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
-    letters_before: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("messages_before", [0, 1])
+async def test_large_messages_go_two_at_a_time_from_the_first_on_and_later(
+    messages_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with a_workshop(monkeypatch, _read_large) as it:
-        for number in range(letters_before):
-            await built(it, letter(number))
+        for number in range(messages_before):
+            await built(it, message(number))
         inside, most = 0, 0
 
         async def hand_in(number: int) -> None:
             nonlocal inside, most
             async with AsyncExitStack() as room:
-                await it.build(letter(number), room=room)
+                await it.build(message(number), room=room)
                 inside += 1
                 most = max(most, inside)
                 for _ in range(5):
@@ -151,8 +151,8 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
         assert most == MAX_LARGE
 
 
-async def test_large_letters_that_are_being_rendered_hold_no_slot_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two of one tenant, whose templates are slow, kept everybody's large letters waiting."""
+async def test_large_messages_that_are_being_rendered_hold_no_slot_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of one tenant, whose templates are slow, kept everybody's large messages waiting."""
     render = RenderBatches.render
 
     async def stuck(it: RenderBatches, template: Template, recipient: RecipientData, **how: Any) -> Rendered:
@@ -162,9 +162,11 @@ async def test_large_letters_that_are_being_rendered_hold_no_slot_in_memory(monk
 
     monkeypatch.setattr(RenderBatches, "render", stuck)
     async with a_workshop(monkeypatch, _read_large) as it, asyncio.timeout(60):
-        slow = [asyncio.create_task(built(it, replace(letter(n), sender="slow@example.com"))) for n in range(MAX_LARGE)]
+        slow = [
+            asyncio.create_task(built(it, replace(message(n), sender="slow@example.com"))) for n in range(MAX_LARGE)
+        ]
         await asyncio.sleep(0)
-        assert b"Dear Ada" in await built(it, letter(7))
+        assert b"Dear Ada" in await built(it, message(7))
         for each in slow:
             each.cancel()
 
@@ -184,11 +186,11 @@ async def test_jobs_with_large_variables_do_not_fill_the_memory(monkeypatch: pyt
 
     async with a_workshop(monkeypatch, read) as it:
         for job in ("A", "B", "B", "C", "A", "huge", "huge", "A"):
-            assert b"Dear Ada" in await built(it, replace(letter(1), job_id=job))
+            assert b"Dear Ada" in await built(it, replace(message(1), job_id=job))
     assert asked == ["A", "B", "C", "A", "huge", "A"], "two of 1,400 bytes fit, and a larger one is alone"
 
 
-async def test_attachments_leave_the_memory_some_time_after_the_last_letter_with_them(
+async def test_attachments_leave_the_memory_some_time_after_the_last_message_with_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(message_builder, "KEPT_FOR", 0.2)

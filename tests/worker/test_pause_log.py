@@ -16,7 +16,7 @@ async def test_a_pause_is_logged_once_and_so_is_its_end() -> None:
     dead = Pause(PauseCause.TOKEN_REFUSED, "run it", timedelta(seconds=60))
     for _ in range(int(2 * REMINDER_INTERVAL / 60)):
         began = clock.monotonic()
-        for _ in range(20):  # letters that were in hand together
+        for _ in range(20):  # messages that were in hand together
             pause_log.paused("me", dead, began=began - 1)
         await clock.move(60)
     assert len(heard.of("sender_paused")) == 2

@@ -1,4 +1,4 @@
-"""Searching the sent mail for a letter: as far back as it can have been sent, all of it read once."""
+"""Searching the sent mail for a message: as far back as it can have been sent, all of it read once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
 
 
 class Google:
-    """A mailbox with so much sent mail, one each second, of which one has the letter's key."""
+    """A mailbox with so much sent mail, one each second, of which one has the message's key."""
 
     def __init__(self, messages: int, *, ours: int | None = None) -> None:
         self.messages, self.ours = messages, ours
@@ -61,7 +61,7 @@ async def checks(google: Google, it: UnresolvedSend) -> list[Resolution]:
     return found
 
 
-async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_letter() -> None:
+async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_message() -> None:
     google = Google(10_000, ours=4_321)
     found = await checks(google, doubt(since=NOW - DAY))
     assert (found[-1].transition, found[-1].message_id) == (Transition.FOUND, "4321")
@@ -72,13 +72,13 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
         assert "the search continues" in (each.error or "")
 
 
-async def test_a_message_that_came_back_does_not_prove_that_the_letter_was_sent_again() -> None:
+async def test_a_message_that_came_back_does_not_prove_that_the_message_was_sent_again() -> None:
     google = Google(100, ours=7)
     (found,) = await checks(google, doubt(since=NOW, came_back=frozenset({"7"})))
     assert (found.transition, found.forgets) == (Transition.MISSING, True)
 
 
-async def test_a_search_reaches_back_to_an_hour_before_the_letter_was_handed_over() -> None:
+async def test_a_search_reaches_back_to_an_hour_before_the_message_was_handed_over() -> None:
     google = Google(10_000)
     found = await checks(google, doubt(since=NOW - timedelta(minutes=10)))
     assert (found[-1].transition, found[-1].forgets) == (Transition.MISSING, True)

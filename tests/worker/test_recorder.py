@@ -1,4 +1,4 @@
-"""The recorder's second loop: jobs are finished as their letters end, and a database that is away is told of once."""
+"""The recorder's second loop: jobs are finished as their messages end, and a database that is away is told of once."""
 
 import asyncio
 from typing import Any

@@ -39,12 +39,12 @@ async def test_a_google_that_swallows_every_look_is_not_taken_for_a_dead_rescue(
     monkeypatch.setattr(
         rescue_module, "_MAX_CHECKS_PER_SENDER", 1
     )  # the time of looks that go on together adds up here
-    letters = int(HOURS / 60)
+    messages = int(HOURS / 60)
     place = Place(database, heard, seconds=60.0)
     place.google.answer = lambda _: NoResponse("no answer within 30 s")
-    await place.doubts(letters)
+    await place.doubts(messages)
     rescuing = asyncio.create_task(place.rescue.reconcile_loop())
-    await place.google.until_asked(letters)
+    await place.google.until_asked(messages)
     rescuing.cancel()
     assert place.clock.monotonic() > HOURS
     assert place.google.stalled == set()
@@ -64,7 +64,7 @@ async def test_a_look_that_hangs_is_told(database: Database, heard: Heard) -> No
 async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
     database: Database, heard: Heard
 ) -> None:
-    """A scan of a large mailbox lasts for minutes; a dead daemon's letters of others lay in `sending` meanwhile."""
+    """A scan of a large mailbox lasts for minutes; a dead daemon's messages of others lay in `sending` meanwhile."""
     place = Place(database, heard)
     await place.doubts(9)
     asked, answer = asyncio.Semaphore(0), asyncio.Event()
@@ -82,11 +82,11 @@ async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
         for _ in range(2):
             await asked.acquire()
         await post(database, sender="you@example.com", recipients=1)
-        (theirs,) = (await claims(database).claim(1)).letters
+        (theirs,) = (await claims(database).claim(1)).messages
         await query(database, f"{LAPSE} AND id = %s", theirs.id)
         while not heard.of("lease_lapsed"):
             await place.clock.move(5)
-        (again,) = (await claims(database).claim(1)).letters
+        (again,) = (await claims(database).claim(1)).messages
         assert again.id == theirs.id
         await query(database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd99' WHERE id = %s", theirs.id)
         await query(database, f"{LAPSE} AND id = %s", theirs.id)
@@ -130,7 +130,7 @@ async def test_what_goes_wrong_with_one_look_is_told_and_the_others_come_to_thei
     assert len(heard.of("message_found")) == len(heard.of("message_missing")) == 1
 
 
-async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed(
+async def test_a_message_that_is_given_up_when_its_lease_lapses_is_told_as_failed(
     database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=3)
@@ -146,7 +146,7 @@ async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed
     assert job in place.touched
 
 
-async def test_a_letter_that_is_in_doubt_when_its_lease_lapses_is_told_as_unsure(
+async def test_a_message_that_is_in_doubt_when_its_lease_lapses_is_told_as_unsure(
     database: Database, heard: Heard
 ) -> None:
     await post(database, recipients=1)
@@ -158,7 +158,7 @@ async def test_a_letter_that_is_in_doubt_when_its_lease_lapses_is_told_as_unsure
     assert heard.of("message_unsure")[0]["look_in"] == 60
 
 
-async def test_a_letter_that_lapses_in_a_cancelled_job_is_not_said_to_be_sent_again(
+async def test_a_message_that_lapses_in_a_cancelled_job_is_not_said_to_be_sent_again(
     database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=1)
@@ -172,7 +172,7 @@ async def test_a_letter_that_lapses_in_a_cancelled_job_is_not_said_to_be_sent_ag
     assert place.touched == [job]
 
 
-async def test_a_letter_that_is_missing_in_a_cancelled_job_is_told_as_cancelled(
+async def test_a_message_that_is_missing_in_a_cancelled_job_is_told_as_cancelled(
     database: Database, heard: Heard
 ) -> None:
     place = Place(database, heard)
@@ -191,4 +191,4 @@ async def test_a_forgotten_job_is_woken_and_told(database: Database, heard: Hear
     looking = asyncio.create_task(place.rescue.stuck_jobs_loop())
     assert await heard.wait_for("job_stuck") == {"job": job}
     looking.cancel()
-    assert len((await claims(database).claim(1)).letters) == 1
+    assert len((await claims(database).claim(1)).messages) == 1

@@ -1,4 +1,4 @@
-"""The runner's room: an idle one claims for all of it; with letters in hand, a claim waits a moment for company."""
+"""The runner's room: an idle one claims for all of it; with messages in hand, a claim waits a moment for company."""
 
 import asyncio
 import math
@@ -14,22 +14,22 @@ from mailerd.clock import Clock
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore
+from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.delivery import JobProgress
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from mailerd.worker.runner import Runner
 from tests.support.heard import Heard
-from tests.worker.test_in_flight import Store, letter
+from tests.worker.test_in_flight import Store, message
 
 CONCURRENCY = 20
 AHEAD = 10
-"""Letters that are claimed before there is a slot for them."""
+"""Messages that are claimed before there is a slot for them."""
 
 
 class Place:
-    """A runner whose letters end when the test says so."""
+    """A runner whose messages end when the test says so."""
 
     def __init__(self) -> None:
         self.wants: asyncio.Queue[int] = asyncio.Queue()
@@ -46,7 +46,7 @@ class Place:
             cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events,
             heartbeats=Heartbeats(),
         )  # fmt: skip
-        self.semaphore = LetterSemaphore(CONCURRENCY)
+        self.semaphore = MessageSemaphore(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
             claims=it, counts=it, delivery=it, in_flight=self.in_flight,
@@ -54,16 +54,16 @@ class Place:
             progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0,
             semaphore=self.semaphore, job_changed=self.changed.append, heartbeats=Heartbeats(),
         )  # fmt: skip
-        self.letters = iter(letter(n) for n in range(10_000))
+        self.messages = iter(message(n) for n in range(10_000))
 
     async def started(self, number: int) -> None:
-        """Wait until so many letters are on their way."""
+        """Wait until so many messages are on their way."""
         while self.seen < number:
             await self.start.acquire()
             self.seen += 1
 
     async def finish(self) -> None:
-        """Let every letter come to its end, those too that are yet to start."""
+        """Let every message come to its end, those too that are yet to start."""
         self.over = True
         for end in self.ends:
             end.set()
@@ -71,7 +71,7 @@ class Place:
     async def claim(self, want: int, **_: object) -> Claim:
         await asyncio.sleep(0.001)
         self.wants.put_nowait(want)
-        return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
+        return Claim("T", tuple(next(self.messages) for _ in range(want)), ())
 
     async def deliver(self, it: ClaimedRecipient) -> None:
         async with self.semaphore.slot(it):
@@ -85,10 +85,10 @@ class Place:
 
 
 async def wants_after(ended: int) -> tuple[int, int, float]:
-    """What the first claim asks for, and the second, when so many letters end one after another; their seconds."""
+    """What the first claim asks for, and the second, when so many messages end one after another; their seconds."""
     place = Place()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         first = await place.wants.get()
         await place.started(CONCURRENCY)
         began = time.monotonic()
@@ -107,7 +107,7 @@ async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
     assert first == CONCURRENCY + AHEAD
 
 
-async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
+async def test_messages_that_end_together_are_replaced_by_one_claim() -> None:
     second = 0
     for _ in range(100):
         _, second, took = await wants_after(4)
@@ -123,8 +123,8 @@ async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None
 
 async def test_half_as_many_again_as_there_are_slots_are_claimed_and_no_more() -> None:
     place = Place()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.wants.get()
         await place.started(CONCURRENCY)
         for end in place.ends[:6]:
@@ -139,12 +139,12 @@ async def test_half_as_many_again_as_there_are_slots_are_claimed_and_no_more() -
         await place.finish()
 
 
-async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() -> None:
+async def test_messages_are_not_claimed_while_too_many_wait_for_their_record() -> None:
     place = Place()
     place.record.clear()
     place.over = True
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         claimed = 0
         while claimed < 2 * CONCURRENCY:  # each that has its answer makes room for another
             claimed += await place.wants.get()
@@ -175,10 +175,10 @@ class Resuming(Place):
 
 
 @pytest.mark.parametrize("begun", [True, False])
-async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, begun: bool) -> None:
+async def test_no_message_waits_for_the_count_of_a_job_that_was_begun_before(*, begun: bool) -> None:
     place = Resuming(begun=begun)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.wants.get()
         await place.started(CONCURRENCY)
         assert place.asked == ([["J"]] if begun else [])
@@ -191,14 +191,14 @@ async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, b
         await place.finish()
 
 
-async def test_letters_that_are_claimed_again_are_not_counted_as_finished_before_they_are() -> None:
+async def test_messages_that_are_claimed_again_are_not_counted_as_finished_before_they_are() -> None:
     """A limit notice gave them back, or a person retried them: `[1000/1000]` would stand at each of them."""
     place = Resuming(begun=False)
     progress = place.runner.progress
     progress.add("J", total=1000)
     progress.set_done("J", ended=1000)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         claimed = await place.wants.get()
         await place.started(CONCURRENCY)
         assert [progress.advance("J", 1)[0] for _ in range(claimed)] == [*range(1001 - claimed, 1001)]
@@ -229,8 +229,8 @@ class Failing(Place):
 
 async def test_a_claim_that_failed_is_told_with_the_time_that_is_really_waited() -> None:
     place = Failing()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.enough.wait()
         running.cancel()
     told = place.heard.of("step_failed")
@@ -250,7 +250,7 @@ class Quiet(Place):
     async def claim(self, want: int, **_: object) -> Claim:
         await asyncio.sleep(0.001)
         self.wants.put_nowait(want)
-        return Claim("T", (next(self.letters),) if self.due else (), ())
+        return Claim("T", (next(self.messages),) if self.due else (), ())
 
     async def due_in(self, **_: object) -> float:
         self.looks.put_nowait(None)
@@ -262,8 +262,8 @@ class Quiet(Place):
 
 async def test_a_runner_that_found_nothing_looks_before_it_claims_again() -> None:
     place = Quiet(poll_interval=0.01)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.wants.get()
         for _ in range(3):
             await place.looks.get()
@@ -277,8 +277,8 @@ async def test_a_runner_that_found_nothing_looks_before_it_claims_again() -> Non
 
 async def test_a_runner_that_was_rung_claims_without_a_look() -> None:
     place = Quiet(poll_interval=60.0)
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.wants.get()
         place.due = True
         place.runner.wake()
@@ -316,8 +316,8 @@ class Beaten(Quiet):
 
 async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_finds_something() -> None:
     place = Beaten()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.enough.wait()
         running.cancel()
         place.ends[0].set()
@@ -325,13 +325,13 @@ async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_f
 
 
 class Suspicious(Place):
-    """A runner whose second claim meets a letter that may have crashed several daemons."""
+    """A runner whose second claim meets a message that may have crashed several daemons."""
 
     def __init__(self) -> None:
         super().__init__()
         self.claims = 0
         self.alone: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        """The recipient, and how many letters are in flight when it is claimed."""
+        """The recipient, and how many messages are in flight when it is claimed."""
 
     async def claim(self, want: int, **_: object) -> Claim:
         claim = replace(await super().claim(min(want, 2)), next_in=0.0)
@@ -340,13 +340,13 @@ class Suspicious(Place):
 
     async def claim_alone(self, recipient: int) -> Claim:
         self.alone.put_nowait((recipient, len(self.in_flight)))
-        return Claim("A", (replace(letter(recipient), token="A"),), (), next_in=0.0)
+        return Claim("A", (replace(message(recipient), token="A"),), (), next_in=0.0)
 
 
-async def test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it() -> None:
+async def test_a_message_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it() -> None:
     place = Suspicious()
-    async with asyncio.timeout(60), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
+    async with asyncio.timeout(60), asyncio.TaskGroup() as messages:
+        running = messages.create_task(place.runner.run(messages))
         await place.started(4)
         await asyncio.sleep(0.1)
         assert place.claims == 2, "nothing more is claimed while the others come to their end"

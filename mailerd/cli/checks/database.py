@@ -51,7 +51,7 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
                 stuck = f", held up by message {it.failing_id}" if it.failing_id else ""
                 what = f"{read}, by gmail.{it.scope}, and not to its end{stuck}"
                 found.append(
-                    warn(name, what, remedy="nothing: it goes on by itself, with few units while letters wait")
+                    warn(name, what, remedy="nothing: it goes on by itself, with few units while messages wait")
                 )
             case "read" if it.scope == "metadata":
                 found.append(ok(name, f"{read}, by gmail.metadata: replies are seen, bounces have no class"))
@@ -421,7 +421,7 @@ def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     elif variables.get("innodb_flush_log_at_trx_commit", "1") != "1":
         yield warn(
             check,
-            "innodb_flush_log_at_trx_commit is not 1: a power cut can take accepted jobs, and have letters sent twice",
+            "innodb_flush_log_at_trx_commit is not 1: a power cut can take accepted jobs, and have messages sent twice",
             remedy="set innodb_flush_log_at_trx_commit = 1 in the server's configuration",
         )
     else:

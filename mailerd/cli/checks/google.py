@@ -163,7 +163,7 @@ def mode_of(box: Mailbox) -> CheckResult:
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
     again = f"mailerd auth login --sender {box.sender} --metadata (asks for gmail.compose)"
     if box.mode == "draft":
-        proof = "" if box.can_read_metadata else "; without gmail.metadata a letter that was found has no message id"
+        proof = "" if box.can_read_metadata else "; without gmail.metadata a message that was found has no message id"
         return ok(box.sender, f"draft mode (scopes: {scopes}): every doubt is settled by looking{proof}")
     if box.can_read_metadata:
         return ok(box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers")
@@ -194,7 +194,7 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
     cause = verdict.backoff.cause if verdict.backoff else None
     what = verdict.reason or f"{call} was answered oddly"
     if cause in _PASSING or (isinstance(reply, TokenRefused | Refused) and reply.status >= 500):  # noqa: PLR2004 - HTTP's server errors
-        return warn(sender, what, remedy="nothing: it passes; letters wait meanwhile, and lose no attempt")
+        return warn(sender, what, remedy="nothing: it passes; messages wait meanwhile, and lose no attempt")
     return fail(sender, what.partition(": run `mailerd")[0], remedy=_remedy(sender, reply, cause, kind=kind))
 
 

@@ -6,7 +6,7 @@
 from mailerd.sandbox.google.fake_google import Entry, FakeGoogle
 from mailerd.sandbox.google.fake_limits import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, FakeLimits
 from mailerd.sandbox.google.faults import KINDS, Fault
-from mailerd.sandbox.google.mailbox import KEY_HEADER, Letter
+from mailerd.sandbox.google.mailbox import KEY_HEADER, Message
 from mailerd.sandbox.google.server import RunningServer, serve
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "FakeGoogle",
     "FakeLimits",
     "Fault",
-    "Letter",
+    "Message",
     "RunningServer",
     "serve",
 ]

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mailerd.sandbox.google", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
-    parser.add_argument("--outbox-dir", type=Path, help="write every sent letter here as an .eml file")
+    parser.add_argument("--outbox-dir", type=Path, help="write every sent message here as an .eml file")
     parser.add_argument("--mailbox", action="append", default=[], metavar="EMAIL", help="open a mailbox")
     parser.add_argument("--scope", action="append", help="what the mailboxes' credentials allow; gmail.compose")
     parser.add_argument("--credentials-dir", type=Path, help="write each mailbox's credential file here")

@@ -172,7 +172,7 @@ def too_many_concurrent() -> Answer:
 
 
 def too_large(limit: int) -> Answer:
-    """413 for a letter above the limit in bytes."""
+    """413 for a message above the limit in bytes."""
     message = f"Request payload size exceeds the limit: {limit} bytes."
     return failure(413, reason="uploadTooLarge", message=message, status="FAILED_PRECONDITION")
 

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 from mailerd.sandbox.google import notices
 from mailerd.sandbox.google.fake_limits import FakeLimits
-from mailerd.sandbox.google.mailbox import Letter, Mailbox
+from mailerd.sandbox.google.mailbox import Mailbox, Message
 
 _BOUNCES: Final = ("hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail")
 _DEAD: Final = "@dead.example"
@@ -15,7 +15,7 @@ _ANSWERS: Final = ("reply", "auto_reply", "reply", "reply_of_other", "auto_reply
 class _Due(NamedTuple):
     at: float
     shape: str
-    letter: Letter
+    message: Message
 
 
 class Arrivals:
@@ -25,18 +25,18 @@ class Arrivals:
         self._due: dict[str, list[_Due]] = {}
         self._bounced = self._answered = 0
 
-    def add(self, letter: Letter, shape: str, *, due: float) -> None:
-        """Let mail about a letter come at `due`; raises ValueError for a shape that it cannot have."""
-        notices.write(shape, letter)
-        self._due.setdefault(letter.sender, []).append(_Due(due, shape, letter))
+    def add(self, message: Message, shape: str, *, due: float) -> None:
+        """Let mail about a message come at `due`; raises ValueError for a shape that it cannot have."""
+        notices.write(shape, message)
+        self._due.setdefault(message.sender, []).append(_Due(due, shape, message))
 
-    def by_rule(self, letter: Letter, rules: FakeLimits, *, now: float) -> None:
-        """Draw what becomes of a letter that was just sent: by its addresses, since jobs have other keys each time."""
-        chance = random.Random(f"{rules.seed} {letter.to}")  # noqa: S311 -- to be repeatable
+    def by_rule(self, message: Message, rules: FakeLimits, *, now: float) -> None:
+        """Draw what becomes of a message that was just sent: by its addresses, since jobs have other keys each time."""
+        chance = random.Random(f"{rules.seed} {message.to}")  # noqa: S311 -- to be repeatable
         drawn = chance.random()
-        if letter.to.endswith(_DEAD) and drawn < rules.dead_share:
+        if message.to.endswith(_DEAD) and drawn < rules.dead_share:
             wait = chance.uniform(rules.dead_delay_s / 20, rules.dead_delay_s)
-            self.add(letter, "hard", due=now + wait)
+            self.add(message, "hard", due=now + wait)
             return
         if drawn < rules.bounces:
             shape = _BOUNCES[self._bounced % len(_BOUNCES)]
@@ -46,7 +46,7 @@ class Arrivals:
             self._answered += 1
         else:
             return
-        self.add(letter, shape, due=now + rules.notice_delay_s)
+        self.add(message, shape, due=now + rules.notice_delay_s)
 
     def deliver(self, box: Mailbox, *, now: float) -> None:
         """Put into a mailbox what is due by now."""
@@ -55,8 +55,8 @@ class Arrivals:
             return
         self._due[box.email] = [it for it in waiting if it.at > now]
         for it in sorted((it for it in waiting if it.at <= now), key=lambda it: it.at):
-            arrival = notices.write(it.shape, it.letter)
-            box.receive(arrival.raw, thread_id=it.letter.thread_id if arrival.in_thread else "", now=it.at)
+            arrival = notices.write(it.shape, it.message)
+            box.receive(arrival.raw, thread_id=it.message.thread_id if arrival.in_thread else "", now=it.at)
 
     def clear(self) -> None:
         """Forget what is on its way."""

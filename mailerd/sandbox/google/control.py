@@ -10,7 +10,7 @@ from mailerd.sandbox.google.answers import Answer
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.fake_limits import COMPOSE
 from mailerd.sandbox.google.faults import Fault
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 
 PREFIX = "/sandbox/"
 _PAGE = 1_000
@@ -37,7 +37,7 @@ class Control:
             ("POST", "notices"): self._notify,
             ("POST", "history/forget"): self._forget_history,
             ("POST", "manual-send"): self._send_manually,
-            ("GET", "undelivered"): lambda *_: {"letters": [summary(letter) for letter in google.undelivered]},
+            ("GET", "undelivered"): lambda *_: {"messages": [summary(message) for message in google.undelivered]},
             ("GET", "drafts"): self._drafts,
             ("DELETE", "drafts"): self._delete_drafts,
             ("GET", "log"): self._log,
@@ -125,26 +125,26 @@ class Control:
         found = list(islice(matching, size))
         end = found[-1][0] + 1 if len(found) == size else max(start, len(sent))
         return {
-            "letters": [summary(letter) for _, letter in found],
+            "messages": [summary(message) for _, message in found],
             "total": len(sent),
             "next_cursor": str(end) if end < len(sent) else None,
             "end": str(end),
         }
 
     def _eml(self, ident: str, _query: Query, _body: dict[str, Any]) -> Any:
-        letter = find(self._google, ident.removesuffix(".eml"))
-        name = f'attachment; filename="{letter.id}.eml"'
-        return Answer(200, letter.raw, "message/rfc822", (("Content-Disposition", name),))
+        message = find(self._google, ident.removesuffix(".eml"))
+        name = f'attachment; filename="{message.id}.eml"'
+        return Answer(200, message.raw, "message/rfc822", (("Content-Disposition", name),))
 
     def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """Let mail of some shape come for each sent letter that matches (`sender`, `to`, `key`, or an `id`)."""
+        """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or an `id`)."""
         wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
         found = [it for it in self._google.sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
         found = found[: int(body.get("count", len(found)))]
         if not found:
-            raise KeyError("no such letter was sent")
-        for letter in found:
-            self._google.arrivals.add(letter, str(body.get("shape", "")), due=self._google.now())
+            raise KeyError("no such message was sent")
+        for message in found:
+            self._google.arrivals.add(message, str(body.get("shape", "")), due=self._google.now())
         return {"notices": len(found)}
 
     def _forget_history(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
@@ -155,20 +155,20 @@ class Control:
         return {"forgotten": len(boxes)}
 
     def _send_manually(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """As the person writes a letter in Gmail: it counts against the same day, and may be refused.
+        """As the person writes a message in Gmail: it counts against the same day, and may be refused.
 
-        `key`: it answers in the conversation of the sent letter with that key. `shape`: what comes about it.
+        `key`: it answers in the conversation of the sent message with that key. `shape`: what comes about it.
         """
         key, shape = str(body.get("key", "")), str(body.get("shape", ""))
         after = next((it for it in reversed(self._google.sent) if it.key == key), None) if key else None
         if key and after is None:
-            raise KeyError("no such letter was sent")
-        letter = self._google.send_manually(
+            raise KeyError("no such message was sent")
+        message = self._google.send_manually(
             str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net")), after=after
         )
-        if letter is not None and shape:
-            self._google.arrivals.add(letter, shape, due=self._google.now())
-        return {"sent": letter is not None, "id": letter.id if letter else None}
+        if message is not None and shape:
+            self._google.arrivals.add(message, shape, due=self._google.now())
+        return {"sent": message is not None, "id": message.id if message else None}
 
     def _drafts(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
         drafts = self._google.drafts(query.get("sender", ""))
@@ -201,36 +201,36 @@ class Control:
         return {"reset": True}
 
 
-def summary(letter: Letter) -> dict[str, Any]:
-    """What lists say of a letter."""
+def summary(message: Message) -> dict[str, Any]:
+    """What lists say of a message."""
     return {
-        "id": letter.id,
-        "thread_id": letter.thread_id,
-        "draft_id": letter.draft_id,
-        "sender": letter.sender,
-        "to": letter.to,
-        "subject": letter.subject,
-        "key": letter.key,
-        "message_id": letter.message_id,
-        "at": letter.at,
+        "id": message.id,
+        "thread_id": message.thread_id,
+        "draft_id": message.draft_id,
+        "sender": message.sender,
+        "to": message.to,
+        "subject": message.subject,
+        "key": message.key,
+        "message_id": message.message_id,
+        "at": message.at,
     }
 
 
-def wanted(letter: Letter, query: Query) -> bool:
-    """Whether a letter is by this sender, to this address and of this key, as far as the query says."""
+def wanted(message: Message, query: Query) -> bool:
+    """Whether a message is by this sender, to this address and of this key, as far as the query says."""
     return (
-        query.get("sender", "").lower() in ("", letter.sender)
-        and query.get("to", "").lower() in letter.to.lower()
-        and query.get("key", "") in ("", letter.key)
+        query.get("sender", "").lower() in ("", message.sender)
+        and query.get("to", "").lower() in message.to.lower()
+        and query.get("key", "") in ("", message.key)
     )
 
 
-def find(google: FakeGoogle, ident: str) -> Letter:
-    """The sent letter of that id; raises KeyError when there is none."""
-    for letter in reversed(google.sent):
-        if letter.id == ident:
-            return letter
-    raise KeyError(f"no letter {ident} was sent")
+def find(google: FakeGoogle, ident: str) -> Message:
+    """The sent message of that id; raises KeyError when there is none."""
+    for message in reversed(google.sent):
+        if message.id == ident:
+            return message
+    raise KeyError(f"no message {ident} was sent")
 
 
 def _object(body: bytes) -> dict[str, Any]:

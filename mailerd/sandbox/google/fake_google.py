@@ -23,7 +23,7 @@ from mailerd.sandbox.google.arrivals import Arrivals
 from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import ActiveFault, Fault, Faults
 from mailerd.sandbox.google.limits import Limits
-from mailerd.sandbox.google.mailbox import IdSequence, Letter, Mailbox, is_address
+from mailerd.sandbox.google.mailbox import IdSequence, Mailbox, Message, is_address
 from mailerd.sandbox.google.outbox import OutboxFolder
 
 
@@ -48,7 +48,7 @@ class Entry(NamedTuple):
 class FakeGoogle:
     """An in-memory Google: mailboxes, tokens, quotas, faults. `serve` puts it on the network.
 
-    `now` is the clock of quotas, tokens and letters, in epoch seconds.
+    `now` is the clock of quotas, tokens and messages, in epoch seconds.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class FakeGoogle:
         self.now = now
         self.accounts = Accounts()
         self.faults = Faults(seed=self.rules.seed)
-        self.sent: list[Letter] = []
-        """Every sent letter, oldest first."""
-        self.undelivered: list[Letter] = []
-        """Letters that were taken with a 200 and that reach no recipient, oldest first."""
+        self.sent: list[Message] = []
+        """Every sent message, oldest first."""
+        self.undelivered: list[Message] = []
+        """Messages that were taken with a 200 and that reach no recipient, oldest first."""
         self.arrivals = Arrivals()
         self.log: deque[Entry] = deque(maxlen=self.rules.log_size)
         """The newest requests, oldest first."""
@@ -117,7 +117,7 @@ class FakeGoogle:
             self.mailboxes[email] = Mailbox(email, self._numbers, history_id=self._numbers.history())
         return self.mailboxes[email]
 
-    def drafts(self, sender: str = "") -> list[Letter]:
+    def drafts(self, sender: str = "") -> list[Message]:
         """The drafts of one mailbox, or of all, oldest first."""
         boxes = [self.mailboxes[sender.lower()]] if sender else self.mailboxes.values()
         return [draft for box in boxes for draft in box.drafts.values()]
@@ -148,7 +148,7 @@ class FakeGoogle:
         return self.rules
 
     def reset(self) -> None:
-        """Forget letters, drafts, quotas, faults and the log; mailboxes and credentials stay."""
+        """Forget messages, drafts, quotas, faults and the log; mailboxes and credentials stay."""
         self.faults.clear()
         self.sent.clear()
         self.undelivered.clear()
@@ -161,7 +161,7 @@ class FakeGoogle:
             self.mailboxes[email] = Mailbox(email, self._numbers, box.aliases)
 
     def close(self) -> None:
-        """Have every letter on disk that should be there. Raises OSError when that failed."""
+        """Have every message on disk that should be there. Raises OSError when that failed."""
         if self._folder:
             self._folder.close()
 
@@ -210,30 +210,30 @@ class FakeGoogle:
         except Refused as refused:
             return refused.answer
 
-    def record_sent(self, letter: Letter) -> None:
-        """Put a letter into the outbox, or give it back as Google does with what is above a limit."""
-        box, late = self.mailboxes[letter.sender], self.rules.late_per_day
+    def record_sent(self, message: Message) -> None:
+        """Put a message into the outbox, or give it back as Google does with what is above a limit."""
+        box, late = self.mailboxes[message.sender], self.rules.late_per_day
         if late and box.usage.delivered.used(self.now()) >= late:
-            self.not_delivered(letter)
+            self.not_delivered(message)
             return
         box.usage.delivered.add(1, now=self.now())
-        self.arrivals.by_rule(letter, self.rules, now=self.now())
-        self.sent.append(letter)
-        self.mailboxes[letter.sender].usage.sent += 1
-        if letter.key:
-            self._keys[letter.key] += 1
-            if self._keys[letter.key] > 1:
-                self._duplicates.add(letter.key)
+        self.arrivals.by_rule(message, self.rules, now=self.now())
+        self.sent.append(message)
+        self.mailboxes[message.sender].usage.sent += 1
+        if message.key:
+            self._keys[message.key] += 1
+            if self._keys[message.key] > 1:
+                self._duplicates.add(message.key)
         if self._folder:
-            self._folder.put(letter)
+            self._folder.put(message)
         keep = self.rules.keep_raw
         if keep and len(self.sent) > keep:
             self._forget_body(len(self.sent) - keep - 1)
 
-    def send_manually(self, email: str, to: str, *, after: Letter | None = None) -> Letter | None:
-        """Send a letter as the person does in Gmail; None where the day has no room. KeyError: no such mailbox.
+    def send_manually(self, email: str, to: str, *, after: Message | None = None) -> Message | None:
+        """Send a message as the person does in Gmail; None where the day has no room. KeyError: no such mailbox.
 
-        `after`: in the conversation of that letter, as an answer to what stands last in it.
+        `after`: in the conversation of that message, as an answer to what stands last in it.
         """
         box, now = self.mailboxes[email], self.now()
         thread, head = after.thread_id if after else "", f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n"
@@ -242,16 +242,16 @@ class FakeGoogle:
             head += f"In-Reply-To: {last}\r\nReferences: {after.message_id} {last}\r\n"
         raw = f"{head}\r\nHello\r\n".encode()
         try:
-            letter = box.send(raw, thread_id=thread, now=now, permit=lambda: self.limits.permit_sending(box, now=now))
+            message = box.send(raw, thread_id=thread, now=now, permit=lambda: self.limits.permit_sending(box, now=now))
         except Refused:
             return None
         box.usage.delivered.add(1, now=now)
-        return letter
+        return message
 
-    def not_delivered(self, letter: Letter) -> None:
-        """Keep a letter back that was taken with a 200: it stands in the mailbox, and a limit notice follows."""
-        self.undelivered.append(letter)
-        self.arrivals.add(letter, "limit", due=self.now() + self.rules.notice_delay_s)
+    def not_delivered(self, message: Message) -> None:
+        """Keep a message back that was taken with a 200: it stands in the mailbox, and a limit notice follows."""
+        self.undelivered.append(message)
+        self.arrivals.add(message, "limit", due=self.now() + self.rules.notice_delay_s)
 
     def note(self, method: str, *, user: str, status: int, accepted: bool, **known: Any) -> None:
         """Write a request into the log; `known`: what else there is to say of it, as `Entry` names it."""

@@ -20,7 +20,7 @@ from mailerd.sandbox.google.answers import (
     too_large,
 )
 from mailerd.sandbox.google.fake_limits import METADATA
-from mailerd.sandbox.google.mailbox import Added, Letter, Mailbox, reference, resource
+from mailerd.sandbox.google.mailbox import Added, Mailbox, Message, reference, resource
 from mailerd.sandbox.google.methods import Route
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
@@ -42,9 +42,9 @@ class Call:
     max_bytes: int
     now: float
     permit: Callable[[], None]
-    """Asks the daily cap for one letter; raises Refused."""
-    on_sent: Callable[[Letter], None]
-    """Told of every letter that has been sent."""
+    """Asks the daily cap for one message; raises Refused."""
+    on_sent: Callable[[Message], None]
+    """Told of every message that has been sent."""
     units: int = 0
     key: str = ""
     draft_id: str = ""
@@ -56,7 +56,7 @@ def perform(call: Call) -> Answer:
 
 
 def describe(call: Call) -> None:
-    """Find out, for the log only, which letter a call that will not be carried out is about."""
+    """Find out, for the log only, which message a call that will not be carried out is about."""
     name = call.route.method.name
     try:
         if name == "drafts.send":
@@ -71,37 +71,37 @@ def describe(call: Call) -> None:
 
 def _create_draft(call: Call) -> Answer:
     raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call).get("message"), call)
-    letter = call.mailbox.draft(_bounded(raw, call), thread_id=thread_id, now=call.now)
-    call.key, call.draft_id = letter.key, letter.draft_id
-    return Answer(200, b'{"id":"%b","message":%b}' % (letter.draft_id.encode(), reference(letter)))
+    message = call.mailbox.draft(_bounded(raw, call), thread_id=thread_id, now=call.now)
+    call.key, call.draft_id = message.key, message.draft_id
+    return Answer(200, b'{"id":"%b","message":%b}' % (message.draft_id.encode(), reference(message)))
 
 
 def _send_draft(call: Call) -> Answer:
     payload = _json(call)
     draft_id = payload.get("id")
     if not isinstance(draft_id, str) or not draft_id or "message" in payload:
-        # Google would also update the draft, or send a letter without one; no client that sends once does that.
+        # Google would also update the draft, or send a message without one; no client that sends once does that.
         raise Refused(invalid_argument("The sandbox sends drafts by id alone."))
     call.draft_id = draft_id
-    letter = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)
-    call.key = letter.key
-    call.on_sent(letter)
-    return Answer(200, reference(letter))
+    message = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)
+    call.key = message.key
+    call.on_sent(message)
+    return Answer(200, reference(message))
 
 
 def _send_message(call: Call) -> Answer:
     raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call), call)
-    letter = call.mailbox.send(_bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit)
-    call.key = letter.key
-    call.on_sent(letter)
-    return Answer(200, reference(letter))
+    message = call.mailbox.send(_bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit)
+    call.key = message.key
+    call.on_sent(message)
+    return Answer(200, reference(message))
 
 
 def _get_draft(call: Call) -> Answer:
     call.draft_id = call.route.ident
-    letter = call.mailbox.find_draft(call.draft_id)
-    call.key = letter.key
-    return success({"id": letter.draft_id, "message": resource(letter, form=_format(call))})
+    message = call.mailbox.find_draft(call.draft_id)
+    call.key = message.key
+    return success({"id": message.draft_id, "message": resource(message, form=_format(call))})
 
 
 def _delete_draft(call: Call) -> Answer:
@@ -112,7 +112,7 @@ def _delete_draft(call: Call) -> Answer:
 
 
 def _list_drafts(call: Call) -> Answer:
-    found = [letter for letter in call.mailbox.drafts.values() if _matches(letter, call.asked.query.get("q", ""))]
+    found = [message for message in call.mailbox.drafts.values() if _matches(message, call.asked.query.get("q", ""))]
     page, more = _page(found, call)
     drafts = [{"id": d.draft_id, "message": {"id": d.id, "threadId": d.thread_id}} for d in page]
     return success(({"drafts": drafts} if drafts else {}) | more)
@@ -122,9 +122,9 @@ def _get_message(call: Call) -> Answer:
     form = _format(call)
     if METADATA in call.scopes and form in ("full", "raw"):
         raise Refused(forbidden(f"Metadata scope doesn't allow format {form.upper()}"))
-    letter = call.mailbox.find_message(call.route.ident)
-    call.key = letter.key
-    return success(resource(letter, form=form, only=_named(call, "metadataHeaders")))
+    message = call.mailbox.find_message(call.route.ident)
+    call.key = message.key
+    return success(resource(message, form=form, only=_named(call, "metadataHeaders")))
 
 
 def _list_messages(call: Call) -> Answer:
@@ -146,9 +146,9 @@ def _get_thread(call: Call) -> Answer:
         raise Refused(invalid_argument("Threads have no format RAW"))
     if call.route.ident not in call.mailbox.threads:
         raise Refused(not_found())
-    letters = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
-    shown = [resource(letter, form=form, only=_named(call, "metadataHeaders")) for letter in letters]
-    return success({"id": call.route.ident, "historyId": str(letters[-1].history_id), "messages": shown})
+    messages = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
+    shown = [resource(message, form=form, only=_named(call, "metadataHeaders")) for message in messages]
+    return success({"id": call.route.ident, "historyId": str(messages[-1].history_id), "messages": shown})
 
 
 def _get_profile(call: Call) -> Answer:
@@ -250,31 +250,31 @@ def _format(call: Call) -> str:
     return call.asked.query.get("format", "full").lower()
 
 
-def _page(letters: list[Letter], call: Call) -> tuple[list[Letter], dict[str, Any]]:
-    """The newest letters below the page token, and what goes with them in the answer."""
+def _page(messages: list[Message], call: Call) -> tuple[list[Message], dict[str, Any]]:
+    """The newest messages below the page token, and what goes with them in the answer."""
     try:
         size = min(int(call.asked.query.get("maxResults", _PAGE)), _LARGEST_PAGE)
         before = int(call.asked.query.get("pageToken", "0"))
     except ValueError as error:
         raise Refused(invalid_argument("Invalid pageToken or maxResults")) from error
-    # The token is the history id of the last letter shown, so that new letters do not shift the pages.
-    older = [letter for letter in reversed(letters) if not before or letter.history_id < before]
+    # The token is the history id of the last message shown, so that new messages do not shift the pages.
+    older = [message for message in reversed(messages) if not before or message.history_id < before]
     page = older[: max(size, 1)]
     token = {"nextPageToken": str(page[-1].history_id)} if len(page) < len(older) else {}
-    return page, token | {"resultSizeEstimate": len(letters)}
+    return page, token | {"resultSizeEstimate": len(messages)}
 
 
-def _matches(letter: Letter, query: str) -> bool:
-    """Whether a letter matches a search. Only the operators that a sender needs are known; others raise Refused."""
+def _matches(message: Message, query: str) -> bool:
+    """Whether a message matches a search. Only the operators that a sender needs are known; others raise Refused."""
     for word in query.split():
         operator, colon, value = word.lower().partition(":")
         seen = {
-            "in": " ".join(letter.labels).replace("DRAFT", "DRAFT DRAFTS"),
-            "to": letter.to,
-            "from": letter.sender,
-            "subject": letter.subject,
+            "in": " ".join(message.labels).replace("DRAFT", "DRAFT DRAFTS"),
+            "to": message.to,
+            "from": message.sender,
+            "subject": message.subject,
             # Google indexes the Message-ID that it gave, never the client's.
-            "rfc822msgid": letter.message_id.strip("<>"),
+            "rfc822msgid": message.message_id.strip("<>"),
         }.get(operator)
         if not colon or seen is None:
             raise Refused(invalid_argument(f"The sandbox does not know how to search for {word!r}."))

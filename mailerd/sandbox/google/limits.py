@@ -1,4 +1,4 @@
-"""Turns requests away as Google does: units a minute, letters a day, requests at once; and says what was used."""
+"""Turns requests away as Google does: units a minute, messages a day, requests at once; and says what was used."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +44,7 @@ class Limits:
         return min(rules.units_per_minute, STANDARD_UNITS) if 0 < rules.standard_from <= now else rules.units_per_minute
 
     def permit_sending(self, box: Mailbox, *, now: float) -> None:
-        """Take one letter from the daily cap. Raises Refused, with the time at which there is room, above it."""
+        """Take one message from the daily cap. Raises Refused, with the time at which there is room, above it."""
         day, rules = box.usage.day, self._rules()
         consumer = box.email.rpartition("@")[2] in CONSUMER_DOMAINS
         limit = min(rules.per_day, rules.consumer_per_day) if consumer else rules.per_day

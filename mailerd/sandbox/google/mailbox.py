@@ -14,7 +14,7 @@ from mailerd.mail.read_notice import MAX_HEADER, UNREADABLE, decoded, decoded_wo
 from mailerd.sandbox.google.answers import NAMED, Refused, invalid_argument, not_found
 from mailerd.sandbox.google.quota import Usage
 
-# Letters as bytes: reads their headers as Google does and stamps them as Google does. Nothing here keeps anything.
+# Messages as bytes: reads their headers as Google does and stamps them as Google does. Nothing here keeps anything.
 
 KEY_HEADER = "X-Mailerd-Key"
 
@@ -37,7 +37,7 @@ _AFTER_HEADERS = (b"\r", b"\n", b"")
 _RECIPIENT_HEADERS = {b"to": "To", b"cc": "Cc", b"bcc": "Bcc"}
 
 
-class Letter(NamedTuple):
+class Message(NamedTuple):
     """What stands in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps.
 
     A tuple because every sending makes two of them, and a frozen dataclass takes 1.6 us to make and 2.6 us to replace,
@@ -47,7 +47,7 @@ class Letter(NamedTuple):
     id: str
     thread_id: str
     draft_id: str
-    """The draft that it is or was; empty for a letter sent directly."""
+    """The draft that it is or was; empty for a message sent directly."""
     sender: str
     """The mailbox, whatever From says."""
     to: str
@@ -89,13 +89,13 @@ class Letter(NamedTuple):
 
     @property
     def parsed(self) -> EmailMessage:
-        """The letter as Python's parser reads it."""
+        """The message as Python's parser reads it."""
         return message_from_bytes(self.raw, policy=policy.default)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ParsedLetter:
-    """What Google looks at before it takes a letter."""
+class ParsedMessage:
+    """What Google looks at before it takes a message."""
 
     recipients: tuple[str, ...]
     sender: str
@@ -117,8 +117,8 @@ def split(raw: bytes) -> tuple[bytes, bytes]:
     return (raw, b"") if blank is None else (raw[: blank.start()], raw[blank.end() :])
 
 
-def read(raw: bytes) -> ParsedLetter:
-    """Read a letter's headers.
+def read(raw: bytes) -> ParsedMessage:
+    """Read a message's headers.
 
     Raises Refused with "Invalid To header" (or Cc, Bcc) as Google does already for a draft, and with a 400 for bytes
     that do not begin with headers.
@@ -143,7 +143,7 @@ def read(raw: bytes) -> ParsedLetter:
             key = key or match[2].decode("utf-8", "replace")
     if not at or raw[at : at + 1] not in _AFTER_HEADERS:
         raise Refused(invalid_argument("Invalid message: the headers cannot be parsed."))
-    return ParsedLetter(
+    return ParsedMessage(
         recipients=tuple(recipients),
         sender=sender,
         key=key,
@@ -153,8 +153,8 @@ def read(raw: bytes) -> ParsedLetter:
     )
 
 
-def stamp(raw: bytes, reading: ParsedLetter, *, message_id: str, rewrite_from: str = "") -> bytes:
-    """The letter with Google's Message-ID instead of its own, and From replaced when an address is given for it."""
+def stamp(raw: bytes, reading: ParsedMessage, *, message_id: str, rewrite_from: str = "") -> bytes:
+    """The message with Google's Message-ID instead of its own, and From replaced when an address is given for it."""
     eol = b"\r\n" if raw.find(b"\r\n", 0, reading.head_end + 2) >= 0 else b"\n"
     new = [b"Message-ID: " + message_id.encode("ascii") + eol]
     cuts = list(reading.id_spans)
@@ -207,7 +207,7 @@ def _addresses(value: bytes) -> list[str] | None:
     return None if broken or not addresses else addresses
 
 
-# Letters as the JSON resources of the Gmail API, in the four formats that it knows.
+# Messages as the JSON resources of the Gmail API, in the four formats that it knows.
 #
 # Strangers write what comes into a mailbox: it is parsed by the functions that are made for that.
 
@@ -218,38 +218,38 @@ _MAX_PARTS: Final = 100
 _TAGS: Final = re.compile(r"<[^<>]*>")
 
 
-def reference(letter: Letter) -> bytes:
+def reference(message: Message) -> bytes:
     """What Google answers to a creation or a sending, as JSON: ids and labels are ours and need no escaping."""
-    labels = '","'.join(letter.labels)
-    return f'{{"id":"{letter.id}","threadId":"{letter.thread_id}","labelIds":["{labels}"]}}'.encode()
+    labels = '","'.join(message.labels)
+    return f'{{"id":"{message.id}","threadId":"{message.thread_id}","labelIds":["{labels}"]}}'.encode()
 
 
-def resource(letter: Letter, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
-    """A letter as a resource; `only` names the headers of format metadata, or all.
+def resource(message: Message, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
+    """A message as a resource; `only` names the headers of format metadata, or all.
 
     Raises Refused for a form unknown.
     """
     shown = {
-        "id": letter.id,
-        "threadId": letter.thread_id,
-        "labelIds": letter.labels,
-        "snippet": _snippet(letter),
-        "sizeEstimate": len(letter.raw),
-        "historyId": str(letter.history_id),
-        "internalDate": str(int(letter.at * 1000)),
+        "id": message.id,
+        "threadId": message.thread_id,
+        "labelIds": message.labels,
+        "snippet": _snippet(message),
+        "sizeEstimate": len(message.raw),
+        "historyId": str(message.history_id),
+        "internalDate": str(int(message.at * 1000)),
     }
     match form:
         case "minimal":
             return shown
         case "raw":
-            return shown | {"raw": encode(letter.raw)}
+            return shown | {"raw": encode(message.raw)}
         case "metadata":
             wanted = {name.lower() for name in only}
-            headers = [h for h in _headers(letter.headers) if not wanted or h["name"].lower() in wanted]
-            return shown | {"payload": {"mimeType": _parsed(letter).get_content_type(), "headers": headers}}
+            headers = [h for h in _headers(message.headers) if not wanted or h["name"].lower() in wanted]
+            return shown | {"payload": {"mimeType": _parsed(message).get_content_type(), "headers": headers}}
         case "full":
-            part = _part(_parsed(letter, whole=True), ident="")
-            return shown | {"payload": part | {"headers": _headers(letter.headers)}}
+            part = _part(_parsed(message, whole=True), ident="")
+            return shown | {"payload": part | {"headers": _headers(message.headers)}}
         case _:
             raise Refused(invalid_argument(f"Invalid value at 'format' (TYPE_ENUM), \"{form}\""))
 
@@ -268,16 +268,16 @@ def bodies(mail: EmailMessage) -> tuple[str, str]:
     return texts[0], texts[1]
 
 
-def _parsed(letter: Letter, *, whole: bool = False) -> Mail:
+def _parsed(message: Message, *, whole: bool = False) -> Mail:
     try:
-        return parse(letter.raw, whole=whole)
+        return parse(message.raw, whole=whole)
     except UNREADABLE:
         return Mail()
 
 
-def _snippet(letter: Letter) -> str:
+def _snippet(message: Message) -> str:
     texts: dict[str, str] = {}
-    left = [_parsed(letter)]
+    left = [_parsed(message)]
     for _ in range(_MAX_PARTS):
         if not left:
             break
@@ -376,8 +376,8 @@ class Mailbox:
     email: str
     numbers: IdSequence = field(repr=False)
     aliases: frozenset[str] = frozenset()
-    drafts: dict[str, Letter] = field(default_factory=dict)
-    messages: dict[str, Letter] = field(default_factory=dict)
+    drafts: dict[str, Message] = field(default_factory=dict)
+    messages: dict[str, Message] = field(default_factory=dict)
     """Every message by id, oldest first; drafts are among them, as with Google."""
     threads: dict[str, list[str]] = field(default_factory=dict)
     history_id: int = 1
@@ -387,14 +387,14 @@ class Mailbox:
     forgotten: int = 0
     """History up to this id is forgotten: who asks from there on gets a 404."""
 
-    def draft(self, raw: bytes, *, thread_id: str, now: float) -> Letter:
+    def draft(self, raw: bytes, *, thread_id: str, now: float) -> Message:
         """Create a draft. A missing recipient is no fault yet; a malformed one is."""
-        letter = self._written(raw, thread_id=thread_id, now=now, draft_id=self.numbers.draft(), label="DRAFT")
-        self.drafts[letter.draft_id] = letter
-        self._keep(letter)
-        return letter
+        message = self._written(raw, thread_id=thread_id, now=now, draft_id=self.numbers.draft(), label="DRAFT")
+        self.drafts[message.draft_id] = message
+        self._keep(message)
+        return message
 
-    def send_draft(self, draft_id: str, *, now: float, permit: Callable[[], None]) -> Letter:
+    def send_draft(self, draft_id: str, *, now: float, permit: Callable[[], None]) -> Message:
         """Send a draft: it is gone, and a new message stands in its thread. `permit` may raise Refused."""
         draft = self.find_draft(draft_id)
         if not draft.to:
@@ -413,16 +413,16 @@ class Mailbox:
         self._keep(sent)
         return sent
 
-    def send(self, raw: bytes, *, thread_id: str, now: float, permit: Callable[[], None]) -> Letter:
-        """Send a letter directly. `permit` may raise Refused."""
-        letter = self._written(raw, thread_id=thread_id, now=now, draft_id="", label="SENT")
-        if not letter.to:
+    def send(self, raw: bytes, *, thread_id: str, now: float, permit: Callable[[], None]) -> Message:
+        """Send a message directly. `permit` may raise Refused."""
+        message = self._written(raw, thread_id=thread_id, now=now, draft_id="", label="SENT")
+        if not message.to:
             raise Refused(NAMED["recipient_required"](0))
         permit()
-        self._keep(letter)
-        return letter
+        self._keep(message)
+        return message
 
-    def find_draft(self, draft_id: str) -> Letter:
+    def find_draft(self, draft_id: str) -> Message:
         """The draft, or Refused with Google's 404."""
         if draft_id not in self.drafts:
             raise Refused(not_found())
@@ -439,16 +439,16 @@ class Mailbox:
             del self.threads[draft.thread_id]
         self.history_id = self.numbers.history()
 
-    def find_message(self, message_id: str) -> Letter:
+    def find_message(self, message_id: str) -> Message:
         """The message, or Refused with Google's 404."""
         if message_id not in self.messages:
             raise Refused(not_found())
         return self.messages[message_id]
 
-    def receive(self, raw: bytes, *, thread_id: str = "", now: float) -> Letter:
+    def receive(self, raw: bytes, *, thread_id: str = "", now: float) -> Message:
         """Take in mail that came by SMTP; into a thread that is not there any more it brings a new one."""
         ident = self.numbers.message()
-        letter = Letter(
+        message = Message(
             id=ident,
             thread_id=thread_id if thread_id in self.threads else ident,
             draft_id="",
@@ -461,20 +461,20 @@ class Mailbox:
             at=now,
             raw=raw,
         )
-        self._keep(letter)
-        return letter
+        self._keep(message)
+        return message
 
     def forget_history(self) -> None:
         """Forget what came until now, as Google does after a week, and sometimes after hours."""
         self.forgotten = self.history_id
         self.history.clear()
 
-    def _written(self, raw: bytes, *, thread_id: str, now: float, draft_id: str, label: str) -> Letter:
+    def _written(self, raw: bytes, *, thread_id: str, now: float, draft_id: str, label: str) -> Message:
         if thread_id and thread_id not in self.threads:
             raise Refused(not_found())
         reading = read(raw)
         message_id, ident = self.numbers.message_id(), self.numbers.message()
-        return Letter(
+        return Message(
             id=ident,
             thread_id=thread_id or ident,
             draft_id=draft_id,
@@ -488,14 +488,14 @@ class Mailbox:
             raw=stamp(raw, reading, message_id=message_id, rewrite_from=self._rewritten_from(reading)),
         )
 
-    def _rewritten_from(self, reading: ParsedLetter) -> str:
+    def _rewritten_from(self, reading: ParsedMessage) -> str:
         """Google does not refuse a foreign From: it puts the mailbox's own address there."""
         # A second From, as an injection would bring it, is left where it is: tests shall see it.
         own = reading.sender == self.email or reading.sender in self.aliases
         return "" if own else self.email
 
-    def _keep(self, letter: Letter) -> None:
-        self.messages[letter.id] = letter
-        self.threads.setdefault(letter.thread_id, []).append(letter.id)
-        self.history_id = letter.history_id
-        self.history.append(Added(letter.history_id, letter.id, letter.thread_id, letter.labels))
+    def _keep(self, message: Message) -> None:
+        self.messages[message.id] = message
+        self.threads.setdefault(message.thread_id, []).append(message.id)
+        self.history_id = message.history_id
+        self.history.append(Added(message.history_id, message.id, message.thread_id, message.labels))

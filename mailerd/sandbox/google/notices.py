@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Final
 
-from mailerd.sandbox.google.mailbox import Letter, split
+from mailerd.sandbox.google.mailbox import Message, split
 
 _DAEMON: Final = "Mail Delivery Subsystem <mailer-daemon@googlemail.com>"
 _VOUCHED: Final = (
@@ -50,116 +50,116 @@ class Arrival:
 
     raw: bytes
     in_thread: bool = True
-    """Whether Google puts it into the thread of the letter that it is about."""
+    """Whether Google puts it into the thread of the message that it is about."""
 
 
 def _gmail(
-    letter: Letter, *, status: str, words: str, action: str = "failed", remote: str = "mx.example.org"
+    message: Message, *, status: str, words: str, action: str = "failed", remote: str = "mx.example.org"
 ) -> Arrival:
     failed = action == "failed"
-    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: {action}\r\nStatus: {status}\r\n"
+    fields = f"Final-Recipient: rfc822; {message.to}\r\nAction: {action}\r\nStatus: {status}\r\n"
     if remote:
         fields += f"Remote-MTA: dns; {remote}. (192.0.2.25, the server for the domain.)\r\n"
-    fields += f"Diagnostic-Code: smtp; {words}\r\nLast-Attempt-Date: {_date(letter.at)}\r\n"
-    head = _head(letter, f"Delivery Status Notification ({'Failure' if failed else 'Delay'})", failed=letter.to)
+    fields += f"Diagnostic-Code: smtp; {words}\r\nLast-Attempt-Date: {_date(message.at)}\r\n"
+    head = _head(message, f"Delivery Status Notification ({'Failure' if failed else 'Delay'})", failed=message.to)
     title = "Address not found" if failed else "Delivery incomplete"
-    text = f"** {title} **\r\n\r\nYour message to {letter.to}: {words}\r\n"
-    return Arrival(_report(head, text, fields, letter, agent="googlemail.com"))
+    text = f"** {title} **\r\n\r\nYour message to {message.to}: {words}\r\n"
+    return Arrival(_report(head, text, fields, message, agent="googlemail.com"))
 
 
-def _dead_domain(letter: Letter) -> Arrival:
+def _dead_domain(message: Message) -> Arrival:
     """No server was asked, so Google names none: the words are its own, and the address stands among them."""
-    domain = letter.to.rpartition("@")[2]
-    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: failed\r\nStatus: 4.0.0\r\n"
+    domain = message.to.rpartition("@")[2]
+    fields = f"Final-Recipient: rfc822; {message.to}\r\nAction: failed\r\nStatus: 4.0.0\r\n"
     fields += f"Diagnostic-Code: smtp; DNS Error: 2320449 DNS type 'mx' lookup of {domain} responded with code NXDOMAIN"
-    fields += f"\r\n Domain name not found: {domain}\r\nLast-Attempt-Date: {_date(letter.at)}\r\n"
-    head = _head(letter, "Delivery Status Notification (Failure)", failed=letter.to)
+    fields += f"\r\n Domain name not found: {domain}\r\nLast-Attempt-Date: {_date(message.at)}\r\n"
+    head = _head(message, "Delivery Status Notification (Failure)", failed=message.to)
     text = (
-        f"\r\n** Address not found **\r\n\r\nYour message wasn't delivered to {letter.to} because the domain {domain} "
+        f"\r\n** Address not found **\r\n\r\nYour message wasn't delivered to {message.to} because the domain {domain} "
         "couldn't be found. Check for typos or unnecessary spaces and try again.\r\n\r\nThe response was:\r\n\r\n"
         f"DNS Error: 2320449 DNS type 'mx' lookup of {domain} responded with code NXDOMAIN\r\n"
     )
-    return Arrival(_report(head, text, fields, letter, agent="googlemail.com", encoding="quoted-printable"))
+    return Arrival(_report(head, text, fields, message, agent="googlemail.com", encoding="quoted-printable"))
 
 
-def _limit(letter: Letter, language: str, *, bare: bool = False) -> Arrival:
+def _limit(message: Message, language: str, *, bare: bool = False) -> Arrival:
     """It has no recipient in it, and no status: its text alone says what happened. `bare`: it returns no header."""
-    head = _head(letter, "Delivery Status Notification (Failure)")
+    head = _head(message, "Delivery Status Notification (Failure)")
     text = f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
     text += f"{LIMIT_TEXTS[language]}\r\n"
-    returned = b"\r\n----- Original message -----\r\n\r\n" + split(letter.raw)[0]
+    returned = b"\r\n----- Original message -----\r\n\r\n" + split(message.raw)[0]
     return Arrival(text.encode() + (b"" if bare else returned))
 
 
-def _limit_report(letter: Letter) -> Arrival:
-    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: failed\r\nStatus: 5.4.5\r\n"
+def _limit_report(message: Message) -> Arrival:
+    fields = f"Final-Recipient: rfc822; {message.to}\r\nAction: failed\r\nStatus: 5.4.5\r\n"
     fields += "Diagnostic-Code: smtp; 550 5.4.5 Daily user sending limit exceeded.\r\n"
-    head = _head(letter, "Delivery Status Notification (Failure)", failed=letter.to)
-    return Arrival(_report(head, "** Message not sent **\r\n", fields, letter, agent="googlemail.com"))
+    head = _head(message, "Delivery Status Notification (Failure)", failed=message.to)
+    return Arrival(_report(head, "** Message not sent **\r\n", fields, message, agent="googlemail.com"))
 
 
-def _exchange(letter: Letter) -> Arrival:
+def _exchange(message: Message) -> Arrival:
     words = "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup"
     fields = (
-        f"Final-Recipient: rfc822;{letter.to}\r\nAction: failed\r\nStatus: 5.1.10\r\nDiagnostic-Code: smtp;{words}\r\n"
+        f"Final-Recipient: rfc822;{message.to}\r\nAction: failed\r\nStatus: 5.1.10\r\nDiagnostic-Code: smtp;{words}\r\n"
     )
     head = _foreign(
-        letter, "MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@example.org", "Undeliverable: Your letter"
+        message, "MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@example.org", "Undeliverable: Your message"
     )
     return Arrival(
-        _report(head, f"{letter.to} wasn't found at example.org.\r\n", fields, letter, agent="EX01.example.org")
+        _report(head, f"{message.to} wasn't found at example.org.\r\n", fields, message, agent="EX01.example.org")
     )
 
 
-def _postfix(letter: Letter, *, forwarded_to: str = "") -> Arrival:
-    final = forwarded_to or letter.to
-    fields = f"Final-Recipient: rfc822; {final}\r\nOriginal-Recipient: rfc822;{letter.to}\r\nAction: failed\r\n"
+def _postfix(message: Message, *, forwarded_to: str = "") -> Arrival:
+    final = forwarded_to or message.to
+    fields = f"Final-Recipient: rfc822; {final}\r\nOriginal-Recipient: rfc822;{message.to}\r\nAction: failed\r\n"
     fields += "Status: 5.1.1\r\nRemote-MTA: dns; mx.example.org\r\nDiagnostic-Code: smtp; 550 5.1.1 User unknown\r\n"
     head = _foreign(
-        letter, "MAILER-DAEMON@mail.example.org (Mail Delivery System)", "Undelivered Mail Returned to Sender"
+        message, "MAILER-DAEMON@mail.example.org (Mail Delivery System)", "Undelivered Mail Returned to Sender"
     )
     text = f"This is the mail system at host mail.example.org.\r\n\r\n<{final}>: host mx said: 550 5.1.1\r\n"
-    return Arrival(_report(head, text, fields, letter, agent="mail.example.org"), in_thread=False)
+    return Arrival(_report(head, text, fields, message, agent="mail.example.org"), in_thread=False)
 
 
-def _exim(letter: Letter) -> Arrival:
+def _exim(message: Message) -> Arrival:
     head = _foreign(
-        letter, "Mail Delivery System <Mailer-Daemon@mx.example.org>", "Mail delivery failed: returning message"
+        message, "Mail Delivery System <Mailer-Daemon@mx.example.org>", "Mail delivery failed: returning message"
     )
     text = (
-        f"X-Failed-Recipients: {letter.to}\r\nContent-Type: text/plain\r\n\r\nThis message was created "
-        f"automatically by mail delivery software.\r\n\r\n  {letter.to}\r\n    550 No such user here\r\n\r\n"
+        f"X-Failed-Recipients: {message.to}\r\nContent-Type: text/plain\r\n\r\nThis message was created "
+        f"automatically by mail delivery software.\r\n\r\n  {message.to}\r\n    550 No such user here\r\n\r\n"
         "------ This is a copy of your message, including all the headers. ------\r\n\r\n"
     )
-    return Arrival((head + text).encode() + split(letter.raw)[0] + b"\r\n\r\n", in_thread=False)
+    return Arrival((head + text).encode() + split(message.raw)[0] + b"\r\n\r\n", in_thread=False)
 
 
-def _qmail(letter: Letter) -> Arrival:
+def _qmail(message: Message) -> Arrival:
     text = (
         "\r\nHi. This is the qmail-send program at example.org.\r\nI'm afraid I wasn't able to deliver it.\r\n"
-        f"\r\n<{letter.to}>:\r\nSorry, no mailbox here by that name. (#5.1.1)\r\n\r\n"
+        f"\r\n<{message.to}>:\r\nSorry, no mailbox here by that name. (#5.1.1)\r\n\r\n"
         "--- Below this line is a copy of the message.\r\n\r\n"
     )
-    head = _foreign(letter, "MAILER-DAEMON@example.org", "failure notice")
-    return Arrival((head + text).encode() + split(letter.raw)[0] + b"\r\n\r\n", in_thread=False)
+    head = _foreign(message, "MAILER-DAEMON@example.org", "failure notice")
+    return Arrival((head + text).encode() + split(message.raw)[0] + b"\r\n\r\n", in_thread=False)
 
 
 def _answer(
-    letter: Letter, *, by: str = "", subject: str = "Re: ", extra: str = "", text: str = "Thank you!"
+    message: Message, *, by: str = "", subject: str = "Re: ", extra: str = "", text: str = "Thank you!"
 ) -> Arrival:
-    writer = by or letter.to
-    head = _top(letter, _VOUCHED.format(domain=writer.rpartition("@")[2]))
+    writer = by or message.to
+    head = _top(message, _VOUCHED.format(domain=writer.rpartition("@")[2]))
     head += (
-        f"From: {writer}\r\nTo: {letter.sender}\r\nSubject: {subject}{letter.subject}\r\n{_threading(letter)}{extra}"
+        f"From: {writer}\r\nTo: {message.sender}\r\nSubject: {subject}{message.subject}\r\n{_threading(message)}{extra}"
     )
     return Arrival(f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n".encode())
 
 
-def _unsubscribe(letter: Letter) -> Arrival:
-    """What a mail program writes to the mailto: form of List-Unsubscribe; a new letter, in no thread of ours."""
-    address, _, subject = _mailto(letter).partition("?subject=")
-    head = _top(letter, _VOUCHED.format(domain=letter.to.rpartition("@")[2]))
-    return Arrival(f"{head}From: {letter.to}\r\nTo: {address}\r\nSubject: {subject}\r\n\r\n".encode(), in_thread=False)
+def _unsubscribe(message: Message) -> Arrival:
+    """What a mail program writes to the mailto: form of List-Unsubscribe; a new message, in no thread of ours."""
+    address, _, subject = _mailto(message).partition("?subject=")
+    head = _top(message, _VOUCHED.format(domain=message.to.rpartition("@")[2]))
+    return Arrival(f"{head}From: {message.to}\r\nTo: {address}\r\nSubject: {subject}\r\n\r\n".encode(), in_thread=False)
 
 
 def _forged(genuine: Arrival) -> Arrival:
@@ -176,7 +176,7 @@ def _forged_by_address(genuine: Arrival) -> Arrival:
     return Arrival(genuine.raw.replace(_VOUCHED.format(domain="googlemail.com").encode(), results.encode(), 1))
 
 
-SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
+SHAPES: Final[dict[str, Callable[[Message], Arrival]]] = {
     "hard": lambda it: _gmail(
         it, status="5.1.1", words="550 5.1.1 The email account that you tried to reach does not exist. NoSuchUser"
     ),
@@ -218,21 +218,21 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "forged_hard_by_address": lambda it: _forged_by_address(SHAPES["hard"](it)),
     "forged_limit_by_address": lambda it: _forged_by_address(SHAPES["limit"](it)),
 }
-"""Every shape by its name; each takes the letter that it is about. `claims_limit`: a foreign server's lie."""
+"""Every shape by its name; each takes the message that it is about. `claims_limit`: a foreign server's lie."""
 
 
-def write(shape: str, letter: Letter) -> Arrival:
-    """The mail of that shape about a letter; raises ValueError for an unknown or impossible one."""
+def write(shape: str, message: Message) -> Arrival:
+    """The mail of that shape about a message; raises ValueError for an unknown or impossible one."""
     if shape not in SHAPES:
         raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
-    return SHAPES[shape](letter)
+    return SHAPES[shape](message)
 
 
-def _mailto(letter: Letter) -> str:
-    value = letter.header("List-Unsubscribe")
+def _mailto(message: Message) -> str:
+    value = message.header("List-Unsubscribe")
     _, found, rest = value.partition("<mailto:")
     if not found:
-        raise ValueError(f"letter {letter.id} has no mailto form in List-Unsubscribe")
+        raise ValueError(f"message {message.id} has no mailto form in List-Unsubscribe")
     return rest.partition(">")[0]
 
 
@@ -240,31 +240,31 @@ def _date(at: float) -> str:
     return format_datetime(datetime.fromtimestamp(at, tz=UTC))
 
 
-def _top(letter: Letter, results: str) -> str:
+def _top(message: Message, results: str) -> str:
     return (
-        f"Return-Path: <>\r\nAuthentication-Results: {results}\r\nDate: {_date(letter.at)}\r\n"
-        f"Message-ID: <{letter.id}.reply@mx.sandbox>\r\nMIME-Version: 1.0\r\n"
+        f"Return-Path: <>\r\nAuthentication-Results: {results}\r\nDate: {_date(message.at)}\r\n"
+        f"Message-ID: <{message.id}.reply@mx.sandbox>\r\nMIME-Version: 1.0\r\n"
     )
 
 
-def _threading(letter: Letter) -> str:
-    return f"In-Reply-To: {letter.message_id}\r\nReferences: {letter.message_id}\r\n"
+def _threading(message: Message) -> str:
+    return f"In-Reply-To: {message.message_id}\r\nReferences: {message.message_id}\r\n"
 
 
-def _head(letter: Letter, subject: str, *, failed: str = "") -> str:
-    head = _top(letter, _VOUCHED.format(domain="googlemail.com"))
+def _head(message: Message, subject: str, *, failed: str = "") -> str:
+    head = _top(message, _VOUCHED.format(domain="googlemail.com"))
     named = f"X-Failed-Recipients: {failed}\r\n" if failed else ""
-    head += f"From: {_DAEMON}\r\nTo: {letter.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
-    return f"{head}{_threading(letter)}{named}"
+    head += f"From: {_DAEMON}\r\nTo: {message.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
+    return f"{head}{_threading(message)}{named}"
 
 
-def _foreign(letter: Letter, writer: str, subject: str) -> str:
-    head = _top(letter, _UNKNOWN.format(domain="mail.example.org"))
-    return f"{head}From: {writer}\r\nTo: {letter.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
+def _foreign(message: Message, writer: str, subject: str) -> str:
+    head = _top(message, _UNKNOWN.format(domain="mail.example.org"))
+    return f"{head}From: {writer}\r\nTo: {message.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
 
 
-def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str, encoding: str = "8bit") -> bytes:
-    line = f"=_{letter.id}"
+def _report(head: str, text: str, fields: str, message: Message, *, agent: str, encoding: str = "8bit") -> bytes:
+    line = f"=_{message.id}"
     if encoding == "quoted-printable":
         text = quopri.encodestring(text.replace("\r\n", "\n").encode()).decode("ascii").replace("\n", "\r\n")
     return (
@@ -273,10 +273,10 @@ def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str, en
             f"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"
             f"{text}\r\n--{line}\r\n"
             "Content-Type: message/delivery-status\r\n\r\n"
-            f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(letter.at)}\r\n"
-            f"X-Original-Message-ID: {letter.message_id}\r\n\r\n{fields}\r\n--{line}\r\n"
+            f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(message.at)}\r\n"
+            f"X-Original-Message-ID: {message.message_id}\r\n\r\n{fields}\r\n--{line}\r\n"
             "Content-Type: message/rfc822\r\n\r\n"
         ).encode()
-        + letter.raw
+        + message.raw
         + f"\r\n--{line}--\r\n".encode()
     )

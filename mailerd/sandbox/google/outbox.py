@@ -1,13 +1,13 @@
-"""Sent letters as .eml files in a folder, written by a thread of their own so that sending never waits for a disk."""
+"""Sent messages as .eml files in a folder, written by a thread of their own so that sending never waits for a disk."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mailerd.sandbox.google.mailbox import Letter
+from mailerd.sandbox.google.mailbox import Message
 
 
 class OutboxFolder:
-    """Writes every letter that is put in, and has written all of them when `close` returns."""
+    """Writes every message that is put in, and has written all of them when `close` returns."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -15,9 +15,9 @@ class OutboxFolder:
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
         self._failure: OSError | None = None
 
-    def put(self, letter: Letter) -> None:
-        """Have a letter written soon."""
-        self._writer.submit(self._write, letter)
+    def put(self, message: Message) -> None:
+        """Have a message written soon."""
+        self._writer.submit(self._write, message)
 
     def close(self) -> None:
         """Wait until everything is on disk. Raises OSError when something could not be written."""
@@ -25,10 +25,10 @@ class OutboxFolder:
         if self._failure is not None:
             raise self._failure
 
-    def _write(self, letter: Letter) -> None:
+    def _write(self, message: Message) -> None:
         try:
-            # The name is Google's id and nothing of the letter's, so that no letter chooses where it is written.
-            (self._folder / f"{letter.id}.eml").write_bytes(letter.raw)
+            # The name is Google's id and nothing of the message's, so that no message chooses where it is written.
+            (self._folder / f"{message.id}.eml").write_bytes(message.raw)
         except OSError as failure:
             # Kept for close(), which the server always calls: a full disk must not go unnoticed.
             self._failure = failure

@@ -1,4 +1,4 @@
-"""The outbox for people, in a browser. A letter's own HTML never runs a script and never fetches anything."""
+"""The outbox for people, in a browser. A message's own HTML never runs a script and never fetches anything."""
 
 import base64
 import re
@@ -20,9 +20,9 @@ from mailerd.locale import language, say, speak
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
-from mailerd.sandbox.google.mailbox import Letter, bodies, content, decoded_value
+from mailerd.sandbox.google.mailbox import Message, bodies, content, decoded_value
 
-# What Gmail's "Unsubscribe" does with a letter: one POST, as RFC 8058 has it, and nothing that a reader notices.
+# What Gmail's "Unsubscribe" does with a message: one POST, as RFC 8058 has it, and nothing that a reader notices.
 #
 # The stand-in posts to loopback addresses alone, since nothing leaves this machine.
 
@@ -38,10 +38,10 @@ _TAGS = re.compile(r"<(style|script|head)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.
 
 @dataclass(frozen=True)
 class UnsubscribeOffer:
-    """What a letter says of leaving its list."""
+    """What a message says of leaving its list."""
 
     header: str
-    """List-Unsubscribe as it stands; empty: the letter has none."""
+    """List-Unsubscribe as it stands; empty: the message has none."""
     post: str
     """The value of the header List-Unsubscribe-Post."""
     url: str
@@ -61,9 +61,9 @@ class UnsubscribeOutcome:
     """The beginning of what was answered, as text."""
 
 
-def offer(letter: Letter) -> UnsubscribeOffer:
+def offer(message: Message) -> UnsubscribeOffer:
     """Read the headers as Gmail does: with List-Unsubscribe-Post the first https address takes the POST."""
-    header, post = letter.header("List-Unsubscribe"), letter.header("List-Unsubscribe-Post")
+    header, post = message.header("List-Unsubscribe"), message.header("List-Unsubscribe-Post")
     urls = [it for it in _ADDRESS.findall(header) if it.lower().startswith(("https://", "http://"))]
     if not header:
         return UnsubscribeOffer(
@@ -116,7 +116,7 @@ def _readable(html: str) -> str:
     return "\n".join(line for line in lines if line)[:_SHOWN]
 
 
-LETTERS = "/letters/"
+MESSAGES = "/messages/"
 PAGES = ("/", "/style.css", "/usage", "/log", "/faults")
 _PER_PAGE = 50
 _LOGGED = 200
@@ -126,12 +126,12 @@ _OWN_POLICY = (
     "default-src 'none'; style-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-# `sandbox` makes the letter an origin of its own without scripts, forms or pop-ups, even when it is opened by itself.
-_LETTER_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+# `sandbox` makes the message an origin of its own without scripts, forms or pop-ups, even when it is opened by itself.
+_MESSAGE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
 
 class Pages:
-    """Renders the outbox, one letter, and a letter's HTML part."""
+    """Renders the outbox, one message, and a message's HTML part."""
 
     def __init__(self, google: FakeGoogle) -> None:
         self._google = google
@@ -147,48 +147,48 @@ class Pages:
         speak(accepted_language(accept_language, otherwise=self._language))
 
     def answer(self, path: str, query: Mapping[str, str]) -> Answer:
-        """Answer a GET of "/", of the style sheet or below /letters/."""
+        """Answer a GET of "/", of the style sheet or below /messages/."""
         if path == "/":
             return self._list(query)
         if path == "/style.css":
             return Answer(200, (_HERE / "style.css").read_bytes(), "text/css; charset=UTF-8")
         if path in PAGES:
             return self._table(path)
-        ident, _, part = path.removeprefix(LETTERS).partition("/")
+        ident, _, part = path.removeprefix(MESSAGES).partition("/")
         try:
-            letter = find(self._google, ident)
+            message = find(self._google, ident)
         except KeyError:
             return self._page(404, "missing.html")
         if part == "html":
-            return _html_answer(200, _inert_html(letter.parsed), _LETTER_POLICY)
-        return self._letter(letter) if not part else self._page(404, "missing.html")
+            return _html_answer(200, _inert_html(message.parsed), _MESSAGE_POLICY)
+        return self._message(message) if not part else self._page(404, "missing.html")
 
     async def unsubscribe(self, path: str) -> Answer:
-        """Answer a POST of the button on a letter's page."""
-        ident, _, part = path.removeprefix(LETTERS).partition("/")
+        """Answer a POST of the button on a message's page."""
+        ident, _, part = path.removeprefix(MESSAGES).partition("/")
         try:
-            letter = find(self._google, ident)
+            message = find(self._google, ident)
         except KeyError:
             return self._page(404, "missing.html")
         if part != "unsubscribe":
             return self._page(404, "missing.html")
-        found = offer(letter)
+        found = offer(message)
         return self._page(
-            200, "unsubscribed.html", letter=letter, offer=found, body=ONE_CLICK, outcome=await press(found)
+            200, "unsubscribed.html", message=message, offer=found, body=ONE_CLICK, outcome=await press(found)
         )
 
     def _list(self, query: Mapping[str, str]) -> Answer:
         wanted = query.get("q", "").strip()
         number = int(query["page"]) if query.get("page", "").isdecimal() else 1
         sent = self._google.sent
-        found: list[Letter] = [x for x in sent if wanted.lower() in x.to.lower() or wanted.lower() in x.sender]
+        found: list[Message] = [x for x in sent if wanted.lower() in x.to.lower() or wanted.lower() in x.sender]
         pages = max(1, -(-len(found) // _PER_PAGE))
         number = min(max(number, 1), pages)
         newest = found[::-1][(number - 1) * _PER_PAGE : number * _PER_PAGE]
         return self._page(
             200,
             "outbox.html",
-            letters=newest,
+            messages=newest,
             q=wanted,
             page=number,
             pages=pages,
@@ -230,25 +230,25 @@ class Pages:
                 ]  # fmt: skip
         return self._page(200, "table.html", title=path[1:], heading=heading, headings=headings, rows=rows)
 
-    def _letter(self, letter: Letter) -> Answer:
-        text, html = bodies(letter.parsed)
+    def _message(self, message: Message) -> Answer:
+        text, html = bodies(message.parsed)
         attachments = [
             {
                 "name": part.get_filename() or say(t("unnamed")),
                 "kind": part.get_content_type(),
                 "size": len(content(part)),
             }
-            for part in cast("list[EmailMessage]", list(letter.parsed.iter_attachments()))
+            for part in cast("list[EmailMessage]", list(message.parsed.iter_attachments()))
         ]
         return self._page(
             200,
-            "letter.html",
-            letter=letter,
-            headers=[(name, decoded_value(value)) for name, value in letter.headers],
+            "message.html",
+            message=message,
+            headers=[(name, decoded_value(value)) for name, value in message.headers],
             text=text,
             html=bool(html),
             attachments=attachments,
-            offer=offer(letter),
+            offer=offer(message),
         )
 
     def _page(self, status: int, template: str, **values: Any) -> Answer:
@@ -266,7 +266,7 @@ def _html_answer(status: int, text: str, policy: str) -> Answer:
 
 
 def _inert_html(mail: EmailMessage) -> str:
-    """A letter's HTML with its inline pictures put into it, since `cid:` means nothing to a browser."""
+    """A message's HTML with its inline pictures put into it, since `cid:` means nothing to a browser."""
     pictures = {
         part["Content-ID"].strip(
             "<> "

@@ -58,7 +58,7 @@ class Usage:
     minute: Window = field(default_factory=lambda: Window(MINUTE_S))
     day: Window = field(default_factory=lambda: Window(DAY_S))
     delivered: Window = field(default_factory=lambda: Window(DAY_S))
-    """Letters of the day that reached a recipient."""
+    """Messages of the day that reached a recipient."""
     by_minute: dict[int, int] = field(default_factory=dict)
     """Units per calendar minute (epoch seconds // 60), for the last day."""
     throttled: Counter[str] = field(default_factory=Counter)

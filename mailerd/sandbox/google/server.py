@@ -17,7 +17,7 @@ from mailerd.sandbox.google.answers import Answer, too_large, unknown_path
 from mailerd.sandbox.google.control import PREFIX, Control
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.methods import API, UPLOAD
-from mailerd.sandbox.google.pages import LETTERS, PAGES, Pages
+from mailerd.sandbox.google.pages import MESSAGES, PAGES, Pages
 from mailerd.sandbox.google.request_handler import GoogleRequestHandler, response
 
 _GRACE_S = 0.05
@@ -77,9 +77,9 @@ class _Site:
         if path.startswith(PREFIX):
             return self._control.answer(request.method, path.removeprefix(PREFIX), query, await request.read())
         self._pages.speak(request.headers.get("Accept-Language", ""))
-        if request.method in ("GET", "HEAD") and (path in PAGES or path.startswith(LETTERS)):
+        if request.method in ("GET", "HEAD") and (path in PAGES or path.startswith(MESSAGES)):
             return self._pages.answer(path, query)
-        if request.method == "POST" and path.startswith(LETTERS) and _is_of_own_page(request):
+        if request.method == "POST" and path.startswith(MESSAGES) and _is_of_own_page(request):
             await request.read()
             return await self._pages.unsubscribe(path)
         return unknown_path()
@@ -92,7 +92,7 @@ class _Site:
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> web.BaseRequest:
-        # base64 in JSON is a third longer than the letter in it.
+        # base64 in JSON is a third longer than the message in it.
         most = self._google.rules.max_message_bytes * 4 // 3 + _JSON_OVERHEAD
         return web.BaseRequest(
             message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=most
@@ -103,8 +103,8 @@ class _Site:
 async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningServer]:
     """Serve a sandbox Google until the block ends; port 0 takes a free one.
 
-    Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the end) for letters that
-    could not be written. Requests in flight at the end are cut off.
+    Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the end) for messages
+    that could not be written. Requests in flight at the end are cut off.
     """
     if not is_loopback(host):
         raise ValueError(f"the sandbox serves loopback addresses only, not {host}")

@@ -101,7 +101,8 @@ class Database:
         """The newest failure of all, and the newest one of a server that responds."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
-        """The connections for callers that wait, however many there are at once; the others are left to the letters."""
+        """The connections for callers that wait, however many there are at once; the others are left to the
+        messages."""
 
     @property
     def unavailable(self) -> bool:

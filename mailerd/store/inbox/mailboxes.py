@@ -8,7 +8,7 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core.bounce_rule import BRAKE_SPAN, LAST, YOUNG_FOR, YOUNG_MESSAGES, YOUNG_POLL, BounceRule
-from mailerd.core.models import InboxCursor, InboxLease, SentLetter
+from mailerd.core.models import InboxCursor, InboxLease, SentMessage
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.core.reasons import from_row, in_row
@@ -96,7 +96,7 @@ SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.r
   FROM ({bounces}) b GROUP BY name, b.kind"""
 _COUNT_BY_SENDER: Final = """
 SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
-_READ_OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
+_READ_OF_MESSAGE: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 _READ_INBOXES: Final = """
 SELECT m.email, m.scope, m.state, m.detail, m.detail_code, m.detail_args, m.read_at, m.next_at, m.failing_id,
        UTC_TIMESTAMP(6)
@@ -105,7 +105,7 @@ SELECT m.email, m.scope, m.state, m.detail, m.detail_code, m.detail_args, m.read
 
 @dataclass(frozen=True)
 class Notice:
-    """Received mail that concerned a letter."""
+    """Received mail that concerned a message."""
 
     id: int
     mailbox: str
@@ -113,7 +113,7 @@ class Notice:
     recipient_id: int | None
     job_id: str | None
     email: str | None
-    """The address that the letter went to."""
+    """The address that the message went to."""
     kind: str
     code: str | None
     detail: str | None
@@ -123,14 +123,14 @@ class Notice:
 
 @dataclass(frozen=True)
 class BounceCounts:
-    """How many letters to a domain, or of a sender, bounced, by kind."""
+    """How many messages to a domain, or of a sender, bounced, by kind."""
 
     name: str
     kinds: dict[str, int]
 
     @property
     def total(self) -> int:
-        """The letters of all kinds."""
+        """The messages of all kinds."""
         return sum(self.kinds.values())
 
 
@@ -167,14 +167,14 @@ class NoticeReader:
         """The newest notices of these kinds, those before an id; `sender` None: of all."""
         return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit, job=job))]
 
-    async def of_letter(self, recipient: int) -> list[Notice]:
-        """Everything that came about one letter, oldest first."""
-        return [_notice(row) for row in await self._read(_READ_OF_LETTER, (recipient,))]
+    async def of_message(self, recipient: int) -> list[Notice]:
+        """Everything that came about one message, oldest first."""
+        return [_notice(row) for row in await self._read(_READ_OF_MESSAGE, (recipient,))]
 
     async def by_domain(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
     ) -> list[BounceCounts]:
-        """Bounced letters of the last while by the domain of their recipients, the most first.
+        """Bounced messages of the last while by the domain of their recipients, the most first.
 
         `most`: bounces that are summed up; without a sender they are the newest.
         """
@@ -183,7 +183,7 @@ class NoticeReader:
     async def by_sender(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
     ) -> list[BounceCounts]:
-        """The same by the sender of the letters."""
+        """The same by the sender of the messages."""
         return _counts(await self._read(*counts_statement(span, sender, most, by_sender=True)))
 
     async def inboxes(self, *, limit: int = 1000) -> list[InboxState]:
@@ -201,8 +201,8 @@ class NoticeReader:
 
 def _counts(rows: Sequence[tuple[Any, ...]]) -> list[BounceCounts]:
     found: dict[str, dict[str, int]] = {}
-    for name, kind, letters in rows:
-        found.setdefault(name or "", {})[kind] = letters
+    for name, kind, messages in rows:
+        found.setdefault(name or "", {})[kind] = messages
     return sorted((BounceCounts(*it) for it in found.items()), key=lambda it: (-it.total, it.name))
 
 
@@ -252,7 +252,7 @@ SELECT m.email FROM mailboxes m
  WHERE (m.lease_until IS NULL OR m.lease_until <= UTC_TIMESTAMP(6))
    AND (m.next_at <= UTC_TIMESTAMP(6)
         OR (m.state = 'read' AND m.read_at <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND AND EXISTS (
-            SELECT 1 FROM sender_hours h WHERE h.sender_email = m.email AND h.letters > 0
+            SELECT 1 FROM sender_hours h WHERE h.sender_email = m.email AND h.messages > 0
                AND h.hour > m.read_at - INTERVAL 1 HOUR AND h.hour > UTC_TIMESTAMP() - INTERVAL 70 MINUTE)))
  ORDER BY m.next_at LIMIT %s"""
 _LOCK_IF_FREE: Final = """
@@ -286,18 +286,18 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
  WHERE email = %s AND lease_token = %s"""
 _READ_LAST_SENT: Final = """
 SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE INDEX (PRIMARY)
- WHERE sender_email = %s AND letters > 0"""
+ WHERE sender_email = %s AND messages > 0"""
 _READ_FIRST_SENT: Final = """
 SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
- WHERE sender_email = %s AND letters > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
+ WHERE sender_email = %s AND messages > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
 SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
-_LETTERS: Final = """
+_MESSAGES: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
-_BY_THREAD: Final = _LETTERS.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
-_BY_KEY: Final = _LETTERS.format(index="FORCE INDEX (letter)", where="r.job_id = %s AND r.seq = %s")
-_BY_ID: Final = _LETTERS.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
-# By the unfinished jobs: a letter in doubt that nothing will check has no lease by which it could be found.
+_BY_THREAD: Final = _MESSAGES.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
+_BY_KEY: Final = _MESSAGES.format(index="FORCE INDEX (message)", where="r.job_id = %s AND r.seq = %s")
+_BY_ID: Final = _MESSAGES.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
+# By the unfinished jobs: a message in doubt that nothing will check has no lease by which it could be found.
 _READ_UNDECIDED: Final = """
 SELECT UTC_TIMESTAMP(6), MIN(COALESCE(r.handed_over_at, r.updated_at))
   FROM jobs j FORCE INDEX (finished) JOIN job_recipients r FORCE INDEX (claim)
@@ -307,11 +307,11 @@ SELECT UTC_TIMESTAMP(6), MIN(COALESCE(r.handed_over_at, r.updated_at))
    AND COALESCE(r.handed_over_at, r.updated_at) > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 
 UNDECIDED_WAIT: Final = timedelta(days=1)
-"""How long what comes back waits for a letter of which it is not known whether it was sent."""
+"""How long what comes back waits for a message of which it is not known whether it was sent."""
 BUSY_FOR: Final = timedelta(minutes=10)
 QUIET_FOR: Final = timedelta(days=1)
 READ_FOR: Final = timedelta(days=5)
-"""How long a mailbox is read after its last letter: Gmail tries for about three days, and reports delays meanwhile."""
+"""How long a mailbox is read after its last message: Gmail tries for about three days, and reports delays meanwhile."""
 QUIET: Final = 5
 LATE: Final = 30
 """How many busy intervals lie between two reads: QUIET after BUSY_FOR, LATE after QUIET_FOR."""
@@ -321,10 +321,13 @@ _HOUR: Final = timedelta(hours=1)
 
 
 def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
-    """How long to wait until the next read of a mailbox whose last letter was sent so long ago; None: none ever was."""
+    """How long to wait until the next read of a mailbox whose last message was sent so long ago.
+
+    None: none ever was.
+    """
     if since is None or since > READ_FOR + _HOUR:
         return REST
-    if since <= BUSY_FOR + _HOUR:  # the hour is all that is known of the last letter
+    if since <= BUSY_FOR + _HOUR:  # the hour is all that is known of the last message
         return busy
     return busy * (QUIET if since <= QUIET_FOR + _HOUR else LATE)
 
@@ -333,7 +336,7 @@ def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
 class Mailboxes:
     """Whose turn a mailbox is. `lease`: for how long; `interval`: between two reads of a busy mailbox.
 
-    `replay_log`: nothing is read while rows may have forgotten what was sent, since a notice tells of no other letter.
+    `replay_log`: nothing is read while rows may have forgotten what was sent, since a notice tells of no other message.
     """
 
     database: Database
@@ -400,8 +403,8 @@ class Mailboxes:
     ) -> None:
         """Give a mailbox back, with the units that its round has used.
 
-        `wait`: until it is read next; None: as long as its last letter lets it wait. `often`: no longer than YOUNG_POLL
-        where a job of the sender is young.
+        `wait`: until it is read next; None: as long as its last message lets it wait. `often`: no longer than
+        YOUNG_POLL where a job of the sender is young.
 
         Raises:
             DatabaseError: then its lease runs out.
@@ -422,24 +425,24 @@ class Mailboxes:
             await cursor.execute(_ADD_UNITS, (lease.email, units))
 
     async def is_idle(self, email: str) -> bool:
-        """Whether none of its sender's letters waits for units: there is none, or it is paused."""
-        rows = await self.database.read_rows(_READ_IDLE, (email,), what="look whether letters wait")
+        """Whether none of its sender's messages waits for units: there is none, or it is paused."""
+        rows = await self.database.read_rows(_READ_IDLE, (email,), what="look whether messages wait")
         return bool(rows[0][0]) if rows else True
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
-        """The hour of the first letter that was sent within that time; None: nothing was."""
+        """The hour of the first message that was sent within that time; None: nothing was."""
         values = (email, int(within.total_seconds() // 3600))
-        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="look for the first letter")
+        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="look for the first message")
         first: datetime | None = utc(hour)
         return first
 
     async def undecided(self, email: str) -> tuple[datetime, datetime | None]:
-        """The time now, and when the first of the letters was handed over whose outcome and thread are not known yet.
+        """The time now, and when the first of the messages was handed over whose outcome and thread are not known yet.
 
         Those that were handed over longer ago than UNDECIDED_WAIT do not count.
         """
         values = (email, micros(UNDECIDED_WAIT))
-        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="look for letters in doubt")
+        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="look for messages in doubt")
         return utc(now), utc(first) if first else None
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
@@ -449,26 +452,26 @@ class Mailboxes:
         rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
         return {gmail_id for (gmail_id,) in rows}
 
-    async def letters_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:
-        """The sender's letters by thread."""
-        found: dict[str, list[SentLetter]] = {}
+    async def messages_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentMessage]]:
+        """The sender's messages by thread."""
+        found: dict[str, list[SentMessage]] = {}
         if not threads:
             return found
-        for letter in await self._letters(_BY_THREAD, (tuple(threads), email)):
-            found.setdefault(letter.thread_id or "", []).append(letter)
+        for message in await self._messages(_BY_THREAD, (tuple(threads), email)):
+            found.setdefault(message.thread_id or "", []).append(message)
         return found
 
-    async def letter_by_key(self, job: str, seq: int) -> SentLetter | None:
-        """The letter that has this X-Mailerd-Key."""
-        return next(iter(await self._letters(_BY_KEY, (job, seq))), None)
+    async def message_by_key(self, job: str, seq: int) -> SentMessage | None:
+        """The message that has this X-Mailerd-Key."""
+        return next(iter(await self._messages(_BY_KEY, (job, seq))), None)
 
-    async def letter_by_id(self, recipient: int) -> SentLetter | None:
-        """The letter of this row."""
-        return next(iter(await self._letters(_BY_ID, (recipient,))), None)
+    async def message_by_id(self, recipient: int) -> SentMessage | None:
+        """The message of this row."""
+        return next(iter(await self._messages(_BY_ID, (recipient,))), None)
 
-    async def _letters(self, statement: str, values: tuple[object, ...]) -> list[SentLetter]:
-        rows = await self.database.read_rows(statement, values, what="look for letters")
-        return [SentLetter(*row) for row in rows]
+    async def _messages(self, statement: str, values: tuple[object, ...]) -> list[SentMessage]:
+        rows = await self.database.read_rows(statement, values, what="look for messages")
+        return [SentMessage(*row) for row in rows]
 
 
 _MOVE_ON: Final = """
@@ -482,7 +485,7 @@ CLOCK_WENT_BACK: Final = (
     """
 UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
  WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR""",
-    # They would count as used until then, and nothing be read while letters wait.
+    # They would count as used until then, and nothing be read while messages wait.
     "DELETE FROM mailbox_units WHERE at > UTC_TIMESTAMP(6)",
 )
 """What brings back the moments that a clock that was ahead has left."""

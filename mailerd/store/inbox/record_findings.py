@@ -41,7 +41,7 @@ from mailerd.core.models import (
     InboxLease,
     PassedOver,
     SentElsewhere,
-    SentLetter,
+    SentMessage,
     UndoneByLimit,
     Written,
 )
@@ -53,13 +53,13 @@ from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reas
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
 from mailerd.store import job_changes
-from mailerd.store import letters as door
+from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, naive, rfc3339
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN, move_on
-from mailerd.store.letters import NOT_LOCKED, Locked, short
+from mailerd.store.messages import NOT_LOCKED, Locked, short
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits, lock_sender, sent_by_hour
 from mailerd.store.sender_changes import add_elsewhere, pause_sender
@@ -134,15 +134,15 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
 
 # Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
 #
-# The letters of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
+# The messages of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
 _READ_LAST_FATES: Final = """
 SELECT o.fate, o.fate_kind, o.fate_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job_recipients o FORCE INDEX (person) ON o.person = r.person
  WHERE r.id = %s AND o.status = 'sent' ORDER BY o.id DESC LIMIT %s"""
 _READ_HOURS: Final = """
-SELECT hour, letters FROM sender_hours FORCE INDEX (PRIMARY)
+SELECT hour, messages FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND hour > UTC_TIMESTAMP() - INTERVAL 5 DAY ORDER BY hour DESC"""
-# Letters, not notices: a person who holds one letter can write any number of notices about it.
+# Messages, not notices: a person who holds one message can write any number of notices about it.
 _COUNT_BLOCKED: Final = """
 SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
   FROM notices FORCE INDEX (by_kind)
@@ -168,21 +168,21 @@ SELECT COUNT(DISTINCT SUBSTRING_INDEX(email, '@', -1)) FROM notices FORCE INDEX 
 
 
 async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
-    """Whether the last letters to the person of this letter all bounced softly within 30 days."""
+    """Whether the last messages to the person of this message all bounced softly within 30 days."""
     await cursor.execute(_READ_LAST_FATES, (recipient, SOFT_IN_A_ROW))
     rows = await cursor.fetchall()
     return len(rows) == SOFT_IN_A_ROW and all(row == ("bounced", "soft", 1) for row in rows)
 
 
 async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> int:
-    """How many of the sender's last letters were blocked: at the first above the share, and each tenth; else 0.
+    """How many of the sender's last messages were blocked: at the first above the share, and each tenth; else 0.
 
     `fresh`: the ids of the notices that are new, of which one tenth or several may come at once.
     """
     await cursor.execute(_READ_HOURS, (sender,))
     sent, since = 0, None
-    for hour, letters in await cursor.fetchall():
-        sent, since = sent + letters, hour
+    for hour, messages in await cursor.fetchall():
+        sent, since = sent + messages, hour
         if sent >= BLOCKED_OF_LAST:
             break
     if since is None:
@@ -217,18 +217,18 @@ async def dead_of_sender(
     )
     await cursor.execute(COUNT_SENT, (minutes, sender))
     sent, since = 0, newest
-    for minute, letters in await cursor.fetchall():
-        sent, since = sent + int(letters), minute
+    for minute, messages in await cursor.fetchall():
+        sent, since = sent + int(messages), minute
         if sent >= LAST:
             break
-    dead = len({letter for letter, _, at in rows if at >= since})
-    before = len({letter for letter, notice, at in rows if at >= since and notice not in fresh})
+    dead = len({message for message, _, at in rows if at >= since})
+    before = len({message for message, notice, at in rows if at >= since and notice not in fresh})
     is_next = dead // rule.at_least > before // rule.at_least or not rule.is_broken(before, sent)
     return (dead, sent) if is_next and rule.is_broken(dead, sent) else None
 
 
 async def count_unknown(cursor: Cursor, sender: str) -> int:
-    """At how many domains letters have just failed for an unknown cause; 0 where they are few."""
+    """At how many domains messages have just failed for an unknown cause; 0 where they are few."""
     await cursor.execute(_COUNT_UNKNOWN_DOMAINS, (sender, UNKNOWN_MINUTES))
     domains = int((await cursor.fetchone())[0])
     return domains if domains >= UNKNOWN_DOMAINS else 0
@@ -239,7 +239,7 @@ async def rest_sender(
 ) -> timedelta | None:
     """Pause a sender that has reached its limit, and set its day to full; how long, or None where it rests longer.
 
-    `full`: Google said so. Then letters that our counts lack were sent by a person or by another program, at an
+    `full`: Google said so. Then messages that our counts lack were sent by a person or by another program, at an
     unknown time: they count from now.
     """
     if (it := await lock_sender(cursor, sender, defaults)) is None:
@@ -249,7 +249,7 @@ async def rest_sender(
     if limit := it.limits.per_day:
         missing = limit - sum(hours.values())
         if full and missing > 0:
-            await add_elsewhere(cursor, sender, at=it.now, letters=missing)
+            await add_elsewhere(cursor, sender, at=it.now, messages=missing)
             hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
         free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
         wait = max(wait, free_at - it.now) if free_at else wait
@@ -267,7 +267,7 @@ _DAY: Final = timedelta(hours=24)
 
 
 class LeaseLostError(Exception):
-    """What was read is not written, and is read again: another daemon has the mailbox, or a letter is being sent."""
+    """What was read is not written, and is read again: another daemon has the mailbox, or a message is being sent."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class FindingsWriter:
     lease_time: timedelta
     min_pause: timedelta
     undo: bool
-    """Whether a limit notice lets its letter wait again; otherwise it is noted, and its sender pauses."""
+    """Whether a limit notice lets its message wait again; otherwise it is noted, and its sender pauses."""
     rules: BounceRules = NO_RULES
     """By which a bad list pauses its job, and its sender."""
     replay_log: ReplayLog | None = None
@@ -301,7 +301,7 @@ class FindingsWriter:
 
         Raises:
             LeaseLostError: another daemon reads this mailbox, this daemon has not replayed all to this server yet, or
-                a letter that Google gave back is being sent anew.
+                a message that Google gave back is being sent anew.
             DatabaseError: nothing was written.
         """
 
@@ -334,10 +334,10 @@ class _FindingsBatch:
     address_key: bytes
     done: Written = field(default_factory=Written)
     _locked: Locked = field(default_factory=lambda: Locked({}, NOT_LOCKED))
-    """The letters that are concerned, as they are and as they become."""
+    """The messages that are concerned, as they are and as they become."""
     _moves: list[Move] = field(default_factory=list)
     _given_back: set[int] = field(default_factory=set)
-    """The letters that a limit notice has let wait again before."""
+    """The messages that a limit notice has let wait again before."""
     _dead: dict[str, set[str]] = field(default_factory=dict)
     """The new notices about dead addresses, by job."""
     _news: list[NewEvent] = field(default_factory=list)
@@ -383,8 +383,8 @@ class _FindingsBatch:
         whose: tuple[Any, ...]
         what: tuple[Any, ...]
         match it:
-            case Finding(letter=letter, meaning=meaning):
-                whose = (letter.id, letter.job_id, letter.to_email) if letter else (None, None, None)
+            case Finding(message=message, meaning=meaning):
+                whose = (message.id, message.job_id, message.to_email) if message else (None, None, None)
                 what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
                 believed = it.consequence.believed
             case SentElsewhere():
@@ -397,8 +397,8 @@ class _FindingsBatch:
         await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
 
     async def _lock(self, found: Sequence[Found]) -> None:
-        """Lock the letters that are concerned."""
-        if ids := {it.letter.id for it in found if isinstance(it, Finding) and it.letter}:
+        """Lock the messages that are concerned."""
+        if ids := {it.message.id for it in found if isinstance(it, Finding) and it.message}:
             self._locked = await door.lock(self.cursor, ids)
         self._given_back = {row.id for row in self._locked.rows.values() if row.given_back}
 
@@ -407,47 +407,47 @@ class _FindingsBatch:
         self._locked.rows[move.after.id] = move.after
 
     def _as_row_allows(self, it: Found) -> Found | None:
-        """What a finding is to its letter's row; None: to nothing, since its person was forgotten."""
-        if not isinstance(it, Finding) or it.letter is None:
+        """What a finding is to its message's row; None: to nothing, since its person was forgotten."""
+        if not isinstance(it, Finding) or it.message is None:
             return it
-        row = self._locked.rows.get(it.letter.id)
+        row = self._locked.rows.get(it.message.id)
         if row is not None and row.is_forgotten:  # docs/privacy.md: nothing is noted of its person any more
-            return replace(it, letter=None) if it.unsubscribes else None
-        if it.consequence.step is Step.UNDO and it.letter.id in self._given_back and self.writer.undo:
+            return replace(it, message=None) if it.unsubscribes else None
+        if it.consequence.step is Step.UNDO and it.message.id in self._given_back and self.writer.undo:
             # It was sent again, and is not a third time: it has come back, and a person may retry it.
             meaning = replace(it.meaning, kind=Kind.UNKNOWN)
             return replace(it, meaning=meaning, consequence=replace(it.consequence, fate=Fate.BOUNCED))
         return it
 
     def _decide(self, it: Finding) -> None:
-        letter, fate = it.letter, it.consequence.fate
+        message, fate = it.message, it.consequence.fate
         if it.consequence.step is Step.UNSUBSCRIBE and it.unsubscribes:
             self._unsubscribe(it)
-        if letter is None or fate is None or (row := self._locked.rows.get(letter.id)) is None:
+        if message is None or fate is None or (row := self._locked.rows.get(message.id)) is None:
             return
         before = (Fate(row.fate), row.fate_kind or "") if row.fate else None
         new = fate, kind_of(it.meaning)
-        if prevails(new, before) and (made := self._fated(it, letter, row, new)):
+        if prevails(new, before) and (made := self._fated(it, message, row, new)):
             self._become(made)
             self.done.changed.append(it)
-            self._log_fate(it, letter, fate)
+            self._log_fate(it, message, fate)
             if fate is Fate.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
-                self._dead.setdefault(letter.job_id, set()).add(it.gmail_id)
+                self._dead.setdefault(message.job_id, set()).add(it.gmail_id)
 
-    def _fated(self, it: Finding, letter: SentLetter, row: Row, new: tuple[Fate, str]) -> Move | None:
-        if row.job_id != letter.job_id:
+    def _fated(self, it: Finding, message: SentMessage, row: Row, new: tuple[Fate, str]) -> Move | None:
+        if row.job_id != message.job_id:
             return None
         return moves.fated(
             row, fate=new[0].value, kind=new[1] or None, code=it.meaning.code or None,
             reason=short(it.meaning.reason, 500) or None, at=it.at, sender=self.lease.email, now=self._locked.now,
         )  # fmt: skip
 
-    def _undo(self, notices: Sequence[Finding]) -> list[SentLetter]:
-        """Let these letters wait again, each once; those that do."""
+    def _undo(self, notices: Sequence[Finding]) -> list[SentMessage]:
+        """Let these messages wait again, each once; those that do."""
         undone = []
         for it in notices:
-            row = self._locked.rows.get(it.letter.id) if it.letter else None
-            if it.letter is None or row is None or row.job_id != it.letter.job_id:
+            row = self._locked.rows.get(it.message.id) if it.message else None
+            if it.message is None or row is None or row.job_id != it.message.job_id:
                 continue
             if row.status in {State.SENDING, State.UNSURE} and not row.given_back:
                 # It was claimed since the look. The notice waits, and is read again: else it would be lost.
@@ -455,10 +455,10 @@ class _FindingsBatch:
             made = moves.given_back(row, it, token=new_id(), sender=self.lease.email, now=self._locked.now)
             if made:
                 self._become(made)
-                undone.append(it.letter)
+                undone.append(it.message)
         return undone
 
-    def _log_fate(self, it: Finding, letter: SentLetter, fate: Fate) -> None:
+    def _log_fate(self, it: Finding, message: SentMessage, fate: Fate) -> None:
         meaning = it.meaning
         type_ = {
             Fate.BOUNCED: EventType.RECIPIENT_BOUNCED, Fate.REPLIED: EventType.RECIPIENT_REPLIED,
@@ -467,50 +467,50 @@ class _FindingsBatch:
         if type_ is None:
             return
         data: dict[str, object] = {
-            "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
-            "sender_email": letter.sender, "at": rfc3339(it.at),
+            "recipient_id": message.id, "job_id": message.job_id, "seq": message.seq, "email": message.to_email,
+            "sender_email": message.sender, "at": rfc3339(it.at),
         }  # fmt: skip
         if fate is Fate.BOUNCED:
             data |= {"kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None}
         else:
             data |= {"by": next(iter(meaning.addresses), None)}
-        self._news.append(NewEvent(type_, f"{letter.id}:{it.gmail_id}", data, letter.job_id, letter.sender))
+        self._news.append(NewEvent(type_, f"{message.id}:{it.gmail_id}", data, message.job_id, message.sender))
 
-    async def _step(self, it: Finding, letter: SentLetter) -> None:
+    async def _step(self, it: Finding, message: SentMessage) -> None:
         match it.consequence.step:
             case Step.SUPPRESS:
-                self._suppress_address(letter, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
-            case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
-                self._suppress_address(letter, t("3 soft bounces in a row within 30 days"))
+                self._suppress_address(message, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
+            case Step.COUNT_SOFT if await is_third_soft(self.cursor, message.id):
+                self._suppress_address(message, t("3 soft bounces in a row within 30 days"))
             case _:
                 pass
 
-    def _suppress_address(self, letter: SentLetter, detail: str | None) -> None:
-        digest = digest_of(letter.to_email, self.address_key)
+    def _suppress_address(self, message: SentMessage, detail: str | None) -> None:
+        digest = digest_of(message.to_email, self.address_key)
         self._suppress.append(
-            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, letter.to_email, letter.id, detail)
+            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, message.to_email, message.id, detail)
         )
 
     def _unsubscribe(self, it: Finding) -> None:
         list_id, digest = it.unsubscribes or (EVERYTHING, b"")
-        letter = it.letter
-        address, recipient = (letter.to_email, letter.id) if letter else (None, None)
+        message = it.message
+        address, recipient = (message.to_email, message.id) if message else (None, None)
         self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
 
     async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
-            if isinstance(it, Finding) and it.letter and it.consequence.fate and it.letter.id in self._locked.rows:
-                await self._step(it, it.letter)
+            if isinstance(it, Finding) and it.message and it.consequence.fate and it.message.id in self._locked.rows:
+                await self._step(it, it.message)
         for job in sorted(self._dead):
             if bad := await judge_job(self.cursor, job, self.writer.rules.job):
                 self.done.bad_lists.append(bad)
         for it in self.done.fresh:
             if isinstance(it, SentElsewhere):
-                await add_elsewhere(self.cursor, self.lease.email, at=it.at, letters=1)
-        # That its letter was given back before says nothing new, however often it is written.
+                await add_elsewhere(self.cursor, self.lease.email, at=it.at, messages=1)
+        # That its message was given back before says nothing new, however often it is written.
         believed = [
             it for it in undoing
-            if it.consequence.believed and it.letter is not None and it.letter.id not in self._given_back
+            if it.consequence.believed and it.message is not None and it.message.id not in self._given_back
         ]  # fmt: skip
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self.lease.now - it.at < timedelta(hours=24)]:

@@ -25,20 +25,20 @@ CREATE TABLE IF NOT EXISTS daemons (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A sender is one mailbox.
--- next_claim_at: when letters of this sender may next be claimed; NULL while none waits. The claim reads the senders in
--- the order of `KEY next_claim`.
+-- next_claim_at: when messages of this sender may next be claimed; NULL while none waits. The claim reads the senders
+-- in the order of `KEY next_claim`.
 -- tat: "theoretical arrival time", the state of the rate limit of one minute (GCRA, core/rate_limit.py).
--- gap_until: when the next letter may go, where min_gap sets a pause between two letters.
--- other_calls_at: when units were last used for calls that send no letter.
--- latency: seconds from the claim to Google's response, of the sender's slowest recent letter; written only when it
+-- gap_until: when the next message may go, where min_gap sets a pause between two messages.
+-- other_calls_at: when units were last used for calls that send no message.
+-- latency: seconds from the claim to Google's response, of the sender's slowest recent message; written only when it
 -- matters for the rate limit. latency_at: when it was last measured. Ten minutes later it no longer counts.
 -- paused_until, pause_reason, pause_cause: the pause, as text and as core/pauses.py's name. pauses: how many in a row.
 -- Limits of its own; NULL is the configuration's default. units_per_minute: Google's units. per_minute, per_day:
--- letters. reserve: letters of each day that are left to the owner of the mailbox. min_gap: seconds between two letters.
--- warm_up: letters of the first day; warm_up_growth: how many more on each following day; warm_up_from: the first day,
+-- messages. reserve: messages of each day that are left to the owner of the mailbox. min_gap: seconds between two messages.
+-- warm_up: messages of the first day; warm_up_growth: how many more on each following day; warm_up_from: the first day,
 -- NULL is created_at.
 -- mode, project: how it sends ('draft' or 'direct') and whose quota it uses; known after the first sign-in.
--- concurrency: the most letters in flight, set when Google refused more, at concurrency_at; it grows again with time.
+-- concurrency: the most messages in flight, set when Google refused more, at concurrency_at; it grows again with time.
 CREATE TABLE IF NOT EXISTS senders (
   email VARCHAR(320) NOT NULL PRIMARY KEY,
   next_claim_at DATETIME(6) NULL,
@@ -71,12 +71,12 @@ CREATE TABLE IF NOT EXISTS senders (
   KEY project (project)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
+-- Messages handed to Google per sender and hour: the rolling 24 hours of the daily limit.
 -- elsewhere: mail of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
 CREATE TABLE IF NOT EXISTS sender_hours (
   sender_email VARCHAR(320) NOT NULL,
   hour DATETIME NOT NULL,
-  letters INT UNSIGNED NOT NULL,
+  messages INT UNSIGNED NOT NULL,
   elsewhere INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (sender_email, hour)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
@@ -99,7 +99,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
--- bounced, replied: how many of its letters have that fate.
+-- bounced, replied: how many of its messages have that fate.
 -- on_bounces: whether it is paused where too many of its messages come back (core/bounce_rule.py): 'pause' or 'go_on'.
 -- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
 -- bounces_seen: when a person last resumed it after a pause for 'bounces'; what was sent before counts for its rule no more.
@@ -157,20 +157,20 @@ CREATE TABLE IF NOT EXISTS jobs (
   CONSTRAINT jobs_status CHECK (status IN ('queued', 'sending', 'paused', 'completed', 'cancelled'))
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- A recipient of a job: one letter.
--- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's letters are
+-- A recipient of a job: one message.
+-- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's messages are
 -- found.
--- due_at: the letter is not sent before this time.
+-- due_at: the message is not sent before this time.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
--- attempts: tries that counted. crashes: how many daemons in a row have died while the letter was in flight and Google
+-- attempts: tries that counted. crashes: how many daemons in a row have died while the message was in flight and Google
 -- had not been asked to send it.
--- mode: how the letter was handed to Google, written before it is handed over.
+-- mode: how the message was handed to Google, written before it is handed over.
 -- draft_id, thread_id: its draft at Google. unanswered: a drafts.send of this draft got no response, so Google may have
 -- sent it. discarding: the draft is being deleted by its worker, or was when that worker died.
 -- handed_over_at: when Google was first about to be asked to send it; NULL: never, or it is not known when.
 -- checks: how often the present doubt was checked. nothing_found_at: when a check in this doubt first read the sent mail
--- and did not find the letter; a letter is sent anew only after two such checks with a rest between them.
+-- and did not find the message; a message is sent anew only after two such checks with a rest between them.
 -- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
 -- fate: what became of it after it was sent (core/fates.py), since fate_at; NULL: nothing was heard. fate_kind: the class
 -- of a bounce. fate_code, fate_reason: in the words of the notice.
@@ -218,7 +218,7 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   given_back TINYINT UNSIGNED NOT NULL DEFAULT 0,
   sent_at DATETIME(6) NULL,
   updated_at DATETIME(6) NOT NULL,
-  UNIQUE KEY letter (job_id, seq),
+  UNIQUE KEY message (job_id, seq),
   KEY thread (thread_id),
   KEY claim (job_id, status, due_at, id),
   KEY lease (lease_until, id),
@@ -256,8 +256,8 @@ CREATE TABLE IF NOT EXISTS job_templates (
   PRIMARY KEY (job_id, language)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- A file that a job's letters carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
--- content_id: the letter's HTML shows it. digest: SHA-256 of its content, which stands in attachment_chunks.
+-- A file that a job's messages carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
+-- content_id: the message's HTML shows it. digest: SHA-256 of its content, which stands in attachment_chunks.
 CREATE TABLE IF NOT EXISTS job_attachments (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -267,7 +267,7 @@ CREATE TABLE IF NOT EXISTS job_attachments (
   content_id VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NULL,
   digest BINARY(32) NOT NULL,
   size INT UNSIGNED NOT NULL,
-  KEY letter (job_id, recipient_seq, id)
+  KEY message (job_id, recipient_seq, id)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The content of attachments: each content once per job, in chunks that fit into any packet.
@@ -279,9 +279,9 @@ CREATE TABLE IF NOT EXISTS attachment_chunks (
   PRIMARY KEY (job_id, digest, seq)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What people and programs asked of a job (pause, cancel, settle a letter of it, …) or of a sender (pause, …):
--- append-only. job_id, sender: one of both. actor: who asked. changed: whether it made a difference. letters: how many
--- letters it changed.
+-- What people and programs asked of a job (pause, cancel, settle a message of it, …) or of a sender (pause, …):
+-- append-only. job_id, sender: one of both. actor: who asked. changed: whether it made a difference. messages: how many
+-- messages it changed.
 CREATE TABLE IF NOT EXISTS job_actions (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
@@ -290,7 +290,7 @@ CREATE TABLE IF NOT EXISTS job_actions (
   actor VARCHAR(150) NOT NULL,
   detail VARCHAR(100) NULL,
   changed TINYINT UNSIGNED NOT NULL,
-  letters INT UNSIGNED NOT NULL,
+  messages INT UNSIGNED NOT NULL,
   at DATETIME(6) NOT NULL,
   KEY job (job_id, id)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
@@ -332,7 +332,7 @@ CREATE TABLE IF NOT EXISTS idempotency_responses (
   KEY created (created_at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Who gets no letters. suppressions.list_id 0: of no list at all; digest: core/suppression.py makes it of the address.
+-- Who gets no messages. suppressions.list_id 0: of no list at all; digest: core/suppression.py makes it of the address.
 
 -- What a person can leave.
 CREATE TABLE IF NOT EXISTS lists (
@@ -343,7 +343,7 @@ CREATE TABLE IF NOT EXISTS lists (
   UNIQUE KEY name (name)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- recipient_id: whose letter's link was used.
+-- recipient_id: whose message's link was used.
 CREATE TABLE IF NOT EXISTS suppressions (
   digest BINARY(16) NOT NULL,
   list_id INT UNSIGNED NOT NULL,
@@ -412,7 +412,7 @@ CREATE TABLE IF NOT EXISTS event_positions (
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
 
--- How many letters came to what, by minute and sender; each daemon has rows of its own (store/sender_changes.py).
+-- How many messages came to what, by minute and sender; each daemon has rows of its own (store/sender_changes.py).
 CREATE TABLE IF NOT EXISTS tallies (
   minute DATETIME NOT NULL,
   sender_email VARCHAR(320) NOT NULL,
@@ -457,7 +457,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
 -- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.
 -- next_at: when it is read next. read_at: when it was last read to its end.
--- waiting_from: behind that history id mail waits to be examined that stands in no thread of a letter.
+-- waiting_from: behind that history id mail waits to be examined that stands in no thread of a message.
 -- lease_token, lease_until: whose turn it is.
 -- scope: what the sign-in allows to read: 'readonly', 'metadata' or ''. state: 'new', 'read', 'behind', 'no scope' or
 -- 'refused'; detail: why.
@@ -490,9 +490,9 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
   KEY at (at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
+-- What was found in the inboxes, append-only; of mail that does not concern a message there is no row.
 -- kind: what it is (core/notices.py), or 'manual' (mail that the person sent) or 'passed_over' (it could not be
--- read). email: to whom the letter went. believed: 0 if its proof was missing, and it changed nothing.
+-- read). email: to whom the message went. believed: 0 if its proof was missing, and it changed nothing.
 CREATE TABLE IF NOT EXISTS notices (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   mailbox VARCHAR(320) NOT NULL,

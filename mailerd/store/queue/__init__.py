@@ -1,1 +1,1 @@
-"""The queue: claims letters, records outcomes, recovers what crashed daemons left, and keeps the rate limits."""
+"""The queue: claims messages, records outcomes, recovers what crashed daemons left, and keeps the rate limits."""

@@ -1,12 +1,12 @@
-"""Claims letters: one short transaction takes due letters, counts the attempt, sets the lease and debits the limits.
+"""Claims messages: one short transaction takes due messages, counts the attempt, sets the lease and debits the limits.
 
 A claim goes in rounds, and a round costs the same few statements however many senders it serves:
 
-    due senders, locked ▶ what each may have ▶ a job of each, and its letters ▶ who pays what
+    due senders, locked ▶ what each may have ▶ a job of each, and its messages ▶ who pays what
 
-A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
+A round gives each sender one turn: messages of one job. Further rounds follow while messages are wanted and senders are
 due, so that no sender has a second turn before all have had the first. Locks are taken in one order: senders,
-projects, jobs, letters, hours. A claim never waits (SKIP LOCKED): a locked row is skipped and claimed a moment later.
+projects, jobs, messages, hours. A claim never waits (SKIP LOCKED): a locked row is skipped and claimed a moment later.
 """
 
 import math
@@ -19,13 +19,13 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.models import ALONE_AFTER, Claim, ClaimedJob, ClaimedRecipient, Handover, SenderState, letter_key
+from mailerd.core.models import ALONE_AFTER, Claim, ClaimedJob, ClaimedRecipient, Handover, SenderState, message_key
 from mailerd.core.moves import Row, claimed
 from mailerd.core.rate_limit import Budget, SenderLimits
 from mailerd.core.reasons import from_row
 from mailerd.core.states import State
 from mailerd.core.suppression import EVERYTHING
-from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
@@ -43,7 +43,7 @@ SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
    AND email NOT IN %s ORDER BY next_claim_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
 
 _WAIT_WHEN_FULL: Final = timedelta(milliseconds=500)
-"""How long a sender rests that has as many letters in flight as Google allows it."""
+"""How long a sender rests that has as many messages in flight as Google allows it."""
 _PROJECT_JITTER: Final = timedelta(milliseconds=1)
 """All senders of a project that is used up are due in the same microsecond, and those that are due together are served
 by their names: without a jitter the first of them would get all that the project may send."""
@@ -76,9 +76,9 @@ class ProjectBudget:
         """Debit what the turn took."""
         self.tat = self._after(self.tat, turn, turn.taken)
 
-    def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
+    def _after(self, tat: datetime | None, turn: "Turn", messages: int) -> datetime | None:
         return rate_limit.project_debit(
-            self.limit, tat=tat, now=turn.now, units=letters * turn.sender.units, latency=self.latency
+            self.limit, tat=tat, now=turn.now, units=messages * turn.sender.units, latency=self.latency
         )
 
 
@@ -91,11 +91,11 @@ class Turn:
     tat: datetime | None
     gap_until: datetime | None
     share: int = 0
-    """How many letters the sender may have."""
+    """How many messages the sender may have."""
     taken: int = 0
-    """How many letters the sender got."""
+    """How many messages the sender got."""
     next_at: datetime | None = None
-    """When its next turn is; None: no letter of it waits."""
+    """When its next turn is; None: no message of it waits."""
     project: ProjectBudget | None = None
     """Its project, if that has a limit."""
     passed_by: bool = False
@@ -108,12 +108,12 @@ class Turn:
 
     @property
     def hour(self) -> datetime:
-        """The hour of the sender's day that its letters are debited to."""
+        """The hour of the sender's day that its messages are debited to."""
         return self.now.replace(minute=0, second=0, microsecond=0)
 
     @property
     def probing(self) -> bool:
-        """Whether no letter went well since a pause."""
+        """Whether no message went well since a pause."""
         return self.sender.pause_cause is not None
 
     @property
@@ -122,24 +122,24 @@ class Turn:
         return self.next_at is not None and self.next_at <= self.now
 
     def minute(self) -> Budget:
-        """How many letters the minute allows."""
+        """How many messages the minute allows."""
         return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.sender.units)
 
     def cap(self, budget: Budget) -> None:
         """Limit the share to this budget; the first limit that allows nothing says when the next turn is."""
-        if not self.share or budget.letters is None:
+        if not self.share or budget.messages is None:
             return
-        self.share = min(self.share, budget.letters)
+        self.share = min(self.share, budget.messages)
         if not self.share:
             self.next_at = budget.next_at
 
     def project_budget(self) -> Budget:
         """What its project has left. When there is more, any of its senders is as likely to be the first as another."""
         if self.project is None:
-            return Budget(letters=None, next_at=None)
+            return Budget(messages=None, next_at=None)
         left = self.project.budget(self)
         jitter = _PROJECT_JITTER * random.random()  # noqa: S311 - jitter
-        return Budget(left.letters, left.next_at and left.next_at + jitter)
+        return Budget(left.messages, left.next_at and left.next_at + jitter)
 
     def wait_for_job(self, due: datetime | None) -> None:
         """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
@@ -150,22 +150,22 @@ class Turn:
         if self.next_at is not None:
             self.next_at = due and max(due, self.next_at)
 
-    def finish(self, letters: int, *, chance: float) -> None:
-        """End the turn with so many letters: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
+    def finish(self, messages: int, *, chance: float) -> None:
+        """End the turn with so many messages: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
         if not self.share:
             return
-        self.taken = letters
+        self.taken = messages
         self.tat = rate_limit.debit(
-            self.allowance, tat=self.tat, now=self.now, letters=letters, units=self.sender.units
+            self.allowance, tat=self.tat, now=self.now, messages=messages, units=self.sender.units
         )
-        if letters:
+        if messages:
             self.gap_until = rate_limit.gap(self.allowance, now=self.now, chance=chance)
         self.next_at = max(self.gap_until or self.now, self.now)
-        if letters and self.probing:
+        if messages and self.probing:
             self.next_at = max(self.next_at, self.now + rate_limit.PROBE_INTERVAL)
         # The project's too, or a sender that was served would be due before those that were not.
         for budget in (self.minute(), self.project_budget()):
-            if budget.letters == 0 and budget.next_at:
+            if budget.messages == 0 and budget.next_at:
                 self.next_at = max(self.next_at, budget.next_at)
         if self.project:
             self.project.pay(self)
@@ -185,14 +185,14 @@ async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn
 
 
 async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
-    """Set how many of `share` letters each sender may have, by its own limits and by its room."""
+    """Set how many of `share` messages each sender may have, by its own limits and by its room."""
     for turn in turns:
         turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.sender.email, share))
         if turn.sender.paused:
-            turn.cap(Budget(letters=0, next_at=turn.sender.paused_until))
+            turn.cap(Budget(messages=0, next_at=turn.sender.paused_until))
         turn.cap(turn.minute())
         if turn.gap_until and turn.gap_until > turn.now:
-            turn.cap(Budget(letters=0, next_at=turn.gap_until))
+            turn.cap(Budget(messages=0, next_at=turn.gap_until))
     await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
     await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.sender.concurrency is not None])
 
@@ -211,11 +211,11 @@ async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     in_flight_by_sender = await sender_changes.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
     for turn in turns:
         free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
-        turn.cap(Budget(letters=free, next_at=turn.now + _WAIT_WHEN_FULL))
+        turn.cap(Budget(messages=free, next_at=turn.now + _WAIT_WHEN_FULL))
 
 
 def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
-    """The first turns, as many as are needed for so many letters; the others stay as they are."""
+    """The first turns, as many as are needed for so many messages; the others stay as they are."""
     promised = 0
     for number, turn in enumerate(turns):
         promised += turn.share
@@ -242,12 +242,12 @@ async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int
     for turn in counted:
         turn.project = budgets.get(turn.sender.project or "")
         turn.passed_by = turn.project is None
-        turn.cap(turn.project_budget() if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+        turn.cap(turn.project_budget() if turn.project else Budget(messages=0, next_at=turn.now + BUSY))
     return new
 
 
 def allocate(turns: Sequence[Turn], want: int) -> None:
-    """Divide the wanted letters, and what the projects have left, between turns that have a job, in their order."""
+    """Divide the wanted messages, and what the projects have left, between turns that have a job, in their order."""
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:
@@ -257,7 +257,7 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
 
 
 async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
-    """Debit the taken letters, and write the next turn of each sender."""
+    """Debit the taken messages, and write the next turn of each sender."""
     paid = [turn for turn in turns if turn.taken]
     await sender_changes.debit_hours(cursor, [(turn.sender.email, turn.hour, turn.taken) for turn in paid])
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
@@ -267,14 +267,14 @@ async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
     )
 
 
-# The letters' side of a claim: a job of each sender, the letters of each job, and the statement that takes them.
+# The messages' side of a claim: a job of each sender, the messages of each job, and the statement that takes them.
 #
 # What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
 # end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
 
 _JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
        started_at IS NOT NULL, list_id, override_suppression"""
-_SELECT_LETTERS: Final = """
+_SELECT_MESSAGES: Final = """
 SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error,
        error_code, error_args
   FROM job_recipients"""
@@ -284,11 +284,11 @@ JOB: Final = f"""
  ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
 ROWS: Final = f"""
-({_SELECT_LETTERS} FORCE INDEX (claim)
+({_SELECT_MESSAGES} FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
-_SELECT_ALONE: Final = f"""{_SELECT_LETTERS} FORCE INDEX (PRIMARY)
+_SELECT_ALONE: Final = f"""{_SELECT_MESSAGES} FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _LOCK_JOB: Final = f"""
 SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
@@ -302,12 +302,12 @@ SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
 
 
 _ALONE_DELAY: Final = timedelta(seconds=1)
-"""How long a job waits whose due letters must all be sent alone, so that claims do not try it all the time."""
+"""How long a job waits whose due messages must all be sent alone, so that claims do not try it all the time."""
 
 
 @dataclass(frozen=True)
 class ClaimOwner:
-    """Who takes letters."""
+    """Who takes messages."""
 
     token: str
     daemon_id: str
@@ -315,22 +315,22 @@ class ClaimOwner:
     digest: Callable[[str], bytes]
     """Makes the digest of an address, which stands for it in the table of suppressions."""
     proof: Callable[[str], str]
-    """Makes the proof of a letter from its key, by which a returned letter is recognized."""
+    """Makes the proof of a message from its key, by which a returned message is recognized."""
 
 
 @dataclass
 class JobSelection:
-    """The job from which a sender's turn is served, and the letters that it gave."""
+    """The job from which a sender's turn is served, and the messages that it gave."""
 
     turn: Turn
     job: ClaimedJob
-    letters: list[ClaimedRecipient] = field(default_factory=list)
+    messages: list[ClaimedRecipient] = field(default_factory=list)
     alone: int | None = None
     """A recipient of this job that is due and was not taken, since it is to be claimed alone."""
     short: bool = False
-    """Whether the job gave fewer letters than it might."""
+    """Whether the job gave fewer messages than it might."""
     exhausted: bool = False
-    """Whether no letter of this job waits any more, and none was taken."""
+    """Whether no message of this job waits any more, and none was taken."""
 
 
 async def due_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
@@ -364,8 +364,8 @@ async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetim
     return {sender: utc(due) for sender, due in await cursor.fetchall()}
 
 
-async def take_letters(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
-    """Take of each job as many letters as its sender's turn may have."""
+async def take_messages(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
+    """Take of each job as many messages as its sender's turn may have."""
     if not selections:
         return
     asked = [
@@ -375,8 +375,8 @@ async def take_letters(cursor: Cursor, selections: Sequence[JobSelection], owner
     await _take(cursor, selections, owner)
 
 
-async def take_letter(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
-    """Take this letter of the job, and no other."""
+async def take_message(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
+    """Take this message of the job, and no other."""
     await cursor.execute(_SELECT_ALONE, (recipient, State.WAITING.value))
     await _take(cursor, [selection], owner)
 
@@ -397,15 +397,15 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
         sender, now = selection.turn.sender.email, selection.turn.now
         move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)
         made.append(move)
-        selection.letters.append(_letter(move.after, name, variables, selection, owner))
-    await letters.move(cursor, made, by=owner.daemon_id)
+        selection.messages.append(_message(move.after, name, variables, selection, owner))
+    await messages.move(cursor, made, by=owner.daemon_id)
     for selection in selections:
         selection.short = found[selection.job.id] < selection.turn.share
     await _end_jobs(cursor, selections, short=[selection.job.id for selection in selections if selection.short])
 
 
 async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
-    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next letter is due."""
+    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next message is due."""
     next_at: dict[str, datetime | None] = {selection.job.id: selection.turn.now for selection in selections}
     if short:
         asked = [value for lock_job in short for value in (lock_job, State.WAITING.value)]
@@ -419,12 +419,12 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
                 by_job[lock_job].alone = id_
                 next_at[lock_job] = now + _ALONE_DELAY
     for selection in selections:
-        selection.exhausted = next_at[selection.job.id] is None and not selection.letters
-    began = [selection.job.id for selection in selections if selection.letters]
+        selection.exhausted = next_at[selection.job.id] is None and not selection.messages
+    began = [selection.job.id for selection in selections if selection.messages]
     await job_changes.end_turns(cursor, next_at, began=began)
 
 
-def _letter(
+def _message(
     row: Row, name: str | None, variables: str | None, selection: JobSelection, owner: ClaimOwner
 ) -> ClaimedRecipient:
     turn = selection.turn
@@ -434,7 +434,7 @@ def _letter(
         unanswered=bool(row.unanswered), checks=row.checks, error=row.error, pauses=turn.sender.pauses,
         probing=turn.probing, sender_mode=turn.sender.mode, sender_project=turn.sender.project,
         latency_threshold=turn.sender.latency_threshold, hour=turn.hour, digest=owner.digest(row.to_email),
-        proof=owner.proof(letter_key(row.job_id, row.seq)), list_id=selection.job.list_id,
+        proof=owner.proof(message_key(row.job_id, row.seq)), list_id=selection.job.list_id,
         overrides=selection.job.overrides,
     )  # fmt: skip
 
@@ -454,7 +454,7 @@ SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job
 _REPLAY_INTERVAL: Final = 0.25
 """Seconds between two checks whether every daemon has replayed its sends to a new server."""
 _MIN_SHARE: Final = 10
-"""The least letters of one turn, if so many are wanted: each sender and each job costs a lock and a written row."""
+"""The least messages of one turn, if so many are wanted: each sender and each job costs a lock and a written row."""
 _MAX_SENDERS: Final = 100
 """The most senders of one round: it keeps every statement below some tens of KB."""
 
@@ -465,8 +465,8 @@ class _ClaimBuilder:
 
     want: int
     rooms: dict[str, int]
-    """How many more letters may be taken of each sender that has a bound; the others have none."""
-    letters: list[ClaimedRecipient] = field(default_factory=list)
+    """How many more messages may be taken of each sender that has a bound; the others have none."""
+    messages: list[ClaimedRecipient] = field(default_factory=list)
     jobs: dict[str, ClaimedJob] = field(default_factory=dict)
     alone: int | None = None
     exhausted: list[str] = field(default_factory=list)
@@ -475,7 +475,7 @@ class _ClaimBuilder:
 
     @property
     def left(self) -> int:
-        return self.want - len(self.letters)
+        return self.want - len(self.messages)
 
     @property
     def full(self) -> tuple[str, ...]:
@@ -483,11 +483,11 @@ class _ClaimBuilder:
         return "", *(sender for sender, room in self.rooms.items() if room <= 0)
 
     def add(self, selection: JobSelection) -> None:
-        self.letters += selection.letters
+        self.messages += selection.messages
         if (sender := selection.turn.sender.email) in self.rooms:
-            self.rooms[sender] -= len(selection.letters)
+            self.rooms[sender] -= len(selection.messages)
         self.alone = self.alone or selection.alone
-        if selection.letters:
+        if selection.messages:
             self.jobs[selection.job.id] = selection.job
         if selection.exhausted:
             self.exhausted.append(selection.job.id)
@@ -495,7 +495,7 @@ class _ClaimBuilder:
 
 @dataclass
 class Claims:
-    """Takes letters for one daemon."""
+    """Takes messages for one daemon."""
 
     database: Database
     daemon_id: str
@@ -512,11 +512,11 @@ class Claims:
     """Projects that the last claims found, and that have no row yet."""
 
     def __post_init__(self) -> None:
-        self._digests = AddressDigests(Secrets(self.database, timeout=self.database.probe_timeout, for_letters=True))
+        self._digests = AddressDigests(Secrets(self.database, timeout=self.database.probe_timeout, for_messages=True))
         self._stale_turns = StaleTurns(self.database, self.credentials_version)
 
     async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
-        """Take at most `want` due letters, turn about between the senders and the jobs of each.
+        """Take at most `want` due messages, turn about between the senders and the jobs of each.
 
         Of a sender that `rooms` names at most so many are taken. One without room is passed by and keeps its turn.
 
@@ -539,7 +539,7 @@ class Claims:
         async def work(cursor: Cursor) -> Claim:
             self.replay_log.require_replayed(cursor)
             claim = await take(cursor, token)
-            await self.replay_log.check_claimed(cursor, claim.letters)
+            await self.replay_log.check_claimed(cursor, claim.messages)
             return claim
 
         try:
@@ -547,9 +547,9 @@ class Claims:
         except NotReplayedError as error:
             await self.replay_log.meet(error.server)
             return Claim(token, (), (), _REPLAY_INTERVAL)
-        for letter in claim.letters:
-            if letter.draft_id is not None:  # one that owns a draft is remembered from its claim on
-                self.replay_log.remember(Handover(letter))
+        for message in claim.messages:
+            if message.draft_id is not None:  # one that owns a draft is remembered from its claim on
+                self.replay_log.remember(Handover(message))
         return claim
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
@@ -575,21 +575,21 @@ class Claims:
                 cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS), again=again
             ):
                 break
-        marked = await letters.mark_suppressed(cursor, taken.letters)
+        marked = await messages.mark_suppressed(cursor, taken.messages)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(
             token, tuple(marked), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
         )
 
     async def claim_alone(self, recipient: int) -> Claim:
-        """Take this letter, which may have crashed several daemons, and no other; none if it may not go now.
+        """Take this message, which may have crashed several daemons, and no other; none if it may not go now.
 
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
         await self._digests.load()
         return await self._transaction(
-            lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
+            lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claim a message alone"
         )
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
@@ -605,21 +605,21 @@ class Claims:
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
         selection = JobSelection(turn, job)
-        await take_letter(cursor, selection, self._owner(token), recipient=recipient)
-        turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
+        await take_message(cursor, selection, self._owner(token), recipient=recipient)
+        turn.finish(len(selection.messages), chance=random.random())  # noqa: S311 - jitter
         await write_turns(cursor, [turn])
-        marked = await letters.mark_suppressed(cursor, selection.letters)
+        marked = await messages.mark_suppressed(cursor, selection.messages)
         return Claim(token, tuple(marked), (job,) if marked else (), next_in=0.0)
 
     def _owner(self, token: str) -> ClaimOwner:
         return ClaimOwner(token, self.daemon_id, self.lease, self._digests, self._digests.proof)
 
-    def _senders(self, letters: int, share: int) -> int:
-        """How many senders are needed for so many letters, under the default limits and if enough is due."""
+    def _senders(self, messages: int, share: int) -> int:
+        """How many senders are needed for so many messages, under the default limits and if enough is due."""
         limits = self.defaults.now.default
         stream = rate_limit.rate(limits)
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
-        return -(-letters // max(1, 1 if limits.min_gap else at_once))
+        return -(-messages // max(1, 1 if limits.min_gap else at_once))
 
     async def _round(
         self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int, again: bool
@@ -639,9 +639,9 @@ class Claims:
         jobs = await due_jobs(cursor, [turn.sender.email for turn in served if turn.share])
         chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.sender.email))]
         allocate([selection.turn for selection in chosen], taken.left)
-        await take_letters(cursor, [one for one in chosen if one.turn.share], self._owner(token))
+        await take_messages(cursor, [one for one in chosen if one.turn.share], self._owner(token))
         for selection in chosen:
-            selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
+            selection.turn.finish(len(selection.messages), chance=random.random())  # noqa: S311 - jitter
             taken.add(selection)
         await self._wait_for_jobs(
             cursor,
@@ -664,7 +664,7 @@ class Claims:
 
     async def _due_in(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         if not self.replay_log.is_replayed(cursor):
-            return 0.0  # the claim that follows replays the sends, whether or not a letter is due
+            return 0.0  # the claim that follows replays the sends, whether or not a message is due
         return await self._next_turn(cursor, full)
 
     async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:

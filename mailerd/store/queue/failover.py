@@ -1,8 +1,9 @@
 """Replays what this daemon has sent lately to a database that may have lost it, before anything is claimed.
 
-A failover to a replica that was behind, a restored backup or a server that lost its power forgets commits: letters that
-were sent wait again. The daemon that sent them knows. So a claim is made only over a connection to a server to which
-this daemon, and every other living one, has replayed its sends. Only what no living daemon knows can go out twice.
+A failover to a replica that was behind, a restored backup or a server that lost its power forgets commits: messages
+that were sent wait again. The daemon that sent them knows. So a claim is made only over a connection to a server to
+which this daemon, and every other living one, has replayed its sends. Only what no living daemon knows can go out
+twice.
 """
 
 import asyncio
@@ -22,14 +23,14 @@ from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
-from mailerd.store import letters, sender_changes
+from mailerd.store import messages, sender_changes
 from mailerd.store.daemon_changes import record_replay
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import update_senders, updates_sender
 
 KEEP: Final = 60.0
-"""Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
+"""Seconds for which a message that was sent, or may be, is remembered, counted back from the last one: however long the
 database is away, its last minute is then replayed."""
 _MAX_KNOWN: Final = 50_000
 _BATCH: Final = 100
@@ -59,7 +60,7 @@ class _Known:
     refused: bool = False
     """Whether the row did not take this hand-over: nothing is sent, and its delivery ends."""
     seen_again: bool = False
-    """Whether a claim got its letter again."""
+    """Whether a claim got its message again."""
 
     @property
     def ended(self) -> bool:
@@ -71,22 +72,22 @@ class _Known:
 
 
 def _is_over(record: Record) -> bool:
-    """Whether its claim has ended, and the letter was certainly not sent by it."""
+    """Whether its claim has ended, and the message was certainly not sent by it."""
     return isinstance(record, Outcome) and record.decision.transition not in {Transition.SENT, Transition.LOST}
 
 
 def _deleted_draft(record: Record) -> str | None:
-    """The draft that is deleted, or about to be, since its letter has failed or waits for long."""
+    """The draft that is deleted, or about to be, since its message has failed or waits for long."""
     ends = {Transition.FAILED, Transition.SUPPRESSED}
     gone = isinstance(record, Outcome) and (record.decision.forgets or record.decision.transition in ends)
-    return record.letter.draft_id if gone else None
+    return record.message.draft_id if gone else None
 
 
 def _is_explained(log: AttemptLog, record: Record) -> bool:
-    """Whether the log says why the letter of a record, though it was handed over, can be claimed again."""
+    """Whether the log says why the message of a record, though it was handed over, can be claimed again."""
     if isinstance(record, Outcome) and record.decision.transition is Transition.SENT:
         return log.answer_came_back(record)
-    return log.ended_in_doubt(record.letter.token)
+    return log.ended_in_doubt(record.message.token)
 
 
 @dataclass
@@ -100,7 +101,7 @@ class _UnreplayedServer:
     tried_at: float
     replayed_at: float = 0.0
     """When it was last replayed, in monotonic seconds: later records are still to be replayed."""
-    letters: int = 0
+    messages: int = 0
     forgotten: int = 0
 
 
@@ -130,16 +131,16 @@ class ReplayLog:
         """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
 
         So is what was not sent and had a draft: that may be deleted by now, and one that is gone looks like sent. Any
-        later outcome of the letter means that it was checked since: it is no longer in doubt.
+        later outcome of the message means that it was checked since: it is no longer in doubt.
         """
-        key = record.letter.id, record.letter.token
+        key = record.message.id, record.message.token
         self._known.pop(key, None)
         if isinstance(record, Outcome):
             before = self._known.get((key[0], self._last.get(key[0], "")))
             if before is not None and before.ended and not before.sent:
-                self._forget(before.record.letter)
-            if _is_over(record) and record.letter.draft_id is None:
-                self._is_not_last(record.letter)
+                self._forget(before.record.message)
+            if _is_over(record) and record.message.draft_id is None:
+                self._is_not_last(record.message)
                 return
         self._last[key[0]] = key[1]
         now = time.monotonic()
@@ -150,15 +151,15 @@ class ReplayLog:
             keep = KEEP if oldest.ended else KEEP + self.lease.total_seconds()
             if len(self._known) <= _MAX_KNOWN and oldest.at >= now - keep:
                 break
-            self._forget(oldest.record.letter)
+            self._forget(oldest.record.message)
 
-    def _forget(self, letter: ClaimedRecipient) -> None:
-        self._known.pop((letter.id, letter.token), None)
-        self._is_not_last(letter)
+    def _forget(self, message: ClaimedRecipient) -> None:
+        self._known.pop((message.id, message.token), None)
+        self._is_not_last(message)
 
-    def _is_not_last(self, letter: ClaimedRecipient) -> None:
-        if self._last.get(letter.id) == letter.token:
-            del self._last[letter.id]
+    def _is_not_last(self, message: ClaimedRecipient) -> None:
+        if self._last.get(message.id) == message.token:
+            del self._last[message.id]
 
     def before_commit(self, record: Record, what: WriteResult) -> None:
         """Note what the row makes of a record, while the transaction that writes it still holds the row's lock.
@@ -166,15 +167,15 @@ class ReplayLog:
         A replay that waits for this lock then knows of a refusal, even where the answer to the COMMIT is late, and does
         not give the row back to a delivery that ends.
         """
-        known = self._known.get((record.letter.id, record.letter.token))
+        known = self._known.get((record.message.id, record.message.token))
         if isinstance(record, Handover) and known is not None and known.record is record:
             known.refused = what not in {WriteResult.APPLIED, WriteResult.LOCKED}
 
     def acknowledge(self, record: Record, what: WriteResult) -> None:
-        """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in flight."""
-        key = record.letter.id, record.letter.token
+        """Forget a hand-over that its row did not take: nothing is sent, and the message is not in flight."""
+        key = record.message.id, record.message.token
         if isinstance(record, Handover) and what is not WriteResult.APPLIED:
-            self._forget(record.letter)
+            self._forget(record.message)
         elif (known := self._known.get(key)) is not None and known.record is record:
             known.written = True
         # A claim that is over before its lease: the database has forgotten it, though it is the same server as ever.
@@ -192,25 +193,25 @@ class ReplayLog:
             raise NotReplayedError(cursor.server)
 
     async def check_claimed(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
-        """Let a claim go on only where the database remembers how it came that these letters can be claimed.
+        """Let a claim go on only where the database remembers how it came that these messages can be claimed.
 
         A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
 
         Raises:
             NotReplayedError: it has lost commits; all is to be replayed.
         """
-        for letter in claimed:
-            known = self._known.get((letter.id, self._last.get(letter.id, "")))
+        for message in claimed:
+            known = self._known.get((message.id, self._last.get(message.id, "")))
             if (
                 known is None
-                or (_is_over(known.record) and _deleted_draft(known.record) != (letter.draft_id or ""))
-                or known.record.letter.job_id != letter.job_id
-                or known.record.letter.token == letter.token
+                or (_is_over(known.record) and _deleted_draft(known.record) != (message.draft_id or ""))
+                or known.record.message.job_id != message.job_id
+                or known.record.message.token == message.token
             ):
                 continue
             if known.seen_again:  # it was replayed since, and the row has other reasons to wait
                 continue
-            log = (await letters.read_log(cursor, [letter.id]))[letter.id]
+            log = (await messages.read_log(cursor, [message.id]))[message.id]
             if not _is_explained(log, known.record):
                 known.seen_again = True
                 self.replay_again()
@@ -277,7 +278,7 @@ class ReplayLog:
         if others and time.monotonic() - met.at < OTHER_DAEMONS_TIMEOUT:
             return False
         if met.again:
-            self.events.outcomes_rewritten(where=server, messages=met.letters, lost=met.forgotten)
+            self.events.outcomes_rewritten(where=server, messages=met.messages, lost=met.forgotten)
         del self._unreplayed[server]
         self._doubted = False
         live = self.database.pool.servers
@@ -285,16 +286,16 @@ class ReplayLog:
         return True
 
     async def _replay_all(self, known: Sequence[_Known], met: "_UnreplayedServer", server: str) -> None:
-        by_letter: dict[int, list[_Known]] = {}
+        by_message: dict[int, list[_Known]] = {}
         for one in known:
-            by_letter.setdefault(one.record.letter.id, []).append(one)
-        ordered = sorted(by_letter)
+            by_message.setdefault(one.record.message.id, []).append(one)
+        ordered = sorted(by_message)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             what = "tell the database what it may have forgotten"
-            work = partial(self._replay_batch, known=[one for id_ in some for one in by_letter[id_]], server=server)
+            work = partial(self._replay_batch, known=[one for id_ in some for one in by_message[id_]], server=server)
             met.forgotten += await self.database.transaction(work, what=what)
-            met.letters += len(some)
+            met.messages += len(some)
 
     async def _record_replay(self, cursor: Cursor, server: str, met: _UnreplayedServer) -> int:
         """Record that this daemon has replayed all; how many other living daemons have not."""
@@ -310,18 +311,18 @@ class ReplayLog:
         """Write again what a few rows have lost; how many had."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        ids = {each.record.letter.id for each in known}
-        locked = await letters.lock(cursor, ids)
-        logs = await letters.read_log(cursor, ids)
+        ids = {each.record.message.id for each in known}
+        locked = await messages.lock(cursor, ids)
+        logs = await messages.read_log(cursor, ids)
         forgotten, made, modes, ended = 0, list[Move](), dict[str, Mode](), list[Record]()
         for each in _latest(self._known_now(known)):
-            one, letter = each.record, each.record.letter
-            row = locked.rows.get(letter.id)
-            if row is None or row.job_id != letter.job_id:  # the job itself is forgotten, its number another letter's
+            one, message = each.record, each.record.message
+            row = locked.rows.get(message.id)
+            if row is None or row.job_id != message.job_id:  # the job itself is forgotten, its number another message's
                 continue
             if isinstance(one, Handover) or one.decision.transition in {Transition.SENT, Transition.LOST}:
-                modes[letter.sender] = mode_of(letter.draft_id)
-            found = [it for it in self._forgotten(row, logs[letter.id], each, now=locked.now) if it]
+                modes[message.sender] = mode_of(message.draft_id)
+            found = [it for it in self._forgotten(row, logs[message.id], each, now=locked.now) if it]
             made += found
             for it in found:
                 forgotten += it.transition is not None or it.after.draft_id != it.before.draft_id
@@ -329,20 +330,20 @@ class ReplayLog:
                     ended.append(one)
 
         async def learn() -> None:
-            await sender_changes.lock_senders(cursor, {*modes, *(it.letter.sender for it in ended)}, wait=True)
+            await sender_changes.lock_senders(cursor, {*modes, *(it.message.sender for it in ended)}, wait=True)
             await update_senders(cursor, [it for it in ended if updates_sender(it)])
             for sender, mode in sorted(modes.items()):
                 await sender_changes.learn_mode(cursor, sender, mode)
 
-        await letters.move(cursor, made, by=self.daemon_id, also=learn)
+        await messages.move(cursor, made, by=self.daemon_id, also=learn)
         return forgotten
 
     def _forgotten(self, row: Row, log: AttemptLog, each: _Known, *, now: datetime) -> list[Move | None]:
         """What a row has forgotten of a record; a move that changes nothing of it only logs what is not logged."""
-        one, held = each.record, row.claim_token == each.record.letter.token
+        one, held = each.record, row.claim_token == each.record.message.token
         if isinstance(one, Handover):
             # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
-            waits = row.status is State.WAITING and not log.ended_in_doubt(one.letter.token)
+            waits = row.status is State.WAITING and not log.ended_in_doubt(one.message.token)
             if not waits and not (held and row.mode is None):
                 return []
             return [moves.given_back_to_claim(row, log, one, daemon=self.daemon_id, lease=self.lease, now=now)]
@@ -350,14 +351,14 @@ class ReplayLog:
             return []
         change = one.decision.transition
         if change is Transition.LOST:
-            return [] if log.ended_in_doubt(one.letter.token) else [moves.late_doubt(row, log, one, now=now)]
+            return [] if log.ended_in_doubt(one.message.token) else [moves.late_doubt(row, log, one, now=now)]
         if held and (ended := moves.ended(row, one, now=now)):
             return [ended]
         if change is Transition.SENT:
             return [] if log.answer_came_back(one) else [moves.late_answer(row, log, one, now=now, event=change.value)]
         if (draft := _deleted_draft(one)) is None:
             return []  # it waits with its draft
-        return [moves.draft_forgotten(row, one.letter, draft, now=now)]
+        return [moves.draft_forgotten(row, one.message, draft, now=now)]
 
     def _known_now(self, known: Sequence[_Known]) -> list[_Known]:
         """What is known of these claims now that their rows are locked; `known` is older.
@@ -365,15 +366,15 @@ class ReplayLog:
         Meanwhile a claim may have got its outcome, or its row may have refused the hand-over: then its delivery ends,
         and a row that is given back to it stays `sending` until its lease is over.
         """
-        now = [self._known.get((one.record.letter.id, one.record.letter.token)) for one in known]
+        now = [self._known.get((one.record.message.id, one.record.message.token)) for one in known]
         return [one for one in now if one is not None and not one.refused]
 
 
 def _latest(known: Sequence[_Known]) -> list[_Known]:
-    """Of each letter what counts: that it was sent, else what is known last. `known` has the oldest first."""
+    """Of each message what counts: that it was sent, else what is known last. `known` has the oldest first."""
     last: dict[tuple[int, str], _Known] = {}
     for one in known:
-        key = one.record.letter.id, one.record.letter.job_id
+        key = one.record.message.id, one.record.message.job_id
         if (before := last.get(key)) is None or not before.sent:
             last[key] = one
     return list(last.values())

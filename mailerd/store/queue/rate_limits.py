@@ -1,6 +1,6 @@
 """Rate limits: a sender's limits and state, read under a lock and written in the same transaction.
 
-The claim debits letters here, and `RateLimits` debits all other calls, so all daemons share one budget.
+The claim debits messages here, and `RateLimits` debits all other calls, so all daemons share one budget.
 """
 
 import random
@@ -29,14 +29,14 @@ COLUMNS: Final = (
 )
 
 USED_TODAY: Final = """(
-    SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
+    SELECT COALESCE(SUM(h.messages + h.elsewhere), 0) FROM sender_hours h
      WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)"""
-"""The letters of the sender `s` in the hours that the rolling day still counts."""
+"""The messages of the sender `s` in the hours that the rolling day still counts."""
 
 _LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _LOCK_SENDER_IF_FREE: Final = f"{_LOCK_SENDER} SKIP LOCKED"
 _READ_HOURS: Final = """
-SELECT sender_email, hour, letters + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
+SELECT sender_email, hour, messages + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _LOCK_PROJECTS: Final = """
@@ -113,11 +113,11 @@ def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> Send
 
 
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
-    """Each mailbox's letters by clock hour, by whomever they were sent, as far back as the rolling day can reach."""
+    """Each mailbox's messages by clock hour, by whomever they were sent, as far back as the rolling day can reach."""
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
     await cursor.execute(_READ_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
-    for sender, hour, letters in await cursor.fetchall():
-        found[sender][utc(hour)] = letters
+    for sender, hour, messages in await cursor.fetchall():
+        found[sender][utc(hour)] = messages
     return found
 
 
@@ -168,7 +168,7 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Rate limits for calls that send no letter: checks, sweeps, deletions."""
+    """Rate limits for calls that send no message: checks, sweeps, deletions."""
 
     database: Database
     defaults: Live[DefaultLimits]
@@ -210,7 +210,7 @@ class RateLimits:
         if (known := ours.get(it.project)) is None:
             return BUSY
         budget = rate_limit.project(limit, tat=known.tat, now=it.now, units=units, latency=known.latency)
-        if budget.letters == 0 and budget.next_at:
+        if budget.messages == 0 and budget.next_at:
             return budget.next_at - it.now
         after = rate_limit.project_debit(limit, tat=known.tat, now=it.now, units=units, latency=known.latency)
         await set_project_tats(cursor, {it.project: after})
@@ -257,15 +257,15 @@ class StaleTurn:
     email: str
     next_claim_at: datetime
     longest_gap: timedelta
-    """What lies between two of its letters at most; a gap that lasts longer was begun under another limit."""
+    """What lies between two of its messages at most; a gap that lasts longer was begun under another limit."""
 
 
 async def find_stale_turns(
     database: Database, defaults: DefaultLimits, *, beyond: timedelta = PROBE_INTERVAL
 ) -> list[StaleTurn]:
-    """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
+    """Senders with due messages that nothing holds, and whose turn is later than `beyond` from now all the same.
 
-    Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
+    Shorter waits are left alone: after a pause, and between two messages, they are what they shall be.
     """
     found: list[StaleTurn] = []
     last = ""
@@ -280,16 +280,16 @@ async def find_stale_turns(
 
 
 def _stale_turn(row: Sequence[Any], defaults: DefaultLimits) -> StaleTurn | None:
-    """The turn, if minute, gap, day and project allow a letter at this moment."""
+    """The turn, if minute, gap, day and project allow a message at this moment."""
     *columns, next_claim_at, project_tat, used = row
     it = sender_state(columns, defaults)
     allowance, longest = it.allowance, rate_limit.longest_gap(it.allowance)
     project = defaults.project_units_per_minute if allowance.units_per_minute and it.project else 0
     held = (
-        rate_limit.minute(allowance, tat=it.tat, now=it.now, units=it.units).letters == 0
+        rate_limit.minute(allowance, tat=it.tat, now=it.now, units=it.units).messages == 0
         or (it.gap_until and it.now < it.gap_until <= it.now + longest)
         or (allowance.per_day and used >= allowance.per_day)
-        or rate_limit.project(project, tat=utc(project_tat), now=it.now, units=it.units).letters == 0
+        or rate_limit.project(project, tat=utc(project_tat), now=it.now, units=it.units).messages == 0
     )
     return None if held else StaleTurn(it.email, utc(next_claim_at), longest)
 

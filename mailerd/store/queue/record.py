@@ -1,4 +1,4 @@
-"""Records what became of letters in flight: many in one commit, each fenced by its id, its token and its state.
+"""Records what became of messages in flight: many in one commit, each fenced by its id, its token and its state.
 
 No record waits for a row that another transaction has locked: a daemon that stopped in the midst of one holds its rows
 until the server ends its session. Such a record is left out, and comes again.
@@ -15,43 +15,43 @@ from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import UNSENT, State, Transition
 from mailerd.core.verdicts import PauseCause
-from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_changes import CompletedJob
-from mailerd.store.letters import Locked
+from mailerd.store.messages import Locked
 from mailerd.store.queue.rate_limits import lock_projects
 
-_READ_LETTERS: Final = "SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+_READ_MESSAGES: Final = "SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 _READ_JOBS: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id IN %s"
 _READ_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
 _READ_SENDERS: Final = "SELECT email FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 
 
 def is_requeued(record: Record) -> bool:
-    """Whether the letter goes back to those that wait."""
+    """Whether the message goes back to those that wait."""
     return isinstance(record, Outcome) and record.decision.transition in {Transition.DEFERRED, Transition.RELEASED}
 
 
 def was_slow(it: Outcome) -> bool:
-    """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
-    reached = it.decision.transition is not Transition.RELEASED or it.letter.draft_id is not None
-    return reached and it.took > it.letter.latency_threshold
+    """Whether the message may have reached Google later than its sender's row allows for: with an answer or without."""
+    reached = it.decision.transition is not Transition.RELEASED or it.message.draft_id is not None
+    return reached and it.took > it.message.latency_threshold
 
 
 def updates_sender(record: Record) -> bool:
-    """Whether the sender's row or its day changes: with most letters neither does."""
+    """Whether the sender's row or its day changes: with most messages neither does."""
     if isinstance(record, Handover):
         return record.pause is not None or (record.mode, record.project) != (
-            record.letter.sender_mode,
-            record.letter.sender_project,
+            record.message.sender_mode,
+            record.message.sender_project,
         )
-    recovered = record.decision.transition is Transition.SENT and record.letter.probing
+    recovered = record.decision.transition is Transition.SENT and record.message.probing
     return recovered or was_slow(record) or record.decision.transition in UNSENT or record.decision.pause is not None
 
 
 def pause_of(record: Record) -> Pause | None:
-    """How long the letter's sender has to rest, and why."""
+    """How long the message's sender has to rest, and why."""
     return record.decision.pause if isinstance(record, Outcome) else record.pause
 
 
@@ -89,13 +89,13 @@ class RecordWriter:
         made = [it.move for it in judged if it.move]
         also = partial(update_senders, cursor, own) if any(map(updates_sender, own)) else None
         done = (
-            await letters.move(cursor, made, by=self.daemon_id, also=also, asks_for_sent=locked.asks_for_sent)
+            await messages.move(cursor, made, by=self.daemon_id, also=also, asks_for_sent=locked.asks_for_sent)
             if made
             else []
         )
         cancelled = {row.id for row in done if row.status == State.CANCELLED}
         results = iter([
-            WriteResult.CANCELLED if is_requeued(it) and it.letter.id in cancelled and what is WriteResult.APPLIED
+            WriteResult.CANCELLED if is_requeued(it) and it.message.id in cancelled and what is WriteResult.APPLIED
             else what
             for it, (what, _, _) in zip(some, judged, strict=True)
         ])  # fmt: skip
@@ -103,24 +103,24 @@ class RecordWriter:
 
     async def _lock(self, cursor: Cursor, records: Sequence[Record]) -> tuple[Locked, list[bool]]:
         """Lock all that the records change, without waiting; whether each has its rows."""
-        ids = {it.letter.id for it in records}
-        locked = await letters.lock(cursor, ids, wait=False)
-        held: set[int | str] = await _held(cursor, _READ_LETTERS, ids, locked.rows)
-        if jobs := {it.letter.job_id for it in records if is_requeued(it)}:
+        ids = {it.message.id for it in records}
+        locked = await messages.lock(cursor, ids, wait=False)
+        held: set[int | str] = await _held(cursor, _READ_MESSAGES, ids, locked.rows)
+        if jobs := {it.message.job_id for it in records if is_requeued(it)}:
             held |= await _held(cursor, _READ_JOBS, jobs, await job_changes.lock_jobs(cursor, jobs, wait=False))
-        senders = {it.letter.sender for it in records if updates_sender(it)}
-        paused = {it.letter.sender for it in records if pauses_project(it)}
+        senders = {it.message.sender for it in records if updates_sender(it)}
+        paused = {it.message.sender for it in records if pauses_project(it)}
         all_paused = await sender_changes.project_senders(cursor, paused) if paused else set()
         if senders := senders | all_paused:
             held |= await _held(cursor, _READ_SENDERS, senders, await sender_changes.lock_senders(cursor, senders))
         slow = [it for it in records if isinstance(it, Outcome) and was_slow(it)]
-        if projects := {it.letter.sender_project for it in slow if it.letter.sender_project}:  # it is noted there too
+        if projects := {it.message.sender_project for it in slow if it.message.sender_project}:  # it is noted there too
             held |= await _held(cursor, _READ_PROJECTS, projects, (await lock_projects(cursor, projects))[0])
         needs = [
             {
-                it.letter.id, *({it.letter.job_id} if is_requeued(it) else ()),
-                *({it.letter.sender} if updates_sender(it) else ()), *(all_paused if pauses_project(it) else ()),
-                *({it.letter.sender_project} if it in slow else ()),
+                it.message.id, *({it.message.job_id} if is_requeued(it) else ()),
+                *({it.message.sender} if updates_sender(it) else ()), *(all_paused if pauses_project(it) else ()),
+                *({it.message.sender_project} if it in slow else ()),
             }
             for it in records
         ]  # fmt: skip
@@ -128,25 +128,25 @@ class RecordWriter:
 
     async def _judge_all(self, cursor: Cursor, records: Sequence[Record], locked: Locked) -> list[_Judged]:
         rows = dict(locked.rows)
-        held = [it for it in records if isinstance(it, Handover) and not it.discarding and it.letter.id in rows]
-        marked = await letters.mark_suppressed(cursor, [it.letter for it in held])
+        held = [it for it in records if isinstance(it, Handover) and not it.discarding and it.message.id in rows]
+        marked = await messages.mark_suppressed(cursor, [it.message for it in held])
         refused = {(it.id, it.token) for it in marked if it.suppressed is not None}
         logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):
-            logs |= await letters.read_log(cursor, {it.letter.id for it in records})
+            logs |= await messages.read_log(cursor, {it.message.id for it in records})
         judged = []
         for it in records:
-            row, log = rows.get(it.letter.id), logs.get(it.letter.id, moves.NO_LOG)
-            if row is None or row.job_id != it.letter.job_id:
+            row, log = rows.get(it.message.id), logs.get(it.message.id, moves.NO_LOG)
+            if row is None or row.job_id != it.message.job_id:
                 judged.append(_Judged(WriteResult.STALE))
                 continue
             made = (
-                _handover(row, log, it, locked, suppressed=(it.letter.id, it.letter.token) in refused)
+                _handover(row, log, it, locked, suppressed=(it.message.id, it.message.token) in refused)
                 if isinstance(it, Handover)
                 else _outcome(row, log, it, locked)
             )
             judged.append(made)
-            if made.move:  # another record of this letter, by its former claim or its next one, sees what it became
+            if made.move:  # another record of this message, by its former claim or its next one, sees what it became
                 rows[row.id], logs[row.id] = made.move.after, log.with_lines(made.move.lines)
         return judged
 
@@ -172,8 +172,8 @@ class RecordWriter:
 
 
 def _holds(rows: Mapping[int, Row], it: Record) -> bool:
-    row = rows.get(it.letter.id)
-    return row is not None and row.is_held(it.letter)
+    row = rows.get(it.message.id)
+    return row is not None and row.is_held(it.message)
 
 
 async def _held(
@@ -188,19 +188,19 @@ async def _held(
 
 
 def _handover(row: Row, log: AttemptLog, it: Handover, locked: Locked, *, suppressed: bool) -> _Judged:
-    letter, now = it.letter, locked.now
+    message, now = it.message, locked.now
     if not suppressed and (move := moves.handed_over(row, log, it, now=now)):
         return _Judged(WriteResult.APPLIED, move, own=True)
-    if (move := moves.sent_before(row, log, letter, now=now)) or log.has(letter.token, "found"):
+    if (move := moves.sent_before(row, log, message, now=now)) or log.has(message.token, "found"):
         return _Judged(WriteResult.RESOLVED, move)
-    if (move := moves.in_doubt_before(row, log, letter, now=now)) or log.has(letter.token, "lost"):
+    if (move := moves.in_doubt_before(row, log, message, now=now)) or log.has(message.token, "lost"):
         return _Judged(WriteResult.IN_DOUBT, move)
     return _Judged(WriteResult.SUPPRESSED if suppressed else WriteResult.STALE)
 
 
 def _outcome(row: Row, log: AttemptLog, it: Outcome, locked: Locked) -> _Judged:
     """What an outcome does. Its line in the log says that it was written before: by an earlier try, or by a replay."""
-    token, change, now = it.letter.token, it.decision.transition, locked.now
+    token, change, now = it.message.token, it.decision.transition, locked.now
     if move := moves.ended(row, it, now=now):
         return _Judged(WriteResult.APPLIED, move, own=True)
     if log.has(token, change.value):
@@ -223,18 +223,18 @@ async def update_senders(cursor: Cursor, written: Sequence[Record]) -> None:
     """What the senders learn of these records; their rows are locked."""
     outcomes = [it for it in written if isinstance(it, Outcome)]
     for sender in sorted({
-        it.letter.sender for it in outcomes if it.decision.transition is Transition.SENT and it.letter.probing
+        it.message.sender for it in outcomes if it.decision.transition is Transition.SENT and it.message.probing
     }):  # fmt: skip
         await sender_changes.end_pause(cursor, sender)
-    pauses = {it.letter.sender: (pause, it.letter.pauses) for it in written if (pause := pause_of(it))}
+    pauses = {it.message.sender: (pause, it.message.pauses) for it in written if (pause := pause_of(it))}
     for sender, (pause, before) in sorted(pauses.items()):
         await _pause(cursor, sender, pause, before)
     slowest: dict[str, float] = {}
     for one in outcomes:
         if was_slow(one):
-            slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
+            slowest[one.message.sender] = max(one.took, slowest.get(one.message.sender, 0.0))
     await sender_changes.record_latency(cursor, slowest)
-    learnt = {it.letter.sender: it for it in written if isinstance(it, Handover) and updates_sender(it)}
+    learnt = {it.message.sender: it for it in written if isinstance(it, Handover) and updates_sender(it)}
     for sender, it in sorted(learnt.items()):
         await sender_changes.set_mode_and_project(cursor, sender, mode=it.mode, project=it.project)
 

@@ -14,7 +14,7 @@ from mailerd.core.i18n import t
 from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import MailerdError
-from mailerd.store import job_changes, letters, sender_changes
+from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
@@ -22,12 +22,12 @@ from mailerd.store.event_feed import leap_at_next
 from mailerd.store.job_changes import MAX_FOUND, UNFINISHED
 from mailerd.store.queue.failover import ReplayLog
 
-# Recovers letters whose lease has expired: their daemon died, was paused or lost the database.
+# Recovers messages whose lease has expired: their daemon died, was paused or lost the database.
 
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
-# It locks nothing: by this index it would lock letters in doubt too, for which others wait that hold their jobs.
+# It locks nothing: by this index it would lock messages in doubt too, for which others wait that hold their jobs.
 _FIND_EXPIRED: Final = """
 SELECT id FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s"""
@@ -78,7 +78,7 @@ class ExpiredClaims:
         await cursor.execute(_FIND_EXPIRED, (limit,))
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
-        locked = await letters.lock(cursor, ids, wait=False)
+        locked = await messages.lock(cursor, ids, wait=False)
         await cursor.execute(_READ_OWNERS, (ids,))
         owners = {id_: (sender, bool(crashed)) for id_, sender, crashed in await cursor.fetchall()}
         # One whose job or sender another transaction holds comes again: it holds up the claims of no other sender.
@@ -95,7 +95,7 @@ class ExpiredClaims:
                 )
             )
         ]  # fmt: skip
-        done = await letters.move(cursor, made, by=self.daemon_id)
+        done = await messages.move(cursor, made, by=self.daemon_id)
         ended = Counter(it.before.job_id for it, row in zip(made, done, strict=True) if row.status is State.FAILED)
         found = []
         for it, row in zip(made, done, strict=True):
@@ -104,12 +104,12 @@ class ExpiredClaims:
         return found
 
     async def _was_recovered(self, cursor: Cursor, found: Sequence[ExpiredClaim]) -> bool:
-        return bool(found) and await letters.is_logged(
+        return bool(found) and await messages.is_logged(
             cursor, found[0].id, token=found[0].token, event="lapsed", by=self.daemon_id
         )
 
     async def _found(self, cursor: Cursor, it: moves.Move, status: State, *, later: int) -> ExpiredClaim:
-        """`later`: how many letters of its job have failed in this transaction, and are reported after it."""
+        """`later`: how many messages of its job have failed in this transaction, and are reported after it."""
         done = total = 0
         if status is State.FAILED:
             await cursor.execute(_COUNT_DONE, (it.before.job_id,))
@@ -122,7 +122,7 @@ class ExpiredClaims:
         )  # fmt: skip
 
 
-# Manual resolution: a person has checked the mailbox and says what became of a letter.
+# Manual resolution: a person has checked the mailbox and says what became of a message.
 
 _READ_SENDER: Final = "SELECT sender_email FROM jobs WHERE id = %s"
 
@@ -160,7 +160,7 @@ async def settle(
     token = new_id()
 
     async def work(cursor: Cursor) -> ManualResolution:
-        locked = await letters.lock(cursor, [recipient])
+        locked = await messages.lock(cursor, [recipient])
         if (row := locked.rows.get(recipient)) is None:
             raise NotUnsureError(t("recipient {recipient} not found", recipient=recipient))
         if row.status is not State.UNSURE:
@@ -183,24 +183,24 @@ async def settle(
         made = moves.settled(
             row, change, actor=actor, message_id=message_id, token=token, sender=sender, now=locked.now
         )
-        (now,) = await letters.move(cursor, [made] if made else [], by=token)
+        (now,) = await messages.move(cursor, [made] if made else [], by=token)
         detail = t("{status}, recipient {recipient}", status=now.status, recipient=recipient)
-        await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, letters=1))
+        await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, messages=1))
         return ManualResolution(recipient=recipient, job_id=row.job_id, to_email=row.to_email, status=now.status)
 
     return await database.request(work, what="settle by hand")
 
 
-# After a restore from a backup: letters that were open then may have been sent since, so all are checked first.
+# After a restore from a backup: messages that were open then may have been sent since, so all are checked first.
 
 _ROWS_AT_ONCE: Final = 500
-"""The most letters of one transaction."""
+"""The most messages of one transaction."""
 _JOBS_AT_ONCE: Final = 100
 """Jobs in which one statement looks for them."""
 _FIND_RUNNING_DAEMON: Final = """
 SELECT host, pid FROM daemons
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND LIMIT 1"""
-# A letter that was not due yet cannot have been sent.
+# A message that was not due yet cannot have been sent.
 _OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
 # One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
 # One that was in doubt then may have got another draft since, as those below.
@@ -210,7 +210,7 @@ _COUNT_OPEN: Final = f"""
 SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
  WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_IN_DOUBT})) GROUP BY j.sender_email ORDER BY j.sender_email"""
 _SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
-# Job by job, and in no order: what is marked is not read again, however many letters there are, open or ended.
+# Job by job, and in no order: what is marked is not read again, however many messages there are, open or ended.
 _SELECT_OPEN: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (claim) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.job_id IN %s AND {which} LIMIT %s"""
@@ -222,12 +222,12 @@ class DaemonRunsError(MailerdError):
 
 @dataclass(frozen=True)
 class RestoredQueue:
-    """The open letters of a database that was restored."""
+    """The open messages of a database that was restored."""
 
     database: Database
 
-    async def open_letters(self) -> dict[str, int]:
-        """How many letters of each sender may have been sent since the backup.
+    async def open_messages(self) -> dict[str, int]:
+        """How many messages of each sender may have been sent since the backup.
 
         Raises:
             DaemonRunsError: a daemon was heard of within 30 s.
@@ -238,7 +238,7 @@ class RestoredQueue:
             await cursor.execute(_COUNT_OPEN)
             return dict(await cursor.fetchall())
 
-        return await self.database.read(work, what="count open letters")
+        return await self.database.read(work, what="count open messages")
 
     async def doubt_all(self) -> int:
         """Make each of them unsure, so that it is checked before it is sent; how many. Repeated, it does the rest.
@@ -250,12 +250,12 @@ class RestoredQueue:
             DatabaseError: what was done until then stays done.
         """
         await self.database.transaction(_leap, what="number events")
-        rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="count open letters")
+        rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="count open messages")
         done = 0
         for some in batched((job for (job,) in rows), _JOBS_AT_ONCE):
             for which in (_IN_DOUBT, _WAITS):  # what is marked would be read again as unsure
                 work = partial(_doubt, jobs=some, which=which)
-                while number := await self.database.transaction(work, what="doubt letters"):
+                while number := await self.database.transaction(work, what="doubt messages"):
                     done += number
         return done
 
@@ -278,26 +278,26 @@ async def _leap(cursor: Cursor) -> None:
 
 
 async def _doubt(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> int:
-    """The next letters of these jobs; how many."""
+    """The next messages of these jobs; how many."""
     await _refuse_if_daemon_runs(cursor)
     await cursor.execute(_SELECT_OPEN.format(which=which), (jobs, _ROWS_AT_ONCE))
     if not (senders := dict(await cursor.fetchall())):
         return 0
-    locked, token = await letters.lock(cursor, senders), new_id()
+    locked, token = await messages.lock(cursor, senders), new_id()
     made = [moves.doubted(row, token=token, sender=senders[id_], now=locked.now) for id_, row in locked.rows.items()]
-    await letters.move(cursor, made, by=token)
+    await messages.move(cursor, made, by=token)
     return len(made)
 
 
 # Takes back a `sent` for which only a missing draft spoke, once that draft is found where it was.
 
-_FIND_LETTER: Final = """
+_FIND_MESSAGE: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id WHERE r.job_id = %s AND r.seq = %s"""
 
 
 @dataclass(frozen=True)
 class UndoneSend:
-    """A letter that was not sent after all."""
+    """A message that was not sent after all."""
 
     recipient: int
     job_id: str
@@ -310,29 +310,29 @@ class UndoneSend:
 
 
 async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
-    """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
+    """Let the message wait again if `draft`, which is there, disproves that it was sent; None: it does not.
 
     Of two who find the draft one does it. What is in doubt is repeated.
     """
     token = new_id()
 
     async def work(cursor: Cursor) -> UndoneSend | None:
-        await cursor.execute(_FIND_LETTER, (job, seq))
+        await cursor.execute(_FIND_MESSAGE, (job, seq))
         if (found := await cursor.fetchone()) is None:
             return None
         id_, sender = found
-        locked = await letters.lock(cursor, [id_])
+        locked = await messages.lock(cursor, [id_])
         row = locked.rows.get(id_)
         if row is None or (made := moves.undone(row, draft, token=token, sender=sender, now=locked.now)) is None:
             return None
-        (now,) = await letters.move(cursor, [made], by=by)
+        (now,) = await messages.move(cursor, [made], by=by)
         return UndoneSend(id_, job, row.to_email, sender, token=token, status=now.status)
 
     async def was_undone(cursor: Cursor, it: UndoneSend | None) -> bool:
-        return it is not None and await letters.is_logged(cursor, it.recipient, token=token, event="undone", by=by)
+        return it is not None and await messages.is_logged(cursor, it.recipient, token=token, event="undone", by=by)
 
     return await database.retry_until_committed(
-        work, what="take back a sent letter", proof=was_undone, only_in_doubt=True
+        work, what="take back a sent message", proof=was_undone, only_in_doubt=True
     )
 
 
@@ -362,7 +362,7 @@ SELECT sender_email FROM jobs FORCE INDEX (finished) WHERE finished_at IS NULL
  UNION
 SELECT sender_email FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY"""
 
-# A cancelled job has not ended either while a letter of it is unsure.
+# A cancelled job has not ended either while a message of it is unsure.
 _OWN_DRAFTS: Final = f"""
 SELECT r.draft_id FROM jobs j FORCE INDEX (finished)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
@@ -410,10 +410,10 @@ class RecoveryQueries:
         )
 
     async def _take_unresolved(self, cursor: Cursor, token: str, ids: Sequence[int]) -> list[UnresolvedSend]:
-        taken = await letters.take_for_check(cursor, ids, token=token, daemon=self.daemon_id, lease=self.check_lease)
+        taken = await messages.take_for_check(cursor, ids, token=token, daemon=self.daemon_id, lease=self.check_lease)
         if not taken:
             return []
-        logs = await letters.read_log(cursor, taken)
+        logs = await messages.read_log(cursor, taken)
         await cursor.execute(_READ_UNRESOLVED, (taken, token))
         return [
             UnresolvedSend(
@@ -443,25 +443,25 @@ class RecoveryQueries:
         )  # fmt: skip
 
     async def _resolve(self, cursor: Cursor, it: Resolution) -> WriteResult:
-        id_ = it.letter.id
-        locked = await letters.lock(cursor, [id_])
-        logs = await letters.read_log(cursor, [id_]) if it.transition is Transition.MISSING else {}
+        id_ = it.message.id
+        locked = await messages.lock(cursor, [id_])
+        logs = await messages.read_log(cursor, [id_]) if it.transition is Transition.MISSING else {}
         row, log = locked.rows.get(id_), logs.get(id_, moves.NO_LOG)
         if row is None or (made := moves.checked(row, log, it, now=locked.now)) is None:
             return WriteResult.STALE
-        (now,) = await letters.move(cursor, [made], by=self.daemon_id)
+        (now,) = await messages.move(cursor, [made], by=self.daemon_id)
         return WriteResult.CANCELLED if now.status is State.CANCELLED else WriteResult.APPLIED
 
     async def _was_resolved(self, cursor: Cursor, it: Resolution) -> bool:
-        letter = it.letter
+        message = it.message
         if it.transition:
             event = it.transition.value
-            return await letters.is_logged(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id)
+            return await messages.is_logged(cursor, message.id, token=message.token, event=event, by=self.daemon_id)
         # A check without a result is not in the log. If another daemon has checked since and found the same, the two
         # cannot be distinguished: then both report it, which is better than neither.
-        row = (await letters.lock(cursor, [letter.id])).rows.get(letter.id)
+        row = (await messages.lock(cursor, [message.id])).rows.get(message.id)
         return row is not None and (row.status, row.checks, row.error) == (
-            State.UNSURE, letter.checks + 1, letters.short(it.error),
+            State.UNSURE, message.checks + 1, messages.short(it.error),
         )  # fmt: skip
 
     async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
@@ -472,7 +472,7 @@ class RecoveryQueries:
         """
         pairs = tuple(held)
         return await self.database.transaction(
-            lambda cursor: letters.renew(cursor, pairs, lease=lease), what="renew leases"
+            lambda cursor: messages.renew(cursor, pairs, lease=lease), what="renew leases"
         )
 
     async def senders_with_drafts(self) -> list[str]:
@@ -486,7 +486,7 @@ class RecoveryQueries:
         return {row[0] for row in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
-        """Let the unsure letters of this sender that wait for a person, and own one of `drafts`, be checked; how many.
+        """Let the unsure messages of this sender that wait for a person, and own one of `drafts`, be checked; how many.
 
         Their draft was not there when they were checked last, and now it is: one of Google's replicas lagged.
         """
@@ -495,16 +495,16 @@ class RecoveryQueries:
             await cursor.execute(_SELECT_WAITING_FOR_PERSON, (sender, tuple(drafts)))
             if not (ids := tuple(row[0] for row in await cursor.fetchall())):
                 return 0
-            return await letters.check_again(cursor, ids)
+            return await messages.check_again(cursor, ids)
 
         return await self.database.transaction(work, what="check again what waits for a person")
 
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
-        """Whether `draft` of this letter is an orphan; None: the letter is not in this database.
+        """Whether `draft` of this message is an orphan; None: the message is not in this database.
 
         While the row is `sending`, its worker may be about to record the draft. In any other state, the worker that
         made a draft that is not on the row has lost the token that it would need to record it. Where a person has said
-        that the letter is sent, no daemon sends this draft any more, but the mailbox's owner might.
+        that the message is sent, no daemon sends this draft any more, but the mailbox's owner might.
 
         Raises:
             NotReplayedError: the server may have forgotten what its daemon is about to tell it again.
@@ -525,7 +525,7 @@ class RecoveryQueries:
         return await self.database.read(work, what="look up a draft")
 
     async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
-        """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not."""
+        """Take back that a message is sent if `draft`, which is there, disproves it; None: it does not."""
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished_jobs(self) -> list[str]:
@@ -534,7 +534,7 @@ class RecoveryQueries:
         return [row[0] for row in rows]
 
     async def reschedule_stuck_jobs(self) -> list[str]:
-        """Reschedule stuck jobs, whose letters wait though no claim would ever find them; the ids of these jobs.
+        """Reschedule stuck jobs, whose messages wait though no claim would ever find them; the ids of these jobs.
 
         What is in doubt is repeated. All that were found by any try are
         returned: another daemon may have rescheduled one meanwhile, and returns it too.

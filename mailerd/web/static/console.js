@@ -66,7 +66,7 @@
     // What the reader has opened or ticked stays so.
     Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
       !(name === "open" && node.tagName === "DETAILS") && !(name === "checked" && node.tagName === "INPUT");
-    // A frame that is morphed would load its letter anew.
+    // A frame that is morphed would load its message anew.
     Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
       !(node.tagName === "IFRAME" && next.tagName === "IFRAME" && node.getAttribute("src") === next.getAttribute("src"));
   }

@@ -59,16 +59,16 @@ async def session(client: Client) -> aiohttp.ClientSession:
 
 @pytest.fixture
 def compose() -> Compose:
-    """A resource as a client writes it; `raw` replaces the whole letter."""
+    """A resource as a client writes it; `raw` replaces the whole message."""
 
     def write(*, to: str = "ada@example.org", key: str = "k1", sender: str = ME, raw: bytes = b"") -> dict[str, Any]:
-        letter = (
+        message = (
             raw
             or (
                 f"From: {sender}\r\nTo: {to}\r\nSubject: Hello\r\nX-Mailerd-Key: {key}\r\n"
                 f"Message-ID: <mine@example.com>\r\n\r\nDear Ada\r\n"
             ).encode()
         )
-        return {"raw": base64.urlsafe_b64encode(letter).decode("ascii")}
+        return {"raw": base64.urlsafe_b64encode(message).decode("ascii")}
 
     return write

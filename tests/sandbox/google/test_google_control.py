@@ -108,30 +108,30 @@ async def test_the_outbox_can_be_followed_and_searched(
 ) -> None:
     await _sent(session, compose, "a", "b", "c")
     _, first = await _call(session, "GET", "outbox?limit=2")
-    assert ([x["key"] for x in first["letters"]], first["next_cursor"], first["total"]) == (["a", "b"], "2", 3)
+    assert ([x["key"] for x in first["messages"]], first["next_cursor"], first["total"]) == (["a", "b"], "2", 3)
     _, rest = await _call(session, "GET", "outbox?limit=2&cursor=2")
-    assert ([x["key"] for x in rest["letters"]], rest["next_cursor"], rest["end"]) == (["c"], None, "3")
+    assert ([x["key"] for x in rest["messages"]], rest["next_cursor"], rest["end"]) == (["c"], None, "3")
     await _sent(session, compose, "d")
     _, new = await _call(session, "GET", "outbox?cursor=3")
-    letter = google.sent[-1]
-    assert new["letters"] == [
+    message = google.sent[-1]
+    assert new["messages"] == [
         {
-            "id": letter.id,
-            "thread_id": letter.thread_id,
+            "id": message.id,
+            "thread_id": message.thread_id,
             "draft_id": "",
             "sender": "me@example.com",
             "to": "d@example.org",
             "subject": "Hello",
             "key": "d",
-            "message_id": letter.message_id,
-            "at": letter.at,
+            "message_id": message.message_id,
+            "at": message.at,
         }
     ]
     for query in ("to=b@example.org", "key=b", "key=b&sender=me@example.com", "to=B@"):
-        assert [x["key"] for x in (await _call(session, "GET", "outbox?" + query))[1]["letters"]] == ["b"]
-    assert (await _call(session, "GET", "outbox?sender=you@example.com"))[1]["letters"] == []
-    async with session.get(f"/sandbox/outbox/{letter.id}.eml") as answer:
-        assert (answer.content_type, await answer.read()) == ("message/rfc822", letter.raw)
+        assert [x["key"] for x in (await _call(session, "GET", "outbox?" + query))[1]["messages"]] == ["b"]
+    assert (await _call(session, "GET", "outbox?sender=you@example.com"))[1]["messages"] == []
+    async with session.get(f"/sandbox/outbox/{message.id}.eml") as answer:
+        assert (answer.content_type, await answer.read()) == ("message/rfc822", message.raw)
 
 
 async def test_drafts_log_and_usage_are_there_to_be_counted(session: aiohttp.ClientSession, compose: Compose) -> None:
@@ -204,12 +204,12 @@ async def test_only_loopback_is_served() -> None:
             pytest.fail("it was served")
 
 
-def test_old_letters_can_lose_their_bodies_and_keep_their_headers() -> None:
+def test_old_messages_can_lose_their_bodies_and_keep_their_headers() -> None:
     google = FakeGoogle(FakeLimits(keep_raw=1))
     google.add_mailbox("me@example.com", scopes=[COMPOSE])
     box = google.mailbox("me@example.com")
     for key in "ab":
         raw = f"To: a@example.org\r\nX-Mailerd-Key: {key}\r\n\r\nbody".encode()
         google.record_sent(box.send(raw, thread_id="", now=0, permit=lambda: None))
-    assert [letter.raw.endswith(b"body") for letter in google.sent] == [False, True]
-    assert [letter.header("X-Mailerd-Key") for letter in google.sent] == ["a", "b"]
+    assert [message.raw.endswith(b"body") for message in google.sent] == [False, True]
+    assert [message.header("X-Mailerd-Key") for message in google.sent] == ["a", "b"]

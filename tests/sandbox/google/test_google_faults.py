@@ -72,7 +72,7 @@ async def test_a_late_request_is_accepted_when_the_client_has_long_gone(
     assert (google.log[-1].key, google.log[-1].accepted, google.log[-1].status) == ("late", True, 0)
 
 
-async def test_a_client_that_leaves_in_mid_letter_leaves_nothing(
+async def test_a_client_that_leaves_in_mid_message_leaves_nothing(
     session: aiohttp.ClientSession, google: FakeGoogle, running: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1].strip("/")))
@@ -248,7 +248,7 @@ async def test_a_fault_of_all_methods_leaves_the_token_endpoint_alone(
         assert (await answer.json())["error"] == "unsupported_grant_type"
 
 
-async def test_a_struck_sending_is_logged_with_its_letter(
+async def test_a_struck_sending_is_logged_with_its_message(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     async with session.post(USER + "drafts", json={"message": compose(key="k9")}) as answer:

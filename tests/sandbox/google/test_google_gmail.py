@@ -44,9 +44,9 @@ async def test_a_sent_draft_is_gone(session: aiohttp.ClientSession, google: Fake
         assert (await _error(answer))[:2] == (404, "notFound")
     async with session.get(USER + f"threads/{sent['threadId']}", params={"format": "minimal"}) as answer:
         assert [m["id"] for m in (await answer.json())["messages"]] == [sent["id"]]
-    [letter] = google.sent
-    assert (letter.id, letter.draft_id, letter.sender) == (sent["id"], draft["id"], "me@example.com")
-    assert (letter.to, letter.key, letter.subject) == ("ada@example.org", "k1", "Hello")
+    [message] = google.sent
+    assert (message.id, message.draft_id, message.sender) == (sent["id"], draft["id"], "me@example.com")
+    assert (message.to, message.key, message.subject) == ("ada@example.org", "k1", "Hello")
 
 
 async def test_every_step_gives_a_new_message_id_and_keeps_the_rest(
@@ -56,7 +56,7 @@ async def test_every_step_gives_a_new_message_id_and_keeps_the_rest(
     [kept] = google.drafts("me@example.com")
     await session.post(USER + "drafts/send", json={"id": draft["id"]})
     [sent] = google.sent
-    ids = [dict(letter.headers)["Message-ID"] for letter in (kept, sent)]
+    ids = [dict(message.headers)["Message-ID"] for message in (kept, sent)]
     assert ids == [kept.message_id, sent.message_id]
     assert len({"<mine@example.com>", *ids}) == 3
     assert b"mine@example.com" not in sent.raw
@@ -71,7 +71,7 @@ async def test_a_direct_sending_twice_delivers_twice(
     for _ in range(2):
         async with session.post(USER + "messages/send", json=compose(key="twice")) as answer:
             assert (await answer.json())["labelIds"] == ["SENT"]
-    assert len({letter.message_id for letter in google.sent}) == 2
+    assert len({message.message_id for message in google.sent}) == 2
     assert google.usage()["duplicates"] == {"twice": 2}
 
 
@@ -124,7 +124,7 @@ async def test_plain_base64_is_refused_and_padding_is_free(
     for raw in (resource["raw"], resource["raw"].rstrip("=")):
         async with session.post(USER + "messages/send", json={"raw": raw}) as answer:
             assert answer.status == 200
-    assert [letter.raw[-5:] for letter in google.sent] == [b"x\xfb\xff\xbey"] * 2
+    assert [message.raw[-5:] for message in google.sent] == [b"x\xfb\xff\xbey"] * 2
 
 
 @pytest.mark.parametrize("plain", ["+", "/"])
@@ -143,7 +143,7 @@ async def test_a_foreign_from_is_rewritten_and_an_alias_is_not(
 ) -> None:
     for sender in ("Boss <boss@example.net>", "Me <alias@example.com>", "Me <ME@example.com>"):
         await session.post(USER + "messages/send", json=compose(sender=sender))
-    assert [letter.header("From") for letter in google.sent] == [
+    assert [message.header("From") for message in google.sent] == [
         "me@example.com",
         "Me <alias@example.com>",
         "Me <ME@example.com>",
@@ -172,7 +172,7 @@ async def test_an_upload_takes_the_bytes_as_they_are(session: aiohttp.ClientSess
     assert google.sent[0].key == "up"
 
 
-async def test_a_letter_that_comes_in_pieces_is_taken_whole(
+async def test_a_message_that_comes_in_pieces_is_taken_whole(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     raw = b"To: ada@example.org\r\n\r\n" + b"x" * 2_000_000
@@ -187,7 +187,7 @@ async def test_a_letter_that_comes_in_pieces_is_taken_whole(
     assert google.sent[0].raw.endswith(raw)
 
 
-async def test_a_letter_above_the_limit_is_413(
+async def test_a_message_above_the_limit_is_413(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(max_message_bytes=2_000)

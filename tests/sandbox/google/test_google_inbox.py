@@ -25,15 +25,15 @@ async def history(session: aiohttp.ClientSession, start: object, **more: str) ->
         return found | {"status": response.status}
 
 
-async def test_a_notice_stands_in_the_letters_thread_and_in_the_history(
+async def test_a_notice_stands_in_the_messages_thread_and_in_the_history(
     google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
 ) -> None:
-    letter = await sent(session, compose)
+    message = await sent(session, compose)
     start = google.mailbox(ME).history_id
     google.arrivals.add(google.sent[0], "hard", due=google.now())
     found = await history(session, start)
     added = found["history"][0]["messagesAdded"][0]["message"]  # type: ignore[index]
-    assert added["threadId"] == letter["threadId"]
+    assert added["threadId"] == message["threadId"]
     assert added["labelIds"] == ["UNREAD", "CATEGORY_PERSONAL", "INBOX"]
     async with session.get(API + "messages/" + added["id"], params={"format": "raw"}) as response:
         raw = base64.urlsafe_b64decode((await response.json())["raw"])
@@ -77,10 +77,10 @@ async def test_scopes(google: FakeGoogle, client: Client, scopes: tuple[str, ...
 async def test_metadata_beside_readonly_reads_no_body(
     google: FakeGoogle, client: Client, compose: Compose, session: aiohttp.ClientSession
 ) -> None:
-    letter = await sent(session, compose)
+    message = await sent(session, compose)
     both = (COMPOSE, METADATA, READONLY)
     google.set_scopes(ME, both)
-    async with client(scopes=both).get(API + "messages/" + letter["id"], params={"format": "raw"}) as response:
+    async with client(scopes=both).get(API + "messages/" + message["id"], params={"format": "raw"}) as response:
         assert response.status == 403
 
 
@@ -113,23 +113,23 @@ async def test_the_person_is_refused_above_the_day(google: FakeGoogle) -> None:
     assert google.send_manually(ME, "friend@example.net") is None
 
 
-async def test_what_the_person_writes_in_a_letters_thread_comes_back_as_what_it_is(
+async def test_what_the_person_writes_in_a_messages_thread_comes_back_as_what_it_is(
     google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
 ) -> None:
     await sent(session, compose, key="k")
-    (letter,) = google.sent
+    (message,) = google.sent
     asked = {"email": ME, "key": "k", "shape": "limit"}
     async with session.post("/sandbox/manual-send", json=asked) as response:
         assert (await response.json())["sent"] is True
     google.arrivals.deliver(google.mailbox(ME), now=google.now())
-    first, own, notice = (google.mailbox(ME).messages[it] for it in google.mailbox(ME).threads[letter.thread_id])
-    assert (first.id, own.labels, own.key) == (letter.id, ("SENT",), "")
-    assert own.header("In-Reply-To") == letter.message_id
+    first, own, notice = (google.mailbox(ME).messages[it] for it in google.mailbox(ME).threads[message.thread_id])
+    assert (first.id, own.labels, own.key) == (message.id, ("SENT",), "")
+    assert own.header("In-Reply-To") == message.message_id
     assert notice.header("In-Reply-To") == own.message_id
     assert b"X-Mailerd-Key" not in notice.raw
 
 
-async def test_rules_draw_the_letters_to_the_same_people_each_time(
+async def test_rules_draw_the_messages_to_the_same_people_each_time(
     google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
 ) -> None:
     google.change_rules(bounces=0.3, replies=0.3)
@@ -138,7 +138,7 @@ async def test_rules_draw_the_letters_to_the_same_people_each_time(
         google.reset()
         for number in range(20):
             await sent(session, compose, to=f"r{number}@example.org", key=f"{job}-{number}")
-        drawn.append([it.letter.to for it in google.arrivals._due[ME]])
+        drawn.append([it.message.to for it in google.arrivals._due[ME]])
     assert drawn[0] == drawn[1]
     assert 0 < len(drawn[0]) < 20
 

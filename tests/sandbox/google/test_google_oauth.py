@@ -164,7 +164,7 @@ async def test_a_domain_delegation_opens_its_mailboxes_and_no_others(
     resource = {"raw": base64.urlsafe_b64encode(b"To: a@example.org\r\n\r\nx").decode()}
     async with aiohttp.ClientSession(running.url, headers=headers) as session:
         await session.post("gmail/v1/users/ann@corp.example/messages/send", json=resource)
-    assert [letter.sender for letter in google.sent] == ["ann@corp.example"]
+    assert [message.sender for message in google.sent] == ["ann@corp.example"]
     assert (await _ask(running, _assertion(blob, sub="ann@evilcorp.example", scope=SEND)))[0] == 401
 
 

@@ -33,7 +33,7 @@ async def test_an_empty_outbox_says_so(session: aiohttp.ClientSession) -> None:
     assert "No messages yet. They appear here as soon as mailerd sends them." in text
 
 
-async def test_letters_are_listed_newest_first_paged_and_searched(
+async def test_messages_are_listed_newest_first_paged_and_searched(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(units_per_minute=0)
@@ -51,23 +51,23 @@ async def test_letters_are_listed_newest_first_paged_and_searched(
     assert "<script" not in nothing
 
 
-async def test_what_a_letter_says_is_shown_and_never_run(
+async def test_what_a_message_says_is_shown_and_never_run(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await session.post("gmail/v1/users/me/messages/send", json=compose(raw=EVIL))
     ident = google.sent[0].id
-    for path in ("/", f"/letters/{ident}"):
+    for path in ("/", f"/messages/{ident}"):
         answer, text = await _page(session, path)
         assert "<script" not in text
         assert "<img" not in text
         assert "<b>" not in text
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
-    _, text = await _page(session, f"/letters/{ident}")
+    _, text = await _page(session, f"/messages/{ident}")
     assert '<iframe sandbox=""' in text
     assert f'href="/sandbox/outbox/{ident}.eml"' in text
     assert "&lt;/pre&gt;&lt;script&gt;alert(2)" in text
-    answer, html = await _page(session, f"/letters/{ident}/html")
+    answer, html = await _page(session, f"/messages/{ident}/html")
     assert answer.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
     assert "Grüße" in html
     assert 'src="data:image/png;base64,iVBORw0KGgo="' in html
@@ -80,15 +80,15 @@ async def test_nothing_is_fetched_from_elsewhere(session: aiohttp.ClientSession)
         assert not re.search(r"https?://|//cdn|@import", text)
 
 
-async def test_a_letter_sent_twice_raises_the_alarm(session: aiohttp.ClientSession, compose: Compose) -> None:
+async def test_a_message_sent_twice_raises_the_alarm(session: aiohttp.ClientSession, compose: Compose) -> None:
     for _ in range(2):
         await session.post("gmail/v1/users/me/messages/send", json=compose(key="twice"))
     _, text = await _page(session, "/")
     assert "twice (2×)" in text
 
 
-async def test_a_letter_that_is_not_there_is_404(session: aiohttp.ClientSession) -> None:
-    for path in ("/letters/none", "/letters/none/html", "/letters/../etc/passwd"):
+async def test_a_message_that_is_not_there_is_404(session: aiohttp.ClientSession) -> None:
+    for path in ("/messages/none", "/messages/none/html", "/messages/../etc/passwd"):
         assert (await _page(session, path))[0].status == 404
 
 
@@ -116,7 +116,7 @@ async def test_the_pages_speak_the_language_that_the_browser_asks_for(
 ) -> None:
     await session.post("gmail/v1/users/me/messages/send", json=compose())
     google.fault(Fault(kind="unavailable", count=-1))
-    paths = ("/", "/usage", "/log", "/faults", f"/letters/{google.sent[0].id}", "/letters/none", "/?q=nothing")
+    paths = ("/", "/usage", "/log", "/faults", f"/messages/{google.sent[0].id}", "/messages/none", "/?q=nothing")
     for path in paths:
         async with session.get(path, headers={"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}) as answer:
             chinese = await answer.text()

@@ -41,7 +41,7 @@ def _post(url: str, body: bytes, **headers: str) -> dict[str, Any]:
         return result
 
 
-def test_it_is_ready_when_it_prints_its_url_and_ends_cleanly_with_every_letter_on_disk(
+def test_it_is_ready_when_it_prints_its_url_and_ends_cleanly_with_every_message_on_disk(
     process: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     assert process.stdout is not None

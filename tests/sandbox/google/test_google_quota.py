@@ -1,4 +1,4 @@
-"""Units a minute, letters a day, requests at once."""
+"""Units a minute, messages a day, requests at once."""
 
 import asyncio
 from collections.abc import Callable

@@ -16,7 +16,7 @@ POST = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
 
 @dataclass
 class Site:
-    """What a letter's link leads to; it answers with `answer` and remembers what came."""
+    """What a message's link leads to; it answers with `answer` and remembers what came."""
 
     url: str = ""
     answer: Callable[[], web.StreamResponse] = lambda: web.Response(
@@ -45,7 +45,7 @@ async def sent(session: aiohttp.ClientSession, google: FakeGoogle, compose: Comp
     raw = f"From: me@example.com\r\nTo: ada@example.org\r\nSubject: News\r\n{headers}\r\nHello\r\n".encode()
     async with session.post("gmail/v1/users/me/messages/send", json=compose(raw=raw)) as answer:
         assert answer.status == 200
-    return f"/letters/{google.sent[-1].id}"
+    return f"/messages/{google.sent[-1].id}"
 
 
 async def page(session: aiohttp.ClientSession, path: str) -> str:
@@ -134,7 +134,7 @@ async def test_the_page_of_another_site_presses_nothing(
     path = await sent(session, google, compose, f"List-Unsubscribe: <{site.url}>\r\n{POST}")
     assert (await press(session, path, headers={"Origin": "https://evil.example"}))[0] == 404
     assert (await press(session, path, headers={"Origin": "null"}))[0] == 404
-    assert (await press(session, "/letters/none"))[0] == 404
+    assert (await press(session, "/messages/none"))[0] == 404
     assert site.came == []
 
 

@@ -14,7 +14,7 @@ Compose = Callable[..., dict[str, Any]]
 async def _exchange(
     running: RunningServer, body: bytes, *, version: str = "1.1", connection: str = ""
 ) -> tuple[list[str], bytes]:
-    """Draft a letter over a connection of its own: the lines of the answer's head, and its body."""
+    """Draft a message over a connection of its own: the lines of the answer's head, and its body."""
     address = urlsplit(running.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     google = running.google

@@ -1,4 +1,4 @@
-"""Callers that wait, however many there are at once, leave connections to the letters."""
+"""Callers that wait, however many there are at once, leave connections to the messages."""
 
 import asyncio
 import time
@@ -27,29 +27,29 @@ def ask(database: Database, number: int, *, bound: float = 20.0) -> list[asyncio
 
 
 @pytest.mark.parametrize("size", [2, 8])
-async def test_a_letter_does_not_wait_behind_all_who_ask(database_url: str, size: int) -> None:
+async def test_a_message_does_not_wait_behind_all_who_ask(database_url: str, size: int) -> None:
     database = Database(DatabaseSettings(url=database_url, pool_size=size), events=StoreEvents(Heard()))
     await database.open()
     asking = ask(database, 3 * size)
     await asyncio.sleep(0.1)
     began = time.monotonic()
-    await database.read_rows("SELECT 1", what="letter")
+    await database.read_rows("SELECT 1", what="message")
     assert time.monotonic() - began < 0.8
     assert not any(it.done() for it in asking)
     await asyncio.gather(*asking)
     await database.close()
 
 
-async def test_a_letter_of_a_list_reads_the_keys_of_its_link_beside_all_who_ask(database_url: str) -> None:
+async def test_a_message_of_a_list_reads_the_keys_of_its_link_beside_all_who_ask(database_url: str) -> None:
     database, events = Database(DatabaseSettings(url=database_url, pool_size=8), events=StoreEvents(Heard())), Heard()
     await migrate(database, events=StoreEvents(events))
     await Secrets(database, timeout=20).keys()  # the first daemon makes them
     asking = ask(database, 24)
     await asyncio.sleep(0.1)
     began = time.monotonic()
-    letter = Mock(digest=bytes(32), id=1, sender="me@example.com")
+    message = Mock(digest=bytes(32), id=1, sender="me@example.com")
     job = Mock(list_id=1, list_name="news", list_title=None, from_email="me@example.com")
-    assert await UnsubscribeLinks(database, base_url="", clock=Clock()).headers(letter, job)
+    assert await UnsubscribeLinks(database, base_url="", clock=Clock()).headers(message, job)
     assert time.monotonic() - began < 0.8
     await asyncio.gather(*asking)
     await database.close()

@@ -33,7 +33,7 @@ FROZEN_CLAIM = (
 
 
 def claimer(database: Database) -> Claims:
-    # 1 % of the project's units at once: 100 letters
+    # 1 % of the project's units at once: 100 messages
     defaults = DefaultLimits(SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000)
     return Claims(database, "D2", timedelta(seconds=60), Live(defaults), replayed(database, "D2"))
 
@@ -54,9 +54,9 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
     claims = claimer(two_projects)
     async with holding(database_url, *FROZEN_CLAIM):
         claim = await claims.claim(20)
-        assert {letter.sender for letter in claim.letters} == {OTHER}
+        assert {message.sender for message in claim.messages} == {OTHER}
         await query(two_projects, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s", SAME)
-        assert (await claims.claim(20)).letters == ()
+        assert (await claims.claim(20)).messages == ()
         ((rests,),) = await query(
             two_projects,
             "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders WHERE email = %s", SAME,
@@ -66,7 +66,7 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
     taken: Counter[str] = Counter()
 
     async def all_have_gone() -> bool:
-        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        taken.update(message.sender for message in (await claims.claim(20)).messages)
         return taken.keys() >= {FROZEN, SAME}
 
     await eventually(all_have_gone)
@@ -83,14 +83,14 @@ async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
     assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NULL") == []
 
 
-async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(two_projects: Database) -> None:
+async def test_a_project_without_a_row_gets_one_before_its_senders_have_messages(two_projects: Database) -> None:
     await query(two_projects, "DELETE FROM projects")
     claims = claimer(two_projects)
-    assert (await claims.claim(20)).letters == ()
+    assert (await claims.claim(20)).messages == ()
     taken: set[str] = set()
 
     async def all_have_gone() -> bool:
-        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        taken.update(message.sender for message in (await claims.claim(20)).messages)
         return taken == {FROZEN, SAME, OTHER}
 
     await eventually(all_have_gone)
@@ -110,15 +110,15 @@ MINUTE = timedelta(minutes=1)
 USED_UP = Decision(Transition.RELEASED, error="no", wait=MINUTE, pause=Pause(PauseCause.PROJECT_LIMIT, "no", MINUTE))
 
 
-def records(letter: ClaimedRecipient) -> list[Record]:
+def records(message: ClaimedRecipient) -> list[Record]:
     """One of each kind: what locks its own row alone, what teaches of the sender, comes back, was slow, pauses all."""
-    slow = replace(letter, latency_threshold=0.4)
+    slow = replace(message, latency_threshold=0.4)
     return [
-        Outcome(letter, Decision(Transition.SENT, message_id="m")),
-        handover(letter, "d", "t", project="1"),
-        Outcome(letter, Decision(Transition.DEFERRED, error="no", wait=MINUTE)),
+        Outcome(message, Decision(Transition.SENT, message_id="m")),
+        handover(message, "d", "t", project="1"),
+        Outcome(message, Decision(Transition.DEFERRED, error="no", wait=MINUTE)),
         Outcome(slow, Decision(Transition.SENT, message_id="m"), took=2.0),
-        Outcome(letter, USED_UP),
+        Outcome(message, USED_UP),
     ]
 
 
@@ -151,7 +151,7 @@ async def test_records_whose_rows_are_locked_are_left_out_and_the_others_written
     two_projects: Database, database_url: str, held: str, waiting: set[int]
 ) -> None:
     claim = await claimer(two_projects).claim(20)
-    ours = records(next(letter for letter in claim.letters if letter.sender == SAME))
+    ours = records(next(message for message in claim.messages if message.sender == SAME))
     async with holding(database_url, f"{held} FOR UPDATE"):
         assert await left_out(two_projects, ours) == waiting
     assert await left_out(two_projects, ours) == set()
@@ -160,4 +160,4 @@ async def test_records_whose_rows_are_locked_are_left_out_and_the_others_written
 async def test_a_project_that_is_not_counted_holds_up_no_record(two_projects: Database) -> None:
     claim = await claimer(two_projects).claim(20)
     await query(two_projects, "DELETE FROM projects")
-    assert await left_out(two_projects, records(claim.letters[0])) == set()
+    assert await left_out(two_projects, records(claim.messages[0])) == set()

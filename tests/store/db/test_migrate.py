@@ -478,7 +478,7 @@ async def test_a_server_that_is_killed_in_mid_migration_leaves_no_lock(
         ("jobs", "finished", "finished_at,sender_email"),
         ("job_recipients", "claim", "job_id,status,due_at,id"),
         ("job_recipients", "lease", "lease_until,id"),
-        ("job_recipients", "letter", "job_id,seq"),
+        ("job_recipients", "message", "job_id,seq"),
         ("job_recipients", "PRIMARY", "id"),
         ("attempts", "event_of_claim", "recipient_id,claim_token,event"),
         ("sender_hours", "PRIMARY", "sender_email,hour"),

@@ -52,14 +52,14 @@ async def test_a_full_disk_is_told_once_with_its_remedy_until_the_same_can_be_st
 ) -> None:
     for _ in range(2):
         with pytest.raises(DatabaseAwayError):
-            await table.transaction(reading(AS_IF.format(errno, text)), what="record 12 letters")
+            await table.transaction(reading(AS_IF.format(errno, text)), what="record 12 messages")
         # An old row is changed, and a new one is added elsewhere: neither shows that this can be stored.
         await table.transaction(_change, what="beat")
         assert await table.read(reading(), what="stats") == 1
         assert (table.outage, table.unavailable) == ("full", True)
     assert heard.names() == ["database_full"]
     assert "free disk space" in getattr(table.trouble, "remedy", "")
-    await table.transaction(_insert, what="record 3 letters")
+    await table.transaction(_insert, what="record 3 messages")
     assert (heard.names(), table.outage, table.trouble) == (["database_full", "database_back"], "", None)
 
 
@@ -155,7 +155,7 @@ async def test_the_servers_own_time_out_of_a_write_is_one_that_hangs(
     await query(table, "CREATE TRIGGER slow BEFORE INSERT ON t FOR EACH ROW SET @nothing = SLEEP(20)")
     database = Database(DatabaseSettings(url=database_url, statement_timeout=2), events=StoreEvents(heard))
     with pytest.raises(DatabaseError):
-        await database.transaction(_insert, what="record 1 letters")
+        await database.transaction(_insert, what="record 1 messages")
     assert database.outage == "stuck"
     await database.close()
 
@@ -164,18 +164,18 @@ async def test_a_missing_table_is_told_with_what_to_do(table: Database, heard: H
     await query(table, "RENAME TABLE t TO gone")
     heard.events.clear()
     with pytest.raises(DatabaseAwayError):
-        await table.transaction(_insert, what="record 1 letters")
+        await table.transaction(_insert, what="record 1 messages")
     assert table.outage == "incomplete"
     assert "mailerd migrate" in said(heard)[0]
     await query(table, "RENAME TABLE gone TO t")
-    await table.transaction(_insert, what="record 2 letters")
+    await table.transaction(_insert, what="record 2 messages")
     assert table.outage == ""
 
 
 async def test_another_cause_in_the_midst_of_an_outage_is_told_at_once(table: Database, heard: Heard) -> None:
     for text in (AS_IF.format(1114, "full"), AS_IF.format(1142, "INSERT command denied")):
         with pytest.raises(DatabaseAwayError):
-            await table.transaction(reading(text), what="record 1 letters")
+            await table.transaction(reading(text), what="record 1 messages")
     assert heard.names() == ["database_full", "database_still_unavailable"]
     assert table.outage == "denied"
 

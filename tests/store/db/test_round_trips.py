@@ -136,22 +136,22 @@ async def test_a_statement_that_is_refused_for_its_size_costs_nothing_else(pool:
     assert await ids(pool) == [1, 2]
 
 
-async def test_the_claim_of_a_job_s_last_letter_sees_that_no_job_follows(
+async def test_the_claim_of_a_job_s_last_message_sees_that_no_job_follows(
     database: Database, trips: list[bytes]
 ) -> None:
-    """By one statement, and no further turn: the letter of a small job waits for these round trips."""
+    """By one statement, and no further turn: the message of a small job waits for these round trips."""
     await post(database, recipients=1)
     claiming = claims(database)
     await claiming.claim(0)
     trips.clear()
-    assert len((await claiming.claim(30)).letters) == 1
+    assert len((await claiming.claim(30)).messages) == 1
     assert len([it for it in trips if it != b"SHOW WARNINGS"]) == 13, trips
     assert await query(database, "SELECT next_claim_at FROM senders") == [(None,)]
     later, _ = await post(database, recipients=1), await post(database, recipients=1)
     for table, key in (("jobs", "id"), ("job_recipients", "job_id")):
         column = "due_at" if table == "job_recipients" else "next_claim_at"
         await query(database, f"UPDATE {table} SET {column} = NOW() + INTERVAL 1 HOUR WHERE {key} = %s", later)
-    assert len((await claiming.claim(30)).letters) == 1
+    assert len((await claiming.claim(30)).messages) == 1
     due = "SELECT s.next_claim_at = j.next_claim_at FROM senders s JOIN jobs j ON j.next_claim_at IS NOT NULL"
     assert await query(database, due) == [(1,)]
 
@@ -163,24 +163,24 @@ async def test_a_claim_takes_ten_round_trips(database: Database, trips: list[byt
     await claiming.claim(0)  # the first claim of a daemon reads the key of the addresses
     trips.clear()
     claim = await claiming.claim(30)
-    assert len(claim.letters) == 30
+    assert len(claim.messages) == 30
     asked = trips.count(b"SHOW WARNINGS")
     assert asked == (0 if is_mariadb() else 2)
     assert len(trips) - asked <= 10, trips
     assert [await states(database, job) for job in jobs] == [{"sending": 10, "waiting": 10}] * 3
 
 
-async def test_a_record_of_sent_letters_writes_no_event_and_one_statement_writes_those_of_all_that_failed(
+async def test_a_record_of_sent_messages_writes_no_event_and_one_statement_writes_those_of_all_that_failed(
     database: Database, trips: list[bytes]
 ) -> None:
     await post(database, recipients=20)
-    letters = (await claims(database).claim(20)).letters
+    messages = (await claims(database).claim(20)).messages
     trips.clear()
-    await write(database, *[Outcome(letter, SENT) for letter in letters[:10]])
+    await write(database, *[Outcome(message, SENT) for message in messages[:10]])
     sent, asked = len(trips), b"".join(trips)
     assert b"events" not in asked
     trips.clear()
-    await write(database, *[Outcome(letter, Decision(Transition.FAILED, error="x")) for letter in letters[10:]])
+    await write(database, *[Outcome(message, Decision(Transition.FAILED, error="x")) for message in messages[10:]])
     asked = b"".join(trips)
     assert (asked.count(b"INSERT INTO events"), asked.count(b"UPDATE sender_hours")) == (1, 1)
     assert asked.count(b"UPDATE senders") == 1

@@ -43,7 +43,7 @@ def naive(seconds: float) -> datetime:
 
 
 async def fill(database: Database, chance: random.Random) -> None:
-    """Senders with all kinds of limits and standings, each with a few jobs of a few letters."""
+    """Senders with all kinds of limits and standings, each with a few jobs of a few messages."""
     for table in ("job_recipients", "jobs", "senders", "sender_hours"):
         await query(database, f"DELETE FROM {table}")
     for number in range(SENDERS):
@@ -59,22 +59,22 @@ async def fill(database: Database, chance: random.Random) -> None:
         for hour in range(chance.randrange(3)):
             at = naive(-3600 * hour).replace(minute=0)
             await insert(
-                database, "sender_hours", {"sender_email": email, "hour": at, "letters": chance.randrange(1, 5)}
+                database, "sender_hours", {"sender_email": email, "hour": at, "messages": chance.randrange(1, 5)}
             )
         for job in range(chance.randrange(4)):
             await a_job(database, chance, id_=f"{number:013}{job:013}", sender=email)
 
 
 async def a_job(database: Database, chance: random.Random, *, id_: str, sender: str) -> None:
-    letters = chance.randrange(1, 30)
+    messages = chance.randrange(1, 30)
     row = {
         "id": id_, "type": "template", "sender_email": sender, "subject": "s", "text": "t", "variables": "{}",
-        "priority": chance.choice([0, 0, 5]), "status": "queued", "total": letters,
+        "priority": chance.choice([0, 0, 5]), "status": "queued", "total": messages,
         "next_claim_at": naive(chance.choice([-50, -10, 100]) - chance.random()), "send_at": naive(-60),
         "created_at": naive(-60),
     }  # fmt: skip
     await insert(database, "jobs", row)
-    for seq in range(letters):
+    for seq in range(messages):
         status = chance.choice(["waiting"] * 5 + ["sending", "sent"])
         await insert(
             database, "job_recipients",
@@ -98,7 +98,9 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     seen: list[Any] = []
     for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
         claim = await claimer.claim(200)
-        seen.append(sorted((letter.job_id, letter.seq, letter.attempt, letter.probing) for letter in claim.letters))
+        seen.append(
+            sorted((message.job_id, message.seq, message.attempt, message.probing) for message in claim.messages)
+        )
         seen.append((sorted(job.id for job in claim.jobs), claim.next_in))
     seen.append(await query(database, "SELECT email, next_claim_at, tat FROM senders ORDER BY email"))
     seen.append(await query(database, "SELECT id, status, started_at, next_claim_at FROM jobs ORDER BY id"))
@@ -141,7 +143,7 @@ async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
         return await claimer.claim(40)
 
     claim = await database.transaction(beside, what="hold")
-    assert [letter.sender for letter in claim.letters] == ["s00@example.com"]
+    assert [message.sender for message in claim.messages] == ["s00@example.com"]
     assert claim.next_in == 0
     assert sum(rounds) == 30, "each once"
 
@@ -153,14 +155,14 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
     await query(database, "UPDATE senders SET units_per_minute = 6000, mode = 'direct' WHERE email LIKE 's04%%'")
     await query(database, "UPDATE senders SET project = '1', units_per_minute = 1000000 WHERE email >= 's06'")
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
-    # 1 % of it at once: 10 letters
+    # 1 % of it at once: 10 messages
     defaults = DefaultLimits(SenderLimits(0, 0, 0), project_units_per_minute=110_000)
     daily = [f"s{n:02}@example.com" for n in range(4)]
     taken: list[int] = []
     count: Counter[str] = Counter()
 
     def of_project() -> int:
-        return sum(letters for sender, letters in count.items() if sender >= "s06")
+        return sum(messages for sender, messages in count.items() if sender >= "s06")
 
     def enough() -> bool:
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
@@ -168,10 +170,10 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
     async def drain(daemon: str) -> None:
         claimer = Claims(database, daemon, timedelta(seconds=60), Live(defaults), replayed(database, daemon))
         while not enough():  # who is passed by has its turn a moment later
-            letters = (await claimer.claim(23)).letters
-            assert len(letters) <= 23
-            taken.extend(letter.id for letter in letters)
-            count.update(letter.sender for letter in letters)
+            messages = (await claimer.claim(23)).messages
+            assert len(messages) <= 23
+            taken.extend(message.id for message in messages)
+            count.update(message.sender for message in messages)
 
     started = asyncio.get_running_loop().time()
     async with asyncio.timeout(60):
@@ -186,7 +188,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
     assert 10 <= of_project() <= 10 + seconds * 110_000 / 60 / 110
 
 
-async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_letter_on(database: Database) -> None:
+async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_message_on(database: Database) -> None:
     for number in range(8):
         await post(database, sender=f"s{number}@example.com", recipients=60)
     await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
@@ -197,7 +199,7 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
     async with asyncio.timeout(60):
         while not sum(taken):  # the first claims meet it, and the second ones give it its row
             await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-            taken = [len(claim.letters) for claim in await asyncio.gather(*(it.claim(30) for it in claimers))]
+            taken = [len(claim.messages) for claim in await asyncio.gather(*(it.claim(30) for it in claimers))]
     seconds = asyncio.get_running_loop().time() - began
     assert 10 <= sum(taken) <= 12 + seconds * 110_000 / 60 / 110
 
@@ -216,7 +218,7 @@ async def test_the_senders_of_a_project_that_is_used_up_take_turns(
     claimer, count = Claims(shifted, "D1", timedelta(seconds=60), Live(defaults), replayed(shifted)), Counter[str]()
     while sum(count.values()) < 60:
         claim = await claimer.claim(want)
-        count.update(letter.sender for letter in claim.letters)
+        count.update(message.sender for message in claim.messages)
         shifted.at += timedelta(seconds=max(0.05, claim.next_in or 0.0))
     assert len(count) == 6, count
     assert max(count.values()) < 30, count
@@ -237,26 +239,27 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
     asked = []
     for want in (2, 50):
         before = await statements(database)
-        assert len((await claimer.claim(want)).letters) == want
+        assert len((await claimer.claim(want)).messages) == want
         asked.append(await statements(database) - before)
     assert asked[1] <= asked[0] + 1
 
 
 async def test_senders_that_alone_are_due_share_all_that_is_wanted_in_one_round(database: Database) -> None:
-    """Each got a quarter at most in every round: a claim of eighty letters cost one sender four rounds, and now two."""
+    """Each got a quarter at most in every round: a claim of eighty messages cost one sender four rounds, and now
+    two."""
     limits = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
     claimer = Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(limits)), replayed(database))
     await post(database, recipients=500)
     asked = []
     for want in (10, 80):
         before = await statements(database)
-        assert len((await claimer.claim(want)).letters) == want
+        assert len((await claimer.claim(want)).messages) == want
         asked.append(await statements(database) - before)
     assert asked[1] <= 2 * asked[0]
     small = await post(database)  # behind the large job, whose turn is before it
-    assert small in {letter.job_id for letter in (await claimer.claim(40)).letters}
+    assert small in {message.job_id for message in (await claimer.claim(40)).messages}
     await post(database, sender="other@example.com", recipients=500)
-    senders = Counter(letter.sender for letter in (await claimer.claim(81)).letters)
+    senders = Counter(message.sender for message in (await claimer.claim(81)).messages)
     assert sorted(senders.values()) == [40, 41]
 
 

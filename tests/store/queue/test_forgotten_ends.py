@@ -1,4 +1,4 @@
-"""A database that has forgotten that a letter was not sent is told so: its draft is gone, as if it were sent."""
+"""A database that has forgotten that a message was not sent is told so: its draft is gone, as if it were sent."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -23,25 +23,25 @@ DISCARDED = Decision(Transition.RELEASED, error="429: the day is full", forgets=
 async def test_what_was_not_sent_is_told_where_its_row_waits_for_that(
     database: Database, one: Daemon, decision: Decision, status: str
 ) -> None:
-    """Its draft is deleted by now: when the lease is over, a look would find it gone, and call the letter sent."""
+    """Its draft is deleted by now: when the lease is over, a look would find it gone, and call the message sent."""
     await post(database, recipients=1)
-    (letter,) = await one.ready(1)
-    letter = replace(letter, draft_id="d1")
-    for record in (handover(letter, "d1", None), Outcome(letter, decision)):
+    (message,) = await one.ready(1)
+    message = replace(message, draft_id="d1")
+    for record in (handover(message, "d1", None), Outcome(message, decision)):
         one.replay_log.remember(record)
         for what in await write(database, record):
             one.replay_log.acknowledge(record, what)
     kept = "status", "draft_id", "attempts", "error"
-    before = await row(database, letter, *kept)
+    before = await row(database, message, *kept)
     await query(
         database, "UPDATE job_recipients SET status = 'sending', claim_token = %s, mode = 'draft', draft_id = 'd1', "
-        "attempts = 1, error = NULL, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE", letter.token,
+        "attempts = 1, error = NULL, lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE", message.token,
     )  # fmt: skip
     await query(database, "DELETE FROM attempts")
     await query(database, "DELETE FROM events")
     one.meets_another()
     await one.ready(1)
-    assert await row(database, letter, *kept) == before == (status, None, int(status == "failed"), decision.error)
+    assert await row(database, message, *kept) == before == (status, None, int(status == "failed"), decision.error)
     assert await query(database, "SELECT event FROM attempts") == [(decision.transition.value,)]
     assert len(await query(database, "SELECT 1 FROM events WHERE type = 'recipient.failed'")) == (status == "failed")
 
@@ -50,48 +50,48 @@ async def test_what_was_not_sent_is_told_where_its_row_waits_for_that(
 async def test_a_draft_that_was_deleted_is_forgotten_where_the_whole_claim_was(
     database: Database, one: Daemon, decision: Decision, draft: str | None
 ) -> None:
-    """It waited with a draft: a send of it that got no answer would leave a letter that looks sent."""
+    """It waited with a draft: a send of it that got no answer would leave a message that looks sent."""
     await post(database, recipients=1)
     waits = "status = 'waiting', claim_token = NULL, mode = 'draft', draft_id = 'd1', thread_id = 't1'"
     await query(database, f"UPDATE job_recipients SET {waits}")
-    (letter,) = await one.ready(1)
-    one.replay_log.remember(Outcome(letter, decision))
-    (what,) = await write(database, Outcome(letter, decision))
+    (message,) = await one.ready(1)
+    one.replay_log.remember(Outcome(message, decision))
+    (what,) = await write(database, Outcome(message, decision))
     assert what is WriteResult.APPLIED
     await query(database, f"UPDATE job_recipients SET {waits}, due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     one.meets_another()
     assert await one.ready(1) == ()
-    assert await row(database, letter, "status", "draft_id", "mode") == ("waiting", draft, draft and "draft")
+    assert await row(database, message, "status", "draft_id", "mode") == ("waiting", draft, draft and "draft")
 
 
-async def test_a_letter_that_was_put_off_with_its_draft_is_claimed_again_at_once(
+async def test_a_message_that_was_put_off_with_its_draft_is_claimed_again_at_once(
     database: Database, one: Daemon
 ) -> None:
     """That it waits again is no sign that the database has forgotten something."""
     await post(database, recipients=1)
-    (letter,) = await one.ready(1)
-    letter = replace(letter, draft_id="d1")
-    for record in (handover(letter, "d1", None), Outcome(letter, BUSY)):
+    (message,) = await one.ready(1)
+    message = replace(message, draft_id="d1")
+    for record in (handover(message, "d1", None), Outcome(message, BUSY)):
         one.replay_log.remember(record)
         await write(database, record)
-    (again,) = await one.letters(1)
-    assert (again.id, again.draft_id) == (letter.id, "d1")
+    (again,) = await one.messages(1)
+    assert (again.id, again.draft_id) == (message.id, "d1")
 
 
 @pytest.mark.parametrize("decision", [FAILED, DISCARDED])
-async def test_a_letter_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten(
+async def test_a_message_that_waits_with_a_deleted_draft_shows_that_the_database_has_forgotten(
     database: Database, one: Daemon, decision: Decision
 ) -> None:
-    """A backup was restored in place, a moment ago: the send of that draft would leave a letter that looks sent."""
+    """A backup was restored in place, a moment ago: the send of that draft would leave a message that looks sent."""
     await post(database, recipients=1)
     waits = "status = 'waiting', claim_token = NULL, mode = 'draft', draft_id = 'd1', due_at = UTC_TIMESTAMP(6)"
     await query(database, f"UPDATE job_recipients SET {waits}")
-    (letter,) = await one.ready(1)
-    one.replay_log.remember(Outcome(letter, decision))
-    await write(database, Outcome(letter, decision))
+    (message,) = await one.ready(1)
+    one.replay_log.remember(Outcome(message, decision))
+    await write(database, Outcome(message, decision))
     await query(database, f"UPDATE job_recipients SET {waits}")
     await query(database, "UPDATE jobs SET status = 'sending', finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-    assert await one.letters(1) == ()
-    (again,) = await one.letters(1)
-    assert (again.id, again.draft_id) == (letter.id, None)
+    assert await one.messages(1) == ()
+    (again,) = await one.messages(1)
+    assert (again.id, again.draft_id) == (message.id, None)

@@ -63,11 +63,11 @@ async def record(database: Database, records: Sequence[Record]) -> None:
 async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock(
     database: Database, heard: Heard
 ) -> None:
-    """Each learns of the senders whose letters the other says were slow, came back or were refused."""
+    """Each learns of the senders whose messages the other says were slow, came back or were refused."""
     senders = [f"s{number}@example.com" for number in range(6)]
     for sender in senders:
         await post(database, sender=sender, recipients=4)
-    letters = (await claims(database).claim(24)).letters
+    messages = (await claims(database).claim(24)).messages
     await query(database, "UPDATE senders SET project = IF(email < 's3', 'q', 'p')")
     await query(database, "INSERT INTO projects (name) VALUES ('p'), ('q')")
     slow = Decision(Transition.SENT, message_id="m")
@@ -77,7 +77,7 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
     )
 
     def of(seq: int, *, first: bool) -> list[ClaimedRecipient]:
-        return [it for it in letters if it.seq == seq and (it.sender in senders[:3]) is first]
+        return [it for it in messages if it.seq == seq and (it.sender in senders[:3]) is first]
 
     def touching(seq: int, *, first: bool) -> list[Record]:
         """Hand-overs that teach of one half of the senders, and outcomes that touch the other."""
@@ -106,19 +106,19 @@ async def test_two_senders_whose_project_is_used_up_pause_it_together_without_a_
     senders = [f"s{number}@example.com" for number in range(6)]
     for sender in senders:
         await post(database, sender=sender, recipients=1)
-    letters = (await claims(database).claim(6)).letters
+    messages = (await claims(database).claim(6)).messages
     await query(database, "UPDATE senders SET project = 'p'")
     paused = Decision(Transition.RELEASED, error="no", wait=MINUTE, pause=Pause(PauseCause.PROJECT_LIMIT, "no", MINUTE))
-    one, other = ([Outcome(it, paused) for it in letters if it.sender == senders[number]] for number in (1, 4))
+    one, other = ([Outcome(it, paused) for it in messages if it.sender == senders[number]] for number in (1, 4))
     await at_once(database, one, other)
 
 
 async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(database: Database) -> None:
     job = await post(database, recipients=40)
-    letters = (await claims(database).claim(40)).letters
+    messages = (await claims(database).claim(40)).messages
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     back = Decision(Transition.RELEASED, error="no", wait=MINUTE)
-    one, other = ([Outcome(it, back) for it in half] for half in (letters[:20], letters[20:]))
+    one, other = ([Outcome(it, back) for it in half] for half in (messages[:20], messages[20:]))
     await at_once(database, one, other)
     it = RecordWriter(database, "D1")
     for half in (one, other):
@@ -126,15 +126,15 @@ async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(databa
     assert await states(database, job) == {"cancelled": 40}
 
 
-async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(database: Database, heard: Heard) -> None:
+async def test_a_renewal_and_a_record_of_the_same_messages_never_deadlock(database: Database, heard: Heard) -> None:
     await post(database, recipients=40)
-    letters: Sequence[ClaimedRecipient] = (await claims(database).claim(40)).letters
+    messages: Sequence[ClaimedRecipient] = (await claims(database).claim(40)).messages
     # Hand-overs of the later rows and outcomes of the earlier ones, each as they came in: the other way round.
-    records: list[Record] = [handover(letter, "d", "t") for letter in letters[20:]]
-    records += [Outcome(letter, Decision(Transition.SENT, message_id="m")) for letter in letters[:20]]
+    records: list[Record] = [handover(message, "d", "t") for message in messages[20:]]
+    records += [Outcome(message, Decision(Transition.SENT, message_id="m")) for message in messages[:20]]
     records.reverse()
     rescues = RecoveryQueries(database, "D1", MINUTE, replayed(database))
-    held = [(letter.id, letter.token) for letter in letters]
+    held = [(message.id, message.token) for message in messages]
     async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
         for _ in range(ROUNDS):
             tasks.create_task(record(database, records))
@@ -142,7 +142,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     assert [told for told in heard.of("transaction_repeated") if "1213" in str(told["cause"])] == []
 
 
-# Each two of all that change letters, over the same letters, jobs and senders.
+# Each two of all that change messages, over the same messages, jobs and senders.
 
 
 class RollingBack(Database):
@@ -179,16 +179,16 @@ _BOUNCED: Final = (Kind.SOFT, Consequence(Fate.BOUNCED, Step.COUNT_SOFT))
 
 @dataclass(frozen=True)
 class Everything:
-    """Two senders of one project with two jobs each, and of each job letters in every state, by their state."""
+    """Two senders of one project with two jobs each, and of each job messages in every state, by their state."""
 
     database: Database
-    letters: dict[str, list[ClaimedRecipient]]
+    messages: dict[str, list[ClaimedRecipient]]
     doubts: list[UnresolvedSend]
     inboxes: dict[str, tuple[InboxLease, list[Finding]]]
 
     def ways(self) -> dict[str, Callable[[bool], Awaitable[object]]]:
-        """All that changes letters; each by one side, or by another that goes through the same from its other end."""
-        it, rows, sending = self.database, self.letters, self.letters["sending"]
+        """All that changes messages; each by one side, or by another that goes through the same from its other end."""
+        it, rows, sending = self.database, self.messages, self.messages["sending"]
         rescues = RecoveryQueries(it, "D2", MINUTE, replayed(it, "D2"))
         slow_down = Pause(PauseCause.PROJECT_LIMIT, "no", MINUTE)
         back = Decision(Transition.DEFERRED, error="no", wait=MINUTE)
@@ -254,17 +254,17 @@ MAY_MEET: Final = {
         "late answers", "late doubts", "found", "missing", "settle", "undo", "note", "replay",
     )),
 }  # fmt: skip
-"""What changes a whole job has the job first, and its letters by their index: the class is allowed, though not each
+"""What changes a whole job has the job first, and its messages by their index: the class is allowed, though not each
 pair of it was seen. Each of them is done again: by `request`, by the transaction itself, or by the next round."""
 STATES: Final = ("sending", "sending", "unsure", "sent", "bounced", "failed", "waiting")
 
 
 async def everything(database: Database, tried: Database) -> Everything:
-    letters = defaultdict[str, list[ClaimedRecipient]](list)
+    messages = defaultdict[str, list[ClaimedRecipient]](list)
     for sender in SENDERS * 2:
         await post(database, sender=sender, recipients=len(STATES))
-    for it in (await claims(database).claim(99)).letters:
-        letters[STATES[it.seq]].append(replace(it, latency_threshold=0.4, sender_project="p", draft_id="d"))
+    for it in (await claims(database).claim(99)).messages:
+        messages[STATES[it.seq]].append(replace(it, latency_threshold=0.4, sender_project="p", draft_id="d"))
     await query(database, "INSERT INTO projects (name) VALUES ('p')")
     await query(database, "UPDATE senders SET project = 'p', mode = 'draft'")
     await query(
@@ -287,18 +287,18 @@ async def everything(database: Database, tried: Database) -> Everything:
         await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", sender)
         lease = await boxes.lease(sender)
         assert lease is not None
-        threads = {f"t{it.id}" for it in letters["sent"] if it.sender == sender}
+        threads = {f"t{it.id}" for it in messages["sent"] if it.sender == sender}
         found = [
             Finding(f"g{thread}{n}", thread, lease.now, some[0], Classification(kind, "5.1.1", "no"), follows)
-            for thread, some in (await boxes.letters_in(sender, threads)).items()
+            for thread, some in (await boxes.messages_in(sender, threads)).items()
             for n, (kind, follows) in enumerate((_BOUNCED, _GIVEN_BACK))
         ]
         inboxes[sender] = lease, found
     await daemons(database, "D1").heartbeat()
-    return Everything(tried, letters, sorted(doubts, key=lambda it: it.id), inboxes)
+    return Everything(tried, messages, sorted(doubts, key=lambda it: it.id), inboxes)
 
 
-async def test_no_two_of_all_that_change_letters_deadlock(database: Database, database_url: str) -> None:
+async def test_no_two_of_all_that_change_messages_deadlock(database: Database, database_url: str) -> None:
     tried = RollingBack(
         DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=60), events=StoreEvents(Heard())
     )

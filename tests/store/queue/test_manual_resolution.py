@@ -8,39 +8,39 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import NotUnsureError, settle
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import LOST, one_letter, row, write
+from tests.store.queue.test_record import LOST, one_message, row, write
 from tests.store.queue.test_recovery import rescues
 from tests.support.handover import handover
 from tests.support.rows import query
 
 
 async def doubt(database: Database) -> int:
-    letter = await one_letter(database)
-    await write(database, handover(letter))
-    await write(database, Outcome(letter, LOST))
-    return letter.id
+    message = await one_message(database)
+    await write(database, handover(message))
+    await write(database, Outcome(message, LOST))
+    return message.id
 
 
-async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
+async def test_a_message_that_was_sent_ends_its_job(database: Database) -> None:
     id_ = await doubt(database)
     settled = await settle(database, id_, change=Transition.FOUND, actor="T", message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
     assert len(await RecordWriter(database, "D1").complete_jobs([settled.job_id])) == 1
 
 
-async def test_the_draft_of_a_letter_that_a_person_calls_sent_lies_about_no_longer(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
-    assert await rescues(database).is_orphan(job=letter.job_id, seq=letter.seq, draft="d1") is False
-    await settle(database, letter.id, change=Transition.FOUND, actor="T")
-    assert await rescues(database).is_orphan(job=letter.job_id, seq=letter.seq, draft="d1") is True
+async def test_the_draft_of_a_message_that_a_person_calls_sent_lies_about_no_longer(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
+    assert await rescues(database).is_orphan(job=message.job_id, seq=message.seq, draft="d1") is False
+    await settle(database, message.id, change=Transition.FOUND, actor="T")
+    assert await rescues(database).is_orphan(job=message.job_id, seq=message.seq, draft="d1") is True
 
 
-async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:
+async def test_a_message_that_was_not_sent_is_claimed_again(database: Database) -> None:
     id_ = await doubt(database)
     await settle(database, id_, change=Transition.MISSING, actor="T")
-    (again,) = (await claims(database).claim(1)).letters
+    (again,) = (await claims(database).claim(1)).messages
     assert again.id == id_
     assert await row(database, again, "mode") == (None,)
     assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
@@ -48,13 +48,13 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
     ]
 
 
-async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
-    await settle(database, letter.id, change=Transition.MISSING, actor="T")
-    (again,) = (await claims(database).claim(1)).letters
-    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
+async def test_a_message_that_was_not_sent_goes_out_by_a_new_draft(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
+    await settle(database, message.id, change=Transition.MISSING, actor="T")
+    (again,) = (await claims(database).claim(1)).messages
+    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (message.id, None, None, False)
 
 
 @pytest.mark.parametrize("fate, counts", [("bounced", (0, 2)), ("other_replied", (2, 0)), ("auto_replied", (2, 2))])
@@ -70,7 +70,7 @@ async def test_what_came_back_is_no_fate_of_the_next_sending(
     assert await query(database, "SELECT bounced, replied FROM jobs") == [counts]
 
 
-async def test_a_letter_that_was_sent_keeps_its_fate(database: Database) -> None:
+async def test_a_message_that_was_sent_keeps_its_fate(database: Database) -> None:
     id_ = await doubt(database)
     await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
     await query(database, "UPDATE jobs SET bounced = 1")
@@ -79,7 +79,7 @@ async def test_a_letter_that_was_sent_keeps_its_fate(database: Database) -> None
     assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
 
 
-async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
+async def test_a_message_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
     id_ = await doubt(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     settled = await settle(database, id_, change=Transition.MISSING, actor="T")
@@ -88,8 +88,8 @@ async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelle
 
 
 async def test_what_is_certain_is_not_settled(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     with pytest.raises(NotUnsureError, match="is sending"):
-        await settle(database, letter.id, change=Transition.FOUND, actor="T")
+        await settle(database, message.id, change=Transition.FOUND, actor="T")
     with pytest.raises(NotUnsureError, match="recipient 999 not found"):
         await settle(database, 999, change=Transition.FOUND, actor="T")

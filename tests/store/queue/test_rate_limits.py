@@ -1,4 +1,4 @@
-"""The ledger: letters and look-ups draw on one account, of the sender and of its project; edges by the database."""
+"""The ledger: messages and look-ups draw on one account, of the sender and of its project; edges by the database."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -34,20 +34,22 @@ def claims(database: Database, allowance: SenderLimits, *, project: int = 0, con
     return Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
 
-async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
+async def test_a_look_waits_while_the_messages_have_used_the_minute_and_takes_its_part_of_it(
+    database: Database,
+) -> None:
     claimer = claims(database, SenderLimits(6000, 0, 0))
     permits = RateLimits(database, claimer.defaults)
     await post(database, recipients=50)
-    assert len((await claimer.claim(10)).letters) == 1
+    assert len((await claimer.claim(10)).messages) == 1
     assert await permits.acquire(ME, units=40) < timedelta(seconds=2)
     ((before,),) = await query(database, "SELECT UTC_TIMESTAMP(6)")
-    await query(database, "UPDATE senders SET tat = NULL")  # as if that letter were long ago
+    await query(database, "UPDATE senders SET tat = NULL")  # as if that message were long ago
     waits = [await permits.acquire(ME, units=20) for _ in range(7)]
     assert waits[0] == timedelta(0)
     assert timedelta(0) < waits[-1] < timedelta(seconds=2)
     ((tat,),) = await query(database, "SELECT tat FROM senders")
     paid = (tat - before).total_seconds()
-    units = 1.1242 * 55 / 6000  # seconds each, of a minute into which 54 letters fit
+    units = 1.1242 * 55 / 6000  # seconds each, of a minute into which 54 messages fit
     assert paid == pytest.approx(54 * (110 * units - 1.1242) + sum(not wait for wait in waits) * 20 * units, abs=0.1)
 
 
@@ -70,26 +72,26 @@ async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database
     assert (await permits.acquire(ME, units=20) > timedelta(seconds=50)) == waits
 
 
-async def test_a_sender_that_sends_directly_pays_100_units_a_letter(database: Database) -> None:
+async def test_a_sender_that_sends_directly_pays_100_units_a_message(database: Database) -> None:
     await post(database, recipients=5)
     await query(database, "UPDATE senders SET mode = 'direct'")
     ((before,),) = await query(database, "SELECT UTC_TIMESTAMP(6)")
     await claims(database, SenderLimits(6000, 0, 0)).claim(5)
     lasts = "SELECT TIMESTAMPDIFF(MICROSECOND, {}, tat) / 1e6 FROM senders"
     most, least = [(await query(database, lasts.format(it)))[0][0] for it in (f"'{before}'", "UTC_TIMESTAMP(6)")]
-    assert (most > 1.0, least < 1.02) == (True, True)  # 60 s / 59.3 letters; a draft pair would be 1.124
+    assert (most > 1.0, least < 1.02) == (True, True)  # 60 s / 59.3 messages; a draft pair would be 1.124
 
 
 async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Database) -> None:
     await post(database, recipients=1)
     claimer = claims(database, SenderLimits(0, 0, 0))
-    (letter,) = (await claimer.claim(1)).letters
-    assert (letter.sender_mode, letter.sender_project) == (None, None)
-    await write(database, handover(letter, project="4242"))
+    (message,) = (await claimer.claim(1)).messages
+    assert (message.sender_mode, message.sender_project) == (None, None)
+    await write(database, handover(message, project="4242"))
     assert await query(database, "SELECT mode, project FROM senders") == [("direct", "4242")]
     await post(database, recipients=1)
-    (letter,) = (await claimer.claim(1)).letters
-    assert (letter.sender_mode, letter.sender_project) == ("direct", "4242")
+    (message,) = (await claimer.claim(1)).messages
+    assert (message.sender_mode, message.sender_project) == ("direct", "4242")
 
 
 async def row_of_me(database: Database) -> tuple[float | None, int | None]:
@@ -101,17 +103,17 @@ async def row_of_me(database: Database) -> tuple[float | None, int | None]:
 
 
 async def sent_after(database: Database, claimer: Claims, *took: float, change: Transition = Transition.SENT) -> None:
-    """Letters of one claim each, recorded together after so many seconds."""
-    letters: list[ClaimedRecipient] = []
+    """Messages of one claim each, recorded together after so many seconds."""
+    messages: list[ClaimedRecipient] = []
     for _ in took:
         await query(database, "UPDATE senders SET tat = NULL, next_claim_at = UTC_TIMESTAMP(6)")
-        letters += (await claimer.claim(1)).letters
+        messages += (await claimer.claim(1)).messages
     decision = Decision(change, message_id="m" if change is Transition.SENT else None)
-    outcomes = [Outcome(letter, decision, took=one) for letter, one in zip(letters, took, strict=True)]
+    outcomes = [Outcome(message, decision, took=one) for message, one in zip(messages, took, strict=True)]
     await write(database, *outcomes)
 
 
-async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_of_its_outcome(
+async def test_a_message_that_was_slow_to_google_slows_its_sender_in_the_commit_of_its_outcome(
     database: Database,
 ) -> None:
     await post(database, recipients=50)
@@ -121,14 +123,14 @@ async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_o
     await sent_after(database, claimer, 0.5, 4.0, 2.0)
     assert await row_of_me(database) == (4.0, 0)
     await sent_after(database, claimer, 0.1)
-    # Its next turn is a burst (0.27 letters) before its arrival time, and an interval is (60 s + 5 s) / 53.73.
+    # Its next turn is a burst (0.27 messages) before its arrival time, and an interval is (60 s + 5 s) / 53.73.
     ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, next_claim_at, tat) / 1e6 FROM senders")
     assert float(seconds) == pytest.approx(0.27 * 65 / 53.73, abs=0.001)
     await sent_after(database, claimer, 3.9, 3000.0)
     assert await row_of_me(database) == (8.0, 0)
 
 
-async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_other(
+async def test_a_message_that_was_slow_to_google_slows_its_project_too_and_no_other(
     database: Database, database_url: str
 ) -> None:
     for sender, project in ((ME, "1"), (YOU, "2")):
@@ -136,8 +138,8 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
         await query(database, "INSERT INTO projects (name) VALUES (%s)", project)
     claimer = claims(database, SenderLimits(10_000_000, 0, 0), project=330_000)
-    letters = (await claimer.claim(20)).letters
-    of_me = next(letter for letter in letters if letter.sender == ME)
+    messages = (await claimer.claim(20)).messages
+    of_me = next(message for message in messages if message.sender == ME)
     await write(database, Outcome(of_me, Decision(Transition.SENT, message_id="m"), took=4.0))
     assert await query(database, "SELECT name, latency, latency_at IS NULL FROM projects ORDER BY name") == [
         ("1", 4.0, 0), ("2", None, 1),
@@ -150,7 +152,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
         still.at = datetime.now(UTC)
         await query(database, "UPDATE projects SET tat = NULL, latency = %s WHERE name = '1'", latency)
-        assert len((await claimer.claim(80)).letters) == 20  # a quarter of what is wanted for each sender
+        assert len((await claimer.claim(80)).messages) == 20  # a quarter of what is wanted for each sender
         (paid,) = await query(
             still,
             "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM projects WHERE name = '1'",
@@ -163,7 +165,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
 
 
 @pytest.mark.parametrize("change", [Transition.LOST, Transition.DEFERRED, Transition.FAILED])
-async def test_a_late_letter_that_google_may_have_counted_is_noted_without_an_answer_too(
+async def test_a_late_message_that_google_may_have_counted_is_noted_without_an_answer_too(
     database: Database, change: Transition
 ) -> None:
     await post(database, recipients=50)
@@ -171,13 +173,13 @@ async def test_a_late_letter_that_google_may_have_counted_is_noted_without_an_an
     assert await row_of_me(database) == (5.0, 0)
 
 
-async def test_of_a_letter_that_is_given_back_only_its_draft_has_been_counted(database: Database) -> None:
+async def test_of_a_message_that_is_given_back_only_its_draft_has_been_counted(database: Database) -> None:
     await post(database, recipients=50)
     claimer = claims(database, SenderLimits(6000, 0, 0))
-    (letter,) = (await claimer.claim(1)).letters
+    (message,) = (await claimer.claim(1)).messages
     back = Decision(Transition.RELEASED, error="throttled")
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(replace(letter, draft_id="d1", thread_id="t1"), back, took=5.0))
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(replace(message, draft_id="d1", thread_id="t1"), back, took=5.0))
     assert await row_of_me(database) == (5.0, 0)
 
 
@@ -212,12 +214,12 @@ async def test_a_spread_is_kept_up_while_it_lasts_and_forgotten_ten_minutes_afte
 async def test_two_daemons_that_note_at_once_keep_the_greater_spread(database: Database) -> None:
     await post(database, recipients=5)
     one, other = (claims(database, SenderLimits(6000, 0, 0)) for _ in range(2))
-    letters: list[ClaimedRecipient] = []
+    messages: list[ClaimedRecipient] = []
     for claimer in (one, other):
         await query(database, "UPDATE senders SET tat = NULL, next_claim_at = UTC_TIMESTAMP(6)")
-        letters += (await claimer.claim(1)).letters
-    for letter, took in zip(letters, (3.0, 2.0), strict=True):
-        await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m"), took=took))
+        messages += (await claimer.claim(1)).messages
+    for message, took in zip(messages, (3.0, 2.0), strict=True):
+        await write(database, Outcome(message, Decision(Transition.SENT, message_id="m"), took=took))
     assert await row_of_me(database) == (3.0, 0)
 
 
@@ -225,25 +227,27 @@ async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(dat
     hour = timedelta(hours=1)
     await post(database, recipients=20)
     claimer = claims(database, SenderLimits(0, 0, 100))
-    in_hand = (await claimer.claim(4)).letters
+    in_hand = (await claimer.claim(4)).messages
     # The hour strikes.
     await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
-    in_hand = tuple(replace(letter, hour=letter.hour and letter.hour - hour) for letter in in_hand)
+    in_hand = tuple(replace(message, hour=message.hour and message.hour - hour) for message in in_hand)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-    sent = (await claimer.claim(6)).letters
-    await write(database, *(Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.id}")) for letter in sent))
+    sent = (await claimer.claim(6)).messages
     await write(
-        database, *(Outcome(letter, Decision(Transition.RELEASED, error="throttled")) for letter in in_hand[:3])
+        database, *(Outcome(message, Decision(Transition.SENT, message_id=f"m{message.id}")) for message in sent)
+    )
+    await write(
+        database, *(Outcome(message, Decision(Transition.RELEASED, error="throttled")) for message in in_hand[:3])
     )
 
-    assert await query(database, "SELECT letters FROM sender_hours ORDER BY hour") == [(1,), (6,)]
+    assert await query(database, "SELECT messages FROM sender_hours ORDER BY hour") == [(1,), (6,)]
 
 
 async def test_a_consumer_mailbox_has_a_day_of_its_own_size(database: Database) -> None:
     for sender in ("me@gmail.com", ME):
         await post(database, sender=sender, recipients=30)
     claim = await claims(database, SenderLimits(0, 0, 20), consumer=5).claim(100)
-    taken = [letter.sender for letter in claim.letters]
+    taken = [message.sender for message in claim.messages]
     assert (taken.count("me@gmail.com"), taken.count(ME)) == (5, 20)
 
 
@@ -258,14 +262,14 @@ async def test_reserve_and_warm_up_bound_the_day_and_a_senders_own_limits_win(da
         THEM,
     )
     claimer = claims(database, SenderLimits(0, 0, 30, reserve=10))
-    taken = [letter.sender for _ in range(5) for letter in (await claimer.claim(100)).letters]
+    taken = [message.sender for _ in range(5) for message in (await claimer.claim(100)).messages]
     assert [taken.count(sender) for sender in (ME, YOU, THEM)] == [20, 40, 11]
 
 
-async def test_a_gap_lets_one_letter_go_and_names_the_time_of_the_next(database: Database) -> None:
+async def test_a_gap_lets_one_message_go_and_names_the_time_of_the_next(database: Database) -> None:
     await post(database, recipients=5)
     claim = await claims(database, SenderLimits(0, 0, 0, min_gap=10.0)).claim(5)
-    assert len(claim.letters) == 1
+    assert len(claim.messages) == 1
     assert 9.5 < (claim.next_in or 0.0) <= 15
 
 
@@ -274,11 +278,11 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
         await post(database, sender=sender, recipients=200)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
     await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
-    claimer = claims(database, SenderLimits(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 letters
+    claimer = claims(database, SenderLimits(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 messages
     start = asyncio.get_running_loop().time()
-    taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
-    most = 31 + 50 * (asyncio.get_running_loop().time() - start)  # 330,000 units a minute: 50 letters a second
-    assert all(30 <= letters <= most for letters in (taken.count(ME) + taken.count(YOU), taken.count(THEM)))
+    taken = [message.sender for _ in range(6) for message in (await claimer.claim(100)).messages]
+    most = 31 + 50 * (asyncio.get_running_loop().time() - start)  # 330,000 units a minute: 50 messages a second
+    assert all(30 <= messages <= most for messages in (taken.count(ME) + taken.count(YOU), taken.count(THEM)))
     permits = RateLimits(database, claimer.defaults)
     await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
     assert timedelta(seconds=50) < await permits.acquire(THEM, units=20) < timedelta(seconds=60)
@@ -286,9 +290,9 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
 
 async def pause(database: Database, sender: str, cause: PauseCause, *, seconds: int = 60) -> None:
     claim = await claims(database, SenderLimits(0, 0, 0)).claim(50)
-    letter = next(letter for letter in claim.letters if letter.sender == sender)
+    message = next(message for message in claim.messages if message.sender == sender)
     decision = Decision(Transition.RELEASED, pause=Pause(cause, "why", timedelta(seconds=seconds)))
-    await write(database, Outcome(letter, decision))
+    await write(database, Outcome(message, decision))
 
 
 async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Database) -> None:
@@ -312,52 +316,52 @@ async def test_a_project_limit_of_a_sender_without_a_known_project_pauses_it_alo
 async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_daemons(database: Database) -> None:
     job = await post(database, recipients=60)
     free = claims(database, SenderLimits(0, 0, 0))
-    letters = [letter for _ in range(2) for letter in (await free.claim(10)).letters]
-    assert len(letters) == 20
+    messages = [message for _ in range(2) for message in (await free.claim(10)).messages]
+    assert len(messages) == 20
     refused = Decision(
         Transition.RELEASED, pause=Pause(PauseCause.TOO_MANY_CONCURRENT, "too many", timedelta(microseconds=1))
     )
-    await write(database, *(Outcome(letter, refused) for letter in letters[:10]))
-    await write(database, Outcome(letters[10], refused))  # the same trouble, told a moment later: not halved again
+    await write(database, *(Outcome(message, refused) for message in messages[:10]))
+    await write(database, Outcome(messages[10], refused))  # the same trouble, told a moment later: not halved again
     assert await query(database, "SELECT concurrency FROM senders") == [(5,)]
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6), pause_cause = NULL")
-    assert (await free.claim(10)).letters == ()  # nine are in hand still
+    assert (await free.claim(10)).messages == ()  # nine are in hand still
     sent = Decision(Transition.SENT, message_id="m")
-    await write(database, *(Outcome(letter, sent) for letter in letters[11:]))
+    await write(database, *(Outcome(message, sent) for message in messages[11:]))
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-    assert len((await free.claim(10)).letters) == 5
+    assert len((await free.claim(10)).messages) == 5
     await query(
         database,
         "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6), concurrency_at = concurrency_at - INTERVAL 130 SECOND",
     )
-    assert len((await free.claim(10)).letters) == 2  # two minutes, two more
+    assert len((await free.claim(10)).messages) == 2  # two minutes, two more
     assert job
 
 
-async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_story(database: Database) -> None:
+async def test_after_a_pause_one_message_goes_first_and_its_success_ends_the_story(database: Database) -> None:
     await post(database, recipients=20)
     await pause(database, ME, PauseCause.DAILY_LIMIT)
     assert await query(database, "SELECT pauses FROM senders") == [(1,)]
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6)")
     claimer = claims(database, SenderLimits(0, 0, 0))
     claim = await claimer.claim(10)
-    (letter,) = claim.letters
-    assert letter.probing
+    (message,) = claim.messages
+    assert message.probing
     assert claim.next_in is not None
     assert 1 < claim.next_in <= 2
-    await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
+    await write(database, Outcome(message, Decision(Transition.SENT, message_id="m1")))
     row = await query(database, "SELECT pauses, pause_cause, pause_reason, paused_until FROM senders")
     assert row == [(0, None, None, None)]
 
 
-async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it(database: Database) -> None:
+async def test_a_message_that_was_in_hand_does_not_end_a_pause_that_came_after_it(database: Database) -> None:
     await post(database, recipients=20)
     await query(database, "UPDATE senders SET pause_cause = 'throttled'")
-    (letter,) = (await claims(database, SenderLimits(0, 0, 0)).claim(5)).letters
+    (message,) = (await claims(database, SenderLimits(0, 0, 0)).claim(5)).messages
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'manual'"
     )
-    await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
+    await write(database, Outcome(message, Decision(Transition.SENT, message_id="m1")))
     assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("manual", 1)]
 
 
@@ -391,11 +395,11 @@ async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: s
         if step % 12 == 0:
             await post(shifted, recipients=300)
         both = await asyncio.gather(*(claimer.claim(100) for claimer in claimers))
-        taken.append((shifted.at, sum(len(claim.letters) for claim in both)))
+        taken.append((shifted.at, sum(len(claim.messages) for claim in both)))
     await shifted.close()
     for end, _ in taken:
-        assert sum(letters for at, letters in taken if end - timedelta(days=1) < at <= end) <= 2000
-    assert sum(letters for _, letters in taken) >= 0.95 * 4000
+        assert sum(messages for at, messages in taken if end - timedelta(days=1) < at <= end) <= 2000
+    assert sum(messages for _, messages in taken) >= 0.95 * 4000
 
 
 @pytest.mark.usefixtures("database")
@@ -422,7 +426,7 @@ async def test_across_the_night_of_googles_new_tier_two_daemons_slow_down_in_tim
     looks = RateLimits(shifted, Live(defaults))
     taken: list[datetime] = []
     for step in range(4 * 255):
-        for _ in (await claimers[step % 2].claim(100)).letters:
+        for _ in (await claimers[step % 2].claim(100)).messages:
             for units in (10, 100):
                 google.limits.charge(box, units, now=shifted.at.timestamp())
             taken.append(shifted.at)

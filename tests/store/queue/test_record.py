@@ -31,37 +31,37 @@ async def write(database: Database, *records: Record) -> list[WriteResult]:
     return await database.transaction(lambda cursor: it.record(cursor, records), what="record")
 
 
-async def one_letter(database: Database) -> ClaimedRecipient:
+async def one_message(database: Database) -> ClaimedRecipient:
     await post(database, recipients=1)
-    (letter,) = (await claims(database).claim(1)).letters
-    return letter
+    (message,) = (await claims(database).claim(1)).messages
+    return message
 
 
-async def row(database: Database, letter: ClaimedRecipient, *columns: str) -> tuple[object, ...]:
-    (found,) = await query(database, f"SELECT {', '.join(columns)} FROM job_recipients WHERE id = %s", letter.id)
+async def row(database: Database, message: ClaimedRecipient, *columns: str) -> tuple[object, ...]:
+    (found,) = await query(database, f"SELECT {', '.join(columns)} FROM job_recipients WHERE id = %s", message.id)
     return found
 
 
 async def test_an_outcome_ends_the_claim_and_keeps_what_google_said(database: Database) -> None:
-    letter = await one_letter(database)
-    assert await write(database, handover(letter, "d1", "t0")) == [TAKEN]
-    assert await write(database, Outcome(letter, SENT)) == [TAKEN]
+    message = await one_message(database)
+    assert await write(database, handover(message, "d1", "t0")) == [TAKEN]
+    assert await write(database, Outcome(message, SENT)) == [TAKEN]
     assert await row(
-        database, letter, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
+        database, message, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
     ) == ("sent", "m1", "t1", "d1", None, None, 1)
     assert await query(database, "SELECT event, message_id FROM attempts") == [("sent", "m1")]
 
 
 async def test_many_outcomes_are_written_together_each_its_own(database: Database) -> None:
     job = await post(database, recipients=4)
-    letters = (await claims(database).claim(4)).letters
+    messages = (await claims(database).claim(4)).messages
     decisions = [
         SENT,
         Decision(Transition.FAILED, error="no such address"),
         Decision(Transition.DEFERRED, error="busy", wait=timedelta(seconds=30)),
         LOST,
     ]
-    records = [Outcome(letter, decision) for letter, decision in zip(letters, decisions, strict=True)]
+    records = [Outcome(message, decision) for message, decision in zip(messages, decisions, strict=True)]
     assert await write(database, *records) == [TAKEN] * 4
     assert await states(database, job) == {"sent": 1, "failed": 1, "waiting": 1, "unsure": 1}
     waits = await query(
@@ -74,97 +74,97 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
 
 
 async def test_a_worker_with_another_token_writes_nothing(database: Database) -> None:
-    letter = await one_letter(database)
-    stale = replace(letter, token="0" * 26)
+    message = await one_message(database)
+    stale = replace(message, token="0" * 26)
     assert await write(database, handover(stale, "d9", None)) == [FENCED_OFF]
     assert await write(database, Outcome(stale, Decision(Transition.FAILED, error="stale"))) == [FENCED_OFF]
-    assert await row(database, letter, "status", "draft_id", "error") == ("sending", None, None)
+    assert await row(database, message, "status", "draft_id", "error") == ("sending", None, None)
 
 
 async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(
         database, "UPDATE job_recipients SET status = 'unsure'"
     )  # the token still there: the state alone fences
-    assert await write(database, handover(letter, "d9", None)) == [FENCED_OFF]
-    assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
-    assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
+    assert await write(database, handover(message, "d9", None)) == [FENCED_OFF]
+    assert await write(database, Outcome(message, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
+    assert await row(database, message, "status", "draft_id", "error") == ("unsure", None, None)
 
 
-async def test_one_fenced_off_letter_does_not_take_the_others_with_it(database: Database) -> None:
+async def test_one_fenced_off_message_does_not_take_the_others_with_it(database: Database) -> None:
     await post(database, recipients=3)
-    letters = (await claims(database).claim(3)).letters
-    records = [Outcome(letter, SENT) for letter in letters]
-    records[1] = replace(records[1], letter=replace(letters[1], token="0" * 26))
+    messages = (await claims(database).claim(3)).messages
+    records = [Outcome(message, SENT) for message in messages]
+    records[1] = replace(records[1], message=replace(messages[1], token="0" * 26))
     assert await write(database, *records) == [TAKEN, FENCED_OFF, TAKEN]
 
 
 async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, draft_id = 'd1'")
-    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await row(database, letter, "status", "message_id", "thread_id") == ("sent", "m1", "t1")
+    assert await write(database, Outcome(message, SENT)) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(message, SENT)) == [WriteResult.RESOLVED]
+    assert await row(database, message, "status", "message_id", "thread_id") == ("sent", "m1", "t1")
     assert await query(database, "SELECT event FROM attempts") == [("answered",)]
 
 
-async def test_what_a_late_worker_knows_settles_a_letter_that_waits_again(database: Database) -> None:
+async def test_what_a_late_worker_knows_settles_a_message_that_waits_again(database: Database) -> None:
     """A failover to a replica that was behind has forgotten the claim, and how many there were."""
-    letter = await one_letter(database)
-    await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", letter.id)
-    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
-    assert await row(database, letter, "status", "message_id", "claim_token") == ("sent", "m1", None)
-    assert (await claims(database).claim(1)).letters == ()
+    message = await one_message(database)
+    await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", message.id)
+    assert await write(database, Outcome(message, SENT)) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(message, SENT)) == [WriteResult.RESOLVED]
+    assert await row(database, message, "status", "message_id", "claim_token") == ("sent", "m1", None)
+    assert (await claims(database).claim(1)).messages == ()
 
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
 async def test_what_a_late_worker_knows_does_not_reopen_what_has_ended(database: Database, end: str) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE job_recipients SET status = %s, claim_token = NULL", end)
-    assert await write(database, Outcome(letter, SENT)) == [FENCED_OFF]
-    assert await row(database, letter, "status") == (end,)
+    assert await write(database, Outcome(message, SENT)) == [FENCED_OFF]
+    assert await row(database, message, "status") == (end,)
 
 
-async def test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number(
+async def test_what_a_late_worker_knows_of_a_lost_message_says_nothing_of_another_that_has_its_number(
     database: Database,
 ) -> None:
     """A failover lost the job, and the next job's rows got its numbers."""
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(
-        database, f"{FORGOTTEN_CLAIM}, job_recipients.job_id = %s WHERE job_recipients.id = %s", "0" * 26, letter.id
+        database, f"{FORGOTTEN_CLAIM}, job_recipients.job_id = %s WHERE job_recipients.id = %s", "0" * 26, message.id
     )
-    assert await write(database, Outcome(letter, SENT)) == [FENCED_OFF]
-    assert await row(database, letter, "status", "message_id") == ("waiting", None)
+    assert await write(database, Outcome(message, SENT)) == [FENCED_OFF]
+    assert await row(database, message, "status", "message_id") == ("waiting", None)
     assert await query(database, "SELECT event FROM attempts") == []
 
 
-async def test_a_letter_that_google_has_is_not_handed_over_again(database: Database) -> None:
+async def test_a_message_that_google_has_is_not_handed_over_again(database: Database) -> None:
     """Its claim and its `sent` were forgotten by the row, and the log of attempts knows better."""
-    former = await one_letter(database)
+    former = await one_message(database)
     await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", former.id)
-    (letter,) = (await claims(database).claim(1)).letters
+    (message,) = (await claims(database).claim(1)).messages
     assert await write(database, Outcome(replace(former, draft_id="d1"), SENT)) == [FENCED_OFF]
-    assert await write(database, handover(letter, "d2", "t2")) == [WriteResult.RESOLVED]
-    assert await write(database, handover(letter, "d2", "t2")) == [WriteResult.RESOLVED]
-    assert await row(database, letter, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
+    assert await write(database, handover(message, "d2", "t2")) == [WriteResult.RESOLVED]
+    assert await write(database, handover(message, "d2", "t2")) == [WriteResult.RESOLVED]
+    assert await row(database, message, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
 
 
-async def test_a_letter_that_was_found_and_has_come_back_since_is_handed_over(database: Database) -> None:
+async def test_a_message_that_was_found_and_has_come_back_since_is_handed_over(database: Database) -> None:
     """Only Google's own answer refuses it: a look that found the draft gone may have been wrong."""
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(
         database,
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at) "
-        "VALUES (%s, 1, %s, 'D0', 'found', UTC_TIMESTAMP(6))", letter.id, "0" * 26,
+        "VALUES (%s, 1, %s, 'D0', 'found', UTC_TIMESTAMP(6))", message.id, "0" * 26,
     )  # fmt: skip
-    assert await write(database, handover(letter, "d2", "t2")) == [TAKEN]
+    assert await write(database, handover(message, "d2", "t2")) == [TAKEN]
 
 
 async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(database: Database) -> None:
-    letter = await one_letter(database)
-    assert await write(database, handover(letter, "d1", project="new")) == [TAKEN]
-    stale = handover(replace(letter, token="0" * 26), project="old")
+    message = await one_message(database)
+    assert await write(database, handover(message, "d1", project="new")) == [TAKEN]
+    stale = handover(replace(message, token="0" * 26), project="old")
     assert await write(database, stale) == [FENCED_OFF]
     assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
@@ -173,45 +173,45 @@ async def test_a_worker_whose_claim_has_gone_teaches_its_sender_nothing_beside_o
     database: Database,
 ) -> None:
     await post(database, recipients=2)
-    letter, other = (await claims(database).claim(2)).letters
-    assert await write(database, handover(letter, "d1", project="new")) == [TAKEN]
-    stale = handover(replace(letter, token="0" * 26), project="old")
+    message, other = (await claims(database).claim(2)).messages
+    assert await write(database, handover(message, "d1", project="new")) == [TAKEN]
+    stale = handover(replace(message, token="0" * 26), project="old")
     assert await write(database, stale, Outcome(other, SENT)) == [FENCED_OFF, TAKEN]
     assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
 
 async def test_a_late_failure_overwrites_nothing(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE job_recipients SET status = 'sent', claim_token = NULL, message_id = 'm0'")
-    assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
-    assert await row(database, letter, "status", "message_id", "error") == ("sent", "m0", None)
+    assert await write(database, Outcome(message, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
+    assert await row(database, message, "status", "message_id", "error") == ("sent", "m0", None)
 
 
 @pytest.mark.parametrize("change", [Transition.SENT, Transition.DEFERRED, Transition.RELEASED, Transition.LOST])
 async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(
     database: Database, change: Transition
 ) -> None:
-    letter = await one_letter(database)
-    record = Outcome(letter, Decision(change, message_id="m1", wait=timedelta(seconds=5)))
+    message = await one_message(database)
+    record = Outcome(message, Decision(change, message_id="m1", wait=timedelta(seconds=5)))
     assert await write(database, record) == [TAKEN]
-    before = await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until")
+    before = await row(database, message, "status", "attempts", "message_id", "due_at", "lease_until")
     assert await write(database, record) == [TAKEN]
-    assert await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until") == before
+    assert await row(database, message, "status", "attempts", "message_id", "due_at", "lease_until") == before
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(1,)]
 
 
-async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(database: Database) -> None:
-    letter = await one_letter(database)
+async def test_a_released_message_gets_its_attempt_and_its_place_in_the_day_back(database: Database) -> None:
+    message = await one_message(database)
     pause = Pause(PauseCause.THROTTLED, "Quota exceeded", timedelta(seconds=20))
-    assert await write(database, Outcome(letter, Decision(Transition.RELEASED, error="throttled", pause=pause))) == [
+    assert await write(database, Outcome(message, Decision(Transition.RELEASED, error="throttled", pause=pause))) == [
         TAKEN
     ]
-    assert await row(database, letter, "status", "attempts") == ("waiting", 0)
-    assert await query(database, "SELECT letters FROM sender_hours") == [(0,)]
+    assert await row(database, message, "status", "attempts") == ("waiting", 0)
+    assert await query(database, "SELECT messages FROM sender_hours") == [(0,)]
     assert await query(
         database, "SELECT pause_cause, pause_reason, pauses, paused_until > UTC_TIMESTAMP(6) FROM senders"
     ) == [("throttled", "Quota exceeded", 0, 1)]
-    assert (await claims(database).claim(1)).letters == ()
+    assert (await claims(database).claim(1)).messages == ()
 
 
 @pytest.mark.parametrize(
@@ -221,45 +221,45 @@ async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(
 async def test_the_day_counts_what_was_sent_or_may_have_been(
     database: Database, change: Transition, debited: int
 ) -> None:
-    letter = await one_letter(database)
-    record = Outcome(letter, Decision(change, message_id="m1" if change is Transition.SENT else None))
+    message = await one_message(database)
+    record = Outcome(message, Decision(change, message_id="m1" if change is Transition.SENT else None))
     assert await write(database, record) == [TAKEN]
     assert await write(database, record) == [TAKEN]
-    assert await query(database, "SELECT letters FROM sender_hours") == [(debited,)]
+    assert await query(database, "SELECT messages FROM sender_hours") == [(debited,)]
 
 
 @pytest.mark.parametrize("change", [Transition.FAILED, Transition.SUPPRESSED, Transition.SENT])
-async def test_the_next_letter_of_the_sender_has_the_place_of_one_that_was_not_sent_at_once(
+async def test_the_next_message_of_the_sender_has_the_place_of_one_that_was_not_sent_at_once(
     database: Database, change: Transition
 ) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    assert await write(database, Outcome(letter, Decision(change, message_id="m1", error="x"))) == [TAKEN]
+    assert await write(database, Outcome(message, Decision(change, message_id="m1", error="x"))) == [TAKEN]
     due = await query(database, "SELECT next_claim_at <= UTC_TIMESTAMP(6) FROM senders")
     assert due == [(int(change is not Transition.SENT),)]
 
 
 async def test_a_shorter_pause_does_not_cut_a_longer_one(database: Database) -> None:
     await post(database, recipients=2)
-    letters = (await claims(database).claim(2)).letters
-    for letter, seconds in zip(letters, (3600, 20), strict=True):
+    messages = (await claims(database).claim(2)).messages
+    for message, seconds in zip(messages, (3600, 20), strict=True):
         pause = Pause(PauseCause.DAILY_LIMIT, "limit", timedelta(seconds=seconds))
-        await write(database, Outcome(letter, Decision(Transition.RELEASED, pause=pause)))
+        await write(database, Outcome(message, Decision(Transition.RELEASED, pause=pause)))
     ((left,),) = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), paused_until) FROM senders")
     assert left > 3500
 
 
-async def test_a_deferred_letter_is_claimed_when_it_is_due(database: Database) -> None:
-    letter = await one_letter(database)
+async def test_a_deferred_message_is_claimed_when_it_is_due(database: Database) -> None:
+    message = await one_message(database)
     assert (await claims(database).claim(1)).next_in is None
-    await write(database, Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
-    (again,) = (await claims(database).claim(1)).letters
-    assert (again.id, again.attempt) == (letter.id, 2)
+    await write(database, Outcome(message, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
+    (again,) = (await claims(database).claim(1)).messages
+    assert (again.id, again.attempt) == (message.id, 2)
 
 
 async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: Database) -> None:
     job = await post(database, recipients=2)
-    first, second = (await claims(database).claim(2)).letters
+    first, second = (await claims(database).claim(2)).messages
     it = RecordWriter(database, "D1")
     await write(database, Outcome(first, SENT))
     assert await it.complete_jobs([job]) == []
@@ -272,7 +272,7 @@ async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: 
     ]
 
 
-async def test_looking_for_finished_jobs_reads_no_letter_of_others(database: Database) -> None:
+async def test_looking_for_finished_jobs_reads_no_message_of_others(database: Database) -> None:
     jobs = [await post(database, recipients=100) for _ in range(20)]
 
     async def work(cursor: Cursor) -> tuple[int, list[CompletedJob]]:
@@ -293,15 +293,15 @@ async def _reads(cursor: Cursor) -> int:
 
 async def test_a_job_whose_counts_do_not_add_up_is_not_completed(database: Database) -> None:
     job = await post(database, recipients=2)
-    for letter in (await claims(database).claim(2)).letters:
-        await write(database, Outcome(letter, SENT))
+    for message in (await claims(database).claim(2)).messages:
+        await write(database, Outcome(message, SENT))
     await query(database, "DELETE FROM job_recipients LIMIT 1")
     assert await RecordWriter(database, "D1").complete_jobs([job]) == []
 
 
 async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(database: Database) -> None:
     await post(database, recipients=3)
-    draft, sent, stale = (await claims(database).claim(3)).letters
+    draft, sent, stale = (await claims(database).claim(3)).messages
     fenced_off = Outcome(replace(stale, token="another"), Decision(Transition.FAILED, error="no"))
     kept = await write(database, handover(draft, "d1", "t1"), Outcome(sent, SENT), fenced_off)
     assert kept == [TAKEN, TAKEN, FENCED_OFF]
@@ -312,12 +312,12 @@ async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(d
 
 
 async def claimed_twice(database: Database) -> tuple[ClaimedRecipient, ClaimedRecipient]:
-    """One letter under its former claim and its present one, both of one daemon."""
-    former = await one_letter(database)
+    """One message under its former claim and its present one, both of one daemon."""
+    former = await one_message(database)
     await query(database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, due_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
-    (present,) = (await claims(database).claim(1)).letters
+    (present,) = (await claims(database).claim(1)).messages
     assert present.id == former.id
     return former, present
 
@@ -338,10 +338,10 @@ async def test_a_hand_over_of_a_former_claim_is_fenced_off_beside_the_present_on
 
 
 async def test_two_records_of_one_claim_in_one_batch_are_taken_once(database: Database) -> None:
-    letter = await one_letter(database)
-    records = Outcome(letter, SENT), Outcome(letter, Decision(Transition.FAILED, error="no"))
+    message = await one_message(database)
+    records = Outcome(message, SENT), Outcome(message, Decision(Transition.FAILED, error="no"))
     assert await write(database, *records) == [TAKEN, FENCED_OFF]
-    assert await row(database, letter, "status", "message_id", "error") == ("sent", "m1", None)
+    assert await row(database, message, "status", "message_id", "error") == ("sent", "m1", None)
 
 
 @pytest.mark.parametrize("change", [Transition.DEFERRED, Transition.RELEASED])
@@ -349,7 +349,7 @@ async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(
     database: Database, change: Transition
 ) -> None:
     await post(database, recipients=2)
-    sent, back = (await claims(database).claim(2)).letters
+    sent, back = (await claims(database).claim(2)).messages
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     records = Outcome(sent, SENT), Outcome(back, Decision(change, error="busy"))
     assert await write(database, *records) == [TAKEN, WriteResult.CANCELLED]

@@ -13,7 +13,7 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
+from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_message, row, write
 from tests.support.handover import handover
 from tests.support.replayed import replayed
 from tests.support.rows import post, query, rows_read
@@ -36,23 +36,23 @@ async def due(it: RecoveryQueries) -> tuple[list[ExpiredClaim], list[UnresolvedS
 
 
 async def test_a_running_lease_is_left_alone(database: Database) -> None:
-    await one_letter(database)
+    await one_message(database)
     assert await due(rescues(database)) == ([], [])
 
 
 async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, LAPSE)
     ((lapsed,), doubts) = await due(rescues(database))
-    assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (letter.id, State.WAITING, "D1", [])
-    (again,) = (await claims(database).claim(1)).letters
-    assert again.attempt == 1, "a daemon that dies costs no letter its attempts"
+    assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (message.id, State.WAITING, "D1", [])
+    (again,) = (await claims(database).claim(1)).messages
+    assert again.attempt == 1, "a daemon that dies costs no message its attempts"
 
 
-async def test_a_lapsed_claim_of_a_letter_that_google_has_is_settled_by_its_answer(database: Database) -> None:
+async def test_a_lapsed_claim_of_a_message_that_google_has_is_settled_by_its_answer(database: Database) -> None:
     """Its worker had another claim, which a failover has forgotten; the row was that of a former one by then."""
-    letter = await one_letter(database)
-    assert await write(database, Outcome(replace(letter, token="2" * 26), SENT)) == [WriteResult.STALE]
+    message = await one_message(database)
+    assert await write(database, Outcome(replace(message, token="2" * 26), SENT)) == [WriteResult.STALE]
     await query(database, LAPSE)
     ((lapsed,), _) = await due(rescues(database))
     assert lapsed.status is State.UNSURE, "waiting, it would be cancelled if its address opts out, or fail"
@@ -75,8 +75,8 @@ async def test_what_a_person_wrote_into_one_row_holds_up_the_recovery_of_no_othe
 
 
 async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
     await query(database, LAPSE)
     ((lapsed,), doubts) = await due(rescues(database))
     assert lapsed.status is State.UNSURE
@@ -89,12 +89,12 @@ async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_
 
 
 async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     await write(
         database,
-        handover(letter, "d1", "t1"),
+        handover(message, "d1", "t1"),
     )
-    await write(database, Outcome(letter, LOST))
+    await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
@@ -104,25 +104,25 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
     assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.STALE
     assert await it.resolve(Resolution(second, Transition.FOUND, message_id="m7")) is WriteResult.APPLIED
-    assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
+    assert await row(database, message, "status", "message_id", "lease_until") == ("sent", "m7", None)
 
 
-async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+async def test_a_missing_message_is_claimed_again_with_the_same_draft(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
     assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
-    (again,) = (await claims(database).claim(1)).letters
+    (again,) = (await claims(database).claim(1)).messages
     assert (again.draft_id, again.attempt) == ("d1", 2)
 
 
-async def test_the_job_of_a_missing_letter_and_its_sender_have_their_turn_now(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+async def test_the_job_of_a_missing_message_and_its_sender_have_their_turn_now(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
@@ -133,19 +133,19 @@ async def test_the_job_of_a_missing_letter_and_its_sender_have_their_turn_now(da
         assert await query(database, f"SELECT next_claim_at <= UTC_TIMESTAMP(6) FROM {table}") == [(1,)]
 
 
-async def test_a_claim_that_lapses_is_a_line_in_the_log_of_its_letter(database: Database) -> None:
-    letter = await one_letter(database)
+async def test_a_claim_that_lapses_is_a_line_in_the_log_of_its_message(database: Database) -> None:
+    message = await one_message(database)
     await query(database, LAPSE)
     await due(rescues(database))
     assert await query(database, "SELECT recipient_id, claim_token FROM attempts WHERE event = 'lapsed'") == [
-        (letter.id, letter.token)
+        (message.id, message.token)
     ]
 
 
 async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
@@ -157,10 +157,10 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
 
 
 async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
     await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
-    assert await write(database, Outcome(letter, SENT)) == [WriteResult.STALE]
+    assert await write(database, Outcome(message, SENT)) == [WriteResult.STALE]
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
@@ -169,7 +169,7 @@ async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(dat
 
 async def test_renewing_tells_which_leases_are_still_held(database: Database) -> None:
     await post(database, recipients=2)
-    first, second = (await claims(database).claim(2)).letters
+    first, second = (await claims(database).claim(2)).messages
     await write(database, Outcome(second, SENT))
     held = [(first.id, first.token), (second.id, second.token)]
     assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {(first.id, first.token)}
@@ -183,8 +183,8 @@ async def test_renewing_tells_which_leases_are_still_held(database: Database) ->
 async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Database) -> None:
     job = await post(database, recipients=1)
     await post(database, recipients=1)
-    for letter in (await claims(database).claim(1)).letters:
-        await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
+    for message in (await claims(database).claim(1)).messages:
+        await write(database, Outcome(message, Decision(Transition.FAILED, error="no")))
     assert await rescues(database).unfinished_jobs() == [job]
 
 
@@ -208,15 +208,15 @@ async def test_mailboxes_with_a_job_of_the_last_days_are_searched_and_the_jobs_o
 
 
 async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
-    letter = await one_letter(database)
+    message = await one_message(database)
     it = rescues(database)
 
     async def orphan(draft: str) -> bool | None:
-        return await it.is_orphan(job=letter.job_id, seq=letter.seq, draft=draft)
+        return await it.is_orphan(job=message.job_id, seq=message.seq, draft=draft)
 
     assert await orphan("d1") is False  # its worker may be about to record it
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, Decision(Transition.DEFERRED, wait=timedelta(hours=1))))
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, Decision(Transition.DEFERRED, wait=timedelta(hours=1))))
     assert await orphan("d1") is False
     assert await orphan("d2") is True
     assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
@@ -224,17 +224,17 @@ async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(data
 
 
 @pytest.mark.parametrize("status", ["sending", "paused", "cancelled"])
-async def test_a_draft_that_is_shown_after_all_settles_its_letter_whatever_its_job_does(
+async def test_a_draft_that_is_shown_after_all_settles_its_message_whatever_its_job_does(
     database: Database, status: str
 ) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"), Outcome(letter, LOST))
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"), Outcome(message, LOST))
     await query(database, "UPDATE job_recipients SET lease_until = NULL")
     await query(database, "UPDATE jobs SET status = %s", status)
     it = rescues(database)
     assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
     assert await it.check_again(["d1"], sender="me@example.com") == 1
-    assert [one.id for one in await it.take_unresolved()] == [letter.id]
+    assert [one.id for one in await it.take_unresolved()] == [message.id]
 
 
 async def test_a_former_claim_is_not_held_because_a_later_one_of_the_same_row_is(database: Database) -> None:
@@ -248,22 +248,22 @@ async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases
     database: Database,
 ) -> None:
     await post(database, recipients=8)
-    letters = (await claims(database).claim(8)).letters
-    for letter in letters[:7]:
-        await write(database, handover(letter, f"d{letter.id}", "t1"))
-        await write(database, Outcome(letter, LOST))
+    messages = (await claims(database).claim(8)).messages
+    for message in messages[:7]:
+        await write(database, handover(message, f"d{message.id}", "t1"))
+        await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     assert len(await it.take_unresolved(limit=5)) == 5
-    assert [one.id for one in await lapses(database).recover(limit=1)] == [letters[7].id]
+    assert [one.id for one in await lapses(database).recover(limit=1)] == [messages[7].id]
     assert len(await it.take_unresolved(limit=5)) == 2
 
 
 async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> None:
     for sender, number in (("many@example.com", 80), ("few@example.com", 1)):
         await post(database, sender=sender, recipients=number)
-        for letter in (await claims(database).claim(number)).letters:
-            await write(database, handover(letter, f"d{letter.id}", "t1"), Outcome(letter, LOST))
+        for message in (await claims(database).claim(number)).messages:
+            await write(database, handover(message, f"d{message.id}", "t1"), Outcome(message, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     first = await it.take_unresolved(limit=10, per_sender=2)
@@ -278,32 +278,32 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
     assert third[0].id not in {doubt.id for doubt in first}
 
 
-async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
-    letter = await one_letter(database)
+async def test_a_lapsed_message_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    message = await one_message(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     await query(database, LAPSE)
     ((lapsed,), _) = await due(rescues(database))
     assert lapsed.status is State.CANCELLED
-    assert await row(database, letter, "status") == ("cancelled",)
+    assert await row(database, message, "status") == ("cancelled",)
 
 
-async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+async def test_a_missing_message_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
     assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.CANCELLED
-    assert await row(database, letter, "status") == ("cancelled",)
+    assert await row(database, message, "status") == ("cancelled",)
 
 
 async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None:
     """A sender's address may have 254 characters, and Google's own words 500: it did not fit, and ended the round."""
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     it = rescues(database)
     for change in (None, Transition.FOUND):
         await query(database, LAPSE)
@@ -326,35 +326,35 @@ async def doubt_after_a_lapse(database: Database, record: Handover) -> Unresolve
 async def test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered(
     database: Database, *, unanswered: bool
 ) -> None:
-    letter = await one_letter(database)
-    doubt = await doubt_after_a_lapse(database, handover(letter, "d1", "t1", unanswered=unanswered, discarding=True))
+    message = await one_message(database)
+    doubt = await doubt_after_a_lapse(database, handover(message, "d1", "t1", unanswered=unanswered, discarding=True))
     assert (doubt.draft_id, doubt.unanswered, doubt.discarding) == ("d1", unanswered, True)
 
 
 async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Database) -> None:
-    doubt = await doubt_after_a_lapse(database, handover(await one_letter(database), "d1", "t1"))
+    doubt = await doubt_after_a_lapse(database, handover(await one_message(database), "d1", "t1"))
     assert (doubt.unanswered, doubt.discarding) == (True, False)
 
 
-async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
-    letter = await one_letter(database)
-    doubt = await doubt_after_a_lapse(database, handover(letter, "d1", "t1", discarding=True))
+async def test_a_message_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
+    message = await one_message(database)
+    doubt = await doubt_after_a_lapse(database, handover(message, "d1", "t1", discarding=True))
     assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING, forgets=True)) is WriteResult.APPLIED
-    (again,) = (await claims(database).claim(1)).letters
-    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
-    assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)
+    (again,) = (await claims(database).claim(1)).messages
+    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (message.id, None, None, False)
+    assert await row(database, message, "mode", "unanswered", "discarding") == (None, 0, 0)
 
 
-async def test_a_search_of_the_sent_mail_begins_when_the_letter_was_first_handed_over(database: Database) -> None:
+async def test_a_search_of_the_sent_mail_begins_when_the_message_was_first_handed_over(database: Database) -> None:
     """Its job may be days old, and each sent message that is read costs units."""
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, "UPDATE jobs SET created_at = created_at - INTERVAL 5 DAY")
-    doubt = await doubt_after_a_lapse(database, handover(letter))
+    doubt = await doubt_after_a_lapse(database, handover(message))
     ((made_at,),) = await query(database, "SELECT created_at FROM jobs")
     assert doubt.since > made_at.replace(tzinfo=UTC) + timedelta(days=4)
     await query(database, "UPDATE job_recipients SET handed_over_at = handed_over_at - INTERVAL 1 DAY")
     assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
-    (again,) = (await claims(database).claim(1)).letters
+    (again,) = (await claims(database).claim(1)).messages
     later = await doubt_after_a_lapse(database, handover(again))
     assert later.since == doubt.since - timedelta(days=1), "what an earlier try may have sent late is found as well"
 
@@ -364,12 +364,12 @@ async def test_what_another_transaction_holds_is_recovered_later_and_holds_up_no
     database: Database, held: str
 ) -> None:
     """Every claim of every sender stands behind this round."""
-    letter = await one_letter(database)
+    message = await one_message(database)
     await query(database, LAPSE)
 
     async def with_it_held(cursor: Cursor) -> list[ExpiredClaim]:
-        await cursor.execute(f"SELECT 1 FROM {held} FOR UPDATE", (letter.job_id,))
+        await cursor.execute(f"SELECT 1 FROM {held} FOR UPDATE", (message.job_id,))
         return await lapses(database).recover()
 
     assert await database.transaction(with_it_held, what="hold it") == []
-    assert [it.id for it in await lapses(database).recover()] == [letter.id]
+    assert [it.id for it in await lapses(database).recover()] == [message.id]

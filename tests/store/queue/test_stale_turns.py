@@ -24,7 +24,7 @@ def claimer(database: Database, defaults: DefaultLimits) -> Claims:
 
 
 async def taken(claims: Claims) -> int:
-    return len((await claims.claim(100)).letters)
+    return len((await claims.claim(100)).messages)
 
 
 @pytest.fixture

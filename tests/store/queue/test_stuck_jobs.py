@@ -18,7 +18,7 @@ from mailerd.store.job_changes import STUCK_JOBS
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UNFINISHED_JOBS
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import one_letter
+from tests.store.queue.test_record import one_message
 from tests.store.queue.test_recovery import LAPSE, lapses, rescues
 from tests.support.dialect import plan
 from tests.support.eventually import eventually
@@ -37,11 +37,11 @@ async def ask(database: Database, job: str, change: JobChange) -> None:
     await JobActions(database, timeout=5.0, late_arrival=timedelta(seconds=60)).apply(job, change, actor="somebody")
 
 
-def record(letter: ClaimedRecipient) -> Work:
+def record(message: ClaimedRecipient) -> Work:
     it = RecordWriter(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
 
     async def work(cursor: Cursor) -> None:
-        await it.record(cursor, [Outcome(letter, DEFERRED)])
+        await it.record(cursor, [Outcome(message, DEFERRED)])
 
     return work
 
@@ -71,45 +71,45 @@ async def while_it_is_not_committed(database: Database, work: Work, meanwhile: C
         commit.set()
 
 
-async def assert_it_is_claimed(database: Database, letter: ClaimedRecipient) -> None:
+async def assert_it_is_claimed(database: Database, message: ClaimedRecipient) -> None:
     _, findings = await audit(database)
     assert findings == []
-    (again,) = (await claims(database).claim(1)).letters
-    assert again.id == letter.id
+    (again,) = (await claims(database).claim(1)).messages
+    assert again.id == message.id
 
 
-async def test_a_letter_that_comes_back_while_its_job_is_resumed_is_claimed(database: Database) -> None:
-    letter = await one_letter(database)
-    await ask(database, letter.job_id, JobChange.PAUSE)
-    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.RESUME))
-    await assert_it_is_claimed(database, letter)
+async def test_a_message_that_comes_back_while_its_job_is_resumed_is_claimed(database: Database) -> None:
+    message = await one_message(database)
+    await ask(database, message.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(message), ask(database, message.job_id, JobChange.RESUME))
+    await assert_it_is_claimed(database, message)
 
 
 async def test_a_lease_that_lapses_while_its_job_is_resumed_is_claimed(database: Database) -> None:
-    letter = await one_letter(database)
-    await ask(database, letter.job_id, JobChange.PAUSE)
+    message = await one_message(database)
+    await ask(database, message.job_id, JobChange.PAUSE)
     await query(database, LAPSE)
     it = lapses(database)
     await while_it_is_not_committed(
-        database, lambda cursor: it.recover_batch(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
+        database, lambda cursor: it.recover_batch(cursor, 100), ask(database, message.job_id, JobChange.RESUME)
     )
-    await assert_it_is_claimed(database, letter)
+    await assert_it_is_claimed(database, message)
 
 
-async def test_a_letter_that_comes_back_while_its_job_is_cancelled_is_cancelled(database: Database) -> None:
-    letter = await one_letter(database)
-    await ask(database, letter.job_id, JobChange.PAUSE)
-    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.CANCEL))
-    assert await states(database, letter.job_id) == {"cancelled": 1}
+async def test_a_message_that_comes_back_while_its_job_is_cancelled_is_cancelled(database: Database) -> None:
+    message = await one_message(database)
+    await ask(database, message.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(message), ask(database, message.job_id, JobChange.CANCEL))
+    assert await states(database, message.job_id) == {"cancelled": 1}
 
 
-async def test_a_letter_that_comes_back_into_a_paused_job_waits_for_it(database: Database) -> None:
-    letter = await one_letter(database)
-    await ask(database, letter.job_id, JobChange.PAUSE)
-    await database.transaction(record(letter), what="record")
-    assert (await claims(database).claim(1)).letters == ()
-    await ask(database, letter.job_id, JobChange.RESUME)
-    await assert_it_is_claimed(database, letter)
+async def test_a_message_that_comes_back_into_a_paused_job_waits_for_it(database: Database) -> None:
+    message = await one_message(database)
+    await ask(database, message.job_id, JobChange.PAUSE)
+    await database.transaction(record(message), what="record")
+    assert (await claims(database).claim(1)).messages == ()
+    await ask(database, message.job_id, JobChange.RESUME)
+    await assert_it_is_claimed(database, message)
 
 
 @pytest.mark.parametrize("fault", ["UPDATE jobs SET next_claim_at = NULL", "UPDATE senders SET next_claim_at = NULL"])
@@ -120,14 +120,14 @@ async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -
     it = rescues(database)
     assert await it.reschedule_stuck_jobs() == []
     await query(database, fault)
-    assert (await claims(database).claim(2)).letters == ()
+    assert (await claims(database).claim(2)).messages == ()
     assert await it.reschedule_stuck_jobs() == [job]
     assert await it.reschedule_stuck_jobs() == []
     events = "SELECT type, job_id, sender_email, data FROM events WHERE type LIKE 'job.stuck'"
     sender = "me@example.com"
     data = f'{{"job_id":"{job}","sender_email":"{sender}","reference":null}}'
     assert await query(database, events) == [("job.stuck", job, sender, data)]
-    assert len((await claims(database).claim(2)).letters) == 1
+    assert len((await claims(database).claim(2)).messages) == 1
 
 
 DIGIT = "(SELECT 0 d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"

@@ -1,4 +1,4 @@
-"""A sent letter is taken back once, and only where a draft speaks against the one thing that spoke for it."""
+"""A sent message is taken back once, and only where a draft speaks against the one thing that spoke for it."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UndoneSend, undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
-from tests.store.queue.test_record import LOST, one_letter, write
+from tests.store.queue.test_record import LOST, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.beats import counting_beats
 from tests.support.handover import handover
@@ -27,10 +27,10 @@ CANCEL = (
 
 
 async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedSend:
-    """The only letter of its job, recorded as sent because its draft was gone."""
-    letter = await one_letter(database)
-    await write(database, handover(letter, "d1", "t1"))
-    await write(database, Outcome(letter, LOST))
+    """The only message of its job, recorded as sent because its draft was gone."""
+    message = await one_message(database)
+    await write(database, handover(message, "d1", "t1"))
+    await write(database, Outcome(message, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
     await rescues(database).resolve(Resolution(doubt, Transition.FOUND, proof=proof))
@@ -50,7 +50,7 @@ async def test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again(dat
     assert await query(database, "SELECT status, finished_at FROM jobs") == [("sending", None)]
     assert await query(database, "SELECT proof, sent_at, attempts FROM job_recipients") == [(None, None, 0)]
     assert (await audit(database))[1] == []
-    (again,) = (await claims(database).claim(1)).letters
+    (again,) = (await claims(database).claim(1)).messages
     assert (again.id, again.draft_id, again.attempt) == (doubt.id, "d1", 1)
 
 
@@ -83,7 +83,7 @@ async def test_in_doubt_it_is_taken_back_once_and_makes_known_that_it_goes_on(
     assert await query(database, "SELECT COUNT(*) FROM attempts WHERE event = 'undone'") == [(1,)]
 
 
-async def test_a_person_who_was_forgotten_gets_no_letter_by_it(database: Database) -> None:
+async def test_a_person_who_was_forgotten_gets_no_message_by_it(database: Database) -> None:
     doubt = await believed(database)
     await query(database, "UPDATE job_recipients SET to_email = CONCAT('forgotten-', id, '@example.invalid')")
     assert await take_back(database, doubt) is None

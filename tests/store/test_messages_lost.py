@@ -1,4 +1,4 @@
-"""The connection is cut at every statement of everything that changes a letter: it is done once, and told as ever.
+"""The connection is cut at every statement of everything that changes a message: it is done once, and told as ever.
 
 What was cut off is done again by whoever does it in the daemon: by its own transaction where the COMMIT is in doubt, or
 by a caller who was told that nothing was done.
@@ -65,13 +65,13 @@ DECISIONS: Final = (SENT, FAILED, DEFERRED, LOST, SUPPRESSED, Decision(Transitio
 # What a daemon records.
 
 
-async def claimed(database: Database, letters: int = 1, *, sender: str = ME) -> Sequence[ClaimedRecipient]:
-    await post(database, sender=sender, recipients=letters)
-    return (await claims(database).claim(letters)).letters
+async def claimed(database: Database, messages: int = 1, *, sender: str = ME) -> Sequence[ClaimedRecipient]:
+    await post(database, sender=sender, recipients=messages)
+    return (await claims(database).claim(messages)).messages
 
 
-async def handed_over(database: Database, letters: int = 1, *, sender: str = ME) -> list[ClaimedRecipient]:
-    found = await claimed(database, letters, sender=sender)
+async def handed_over(database: Database, messages: int = 1, *, sender: str = ME) -> list[ClaimedRecipient]:
+    found = await claimed(database, messages, sender=sender)
     await write(database, *(handover(it, f"d{it.seq}", f"t{it.seq}") for it in found))
     return [replace(it, draft_id=f"d{it.seq}", thread_id=f"t{it.seq}", sender_mode="draft") for it in found]
 
@@ -92,102 +92,102 @@ def recording(*records: Record) -> Act:
 
 
 async def a_handover(database: Database) -> Act:
-    (letter,) = await claimed(database)
-    return recording(handover(letter, "d1", "t1", project="p"))
+    (message,) = await claimed(database)
+    return recording(handover(message, "d1", "t1", project="p"))
 
 
 async def a_handover_without_a_draft(database: Database) -> Act:
-    (letter,) = await claimed(database)
-    return recording(handover(letter))
+    (message,) = await claimed(database)
+    return recording(handover(message))
 
 
 async def a_draft_that_is_to_be_deleted(database: Database) -> Act:
-    (letter,) = await handed_over(database)
-    return recording(handover(letter, "d0", "t0", discarding=True, pause=DAY_IS_OVER))
+    (message,) = await handed_over(database)
+    return recording(handover(message, "d0", "t0", discarding=True, pause=DAY_IS_OVER))
 
 
 async def a_handover_of_what_was_sent_before(database: Database) -> Act:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     await query(database, "UPDATE job_recipients SET message_id = 'm0'")
-    return recording(handover(letter, "d1", "t1"))
+    return recording(handover(message, "d1", "t1"))
 
 
 async def a_handover_of_what_is_in_doubt(database: Database) -> Act:
-    (letter,) = await handed_over(database)
-    await write(database, Outcome(replace(letter, token="2" * 26, draft_id="d9"), LOST))
-    return recording(handover(letter, "d1", "t1"))
+    (message,) = await handed_over(database)
+    await write(database, Outcome(replace(message, token="2" * 26, draft_id="d9"), LOST))
+    return recording(handover(message, "d1", "t1"))
 
 
 def an_outcome(decision: Decision) -> Callable[[Database], Awaitable[Act]]:
     async def prepare(database: Database) -> Act:
-        (letter,) = await handed_over(database)
-        return recording(Outcome(letter, decision))
+        (message,) = await handed_over(database)
+        return recording(Outcome(message, decision))
 
     prepare.__name__ = f"outcome_{decision.transition}"
     return prepare
 
 
 async def outcomes_of_all_kinds(database: Database) -> Act:
-    letters = await handed_over(database, len(DECISIONS))
-    return recording(*(Outcome(it, decision) for it, decision in zip(letters, DECISIONS, strict=True)))
+    messages = await handed_over(database, len(DECISIONS))
+    return recording(*(Outcome(it, decision) for it, decision in zip(messages, DECISIONS, strict=True)))
 
 
 async def an_outcome_that_ends_a_pause_and_was_slow(database: Database) -> Act:
-    (letter,) = await handed_over(database)
+    (message,) = await handed_over(database)
     await query(
         database,
         "UPDATE senders SET pause_cause = 'throttled', pauses = 1, project = 'p', "
         "paused_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND",
     )
     await query(database, "INSERT INTO projects (name) VALUES ('p')")
-    probing = replace(letter, probing=True, latency_threshold=0.4, sender_project="p")
+    probing = replace(message, probing=True, latency_threshold=0.4, sender_project="p")
     return recording(Outcome(probing, SENT, took=2.0))
 
 
 async def an_outcome_that_pauses_a_project(database: Database) -> Act:
-    letters = [*await handed_over(database), *await handed_over(database, sender="you@example.com")]
+    messages = [*await handed_over(database), *await handed_over(database, sender="you@example.com")]
     await query(database, "UPDATE senders SET project = 'p'")
     pause = Pause(PauseCause.PROJECT_LIMIT, "the project's limit", WAIT)
-    return recording(Outcome(letters[0], replace(DECISIONS[-1], pause=pause)), Outcome(letters[1], SENT))
+    return recording(Outcome(messages[0], replace(DECISIONS[-1], pause=pause)), Outcome(messages[1], SENT))
 
 
 async def outcomes_that_come_back_into_a_cancelled_job(database: Database) -> Act:
-    letters = await handed_over(database, 2)
+    messages = await handed_over(database, 2)
     await query(database, CANCELLED)
-    return recording(*(Outcome(it, DEFERRED) for it in letters))
+    return recording(*(Outcome(it, DEFERRED) for it in messages))
 
 
 async def a_late_answer(database: Database) -> Act:
-    (letter,) = await handed_over(database)
+    (message,) = await handed_over(database)
     await query(database, LAPSE)
     await expired_claims(database).recover()
-    return recording(Outcome(letter, SENT))
+    return recording(Outcome(message, SENT))
 
 
 async def a_late_answer_after_another_claim(database: Database) -> Act:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     await query(database, FORGOTTEN_CLAIM)
     await claims(database).claim(1)
-    return recording(Outcome(letter, SENT))
+    return recording(Outcome(message, SENT))
 
 
 async def a_late_doubt(database: Database) -> Act:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     await query(database, FORGOTTEN_CLAIM)
-    return recording(Outcome(replace(letter, draft_id="d0"), LOST))
+    return recording(Outcome(replace(message, draft_id="d0"), LOST))
 
 
-async def a_late_doubt_that_takes_the_letter_from_another_claim(database: Database) -> Act:
-    (letter,) = await claimed(database)
+async def a_late_doubt_that_takes_the_message_from_another_claim(database: Database) -> Act:
+    (message,) = await claimed(database)
     await query(database, FORGOTTEN_CLAIM)
     await claims(database).claim(1)
-    return recording(Outcome(letter, LOST))
+    return recording(Outcome(message, LOST))
 
 
 async def late_outcomes_that_no_row_takes(database: Database) -> Act:
-    letters = await handed_over(database, 2)
+    messages = await handed_over(database, 2)
     await query(database, "UPDATE job_recipients SET claim_token = %s", "2" * 26)
-    return recording(Outcome(letters[0], LOST), Outcome(letters[1], FAILED))
+    return recording(Outcome(messages[0], LOST), Outcome(messages[1], FAILED))
 
 
 # What the recovery does.
@@ -219,7 +219,7 @@ async def lapsed_claims_of_a_cancelled_job(database: Database) -> Act:
     return recover
 
 
-async def lapsed_claims_of_letters_that_crash_daemons(database: Database) -> Act:
+async def lapsed_claims_of_messages_that_crash_daemons(database: Database) -> Act:
     await claimed(database, 2)
     await query(database, CRASHED_ALONE)
     await query(database, LAPSE)
@@ -230,8 +230,8 @@ def a_check(
     transition: Transition | None, *, cancelled: bool = False, **more: Any
 ) -> Callable[[Database], Awaitable[Act]]:
     async def prepare(database: Database) -> Act:
-        (letter,) = await handed_over(database)
-        await write(database, Outcome(letter, LOST))
+        (message,) = await handed_over(database)
+        await write(database, Outcome(message, LOST))
         await query(database, LAPSE)
         (doubt,) = await recovery(database).take_unresolved()
         if cancelled:
@@ -248,13 +248,13 @@ def a_check(
 
 def a_person(change: Transition, *, cancelled: bool = False) -> Callable[[Database], Awaitable[Act]]:
     async def prepare(database: Database) -> Act:
-        (letter,) = await handed_over(database)
-        await write(database, Outcome(letter, LOST))
+        (message,) = await handed_over(database)
+        await write(database, Outcome(message, LOST))
         if cancelled:
             await query(database, CANCELLED)
 
         async def act(far: Database) -> object:
-            return await settle(far, letter.id, change=change, actor="ada", message_id="m5")
+            return await settle(far, message.id, change=change, actor="ada", message_id="m5")
 
         return act
 
@@ -295,12 +295,12 @@ async def a_restored_database(database: Database) -> Act:
 
 
 async def what_a_failover_has_forgotten(database: Database) -> Act:
-    letters = await handed_over(database, 5)
+    messages = await handed_over(database, 5)
     await daemons(database, "D1").heartbeat()
     ends = (SENT, LOST, replace(DEFERRED, forgets=True), FAILED)
     records: list[Record] = [
-        *(Outcome(it, decision) for it, decision in zip(letters, ends, strict=False)),
-        handover(letters[4], "d4"),
+        *(Outcome(it, decision) for it, decision in zip(messages, ends, strict=False)),
+        handover(messages[4], "d4"),
     ]
     await write(database, *records)
     await forget(database)
@@ -322,17 +322,17 @@ async def what_a_failover_has_forgotten(database: Database) -> Act:
 
 def notices(*meanings: tuple[Kind, Consequence], given_back: bool = False) -> Callable[[Database], Awaitable[Act]]:
     async def prepare(database: Database) -> Act:
-        letters = await handed_over(database, len(meanings))
-        sent = [Outcome(it, replace(SENT, message_id=f"m{it.seq}", thread_id=f"t{it.seq}")) for it in letters]
+        messages = await handed_over(database, len(meanings))
+        sent = [Outcome(it, replace(SENT, message_id=f"m{it.seq}", thread_id=f"t{it.seq}")) for it in messages]
         await write(database, *sent)
-        await RecordWriter(database, "D1").complete_jobs([letters[0].job_id])
+        await RecordWriter(database, "D1").complete_jobs([messages[0].job_id])
         if given_back:
             await query(database, "UPDATE job_recipients SET given_back = 1")
         await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
         boxes = Mailboxes(database, LIMITS, lease_time=WAIT, interval=WAIT)
         lease = await boxes.lease(ME)
         assert lease is not None
-        threads = await boxes.letters_in(ME, {f"t{it.seq}" for it in letters})
+        threads = await boxes.messages_in(ME, {f"t{it.seq}" for it in messages})
         found = [
             Finding(f"g{n}", f"t{n}", lease.now, threads[f"t{n}"][0], Classification(kind, "5.1.1", "no"), follows)
             for n, (kind, follows) in enumerate(meanings)
@@ -356,9 +356,9 @@ REPLIED: Final = (Kind.REPLY, Consequence(Fate.REPLIED))
 
 def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]:
     async def prepare(database: Database) -> Act:
-        letters = await handed_over(database, 4)
+        messages = await handed_over(database, 4)
         ends = (SENT, FAILED, LOST, DEFERRED)
-        await write(database, *(Outcome(it, decision) for it, decision in zip(letters, ends, strict=True)))
+        await write(database, *(Outcome(it, decision) for it, decision in zip(messages, ends, strict=True)))
         await query(
             database,
             "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET fate = 'bounced', fate_kind = 'soft', "
@@ -367,7 +367,7 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
 
         async def act(far: Database) -> object:
             return await JobActions(far, timeout=20, late_arrival=WAIT).apply(
-                letters[0].job_id, change, actor="a", **how
+                messages[0].job_id, change, actor="a", **how
             )
 
         return act
@@ -378,7 +378,7 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
 
 async def taken(far: Database, claim: Callable[[], Awaitable[Claim]]) -> list[tuple[int, int]]:
     """What a claim takes: what the session that was cut off has locked is passed over until the server has ended it."""
-    while not (found := (await claim()).letters):
+    while not (found := (await claim()).messages):
         assert not await query(far, "SELECT 1 FROM job_recipients WHERE status = 'sending'")
     return [(it.id, it.attempt) for it in found]
 
@@ -405,11 +405,11 @@ async def a_claim_of_one_alone(database: Database) -> Act:
 
 
 async def the_end_of_a_job(database: Database) -> Act:
-    letters = await handed_over(database, 2)
-    await write(database, Outcome(letters[0], SENT), Outcome(letters[1], FAILED))
+    messages = await handed_over(database, 2)
+    await write(database, Outcome(messages[0], SENT), Outcome(messages[1], FAILED))
 
     async def act(far: Database) -> object:
-        done = await RecordWriter(far, "D1").complete_jobs([letters[0].job_id])
+        done = await RecordWriter(far, "D1").complete_jobs([messages[0].job_id])
         return [replace(it, seconds=0) for it in done]
 
     return act
@@ -421,8 +421,8 @@ KINDS: Final[Sequence[Callable[[Database], Awaitable[Act]]]] = (
     *map(an_outcome, DECISIONS), an_outcome(replace(DECISIONS[-1], pause=DAY_IS_OVER)), outcomes_of_all_kinds,
     an_outcome_that_ends_a_pause_and_was_slow, an_outcome_that_pauses_a_project,
     outcomes_that_come_back_into_a_cancelled_job, a_late_answer, a_late_answer_after_another_claim, a_late_doubt,
-    a_late_doubt_that_takes_the_letter_from_another_claim, late_outcomes_that_no_row_takes,
-    lapsed_claims, lapsed_claims_of_a_cancelled_job, lapsed_claims_of_letters_that_crash_daemons,
+    a_late_doubt_that_takes_the_message_from_another_claim, late_outcomes_that_no_row_takes,
+    lapsed_claims, lapsed_claims_of_a_cancelled_job, lapsed_claims_of_messages_that_crash_daemons,
     a_check(Transition.FOUND, message_id="m3", proof=Proof.SEEN), a_check(Transition.MISSING, forgets=True),
     a_check(Transition.MISSING, cancelled=True), a_check(None, error="no answer", retry_in=WAIT),
     a_person(Transition.FOUND), a_person(Transition.MISSING), a_person(Transition.MISSING, cancelled=True),

@@ -1,4 +1,4 @@
-"""The letter that is measured: about 2 KB of HTML with a few variables, as newsletters and receipts have them."""
+"""The message that is measured: about 2 KB of HTML with a few variables, as newsletters and receipts have them."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ def job(
 
 
 def raw(sender: str) -> bytes:
-    """The same letter's bytes, for the client that has them ready."""
+    """The same message's bytes, for the client that has them ready."""
     html = HTML.replace("{{ name }}", "Reader 1").replace("{{ product }}", "a good book").replace("{{ order }}", "1")
     text = TEXT.replace("{{ name }}", "Reader 1").replace("{{ product }}", "a good book").replace("{{ order }}", "1")
     made = compose(
@@ -61,4 +61,4 @@ def raw(sender: str) -> bytes:
         date=datetime(2026, 1, 1, tzinfo=UTC),
         message_id=f"<1@{sender.partition('@')[2]}>",
     )  # fmt: skip
-    return made.replace(b"X-Mailerd-Key: bare\r\n", b"")  # Google would count them as one letter sent many times
+    return made.replace(b"X-Mailerd-Key: bare\r\n", b"")  # Google would count them as one message sent many times

@@ -1,4 +1,4 @@
-"""The door to the letters: a move is written with all that follows from it, once, or nothing of it is."""
+"""The door to the messages: a move is written with all that follows from it, once, or nothing of it is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,10 +13,10 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.moves import AttemptLog, Line, Move, Row
 from mailerd.core.states import ImpossibleTransitionError, State, Transition
-from mailerd.store import letters
+from mailerd.store import messages
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.letters import Locked
+from mailerd.store.messages import Locked
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import SENT
 from tests.store.queue.test_undo_sent import CANCEL
@@ -33,25 +33,25 @@ WAITS = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%S
 
 async def claimed(database: Database, number: int = 1) -> tuple[ClaimedRecipient, ...]:
     await post(database, recipients=number)
-    return (await claims(database).claim(number)).letters
+    return (await claims(database).claim(number)).messages
 
 
 async def move(
     database: Database, ids: list[int], make: Callable[[dict[int, Row], Locked], list[Move | None]]
 ) -> list[Row]:
-    """Lock these letters, and write what is made of them."""
+    """Lock these messages, and write what is made of them."""
 
     async def work(cursor: Cursor) -> list[Row]:
-        locked = await letters.lock(cursor, ids)
-        return await letters.move(cursor, [it for it in make(locked.rows, locked) if it], by="D1")
+        locked = await messages.lock(cursor, ids)
+        return await messages.move(cursor, [it for it in make(locked.rows, locked) if it], by="D1")
 
     return await database.transaction(work, what="move")
 
 
 async def end(database: Database, *outcomes: Outcome) -> list[Row]:
     return await move(
-        database, [it.letter.id for it in outcomes],
-        lambda rows, locked: [moves.ended(rows[it.letter.id], it, now=locked.now) for it in outcomes],
+        database, [it.message.id for it in outcomes],
+        lambda rows, locked: [moves.ended(rows[it.message.id], it, now=locked.now) for it in outcomes],
     )  # fmt: skip
 
 
@@ -83,27 +83,27 @@ async def test_a_move_that_the_table_of_transitions_does_not_know_writes_nothing
     assert await query(database, "SELECT event FROM attempts") == []
 
 
-async def test_of_two_moves_of_one_letter_both_are_written(database: Database) -> None:
+async def test_of_two_moves_of_one_message_both_are_written(database: Database) -> None:
     """What came back of it was read before its own outcome was recorded."""
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
 
     def both(rows: dict[int, Row], locked: Locked) -> list[Move | None]:
-        first = fated(rows[letter.id], locked, "bounced")
-        return [first, moves.ended(first.after, Outcome(letter, SENT), now=locked.now)]
+        first = fated(rows[message.id], locked, "bounced")
+        return [first, moves.ended(first.after, Outcome(message, SENT), now=locked.now)]
 
-    done = await move(database, [letter.id], both)
+    done = await move(database, [message.id], both)
     assert [(it.status, it.fate, it.message_id) for it in done] == [(State.SENT, "bounced", "m1")] * 2
     assert await query(database, "SELECT status, fate, message_id FROM job_recipients") == [("sent", "bounced", "m1")]
 
 
 @pytest.mark.parametrize("soonest", [0, 1])
-async def test_a_job_and_its_sender_have_their_turn_when_the_first_of_its_letters_is_due(
+async def test_a_job_and_its_sender_have_their_turn_when_the_first_of_its_messages_is_due(
     database: Database, soonest: int
 ) -> None:
     both = await claimed(database, 2)
     await query(database, "UPDATE senders SET next_claim_at = NULL")
     await query(database, "UPDATE jobs SET next_claim_at = NULL")
-    outcomes = [Outcome(letter, DEFERRED) for letter in both]
+    outcomes = [Outcome(message, DEFERRED) for message in both]
     outcomes[soonest] = Outcome(both[soonest], RELEASED)
     await end(database, *outcomes)
     for table in ("jobs", "senders"):
@@ -142,7 +142,7 @@ async def test_a_job_counts_what_has_come_back_and_was_answered_and_no_more_what
 
 
 async def test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer(database: Database) -> None:
-    """Every hand-over asks the log whether Google has the letter."""
+    """Every hand-over asks the log whether Google has the message."""
     one, other = await claimed(database, 2)
     await end(database, *(Outcome(it, SENT) for it in (one, other)))
 
@@ -165,8 +165,8 @@ async def test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer(da
     await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft' WHERE id = %s", one.id)
 
     async def retry(cursor: Cursor) -> tuple[int, list[AttemptLog]]:
-        retried = await letters.send_bounced_again(cursor, one.job_id, token="V", kinds=["soft"])
-        logs = await letters.read_log(cursor, [one.id, other.id])
+        retried = await messages.send_bounced_again(cursor, one.job_id, token="V", kinds=["soft"])
+        logs = await messages.read_log(cursor, [one.id, other.id])
         return retried, [logs[one.id], logs[other.id]]
 
     retried, logs = await database.transaction(retry, what="retry")
@@ -174,7 +174,7 @@ async def test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer(da
     assert [it.messages_that_came_back for it in logs] == [{"m1"}, set()]
 
 
-async def test_a_letter_that_fails_while_its_job_is_retried_stays_failed_or_is_logged(database: Database) -> None:
+async def test_a_message_that_fails_while_its_job_is_retried_stays_failed_or_is_logged(database: Database) -> None:
     """It fails between the two statements of the retry, and is in the log of the first no more."""
     one, other = await claimed(database, 2)
     await end(database, Outcome(one, FAILED))
@@ -189,7 +189,7 @@ async def test_a_letter_that_fails_while_its_job_is_retried_stays_failed_or_is_l
             return number
 
         cursor.execute = and_another_fails  # type: ignore[method-assign]
-        return await letters.retry_failed(cursor, one.job_id, token="V")
+        return await messages.retry_failed(cursor, one.job_id, token="V")
 
     assert await database.transaction(retry, what="retry") == 1
     now = "SELECT r.status, COUNT(a.id) FROM job_recipients r JOIN attempts a ON a.recipient_id = r.id GROUP BY r.id"
@@ -200,33 +200,33 @@ async def test_a_letter_that_fails_while_its_job_is_retried_stays_failed_or_is_l
 async def test_the_hour_that_was_debited_gets_back_what_was_not_sent(
     database: Database, decision: Decision, hours: int
 ) -> None:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 2 HOUR")  # it was claimed two hours ago
     await query(
         database,
-        "INSERT INTO sender_hours (sender_email, hour, letters) VALUES (%s, %s, 5)",
-        letter.sender,
-        letter.hour.replace(tzinfo=None) if letter.hour else None,
+        "INSERT INTO sender_hours (sender_email, hour, messages) VALUES (%s, %s, 5)",
+        message.sender,
+        message.hour.replace(tzinfo=None) if message.hour else None,
     )
-    assert letter.hour is not None
-    await end(database, Outcome(replace(letter, hour=letter.hour - 2 * HOUR), decision))
-    assert await query(database, "SELECT letters FROM sender_hours ORDER BY hour") == [(hours,), (5,)]
+    assert message.hour is not None
+    await end(database, Outcome(replace(message, hour=message.hour - 2 * HOUR), decision))
+    assert await query(database, "SELECT messages FROM sender_hours ORDER BY hour") == [(hours,), (5,)]
 
 
 async def test_what_the_caller_changes_too_is_done_in_the_same_transaction_and_once(database: Database) -> None:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     seen = []
 
     async def work(cursor: Cursor) -> None:
-        locked = await letters.lock(cursor, [letter.id])
+        locked = await messages.lock(cursor, [message.id])
 
         async def also() -> None:
             await cursor.execute("SELECT status FROM job_recipients")
             seen.append(await cursor.fetchall())
 
-        made = moves.ended(locked.rows[letter.id], Outcome(letter, SENT), now=locked.now)
+        made = moves.ended(locked.rows[message.id], Outcome(message, SENT), now=locked.now)
         assert made is not None
-        await letters.move(cursor, [made], by="D1", also=also)
+        await messages.move(cursor, [made], by="D1", also=also)
 
     await database.transaction(work, what="move")
     assert [list(rows) for rows in seen] == [[("sent",)]], "the rows are locked and written by then"
@@ -236,9 +236,9 @@ async def test_what_the_caller_changes_too_is_done_in_the_same_transaction_and_o
 async def test_what_comes_back_into_a_cancelled_job_has_nothing_to_wait_for(
     database: Database, decision: Decision
 ) -> None:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     await query(database, CANCEL)
-    (now,) = await end(database, Outcome(letter, decision))
+    (now,) = await end(database, Outcome(message, decision))
     assert (now.status, now.error) == (State.CANCELLED, "the job was cancelled by an unknown user")
     assert await query(database, "SELECT status, error FROM job_recipients") == [(now.status.value, now.error)]
     assert await query(database, "SELECT event FROM attempts") == [(decision.transition.value,)]
@@ -246,11 +246,11 @@ async def test_what_comes_back_into_a_cancelled_job_has_nothing_to_wait_for(
 
 
 async def test_a_line_that_is_logged_stays_as_it_is(database: Database) -> None:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     for message_id in ("m1", "m2"):
 
         async def work(cursor: Cursor, message_id: str = message_id) -> None:
-            await letters.write_lines(cursor, [Line(letter.id, 1, "T", "answered", None, message_id)], by="D1")
+            await messages.write_lines(cursor, [Line(message.id, 1, "T", "answered", None, message_id)], by="D1")
 
         await database.transaction(work, what="log")
     assert await query(database, "SELECT message_id FROM attempts") == [("m1",)]
@@ -282,22 +282,22 @@ async def after_what_is_under_way[T](
 
 async def test_whether_a_line_is_logged_is_told_after_the_commit_that_is_under_way(database: Database) -> None:
     """A server may still be writing a COMMIT whose answer was lost: "not there" would be no proof."""
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
     assert await after_what_is_under_way(
         database,
-        lambda cursor: letters.write_lines(cursor, [Line(letter.id, 1, "T", "sent")], by="D1"),
-        lambda cursor: letters.is_logged(cursor, letter.id, token="T", event="sent", by="D1"),
+        lambda cursor: messages.write_lines(cursor, [Line(message.id, 1, "T", "sent")], by="D1"),
+        lambda cursor: messages.is_logged(cursor, message.id, token="T", event="sent", by="D1"),
     )
 
 
 async def test_a_row_is_read_after_the_change_that_is_under_way(database: Database) -> None:
-    (letter,) = await claimed(database)
+    (message,) = await claimed(database)
 
     async def change(cursor: Cursor) -> None:
-        locked = await letters.lock(cursor, [letter.id])
-        made = moves.ended(locked.rows[letter.id], Outcome(letter, SENT), now=locked.now)
+        locked = await messages.lock(cursor, [message.id])
+        made = moves.ended(locked.rows[message.id], Outcome(message, SENT), now=locked.now)
         assert made is not None
-        await letters.move(cursor, [made], by="D1")
+        await messages.move(cursor, [made], by="D1")
 
-    locked = await after_what_is_under_way(database, change, lambda cursor: letters.lock(cursor, [letter.id]))
-    assert locked.rows[letter.id].status is State.SENT
+    locked = await after_what_is_under_way(database, change, lambda cursor: messages.lock(cursor, [message.id]))
+    assert locked.rows[message.id].status is State.SENT

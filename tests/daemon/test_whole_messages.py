@@ -47,14 +47,14 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
 
 
 def by_recipient(google: FakeGoogle) -> dict[str, EmailMessage]:
-    return {letter.to: message_from_bytes(letter.raw or b"", policy=default) for letter in google.sent}
+    return {message.to: message_from_bytes(message.raw or b"", policy=default) for message in google.sent}
 
 
 def a_file(name: str, content: bytes) -> dict[str, str]:
     return {"filename": name, "content_type": "application/pdf", "content": b64encode(content).decode()}
 
 
-async def test_what_a_letter_may_carry_counts_the_files_of_single_recipients_too(database: Database) -> None:
+async def test_what_a_message_may_carry_counts_the_files_of_single_recipients_too(database: Database) -> None:
     recipients = [
         {"email": "a@example.org", "attachments": [a_file("a.pdf", b"1234567"), a_file("b.pdf", b"123")]},
         {"email": "b@example.org", "attachments": [a_file("b.pdf", b"123")]},
@@ -82,8 +82,8 @@ async def test_everybody_gets_the_jobs_files_and_each_its_own(
     async with running(known, heard):
         await heard.wait_for("job_finished")
     got = {
-        to: {part.get_filename(): part.get_content() for part in letter.iter_attachments()}
-        for to, letter in by_recipient(google).items()
+        to: {part.get_filename(): part.get_content() for part in message.iter_attachments()}
+        for to, message in by_recipient(google).items()
     }
 
     assert got == {
@@ -93,7 +93,7 @@ async def test_everybody_gets_the_jobs_files_and_each_its_own(
     }
 
 
-async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
+async def test_a_message_of_thirty_megabytes_goes_by_the_upload_address(
     database_url: str,
     served: RunningServer,
     credentials: Path,
@@ -149,13 +149,13 @@ async def test_a_job_keeps_the_template_that_it_was_posted_with(
         await accept(database, recipients=[{"email": "late@example.org", "name": "L", "language": "zh"}], **fields)
         daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
-    subjects = {to: str(letter["Subject"]) for to, letter in by_recipient(google).items()}
+    subjects = {to: str(message["Subject"]) for to, message in by_recipient(google).items()}
 
     assert subjects.pop("late@example.org") == "new L"
     assert subjects.pop("en@example.org") == "Welcome to tea, E"
     assert set(subjects.values()) == {"R，欢迎使用 tea"}
-    letter = by_recipient(google)["en@example.org"]
-    html = letter.get_body(("html",))
+    message = by_recipient(google)["en@example.org"]
+    html = message.get_body(("html",))
     assert html is not None
     assert '<h1 style="color: #205090;">' in html.get_content()
-    assert [part["Content-ID"] for part in letter.walk() if part.get_content_type() == "image/png"] == ["<logo.png>"]
+    assert [part["Content-ID"] for part in message.walk() if part.get_content_type() == "image/png"] == ["<logo.png>"]

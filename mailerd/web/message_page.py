@@ -16,27 +16,27 @@ from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RunnerEvents
-from mailerd.mail.mime import MAX_LETTER_BYTES
+from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
-from mailerd.store.console_queries import LetterRow
+from mailerd.store.console_queries import MessageRow
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.job_changes import complete
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form
-from mailerd.web.guards import LETTER_HEADERS
+from mailerd.web.guards import MESSAGE_HEADERS
 from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number
 
 MAX_DOUBTS: Final = 200
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
-"""What an inline image is called in a letter (RFC 2392)."""
+"""What an inline image is called in a message (RFC 2392)."""
 
 
-async def find_letter(it: ConsoleRequest) -> RecipientHistory:
-    """The letter of the path.
+async def find_message(it: ConsoleRequest) -> RecipientHistory:
+    """The message of the path.
 
     Raises:
         ApiError: 404, there is none that the key may see.
@@ -52,7 +52,7 @@ async def find_letter(it: ConsoleRequest) -> RecipientHistory:
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
-    story = await find_letter(it)
+    story = await find_message(it)
     services = it.services
     before, inputs, suppressed = {}, {}, {}
     if story.status is State.WAITING:
@@ -60,10 +60,10 @@ async def show(it: ConsoleRequest) -> web.Response:
         inputs = await services.forecasts.read_all([story.job_id])
         suppressed = await services.history.suppressed([story])
     queue = describe.Queue(before, inputs, await services.history.daemons(), suppressed)
-    lines = describe.of_letter(story, queue)
-    notices = await NoticeReader(services.database, timeout=TIMEOUT).of_letter(story.id)
+    lines = describe.of_message(story, queue)
+    notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
     return it.page(
-        "letter.html", active="jobs", story=story, notices=notices, lines=lines[1:],
+        "message.html", active="jobs", story=story, notices=notices, lines=lines[1:],
         proof=_proof(story), mailbox=sent_mail(it, story),
         may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
     )  # fmt: skip
@@ -95,7 +95,7 @@ def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Record what a person has seen in the mailbox."""
-    story = await find_letter(it)
+    story = await find_message(it)
     it.require(Permission.CONTROL, story.sender)
     form = await read_form(it.http)
     changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
@@ -120,7 +120,7 @@ async def act(it: ConsoleRequest) -> web.Response:
 
 
 async def doubts(it: ConsoleRequest) -> web.Response:
-    """Every letter of which it is not known whether it was sent."""
+    """Every message of which it is not known whether it was sent."""
     found = await it.services.queries.doubts(limit=MAX_DOUBTS + 1, senders=it.key.senders)
     return it.page(
         "doubts.html", active="doubts", doubts=found[:MAX_DOUBTS], more=len(found) > MAX_DOUBTS, live=True,
@@ -128,9 +128,9 @@ async def doubts(it: ConsoleRequest) -> web.Response:
 
 
 async def html(it: ConsoleRequest) -> web.Response:
-    """The letter's HTML, for a frame that runs nothing and loads nothing."""
-    story = await find_letter(it)
-    row = await it.services.queries.letter(story.id)
+    """The message's HTML, for a frame that runs nothing and loads nothing."""
+    story = await find_message(it)
+    row = await it.services.queries.message(story.id)
     if row is None:
         it.missing()
     attached = await attachments(it.services.database, row.job_id, recipient=None)
@@ -139,8 +139,8 @@ async def html(it: ConsoleRequest) -> web.Response:
     return frame(it, await rendered(it, row), pictures)
 
 
-async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
-    """The letter as it goes out, but that its unsubscribe link does nothing; or why it cannot be made."""
+async def rendered(it: ConsoleRequest, row: MessageRow) -> Content | str:
+    """The message as it goes out, but that its unsubscribe link does nothing; or why it cannot be made."""
     content = await job_content(it.services.database, row.job_id)
     template = Template(
         Source(content.subject, content.html, content.text),
@@ -154,7 +154,7 @@ async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
 
 
 async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:
-    """A letter, made where the clients' templates are made, or why it cannot be."""
+    """A message, made where the clients' templates are made, or why it cannot be."""
     try:
         (made,) = await it.services.renderer.render(template, [reader], origin=f"key {it.key.name}")
     except MailerdError as error:
@@ -163,11 +163,11 @@ async def render_one(it: ConsoleRequest, template: Template, reader: RecipientDa
 
 
 def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]) -> web.Response:
-    """A letter for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids.
+    """A message for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids.
 
-    A letter carries a picture once and may show it ten thousand times: it is shown as far as there is room.
+    A message carries a picture once and may show it ten thousand times: it is shown as far as there is room.
     """
-    room = MAX_LETTER_BYTES
+    room = MAX_MESSAGE_BYTES
 
     def inline(found: re.Match[str]) -> str:
         nonlocal room
@@ -182,5 +182,5 @@ def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[
         response = it.page("frame.html", subject=made.subject, text=made.text, live=False)
     else:
         response = web.Response(text=_CID.sub(inline, made.html), content_type="text/html", charset="utf-8")
-    response.headers.update(LETTER_HEADERS)
+    response.headers.update(MESSAGE_HEADERS)
     return response

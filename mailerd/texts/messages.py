@@ -1,13 +1,13 @@
-"""What templates, letters and attachments are refused for, and what the configuration is."""
+"""What templates, messages and attachments are refused for, and what the configuration is."""
 
 from typing import Final
 
 TEXTS: Final = {
     "an assignment to an attribute": "对属性赋值",
     "nested too deeply (at most {max_depth} deep, and {max_loops} loops)": "嵌套过深（最多 {max_depth} 层，{max_loops} 层循环）",
-    "{what} is not available in a letter; a template is one piece, with if, for and set": "邮件中不能使用 {what:text}；模板是单一整体，只有 if、for 和 set",
+    "{what} is not available in a message; a template is one piece, with if, for and set": "邮件中不能使用 {what:text}；模板是单一整体，只有 if、for 和 set",
     "a number that is too large": "数字过大",
-    "{{% for … recursive %}} is not available in a letter": "邮件中不能使用 {{% for … recursive %}}",
+    "{{% for … recursive %}} is not available in a message": "邮件中不能使用 {{% for … recursive %}}",
     "'{key}' begins with an underscore; such names are out of reach": "'{key}' 以下划线开头；不能使用此类名称",
     "'{name}' means something else in Jinja; choose another name": "'{name}' 在 Jinja 中另有含义；请换一个名称",
     "the name '{name}' must be written '{normal}'": "名称 '{name}' 必须写作 '{normal}'",
@@ -31,7 +31,7 @@ TEXTS: Final = {
     "must be a type such as application/pdf, without parameters": "必须是 application/pdf 之类的类型，不带参数",
     "must be of a single file; multipart and message are not": "必须是单个文件的类型；不能是 multipart 或 message",
     "must consist of a-z, A-Z, 0-9, dots, dashes and underscores, as in logo or logo@example.com": "必须由字母、数字、句点、短横线和下划线组成，如 logo 或 logo@example.com",
-    "the letter has {size} bytes, above Google's limit of {max_letter_bytes} (35 MiB)": "邮件为 {size} 字节，超过 Google 的上限 {max_letter_bytes}（35 MiB）",
+    "the message has {size} bytes, above Google's limit of {max_message_bytes} (35 MiB)": "邮件为 {size} 字节，超过 Google 的上限 {max_message_bytes}（35 MiB）",
     "takes too long": "耗时过长",
     "not tried: {max_stopped} messages with this template had to be stopped, the last because {reason}": "未尝试：使用此模板的 {max_stopped} 封邮件的渲染被中止，最后一次的原因：{reason:text}",
     "takes too much memory": "占用内存过多",
@@ -52,7 +52,7 @@ TEXTS: Final = {
     "a number of too many digits": "数字位数过多",
     "comes out longer than {most} {it}": "结果长于 {most} {it}",
     "comes out longer than {MAX_OUTPUT} bytes, its CSS inlined": "内联 CSS 之后长于 {MAX_OUTPUT} 字节",
-    "holds a NUL, which no letter can carry": "含有 NUL，邮件无法携带",
+    "holds a NUL, which no message can carry": "含有 NUL，邮件无法携带",
     "holds half a character (a lone surrogate), which cannot be sent": "含有半个字符（孤立的代理项），无法发送",
     "must be one line, without line breaks and control characters": "必须为一行，不含换行和控制字符",
     "'{path}' is null": "'{path:phrase}' 为 null",
@@ -79,7 +79,7 @@ TEXTS: Final = {
     "{inside}: leads out of the folder": "{inside}：指向文件夹之外",
     "has more than {max_bytes} bytes or {max_files} files": "超过 {max_bytes} 字节或 {max_files} 个文件",
     "is not a picture": "不是图片",
-    "pace.reserve ({reserve}) leaves nothing of pace.{key} ({letters}): lower the reserve, or give single senders theirs by `mailerd senders set --reserve`": "pace.reserve（{reserve}）使 pace.{key}（{letters}）没有剩余：请降低预留数，或用 `mailerd senders set --reserve` 为个别发件邮箱设定",
+    "pace.reserve ({reserve}) leaves nothing of pace.{key} ({messages}): lower the reserve, or give single senders theirs by `mailerd senders set --reserve`": "pace.reserve（{reserve}）使 pace.{key}（{messages}）没有剩余：请降低预留数，或用 `mailerd senders set --reserve` 为个别发件邮箱设定",
     "runner.lease ({lease} s) must be longer than the longest send, which is two calls of gmail.request_timeout ({bound} s) each: raise the lease above {it} or lower the time-out": "runner.lease（{lease} 秒）必须长于最长的一次发送，即两次 gmail.request_timeout（各 {bound} 秒）的调用：请将租约提高到 {it} 以上，或缩短超时",
     "{name} (no section)": "{name}（没有分节）",
     "{path}: may not be read by this user; run this as one that may": "{path}：此用户无权读取；请以有权读取的用户运行",

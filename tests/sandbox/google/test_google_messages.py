@@ -1,11 +1,11 @@
-"""Reading and stamping letters, without a network."""
+"""Reading and stamping messages, without a network."""
 
 import time
 
 import pytest
 
 from mailerd.sandbox.google.answers import Refused
-from mailerd.sandbox.google.mailbox import Letter, is_address, read, resource, stamp
+from mailerd.sandbox.google.mailbox import Message, is_address, read, resource, stamp
 from tests.support.own_time import at_this_speed
 
 
@@ -81,7 +81,7 @@ def test_a_blank_line_ends_the_headers_whatever_its_kind() -> None:
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_a_letter_may_be_headers_alone(end: bytes) -> None:
+def test_a_message_may_be_headers_alone(end: bytes) -> None:
     reading = read(b"To: a@example.org\nX-Mailerd-Key: k" + end)
     assert (reading.recipients, reading.key) == (("a@example.org",), "k")
 
@@ -115,7 +115,7 @@ def test_a_stamp_replaces_every_message_id_and_nothing_else() -> None:
 def test_what_a_stranger_writes_is_shown_in_a_moment(hostile: bytes, form: str) -> None:
     """The time grows with the length alone: before that, each of these took seconds or ended in an error."""
     raw = b"From: eve@evil.example\r\n" + hostile
-    came = Letter("1", "1", "", "me@example.com", "me@example.com", "", "<x@y>", ("INBOX",), 7, 1e9, raw)
+    came = Message("1", "1", "", "me@example.com", "me@example.com", "", "<x@y>", ("INBOX",), 7, 1e9, raw)
     began = time.process_time()
     shown = resource(came, form=form, only=("From", "Subject"))
     assert time.process_time() - began < at_this_speed(1.0)

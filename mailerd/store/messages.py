@@ -1,14 +1,14 @@
-"""The door to the letters: no other file writes `job_recipients` or `attempts`, and a letter changes by `move`.
+"""The door to the messages: no other file writes `job_recipients` or `attempts`, and a message changes by `move`.
 
     lock the rows ▶ what each becomes (core/moves.py) ▶ move: the rows, the log of attempts, their jobs, their senders,
                                                              what else the caller changes, the tallies, the events
 
-Locks are taken in this order everywhere: letters by their ids, jobs by theirs, senders by their addresses, then the
+Locks are taken in this order everywhere: messages by their ids, jobs by theirs, senders by their addresses, then the
 hours, the tallies and the outbox. A line of `attempts` is unique by recipient, token and event, and is written in the
 transaction that makes the change: so it answers what became of a COMMIT without an answer.
 
 What changes a whole job at once (cancel, retry) locks the job first, and is one statement for each table here. What
-only holds a letter (a lease, a check's turn) is no change of it.
+only holds a message (a lease, a check's turn) is no change of it.
 """
 
 from collections import Counter, defaultdict
@@ -104,7 +104,7 @@ async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Lock
 
 
 async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLog]:
-    """The log of attempts of each of these letters, whose rows are locked."""
+    """The log of attempts of each of these messages, whose rows are locked."""
     lines = defaultdict[int, list[Line]](list)
     await cursor.execute(_READ_LOG, (tuple(ids),))
     for recipient, attempt, token, event, draft, message, error, code, args, id_ in await cursor.fetchall():
@@ -123,7 +123,7 @@ async def move(
 ) -> list[Row]:
     """Write these moves of locked rows and all that follows from them; what became of the row of each.
 
-    Of several moves of one letter each begins where the one before ended. `by`: the daemon that does it, or a token of
+    Of several moves of one message each begins where the one before ended. `by`: the daemon that does it, or a token of
     its own. `also`: what else the caller changes of these jobs and senders, under the same locks.
     `asks_for_sent`: False where it is known that no endpoint asks for `recipients.sent`.
 
@@ -139,7 +139,7 @@ async def move(
     waits, senders = _turns(moves)
     fates = _fates(zip(first.values(), last.values(), strict=True))
     found = await jobs.lock_jobs(cursor, {*waits, *fates}) if waits or fates else {}
-    for row in list(last.values()):  # a letter that comes back into a cancelled job has nothing to wait for
+    for row in list(last.values()):  # a message that comes back into a cancelled job has nothing to wait for
         if row.status == State.WAITING and (job := found.get(row.job_id)) and job.is_cancelled and row.job_id in waits:
             last[row.id] = cancelled(row, await jobs.who_cancelled(cursor, row.job_id), now=job.now).after
     await _write_rows(cursor, [(first[id_], row) for id_, row in last.items() if row != first[id_]])
@@ -199,7 +199,7 @@ _COUNTED: Final = {
 
 
 def _fates(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
-    """How many more letters of each job have come back or were answered; fewer: below zero."""
+    """How many more messages of each job have come back or were answered; fewer: below zero."""
     found = defaultdict[str, Counter[str]](Counter)
     for before, now in changed:
         if before.fate != now.fate:
@@ -274,24 +274,24 @@ def short(text: str | None, limit: int = 1000) -> str | None:
     return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
 
 
-# Suppressions: a claim marks the letters that have one, and no hand-over is written for these.
+# Suppressions: a claim marks the messages that have one, and no hand-over is written for these.
 #
-# The look of the claim spares Google the letter. That of the hand-over is the promise: it is made under the row's lock,
-# in the transaction after whose COMMIT Google is asked to send.
+# The look of the claim spares Google the message. That of the hand-over is the promise: it is made under the row's
+# lock, in the transaction after whose COMMIT Google is asked to send.
 
 BINDING: Final = (
     "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
 )
 
 
-async def mark_suppressed(cursor: Cursor, letters: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The claimed letters, each with why it may not go, where it may not."""
-    digests = tuple({it.digest for it in letters if it.digest is not None})
+async def mark_suppressed(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
+    """The claimed messages, each with why it may not go, where it may not."""
+    digests = tuple({it.digest for it in messages if it.digest is not None})
     if not digests:
-        return list(letters)
-    await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in letters)})))
+        return list(messages)
+    await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in messages)})))
     found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
-    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in letters]
+    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in messages]
 
 
 def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
@@ -301,17 +301,17 @@ def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Rea
     return None if it.overrides or not reasons else min(reasons, key=str)
 
 
-async def suppressed(database: Database, letter: ClaimedRecipient) -> Reason | None:
-    """Why the letter may not go any more; None: it may."""
+async def suppressed(database: Database, message: ClaimedRecipient) -> Reason | None:
+    """Why the message may not go any more; None: it may."""
 
     async def work(cursor: Cursor) -> Reason | None:
-        (now,) = await mark_suppressed(cursor, [letter])
+        (now,) = await mark_suppressed(cursor, [message])
         return now.suppressed
 
     return await database.read(work, what="look for a suppression", bound=database.probe_timeout)
 
 
-# A whole job at once: one statement for each table, however many letters there are.
+# A whole job at once: one statement for each table, however many messages there are.
 
 _CANCEL_WAITING: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
@@ -338,7 +338,7 @@ _WHY_BOUNCED: Final = """
 draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)), 'bounced',
        JSON_OBJECT('reason', COALESCE(fate_reason, fate_kind))"""
 _NO_ERROR: Final[Mapping[str, Any]] = dict.fromkeys(_REASON)
-# Every hand-over asks the log whether Google has the letter. It had, and it came back. A join: before MariaDB 11.1 and
+# Every hand-over asks the log whether Google has the message. It had, and it came back. A join: before MariaDB 11.1 and
 # MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.
 _FORGET_MESSAGES_OF_BOUNCED: Final = f"""
 UPDATE (SELECT id AS recipient FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED}) r
@@ -347,20 +347,20 @@ UPDATE (SELECT id AS recipient FROM job_recipients FORCE INDEX (claim) WHERE {_B
 
 
 def _let_wait(values: Mapping[str, Any]) -> Statement:
-    """How an UPDATE begins that lets letters of a job wait again, with these values."""
+    """How an UPDATE begins that lets messages of a job wait again, with these values."""
     sets = ", ".join(f"{name} = %s" for name in values)
     start = "UPDATE job_recipients FORCE INDEX (claim) SET status = 'waiting', due_at = UTC_TIMESTAMP(6), "
     return f"{start}updated_at = UTC_TIMESTAMP(6), {sets} WHERE ", list(values.values())
 
 
 async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
-    """Cancel the letters of a locked job that wait; how many."""
+    """Cancel the messages of a locked job that wait; how many."""
     await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, *in_row(reason), job))
     return cursor.rowcount
 
 
 async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collection[str] | None = None) -> int:
-    """Let the failed letters of a locked job be tried anew, or only those with one of these errors; how many."""
+    """Let the failed messages of a locked job be tried anew, or only those with one of these errors; how many."""
     after(State.FAILED, Transition.RETRIED)
     which, given = (_FAILED, [job]) if errors is None else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
     columns = "NULL, NULL, error, error_code, error_args"
@@ -371,7 +371,7 @@ async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collecti
 
 
 async def send_bounced_again(cursor: Cursor, job: str, *, token: str, kinds: Sequence[str]) -> int:
-    """Let those letters of a locked job wait again that bounced, of these kinds; how many."""
+    """Let those messages of a locked job wait again that bounced, of these kinds; how many."""
     after(State.SENT, Transition.RETRIED)
     given = (job, tuple(kinds))
     await cursor.execute(_LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", (token, token, *given))
@@ -381,7 +381,7 @@ async def send_bounced_again(cursor: Cursor, job: str, *, token: str, kinds: Seq
     return cursor.rowcount
 
 
-# What holds a letter for a while, and changes nothing of it.
+# What holds a message for a while, and changes nothing of it.
 
 _RENEW_LEASES: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
@@ -400,7 +400,7 @@ _CHECK_AGAIN: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
 # Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
-# or missing; a letter that is being checked (it has a token) is left alone.
+# or missing; a message that is being checked (it has a token) is left alone.
 _CHECK_JOB_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
@@ -430,13 +430,13 @@ async def take_for_check(
 
 
 async def check_again(cursor: Cursor, ids: Sequence[int]) -> int:
-    """Let unsure letters that wait for a person be checked; how many."""
+    """Let unsure messages that wait for a person be checked; how many."""
     await cursor.execute(_CHECK_AGAIN, (tuple(ids),))
     return cursor.rowcount
 
 
 async def check_job_now(cursor: Cursor, job: str, *, late_arrival: timedelta) -> int:
-    """Let the unsure letters of a job be checked as soon as that is safe; how many."""
+    """Let the unsure messages of a job be checked as soon as that is safe; how many."""
     await cursor.execute(_CHECK_JOB_NOW, (micros(late_arrival), job))
     return cursor.rowcount
 
@@ -447,11 +447,11 @@ INSERT_RECIPIENTS: Final = (
     "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, error_code, error_args, "
     "due_at, updated_at) VALUES "
 )
-# A letter that waits for a later try keeps its time, and so does one for whose time a client has asked.
+# A message that waits for a later try keeps its time, and so does one for whose time a client has asked.
 DUE_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting' AND due_at = %s AND due_at > UTC_TIMESTAMP(6)"""
-# No check of a letter in doubt is put off for more than an hour.
+# No check of a message in doubt is put off for more than an hour.
 CHECKED_WITHIN_AN_HOUR: Final = """
 UPDATE job_recipients FORCE INDEX (lease) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
  WHERE lease_until > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR AND status = 'unsure'"""
