@@ -190,8 +190,10 @@ class DeliveryLog:
                     cause=decision.error or "",
                 )  # fmt: skip
             case WriteResult.RESOLVED:
-                message = decision.message_id
-                named = t("message {message}, named by Google to a worker whose claim had ended", message=message)
+                named = t(
+                    "message {message_id}, named by Google to a worker whose claim had ended",
+                    message_id=decision.message_id,
+                )
                 self.found(message, named)
             case _:
                 self.claim_lost(message, decision.transition.value)
