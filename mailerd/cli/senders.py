@@ -145,7 +145,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
         was = [tr(until(before.paused_until)), *([tr(before.pause_reason)] if before.pause_reason else [])]
-        echo(t("{sender} resumed (it was paused {pause})", sender=address, pause=joined(was, ": ")))
+        echo(t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": ")))
     else:
         echo(t("{sender} is not paused", sender=address))
 
