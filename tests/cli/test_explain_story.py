@@ -32,7 +32,7 @@ async def test_a_sent_and_a_failed_message_are_told_from_acceptance_to_end(datab
         assert "Now: failed: Google rejected the message" in failed
         assert "attempt 1: it failed" in failed
         assert "accepted." in sent
-        assert "attempt 1: Google took it as message" in sent
+        assert "attempt 1: Google accepted it as message" in sent
         assert "Nothing more happens." in sent
         found = await Jobs(daemon.database, timeout=5).job(job)
         assert found is not None
@@ -49,10 +49,10 @@ async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tm
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
-        mended = "there is a credential file that can be used: `mailerd auth login --sender me@example.com`"
+        mended = "a usable credential file exists: `mailerd auth login --sender me@example.com`"
         assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
-        assert "The last attempt said" not in paused, "it said what the pause says"
-        assert "Next, if a daemon starts now: it goes when that is done." in paused
+        assert "Last error" not in paused, "it said what the pause says"
+        assert "Next, if a daemon starts now: it is sent once that is done;" in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
         throttled = await told(daemon.database, "a@example.org")
         assert "Now: waiting: me@example.com is paused until" in throttled
