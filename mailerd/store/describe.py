@@ -199,7 +199,7 @@ def _now(story: RecipientHistory, queue: Queue) -> list[Text]:
 
 
 def _sent(story: RecipientHistory) -> list[Text]:
-    message = story.message_id or t("unknown")
+    message = story.message_id or t("not recorded")
     now = (
         t(
             "Now: sent at {at}, Google's message ID is {message}. Nothing more happens.",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import pytest
 from rich.cells import cell_len
@@ -62,11 +63,11 @@ def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
 
 
 LOGIN = t("the authorization is renewed")
-SAID = {
+SAID: Final[dict[str | None, str]] = {
     hold_reason(
         sender="me@example.com", job_paused=False, due=None, paused_until=datetime(2026, 12, 1, 9, 49, tzinfo=UTC),
         pause_reason=worded("project_limit"), say="{:%H:%M}".format,
-    ): "me@example.com 已暂停，至 09:49：云项目配额已用尽",
+    ): "me@example.com 已暂停（至 09:49）：云项目配额已用尽",
     hold_reason(
         sender=t("the sender"), job_paused=False, due=None, paused_until=None, pause_reason=None, say=str, repair=LOGIN
     ): "发件邮箱 已暂停，等待处理：重新授权（每分钟重试一次）",

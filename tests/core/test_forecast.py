@@ -222,8 +222,8 @@ def test_every_wait_has_its_cause() -> None:
         "put off": "deferred until 10:02 UTC after the last attempt: Google answered 503",
         "put off less long than the sender": "the sender is paused until 10:02 UTC: 429",
         "gap": "the sender's limits allow no message before 09:02 UTC",
-        "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a message now: a daemon that runs "
-        "sees that within a minute",
+        "sleeps": "the sender's next turn is at 13:02 UTC, although its limits allow a message now: a running daemon "
+        "notices within a minute",
         "out of reach": "last error: Google cannot be reached; retried at its turn",
         "all fail": "all attempts fail: Google answered 503",
         "put off, and all fail": "deferred until 08:03 UTC after the last attempt: 503",

@@ -140,7 +140,7 @@ def test_what_the_tables_showed_is_not_called_over_while_nobody_can_read_them() 
     over = state.message(now=700)
     assert over is not None
     assert {line.partition(",")[0] for line in over.lines} == {
-        "resolved: sender a@x", "resolved: webhook hook", "resolved: unsure", "resolved: database",
+        "resolved: sender a@x", "resolved: webhook hook", "resolved: unconfirmed messages", "resolved: database",
     }  # fmt: skip
 
 
