@@ -56,7 +56,7 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         limits = DefaultLimits(SenderLimits(0, 1200, 0))
         inputs = await ForecastReader(database, Live(limits), timeout=10).read(job)
         lines = "\n".join(of_job(found, inputs))
-        assert f"It waits: the job is paused: {reason}." in lines
+        assert f"Waiting: the job is paused: {reason}." in lines
         assert "not before the job is resumed." in lines
         assert lines.count(reason) == 1
         assert "清理后的名单" in in_chinese(f"the job is paused: {reason}")
