@@ -59,7 +59,7 @@ def test_the_servers_are_told_with_their_roles() -> None:
 
 
 def test_a_server_that_is_away_is_a_warning() -> None:
-    away = Host("db2:3306", trouble="no answer within 2 s", answered=False)
+    away = Host("db2:3306", trouble="no response within 2 s", answered=False)
     found = list(servers([Host("db1:3306"), away]))
     assert [each.level for each in found] == [Level.PASS, Level.WARN]
     assert "db2:3306" in found[1].what
