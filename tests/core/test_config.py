@@ -377,7 +377,7 @@ def test_what_is_one_of_several_words_may_be_in_capitals() -> None:
 
 
 def test_an_empty_host_is_refused_since_it_would_be_every_address() -> None:
-    assert "intake.host: is empty, which means every address: name one" in refusal(MAILERD_INTAKE__HOST="")
+    assert "intake.host: is empty, which means every address; name one" in refusal(MAILERD_INTAKE__HOST="")
 
 
 def test_dotenv_may_name_the_file(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_servers_are_told_with_their_roles() -> None:
     writer, replica = Host("db1:3306"), Host("db2:3306", trouble="read-only (read_only)")
     (found,) = servers([writer, replica])
     assert found.level is Level.PASS
-    assert found.what == "db1:3306 takes writes; db2:3306 is read-only (read_only)"
+    assert found.what == "db1:3306: writable; db2:3306: read-only (read_only)"
     assert [each.level for each in servers([replica])] == [Level.FAIL]
     assert [each.level for each in servers([writer, Host("db2:3306")])] == [Level.FAIL]
 
