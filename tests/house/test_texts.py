@@ -57,13 +57,9 @@ SILENT: Final = (
 checked below; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(
     {
+        "error, error_code, error_args",
+        "NULL, NULL, error, error_code, error_args",
         "{unit} is {active}",
-        "no answer from Google",
-        "no response from Google",
-        "Google cannot be reached",
-        "no access token could be had",
-        "Google unreachable",
-        "no access token",
         "curl -sI https://gmail.googleapis.com/",
         "daemon {host}:{pid}",
         "inbox {email}",
@@ -75,7 +71,6 @@ NO_WORDS: Final = frozenset(
         "FORCE INDEX (by_kind)",
         "FORCE INDEX (message)",
         "FORCE INDEX (thread)",
-        "NULL, NULL, error",
         "an unknown user",
         "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
         "Gmail is used outside `async with`",
@@ -97,8 +92,6 @@ NO_WORDS: Final = frozenset(
         "'is sent, and nothing says why'",
         "'is unsure, but neither a draft nor a direct send is recorded'",
         "(Mail sending)",
-        ", and {it} more",
-        ", of which the first {max_details} are listed",
         ": still here\n\n",
         "Hello {{{{ name }}}}",
         "FORCE INDEX (job)",
@@ -111,7 +104,6 @@ NO_WORDS: Final = frozenset(
         "READ ONLY of the schema",
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
-        "mailerd auth login --sender {sender}",
         "BASE TABLE",
         "\\bADD COLUMN (\\w+)",
         "auto reply",
@@ -128,9 +120,7 @@ NO_WORDS: Final = frozenset(
         "retry: {it}\n\n",
         "risposta automatica",
         "réponse automatique",
-        "template {name}: ",
         "the configuration ({where}) cannot be used:\n",
-        "{message}; nothing was stored",
     }
 )
 """What looks like a sentence and is none: SQL, fragments, and words that are looked for in what others say."""
