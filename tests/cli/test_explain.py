@@ -130,7 +130,7 @@ async def test_a_message_with_very_many_attempts_is_told_on_a_page(shop: Shop) -
     await query(
         shop.database,
         "INSERT INTO attempts SELECT NULL, %s, LEAST(seq, 65535), LPAD(seq, 26, '0'), 'D', 'deferred', NULL, NULL, "
-        "CONCAT('refused for the ', seq, 'th time ', REPEAT('x', 200)), UTC_TIMESTAMP(6) "
+        "CONCAT('refused for the ', seq, 'th time ', REPEAT('x', 200)), NULL, NULL, UTC_TIMESTAMP(6) "
         f"FROM {numbers(5)} ORDER BY seq",
         recipient,
     )
