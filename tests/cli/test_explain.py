@@ -6,11 +6,11 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.locale import say
 from mailerd.store import describe, history
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Jobs
 from mailerd.store.senders import default_limits
-from mailerd.texts import in_chinese
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import numbers, post, query
 
@@ -201,9 +201,7 @@ async def test_a_message_to_an_address_that_is_suppressed_is_promised_no_time(sh
         "its job goes also to these"
     )
     await query(shop.database, "UPDATE suppressions SET reason = 'hard_bounce'")
-    assert "it is cancelled at its turn" in await shop.say("explain", str(message)), (
-        "nothing overrides a bounce"
-    )
+    assert "it is cancelled at its turn" in await shop.say("explain", str(message)), "nothing overrides a bounce"
 
 
 @pytest.mark.parametrize(
@@ -285,7 +283,7 @@ async def test_messages_before_one_are_counted_up_to_a_bound_and_no_time_is_told
     assert "Now: waiting: more than 100 messages of its sender are sent first." in said
     assert "later than can be estimated" in said[-2]
     assert [
-        in_chinese(line).count("等待：同一发件邮箱有超过 100 封邮件先发送。") for line in said if "more than" in line
+        say(line, "zh").count("等待：同一发件邮箱有超过 100 封邮件先发送。") for line in said if "more than" in line
     ] == [1]
 
 
