@@ -57,6 +57,8 @@ SILENT: Final = (
 checked below; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(
     {
+        "error, error_code, error_args",
+        "NULL, NULL, error, error_code, error_args",
         "{unit} is {active}",
         "curl -sI https://gmail.googleapis.com/",
         "daemon {host}:{pid}",
@@ -69,8 +71,6 @@ NO_WORDS: Final = frozenset(
         "FORCE INDEX (by_kind)",
         "FORCE INDEX (message)",
         "FORCE INDEX (thread)",
-        "NULL, NULL, error, error_code, error_args",
-        "error, error_code, error_args",
         "an unknown user",
         "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
         "Gmail is used outside `async with`",

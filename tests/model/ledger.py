@@ -218,7 +218,7 @@ class Ledger:
     def _follow(self, was: Row, row: Row, lines: list[Line], events: Counter[str], *, claimed: bool) -> None:
         books = self.books
         if row.message is not None:
-            assert self.google.sent[row.message].key == row.key, f"{row}: its message id is another message's"
+            assert self.google.sent[row.message].key == row.key, f"{row}: its message id belongs to another one"
         if (row.fate, row.kind) != (was.fate, was.kind) and row.fate == "bounced":
             events["recipient.bounced"] += 1
             books.tallies[row.sender, "bounced"] += was.fate != "bounced"

@@ -87,12 +87,6 @@ async def test_jobs_of_which_messages_failed_are_found_among_all(site: ConsoleSi
         assert failed not in await answer.text()
 
 
-async def test_the_links_of_old_alerts_lead_to_what_took_their_place(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    async with browser.get("/letters/3", allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (301, "/messages/3")
-
-
 async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=2), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")

@@ -115,4 +115,4 @@ async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_
         site.database, "UPDATE jobs SET status = 'queued', pause_reason = NULL, bounce_warning = 'it may be bad'"
     )
     async with browser.get(f"/jobs/{job}") as answer:
-        assert "Beware: it may be bad." in await answer.text()
+        assert "Warning: it may be bad." in await answer.text()
