@@ -199,7 +199,8 @@ def test_a_database_that_is_away_is_one_line_with_its_remedy(
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (ends_with, "")
     assert re.fullmatch(
-        r"mailerd: database 127.0.0.1:9 unavailable: .*Connection refused; check that the server is running, .*\n" + NO_FILE,
+        r"mailerd: database 127.0.0.1:9 unavailable: .*Connection refused; check that the server is running, .*\n"
+        + NO_FILE,
         said,
     )
     monkeypatch.setenv("MAILERD_LOG__LEVEL", "debug")

@@ -112,13 +112,13 @@ async def test_the_story_of_a_job_names_those_who_opted_out_after_what_failed(sh
     job = await post(shop.database)
     (first, second, third) = (id_ for (id_,) in await query(shop.database, "SELECT id FROM job_recipients ORDER BY id"))
     why = why_suppressed(Reason.UNSUBSCRIBED)
-    ended = "UPDATE job_recipients SET status = %s, error = %s WHERE id = %s"
-    await query(shop.database, ended, "cancelled", why, first)
-    await query(shop.database, ended, "cancelled", "the job was cancelled by key shop", second)
-    await query(shop.database, ended, "failed", "Google rejected the message", third)
+    ended = "UPDATE job_recipients SET status = %s, error = %s, error_code = %s, error_args = %s WHERE id = %s"
+    await query(shop.database, ended, "cancelled", *in_row(why), first)
+    await query(shop.database, ended, "cancelled", *in_row(reason("job_cancelled", actor="key shop")), second)
+    await query(shop.database, ended, "failed", *in_row(reason("message_rejected", said="400 no")), third)
     for words in (("explain", job), ("jobs", "show", job)):
         said = await shop.say(*words)
-        assert said.index(f"(recipient {third}): Google rejected the message") < said.index(
+        assert said.index(f"(recipient {third}): Google rejected the message (400 no)") < said.index(
             f"(recipient {first}): {why}"
         )
         assert f"recipient {second}" not in said, "the line of the action tells it"

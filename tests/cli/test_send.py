@@ -177,7 +177,10 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
     [
         (("--template", "farewell", "--sender", ME), "--template: template 'farewell' not found in /"),
         (("--template", "welcome", "--sender", "not a mailbox"), "--sender: "),
-        (("--template", "welcome", "--sender", "you@example.com"), "is neither a mailbox authorized here nor an alias of one"),
+        (
+            ("--template", "welcome", "--sender", "you@example.com"),
+            "is neither a mailbox authorized here nor an alias of one",
+        ),
         (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
         (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "--send-at: "),
         (("--template", "welcome", "--sender", ME, "--priority", "1000"), "--priority: "),
