@@ -458,7 +458,7 @@ async def _look_and_show(database: Database, defaults: DefaultLimits, shown: Top
     try:
         live.update(shown.seen(looking.result()), refresh=True)
     except DatabaseError as error:
-        if not isinstance(error, DatabaseAwayError):
+        if not isinstance(error, DatabaseAwayError) or error_codes.refusal(error.errno) == "incomplete":
             with suppress(DatabaseError):
                 await check(database)  # a table or a column that is missing: that is what is said then
         live.update(shown.failed(error), refresh=True)

@@ -32,7 +32,7 @@ from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError, child_process
 from mailerd.sandbox.sandbox_dir import SandboxDir
-from mailerd.texts import label, tr
+from mailerd.texts import label
 
 # The daemon's commands, run as processes of their own that die with the sandbox.
 
@@ -329,7 +329,7 @@ class Screen:
 
     def trouble(self, text: str) -> None:
         """Something failed."""
-        self.say(t("sandbox: {error}", error=tr(text)), style="red")
+        self.say(t("sandbox: {error}", error=text), style="red")
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
@@ -349,7 +349,7 @@ class Screen:
                 if job.cause_of_wait != said:
                     said = job.cause_of_wait
                     if said:
-                        self.say(t("  waiting: {cause}", cause=tr(said)), style="yellow")
+                        self.say(t("  waiting: {cause}", cause=said), style="yellow")
                 bar.update(task, completed=job.done)
                 share = job.done * 100 // max(job.total, 1)
                 if not bars and share // _STEP_PERCENT > shown:

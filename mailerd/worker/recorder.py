@@ -243,7 +243,7 @@ class Recorder:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._complete_touched(whole=True)
         except (DatabaseError, TimeoutError) as error:
-            self._events.jobs_left_open(cause=str(error) or f"no answer within {_STOP_TIMEOUT:g} s")
+            self._events.jobs_left_open(cause=str(error) or t("no response within {bound:g} s", bound=_STOP_TIMEOUT))
 
     def _due(self) -> dict[str, float]:
         """The jobs that may have ended, and those not looked at for long: another daemon may send them too."""

@@ -97,7 +97,7 @@ def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> Non
         ("send --lis x", "mailerd: 未知的选项：--lis。相近的选项：--list, --url\n"),
         ("jobs list --limit", "mailerd: 选项 --limit 需要一个值\n"),
         ("jobs list --limit x", "mailerd: --limit：必须是整数\n"),
-        ("suppress list --limit 0", "mailerd: --limit：不能小于 1\n"),
+        ("suppress list --limit 0", "mailerd: --limit：不得小于 1\n"),
         ("suppress list --reason x", "mailerd: --reason：'x' 不在可选值之中：'unsubscribed', 'hard_bounce'"),
         ("keys create a b c", "mailerd: 多余的参数：b c\n"),
         ("templates check --folder /nope", "mailerd: --folder：/nope 不存在\n"),

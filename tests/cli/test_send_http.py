@@ -195,7 +195,7 @@ async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) 
     table = table.with_name("twice.csv")
     said = await send(place, table, *words, "--dry-run", code=1)
     assert "not valid: twice.csv row 3: ADA@example.org: duplicate of twice.csv row 2" in said
-    assert "0 of 2 messages can be sent" in said
+    assert "The job would be rejected: 1 of 2 rows is not valid. Nothing was stored." in said
     assert "twice.csv row 3, email: duplicate of" in await send(place, table, *words, code=1)
     said = await send(place, table, *words, "--skip-invalid", code=1)
     assert "skipped: twice.csv row 3" in said

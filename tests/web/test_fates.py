@@ -108,7 +108,7 @@ async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_
     paused = "status = 'paused', pause_cause = 'bounces', pause_reason = 'it is bad'"
     await query(site.database, f"UPDATE jobs SET {paused}")
     browser = await site.signed_in()
-    for path, said in (("/", f"The job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
+    for path, said in (("/", f"Job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
         async with browser.get(path) as answer:
             assert said in await answer.text(), path
     await query(
