@@ -89,7 +89,7 @@ def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> Non
         ("send --lis x", "mailerd: 未知的选项：--lis。相近的选项：--list, --url\n"),
         ("jobs list --limit", "mailerd: 选项 --limit 需要一个值\n"),
         ("jobs list --limit x", "mailerd: --limit：必须是整数\n"),
-        ("suppress list --limit 0", "mailerd: --limit：不能小于 1\n"),
+        ("suppress list --limit 0", "mailerd: --limit：不得小于 1\n"),
         ("suppress list --reason x", "mailerd: --reason：'x' 不在可选值之中：'unsubscribed', 'hard_bounce'"),
         ("keys create a b c", "mailerd: 多余的参数：b c\n"),
         ("templates check --folder /nope", "mailerd: --folder：/nope 不存在\n"),
@@ -118,14 +118,14 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
     ]  # fmt: skip
     assert said[0].stderr == (
         "mailerd: 配置（mailerd.toml 和环境变量）无法使用：\n"
-        "  database.connect_timeout：应为数字\n"
-        "  database.pool_size：不能小于 2\n"
+        "  database.connect_timeout：必须是数字\n"
+        "  database.pool_size：不得小于 2\n"
         "  runner.poll_interval：必须大于 0\n"
         "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
     assert (
-        "无法使用：database.connect_timeout：应为数字；database.pool_size：不能小于 2；runner.poll_interval：必须大于 0"
+        "无法使用：database.connect_timeout：必须是数字；database.pool_size：不得小于 2；runner.poll_interval：必须大于 0"
         in said[1].stdout
     )
 

@@ -72,5 +72,5 @@ def test_a_port_that_is_taken_beside_a_sandbox_claims_no_daemon_that_may_not_be_
             capture_output=True, text=True,
         )  # fmt: skip
     assert ended.returncode == 1
-    assert "another program listens there" in ended.stderr
+    assert "another program is listening there" in ended.stderr
     assert "`mailerd sandbox --demo` runs a daemon of its own, which Ctrl-C in its terminal stops too" in ended.stderr

@@ -75,7 +75,10 @@ async def test_an_aliass_messages_come_from_the_alias_and_count_for_its_mailbox(
     "sender, words",
     [
         ("stranger@example.com", "is neither a mailbox authorized here nor an alias of one"),
-        ("lost@example.com", "is an alias of gone@example.com (gmail.aliases), and that mailbox is not authorized here"),
+        (
+            "lost@example.com",
+            "is an alias of gone@example.com (gmail.aliases), and that mailbox is not authorized here",
+        ),
     ],
 )
 async def test_a_sender_behind_whom_there_is_no_mailbox_is_refused_by_name(
