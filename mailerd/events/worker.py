@@ -203,7 +203,7 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "warning",
-        N_("sender {sender}: no access token: {cause}; its messages wait for {seconds}, other senders continue"),
+        N_("sender {sender}: {cause}; its messages wait for {seconds}, other senders continue"),
     )
     def sender_unreachable(self, *, sender: str, seconds: Seconds, cause: str) -> None: ...
 

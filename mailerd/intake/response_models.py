@@ -12,18 +12,18 @@ from pydantic import Field, Json, PlainSerializer
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.core.i18n import Text
+from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
+from mailerd.locale import say
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
-from mailerd.texts import tr
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
@@ -218,7 +218,7 @@ def _cause_of_wait(job: Job) -> str | None:
     if not job.counts[State.WAITING]:
         return None
     return hold_reason(
-        sender=f"sender {job.sender_email}",
+        sender=t("sender {sender}", sender=job.sender_email),
         job_paused=job.status is JobStatus.PAUSED,
         due=job.send_at if job.early else None,
         paused_until=job.paused_until,
@@ -239,7 +239,7 @@ class EventOut(ResponseModel):
 
 
 def _said(data: dict[str, Any]) -> dict[str, Any]:
-    return {name: tr(it) if isinstance(it, Text) else it for name, it in data.items()}
+    return {name: say(it) if isinstance(it, Text) else it for name, it in data.items()}
 
 
 class FeedEventOut(ResponseModel):

@@ -410,7 +410,7 @@ class ManualChanges:
 
     def compare(self, stats: QueueStats) -> None:
         """Log what is new since the last read; a pause that stands at the first one is logged as well."""
-        now = {
+        now: dict[str, tuple[str, str]] = {
             sender.email: (until(sender.paused_until), sender.pause_reason)
             for sender in stats.paused
             if sender.paused_until and sender.pause_cause == MANUAL

@@ -1,6 +1,7 @@
 """One job: its states, what failed and why, its recipients, a preview, and what can be done."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -86,7 +87,7 @@ def _tab(text: str) -> State | Fate | None:
     return Fate(text) if text in (Fate.BOUNCED, Fate.REPLIED) else None
 
 
-async def _story(it: ConsoleRequest, job: Job) -> list[str]:
+async def _story(it: ConsoleRequest, job: Job) -> Sequence[str]:
     """Why it waits and what comes next, as `mailerd explain` says it."""
     if job.finished_at:
         return []

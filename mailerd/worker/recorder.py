@@ -8,6 +8,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Pause
+from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason
@@ -243,7 +244,7 @@ class Recorder:
             async with asyncio.timeout(_STOP_TIMEOUT):
                 await self._complete_touched(whole=True)
         except (DatabaseError, TimeoutError) as error:
-            self._events.jobs_left_open(cause=str(error) or f"no answer within {_STOP_TIMEOUT:g} s")
+            self._events.jobs_left_open(cause=str(error) or t("no response within {bound:g} s", bound=_STOP_TIMEOUT))
 
     def _due(self) -> dict[str, float]:
         """The jobs that may have ended, and those not looked at for long: another daemon may send them too."""

@@ -386,4 +386,4 @@ async def test_the_list_names_a_mailbox_that_google_refuses_and_the_remedy(shop:
     await post(shop.database)
     await query(shop.database, f"{REFUSED} WHERE email = %s", ME)
     (line,) = [line for line in (await shop.say("auth", "list", code=1)).splitlines() if ME in line]
-    assert line.rstrip().endswith(f"cannot send until the sign-in is renewed: `mailerd auth login --sender {ME}`")
+    assert line.rstrip().endswith(f"cannot send until the authorization is renewed: `mailerd auth login --sender {ME}`")

@@ -15,7 +15,7 @@ import pytest
 from yarl import URL
 
 from mailerd import __version__
-from mailerd.cli import lazy_group, main
+from mailerd.cli import failure, lazy_group, main
 from mailerd.cli.common import CONNECT_TIMEOUT, no_log, open_database
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
@@ -34,6 +34,7 @@ NO_FILE = re.escape(f"mailerd: {Found(None)}\n")
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["mailerd", *words])
+    monkeypatch.setattr(failure, "_taken", [])  # a process of its own has taken none
     monkeypatch.setenv("MAILERD_CONFIG", "")  # so that what the command sets is taken away again
     with pytest.raises(SystemExit) as ended:
         main()

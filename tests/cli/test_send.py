@@ -177,7 +177,10 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
     [
         (("--template", "farewell", "--sender", ME), "--template: template 'farewell' not found in /"),
         (("--template", "welcome", "--sender", "not a mailbox"), "--sender: "),
-        (("--template", "welcome", "--sender", "you@example.com"), "is no mailbox that is signed in here"),
+        (
+            ("--template", "welcome", "--sender", "you@example.com"),
+            "is neither a mailbox authorized here nor an alias of one",
+        ),
         (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
         (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "--send-at: "),
         (("--template", "welcome", "--sender", ME, "--priority", "1000"), "--priority: "),
@@ -212,7 +215,7 @@ async def test_the_known_columns_may_be_capitalised_and_a_variable_keeps_its_nam
 async def test_bad_lines_are_left_out_by_their_numbers(shop: Shop, table: str) -> None:
     (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", "--no-wait")
-    assert "left out: people.csv line 3: nonsense: " in said
+    assert "skipped: people.csv row 3: nonsense: " in said
     assert "1 message from me@example.com" in said
 
 
@@ -236,11 +239,11 @@ async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop,
     sending = await shop.start("send", table, "--template", "welcome", "--sender", ME)
     assert sending.stdout is not None
     told = b""
-    while b"No daemon has been heard of" not in told:
+    while b"No daemon has been seen" not in told:
         line = await asyncio.wait_for(sending.stdout.readline(), 60)
         assert line, told
         told += line
-    assert b"The job is stored and goes when one runs; this command waits." in told
+    assert b"The job is stored and is sent when one runs; this command waits." in told
     async with running(shop.settings, Heard()):
         rest, _ = await asyncio.wait_for(sending.communicate(), 60)
     assert b"completed, 2 recipients: 2 sent." in rest

@@ -77,7 +77,7 @@ async def test_a_command_stands_in_the_log_of_actions_once_with_all_that_it_chan
 
 async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
     assert "ada: " in await shop.say("suppress", "add", "ada", code=1)
-    assert "a list's name has" in await shop.say("suppress", "add", "a@example.com", "--list", "a b", code=1)
+    assert "the name of a list has" in await shop.say("suppress", "add", "a@example.com", "--list", "a b", code=1)
     assert "list 'none' not found" in await shop.say("suppress", "list", "--list", "none", code=1)
     assert "could not read none.csv: No such file" in await shop.say("suppress", "import", "none.csv", code=1)
 

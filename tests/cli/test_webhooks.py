@@ -55,7 +55,7 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
         "webhooks", "add", "a", "http://example.com/", code=1
     )
     assert "10.0.0.1 is not a public address" in await shop.say("webhooks", "add", "a", "https://10.0.0.1/", code=1)
-    assert "a webhook's name has" in await shop.say("webhooks", "add", " ", "https://example.com/", code=1)
+    assert "the name of a webhook has" in await shop.say("webhooks", "add", " ", "https://example.com/", code=1)
     await shop.say("webhooks", "add", "a", "https://example.com/hook?token=secret")
     assert "webhook 'a' already exists" in await shop.say("webhooks", "add", "a", "https://example.com/", code=1)
     assert "secret" not in await shop.say("webhooks", "list")

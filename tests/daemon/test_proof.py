@@ -393,7 +393,7 @@ async def test_a_message_that_google_refuses_alone_fails_and_pauses_its_sender_o
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 3, "failed": 1}
     assert len(heard.of("sender_paused")) == 1
-    assert "takes others from its mailbox" in heard.of("message_failed")[0]["cause"]
+    assert "but accepts others from its mailbox" in heard.of("message_failed")[0]["cause"]
     assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(0,)]
     assert google.drafts() == []
     assert_the_truth(google, job, 3)

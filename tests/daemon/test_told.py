@@ -74,5 +74,5 @@ async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_do
     )
     async with running(known, heard):
         told = await heard.wait_for("message_unsure")
-    assert "a former claim" in told["cause"]
+    assert "an earlier claim" in told["cause"]
     assert not heard.of("message_claim_lost")

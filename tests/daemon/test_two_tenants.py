@@ -76,8 +76,8 @@ async def test_after_three_messages_that_had_to_be_stopped_the_rest_of_a_job_fai
     assert dict(await query(
         database, "SELECT error, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY error", job
     )) == {
-        "the message cannot be made: text: the template takes too long": 3,
-        "the message cannot be made: text: not tried: 3 messages with this template had to be stopped, the last "
+        "the message could not be built: text: the template takes too long": 3,
+        "the message could not be built: text: not tried: 3 messages with this template had to be stopped, the last "
         "because the template takes too long": A_MESSAGES - 3,
     }  # fmt: skip
 

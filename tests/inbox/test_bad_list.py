@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.reasons import from_event
 from mailerd.core.states import JobChange
+from mailerd.locale import say
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -16,7 +18,6 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.texts import in_chinese
 from tests.inbox.place import METADATA, read_up, reading
 from tests.support.daemon import running
 from tests.support.eventually import eventually
@@ -56,10 +57,10 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         limits = DefaultLimits(SenderLimits(0, 1200, 0))
         inputs = await ForecastReader(database, Live(limits), timeout=10).read(job)
         lines = "\n".join(of_job(found, inputs))
-        assert f"It waits: the job is paused: {reason}." in lines
+        assert f"Waiting: the job is paused: {reason}." in lines
         assert "not before the job is resumed." in lines
         assert lines.count(reason) == 1
-        assert "清理后的名单" in in_chinese(f"the job is paused: {reason}")
+        assert "清理后的名单" in say(from_event(json.loads(data))["reason"], "zh")
         await JobActions(database, timeout=10, late_arrival=timedelta(0)).apply(job, JobChange.RESUME, actor="ada")
         await heard.wait_for("job_paused_for_bounces", times=2)
         await eventually(at_rest)

@@ -359,7 +359,7 @@ def test_an_inbox_that_waits_for_its_units_says_so_and_blames_no_network() -> No
     waits = "history.list was not made: me@example.com may use no more units for 1 h"
     with pytest.raises(MailboxTroubleError, match=f"^{waits}$"):
         trouble(Call.HISTORY_LIST, UnitsUsedUp(waits))
-    with pytest.raises(MailboxTroubleError, match=r"^Google cannot be reached: reset$"):
+    with pytest.raises(MailboxTroubleError, match=r"^Google unreachable: reset$"):
         trouble(Call.HISTORY_LIST, NotSent("reset"))
 
 

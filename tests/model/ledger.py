@@ -12,13 +12,12 @@ from yarl import URL
 
 from mailerd.core.models import message_key
 from mailerd.core.moves import NOT_APPLIED
-from mailerd.core.reasons import code_of
 from mailerd.store.audit import CHECKS
 from tests.model.google import Google
 
 _READ: Final = (
     "SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.status, r.claim_token, r.daemon_id, r.attempts, "
-    "r.error, r.message_id, r.draft_id, r.proof, r.fate, r.fate_kind FROM job_recipients r JOIN jobs j "
+    "r.error_code, r.message_id, r.draft_id, r.proof, r.fate, r.fate_kind FROM job_recipients r JOIN jobs j "
     "ON j.id = r.job_id ORDER BY r.id",
     "SELECT id, status, finished_at FROM jobs",
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
@@ -67,7 +66,7 @@ class Row(NamedTuple):
     token: str | None
     daemon: str | None
     attempts: int
-    error: str | None
+    reason: str | None
     message: str | None
     draft: str | None
     proof: str | None
@@ -219,7 +218,7 @@ class Ledger:
     def _follow(self, was: Row, row: Row, lines: list[Line], events: Counter[str], *, claimed: bool) -> None:
         books = self.books
         if row.message is not None:
-            assert self.google.sent[row.message].key == row.key, f"{row}: its message id is another message's"
+            assert self.google.sent[row.message].key == row.key, f"{row}: its message id belongs to another one"
         if (row.fate, row.kind) != (was.fate, was.kind) and row.fate == "bounced":
             events["recipient.bounced"] += 1
             books.tallies[row.sender, "bounced"] += was.fate != "bounced"
@@ -238,7 +237,7 @@ class Ledger:
                 books.hours[row.sender] += 1
                 assert row.attempts >= was.attempts + 1, f"{was} was claimed: {row}"
             case "waiting" | "cancelled":
-                if was.status == "sending" and code_of(row.error) != "suppressed":
+                if was.status == "sending" and row.reason != "suppressed":
                     books.tallies[row.sender, "put_off"] += 1
                 if event in {"released", "lapsed", "suppressed"}:
                     assert row.attempts == was.attempts - 1, f"the attempt of {was} is not refunded: {row}"

@@ -15,7 +15,7 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.fates import Consequence, Fate, Step
-from mailerd.core.models import Claim, ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
+from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Proof, Transition
@@ -376,19 +376,12 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
     return prepare
 
 
-async def taken(far: Database, claim: Callable[[], Awaitable[Claim]]) -> list[tuple[int, int]]:
-    """What a claim takes: what the session that was cut off has locked is passed over until the server has ended it."""
-    while not (found := (await claim()).messages):
-        assert not await query(far, "SELECT 1 FROM job_recipients WHERE status = 'sending'")
-    return [(it.id, it.attempt) for it in found]
-
-
 async def a_claim(database: Database) -> Act:
     await post(database)
     await post(database, sender="you@example.com")
 
     async def act(far: Database) -> object:
-        return await taken(far, lambda: claims(far).claim(4))
+        return [(it.id, it.attempt) for it in (await claims(far).claim(4)).messages]
 
     return act
 
@@ -399,7 +392,7 @@ async def a_claim_of_one_alone(database: Database) -> Act:
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
 
     async def act(far: Database) -> object:
-        return await taken(far, lambda: claims(far).claim_alone(recipient))
+        return [(it.id, it.attempt) for it in (await claims(far).claim_alone(recipient)).messages]
 
     return act
 
@@ -469,6 +462,7 @@ async def test_whichever_statement_is_lost_all_is_done_once_and_told_as_ever(
                     assert tables.read() == (after if done else before), where
                 if done:  # and its caller has to look
                     continue
+                far.wait_for_its_end()
                 told = tables.said(await act(far))
             assert far.was_cut, where
             assert told == result, where

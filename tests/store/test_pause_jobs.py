@@ -122,7 +122,7 @@ async def test_the_sixth_dead_address_pauses_a_job_with_its_cause_its_event_and_
     (bad,) = await place.bounce([5])
     assert (bad.paused, await place.shown()) == (True, PAUSED)
     reason = (
-        "6 of the last 6 messages whose result is known came back, since their addresses do not exist. Look at "
+        "6 of the last 6 messages with a known result bounced because their addresses do not exist. Check "
         f"`mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
         "addresses are right"
     )
@@ -347,7 +347,7 @@ async def test_a_person_who_resumes_the_mailbox_is_not_overruled_by_what_was_sen
     await place.post(sent=1)
     await place.bounce([0])
     ((cause, reason),) = await query(database, "SELECT pause_cause, pause_reason FROM senders")
-    assert (cause, reason.split(" messages")[0]) == ("bounces", "20 of the last 80"), "its minute counts whole"
+    assert (cause, reason.split(" messages")[0]) == ("bounces", "20 of its last 80"), "its minute counts whole"
 
 
 async def test_a_program_that_pauses_and_resumes_a_job_has_seen_nothing(place: Place) -> None:

@@ -134,7 +134,7 @@ async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: Console
         seen = (await answer.text()).split('name="attempt" value="')[1].split('"')[0]
     await query(site.database, "UPDATE job_recipients SET attempts = 2")  # it was sent again, and no answer came again
     async with browser.post("/messages/1", data={"action": "not-sent", "attempt": seen}) as answer:
-        assert (answer.status, "retried in the meantime" in await answer.text()) == (409, True)
+        assert (answer.status, "was retried in the meantime" in await answer.text()) == (409, True)
     assert await states(site.database, job) == {"unsure": 1}
     await ask(browser, "/messages/1", action="not-sent", attempt="2")
     assert await states(site.database, job) == {"waiting": 1}
@@ -374,7 +374,7 @@ async def test_a_page_that_is_older_than_a_rotation_does_not_rotate_again(site: 
     form = {"action": "rotate", "name": "1", "hint": page.split('name="hint" value="')[1].split('"')[0]}
     assert 'class="secret"' in await ask(browser, "/keys", **form)
     async with browser.post("/keys", data=form) as again:  # by "reload", or by somebody else's page
-        assert (again.status, "another secret in the meantime" in await again.text()) == (422, True)
+        assert (again.status, "received another secret in the meantime" in await again.text()) == (422, True)
     await site.sign_in(used)  # the secret that clients use is good for a day more
 
 

@@ -108,11 +108,11 @@ async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_
     paused = "status = 'paused', pause_cause = 'bounces', pause_reason = 'it is bad'"
     await query(site.database, f"UPDATE jobs SET {paused}")
     browser = await site.signed_in()
-    for path, said in (("/", f"The job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
+    for path, said in (("/", f"Job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
         async with browser.get(path) as answer:
             assert said in await answer.text(), path
     await query(
         site.database, "UPDATE jobs SET status = 'queued', pause_reason = NULL, bounce_warning = 'it may be bad'"
     )
     async with browser.get(f"/jobs/{job}") as answer:
-        assert "Beware: it may be bad." in await answer.text()
+        assert "Warning: it may be bad." in await answer.text()

@@ -152,7 +152,7 @@ async def test_an_answer_that_is_cut_off_breaks_the_connection(
 
 
 @pytest.mark.parametrize(
-    "kind", [k for k in NAMED if k not in ("invalid_grant", "invalid_client", "unauthorized_client")]
+    "kind", [k for k in NAMED if k not in ("invalid_grant", "admin_policy", "invalid_client", "unauthorized_client")]
 )
 async def test_every_named_answer_can_be_asked_for_and_does_nothing(
     session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, kind: str
