@@ -133,8 +133,8 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
     assert (
-        "无法使用：database.connect_timeout：必须是数字；database.pool_size：不得小于 2；runner.poll_interval：必须大于 0"
-        in said[1].stdout
+        "无法使用：database.connect_timeout：必须是数字；database.pool_size：不得小于 2；"
+        "runner.poll_interval：必须大于 0" in said[1].stdout
     )
 
 

@@ -145,11 +145,13 @@ def test_a_way_of_alerts_that_a_daemon_refuses_to_start_with_is_no_good_configur
     known = tmp_path / "mailerd.toml"
     known.write_text('[database]\nurl = "mysql://u@127.0.0.1:9/mailerd"\n[alerts]\nurls = ["nonsense://hush"]\n')
     code, out, said = run(monkeypatch, capsys, "--config", str(known), "config")
-    assert (code, "alerts.urls: number 1 is no address that apprise knows" in said) == (2, True)
+    assert (code, "alerts.urls: number 1 is not an address that apprise knows" in said) == (2, True)
     assert "configured (not tested)" not in out
     assert "hush" not in said
     code, out, _ = run(monkeypatch, capsys, "--config", str(known), "check")
-    assert re.search(r"^FAIL  alerts +alerts.urls: number 1 is no address that apprise knows -> ", out, re.MULTILINE)
+    assert re.search(
+        r"^FAIL  alerts +alerts.urls: number 1 is not an address that apprise knows -> ", out, re.MULTILINE
+    )
     known.write_text(known.read_text().replace("nonsense://hush", "json://127.0.0.1/hush"))
     assert run(monkeypatch, capsys, "--config", str(known), "config")[0] == 0
     assert (
