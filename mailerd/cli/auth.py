@@ -38,10 +38,9 @@ from mailerd.gmail.oauth_login import (
     listening,
     read_client,
 )
-from mailerd.locale import say
+from mailerd.locale import label, say
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.senders import Senders, default_limits
-from mailerd.texts import label
 
 _DAY: Final = 86_400.0
 

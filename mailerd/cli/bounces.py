@@ -14,12 +14,11 @@ from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.core.i18n import t
 from mailerd.intake.read_jobs import PersonOut
-from mailerd.locale import say
+from mailerd.locale import label, say
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.store.jobs import PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
-from mailerd.texts import label
 
 # `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
 

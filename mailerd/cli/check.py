@@ -17,7 +17,7 @@ from mailerd.cli.common import ConfigOption, configured
 from mailerd.cli.output import as_text, console
 from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
-from mailerd.texts import language
+from mailerd.locale import language
 
 
 def check(

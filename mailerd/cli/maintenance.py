@@ -16,6 +16,7 @@ from mailerd.core.states import State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
+from mailerd.locale import label
 from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
@@ -24,7 +25,6 @@ from mailerd.store.job_changes import complete
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
 from mailerd.store.senders import default_limits
-from mailerd.texts import label
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""

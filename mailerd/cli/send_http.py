@@ -19,8 +19,7 @@ from mailerd.client.clients import is_finished
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
-from mailerd.locale import language, say
-from mailerd.texts import label
+from mailerd.locale import label, language, say
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0

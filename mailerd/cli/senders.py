@@ -16,9 +16,9 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
+from mailerd.locale import label
 from mailerd.mail.mime import mailbox
 from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
-from mailerd.texts import label
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""

@@ -18,13 +18,13 @@ from mailerd.cli.output import JsonOption, console, echo, in_utc, print_json, pr
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
 from mailerd.errors import MailerdError
+from mailerd.locale import label
 from mailerd.mail.mime import Addresses
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
-from mailerd.texts import label
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""

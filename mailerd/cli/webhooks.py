@@ -28,6 +28,7 @@ from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
+from mailerd.locale import label
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.db.database import Database
 from mailerd.store.webhooks import (
@@ -39,7 +40,6 @@ from mailerd.store.webhooks import (
     Webhooks,
     check_name,
 )
-from mailerd.texts import label
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 

@@ -27,12 +27,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mailerd.client import ApiError, AsyncClient, NewJob, NoAnswerError
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
-from mailerd.locale import language, say
+from mailerd.locale import label, language, say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError, child_process
 from mailerd.sandbox.sandbox_dir import SandboxDir
-from mailerd.texts import label
 
 # The daemon's commands, run as processes of their own that die with the sandbox.
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Pause
+from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
 from mailerd.core.suppression import Reason

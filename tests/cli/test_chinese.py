@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 from rich.cells import cell_len
 
-from mailerd import texts
+from mailerd import locale
 from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
 from mailerd.core.i18n import t
@@ -31,9 +31,9 @@ FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show 
 
 @pytest.fixture
 def _chinese() -> Iterator[None]:
-    texts.speak("zh")
+    locale.speak("zh")
     yield
-    texts.speak("en")
+    locale.speak("en")
 
 
 @pytest.mark.parametrize("words", [[], ["send"], ["jobs"], ["jobs", "pause"], ["sandbox"]])
@@ -48,7 +48,7 @@ def test_help_has_no_english_frame(words: list[str]) -> None:
 
 @pytest.mark.usefixtures("_chinese")
 def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
-    texts.speak("zh")
+    locale.speak("zh")
     remedy = (
         "give the proxy a certificate for this name that mail programs trust; without one no recipient can unsubscribe"
     )
@@ -85,7 +85,7 @@ def test_figures_and_pauses_are_said_in_chinese(english: str) -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> None:
-    assert not re.search("[a-z]", texts.in_chinese(why_suppressed(reason)))
+    assert not re.search("[a-z]", say(why_suppressed(reason), "zh"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.reasons import from_event
 from mailerd.core.states import JobChange
+from mailerd.locale import say
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database

@@ -224,7 +224,7 @@ async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(
     async with site.intake.shares.reads.place(mine):
         status, answer = await site.get(path)
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
-        assert "its share of 1 concurrent reads (intake.reads_per_key); try again" in answer["error"]["message"]
+        assert "its share of concurrent reads: 1 (intake.reads_per_key); try again" in answer["error"]["message"]
         assert (await site.get(path, headers=other))[0] == 200
     assert (await site.get(path))[0] == 200
 

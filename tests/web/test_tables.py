@@ -100,7 +100,7 @@ async def test_a_download_holds_the_place_of_a_download(site: ConsoleSite) -> No
     no_share_waits(site)
     async with all_taken(site, "downloads"), browser.get(f"/jobs/{job}/results.csv") as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
-        assert "has reached its share of concurrent CSV downloads: 1 (" in await answer.text()
+        assert "has reached its share of concurrent CSV downloads: 2 (" in await answer.text()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:
         assert answer.status == 200
 
