@@ -59,8 +59,8 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
         job = await post(daemon.database, recipients=4)
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
-        console = Console(width=140, record=True, force_terminal=False)
-        console.print(page(await read_snapshot(daemon.database, TERMS), width=140, height=50))
+        console = Console(width=160, record=True, force_terminal=False)
+        console.print(page(await read_snapshot(daemon.database, TERMS), width=160, height=50))
     text = console.export_text()
     for part in (
         job,
@@ -167,7 +167,7 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
 
 
 def shown(snapshot: Snapshot) -> str:
-    console = Console(width=140, record=True, force_terminal=False)
+    console = Console(width=160, record=True, force_terminal=False)
     console.print(page(snapshot, width=140, height=50))
     return console.export_text()
 
