@@ -55,8 +55,8 @@ async def fill(site: ConsoleSite) -> str:
         )  # fmt: skip
     await query(
         site.database,
-        "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft', fate_reason = 'full', "
-        "fate_at = UTC_TIMESTAMP(6) WHERE seq = 6",
+        "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft', result_reason = 'full', "
+        "result_at = UTC_TIMESTAMP(6) WHERE seq = 6",
     )
     await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
