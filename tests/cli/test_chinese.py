@@ -129,7 +129,7 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
         "  database.connect_timeout：必须是数字\n"
         "  database.pool_size：不得小于 2\n"
         "  runner.poll_interval：必须大于 0\n"
-        "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
+        "  log.format：必须是以下之一：'auto', 'journald', 'text', 'json'\n"
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
     assert (
