@@ -8,6 +8,8 @@ import time
 from datetime import UTC, datetime
 from typing import Final
 
+from mailerd.core.i18n import t
+
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 """It translates the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
 ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
@@ -52,10 +54,10 @@ def read_moment(value: object) -> datetime:
     """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
     match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
+        raise ValueError(t('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)'))
     if match["zone"] is None:
-        raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
+        raise ValueError(t('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"'))
     try:
         return datetime.fromisoformat(match[0].upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"is not a time: {error}") from None
+        raise ValueError(t("is not a time: {error}", error=str(error))) from None

@@ -1,5 +1,7 @@
 """The exceptions that cross a module's border; trouble with a message is a value, never one of these."""
 
+from mailerd.core.i18n import t
+
 
 class MailerdError(Exception):
     """A failure whose text is meant for a person: it names the thing, the cause and the remedy."""
@@ -32,10 +34,10 @@ class DatabaseError(MailerdError):
     """Seconds from its first statement, or from its COMMIT, to the failure."""
 
     def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
-        number = f" {errno}" if errno else ""
-        text = str(cause) or "no answer within the time-out"
+        name = f"{type(cause).__name__} {errno}" if errno else type(cause).__name__
+        text = str(cause) or t("no response within the time-out")
         where = what if what == phase else f"{what}: {phase}"
-        super().__init__(f"{where}: {type(cause).__name__}{number}: {text}")
+        super().__init__(t("{where}: {error}: {text}", where=where, error=name, text=text))
         self.what = what
         self.phase = phase
         self.errno = errno
@@ -59,6 +61,8 @@ class LostKeysError(DatabaseError):
     def __init__(self, what: str) -> None:
         super().__init__(what, phase=what, cause=LookupError(), errno=0, retry=False, in_doubt=False)
         self.args = (
-            "the table secrets lacks the keys with which the suppressions were stored, and nothing is sent without "
-            "them, since it may go to people who have opted out: restore that table (docs/backup.md)",
+            t(
+                "the table secrets lacks the keys of the stored suppressions; without them nothing is sent, because "
+                "people who unsubscribed could receive messages. Restore that table (docs/backup.md)"
+            ),
         )

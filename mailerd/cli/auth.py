@@ -38,10 +38,9 @@ from mailerd.gmail.oauth_login import (
     listening,
     read_client,
 )
-from mailerd.locale import say
+from mailerd.locale import label, say
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.senders import Senders, default_limits
-from mailerd.texts import label, tr
 
 _DAY: Final = 86_400.0
 
@@ -149,7 +148,7 @@ async def _sign_in(
                 done = await _answered(known, callback, authorization=authorization, client=client, back=back)
                 save(place, done.credentials)
             except MailerdError as error:
-                callback.show(say(t("Authorization failed: {error}", error=tr(str(error)))), status=400)
+                callback.show(say(t("Authorization failed: {error}", error=str(error))), status=400)
                 raise
             callback.show(say(t("{sender} is authorized. You can close this window.", sender=authorization.sender)))
             return done
@@ -196,7 +195,7 @@ def _insist(found: str | Reply, *, sender: str) -> None:
     """Only the account that was named may be stored under its name."""
     if not isinstance(found, str):
         why = judge(Call.GET_PROFILE, found).reason
-        raise SignInError(t("could not find out which account agreed: {why}; nothing was changed", why=tr(why)))
+        raise SignInError(t("could not find out which account agreed: {why}; nothing was changed", why=why))
     if found.lower() != sender:
         raise SignInError(
             t(
@@ -223,7 +222,7 @@ def _ask(url: str, *, port: int, within: float) -> None:
 
 
 def _aside(text: str) -> None:
-    echo(t("mailerd: {text}; still waiting", text=tr(text)), err=True, flush=True)
+    echo(t("mailerd: {text}; still waiting", text=text), err=True, flush=True)
 
 
 def _print_signed_in(sender: str, done: SignedIn, place: Path) -> None:
@@ -298,7 +297,7 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
 def _row(it: Entry) -> tuple[str, ...]:
     unknown = "" if it.problem else "?"
     scopes = " ".join(map(_short, it.scopes))
-    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), tr(it.problem)
+    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), it.problem
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:
@@ -310,9 +309,9 @@ async def _refused(known: Settings) -> Mapping[str, str] | None:
     except MailerdError:
         return None
     unread = {
-        it.email: t("inbox not readable: {cause}", cause=tr(it.detail or "")) for it in inboxes if it.state == "refused"
+        it.email: t("inbox not readable: {cause}", cause=it.detail or "") for it in inboxes if it.state == "refused"
     }
-    return unread | {sender: t("cannot send until {remedy}", remedy=tr(mend)) for sender, mend in repairs.items()}
+    return unread | {sender: t("cannot send until {remedy}", remedy=mend) for sender, mend in repairs.items()}
 
 
 def _problem(owner: str, refused: Mapping[str, str] | None) -> str:

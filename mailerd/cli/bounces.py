@@ -14,11 +14,11 @@ from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.core.i18n import t
 from mailerd.intake.read_jobs import PersonOut
+from mailerd.locale import label, say
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.store.jobs import PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
-from mailerd.texts import label, tr
 
 # `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
 
@@ -64,7 +64,7 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
             it.email,
             it.sender_email,
             it.job_id,
-            (tr(it.error or "") or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
+            say(it.error or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
         ]
         for it in messages
     ]

@@ -15,8 +15,9 @@ from rich.text import Text
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured
 from mailerd.cli.output import as_text, console
+from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
-from mailerd.texts import language
+from mailerd.locale import language
 
 
 def check(
@@ -52,8 +53,8 @@ def _examine(config: Path | None, sender: str) -> tuple[list[CheckResult], bool]
     try:
         known, file = configured(config)
     except ConfigurationError as error:
-        remedy = "correct it as said; config.example.toml lists every key. Nothing else was examined"
-        return [fail("configuration", str(error), remedy=remedy)], True
+        remedy = t("correct the values above; config.example.toml lists every key. Nothing else was checked")
+        return [fail(t("configuration"), str(error), remedy=remedy)], True
     return CheckRunner(known, file.path, sender=sender).examine()
 
 

@@ -24,7 +24,6 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import NoWriterError
-from mailerd.texts import tr
 
 CONNECT_TIMEOUT: Final = 4.0
 """Seconds that a command waits for a database that does not answer."""
@@ -177,14 +176,14 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
     except DatabaseError as error:
         if error.in_doubt:
             raise MailerdError(
-                t("{error}. The change may have been made; check before you repeat it", error=tr(str(error)))
+                t("{error}. The change may have been made; check before you repeat it", error=str(error))
             ) from error
         if not isinstance(error, DatabaseAwayError):
             raise
         if said := error_codes.no_writes(error.errno):
-            raise MailerdError(t("database {where}: {why}", where=database.where, why=tr(said))) from error
+            raise MailerdError(t("database {where}: {why}", where=database.where, why=said)) from error
         cause, where = error.__cause__ or error, database.where
-        why, remedy = tr(error_codes.words(cause)), tr(error_codes.remedy(error.errno, cause, where))
+        why, remedy = error_codes.words(cause), error_codes.remedy(error.errno, cause, where)
         if isinstance(cause, NoWriterError):
             raise MailerdError(joined([why, remedy])) from error
         if not error_codes.refused(error.errno):

@@ -7,7 +7,6 @@ import typer
 from mailerd.cli.common import ConfigOption, configured
 from mailerd.cli.output import echo
 from mailerd.core.i18n import t
-from mailerd.texts import tr
 
 
 def config(
@@ -27,4 +26,4 @@ def config(
 
     known, file = configured(config)
     build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these
-    echo(t("configuration valid ({file})", file=tr(str(file))))
+    echo(t("configuration valid ({file})", file=str(file)))

@@ -8,7 +8,6 @@ from typer.exceptions import TyperException
 from mailerd.cli.output import echo
 from mailerd.core.i18n import N_, Text, joined, t
 from mailerd.locale import say
-from mailerd.texts import tr
 
 if TYPE_CHECKING:  # a command that needs no configuration does not import it
     from mailerd.config.discovery import Found
@@ -23,10 +22,10 @@ def configuration_taken(file: "Found") -> None:
 
 def say_failed(error: Exception) -> None:
     """Print the error, and which configuration was taken, unless the error names it."""
-    echo(f"mailerd: {tr(str(error))}", err=True)
+    echo("mailerd: " + say(str(error)), err=True)
     for file in _taken:
         if file.path is None or str(file.path) not in str(error):
-            echo(f"mailerd: {tr(str(file))}", err=True)
+            echo("mailerd: " + say(str(file)), err=True)
 
 
 def say_misused(error: TyperException) -> None:

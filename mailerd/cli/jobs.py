@@ -41,7 +41,7 @@ from mailerd.core.states import (
     State,
 )
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.locale import say
+from mailerd.locale import label, say
 from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.describe import standing, waits_for
@@ -51,7 +51,6 @@ from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
-from mailerd.texts import label, tr
 
 # `mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API.
 
@@ -233,7 +232,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=tr(trouble.what), to=trouble.to_email, id=trouble.recipient, error=tr(trouble.error or ""),
+                status=trouble.what, to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
             )
         )  # fmt: skip
 

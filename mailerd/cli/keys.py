@@ -27,7 +27,6 @@ from mailerd.errors import MailerdError
 from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
 from mailerd.store.webhooks import Webhooks
-from mailerd.texts import tr
 
 app = typer.Typer(help="Create, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -161,7 +160,7 @@ def sender_option(given: str) -> str:
     try:
         return mailbox(given)
     except ValueError as error:
-        raise MailerdError(t("--sender {given}: {why}", given=given, why=tr(str(error)))) from None
+        raise MailerdError(t("--sender {given}: {why}", given=given, why=str(error))) from None
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from mailerd.core.states import State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
+from mailerd.locale import label
 from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
@@ -24,7 +25,6 @@ from mailerd.store.job_changes import complete
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
 from mailerd.store.senders import default_limits
-from mailerd.texts import label, tr
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""
@@ -113,7 +113,7 @@ def _audit(known: Settings) -> tuple[list[Text], int]:
     async def work(database: Database) -> tuple[list[Text], int]:
         jobs, findings = await audits.audit(database, defaults=default_limits(known))
         by_proof = await audits.proofs(database)
-        lines = [joined([tr(it.where), tr(it.kind), tr(it.what)], ": ") for it in findings]
+        lines = [joined([it.where, it.kind, it.what], ": ") for it in findings]
         if by_proof:
             lines.append(t("sent messages, by how they were confirmed: {counts}", counts=describe.by_proof(by_proof)))
         checked = tn("{n:,} job checked", "{n:,} jobs checked", jobs)

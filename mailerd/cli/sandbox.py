@@ -16,7 +16,6 @@ from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.network_rules import is_loopback
 from mailerd.errors import MailerdError
 from mailerd.locale import say
-from mailerd.texts import tr
 
 DEMO: Final = "examples/welcome.json"
 """The job of the demonstration, as it lies in a checkout and in the wheel."""
@@ -234,6 +233,6 @@ class _Control:
         finally:
             connection.close()
         if response.status != _OK:
-            why = tr(str(answer.get("error", response.reason)))
+            why = str(answer.get("error", response.reason))
             raise MailerdError(t("the sandbox rejected this: {why}", why=why))
         return answer

@@ -34,7 +34,6 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.db.database import Database
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
-from mailerd.texts import tr
 
 _ORIGIN: Final = "the command"
 _THE_COMMAND: Final = 0
@@ -139,9 +138,9 @@ class _JobPoster:
         )
         order = await check.mark(order, key=None)
         for each in order.suppressed:
-            echo(t("not sent: {to}: {reason}", to=each.email, reason=tr(each.reason)))
+            echo(t("not sent: {to}: {reason}", to=each.email, reason=each.reason))
         for warning in order.warnings:
-            echo(t("warning: {warning}", warning=tr(warning)))
+            echo(t("warning: {warning}", warning=warning))
         return order
 
     def _line(self, index: int) -> str:
@@ -231,7 +230,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> bool:
             order = await posting.marked(order, database)
         found = await dry_run(order, renderer=renderer, origin=_ORIGIN)
     for each in found.rejected:
-        echo(t("would fail: {to}: {reason}", to=each.email, reason=tr(each.reason)))
+        echo(t("would fail: {to}: {reason}", to=each.email, reason=each.reason))
     for sample in found.samples[:1]:
         print_message(sample.email, sample.subject, sample.text)
     if order.refusal:

@@ -19,8 +19,7 @@ from mailerd.client.clients import is_finished
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
-from mailerd.locale import say
-from mailerd.texts import label, tr
+from mailerd.locale import label, language, say
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0
@@ -46,7 +45,7 @@ OPTIONS: Final = {
 
 def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Iterator[str]:
     """What is wrong, field by field: a recipient is named by its row, another field by its option."""
-    yield tr(message)
+    yield message
     for field, why in errors[:MAX_SHOWN]:
         if it := _OTHER.match(field):
             named = line(int(it[1]))
@@ -55,14 +54,14 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
         else:
             first, dot, rest = field.partition(".")
             named = f"{OPTIONS.get(first, first)}{dot}{rest}"
-        yield t("  {field}: {why}", field=named, why=_by_line(tr(why), line))
+        yield t("  {field}: {why}", field=named, why=_by_line(why, line))
     if len(errors) > MAX_SHOWN:
         yield t("  and {n:,} more", n=len(errors) - MAX_SHOWN)
 
 
 def unsent(line: Line, index: int, email: str, reason: str, *, refused: bool) -> Text:
     """Why a recipient gets no message: its row is skipped, or, where all are `refused` for it, it is not valid."""
-    where, why = line(index), _by_line(tr(reason), line)
+    where, why = line(index), _by_line(reason, line)
     if refused:
         return t("not valid: {where}: {to}: {why}", where=where, to=email, why=why)
     return t("skipped: {where}: {to}: {why}", where=where, to=email, why=why)
@@ -110,7 +109,8 @@ async def send_over_http(
     try:
         client = AsyncClient(url, key=key)
     except ValueError as error:
-        raise MailerdError(tr(str(error))) from None
+        raise MailerdError(str(error)) from None
+    client.language = language()
     async with client:
         try:
             await _reach(url)
@@ -118,7 +118,7 @@ async def send_over_http(
                 return await _dry_run(client, job, line)
             return await _post(client, job, line, again=again, wait=wait)
         except ApiError as error:
-            said = t("{error} ({status} {code})", error=tr(error.message), status=error.status, code=error.code)
+            said = t("{error} ({status} {code})", error=error.message, status=error.status, code=error.code)
             errors = [(each["field"], each["message"]) for each in error.details]
             raise MailerdError(joined(list(faults(said, errors, line)), "\n")) from None
 
@@ -189,9 +189,9 @@ def _print_unsent(answer: AcceptedJob | DryRun, line: Line, *, refused: bool) ->
     for each in answer["rejected"]:
         echo(unsent(line, each["index"], each["email"], each["reason"], refused=refused))
     for each in answer["suppressed"]:
-        echo(t("not sent: {to}: {reason}", to=each["email"], reason=tr(each["reason"])))
+        echo(t("not sent: {to}: {reason}", to=each["email"], reason=each["reason"]))
     for warning in answer["warnings"]:
-        echo(t("warning: {warning}", warning=tr(warning)))
+        echo(t("warning: {warning}", warning=warning))
 
 
 async def _once(client: AsyncClient, job: NewJob) -> str:
@@ -220,7 +220,7 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
             if (kind := _NUMBER.sub("", why)) != said:
                 said = kind
                 if why or job["status"] != "cancelled":  # of such a one only what is in flight ends
-                    text = t("Waiting: {why}.", why=tr(why)) if why else t("Sending continues.")
+                    text = t("Waiting: {why}.", why=why) if why else t("Sending continues.")
                     progress.console.print(say(text), soft_wrap=True)
             await asyncio.sleep(_POLL_INTERVAL)
 

@@ -16,9 +16,9 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
+from mailerd.locale import label
 from mailerd.mail.mime import mailbox
 from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
-from mailerd.texts import label, tr
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -134,7 +134,7 @@ def pause(
         return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
 
     end, why = _ask(known, work)
-    echo(t("{sender} paused {until}: {reason}", sender=address, until=tr(until(end)), reason=tr(why)))
+    echo(t("{sender} paused {until}: {reason}", sender=address, until=until(end), reason=why))
 
 
 @app.command("resume")
@@ -144,8 +144,8 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
-        was = [tr(until(before.paused_until)), *([tr(before.pause_reason)] if before.pause_reason else [])]
-        echo(t("{sender} resumed (it was paused {pause})", sender=address, pause=joined(was, ": ")))
+        was = [until(before.paused_until), *([before.pause_reason] if before.pause_reason else [])]
+        echo(t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": ")))
     else:
         echo(t("{sender} is not paused", sender=address))
 
@@ -163,7 +163,7 @@ def mailbox_of(known: Settings, given: str) -> str:
     try:
         return known.gmail.aliases.get(address := mailbox(given), address)
     except ValueError as error:
-        raise MailerdError(joined([given, tr(str(error))], ": ")) from None
+        raise MailerdError(joined([given, str(error)], ": ")) from None
 
 
 def _keys(given: str) -> tuple[str, ...]:
@@ -239,9 +239,9 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     state = t("active")
     if it.paused and it.paused_until:
         remedy = _repair(each)
-        end = t("until {remedy}", remedy=tr(remedy)) if remedy else tr(until(it.paused_until))
+        end = t("until {remedy}", remedy=remedy) if remedy else until(it.paused_until)
         cause = label(it.pause_cause or "").replace("_", " ")
-        state = t("paused {until} ({cause}): {reason}", until=end, cause=cause, reason=tr(it.pause_reason or ""))
+        state = t("paused {until} ({cause}): {reason}", until=end, cause=cause, reason=it.pause_reason or "")
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = t("daily limit reached")
     elif it.limits.latency:

@@ -18,13 +18,13 @@ from mailerd.cli.output import JsonOption, console, echo, in_utc, print_json, pr
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
 from mailerd.errors import MailerdError
+from mailerd.locale import label
 from mailerd.mail.mime import Addresses
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
-from mailerd.texts import label, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
@@ -271,7 +271,7 @@ def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
             try:  # `export` and the API's CSV have apostrophes
                 yield addresses.check(as_it_was(given)), its_list, Reason(why)
             except ValueError as error:
-                bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=tr(str(error))))
+                bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
 
 
 _list_of = itemgetter(1)
@@ -322,7 +322,7 @@ def checked_address(given: str) -> str:
     try:
         return Addresses().check(given)
     except ValueError as error:
-        raise MailerdError(joined([given, tr(str(error))], ": ")) from None
+        raise MailerdError(joined([given, str(error)], ": ")) from None
 
 
 def suppression_line(address: str, it: Suppression) -> Text:
@@ -331,7 +331,7 @@ def suppression_line(address: str, it: Suppression) -> Text:
         "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
         address=address, list=_named(it), at=in_utc(it.created_at), reason=label(it.reason), source=label(it.source),
     )  # fmt: skip
-    return joined([line, *(each for each in (it.actor and tr(it.actor), it.detail) if each)], ", ")
+    return joined([line, *(each for each in (it.actor, it.detail) if each)], ", ")
 
 
 def _named(it: Suppression) -> str:

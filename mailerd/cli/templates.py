@@ -17,7 +17,6 @@ from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Content, RecipientData
-from mailerd.texts import tr
 
 app = typer.Typer(help="Check, list and preview the named templates.", no_args_is_help=True)
 
@@ -45,7 +44,7 @@ def list_templates(
         try:
             it = _find(library, name)
         except MailerdError as error:
-            broken.append(joined([name, tr(str(error))], ": "))
+            broken.append(joined([name, str(error)], ": "))
         else:
             found.append(
                 {
@@ -89,7 +88,7 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         for language in (None, *named.template.languages):
             await _render(named, renderer, language=language, variables={})
     except MailerdError as error:
-        echo(t("FAIL {error}", error=tr(str(error))))
+        echo(t("FAIL {error}", error=str(error)))
         return False
     parts = [t("PASS template {name}", name=name), t("version {version}", version=named.version)]
     if named.template.languages:
@@ -159,4 +158,4 @@ async def _render(
     if isinstance(made, Content):
         return made
     name = f"{named.name} ({language})" if language else named.name
-    raise TemplateLibraryError(t("template {name}: {error}", name=name, error=tr(str(made[0]))))
+    raise TemplateLibraryError(t("template {name}: {error}", name=name, error=str(made[0])))

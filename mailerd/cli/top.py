@@ -27,8 +27,8 @@ from mailerd.cli.output import console, table
 from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
-from mailerd.core.i18n import t
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import joined, t, tn
+from mailerd.core.labels import coded, worded
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
@@ -46,7 +46,6 @@ from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
-from mailerd.texts import heading, label, tr
 
 # The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first.
 
@@ -129,8 +128,10 @@ def _writer(writer: Writer) -> str:
     if writer.alone:
         return ""
     # By this machine's clock, as the moment was noted: the database's may differ.
-    moved = tr(f", which took over {span(datetime.now(UTC) - writer.moved_at)} ago") if writer.moved_at else ""
-    return tr(f", writes go to {writer.where}{moved}")
+    if not writer.moved_at:
+        return t(", writes go to {where}", where=writer.where)
+    moved = span(datetime.now(UTC) - writer.moved_at)
+    return t(", writes go to {where}, which took over {span} ago", where=writer.where, span=moved)
 
 
 async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
@@ -149,7 +150,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
     idle = bool(trouble) or any(it.code == "no_daemon" for it in findings)
-    first = trouble or next((tr(it.told) for it in findings if it.severity is Severity.RED), "")
+    first = trouble or next((say(it.told) for it in findings if it.severity is Severity.RED), "")
     head = textwrap.wrap(first, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
@@ -158,11 +159,11 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     return Group(
         _line(f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"),
         *(_line(line, style="bold red") for line in head),
-        _rule("health"), *health,
-        _rule("senders", len(senders), for_senders),
+        _rule(t("health")), *health,
+        _rule(t("senders"), len(senders), for_senders),
         _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
-        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
-        _rule(tr("went wrong lately"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
+        _rule(t("jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
+        _rule(t("Recent problems"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
 
@@ -171,11 +172,11 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
     said = [counts(snapshot.stats)]
     pace = sum(it.used_minute for it in snapshot.stats.senders)
     if pace and not idle:
-        said.append(f"{pace:,} a minute")
+        said.append(t("{n:,} per minute", n=pace))
     ends = [it.done_at for it in snapshot.forecasts.values()]
     if ends and all(ends) and not idle:
-        said.append(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}")
-    return tr(", ".join(said))
+        said.append(t("done about {at}", at=_clock(max(end for end in ends if end), snapshot.stats.at)))
+    return say(joined(said, ", "))
 
 
 def _clock(moment: datetime, now: datetime) -> str:
@@ -206,39 +207,42 @@ def _line(text: str, *, style: str = "bold") -> Text:
 
 
 def _label(name: str) -> Text:
-    text = heading(name)
+    text = say(name)
     return Text(text + " " * max(1, _LABEL - cell_len(text)))
 
 
 def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
-    cut = tr(f" ({room} of {number})") if room < number else ""
-    return Rule(f"{heading(title)}{cut}", align="left", style="dim", characters="─")
+    if room < number:
+        title = t("{title} ({shown} of {n})", title=title, shown=room, n=number)
+    return Rule(say(title), align="left", style="dim", characters="─")
 
 
 def _health(
     snapshot: Snapshot, findings: Sequence[Condition], *, width: int, height: int, age: float, stale: bool
 ) -> list[Text]:  # fmt: skip
     """`age`: seconds since the look; `stale`: no newer one was answered."""
-    took = f"{snapshot.answered_in * 1000:.0f} ms"
-    database = Text(
-        tr(f"answered in {took}, {age:.0f} s ago") if stale else tr(f"answers, {took}{snapshot.writer}"), "green"
+    took = snapshot.answered_in * 1000
+    answered = (
+        t("responded in {ms:.0f} ms, {age:.0f} s ago", ms=took, age=age)
+        if stale
+        else t("responds, {ms:.0f} ms{writer}", ms=took, writer=snapshot.writer)
     )
-    lines, daemons = [_label("database") + database], snapshot.stats.daemons
+    lines, daemons = [_label(t("database")) + Text(say(answered), "green")], snapshot.stats.daemons
     if sum(snapshot.hour):
-        said = tr(f" {sum(snapshot.hour):,} in 1 h")
-        lines.append(_label("sent") + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
+        said = say(t(" {n:,} in 1 h", n=sum(snapshot.hour)))
+        lines.append(_label(t("sent")) + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
     for daemon in [it for it in daemons if it.silent < _SHOWN_FOR][:_DAEMONS]:
         heard = Text(say(t("seen {n} s ago", n=f"{daemon.silent + age:.0f}")), "green" if daemon.runs else "bold red")
-        lines.append(_label("daemon") + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
+        lines.append(_label(t("daemon")) + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
     if (more := sum(it.runs for it in daemons) - _DAEMONS) > 0:
-        lines.append(Text(tr(f"          and {more} more daemons")))
+        lines.append(Text(say(tn("          and {n} more daemon", "          and {n} more daemons", more))))
     if snapshot.stats.webhooks:
-        lines.append(_label("webhooks") + Text(_webhooks(snapshot.stats.webhooks), "green"))
+        lines.append(_label(t("webhooks")) + Text(_webhooks(snapshot.stats.webhooks), "green"))
     if not findings and not stale:
-        lines.append(_label("now") + Text(say(t("Everything is working.")), "green"))
+        lines.append(_label(t("now")) + Text(say(t("Everything is working.")), "green"))
     room = max(1, height // 6)
     rest = findings[1:] if findings and findings[0].severity is Severity.RED else findings  # it is the first line
-    lines += [Text(tr(it.told), _STYLES[it.severity]) for it in rest[:room]]
+    lines += [Text(say(it.told), _STYLES[it.severity]) for it in rest[:room]]
     if len(rest) > room:
         lines.append(Text(say(t("and {n} more: `mailerd check`", n=len(rest) - room))))
     return lines
@@ -253,12 +257,12 @@ def sparkline(values: Sequence[int]) -> str:
 def _webhooks(webhooks: Sequence[WebhookStats]) -> str:
     """How many endpoints there are, and how far behind the last one is."""
     behind = max(webhooks, key=lambda it: it.oldest)
-    said = tr(counted(len(webhooks), "endpoint"))
-    if behind.undelivered:
-        oldest = span(timedelta(seconds=behind.oldest))
-        waiting = counted(sum(it.undelivered for it in webhooks), "event")
-        said += tr(f"; {waiting} waiting, the oldest for {oldest} ({behind.name})")
-    return said
+    endpoints = tn("{n:,} endpoint", "{n:,} endpoints", len(webhooks))
+    if not behind.undelivered:
+        return say(endpoints)
+    events = tn("{n:,} event waiting", "{n:,} events waiting", sum(it.undelivered for it in webhooks))
+    return say(t("{endpoints}; {events}, the oldest for {span} ({name})", endpoints=endpoints, events=events,
+                 span=span(timedelta(seconds=behind.oldest)), name=behind.name))  # fmt: skip
 
 
 def _senders(
@@ -272,23 +276,24 @@ def _senders(
         ]
         for it in senders
     ]  # fmt: skip
-    headings = ["sender", "minute", "", "24 hours", "", "now"] if bars else ["sender", "minute", "24 hours", "now"]
+    minute, day = t("Minute"), t("24 hours")
+    headings = [t("Sender"), *([minute, "", day, ""] if bars else [minute, day]), t("Now")]
     return table(headings, rows, soft={0, len(headings) - 1})
 
 
 def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     share = used / limit if limit else 0.0
     style = "green" if share < 0.8 else "yellow" if share < 1 else "red"  # noqa: PLR2004 - nearly used up
-    figure = Text(f"{used:,}/{limit:,}" if limit else tr(f"{used:,}, no limit"), "" if bars else style)
+    figure = Text(f"{used:,}/{limit:,}" if limit else say(t("{n:,}, no limit", n=used)), "" if bars else style)
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
 def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
     """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
     if found is None:
-        return Text(heading("sends"), "green") if it.used_minute else Text("-", "dim")
+        return Text(say(t("active")), "green") if it.used_minute else Text("-", "dim")
     end = f" {say(until(found.until, now))}" if found.until and found.severity is not Severity.RED else ""
-    return Text(f"{label(found.code).replace('_', ' ')}{end}", _STYLES[found.severity])
+    return Text(f"{say(worded(found.code))}{end}", _STYLES[found.severity])
 
 
 def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
@@ -302,8 +307,8 @@ def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> 
         done = forecasts[job.id].done_at if job.id in forecasts else None
         end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
         rows.append([job.id, standing(job, daemon=daemon), *share, *figures, *end, job.sender_email])
-    wide = ["done about"] if bars else []
-    headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
+    wide = [t("Done about")] if bars else []
+    headings = [t("Job"), t("Status"), *([""] if bars else []), t("Sent"), t("Failed"), *wide, t("Sender")]
     return table(headings, rows, soft={len(headings) - 1})
 
 
@@ -319,11 +324,11 @@ def _grouped(troubles: Sequence[MessageFailure]) -> list[MessageFailure]:
 def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
     """`failed`: a job above has failed messages, of an earlier day or refused when they were accepted."""
     if not troubles:
-        said = tr("no attempt within a day; of failed messages `mailerd jobs show ID` tells more")
-        nothing = Text(said) if failed else Text(tr("nothing within a day"), "green")
+        said = t("no attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
+        nothing = Text(say(said)) if failed else Text(say(t("no errors in 24 h")), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [
-        [f"{it.at:%H:%M:%S}", heading(it.what), it.to_email, tr(it.error).replace("\n", " ")] for it in troubles
+        [f"{it.at:%H:%M:%S}", say(coded(it.what)), it.to_email, say(it.error).replace("\n", " ")] for it in troubles
     ]
     return table([""] * 4, rows, soft={2, 3})
 
@@ -418,18 +423,22 @@ class TopView:
     def late(self) -> Group:
         """The page while the answer is waited for."""
         remedy = error_codes.away_remedy(self._where)
-        return self._page(tr(f"the database has not answered for {time.monotonic() - self._since:.0f} s; {remedy}"))
+        return self._page(
+            t("the database has not responded for {n:.0f} s; {remedy}", n=time.monotonic() - self._since, remedy=remedy)
+        )
 
     def failed(self, error: DatabaseError) -> Group:
         """The page of a look that failed."""
-        cause = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
+        cause = error_codes.words(error.__cause__ or error) or t("no response within the time-out")
         remedy = error_codes.refused(error.errno, error.__cause__)
         if isinstance(error, DatabaseAwayError):
             remedy = error_codes.remedy(error.errno, error.__cause__, self._where)
-        trouble = f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}"
-        return self._page(tr(f"{trouble}; {remedy}" if remedy else trouble))
+        trouble = t("the database has been unreachable for {n:.0f} s: {cause}", n=time.monotonic() - self._since,
+                    cause=cause)  # fmt: skip
+        return self._page(joined([trouble, remedy]) if remedy else trouble)
 
     def _page(self, trouble: str) -> Group:
+        trouble = say(trouble)
         if self._snapshot is None:
             return empty_page(trouble)
         size = self._console.size

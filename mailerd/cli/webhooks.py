@@ -28,6 +28,7 @@ from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
+from mailerd.locale import label
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.db.database import Database
 from mailerd.store.webhooks import (
@@ -39,7 +40,6 @@ from mailerd.store.webhooks import (
     Webhooks,
     check_name,
 )
-from mailerd.texts import label, tr
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 
@@ -67,7 +67,7 @@ def add(
     """Add an endpoint, which receives all events from now on. Its signing secret is the last line of the output."""
     known = settings(config)
     if why := OutboundHttp(known.webhooks.network_rules).refusal(url) or check_name(name):
-        raise MailerdError(t("{name}: {why}. What is allowed is set in [webhooks]", name=name, why=tr(why)))
+        raise MailerdError(t("{name}: {why}. What is allowed is set in [webhooks]", name=name, why=why))
     new = NewEndpoint(name, url, types=event or None, senders=[sender_option(it) for it in sender or ()] or None)
     made, secret = _ask(known, lambda webhooks: webhooks.create(new))
     added = t(
@@ -188,8 +188,8 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
     elif attempt.succeeded:
         echo(t("webhook {name} returned {status} in {ms} ms", name=which, status=attempt.http, ms=ms))
     else:
-        echo(t("webhook {name}: {error}", name=which, error=tr(attempt.error or "")))
-        where = tr(str(file))  # the daemon may have another one, or an older state of it
+        echo(t("webhook {name}: {error}", name=which, error=attempt.error or ""))
+        where = str(file)  # the daemon may have another one, or an older state of it
         echo(
             t("This command posted the event itself. A running daemon may have other settings; {where}.", where=where),
             err=True,
@@ -262,7 +262,7 @@ def _row(it: WebhookEndpoint) -> tuple[str, ...]:
 
 
 def _delivery_row(it: WebhookDelivery) -> tuple[str, ...]:
-    said = tr(it.error) if it.error else str(it.http or "")
+    said = it.error or str(it.http or "")
     if it.took_ms is not None and not it.error:
         said = t("{status} in {ms} ms", status=said, ms=it.took_ms)
     return it.event, it.type, label(it.status), str(it.attempts), in_utc(it.tried_at), said

@@ -148,6 +148,9 @@ class _Answer:
 class _Calls(ABC):
     """Every call, and when one is made again; a subclass exchanges a request for its answer."""
 
+    language = "en"
+    """Of what the API says in words."""
+
     def __init__(self, url: str, key: str, patience: float) -> None:
         """Raise ValueError where no request could be made."""
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
@@ -267,6 +270,7 @@ class _Calls(ABC):
 
     def _headers(self, call: _Call[Any]) -> dict[str, str]:
         made = {"X-API-Key": self._key, "User-Agent": f"mailerd-client/{__version__}", "Accept": "application/json"}
+        made["Accept-Language"] = self.language
         if call.body is not None:
             made["Content-Type"] = "application/json"
         if call.idempotency_key:

@@ -15,6 +15,8 @@ from mailerd.config import database_url, discovery, file_owner, values
 from mailerd.config.discovery import Found
 from mailerd.config.values import Count, Limit, Seconds, Section
 from mailerd.config.webhook_settings import RetentionSettings, WebhookSettings
+from mailerd.core.i18n import Text, joined, t
+from mailerd.core.wrong_values import wrong_value
 from mailerd.errors import ConfigurationError
 
 
@@ -243,8 +245,13 @@ class PaceSettings(Section):
         for key, messages in (("per_day", self.per_day), ("consumer_per_day", self.consumer_per_day)):
             if messages and self.reserve >= messages:
                 raise ValueError(
-                    f"pace.reserve ({self.reserve}) leaves nothing of pace.{key} ({messages}): lower the reserve, or "
-                    "give single senders theirs by `mailerd senders set --reserve`"
+                    t(
+                        "pace.reserve ({reserve}) leaves nothing of pace.{key} ({messages}): lower it, or set it for "
+                        "single senders with `mailerd senders set --reserve`",
+                        reserve=self.reserve,
+                        key=key,
+                        messages=messages,
+                    )
                 )
         return self
 
@@ -340,8 +347,14 @@ class Settings(BaseSettings):
         bound = self.gmail.request_timeout
         if self.runner.lease <= 2 * bound:
             raise ValueError(
-                f"runner.lease ({self.runner.lease:g} s) must be longer than the longest send, which is two calls of "
-                f"gmail.request_timeout ({bound:g} s) each: raise the lease above {2 * bound:g} or lower the time-out"
+                t(
+                    "runner.lease ({lease:g} s) must be longer than the longest send, two calls of "
+                    "gmail.request_timeout ({bound:g} s) each: raise the lease above {least:g} s or lower the "
+                    "time-out",
+                    lease=self.runner.lease,
+                    bound=bound,
+                    least=2 * bound,
+                )
             )
         return self
 
@@ -395,11 +408,15 @@ def _from_file(path: Path, *, named: bool) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except PermissionError as error:
-        raise ConfigurationError(f"{path}: may not be read by this user; run this as one that may") from error
+        raise ConfigurationError(
+            t("{path}: not readable by this user; run this as a user who can read the file", path=path)
+        ) from error
     except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; name another with --config") from error
+        raise ConfigurationError(
+            t("cannot read {path}: {strerror}; name another file with --config", path=path, strerror=error.strerror)
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: is not TOML: {error}") from error
+        raise ConfigurationError(t("{path} is not valid TOML: {error}", path=path, error=error)) from error
 
 
 def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None, named: bool = True) -> Settings:
@@ -427,15 +444,18 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'together'}: {_said(e)}" for e in error.errors()]
-        where = f"{path} and the environment" if path else "the environment"
-        raise ConfigurationError(f"the configuration ({where}) cannot be used:\n" + "\n".join(lines)) from None
+        where = t("{path} and the environment", path=path) if path else t("the environment")
+        heading = t("the configuration ({where}) cannot be used:", where=where)
+        raise ConfigurationError(joined([heading, *map(_problem, error.errors())], "\n")) from None
 
 
-def _said(error: ErrorDetails) -> str:
-    if error["type"] == "extra_forbidden":
-        return "unknown key; config.example.toml lists every key"
-    return error["msg"].removeprefix("Value error, ")
+def _problem(error: ErrorDetails) -> Text:
+    why: str = (
+        t("unknown key; config.example.toml lists every key")
+        if error["type"] == "extra_forbidden"
+        else wrong_value(error["type"], error.get("ctx", {})) or error["msg"].removeprefix("Value error, ")
+    )
+    return t("  {key}: {why}", key=".".join(map(str, error["loc"])) or t("together"), why=why)
 
 
 @dataclass

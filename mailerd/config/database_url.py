@@ -5,7 +5,9 @@ from collections.abc import Mapping
 
 from yarl import URL
 
-_SHAPE = (
+from mailerd.core.i18n import t
+
+_SHAPE = t(
     "mysql://user:password@host:3306/mailerd (several hosts: @db1,db2:3307,db3/); a password's @ / # ? [ are written "
     "%40 %2F %23 %3F %5B"
 )
@@ -30,9 +32,9 @@ def mysql(url: str) -> str:
         parts = _one(host)
         places.append((parts.host, parts.port or 3306))
         if len(hosts) > 1 and (not parts.host or "unix_socket" in parts.query):
-            raise ValueError(f"names an empty host or a unix_socket among several hosts: {_SHAPE}")
+            raise ValueError(t("names an empty host or a unix_socket among several hosts: {shape}", shape=_SHAPE))
     if len(set(places)) < len(places):
-        raise ValueError("names a host twice: each server once")
+        raise ValueError(t("names a host twice: each server once"))
     return url
 
 
@@ -42,13 +44,15 @@ def _one(url: str) -> URL:
         _ = parts.port
         (parts.host or "").encode("idna")  # as the resolver does: it knows no empty part, and none above 63 characters
     except (ValueError, IndexError):  # yarl ends so where a bracket stands before an @ without a host
-        raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
+        raise ValueError(
+            t("is not an address: host, port or a bracket is wrong; it must look like {shape}", shape=_SHAPE)
+        ) from None
     if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
-        raise ValueError(f"must look like {_SHAPE}")
+        raise ValueError(t("must look like {shape}", shape=_SHAPE))
     if not parts.path.strip("/") or not parts.user:
-        raise ValueError(f"must name a user and a database: {_SHAPE}")
+        raise ValueError(t("must name a user and a database: {shape}", shape=_SHAPE))
     if set(parts.path.strip("/")) & {"/", "@"} or parts.fragment:
-        raise ValueError(f"names a database with / or @ in it, or has a #: it must look like {_SHAPE}")
+        raise ValueError(t("names a database with / or @ in it, or has a #: it must look like {shape}", shape=_SHAPE))
     _check_options(parts.query)
     return parts
 
@@ -56,15 +60,21 @@ def _one(url: str) -> URL:
 def _check_options(given: Mapping[str, str]) -> None:
     # An unknown one is refused: a misspelt wish for TLS must not end in a connection in clear.
     if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
-        named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
-        raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
+        named = ", ".join(name if re.fullmatch("[a-z_]+", name) else t("what stands there") for name in unknown)
+        raise ValueError(
+            t(
+                "accepts unix_socket, ssl and ssl_ca after the question mark, not {named}: {shape}",
+                named=named,
+                shape=_SHAPE,
+            )
+        )
     if empty := [name for name, value in given.items() if name != "ssl" and not value]:
-        raise ValueError(f"{empty[0]} needs a value, or leave it out")
+        raise ValueError(t("{name} needs a value, or leave it out", name=empty[0]))
     if given.get("ssl", "true") not in {"true", "verify_ca", "unverified"}:
         raise ValueError(
-            "ssl must be true, verify_ca or unverified; leave it out for a connection that is not encrypted"
+            t("ssl must be true, verify_ca or unverified; leave it out for a connection that is not encrypted")
         )
     if given.get("ssl") == "verify_ca" and "ssl_ca" not in given:
-        raise ValueError("ssl=verify_ca needs the file of that authority, as ssl_ca")
+        raise ValueError(t("ssl=verify_ca needs the file of that authority, as ssl_ca"))
     if given.get("charset", "utf8mb4") != "utf8mb4":
-        raise ValueError("charset can only be utf8mb4, and need not be given")
+        raise ValueError(t("charset can only be utf8mb4, and need not be given"))

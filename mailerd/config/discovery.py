@@ -17,6 +17,7 @@ from typing import Final
 from dotenv import dotenv_values
 
 from mailerd.config import file_owner
+from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
 
 NAME: Final = "mailerd.toml"
@@ -49,19 +50,21 @@ class Found:
     def __str__(self) -> str:
         """As an error mentions it."""
         if self.path is None and self.instead:
-            return (
-                f"no configuration file was found, and the sandbox that runs here is not used, since {self.instead} is "
-                "set: unset it, or name a file with --config"
+            return t(
+                "no configuration file found; the sandbox that is running here is not used because {instead} is set: "
+                "unset it, or name a file with --config",
+                instead=self.instead,
             )
         if self.path is None and (SANDBOX / NAME).exists():
-            return (
-                "no configuration file was found, and the sandbox of this folder has ended (`mailerd sandbox --demo` "
-                "starts it again): the environment and the defaults hold"
+            return t(
+                "no configuration file found; the sandbox of this folder is not running (to start it: `mailerd "
+                "sandbox --demo`); using the environment and defaults"
             )
         if self.path is None:
-            return "no configuration file was found: the environment and the defaults hold; name one with --config"
-        kind = "the sandbox's configuration" if self.sandbox else "the configuration"
-        return f"{kind} is {self.path.absolute()}"
+            return t("no configuration file found; using the environment and defaults. To name a file: --config")
+        if self.sandbox:
+            return t("using the sandbox's configuration, {path}", path=self.path.absolute())
+        return t("using {path}", path=self.path.absolute())
 
 
 def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYSTEM) -> Found:

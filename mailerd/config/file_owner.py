@@ -10,10 +10,11 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from mailerd.core.i18n import N_, t
 from mailerd.errors import ConfigurationError
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-_UNTRUSTED: Final = "mailerd takes settings from a {name} file only if no other user can have written it"
+_UNTRUSTED: Final = N_("mailerd takes settings from a {name} file only if no other user can have written it")
 
 
 def read(path: Path) -> str | None:
@@ -39,13 +40,19 @@ def read(path: Path) -> str | None:
         return None  # a link to nothing
     except OSError as error:
         raise ConfigurationError(
-            f"{path.absolute()}: cannot be read: {error.strerror}; let mailerd's user read it, or remove it"
+            t(
+                "cannot read {path}: {strerror}; let mailerd's user read the file, or remove it",
+                path=path.absolute(),
+                strerror=error.strerror,
+            )
         ) from error
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{path.absolute()}: is not UTF-8 (line {line}); save it as UTF-8") from error
+        raise ConfigurationError(
+            t("{path} is not UTF-8 (line {line}); save it as UTF-8", path=path.absolute(), line=line)
+        ) from error
 
 
 def _check_place(path: Path, entry: os.stat_result) -> None:
@@ -55,27 +62,35 @@ def _check_place(path: Path, entry: os.stat_result) -> None:
     if not _is_ours(status.st_uid):
         raise _refused(
             path,
-            f"its folder belongs to the user {status.st_uid}",
-            f"start mailerd in another folder, or remove {path.name}",
+            t("its folder belongs to the user {user}", user=status.st_uid),
+            t("start mailerd in another folder, or remove {name}", name=path.name),
         )
     if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise _refused(path, "everybody can put files into its folder", f"type: chmod o-w {folder}")
+        raise _refused(path, t("everyone can put files into its folder"), t("run: chmod o-w {folder}", folder=folder))
     if stat.S_ISLNK(entry.st_mode) and not _is_ours(entry.st_uid):
-        raise _refused(path, f"it is a link of the user {entry.st_uid}", "remove it, or make a link of your own")
+        raise _refused(
+            path,
+            t("it is a link of the user {user}", user=entry.st_uid),
+            t("remove it, or make a link of your own"),
+        )
 
 
 def _check_file(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise _refused(path, "it is no ordinary file", "remove it")
+        raise _refused(path, t("it is not a regular file"), t("remove it"))
     if not _is_ours(status.st_uid):
         raise _refused(
             path,
-            f"it belongs to the user {status.st_uid}",
-            f"if you know what is in it, type: chown {os.geteuid()} {path.absolute()}",
+            t("it belongs to the user {user}", user=status.st_uid),
+            t("if you know what is in it, run: chown {user} {path}", user=os.geteuid(), path=path.absolute()),
         )
     if status.st_mode & _OTHERS_WRITE:
         mode = stat.S_IMODE(status.st_mode)
-        raise _refused(path, f"others can write to it (mode {mode:04o})", f"type: chmod go-w {path.absolute()}")
+        raise _refused(
+            path,
+            t("others can write to it (mode {mode:04o})", mode=mode),
+            t("run: chmod go-w {path}", path=path.absolute()),
+        )
 
 
 def _is_ours(user: int) -> bool:
@@ -83,5 +98,7 @@ def _is_ours(user: int) -> bool:
 
 
 def _refused(path: Path, why: str, remedy: str) -> ConfigurationError:
-    rule = _UNTRUSTED.format(name=path.name)
-    return ConfigurationError(f"{path.absolute()} is not used: {why}. {rule}; {remedy}")
+    rule = t(_UNTRUSTED, name=path.name)
+    return ConfigurationError(
+        t("{path} is not used: {why}. {rule}; {remedy}", path=path.absolute(), why=why, rule=rule, remedy=remedy)
+    )

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field
 from yarl import URL
 
+from mailerd.core.i18n import t
+
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
@@ -31,7 +33,7 @@ _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 def web(url: str) -> str:
     """An address of the web."""
     if not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+        raise ValueError(t("must start with http:// or https://"))
     return url
 
 
@@ -51,11 +53,11 @@ def https_or_none(url: str) -> str:
         return ""
     parts = urlsplit(web(url))
     if parts.query or parts.fragment:
-        raise ValueError("must have no query and no fragment")
+        raise ValueError(t("must have no query and no fragment"))
     if not parts.hostname or not _IN_A_HEADER.fullmatch(url):
-        raise ValueError("must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)")
+        raise ValueError(t("must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)"))
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-        raise ValueError("must begin with https://: mail programs unsubscribe over nothing else (RFC 8058)")
+        raise ValueError(t("must start with https://: mail programs unsubscribe over nothing else (RFC 8058)"))
     return url.rstrip("/")
 
 
@@ -70,8 +72,10 @@ def proxy_or_none(url: str) -> str:
         good = False
     if url and not good:
         raise ValueError(
-            "must be an HTTP proxy with its port, such as http://user:password@proxy.example.com:3128; in user and "
-            "password @ / # ? [ \\ are written %40 %2F %23 %3F %5B %5C"
+            t(
+                "must be an HTTP proxy with its port, such as http://user:password@proxy.example.com:3128; in user "
+                "and password @ / # ? [ \\ are written %40 %2F %23 %3F %5B %5C"
+            )
         )
     return url
 
@@ -80,7 +84,7 @@ def host(name: str) -> str:
     """A name or an address to listen on."""
     # To the system an empty name is every address there is.
     if not name.strip():
-        raise ValueError("is empty, which would be every address: name one, such as 127.0.0.1, or 0.0.0.0 for all")
+        raise ValueError(t("is empty, which means every address; name one, such as 127.0.0.1, or 0.0.0.0 for all"))
     return name
 
 
@@ -101,7 +105,7 @@ def networks(listed: str) -> str:
             try:
                 ip_network(each.strip(), strict=False)
             except ValueError as error:
-                raise ValueError(f"is not a list of addresses: {error}") from None
+                raise ValueError(t("is not a list of addresses: {error}", error=error)) from None
     return listed
 
 
@@ -110,7 +114,9 @@ def host_names(listed: str) -> str:
     names = [each.strip().lower() for each in listed.split(",") if each.strip()]
     for name in names:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
-            raise ValueError(f"{name!r} is no name of a host: mail.example.com, without https:// and without a port")
+            raise ValueError(
+                t("{name!r} is not a host name; write mail.example.com, without https:// and port", name=name)
+            )
     return ",".join(names)
 
 
@@ -121,7 +127,9 @@ def table(value: object) -> object:
     try:
         return json.loads(value or "{}")
     except ValueError as error:
-        raise ValueError(f'is not JSON like {{"alias@example.com": "me@example.com"}}: {error}') from None
+        raise ValueError(
+            t('is not JSON like {{"alias@example.com": "me@example.com"}}: {error}', error=error)
+        ) from None
 
 
 def addresses(value: object) -> object:
@@ -133,7 +141,7 @@ def addresses(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise ValueError(f'is not a JSON list like ["slack://…", "mailto://…"]: {error}') from None
+        raise ValueError(t('is not a JSON list like ["slack://…", "mailto://…"]: {error}', error=error)) from None
 
 
 def numbers(value: object) -> object:
@@ -146,7 +154,13 @@ def aliases(given: dict[str, str]) -> dict[str, str]:
     known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}
     for alias, mailbox in known.items():
         if "@" not in alias.strip("@") or "@" not in mailbox.strip("@"):
-            raise ValueError(f'"{alias}" = "{mailbox}": both must be e-mail addresses')
+            raise ValueError(t('"{alias}" = "{mailbox}": both must be email addresses', alias=alias, mailbox=mailbox))
         if mailbox in known:
-            raise ValueError(f'"{alias}" = "{mailbox}": that is an alias itself; name the mailbox that it belongs to')
+            raise ValueError(
+                t(
+                    '"{alias}" = "{mailbox}": the value is an alias itself; name the mailbox that the alias belongs to',
+                    alias=alias,
+                    mailbox=mailbox,
+                )
+            )
     return known

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from mailerd.core import rate_limit
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import moment_in_words
@@ -85,7 +86,7 @@ class ForecastInputs:
         return self.sender.paused_until if self.sender.paused else None
 
     @property
-    def repair(self) -> str | None:
+    def repair(self) -> Text | None:
         """What a person has to do before a message of the sender can go; None: nothing."""
         it = self.sender
         return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
@@ -144,8 +145,8 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
     job's own go, and not before its time. The limits tell when the sender's n-th message goes (`_turn`), so nothing is
     played.
     """
-    held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
-    if until := "the job is resumed" if it.job_paused else it.repair or held:
+    held = t("the sender is resumed") if it.paused_until == rate_limit.FOREVER else None
+    if until := t("the job is resumed") if it.job_paused else it.repair or held:
         return Forecast(until=until)
     if it.messages and not it.paused_until and it.failing and it.failing.nothing_sent:
         return Forecast(fails=True)
@@ -246,12 +247,12 @@ def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
     return at
 
 
-def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
+def waiting_reason(it: ForecastInputs, forecast: Forecast) -> Text | None:
     """Why its messages are not sent now; None when only the rate limit of the minute holds them."""
     held = None
     if it.messages:
         held = hold_reason(
-            sender="the sender",
+            sender=t("the sender"),
             job_paused=it.job_paused,
             due=it.due if it.due > it.now else None,
             paused_until=it.paused_until,
@@ -262,72 +263,75 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
             job_reason=it.job_reason,
             braked_until=it.braked_until,
         ) or _slowed(it, forecast)
-    return "; ".join(cause for cause in (held, unresolved_summary(it)) if cause) or None
+    causes = [cause for cause in (held, unresolved_summary(it)) if cause]
+    return joined(causes) if causes else None
 
 
-def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
+def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
     starts_at, per_day, used = forecast.starts_at, it.per_day(it.now), sum(it.counted(it.now).values())
     if forecast.fails and it.failing:
-        return f"all attempts fail: {_plain(it.failing.reason)}"
+        return t("all attempts fail: {reason}", reason=_plain(it.failing.reason))
     if per_day and used >= per_day:
-        at = moment_in_words(starts_at, it.now) if starts_at else "later"
-        return f"the sender's messages of 24 hours are used up ({used:,}): the next goes at {at}"
+        if not starts_at:
+            return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
+        return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
+                 used=used, at=moment_in_words(starts_at, it.now))  # fmt: skip
     if starts_at and starts_at - it.now > _AT_ONCE:
         if forecast.messages_ahead:
-            return f"{forecast.messages_ahead:,} messages of the sender's other jobs go first"
-        return f"the sender's pace allows no message before {moment_in_words(starts_at, it.now)}"
+            return tn("{n:,} message of the sender's other jobs is sent first",
+                      "{n:,} messages of the sender's other jobs are sent first", forecast.messages_ahead)  # fmt: skip
+        return t("the sender's limits allow no message before {at}", at=moment_in_words(starts_at, it.now))
     if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
-        return (
-            f"the sender's next turn is at {moment_in_words(it.next_claim_at, it.now)}, though its limits allow "
-            "a message now: a daemon that runs sees that within a minute"
+        return t(
+            "the sender's next turn is at {at}, although its limits allow a message now: a running daemon notices "
+            "within a minute",
+            at=moment_in_words(it.next_claim_at, it.now),
         )
-    return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
+    return t("last error: {reason}; retried at its turn", reason=_plain(it.error)) if it.error else None
 
 
-def unresolved_summary(it: ForecastInputs) -> str | None:
+def unresolved_summary(it: ForecastInputs) -> Text | None:
     """What happens to its unsure messages, and when; None when there are none."""
     if it.unresolved is None:
         return None
-    parts, looked_for = [], it.unresolved.messages - it.unresolved.manual
+    parts, looked_for = list[Text](), it.unresolved.messages - it.unresolved.manual
     if looked_for and it.unresolved.look_at:
         at = moment_in_words(max(it.unresolved.look_at, it.now), it.now)
-        parts.append(f"{_are(looked_for)} unsure: looked for at Google at {at}")
+        parts.append(tn("{n:,} message is unconfirmed: checked at Google at {at}",
+                        "{n:,} messages are unconfirmed: checked at Google at {at}", looked_for, at=at))  # fmt: skip
     if it.unresolved.manual:
-        parts.append(f"{_are(it.unresolved.manual)} unsure until `mailerd settle` says what became of it")
-    return "; ".join(parts) or None
-
-
-def _are(messages: int) -> str:
-    return "1 message is" if messages == 1 else f"{messages:,} messages are"
+        parts.append(tn("{n:,} message is unconfirmed until you run `mailerd settle`",
+                        "{n:,} messages are unconfirmed until you run `mailerd settle`",
+                        it.unresolved.manual))  # fmt: skip
+    return joined(parts) if parts else None
 
 
 def _plain(error: str | None) -> str:
     """An error that ends in no punctuation, so that the sentence can go on."""
-    return (error or "").strip().rstrip(":.")
+    plain = (error or "").strip().rstrip(":.")
+    return error if error == plain else plain
 
 
-def describe(it: ForecastInputs, forecast: Forecast) -> str:
+def describe(it: ForecastInputs, forecast: Forecast) -> Text:
     """What comes next and when, its unsure messages included."""
     upcoming = summary(forecast, now=it.now) if it.messages else None
-    return "; ".join(part for part in (upcoming, unresolved_summary(it)) if part) or "nothing waits"
+    parts = [part for part in (upcoming, unresolved_summary(it)) if part]
+    return joined(parts) if parts else t("nothing is waiting")
 
 
-def summary(forecast: Forecast, *, now: datetime) -> str:
+def summary(forecast: Forecast, *, now: datetime) -> Text:
     """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
     starts_at, ends_at = forecast.starts_at, forecast.ends_at
     if forecast.fails:
-        return "all attempts fail, so no time is known"
+        return t("all attempts fail: no time can be estimated")
     if not starts_at or not ends_at:
-        return f"not before {forecast.until}" if forecast.until else "nothing waits"
-    parts = [f"from {moment_in_words(starts_at, now)}"] if starts_at - now > _AT_ONCE else []
+        return t("not before {condition}", condition=forecast.until) if forecast.until else t("nothing is waiting")
+    parts = [t("from {at}", at=moment_in_words(starts_at, now))] if starts_at - now > _AT_ONCE else []
     if forecast.goes_on_at:
-        messages = f"{forecast.first_day:,}"
-        parts.append(f"{messages} today" if starts_at.date() == now.date() else f"{messages} that day")
-        parts.append(f"the rest from {moment_in_words(forecast.goes_on_at, now)}")
-    parts.append(
-        f"done about {moment_in_words(ends_at, now)}"
-        if forecast.done_at
-        else f"not done by {moment_in_words(ends_at, now)}"
-    )
-    return ", ".join(parts)
+        first = forecast.first_day
+        parts.append(t("{n:,} today", n=first) if starts_at.date() == now.date() else t("{n:,} that day", n=first))
+        parts.append(t("the rest from {at}", at=moment_in_words(forecast.goes_on_at, now)))
+    end = moment_in_words(ends_at, now)
+    parts.append(t("done about {at}", at=end) if forecast.done_at else t("not done by {at}", at=end))
+    return joined(parts, ", ")

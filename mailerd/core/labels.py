@@ -28,6 +28,15 @@ LABELS: Final[Mapping[str, Text]] = {
     "cancel": t("Cancelled"),
     "retry": t("Retried"),
     "priority": t("Priority changed"),
+    "released": t("Requeued"),
+    "lost": t("Unconfirmed"),
+    "found": t("Confirmed as sent"),
+    "missing": t("Not found"),
+    "lapsed": t("Lease expired"),
+    "unanswered": t("No response"),
+    "late": t("Late response"),
+    "undone": t("Returned by Google"),
+    "retried": t("Retried"),
     "suppress": t("Suppressed"),
     "unsuppress": t("Suppression ended"),
     "settle": t("Confirmed manually"),
@@ -117,3 +126,10 @@ def coded(code: str) -> Text:
     """A code, which an English line of the log or a command shows as it is, and another language by its label."""
     name = LABELS.get(code)
     return Text(code, name.msgid, context=name.context) if name else Text(code, code)
+
+
+def worded(code: str) -> Text:
+    """The same, of which the English is words: "sender paused"."""
+    name = LABELS.get(code)
+    english = code.replace("_", " ")
+    return Text(english, name.msgid, context=name.context) if name else Text(english, english)

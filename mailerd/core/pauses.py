@@ -5,7 +5,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core.bounce_rule import BOUNCES
+from mailerd.core.i18n import N_, Text, t
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import reason as reason_of
 from mailerd.core.verdicts import PauseCause
 
 MANUAL: Final = "manual"
@@ -16,9 +18,9 @@ CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL, BLOCKED, BOUNCE
 """Every cause that a sender's row may name."""
 
 
-def until(end: datetime, say: Callable[[datetime], str] = "{:%Y-%m-%d %H:%M:%S} UTC".format) -> str:
+def until(end: datetime, say: Callable[[datetime], str] = "{:%Y-%m-%d %H:%M:%S} UTC".format) -> Text:
     """When a pause ends, in words; `say` shows a moment where this is not the place for all of it."""
-    return "until it is resumed" if end == FOREVER else f"until {say(end)}"
+    return t("until it is resumed") if end == FOREVER else t("until {at}", at=say(end))
 
 
 def hold_reason(
@@ -33,7 +35,7 @@ def hold_reason(
     last_error: str | None = None,
     job_reason: str | None = None,
     braked_until: datetime | None = None,
-) -> str | None:
+) -> Text | None:
     """Why waiting messages are held; None when neither a pause nor their time holds them.
 
     `due`: when the first of them is due, None when that is past. `paused_until`: the sender's pause, None when it is
@@ -41,33 +43,40 @@ def hold_reason(
     sender can go. `job_reason`: why the job is paused, where no person did it. `braked_until`: until when it waits,
     since what came back of it is read first. `say` writes a moment.
     """
-    reason = f": {pause_reason}" if pause_reason else ""
     if job_paused:
-        return f"the job is paused: {job_reason}" if job_reason else "the job is paused"
+        return t("the job is paused: {reason}", reason=job_reason) if job_reason else t("the job is paused")
     if repair:
-        return f"{sender} is paused until {repair} (tried each minute{reason})"
+        if not pause_reason:
+            return t("{sender} is paused until {repair} (tried each minute)", sender=sender, repair=repair)
+        return t(
+            "{sender} is paused until {repair} (tried each minute: {reason})",
+            sender=sender, repair=repair, reason=pause_reason,
+        )  # fmt: skip
     if paused_until and (due is None or paused_until >= due):
-        return f"{sender} is paused {until(paused_until, say)}{reason}"
+        end = until(paused_until, say)
+        if not pause_reason:
+            return t("{sender} is paused {until}", sender=sender, until=end)
+        return t("{sender} is paused {until}: {reason}", sender=sender, until=end, reason=pause_reason)
     if braked_until:
-        return f"much came back, and is read before more is sent, until {say(braked_until)}"
+        return t("many messages bounced; their notices are read first, until {at}", at=say(braked_until))
     if due and last_error:
-        return f"put off until {say(due)}, since the last attempt said: {last_error}"
-    return f"not due before {say(due)}" if due else None
+        return t("deferred until {at} after the last attempt: {reason}", at=say(due), reason=last_error)
+    return t("not due before {at}", at=say(due)) if due else None
 
 
 _LOGIN: Final = "mailerd auth login --sender {sender}"
 _REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
-    PauseCause.TOKEN_REFUSED: ("the sign-in is renewed", _LOGIN),
-    PauseCause.NO_CREDENTIALS: ("there is a credential file that can be used", _LOGIN),
-    PauseCause.CLIENT_REFUSED: ("the sign-in names an OAuth client that Google knows", _LOGIN),
-    PauseCause.WRONG_MAILBOX: ("the credential file opens {sender}", _LOGIN),
-    PauseCause.SCOPE_MISSING: ("the sign-in has the scope, or it is delegated", _LOGIN),
-    PauseCause.MAILBOX_REFUSED: ("Gmail is switched on for {sender}", "https://admin.google.com/ac/users"),
+    PauseCause.TOKEN_REFUSED: (N_("the authorization is renewed"), _LOGIN),
+    PauseCause.NO_CREDENTIALS: (N_("a usable credential file exists"), _LOGIN),
+    PauseCause.CLIENT_REFUSED: (N_("the authorization names an OAuth client that Google knows"), _LOGIN),
+    PauseCause.WRONG_MAILBOX: (N_("the credential file opens {sender}"), _LOGIN),
+    PauseCause.SCOPE_MISSING: (N_("the authorization has the scope, or it is delegated"), _LOGIN),
+    PauseCause.MAILBOX_REFUSED: (N_("Gmail is enabled for {sender}"), "https://admin.google.com/ac/users"),
     PauseCause.API_DISABLED: (
-        "the Gmail API is enabled in the Cloud project",
+        N_("the Gmail API is enabled in the Cloud project"),
         "https://console.cloud.google.com/apis/library/gmail.googleapis.com",
     ),
-    PauseCause.DOMAIN_POLICY: ("the domain's administrator allows this app", "https://admin.google.com/ac/owl"),
+    PauseCause.DOMAIN_POLICY: (N_("the domain's administrator allows this app"), "https://admin.google.com/ac/owl"),
 }
 """What a person has to do before a message can be sent, and where; the pause ends each minute, for another try."""
 _REASON_WITHOUT_REMEDY: Final = frozenset({PauseCause.TOKEN_REFUSED, PauseCause.SCOPE_MISSING})
@@ -76,7 +85,7 @@ _STILL: Final = timedelta(minutes=2)
 """Time after a pause in which the try that follows it may have no answer yet."""
 
 
-def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime) -> str | None:
+def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime) -> Text | None:
     """What has to happen, by a person, before any message of the sender can go; None where waiting is enough.
 
     `cause` and `end` are those of its last pause. An old one proves nothing: it may be mended and nothing sent since.
@@ -84,12 +93,12 @@ def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetim
     return remedy(cause, sender=sender) if end and end > now - _STILL else None
 
 
-def remedy(cause: str | None, *, sender: str) -> str | None:
+def remedy(cause: str | None, *, sender: str) -> Text | None:
     """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
     if (known := _REPAIRS.get(cause or "")) is None:
         return None
-    what, where = (each.format(sender=sender) for each in known)
-    return f"{what}: `{where}`" if where.startswith("mailerd ") else what
+    what, where = t(known[0], sender=sender), known[1].format(sender=sender)
+    return t("{what}: `{command}`", what=what, command=where) if where.startswith("mailerd ") else what
 
 
 def repair_command(cause: str, *, sender: str) -> str:
@@ -100,4 +109,4 @@ def repair_command(cause: str, *, sender: str) -> str:
 def with_remedy(reason: str, cause: str, *, sender: str) -> str:
     """Why a sender is paused, with what a person has to do, for who hears of it by that sentence alone."""
     mend = remedy(cause, sender=sender) if cause in _REASON_WITHOUT_REMEDY else None
-    return f"{reason}; tried each minute until {mend}" if mend else reason
+    return reason_of("tried_until", reason=reason, remedy=mend) if mend else reason

@@ -1,6 +1,5 @@
 """Numbers, durations and moments for people."""
 
-import re
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -14,8 +13,6 @@ _WEEKDAYS: Final = (
     N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"), N_("Sunday"),
 )  # fmt: skip
 _UNITS: Final = {"d": N_("{n} d"), "h": N_("{n} h"), "min": N_("{n} min"), "s": N_("{n} s"), "ms": N_("{n} ms")}
-_IN_CHINESE: Final = {"d": "天", "h": "小时", "min": "分钟", "ms": "毫秒", "s": "秒"}
-_UNIT: Final = re.compile(r"(?<=\d )(d|h|min|ms|s)\b")
 
 
 def in_words(seconds: float) -> Text:
@@ -41,11 +38,6 @@ def moment_in_words(at: datetime, now: datetime) -> Text:
     if now < at <= now + _WEEK:
         return t("{weekday} {time} UTC", weekday=t(_WEEKDAYS[at.weekday()]), time=f"{at:%H:%M}")
     return t("{time} UTC", time=f"{at:%Y-%m-%d %H:%M}")
-
-
-def to_chinese(words: str) -> str:
-    """What `in_words` has said in English, in Chinese; for sentences that are read back by the tables of `texts`."""
-    return _UNIT.sub(lambda unit: _IN_CHINESE[unit[1]], words)
 
 
 def counted(number: int, noun: str) -> str:

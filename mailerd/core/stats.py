@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.labels import coded
 from mailerd.core.models import FailingAttempts
 from mailerd.core.states import JobStatus, State
 
@@ -162,13 +164,9 @@ class QueueStats:
         return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
 
 
-def counts(stats: QueueStats) -> str:
+def counts(stats: QueueStats) -> Text:
     """What is under way, in figures: "3 jobs, 1,204 waiting"."""
     jobs = stats.open_jobs()
-    said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{stats.recipients.get(State.WAITING, 0):,} waiting"]
-    said.extend(
-        f"{stats.recipients[state]:,} {state.value}"
-        for state in (State.SENDING, State.UNSURE)
-        if stats.recipients.get(state)
-    )
-    return ", ".join(said)
+    shown = [State.WAITING, *(state for state in (State.SENDING, State.UNSURE) if stats.recipients.get(state))]
+    states = [t("{n:,} {what}", n=stats.recipients.get(state, 0), what=coded(state)) for state in shown]
+    return joined([tn("{n} job", "{n} jobs", jobs), *states], ", ")

@@ -13,6 +13,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from google.auth import crypt, jwt
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import joined, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.replies import (
     Accepted,
@@ -110,10 +111,10 @@ class Tokens:
                 # Loading the key takes tens of milliseconds of computing, so a thread does it, once for all sets.
                 assertions = await asyncio.to_thread(_sign, account, claims)
         except TimeoutError:
-            return TokenUnavailable("the assertion was not signed within the time-out")
+            return TokenUnavailable(t("the assertion was not signed within the time-out"))
         if isinstance(assertions, NoCredentials):
             return assertions
-        outcome: Token | NoToken = TokenUnavailable("no scopes to ask for")
+        outcome: Token | NoToken = TokenUnavailable(t("no scopes to ask for"))
         for scopes, assertion in zip(SCOPE_PREFERENCE, assertions, strict=True):
             form = {"grant_type": _JWT_BEARER, "assertion": assertion}
             outcome = await self._request(sender, form=form, default_scopes=scopes, deadline=deadline)
@@ -182,7 +183,12 @@ def _sign(account: ServiceAccount, claims: dict[str, object]) -> tuple[str, ...]
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a key that is not RSA
         # The exception's text is left out, since the library has read the key.
         return NoCredentials(
-            f"the private key of {account.client_email} cannot be used; make a new key for the service account"
+            joined(
+                [
+                    t("the private key of {client_email} is not valid", client_email=account.client_email),
+                    t("create a new key for the service account"),
+                ]
+            )
         )
 
 
@@ -241,7 +247,7 @@ class Ownership:
             async with asyncio.timeout_at(deadline):
                 await self._checking.acquire()
         except TimeoutError:
-            return TokenUnavailable("whose mailbox it is was not told: another check of it took the whole time-out")
+            return TokenUnavailable(t("mailbox owner unknown: another check took the whole time-out"))
         try:
             if not self.is_known(token):
                 if self._rounds != rounds and self._last is not None:
@@ -265,24 +271,37 @@ class Ownership:
             case Refused() if reply.reason in SCOPE_REFUSED:
                 return self._unverifiable(token)
             case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
-                cause = f"Google answered {status}"
+                cause = t("Google returned {status}", status=status)
             case NoResponse(cause):
                 pass
             case MalformedResponse() | Accepted():
-                cause = "the answer does not tell it"
+                cause = t("the response does not name it")
             case _:
                 return reply
         # No message was sent, and none is to blame: only this sender waits.
-        return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
+        return TokenUnavailable(t("mailbox owner unknown: {cause}", cause=cause))
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:
         if same_mailbox(address, self._sender):
             return self._remember(token, None, verified=True)
         self._events.mailbox_wrong(sender=self._sender, address=address, file=file)
         wrong = WrongMailbox(
-            f"{file} opens the mailbox {address}, not {self._sender}, so nothing is sent with it: run "
-            f"`mailerd auth login --sender {self._sender}`, or name {self._sender} in gmail.aliases if it is an alias "
-            f"of {address}"
+            joined(
+                [
+                    t(
+                        "{file} opens the mailbox {address}, not {sender}",
+                        file=file,
+                        address=address,
+                        sender=self._sender,
+                    ),
+                    t(
+                        "run `mailerd auth login --sender {sender}`, or name {sender} in gmail.aliases if it is an "
+                        "alias of {address}",
+                        address=address,
+                        sender=self._sender,
+                    ),
+                ]
+            )
         )
         return self._remember(token, wrong, verified=False)
 
@@ -320,7 +339,7 @@ class Account:
         self._session = session
         self._client: Aiogoogle | None = None
         self._found: CredentialFile | NoCredentials | None = None
-        self._credentials: Credentials | NoCredentials = NoCredentials("not read yet")
+        self._credentials: Credentials | NoCredentials = NoCredentials(t("not read yet"))
         self._dirs_version: tuple[tuple[int, ...], ...] = ()
         self._refreshed_at = 0.0
         self._token: Token | None = None
@@ -332,7 +351,7 @@ class Account:
         """Grows when the token is dropped: what was learnt before no longer counts."""
         self._rounds = 0
         """Grows with every refresh that has ended."""
-        self._last: Token | NoToken = TokenUnavailable("none was requested yet")
+        self._last: Token | NoToken = TokenUnavailable(t("none was requested yet"))
 
     @property
     def project(self) -> str:
@@ -357,7 +376,7 @@ class Account:
         if found == self._found:
             return
         if self._found is not None:
-            file = str(found.path) if isinstance(found, CredentialFile) else "it is gone"
+            file = str(found.path) if isinstance(found, CredentialFile) else t("missing file")
             self._events.credentials_changed(sender=self._sender, file=file)
         self._found = found
         self._credentials = credentials.read(found) if isinstance(found, CredentialFile) else found
@@ -386,7 +405,7 @@ class Account:
             async with asyncio.timeout_at(deadline):
                 await self._refreshing.acquire()
         except TimeoutError:
-            return TokenUnavailable("another request for it took the whole time-out")
+            return TokenUnavailable(t("another token request took the whole time-out"))
         try:
             if token := self._usable(refused):
                 return token

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, assert_never
 
 from mailerd.config import GmailSettings
+from mailerd.core.i18n import joined, t
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.gmail.session import parse_json
@@ -74,8 +75,14 @@ def mailbox_with(
         mode = "direct"
     else:
         return NoCredentials(
-            f"{sender}: the sign-in allows neither {COMPOSE} nor {SEND}, only {', '.join(scopes)}; "
-            "sign in again with the scope gmail.compose"
+            t(
+                "the authorization allows neither {compose} nor {send}, only {scopes}; run `mailerd auth login "
+                "--sender {sender}` and allow gmail.compose",
+                sender=sender,
+                compose=COMPOSE,
+                send=SEND,
+                scopes=", ".join(scopes),
+            )
         )
     can_read = bool(granted & _READ_SCOPES)
     bodies = bool(granted & _BODY_SCOPES) and METADATA not in granted
@@ -172,7 +179,7 @@ class CredentialDirs:
     def find(self, sender: str) -> CredentialFile | NoCredentials:
         """The file for a sender (in lower case): its own before its domain's; names match in any case."""
         if not _ADDRESS.fullmatch(sender):
-            return NoCredentials(f"{sender!r} is not an e-mail address, so there can be no credential file for it")
+            return NoCredentials(t("no credential file for {sender!r}: not an email address", sender=sender))
         domain = sender.rpartition("@")[2]
         own = self._folder / f"{sender}.json"
         if stamp := _stamp(own):  # so that at the start not each of many senders lists the whole folder
@@ -189,9 +196,22 @@ class CredentialDirs:
                     )
         where = " or ".join(str(folder) for folder in (self._folder, self._systemd) if folder)
         return NoCredentials(
-            f"no credential file for {sender}: looked for {names[0]} and {names[1]} in {where}; make one with "
-            f"`mailerd auth login --sender {sender}`, put a service account's key there, or name the "
-            "mailbox that it is an alias of in gmail.aliases"
+            joined(
+                [
+                    t(
+                        "no credential file for {sender}: looked for {own} and {domain} in {where}",
+                        sender=sender,
+                        own=names[0],
+                        domain=names[1],
+                        where=where,
+                    ),
+                    t(
+                        "run `mailerd auth login --sender {sender}`, put a service account's key there, or name the "
+                        "mailbox of this alias in gmail.aliases",
+                        sender=sender,
+                    ),
+                ]
+            )
         )
 
     def _listing(self, folder: Path) -> dict[str, Path]:
@@ -224,23 +244,40 @@ def read(found: CredentialFile) -> Credentials | NoCredentials:
                 return NoCredentials(problem)
             text = file.read(_MAX_BYTES)
     except OSError as error:
-        return NoCredentials(f"{path} cannot be read: {error.strerror}; make it readable for mailerd's user alone")
+        return NoCredentials(
+            joined(
+                [
+                    t("cannot read {path}: {strerror}", path=path, strerror=error.strerror),
+                    t("make the file readable for mailerd's user only"),
+                ]
+            )
+        )
     document = parse_json(text)
     if not isinstance(document, dict):
-        return NoCredentials(f"{path} is not a JSON object as Google's tools write it; make it anew")
+        return NoCredentials(
+            joined(
+                [t("{path} is not a JSON object as written by Google's tools", path=path), t("create the file again")]
+            )
+        )
     return _parse(document, found=found)
 
 
 def _check_permissions(status: os.stat_result, *, found: CredentialFile) -> str:
     """What is wrong with the kind or the permissions of a file, or ""."""
     if not stat.S_ISREG(status.st_mode):
-        return f"{found.path} is not a regular file; put Google's JSON there"
+        return joined([t("{path} is not a regular file", path=found.path), t("put Google's JSON there")])
     # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the service's user.
     allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
     if status.st_mode & 0o077 & ~allowed:
-        return (
-            f"{found.path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o}) "
-            f"and is not used; chmod 600 {found.path}"
+        return joined(
+            [
+                t(
+                    "{path} can be read or written by others (mode {mode:04o}) and is not used",
+                    path=found.path,
+                    mode=stat.S_IMODE(status.st_mode),
+                ),
+                t("run: chmod 600 {path}", path=found.path),
+            ]
         )
     return ""
 
@@ -249,8 +286,18 @@ def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | 
     match document.get("type"):
         case "authorized_user" if found.of_domain:
             return NoCredentials(
-                f"{found.path} is one person's sign-in (authorized_user), which cannot serve a whole domain; put a "
-                "service account with domain-wide delegation there, or name the file after the mailbox"
+                joined(
+                    [
+                        t(
+                            "{path} is one person's authorization (authorized_user), which cannot serve a whole domain",
+                            path=found.path,
+                        ),
+                        t(
+                            "put a service account with domain-wide delegation there, or name the file after the "
+                            "mailbox"
+                        ),
+                    ]
+                )
             )
         case "authorized_user":
             required: tuple[str, ...] = ("client_id", "client_secret", "refresh_token")
@@ -259,14 +306,29 @@ def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | 
         case _:
             hint = ""
             if "installed" in document or "web" in document:
-                hint = " (this is an OAuth client: give it to `mailerd auth login`, which makes the file)"
+                hint = t(" (this is an OAuth client: give it to `mailerd auth login`, which makes the file)")
             return NoCredentials(
-                f'{found.path}: "type" is neither authorized_user nor service_account{hint}; make the file anew'
+                joined(
+                    [
+                        t(
+                            '{path}: "type" is neither authorized_user nor service_account{hint}',
+                            path=found.path,
+                            hint=hint,
+                        ),
+                        t("create the file again"),
+                    ]
+                )
             )
     values = {key: document.get(key) for key in required}
     missing = [key for key, value in values.items() if not isinstance(value, str) or not value.strip()]
     if missing:
-        return NoCredentials(f"{found.path}: {', '.join(missing)} missing or no text; make the file anew")
+        return NoCredentials(
+            t(
+                "{path}: {missing} missing or not text; create the file again",
+                path=found.path,
+                missing=", ".join(missing),
+            )
+        )
     known = {key: str(value) for key, value in values.items()}
     if document["type"] == "service_account":
         return ServiceAccount(private_key_id=str(document.get("private_key_id") or ""), **known)
@@ -314,11 +376,23 @@ def inventory(settings: GmailSettings) -> list[Entry]:
         known = read(found)
         if used != found.path:
             entries.append(
-                Entry(found.owner, found.path, problem=f"not used, {used} comes first; remove one of them", used=False)
+                Entry(
+                    found.owner,
+                    found.path,
+                    problem=joined(
+                        [t("is not used: {used} takes precedence", used=used), t("remove one of the files")]
+                    ),
+                    used=False,
+                )
             )
         elif found.owner in settings.aliases:
             target = settings.aliases[found.owner]
-            why = f"not used, gmail.aliases makes it an alias of {target}; remove one of them"
+            why = joined(
+                [
+                    t("is not used: an alias of {target} in gmail.aliases", target=target),
+                    t("remove the file or the alias"),
+                ]
+            )
             entries.append(Entry(found.owner, found.path, problem=why, used=False))
         else:
             entries.append(_entry(found.owner, found.path, known))
@@ -362,14 +436,20 @@ def credential_path(sender: str, folder: Path) -> Path:
         trial.unlink()
     except OSError as error:
         raise NotSavedError(
-            f"{folder} (gmail.credentials_dir) cannot be written to: {error.strerror}; run this as its owner"
+            t(
+                "cannot write to {folder} (gmail.credentials_dir): {strerror}; run this as the owner of the folder",
+                folder=folder,
+                strerror=error.strerror,
+            )
         ) from error
     found = CredentialDirs(folder).find(sender)
     if not isinstance(found, CredentialFile) or found.of_domain:
         return folder / f"{sender}.json"
     # A service account's key cannot be downloaded again once it is overwritten.
     if _kind(found.path) == "service_account":
-        raise NotSavedError(f"{found.path} is a service account's key and is not overwritten; move it away first")
+        raise NotSavedError(
+            t("{path} is a service account's key and was not overwritten; move the file first", path=found.path)
+        )
     return found.path
 
 
@@ -413,7 +493,9 @@ def save(path: Path, credentials: AuthorizedUser) -> None:
             draft.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise NotSavedError(f"{path} could not be written: {error.strerror}; nothing was changed") from error
+        raise NotSavedError(
+            t("could not write {path}: {strerror}; nothing was changed", path=path, strerror=error.strerror)
+        ) from error
     _sync(path.parent)
 
 

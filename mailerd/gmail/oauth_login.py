@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mailerd.config import GmailSettings
+from mailerd.core.i18n import t
 from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, TokenRefused
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
@@ -210,20 +211,32 @@ def read_client(path: Path) -> Client:
             text = file.read(_MAX_BYTES) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise SignInError(
-            f"{path} cannot be read: {error.strerror}; name the OAuth client's file with --client"
+            t(
+                "cannot read {path}: {strerror}; name the OAuth client's file with --client",
+                path=path,
+                strerror=error.strerror,
+            )
         ) from error
     if mode & 0o077:
         raise SignInError(
-            f"{path} can be read by others (mode {stat.S_IMODE(mode):04o}) and is not used; chmod 600 {path}"
+            t(
+                "{path} can be read by others (mode {mode:04o}) and is not used; run: chmod 600 {path}",
+                path=path,
+                mode=stat.S_IMODE(mode),
+            )
         )
     document = parse_json(text)
     inner: Any = document.get("installed") if isinstance(document, dict) else None
     known = [inner.get(key) for key in ("client_id", "client_secret")] if isinstance(inner, dict) else []
     if not known or not all(isinstance(value, str) and value for value in known):
-        web = " (it is one for web applications)" if isinstance(document, dict) and "web" in document else ""
+        web = t(" (it is a client for web applications)") if isinstance(document, dict) and "web" in document else ""
         raise SignInError(
-            f'{path} is not an OAuth client of the type "Desktop app"{web}; make one in the Cloud console under APIs & '
-            "Services, Credentials, and download its JSON"
+            t(
+                '{path} is not an OAuth client of the type "Desktop app"{web}; create one in the Cloud console (APIs '
+                "& Services, Credentials), and download its JSON",
+                path=path,
+                web=web,
+            )
         )
     return Client(*map(str, known))
 
@@ -266,14 +279,22 @@ class SignIn:
         request = token_request(self._token_uri, sender=authorization.sender, form=form)
         answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
-            raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")
+            raise SignInError(
+                t("no response from {token_uri}: {cause}; try again", token_uri=self._token_uri, cause=answer.cause)
+            )
         granted = session.read_token(answer)
         match granted:
             case TokenResponse():
                 return _signed_in(granted, json.loads(answer.body), authorization=authorization, client=client)
             case TokenRefused():
                 known = without_secrets(granted, form)
-                raise SignInError(f"Google refused the sign-in: {known.error or known.status}: {known.description}")
+                raise SignInError(
+                    t(
+                        "Google rejected the authorization: {error}: {description}",
+                        error=known.error or known.status,
+                        description=known.description,
+                    )
+                )
             case NotSent(cause):
                 raise SignInError(cause)
 
@@ -295,7 +316,9 @@ def _signed_in(
 ) -> SignedIn:
     refresh, ends = body.get("refresh_token"), body.get("refresh_token_expires_in")
     if not isinstance(refresh, str) or not refresh:
-        raise SignInError("Google gave no refresh token, so the sign-in would end within the hour; try again")
+        raise SignInError(
+            t("Google returned no refresh token; the authorization would expire within an hour. Try again")
+        )
     return SignedIn(
         credentials=AuthorizedUser(
             client_id=client.client_id,

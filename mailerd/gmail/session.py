@@ -32,6 +32,7 @@ from yarl import URL
 
 from mailerd import __version__
 from mailerd.config import GmailSettings
+from mailerd.core.i18n import t
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -101,7 +102,8 @@ def read(answer: Answer, *, call: Call) -> Reply:
         return _refused(answer)
     if answer.too_large:
         return MalformedResponse(
-            answer.status, f"more than {answer.max_body} bytes, of which the first are: {_excerpt(answer.body)}"
+            answer.status,
+            t("more than {n:,} bytes, starting with: {excerpt}", n=answer.max_body, excerpt=_excerpt(answer.body)),
         )
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
@@ -133,7 +135,9 @@ def read_token(answer: Answer) -> TokenResponse | TokenRefused | TokenUnavailabl
         )
     token = body.get("access_token") if isinstance(body, dict) and not answer.too_large else None
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-        return TokenUnavailable(f"the token endpoint answered {answer.status} without a usable access token")
+        return TokenUnavailable(
+            t("the token endpoint returned {status} without a usable access token", status=answer.status)
+        )
     scope = body.get("scope")
     return TokenResponse(
         access_token=token,
@@ -466,7 +470,7 @@ class GmailSession(AbstractSession):
             async with asyncio.timeout_at(deadline):
                 response = await (by or self.send)(request)
         except _TooLateError:
-            return TooLate("it could not begin in time")
+            return TooLate(t("could not start in time"))
         except _NETWORK_ERRORS as error:
             words = _words(error)  # which name Google where the proxy made no tunnel to it
             return _outcome(request, cause=f"{words} (by gmail.proxy)" if self._proxy else words)
@@ -525,7 +529,7 @@ def _recognise(request: GmailRequest, data: bytes) -> None:
     answer, former = hash(data), request.connection.former_answers
     if answer in former:
         request.drop_connection()
-        raise _RepeatedAnswerError("the connection gave a former answer once more")
+        raise _RepeatedAnswerError(t("the connection repeated an earlier response"))
     former.append(answer)
 
 
@@ -560,7 +564,7 @@ async def _before_first_byte(_: aiohttp.ClientSession, context: SimpleNamespace,
     """Note that the request may arrive from now on; aiohttp calls this with the headers, just before it sends them."""
     request: GmailRequest = context.trace_request_ctx
     if request.maybe_sent and request.method != "GET":  # aiohttp repeats a DELETE as well
-        raise aiohttp.ServerDisconnectedError("the connection was lost before the answer came")
+        raise aiohttp.ServerDisconnectedError(t("connection lost before the response"))
     if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
         raise _TooLateError
     request.maybe_sent = True
@@ -610,4 +614,5 @@ def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
 
 def _words(error: BaseException) -> str:
     """An exception in words. Never its repr: aiohttp's holds the request's headers, and the token with them."""
-    return f"{type(error).__name__}: {str(error) or 'no answer within the time-out'}"[:500]
+    said: str = str(error) or t("no response within the time-out")
+    return t("{error}: {text}", error=type(error).__name__, text=said if len(said) < _EXCERPT else said[:_EXCERPT])

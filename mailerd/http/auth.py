@@ -266,7 +266,7 @@ class KeyShare:
             "share_used_up",
             unstored(
                 t(
-                    "key {name!r} has reached its share of {per_key} concurrent {what} ({setting}); try again",
+                    "key {name!r} has reached its share of concurrent {what}: {per_key} ({setting}); try again",
                     name=key.name, per_key=self._per_key, what=self._what, setting=self._setting,
                 )
             ),

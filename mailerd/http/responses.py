@@ -17,11 +17,10 @@ from mailerd.core.i18n import Text, t
 from mailerd.core.states import State
 from mailerd.core.suppression import without_formula
 from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
-from mailerd.locale import language
+from mailerd.locale import language, say
 from mailerd.mail.templates import RendererError
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.jobs import Jobs, Recipient
-from mailerd.texts import tr
 
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
@@ -69,7 +68,7 @@ def _as_it_is(value: Any, check: ValidatorFunctionWrapHandler) -> str:
     return value if isinstance(value, Text) else str(check(value))
 
 
-Sentence = Annotated[str, WrapValidator(_as_it_is), PlainSerializer(tr)]
+Sentence = Annotated[str, WrapValidator(_as_it_is), PlainSerializer(say)]
 """What people read: a `Text` is said in the language of its request."""
 
 
@@ -336,7 +335,7 @@ async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Re
 
 RESULT_COLUMNS: Final = (
     "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
-    "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
+    "updated_at", "result", "result_kind", "result_code", "result_reason", "result_at",
 )  # fmt: skip
 
 
@@ -357,7 +356,7 @@ async def write_results(
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
-    known = row.fate
-    fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
-    said = (row.error and tr(row.error), row.message_id, row.proof)
-    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
+    known = row.result
+    result = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
+    said = (row.error and say(row.error), row.message_id, row.proof)
+    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result

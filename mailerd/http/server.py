@@ -18,7 +18,6 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
 from mailerd.core.i18n import Text, t
-from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
@@ -35,10 +34,10 @@ from mailerd.http.responses import (
     with_headers,
     write_whole,
 )
+from mailerd.locale import accepted_language, speak
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
-from mailerd.texts import speak
 
 # Why a port cannot be had: the setting that names it, who has it, and what to do.
 

@@ -14,11 +14,11 @@ from urllib.parse import quote
 from mailerd.clock import new_id
 from mailerd.core.i18n import joined, t, tn
 from mailerd.core.models import PROOF_LENGTH
-from mailerd.core.reasons import reason
+from mailerd.core.reasons import REASONS, reason
 from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
-from mailerd.http.errors import ApiError, FieldError, FieldErrors, cut, invalid
+from mailerd.http.errors import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
 from mailerd.intake.job_reader import JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
@@ -279,9 +279,10 @@ class _Checker:
             self.found.rows.append(NewRecipient(row.email, row.name, row.variables))
             return
         said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
-        reasons = cut(joined(said) if len(said) > 1 else said[0])
-        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, reason("not_accepted", cause=reasons)))
-        self.found.rejected.append(RejectedRecipient(index, row.email, reasons))
+        why = joined(said) if len(said) > 1 else said[0]
+        failed = reason("not_accepted", cause=cut(why, MAX_REASON - len(REASONS["not_accepted"])))
+        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed))
+        self.found.rejected.append(RejectedRecipient(index, row.email, cut(why)))
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)
 

@@ -27,13 +27,13 @@ from mailerd.core.suppression import (
     masked,
     read_token,
 )
-from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.http.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE, ClientAddress, StrangerLog, TokenBuckets
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import SlowClientReaper, listen, running
 from mailerd.intake import unsubscribe_pages as pages
+from mailerd.locale import accepted_language
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions

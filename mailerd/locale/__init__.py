@@ -1,6 +1,7 @@
 """Says texts in the language of their reader: English as the code has it, or Chinese by the catalogue here."""
 
 import gettext
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailerd.core.i18n import Language, Text
+from mailerd.core.labels import coded
 
 _FOLDER: Final = Path(__file__).parent
 _LANGUAGE: Final = ContextVar[Language]("language", default="en")
@@ -47,6 +49,11 @@ def template(text: Text, language: Language | None = None) -> str:
     return _catalogue().gettext(text.msgid)
 
 
+def label(code: str) -> str:
+    """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
+    return say(coded(code))
+
+
 def translator(language: Language) -> Callable[[str], str]:
     """What says a text in one language."""
     return lambda text: say(text, language)
@@ -74,3 +81,16 @@ def from_environment(environment: Mapping[str, str]) -> Language:
         if value := environment.get(name, ""):
             return "zh" if value.lower().startswith("zh") else "en"
     return "en"
+
+
+def accepted_language(header: str, *, otherwise: Language = "en") -> Language:
+    """The language that a header Accept-Language asks for; `otherwise` where it asks for neither (RFC 9110, 12.5.4)."""
+    best, weight = str(otherwise), 0.0
+    for each in header.split(","):
+        tag, _, parameters = each.partition(";")
+        name = tag.strip().lower().partition("-")[0]
+        found = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameters)
+        asked = float(found[1]) if found else 0.0 if parameters.strip() else 1.0
+        if name in {"zh", "en"} and asked > weight:
+            best, weight = name, asked
+    return "zh" if best == "zh" else "en"

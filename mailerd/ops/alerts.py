@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from mailerd.config import AlertSettings
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import N_, Language, joined, t
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.pauses import MANUAL
 from mailerd.core.situation import Condition, Facts, Severity, situation
@@ -22,9 +22,9 @@ from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats, every
+from mailerd.locale import say
 from mailerd.ops.daemon_thread import in_thread
 from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.texts import in_chinese
 
 # What is wrong now, what has just begun and what is over: decides what an alert says, and when.
 
@@ -36,6 +36,7 @@ _OWN: Final = ("database", "stalled", "renderer", "failure rate")
 """How the names of troubles begin that this process knows by itself; the others only the tables show."""
 _OUTCOMES_KEPT: Final = 20_000
 _MAX_LINES: Final = 20
+_MAX_SUBJECT: Final = 150
 _MAX_KEPT: Final = 1000
 """Lines of each kind that are kept while no message can be sent."""
 
@@ -100,18 +101,22 @@ class AlertState:
             self._outcomes.append((now, event.name == "message_failed"))
         elif event.name == "job_finished" and fields["failed"]:
             self._notes.append(
-                f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "
-                f"`mailerd explain {fields['job']}` tells why"
+                t(
+                    "job {job} finished with failures: {sent} sent, {failed} failed; for the causes: `mailerd explain "
+                    "{job}`",
+                    job=fields["job"],
+                    sent=fields["sent"],
+                    failed=fields["failed"],
+                )
             )
         elif event.name == "job_paused_for_bounces":
-            self._notes.append(f"job {fields['job']} is paused: {fields['reason']}")
+            self._notes.append(t("job {job} is paused: {reason}", job=fields["job"], reason=fields["reason"]))
         elif event.name == "renderer_ends_often":
-            line = (
-                f"the renderer ends again and again, lastly over a template of {fields['origin']}: it {fields['cause']}"
-            )
+            line = t("the renderer ends repeatedly, last with a template of {origin}: {cause}",
+                     origin=fields["origin"], cause=fields["cause"])  # fmt: skip
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name == "renderer_not_started":
-            line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"
+            line = t("no messages can be rendered: the renderer does not start: {cause}", cause=fields["cause"])
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name in {"loop_stalled", "loop_blocked"}:
             self._stalled(str(fields.get("loop", "the event loop")), float(str(fields["seconds"])), now)
@@ -157,12 +162,19 @@ class AlertState:
                 del self._firing[name]
                 lasted = trouble.seen - trouble.since
                 if trouble.told is not None:
-                    self._resolved.append(f"resolved: {name}, after {lasted:.0f} s" if lasted else f"resolved: {name}")
+                    what = _named(name)
+                    self._resolved.append(
+                        t("resolved: {what}, after {n:.0f} s", what=what, n=lasted)
+                        if lasted
+                        else t("resolved: {what}", what=what)
+                    )
                 else:  # no message could be sent meanwhile, or none was taken
-                    self._resolved.append(f"resolved: {trouble.line}; it lasted {lasted:.0f} s")
+                    self._resolved.append(t("resolved: {what}; it lasted {n:.0f} s", what=trouble.line, n=lasted))
 
     def _stalled(self, loop: str, seconds: float, now: float) -> None:
-        self._see(f"stalled {loop}", f"{loop} has made no progress for {seconds:.0f} s", now, lasted=seconds)
+        self._see(
+            f"stalled {loop}", t("{loop} has made no progress for {n:.0f} s", loop=loop, n=seconds), now, lasted=seconds
+        )
 
     def _rate(self, now: float) -> None:
         while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
@@ -171,7 +183,8 @@ class AlertState:
         if len(self._outcomes) >= self.settings.failure_messages and failed >= self.settings.failure_rate * len(
             self._outcomes
         ):
-            self._see("failure rate", f"{failed} of the last {len(self._outcomes)} messages failed", now)
+            line = t("{failed} of the last {ended} messages failed", failed=failed, ended=len(self._outcomes))
+            self._see("failure rate", line, now)
 
     def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = "") -> None:
         trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line, cause=cause))
@@ -209,15 +222,30 @@ class AlertState:
 
 
 def _subject(lines: list[str], firing: Iterable[str]) -> str:
-    names = list(firing)
+    names = [_named(name) for name in firing]
     if not names:
-        return "mailerd: " + ("resolved" if lines[0].startswith("resolved") else lines[0][:100])
-    return f"mailerd: {', '.join(names)}"[:150]
+        return joined(["mailerd", t("resolved") if lines[0].startswith("resolved") else lines[0]], ": ")
+    return joined(["mailerd", joined(names, ", ")], ": ")
+
+
+_NAMES: Final = {
+    "database": N_("database"), "tables": N_("tables"), "claims": N_("claims"), "unsure": N_("unconfirmed messages"),
+    "daemons": N_("daemons"), "daemon": N_("daemon {name}"), "sender": N_("sender {name}"),
+    "inbox": N_("inbox of {name}"), "webhook": N_("webhook {name}"), "job": N_("job {name}"),
+    "failures": N_("failures"), "failure": N_("failure rate"), "stalled": N_("stalled: {name}"),
+    "renderer": N_("renderer {name}"),
+}  # fmt: skip
+"""What an alert calls a trouble, by the first word of its name."""
+
+
+def _named(name: str) -> str:
+    kind, _, rest = name.partition(" ")
+    return t(_NAMES[kind], name=rest) if kind in _NAMES else name
 
 
 def _bounded(lines: list[str]) -> tuple[str, ...]:
     more = len(lines) - _MAX_LINES
-    return (*lines[:_MAX_LINES], *([f"and {more} more"] if more > 0 else []))
+    return (*lines[:_MAX_LINES], *([t("and {n} more", n=more)] if more > 0 else []))
 
 
 # Sends alerts: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending.
@@ -268,7 +296,7 @@ class Webhook:
             within=SEND_TIMEOUT,
         )
         if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's successes
-            raise OSError(f"the web hook answered {answer.status}")
+            raise OSError(t("the webhook responded {status}", status=answer.status))
 
 
 class Apprise:
@@ -280,13 +308,13 @@ class Apprise:
 
     def __init__(self, url: str, *, number: int) -> None:
         self._apprise, self._it = _load(url, number=number)
-        self._name = f"alerts.urls, number {number}"  # the address itself may hold a token
+        self._name = t("alerts.urls, number {n}", n=number)  # the address itself may hold a token
         self._busy = False
 
     async def send(self, message: Message) -> None:
         """Send it."""
         if self._busy:
-            raise OSError(f"{self._name} still hangs on an alert before this one")
+            raise OSError(t("{name} still hangs on an earlier alert", name=self._name))
         async with asyncio.timeout(SEND_TIMEOUT):
             await in_thread(lambda: self._notify(message))
 
@@ -299,12 +327,14 @@ class Apprise:
                 taken = self._it.notify(title=message.subject, body=message.text)
                 said = [line.removeprefix(mine) for line in log.getvalue().splitlines() if line.startswith(mine)]
         except Exception as error:  # whatever a plug-in of apprise's raises, it must not end the alerts
-            raise OSError(f"{self._name}: {type(error).__name__}: {error}") from error
+            raise OSError(t("{name}: {error}", name=self._name, error=f"{type(error).__name__}: {error}")) from error
         finally:
             self._busy = False
         if not taken:
             why = "".join(said[:1])
-            raise OSError(f"{self._name}: {why or 'it was not delivered, and apprise does not say why'}")
+            raise OSError(
+                t("{name}: {error}", name=self._name, error=why or t("not delivered, and apprise gives no reason"))
+            )
 
 
 def _load(url: str, *, number: int) -> tuple[Any, Any]:
@@ -312,11 +342,11 @@ def _load(url: str, *, number: int) -> tuple[Any, Any]:
         apprise = importlib.import_module("apprise")
     except ImportError:
         raise ConfigurationError(
-            "alerts.urls needs apprise: pip install 'mailerd[alerts]', or use alerts.webhook"
+            t("alerts.urls needs apprise: pip install 'mailerd[alerts]', or use alerts.webhook")
         ) from None
     it = apprise.Apprise(asset=_without_pool(apprise))
     if not it.add(url):
-        raise ConfigurationError(f"alerts.urls: number {number} is no address that apprise knows")
+        raise ConfigurationError(t("alerts.urls: number {n} is not an address that apprise knows", n=number))
     return apprise, it
 
 
@@ -390,9 +420,9 @@ class Alerter:
         """Send what is due. A message that no notifier took is sent again."""
         if (message := self.state.message(now=now)) is None or not self._notifiers:
             return
-        if self.state.language == "zh":
-            lines = tuple(in_chinese(line) for line in message.lines)
-            message = replace(message, subject=in_chinese(message.subject), lines=lines)
+        language = self.state.language
+        subject, lines = say(message.subject, language), tuple(say(line, language) for line in message.lines)
+        message = replace(message, subject=subject[:_MAX_SUBJECT], lines=lines)
         # Side by side: one that hangs keeps nothing from the others.
         if not any(await asyncio.gather(*(self._send(post, message) for post in self._notifiers))):
             self.state.undelivered()
@@ -404,7 +434,7 @@ class Alerter:
                 async with asyncio.timeout(SEND_TIMEOUT + 1):
                     await post.send(message)
             except (OSError, TimeoutError) as error:
-                self.events.alert_failed(cause=str(error) or f"no answer within {SEND_TIMEOUT:g} s")
+                self.events.alert_failed(cause=str(error) or t("no response within {n:g} s", n=SEND_TIMEOUT))
                 await asyncio.sleep(_REST * 2**again)
             else:
                 self.events.alert_sent(subject=message.subject)

@@ -28,7 +28,6 @@ from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.locale import say
-from mailerd.texts import in_chinese
 
 # Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
 #
@@ -294,8 +293,8 @@ class Log:
             _out_at_most(heading + "".join(of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
-        if self._language == "zh":
-            fields = {name: _in_chinese(value) for name, value in fields.items()}
+        if self._language == "zh":  # an error is said by its text, where it was raised with one
+            fields = {name: str(value) if isinstance(value, Exception) else value for name, value in fields.items()}
         words = say(event.words(fields), self._language)
         return words if words.isprintable() else words.translate(_ESCAPED)
 
@@ -327,14 +326,6 @@ class Log:
 
     on_lost: EventSink | None = None
     """Who else shall hear of lost records, once the log has told of them: the metrics."""
-
-
-def _in_chinese(value: object) -> object:
-    """A field as a Chinese line shows it: causes are sentences of their own."""
-    if not isinstance(value, str | Exception):
-        return value
-    said = in_chinese(str(value))
-    return value if said == str(value) else said
 
 
 def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:

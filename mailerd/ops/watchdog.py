@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from mailerd.core.i18n import Language, joined, t
-from mailerd.core.quantities import counted
+from mailerd.core.i18n import Language, joined, t, tn
 from mailerd.core.situation import Facts, line, situation
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats
+from mailerd.locale import say
 from mailerd.ops.metrics import Metrics
-from mailerd.texts import in_chinese
 
 # Watches from a thread of its own whether the event loop turns, since a loop that is blocked cannot say so itself.
 
@@ -179,7 +178,7 @@ class Systemd:
             self._say(f"STATUS={self._localized(text)}")
 
     def _localized(self, status: str) -> str:
-        return in_chinese(status) if self.language == "zh" else status
+        return say(status, self.language)
 
     def _say(self, text: str) -> None:
         if not self._address:
@@ -234,7 +233,7 @@ class Watchdog:
 
     def stopping(self, *, in_flight: int, within: float) -> None:
         """Draining has begun and may take `within` seconds."""
-        self._note = f"draining: {counted(in_flight, 'message')} in flight"
+        self._note = tn("draining: {n:,} message in flight", "draining: {n:,} messages in flight", in_flight)
         self.systemd.stopping(self._note)
         self.systemd.extend_timeout(within)
 

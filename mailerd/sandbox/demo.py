@@ -27,12 +27,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mailerd.client import ApiError, AsyncClient, NewJob, NoAnswerError
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
-from mailerd.locale import language, say
+from mailerd.locale import label, language, say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError, child_process
 from mailerd.sandbox.sandbox_dir import SandboxDir
-from mailerd.texts import label, tr
 
 # The daemon's commands, run as processes of their own that die with the sandbox.
 
@@ -329,7 +328,7 @@ class Screen:
 
     def trouble(self, text: str) -> None:
         """Something failed."""
-        self.say(t("sandbox: {error}", error=tr(text)), style="red")
+        self.say(t("sandbox: {error}", error=text), style="red")
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
@@ -349,7 +348,7 @@ class Screen:
                 if job.cause_of_wait != said:
                     said = job.cause_of_wait
                     if said:
-                        self.say(t("  waiting: {cause}", cause=tr(said)), style="yellow")
+                        self.say(t("  waiting: {cause}", cause=said), style="yellow")
                 bar.update(task, completed=job.done)
                 share = job.done * 100 // max(job.total, 1)
                 if not bars and share // _STEP_PERCENT > shown:
@@ -431,7 +430,7 @@ def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> st
 
 _WATCH_S = 0.2
 _BOUNCES, _REPLIES = 0.03, 0.05
-"""Shares of messages that come back and that are answered, so that a first run shows fates."""
+"""Shares of messages that come back and that are answered, so that a first run shows results."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
 

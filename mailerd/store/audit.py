@@ -56,8 +56,8 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "counts",
         "SELECT j.id, NULL, CONCAT(j.bounced, ' came back and ', j.replied, ' were answered, but of the recipients ', "
         "COALESCE(f.bounced, 0), ' and ', COALESCE(f.replied, 0)) FROM jobs j LEFT JOIN (SELECT job_id, "
-        "SUM(fate = 'bounced') AS bounced, SUM(fate IN ('replied', 'other_replied')) AS replied FROM job_recipients "
-        "WHERE fate IS NOT NULL GROUP BY job_id) f ON f.job_id = j.id "
+        "SUM(result = 'bounced') AS bounced, SUM(result IN ('replied', 'other_replied')) AS replied FROM "
+        "job_recipients WHERE result IS NOT NULL GROUP BY job_id) f ON f.job_id = j.id "
         "WHERE j.bounced <> COALESCE(f.bounced, 0) OR j.replied <> COALESCE(f.replied, 0)",
     ),
     (

@@ -7,20 +7,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
-from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.core.i18n import t
+from mailerd.core.i18n import N_, Text, joined, t, tn
+from mailerd.core.labels import coded, worded
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import hold_reason, repair
-from mailerd.core.quantities import counted, in_words
+from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
+from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
-from mailerd.texts import label, tr
 
 # Why a job that has not ended sends nothing now, in one word, for lists; reads nothing itself.
 
@@ -57,9 +57,9 @@ def waits_for(job: Job, *, daemon: bool) -> Waits | None:
     return Waits.LIMIT if idle and job.limited else None
 
 
-def standing(job: Job, *, daemon: bool) -> str:
+def standing(job: Job, *, daemon: bool) -> Text:
     """What it waits for, or its status, for people."""
-    return label(waits_for(job, daemon=daemon) or job.status).replace("_", " ")
+    return worded(waits_for(job, daemon=daemon) or job.status)
 
 
 def _held(job: Job) -> Waits | None:
@@ -79,34 +79,38 @@ _WHOLE_FROM: Final = 100
 _A_MINUTE: Final = timedelta(minutes=1)
 
 _EVENT_WORDS: Final = {
-    "sent": "Google took it as message {message}",
-    "failed": "it failed: {error}",
-    "deferred": "it did not work and was put off: {error}",
-    "released": "it was put back, the attempt is not counted: {error}",
-    "lost": "it is not known whether it was sent: {error}",
-    "found": "it was looked for and found: it is sent",
-    "missing": "it was looked for: Google does not have it",
-    "lapsed": "its daemon was not heard of again",
-    "answered": "Google took it as message {message}, and its claim had ended by then",
-    "unanswered": "it is not known whether it was sent, and its claim had ended by then: {error}",
-    "late": "its claim had ended by then: {error}",
-    "undone": "it turned out that it had not been sent, and it waits again: {error}",
-    "retried": "another try was asked for: its attempts count from the start again",
+    "sent": N_("Google accepted it as message {message}"),
+    "failed": N_("failed: {error}"),
+    "deferred": N_("deferred: {error}"),
+    "released": N_("requeued, attempt not counted: {error}"),
+    "lost": N_("unconfirmed: {error}"),
+    "found": N_("checked and found: it is sent"),
+    "missing": N_("checked: Google does not have it"),
+    "lapsed": N_("its daemon stopped responding"),
+    "answered": N_("Google accepted it as message {message} after its claim had ended"),
+    "unanswered": N_("unconfirmed, after its claim had ended: {error}"),
+    "late": N_("its claim had ended: {error}"),
+    "undone": N_("not sent after all, requeued: {error}"),
+    "retried": N_("retry requested: attempts count from the start again"),
 }
 
 
 _PROOF_WORDS: Final = {
-    Proof.ANSWERED: "Google answered with the message's id",
-    Proof.SEEN: "no answer came, and it was seen among the mailbox's sent messages",
-    Proof.GONE: "no answer came, and its draft is gone; a person who deleted that draft would have left the same",
-    Proof.PERSON: "a person looked into the mailbox and said so",
-    None: "nothing, which must not be: `mailerd audit` lists it",
+    Proof.ANSWERED: t("Google returned the message's ID"),
+    Proof.SEEN: t("no response came, but the message was found in Sent"),
+    Proof.GONE: t("no response came, and its draft is gone; a draft that someone deleted looks the same"),
+    Proof.PERSON: t("someone checked the mailbox and confirmed it"),
+    None: t("nothing, which is an error: `mailerd audit` lists it"),
 }
 
 
-def by_proof(counts: Mapping[Proof | None, int]) -> str:
+def by_proof(counts: Mapping[Proof | None, int]) -> Text:
     """How many messages are sent by each proof."""
-    return ", ".join(f"{number:,} {label(proof) if proof else tr('without proof')}" for proof, number in counts.items())
+    return joined([_number(n, coded(proof) if proof else t("without proof")) for proof, n in counts.items()], ", ")
+
+
+def _number(n: int, what: Text) -> Text:
+    return t("{n:,} {what}", n=n, what=what)
 
 
 def moment(at: datetime) -> str:
@@ -114,14 +118,9 @@ def moment(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def span(wait: timedelta) -> str:
+def span(wait: timedelta) -> Text:
     """A duration, for people."""
-    seconds = max(0, round(wait.total_seconds()))
-    if seconds < 120:
-        return f"{seconds} s"
-    if seconds < 7200:
-        return f"{seconds // 60} min"
-    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return in_words(wait.total_seconds())
 
 
 @dataclass(frozen=True)
@@ -136,60 +135,59 @@ class Queue:
     """Why messages will be cancelled when their turn comes, by recipient."""
 
 
-def of_message(story: RecipientHistory, queue: Queue) -> list[str]:
+def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
     """What happened to one message, why it waits, and what comes next."""
     lines = [
-        tr(f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}."),
-        f"{moment(story.accepted_at)}  {tr('accepted.')}",
-    ]
-    log = [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
-    if story.left_out:
-        log.insert(FIRST, tr(f"… {story.left_out:,} more lines are in the table attempts …"))
+        t(
+            "Recipient {id}: {email}, job {job}, from {sender}.",
+            id=story.id, email=story.to_email, job=story.job_id, sender=story.sender,
+        ),
+        _at(story.accepted_at, t("accepted.")),
+    ]  # fmt: skip
+    log = [_at(one.at, _attempt(one)) for one in story.log]
+    if more := story.left_out:
+        log.insert(FIRST, tn("… {n:,} more line is in the table attempts …",
+                             "… {n:,} more lines are in the table attempts …", more))  # fmt: skip
     lines += log
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
-        lines.append(tr(f"It has the draft {story.draft_id} at Google, and goes out by that one alone."))
+        lines.append(t("Its draft at Google is {draft}; it is sent by that draft only.", draft=story.draft_id))
     return [*lines, *_now(story, queue)]
 
 
-def _attempt(one: Attempt) -> str:
-    resolution = one.error if code_of(one.error) in {"settled_sent", "settled_not_sent"} else None
-    words = (
-        tr(t("it was {resolution}", resolution=resolution))
-        if resolution
-        else _event_words(one).format(message=one.message_id, error=one.error or tr("no reason was written"))
-    )
-    return tr(f"attempt {one.attempt}: {words}.")
+def _at(at: datetime, what: Text) -> Text:
+    return joined([moment(at), what], "  ")
 
 
-def _event_words(one: Attempt) -> str:
+def _attempt(one: Attempt) -> Text:
+    if one.error and code_of(one.error) in {"settled_sent", "settled_not_sent"}:
+        return t("attempt {n}: {what}.", n=one.attempt, what=one.error)
+    return t("attempt {n}: {what}.", n=one.attempt, what=_event_words(one))
+
+
+def _event_words(one: Attempt) -> Text:
     # Of a message that Google gave back, the log's `sent` has no message id any more.
-    return (
-        "Google took it"
-        if one.event in {"sent", "answered"} and not one.message_id
-        else _EVENT_WORDS.get(one.event, one.event)
-    )
+    if one.event in {"sent", "answered"} and not one.message_id:
+        return t("Google accepted it")
+    words = _EVENT_WORDS.get(one.event)
+    if words is None:
+        return coded(one.event)
+    return t(words, message=one.message_id, error=one.error or t("no reason recorded"))
 
 
-def _now(story: RecipientHistory, queue: Queue) -> list[str]:
+def _now(story: RecipientHistory, queue: Queue) -> list[Text]:
+    why = story.error or t("no reason recorded")
     match story.status:
         case State.SENT:
-            at = tr(f" at {moment(story.sent_at)}") if story.sent_at else ""
-            return [
-                tr(
-                    f"Now: sent{at}, Google's message id is {story.message_id or tr('not known')}. Nothing "
-                    "more happens."
-                ),
-                tr(f"Proof ({label(story.proof) if story.proof else tr('none')}): {_PROOF_WORDS[story.proof]}."),
-                *_fate(story),
-            ]
+            return _sent(story)
         case State.FAILED:
             return [
-                tr(f"Now: failed: {story.error or tr('no reason was written')}. Nothing more happens by itself."),
-                tr(f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew."),
+                t("Now: failed: {reason}. It is not retried automatically.", reason=why),
+                t("Next: fix the cause, then run `mailerd jobs retry {job}` to retry what failed.", job=story.job_id),
             ]
         case State.CANCELLED:
-            why = story.error or tr("no reason was written")
-            return [tr(f"Now: cancelled at {moment(story.updated_at)}: {why}. Nothing more happens.")]
+            return [
+                t("Now: cancelled at {at}: {reason}. Nothing more happens.", at=moment(story.updated_at), reason=why)
+            ]
         case State.SENDING:
             return _sending(story)
         case State.UNSURE:
@@ -200,68 +198,84 @@ def _now(story: RecipientHistory, queue: Queue) -> list[str]:
             assert_never(story.status)
 
 
-def _fate(story: RecipientHistory) -> list[str]:
-    """What the sender's inbox says of it since."""
-    if story.fate is None or story.fate_at is None:
-        return []
-    words = {
-        Fate.BOUNCED: tr(f"it bounced ({' '.join(filter(None, (label(story.fate_kind or ''), story.fate_code)))})"),
-        Fate.REPLIED: tr("its recipient answered"),
-        Fate.OTHER_REPLIED: tr("it was answered from another address"),
-        Fate.AUTO_REPLIED: tr("a program answered"),
-        Fate.UNSUBSCRIBED: tr("its recipient left the list"),
-    }[story.fate]
-    reason = f": {story.fate_reason}" if story.fate_reason else ""
-    if story.fate is not Fate.BOUNCED:
-        next_step = ""
-    elif story.fate_kind == Kind.HARD:
-        address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
-        next_step = tr(f" The address gets no more messages: `mailerd suppress remove {address}` allows them again.")
-    else:
-        next_step = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such messages again.")
-    return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + next_step]
-
-
-def _sending(story: RecipientHistory) -> list[str]:
-    if story.lease_until and story.lease_until > story.now:
-        left = span(story.lease_until - story.now)
-        return [
-            tr(f"Now: being sent by daemon {story.daemon}, which holds it for another {left}."),
-            tr("Next: the outcome is recorded; if that daemon dies, the message is taken back when the time is over."),
-        ]
-    return [
-        tr(f"Now: daemon {story.daemon} held it and was not heard of again."),
-        tr("Next: any daemon that runs takes it back within seconds; is one running? `systemctl status mailerd`"),
-    ]
-
-
-def _unsure(story: RecipientHistory) -> list[str]:
-    lines = [
-        tr(
-            f"Now: unsure: {story.error or tr('the answer to the send was lost')}. It is not sent again "
-            "before that is known."
+def _sent(story: RecipientHistory) -> list[Text]:
+    message = story.message_id or t("not recorded")
+    now = (
+        t(
+            "Now: sent at {at}, Google's message ID is {message}. Nothing more happens.",
+            at=moment(story.sent_at), message=message,
         )
-    ]
-    if story.lease_until is None:
+        if story.sent_at
+        else t("Now: sent, Google's message ID is {message}. Nothing more happens.", message=message)
+    )  # fmt: skip
+    proof = coded(story.proof) if story.proof else t("no proof")
+    return [now, t("Confirmed by ({proof}): {how}.", proof=proof, how=_PROOF_WORDS[story.proof]), *_result(story)]
+
+
+def _result(story: RecipientHistory) -> list[Text]:
+    """What the sender's inbox says of it since."""
+    if story.result is None or story.result_at is None:
+        return []
+    kind = joined([*([coded(story.result_kind)] if story.result_kind else []), *filter(None, [story.result_code])], " ")
+    words = {
+        Result.BOUNCED: t("bounced ({kind})", kind=kind),
+        Result.REPLIED: t("the recipient replied"),
+        Result.OTHER_REPLIED: t("a reply came from another address"),
+        Result.AUTO_REPLIED: t("an automatic reply came"),
+        Result.UNSUBSCRIBED: t("the recipient unsubscribed"),
+    }[story.result]
+    at, why = moment(story.result_at), story.result_reason
+    result = (
+        t("Result: {what} at {at}: {reason}.", what=words, at=at, reason=why)
+        if why
+        else t("Result: {what} at {at}.", what=words, at=at)
+    )
+    if story.result is not Result.BOUNCED:
+        return [result]
+    if story.result_kind == Kind.HARD:
+        address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
+        further = t("The address receives no more messages; `mailerd suppress remove {address}` allows them again.",
+                    address=address)  # fmt: skip
+    else:
+        further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
+                    job=story.job_id, kind=story.result_kind)  # fmt: skip
+    return [joined([result, further], " ")]
+
+
+def _sending(story: RecipientHistory) -> list[Text]:
+    if story.lease_until and story.lease_until > story.now:
         return [
-            *lines,
-            tr(
-                f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`."
-            ),
-        ]
-    when = tr(f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}")
-    return [*lines, tr(f"Next: it is looked for at Google {when} (check {story.checks + 1}).")]
+            t("Now: being sent by daemon {daemon}, whose lease ends in {span}.",
+              daemon=story.daemon, span=span(story.lease_until - story.now)),
+            t("Next: the outcome is recorded; if that daemon dies, the message is recovered when the lease ends."),
+        ]  # fmt: skip
+    return [
+        t("Now: daemon {daemon} had claimed it and is not responding.", daemon=story.daemon),
+        t("Next: any running daemon recovers it within seconds; is one running? `systemctl status mailerd`"),
+    ]
 
 
-def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
+def _unsure(story: RecipientHistory) -> list[Text]:
+    why = story.error or t("the response to the send was lost")
+    now = t("Now: unconfirmed: {reason}. It is not resent until that is known.", reason=why)
+    if story.lease_until is None:
+        further = t("Next: check Sent in {sender}, then run `mailerd settle {id} --sent` or `--not-sent`.",
+                    sender=story.sender, id=story.id)  # fmt: skip
+    else:
+        further = t("Next: checked at Google in {span}, at {at} (check {n}).", n=story.checks + 1,
+                    span=span(story.lease_until - story.now), at=moment(story.lease_until))  # fmt: skip
+    return [now, further]
+
+
+def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
     why, when = _why(story, queue)
     if reason := queue.suppressed.get(story.id):
-        when = tr(f"it is cancelled when its turn comes, and not sent: {reason}.")
+        when = t("it is cancelled at its turn, and not sent: {reason}", reason=reason)
     told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
     now = (
-        tr(f"Now: waiting: {why}. The last attempt said: {story.error}.")
+        t("Now: waiting: {why}. Last error: {error}.", why=why, error=story.error)
         if story.error and not told
-        else tr(f"Now: waiting: {why}.")
+        else t("Now: waiting: {why}.", why=why)
     )
     return [now, *_next(when, queue.daemons)]
 
@@ -282,21 +296,24 @@ def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> dateti
     return at if at and at > held + _A_MINUTE else None
 
 
-def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
+def _in_line(story: RecipientHistory, queue: Queue) -> tuple[Text, Text] | None:
     """Its place among the messages of its sender, and its own time; None for the first in line."""
     before, at = _place(story, queue)
     if not before:
         return None
-    messages = counted(before, "message")
-    first = tr(f"{messages} of its sender goes first") if before == 1 else tr(f"{messages} of its sender go first")
+    first = tn("{n:,} message of its sender is sent first", "{n:,} messages of its sender are sent first", before)
     if queue.before.get(story.id, 0) >= MAX_BEFORE:
-        first, at = tr(f"more than {MAX_BEFORE:,} messages of its sender go first"), None
-    at = at and max(at, story.due_at)
-    when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be computed")
-    return first, tr(f"its own turn is {when}, if nothing else holds it.")
+        first, at = t("more than {n:,} messages of its sender are sent first", n=MAX_BEFORE), None
+    if at is None:
+        return first, t("its turn is later than can be estimated")
+    return first, _turn(max(at, story.due_at))
 
 
-def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
+def _turn(at: datetime) -> Text:
+    return t("its turn is about {at}, if nothing else holds it", at=moment(at))
+
+
+def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
     mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
     reason = hold_reason(
@@ -304,10 +321,10 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=f"{label(story.pause_cause or '').replace('_', ' ')}: {tr(story.pause_reason or '')}",
+        pause_reason=t("{cause}: {reason}", cause=worded(story.pause_cause or ""), reason=story.pause_reason or ""),
         say=moment,
         repair=mended,
-        job_reason=story.job_reason and tr(story.job_reason),
+        job_reason=story.job_reason,
         braked_until=story.braked_until,
     )
     if reason:
@@ -318,33 +335,29 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         story = replace(story, sender_turn=max(limited, story.sender_turn or limited))
     if story.sender_turn and story.sender_turn > story.now:
         return (
-            tr(f"the pace of {story.sender} allows no message before {moment(story.sender_turn)}"),
-            tr(f"the next messages of this sender go in {span(story.sender_turn - story.now)}."),
+            t("the limits of {sender} allow no message before {at}", sender=story.sender, at=moment(story.sender_turn)),
+            t("the sender's next messages are sent in {span}", span=span(story.sender_turn - story.now)),
         )
-    return (
-        tr("it was not claimed yet, and it is the first in line"),
-        tr("it is claimed by the next daemon that looks."),
-    )
+    return t("not claimed yet, and first in line"), t("the next available daemon claims it")
 
 
-def _after_hold(story: RecipientHistory, queue: Queue, mended: str | None) -> str:
+def _after_hold(story: RecipientHistory, queue: Queue, mended: Text | None) -> Text:
     """What happens to a message that a pause or its time holds."""
     if story.job_status is JobStatus.PAUSED:
-        return tr("nothing, until the job is resumed.")
+        return t("nothing, until the job is resumed")
     if mended:
         if story.due_at > story.now:
-            return tr(f"it goes when that is done, and not before {moment(story.due_at)}.")
-        return tr("it goes when that is done. Until then one message is tried each minute.")
+            return t("it is sent once that is done, and not before {at}", at=moment(story.due_at))
+        return t("it is sent once that is done; until then one message is tried each minute")
     if story.paused_until == FOREVER:
-        return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
+        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender)
     if line := _in_line(story, queue):
         return line[1]
     if limited := _limited(story, queue, held=max(story.paused_until or story.now, story.due_at)):
-        when = tr(f"about {moment(limited)}")
-        return tr(f"its own turn is {when}, if nothing else holds it.")
+        return _turn(limited)
     if story.paused_until and story.paused_until >= story.due_at:
-        return tr(f"it is tried in {span(story.paused_until - story.now)}.")
-    return tr(f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.")
+        return t("it is tried in {span}", span=span(story.paused_until - story.now))
+    return t("it is sent in {span}, if nothing else holds it", span=span(story.due_at - story.now))
 
 
 def of_job(
@@ -353,39 +366,47 @@ def of_job(
     *,
     asked: Sequence[RecordedAction] = (),
     daemons: Sequence[DaemonInfo] = (),
-) -> list[str]:
+) -> list[Text]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
 
     `inputs` and `daemons` say what is next.
     """
-    counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
-    word = standing(job, daemon=inputs is None or heard_of(daemons))
-    heard = [(job.bounced, "bounced"), (job.replied, "answered")]
-    fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
-    since = tr(f" Of the sent ones, {fates}.") if fates else ""
-    lines = [
-        tr(f"Job {job.id} from {job.sender_email}: {word}, {counted(job.total, 'recipient')}: {counts}.") + since,
-        tr(f"Accepted {moment(job.created_at)}")
-        + (tr(f", to be sent from {moment(job.send_at)} on") if job.send_at > job.created_at else "")
-        + (tr(f", begun {moment(job.started_at)}") if job.started_at else tr(", not begun"))
-        + (tr(f", finished {moment(job.finished_at)}.") if job.finished_at else tr(".")),
-    ]
-    lines += [f"{moment(one.at)}  {_asked(one)}" for one in reversed(asked) if one.changed]
+    first = t(
+        "Job {job} from {sender}: {status}, {recipients}: {counts}.",
+        job=job.id, sender=job.sender_email, status=standing(job, daemon=inputs is None or heard_of(daemons)),
+        recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
+        counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
+    )  # fmt: skip
+    heard = [_number(n, coded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
+    if heard:
+        first = joined([first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " ")
+    dates = [t("accepted {at}", at=moment(job.created_at))]
+    if job.send_at > job.created_at:
+        dates.append(t("to be sent from {at}", at=moment(job.send_at)))
+    dates.append(t("started {at}", at=moment(job.started_at)) if job.started_at else t("not started"))
     if job.finished_at:
-        took = tr(f"It took {span(job.finished_at - job.started_at)}. ") if job.started_at else ""
-        return [*lines, tr(f"{took}Nothing more happens.")]
+        dates.append(t("finished {at}", at=moment(job.finished_at)))
+    lines = [first, t("History: {dates}.", dates=joined(dates, ", "))]
+    lines += [_at(one.at, _asked(one)) for one in reversed(asked) if one.changed]
+    if job.finished_at and job.started_at:
+        return [*lines, t("It took {span}. Nothing more happens.", span=span(job.finished_at - job.started_at))]
+    if job.finished_at:
+        return [*lines, t("Nothing more happens.")]
     if job.warning:
-        lines.append(tr(f"Beware: {job.warning}."))
+        lines.append(t("Warning: {reason}.", reason=job.warning))
     return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
 
 
-def _asked(one: RecordedAction) -> str:
-    detail = f" ({one.detail})" if one.detail else ""
-    messages = f": {tr(counted(one.messages, 'message'))}" if one.messages else ""
-    return tr(f"{label(one.action)}{detail}, asked by {one.actor}{messages}.")
+def _asked(one: RecordedAction) -> Text:
+    action = coded(one.action)
+    what = t("{action} ({detail})", action=action, detail=one.detail) if one.detail else action
+    if not one.messages:
+        return t("{action}, requested by {actor}.", action=what, actor=one.actor)
+    messages = tn("{n:,} message", "{n:,} messages", one.messages)
+    return t("{action}, requested by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
 
 
-def held(job: Job) -> list[str]:
+def held(job: Job) -> list[Text]:
     """Why it waits, as far as its own row and its sender's say."""
     reason = hold_reason(
         sender=job.sender_email,
@@ -398,42 +419,45 @@ def held(job: Job) -> list[str]:
         job_reason=job.own_reason,
         braked_until=job.braked_until,
     )
-    return [tr(f"It waits: {reason}.")] if reason else []
+    return [t("Waiting: {reason}.", reason=reason)] if reason else []
 
 
-def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[str]:
+def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[Text]:
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
-    lines = [tr(f"It waits: {cause}.")] if cause else []
+    lines = [t("Waiting: {reason}.", reason=cause)] if cause else []
     if not (it.messages or it.unresolved):
-        return [*lines, *_next(tr("the messages in flight are finished."), daemons)]
-    minute = forecast.per_minute if forecast.starts_at else None
-    pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE_FROM else f"{minute:.3g}" if minute else ""
-    at_pace = tr(f", at {pace} messages a minute") if pace else ""
-    return [*lines, *_next(f"{tr(describe(it, forecast))}{at_pace}{tr('.')}", daemons)]
+        return [*lines, *_next(t("the messages in flight finish"), daemons)]
+    what, minute = describe(it, forecast), forecast.per_minute if forecast.starts_at else None
+    if minute:
+        rate = f"{minute:,.0f}" if minute >= _WHOLE_FROM else f"{minute:.3g}"
+        what = joined([what, t("at {rate} messages per minute", rate=rate)], ", ")
+    return [*lines, *_next(what, daemons)]
 
 
-def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
+def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[Text]:
     """The same, for a person who has posted a job and waits for its end."""
     if heard_of(daemons):
         return []
     return [
-        tr(
-            f"No daemon has been heard of for {SILENT} s: start `mailerd run`. The job is stored and goes when one "
-            "runs; this command waits."
+        t(
+            "No daemon has been seen for {n} s: start `mailerd run`. The job is stored and is sent when one runs; "
+            "this command waits.",
+            n=SILENT,
         )
     ]
 
 
-def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
+def no_daemon(daemons: Sequence[DaemonInfo]) -> list[Text]:
     """That nothing happens without a daemon, where none was heard of lately."""
     if heard_of(daemons):
         return []
     age = min((one.silent for one in daemons), default=SILENT)
     return [
-        tr(
-            f"But no daemon was heard of for {in_words(age)}: nothing goes before one runs; "
-            "`systemctl status mailerd`, or start one: `mailerd run`."
+        t(
+            "No daemon has been seen for {span}; nothing is sent until one runs: `systemctl status mailerd`, or start "
+            "one: `mailerd run`.",
+            span=in_words(age),
         )
     ]
 
@@ -443,8 +467,8 @@ def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
     return any(one.runs for one in daemons)
 
 
-def _next(what: str, daemons: Sequence[DaemonInfo]) -> list[str]:
+def _next(what: Text, daemons: Sequence[DaemonInfo]) -> list[Text]:
     """What comes next, which is no promise while no daemon runs."""
     if heard_of(daemons):
-        return [tr(f"Next: {what}")]
-    return [tr(f"Next, if a daemon starts now: {what}"), *no_daemon(daemons)]
+        return [t("Next: {what}.", what=what)]
+    return [t("Next, if a daemon starts now: {what}.", what=what), *no_daemon(daemons)]

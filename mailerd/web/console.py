@@ -13,11 +13,10 @@ from aiohttp.typedefs import Handler
 from mailerd.core.i18n import Language, t
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.situation import database
-from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
-from mailerd.locale import speak
+from mailerd.locale import accepted_language, speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
     guards,

@@ -21,7 +21,6 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.locale import say, template
 from mailerd.store.stats import TallyPoint
-from mailerd.texts import in_chinese
 
 # Charts and bars as SVG, made on the server: no script, no canvas; colours are the style sheet's.
 
@@ -185,8 +184,8 @@ class PageRenderer:
 
 
 def said(text: str, language: Language) -> str:
-    """A text in a language; an English sentence that is none any more, such as one of a row, by the tables."""
-    return in_chinese(text) if language == "zh" else str(text)
+    """A text in a language."""
+    return say(text, language)
 
 
 def filled(text: Text, language: Language) -> Markup:

@@ -81,7 +81,7 @@ async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, ac
     try:
         email = Addresses().check(form.text("email"))
     except ValueError as error:
-        return it.back(here, str(error))
+        return it.back(here, t("The address {why}.", why=str(error)))
     list_id = await _list_id(suppressions, name)
     if list_id is None:
         return it.back(here, t("Nothing was changed: this list does not exist."))

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
 from mailerd.mail.mime import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Recipients
@@ -15,10 +16,11 @@ async def show(it: ConsoleRequest) -> web.Response:
     if not given:
         return it.page("person.html", active="people", email="", wrong="", messages=[], more=None, kept=[], live=False)
     try:
-        email, wrong = Addresses().check(given), ""
+        email = Addresses().check(given)
     except ValueError as error:
+        wrong = t("The address {why}.", why=str(error))
         return it.page(
-            "person.html", active="people", email=given, wrong=str(error), messages=[], more=None, kept=[], live=False
+            "person.html", active="people", email=given, wrong=wrong, messages=[], more=None, kept=[], live=False
         )
     database = it.services.database
     found = await Recipients(database, timeout=TIMEOUT).of_person(
@@ -28,6 +30,6 @@ async def show(it: ConsoleRequest) -> web.Response:
     if it.may(Permission.SUPPRESS):
         kept = await (await Suppressions.open(database, timeout=TIMEOUT)).of(email)
     return it.page(
-        "person.html", active="people", email=email, wrong=wrong, messages=found[:MAX_LISTED],
+        "person.html", active="people", email=email, wrong="", messages=found[:MAX_LISTED],
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None, kept=kept, live=False,
     )  # fmt: skip

@@ -81,7 +81,7 @@ def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
     if why := check_name(name) or check_url(url):
         return why
     if why := http.refusal(url):
-        return t("{why}. Allowed addresses are configured in [webhooks].", why=why)
+        return t("The URL may not be requested: {why}. Allowed addresses are configured in [webhooks].", why=why)
     try:
         senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
     except ValueError as error:

@@ -150,8 +150,8 @@ MUTATIONS: Final = (
     Mutation(
         "a .env that belongs to somebody else is used",
         "mailerd/config/file_owner.py",
-        '    if not _is_ours(status.st_uid):\n        raise _refused(\n            path,\n            f"it belongs',
-        '    if False:\n        raise _refused(\n            path,\n            f"it belongs',
+        '    if not _is_ours(status.st_uid):\n        raise _refused(\n            path,\n            t("it belongs',
+        '    if False:\n        raise _refused(\n            path,\n            t("it belongs',
         "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
     ),
     Mutation(

@@ -6,15 +6,23 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import pytest
 from rich.cells import cell_len
 
-from mailerd import texts
+from mailerd import locale
 from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
+from mailerd.core.i18n import t
+from mailerd.core.labels import worded
+from mailerd.core.pauses import hold_reason
+from mailerd.core.states import Proof
 from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.locale import say
+from mailerd.store.describe import by_proof, stored_and_waits
 from tests.cli.conftest import ME, Shop
 from tests.house.source import ROOT
 
@@ -23,9 +31,9 @@ FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show 
 
 @pytest.fixture
 def _chinese() -> Iterator[None]:
-    texts.speak("zh")
+    locale.speak("zh")
     yield
-    texts.speak("en")
+    locale.speak("en")
 
 
 @pytest.mark.parametrize("words", [[], ["send"], ["jobs"], ["jobs", "pause"], ["sandbox"]])
@@ -40,7 +48,7 @@ def test_help_has_no_english_frame(words: list[str]) -> None:
 
 @pytest.mark.usefixtures("_chinese")
 def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
-    texts.speak("zh")
+    locale.speak("zh")
     remedy = (
         "give the proxy a certificate for this name that mail programs trust; without one no recipient can unsubscribe"
     )
@@ -54,30 +62,30 @@ def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
     assert "".join(each.strip() for each in lines).replace(" ", "") == line.replace(" ", "")
 
 
-SAID = {
-    "Now: waiting: me@example.com is paused until 09:49:23: 每日上限: no. The last attempt said: x.y.": (
-        "现状：等待：me@example.com 已暂停至 09:49:23：每日上限: no。上次尝试的结果：x.y。"
+LOGIN = t("the authorization is renewed")
+SAID: Final[dict[str | None, str]] = {
+    hold_reason(
+        sender="me@example.com", job_paused=False, due=None, paused_until=datetime(2026, 12, 1, 9, 49, tzinfo=UTC),
+        pause_reason=worded("project_limit"), say="{:%H:%M}".format,
+    ): "me@example.com 已暂停（至 09:49）：云项目配额已用尽",
+    hold_reason(
+        sender=t("the sender"), job_paused=False, due=None, paused_until=None, pause_reason=None, say=str, repair=LOGIN
+    ): "发件邮箱 已暂停，等待处理：重新授权（每分钟重试一次）",
+    by_proof({Proof.PERSON: 1200, None: 1}): "人工确认 1,200，没有依据 1",
+    stored_and_waits([])[0]: (
+        "已有 30 秒未见守护进程：请启动 `mailerd run`。任务已保存，有守护进程运行时即发送；本命令继续等待。"
     ),
-    "paused until 09:49:23: project limit": "已暂停至 09:49:23：云项目限额",
-    "paused until the sign-in is renewed: `mailerd auth login --sender me@example.com`": (
-        "已暂停，等待处理：重新登录：`mailerd auth login --sender me@example.com`"
-    ),
-    " Of the sent ones, 9 bounced, 7 answered.": " 已发送的邮件中，9 封被退回，7 封得到回复。",
-    "2 jobs, 1,204 waiting, 120 a minute, done about 09:49": "2 个任务，1,204 封等待，每分钟 120 封，预计 09:49 完成",
-    "no daemon was ever heard of: 16,800 messages wait; start one: mailerd run": (
-        "从未有守护进程报告：16,800 封邮件等待；请启动：mailerd run"
-    ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("english", SAID)
 def test_figures_and_pauses_are_said_in_chinese(english: str) -> None:
-    assert texts.in_chinese(english) == SAID[english]
+    assert say(english, "zh") == SAID[english]
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> None:
-    assert not re.search("[a-z]", texts.in_chinese(why_suppressed(reason)))
+    assert not re.search("[a-z]", say(why_suppressed(reason), "zh"))
 
 
 @pytest.mark.parametrize(
@@ -118,15 +126,15 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
     ]  # fmt: skip
     assert said[0].stderr == (
         "mailerd: 配置（mailerd.toml 和环境变量）无法使用：\n"
-        "  database.connect_timeout：应为数字\n"
-        "  database.pool_size：不能小于 2\n"
+        "  database.connect_timeout：必须是数字\n"
+        "  database.pool_size：不得小于 2\n"
         "  runner.poll_interval：必须大于 0\n"
-        "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
+        "  log.format：必须是以下之一：'auto', 'journald', 'text', 'json'\n"
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
     assert (
-        "无法使用：database.connect_timeout：应为数字；database.pool_size：不能小于 2；runner.poll_interval：必须大于 0"
-        in said[1].stdout
+        "无法使用：database.connect_timeout：必须是数字；database.pool_size：不得小于 2；"
+        "runner.poll_interval：必须大于 0" in said[1].stdout
     )
 
 

@@ -30,9 +30,9 @@ async def test_a_sent_and_a_failed_message_are_told_from_acceptance_to_end(datab
         await heard.wait_for("job_finished", times=2)
         failed, sent = await told(daemon.database, "a@example.org"), await told(daemon.database, "b@example.org")
         assert "Now: failed: Google rejected the message" in failed
-        assert "attempt 1: it failed" in failed
+        assert "attempt 1: failed" in failed
         assert "accepted." in sent
-        assert "attempt 1: Google took it as message" in sent
+        assert "attempt 1: Google accepted it as message" in sent
         assert "Nothing more happens." in sent
         found = await Jobs(daemon.database, timeout=5).job(job)
         assert found is not None
@@ -49,10 +49,10 @@ async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tm
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
-        mended = "there is a credential file that can be used: `mailerd auth login --sender me@example.com`"
+        mended = "a usable credential file exists: `mailerd auth login --sender me@example.com`"
         assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
-        assert "The last attempt said" not in paused, "it said what the pause says"
-        assert "Next, if a daemon starts now: it goes when that is done." in paused
+        assert "Last error" not in paused, "it said what the pause says"
+        assert "Next, if a daemon starts now: it is sent once that is done;" in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
         throttled = await told(daemon.database, "a@example.org")
         assert "Now: waiting: me@example.com is paused until" in throttled
@@ -61,6 +61,6 @@ async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tm
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
         early = await told(daemon.database, "a@example.org")
-        assert "It has the draft r-7 at Google" in early
+        assert "Its draft at Google is r-7;" in early
         assert "Now: waiting: not due before" in early
-        assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h 0 min" in early
+        assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h" in early

@@ -48,7 +48,7 @@ async def test_failed_messages_are_tried_anew_by_a_daemon_that_runs(shop: Shop) 
         assert "retry: done, 1 message\n" in await shop.say("jobs", "retry", job)
         await heard.wait_for("job_finished", times=2)
     assert await states(shop.database, job) == {"sent": 1}
-    assert "another try was asked for" in await shop.say("explain", "r0@example.org")
+    assert "retry requested" in await shop.say("explain", "r0@example.org")
 
 
 async def test_unsure_messages_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:
@@ -78,7 +78,7 @@ async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
     )  # fmt: skip
     assert watching.stdout is not None
     said = await asyncio.wait_for(watching.stdout.readline(), 30)
-    assert said.decode().startswith("It waits: me@example.com is paused until ")
+    assert said.decode().startswith("Waiting: me@example.com is paused until ")
     await query(shop.database, "UPDATE senders SET paused_until = NULL")
     assert await asyncio.wait_for(watching.stdout.readline(), 30) == b"Sending continues.\n"
     await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
@@ -91,7 +91,7 @@ async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop)
     watching = await shop.start("jobs", "watch", job)
     assert watching.stdout is not None
     async with asyncio.timeout(60):
-        assert b"No daemon has been heard of" in await watching.stdout.readline()
+        assert b"No daemon has been seen" in await watching.stdout.readline()
         await shop.say("jobs", "cancel", job)
         rest, _ = await watching.communicate()
     assert b"1 cancelled" in rest
@@ -110,7 +110,7 @@ async def test_a_job_that_is_cancelled_while_a_message_is_looked_for_does_not_go
     watching = await shop.start("jobs", "watch", job)
     assert watching.stdout is not None
     async with asyncio.timeout(60):
-        assert await watching.stdout.readline() == b"It waits: the job is paused.\n"
+        assert await watching.stdout.readline() == b"Waiting: the job is paused.\n"
         await shop.say("jobs", "cancel", job)
         await asyncio.sleep(1.5)
         await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")

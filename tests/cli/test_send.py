@@ -239,11 +239,11 @@ async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop,
     sending = await shop.start("send", table, "--template", "welcome", "--sender", ME)
     assert sending.stdout is not None
     told = b""
-    while b"No daemon has been heard of" not in told:
+    while b"No daemon has been seen" not in told:
         line = await asyncio.wait_for(sending.stdout.readline(), 60)
         assert line, told
         told += line
-    assert b"The job is stored and goes when one runs; this command waits." in told
+    assert b"The job is stored and is sent when one runs; this command waits." in told
     async with running(shop.settings, Heard()):
         rest, _ = await asyncio.wait_for(sending.communicate(), 60)
     assert b"completed, 2 recipients: 2 sent." in rest

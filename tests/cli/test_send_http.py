@@ -90,10 +90,11 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     causes = [
-        "1,201 messages of the sender's other jobs go first", "1,200 messages of the sender's other jobs go first",
-        "998 messages of the sender's other jobs go first",
-        "1 message is unsure: looked for at Google at 22:59 UTC",
-        "1 message is unsure: looked for at Google at 23:00 UTC", "the job is paused", None,
+        "1,201 messages of the sender's other jobs are sent first",
+        "1,200 messages of the sender's other jobs are sent first",
+        "998 messages of the sender's other jobs are sent first",
+        "1 message is unconfirmed: checked at Google at 22:59 UTC",
+        "1 message is unconfirmed: checked at Google at 23:00 UTC", "the job is paused", None,
     ]  # fmt: skip
     shown = [
         {"total": 2, "progress": 0.5, "finished_at": None, "counts": {"sent": 1, "waiting": 1}, "status": "sending",
@@ -107,8 +108,8 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
     monkeypatch.setattr(send_http, "_POLL_INTERVAL", 0)
     await send_http._watch(client, "J")
     assert capsys.readouterr().out.splitlines() == [
-        "Waiting: 1,201 messages of the sender's other jobs go first.",
-        "Waiting: 1 message is unsure: looked for at Google at 22:59 UTC.",
+        "Waiting: 1,201 messages of the sender's other jobs are sent first.",
+        "Waiting: 1 message is unconfirmed: checked at Google at 22:59 UTC.",
         "Waiting: the job is paused.",
         "Sending continues.",
         "Waiting: the job is paused.",

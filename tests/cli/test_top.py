@@ -93,7 +93,7 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
     titles = [line.split(" ─")[0].split(" (")[0] for line in lines if line.endswith("──")]
-    assert titles == ["health", "senders", "jobs", "went wrong lately"]
+    assert titles == ["health", "senders", "jobs", "Recent problems"]
     assert sum(any(job in line for job in jobs) for line in lines) >= 2
     assert any("0/1,200" in line for line in lines)
     assert any("0/2,000" in line for line in lines)
@@ -113,7 +113,7 @@ async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_
     )
     text = shown(await read_snapshot(tables, TERMS))
     assert re.search(r"No daemon responds, the last one was seen 2 min ago; 3 messages wait", text.splitlines()[1])
-    assert "sends" not in text
+    assert "active" not in text
     assert "h:1" not in text, "the dead are not listed for long"
     await query(tables, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
     text = shown(await read_snapshot(tables, TERMS))
@@ -129,12 +129,12 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
         page(await read_snapshot(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2)
     )
     styled = console.export_text(styles=True)
-    assert "database  answered in " in styled
+    assert "database  responded in " in styled
     assert ", 7 s ago" in styled
     assert "ago, 7 s ago" not in styled
     health = styled.split("senders")[0]
     assert "\x1b[32m" not in health
-    assert "sends" not in styled
+    assert "active" not in styled
 
 
 async def test_what_fails_now_is_said_and_that_all_is_well(tables: Database) -> None:
@@ -162,8 +162,8 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
     await post(tables, recipients=3)
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
     text = shown(await read_snapshot(tables, TERMS))
-    assert "nothing within a day" not in text
-    assert "of failed messages `mailerd jobs show ID` tells more" in text
+    assert "no errors in 24 h" not in text
+    assert "details of failed messages: `mailerd jobs show ID`" in text
 
 
 def shown(snapshot: Snapshot) -> str:
@@ -196,18 +196,18 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         await screen.shows("1 job, 7 waiting")
         mariadb.freeze()
         try:
-            await screen.shows("the database cannot be seen for")
+            await screen.shows("the database has been unreachable for")
             await screen.shows("check that the server is running")
             assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
         finally:
             mariadb.thaw()
         screen.forget()
-        await screen.shows("answers, ")
+        await screen.shows("responds, ")
         mariadb.kill()
         await screen.shows("Can't connect")
         mariadb.start()
         screen.forget()
-        await screen.shows("answers, ")
+        await screen.shows("responds, ")
         assert "Traceback" not in screen.text
         screen.process.send_signal(signal.SIGINT)
         assert await asyncio.to_thread(screen.process.wait, 60) == 0
@@ -252,11 +252,11 @@ async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
     assert watching.stdout is not None
     try:
         async with asyncio.timeout(60):
-            assert b"No daemon has been heard of" in await watching.stdout.readline()
+            assert b"No daemon has been seen" in await watching.stdout.readline()
             mariadb.kill()
             assert await watching.stdout.readline() == b"Waiting: the database is unavailable.\n"
             mariadb.start()
-            assert b"No daemon has been heard of" in await watching.stdout.readline()
+            assert b"No daemon has been seen" in await watching.stdout.readline()
     finally:
         watching.kill()
         await watching.wait()
@@ -298,7 +298,7 @@ async def test_the_page_is_left_while_the_database_is_frozen_too(
         await screen.shows("1 job, 7 waiting")
         mariadb.freeze()
         try:
-            await screen.shows("the database has not answered for")
+            await screen.shows("the database has not responded for")
             await screen.shows("check that the server is running")
             if leaves == "q":
                 screen.press("q")
@@ -335,7 +335,7 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
             sent,
         )
     text = shown(await read_snapshot(tables, TERMS))
-    assert re.search(r"1 job, 300 waiting, 10 a minute, done about (\d\d-\d\d )?\d\d:\d\d$", text.splitlines()[0])
+    assert re.search(r"1 job, 300 waiting, 10 per minute, done about (\d\d-\d\d )?\d\d:\d\d$", text.splitlines()[0])
     assert re.search(r"^sent +[▁▂▃▄▅▆▇█ ]+ 30 in 1 h$", text, re.MULTILINE)
     assert re.search(rf"{job} .* 0/300 +0 +(\d\d-\d\d )?\d\d:\d\d", text)
     await query(

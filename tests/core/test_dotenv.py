@@ -103,14 +103,14 @@ def test_a_file_in_somebody_elses_folder_is_refused(folder: Path, give_away: Giv
 def test_a_file_in_a_folder_of_everybodys_is_refused_unless_nobody_can_replace_it(folder: Path) -> None:
     planted()
     folder.chmod(0o777)
-    assert "everybody can put files into its folder" in refusal()
+    assert "everyone can put files into its folder" in refusal()
     folder.chmod(0o1777)
     assert dotenv_in_use() is not None
 
 
 def test_a_named_pipe_is_refused_at_once_and_not_waited_for() -> None:
     os.mkfifo(".env", 0o600)
-    assert "it is no ordinary file" in refusal()
+    assert "it is not a regular file" in refusal()
 
 
 def test_a_virtual_environment_of_that_name_and_a_link_to_nothing_are_no_settings() -> None:

@@ -175,7 +175,7 @@ def test_the_words_are_those_that_a_person_wants() -> None:
         == "1,800 today, the rest from Friday 09:00 UTC, done about Friday 09:03 UTC"
     )
     assert summary(compute_forecast(outlook(10)), now=NOW) == "done about 08:02 UTC"
-    assert summary(compute_forecast(outlook(0)), now=NOW) == "nothing waits"
+    assert summary(compute_forecast(outlook(0)), now=NOW) == "nothing is waiting"
     late = summary(compute_forecast(outlook(30_000)), now=NOW)
     assert late.startswith("2,000 today, the rest from Friday 09:00 UTC, done about 2026-12-")
 
@@ -216,30 +216,30 @@ def test_every_wait_has_its_cause() -> None:
         "due": "not due before 10:02 UTC",
         "paused": "the sender is paused until 09:02 UTC: Retry after 09:02",
         "held": "the sender is paused until it is resumed: holidays",
-        "day": "the sender's messages of 24 hours are used up (2,000): the next goes at Friday 07:00 UTC",
-        "queue": "500 messages of the sender's other jobs go first",
+        "day": "the sender has reached its limit of 24 hours (2,000): the next message is sent at Friday 07:00 UTC",
+        "queue": "500 messages of the sender's other jobs are sent first",
         "job": "the job is paused",
-        "put off": "put off until 10:02 UTC, since the last attempt said: Google answered 503",
+        "put off": "deferred until 10:02 UTC after the last attempt: Google answered 503",
         "put off less long than the sender": "the sender is paused until 10:02 UTC: 429",
-        "gap": "the sender's pace allows no message before 09:02 UTC",
-        "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a message now: a daemon that runs "
-        "sees that within a minute",
-        "out of reach": "the last attempt said: Google cannot be reached; it is tried again at its turn",
+        "gap": "the sender's limits allow no message before 09:02 UTC",
+        "sleeps": "the sender's next turn is at 13:02 UTC, although its limits allow a message now: a running daemon "
+        "notices within a minute",
+        "out of reach": "last error: Google cannot be reached; retried at its turn",
         "all fail": "all attempts fail: Google answered 503",
-        "put off, and all fail": "put off until 08:03 UTC, since the last attempt said: 503",
+        "put off, and all fail": "deferred until 08:03 UTC after the last attempt: 503",
         "most fail": None,
         "paused, and all fail": "the sender is paused until 09:02 UTC: 429",
-        "doubts": "2 messages are unsure: looked for at Google at 08:03 UTC; 1 message is unsure until `mailerd "
-        "settle` says what became of it",
-        "nothing but a doubt": "1 message is unsure until `mailerd settle` says what became of it",
+        "doubts": "2 messages are unconfirmed: checked at Google at 08:03 UTC; 1 message is unconfirmed until "
+        "you run `mailerd settle`",
+        "nothing but a doubt": "1 message is unconfirmed until you run `mailerd settle`",
         "nothing": None,
     }
     assert summary(compute_forecast(causes["held"]), now=NOW) == "not before the sender is resumed"
     assert summary(compute_forecast(causes["job"]), now=NOW) == "not before the job is resumed"
-    assert summary(compute_forecast(causes["all fail"]), now=NOW) == "all attempts fail, so no time is known"
+    assert summary(compute_forecast(causes["all fail"]), now=NOW) == "all attempts fail: no time can be estimated"
     assert compute_forecast(causes["all fail"]).done_at is compute_forecast(causes["all fail"]).starts_at is None
     assert compute_forecast(causes["most fail"]).done_at is not None
-    assert describe(causes["nothing"], compute_forecast(causes["nothing"])) == "nothing waits"
+    assert describe(causes["nothing"], compute_forecast(causes["nothing"])) == "nothing is waiting"
     assert (
         describe(causes["nothing but a doubt"], compute_forecast(causes["nothing but a doubt"]))
         == said_["nothing but a doubt"]
@@ -247,7 +247,7 @@ def test_every_wait_has_its_cause() -> None:
 
 
 def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
-    mended = "the sign-in is renewed: `mailerd auth login --sender me@example.com`"
+    mended = "the authorization is renewed: `mailerd auth login --sender me@example.com`"
     it = outlook(100, paused_until=NOW + MINUTE, pause_reason="invalid_grant", pause_cause="token_refused")
     assert compute_forecast(it).done_at is compute_forecast(it).starts_at is None
     assert describe(it, compute_forecast(it)) == f"not before {mended}"

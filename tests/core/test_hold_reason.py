@@ -19,7 +19,7 @@ FREE = {"job_paused": False, "due": None, "paused_until": None, "pause_reason": 
         ({}, None),
         ({"job_paused": True, "paused_until": NOON}, "the job is paused"),
         ({"due": NOON}, "not due before 12:00"),
-        ({"due": NOON, "last_error": "503"}, "put off until 12:00, since the last attempt said: 503"),
+        ({"due": NOON, "last_error": "503"}, "deferred until 12:00 after the last attempt: 503"),
         ({"paused_until": NOON, "pause_reason": "429"}, "me@example.com is paused until 12:00: 429"),
         ({"paused_until": NOON}, "me@example.com is paused until 12:00"),
         ({"paused_until": FOREVER, "due": NOON}, "me@example.com is paused until it is resumed"),

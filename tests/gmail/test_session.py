@@ -272,7 +272,7 @@ async def test_a_hung_token_endpoint_is_unreachable_and_nothing_is_asked_of_gmai
     async with opened(token_uri=f"http://127.0.0.1:{port}/hang") as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert isinstance(reply, TokenUnavailable)
-    assert "no answer within the time-out" in reply.cause
+    assert "no response within the time-out" in reply.cause
     assert [head.split()[1] for head in raw.heads] == [b"/hang"]
 
 

@@ -1,10 +1,11 @@
-"""The English sentences in the code, as templates: what people read, and what therefore needs its Chinese."""
+"""The English sentences in the code of which no `Text` is made: what people would read in English in any language."""
 
 import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.house.source import spot, tree
 
@@ -35,6 +36,10 @@ _NOT_SAID = {
 """Calls whose texts nobody reads, and those of which `tools/messages.py` reads the templates itself."""
 
 
+_WRAPPED: Final = {"t", "tn", "tc", "N_", "reason", "verbatim"}
+"""Calls that make a text of a template; `tools/messages.py` reads those."""
+
+
 @dataclass(frozen=True)
 class Sentence:
     """One text of the code; `{name}` stands for each value that is put into it."""
@@ -54,25 +59,27 @@ def key(template: str) -> str:
 
 
 def sentences(path: Path) -> Iterator[Sentence]:
-    """Every text of a module with two words or more, and every one that is given to `tr`."""
-    yield from _below(tree(path), path, wanted=False)
+    """Every text of a module with two words or more that is not made a `Text` of."""
+    yield from _below(tree(path), path)
 
 
-def _below(node: ast.AST, path: Path, *, wanted: bool) -> Iterator[Sentence]:
+def _below(node: ast.AST, path: Path) -> Iterator[Sentence]:
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.JoinedStr() | ast.Constant(value=str()):
                 found = template(child)
-                if wanted or (_WORDS.search(found) and not _NO_WORDS.search(found)):
+                if _WORDS.search(found) and not _NO_WORDS.search(found):
                     yield Sentence(found, spot(path, child))
                 if isinstance(child, ast.JoinedStr):
                     yield from _inside(child, path)
             case _ if _is_silent(child):
                 pass
-            case ast.Call() if called(child) == "tr":
-                yield from _below(child, path, wanted=True)
+            case ast.Call() if called(child) in _WRAPPED:
+                for each in (*child.args, *(given.value for given in child.keywords)):
+                    if not isinstance(each, ast.Constant):
+                        yield from _below(ast.Expression(each), path)
             case _:
-                yield from _below(child, path, wanted=False)
+                yield from _below(child, path)
 
 
 def _is_silent(node: ast.AST) -> bool:
@@ -94,7 +101,7 @@ def _inside(joined: ast.JoinedStr, path: Path) -> Iterator[Sentence]:
     """The texts in the expressions of a formatted string."""
     for part in joined.values:
         if isinstance(part, ast.FormattedValue):
-            yield from _below(ast.Expression(part.value), path, wanted=False)
+            yield from _below(ast.Expression(part.value), path)
 
 
 def called(call: ast.Call) -> str:

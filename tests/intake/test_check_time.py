@@ -37,10 +37,10 @@ async def test_whose_fault_it_is_goes_by_the_cpu_that_the_messages_took(
     later = time.monotonic() + 31.0
     monkeypatch.setattr("mailerd.intake.parse_job.time.monotonic", lambda: later)
     cpu.seconds += used
-    with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+    with pytest.raises(ApiError if code == 422 else RendererError, match="only 3 of 7 recipients were checked in 30 s"):
         within.require(3)
     never = asyncio.Event()
-    with pytest.raises(ApiError if code == 422 else RendererError, match="after 30 s only 3 of 7 recipients"):
+    with pytest.raises(ApiError if code == 422 else RendererError, match="only 3 of 7 recipients were checked in 30 s"):
         await within.wait_for(never.wait(), done=3)
     monkeypatch.undo()
 
@@ -115,7 +115,7 @@ async def test_a_check_that_got_no_cpu_is_a_503_and_the_same_post_goes_through_l
 
     assert (status, answer["error"]["code"]) == (503, "renderer_unavailable")
     assert "of 3,000 recipients were checked" in answer["error"]["message"]
-    assert "had the CPU; nothing was stored" in answer["error"]["message"]
+    assert "used the CPU; nothing was stored" in answer["error"]["message"]
     assert retry_after is not None
     assert await site.stored() == (0, 0)
     async with asyncio.timeout(30):

@@ -15,7 +15,7 @@ from mailerd.intake import openapi
 from mailerd.intake.openapi import curl, document
 from mailerd.intake.request_models import JobIn, RecipientIn
 from mailerd.intake.routes import OPERATIONS
-from mailerd.texts import language
+from mailerd.locale import language
 from tests.house.sentences import english_left, is_chinese
 from tests.intake.site import Site
 

@@ -59,8 +59,8 @@ async def test_a_message_that_was_put_off_says_until_when_and_why(site: Site) ->
     await site.rows(f"{PUT_OFF} + INTERVAL 20 MINUTE")
     shown = await seen(site, job_id)
     [(due,)] = await site.rows("SELECT MAX(due_at) FROM job_recipients")
-    assert shown["cause_of_wait"].startswith("put off until ")
-    assert shown["cause_of_wait"].endswith(" UTC, since the last attempt said: Google answered 503")
+    assert shown["cause_of_wait"].startswith("deferred until ")
+    assert shown["cause_of_wait"].endswith(" UTC after the last attempt: Google answered 503")
     assert shown["forecast"]["done_at"] >= due.isoformat() + "Z"
 
 
@@ -81,9 +81,7 @@ async def test_while_google_is_out_of_reach_the_last_attempt_is_the_cause(site: 
     await site.rows(BEGUN)
     await site.rows(PUT_OFF.replace("Google answered 503: ", "Google cannot be reached: connection refused"))
     cause = (await seen(site, job_id))["cause_of_wait"]
-    assert cause == (
-        "the last attempt said: Google cannot be reached: connection refused; it is tried again at its turn"
-    )
+    assert cause == ("last error: Google cannot be reached: connection refused; retried at its turn")
 
 
 async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) -> None:
@@ -97,7 +95,7 @@ async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) 
     shown = await seen(site, job_id)
     assert shown["cause_of_wait"] == "all attempts fail: answer 2", "the newest one: an older one may be fixed"
     assert shown["forecast"]["done_at"] is shown["forecast"]["starts_at"] is None
-    assert shown["forecast"]["text"] == "all attempts fail, so no time is known"
+    assert shown["forecast"]["text"] == "all attempts fail: no time can be estimated"
     other = await posted(site)
     assert (await seen(site, other))["cause_of_wait"] == "all attempts fail: answer 2", "of its sender, so its as well"
     await site.rows("UPDATE attempts SET at = at - INTERVAL 11 MINUTE")
@@ -107,16 +105,14 @@ async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) 
 async def test_unsure_messages_are_what_a_job_waits_for(site: Site) -> None:
     job_id = await posted(site)
     await site.rows(UNSURE)
-    assert "1 message is unsure: looked for at Google at " in (await seen(site, job_id))["cause_of_wait"]
+    assert "1 message is unconfirmed: checked at Google at " in (await seen(site, job_id))["cause_of_wait"]
     await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at WHERE seq > 0")
     shown = await seen(site, job_id)
-    assert shown["cause_of_wait"].startswith("1 message is unsure: looked for at Google at ")
+    assert shown["cause_of_wait"].startswith("1 message is unconfirmed: checked at Google at ")
     assert shown["forecast"]["text"] == shown["cause_of_wait"]
     assert shown["forecast"]["done_at"] is None
     await site.rows("UPDATE job_recipients SET lease_until = NULL")
-    assert (await seen(site, job_id))["cause_of_wait"] == (
-        "1 message is unsure until `mailerd settle` says what became of it"
-    )
+    assert (await seen(site, job_id))["cause_of_wait"] == ("1 message is unconfirmed until you run `mailerd settle`")
     await site.rows("UPDATE jobs SET status = 'cancelled'")
     assert "`mailerd settle`" in (await seen(site, job_id))["cause_of_wait"]
 
@@ -125,7 +121,7 @@ async def test_a_day_that_is_used_up_is_told_in_the_list_too(site: Site) -> None
     job_id = await posted(site)
     await site.rows("INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 4, 0)")
     cause = (await seen(site, job_id))["cause_of_wait"]
-    assert cause.startswith("the sender's messages of 24 hours are used up (4): the next goes at ")
+    assert cause.startswith("the sender has reached its limit of 24 hours (4): the next message is sent at ")
 
 
 async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:

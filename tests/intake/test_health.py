@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mailerd.errors import SchemaError
+from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.sandbox.mariadb import Server
 from tests.intake.site import Site, job
 
@@ -48,11 +48,13 @@ async def test_a_frozen_database_is_noticed_within_the_bound(site: Site, mariadb
 
 
 async def test_while_a_commit_gets_no_answer_it_is_not_ready(site: Site) -> None:
-    site.database.commits_hang = True  # tests/store/db/test_hung_commit.py has a server that does so
+    hung = DatabaseAwayError("accept a job", phase="commit", cause=TimeoutError(), errno=0, retry=False, in_doubt=True)
+    hung.__cause__ = TimeoutError()
+    site.database._mark_down(hung)  # tests/store/db/test_hung_commit.py has a server that does so
     status, answer = await site.get("/health/ready")
 
     assert status == 503
-    assert "no response to a COMMIT" in answer["reason"]
+    assert answer["reason"] == "the database does not respond to COMMIT"
     await site.post(job())
     assert (await site.get("/health/ready"))[0] == 200
 

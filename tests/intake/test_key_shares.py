@@ -63,7 +63,9 @@ async def test_a_key_with_its_share_waits_and_another_key_does_not() -> None:
 async def test_what_is_used_up_is_named_with_its_setting() -> None:
     it = share(within=0.01)
     async with it.place(key(1)):
-        with pytest.raises(ApiError, match=r"'k1' has 1 dry runs under way.*intake\.dry_runs_per_key") as caught:
+        with pytest.raises(
+            ApiError, match=r"'k1' has reached its share of concurrent dry runs: 1 \(intake\.dry_runs_per_key\)"
+        ) as caught:
             async with it.place(key(1)):
                 pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "share_used_up", 5)
@@ -194,7 +196,7 @@ async def test_the_streams_of_one_key_leave_those_of_another(build: Build) -> No
         async with site.client.get(path) as refused:
             told = (await refused.json())["error"]
             assert (refused.status, told["code"], refused.headers["Retry-After"]) == (429, "share_used_up", "5")
-            assert "2 event streams" in told["message"]
+            assert "its share of concurrent event streams: 2 (" in told["message"]
             assert "stored" not in told["message"]
         async with site.client.get(path, headers=other) as theirs:
             assert theirs.status == 200
@@ -222,7 +224,7 @@ async def test_a_key_reads_a_few_at_once_and_another_key_does_not_wait_for_it(
     async with site.intake.shares.reads.place(mine):
         status, answer = await site.get(path)
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
-        assert "its share of 1 concurrent reads (intake.reads_per_key); try again" in answer["error"]["message"]
+        assert "its share of concurrent reads: 1 (intake.reads_per_key); try again" in answer["error"]["message"]
         assert (await site.get(path, headers=other))[0] == 200
     assert (await site.get(path))[0] == 200
 
@@ -235,7 +237,7 @@ async def test_more_posts_than_a_keys_share_are_refused_at_once_and_another_keys
             await open_.enter_async_context(body_that_never_comes(site, 100))
         status, answer = await site.post(job())
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
-        assert "has 2 posts under way" in answer["error"]["message"]
+        assert "has reached its share of concurrent posts: 2 (" in answer["error"]["message"]
         assert (await site.post(job(), headers=other))[0] == 200
 
 
@@ -248,7 +250,7 @@ async def test_large_bodies_of_one_key_leave_a_place_for_another(build: Build, m
         assert (await site.post_bytes(io.BytesIO(whole), headers=other))[0] == 200
         status, answer = await site.post_bytes(io.BytesIO(whole))
     assert (status, answer["error"]["code"]) == (429, "share_used_up")
-    assert "1 bodies above 1 MiB under way" in answer["error"]["message"]
+    assert "its share of concurrent bodies above 1 MiB: 1 (" in answer["error"]["message"]
 
 
 async def test_a_share_that_is_used_up_says_when_to_come_again(build: Build) -> None:

@@ -14,7 +14,7 @@ from mailerd.store.db.migrate import migrate
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.heard import Heard
 
-GO_ON = "Endpoints of webhooks that it made go on: shop. `mailerd webhooks remove NAME` ends one."
+GO_ON = "Webhook endpoints that it created remain active: shop. To remove one: `mailerd webhooks remove NAME`"
 
 
 class Command:
@@ -129,13 +129,13 @@ def test_the_endpoints_of_a_revoked_key_are_named_since_they_go_on(keys: Command
     keys.endpoint("till", owner=2)
     code, out, _ = keys("revoke", "app")
 
-    assert (code, out.splitlines()) == (0, ["Key 1 is revoked.", GO_ON])
+    assert (code, out.splitlines()) == (0, ["Revoked API key 1.", GO_ON])
 
 
 def test_a_revoked_key_is_gone_and_revoking_it_again_fails(keys: Command) -> None:
     keys("create", "app")
     code, out, _ = keys("revoke", "1")
-    assert (code, out) == (0, "Key 1 is revoked.\n")
+    assert (code, out) == (0, "Revoked API key 1.\n")
     code, _, err = keys("revoke", "1")
 
     assert code == 1

@@ -139,8 +139,8 @@ async def test_what_leads_out_of_a_templates_folder_is_refused(named: Site, fold
         ("template.toml", "[variables]\nwhen = {at = [nan]}", "not JSON compliant"),
         ("template.toml", "language = 5", "language must be a text"),
         ("template.toml", "x = [", "template welcome"),
-        ("images/evil.svg.exe", "x", "Gmail refuses"),
-        ("images/page.html", "x", "not a picture"),
+        ("images/evil.svg.exe", "x", "which Gmail rejects"),
+        ("images/page.html", "x", "is not an image"),
         ("ZZ!/body.html", "x", "must be a language"),
     ],
 )

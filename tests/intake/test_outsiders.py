@@ -77,7 +77,7 @@ def test_a_local_part_has_sixty_four_octets_at_most(domain: str) -> None:
     addresses = Addresses()
     addresses.check(f"a@{domain}")
     assert addresses.check(f"{'a' * 64}@{domain}")
-    with pytest.raises(ValueError, match="too long before the @-sign"):
+    with pytest.raises(ValueError, match=r"is too long before the @$"):
         addresses.check(f"{'a' * 65}@{domain}")
 
 

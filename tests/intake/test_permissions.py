@@ -44,7 +44,7 @@ async def test_a_refused_call_says_what_the_key_is_for(site: Site) -> None:
     status, answer = await site.post(job(), headers=headers)
 
     assert (status, answer["error"]["code"]) == (403, "call_not_allowed")
-    assert "'narrow' is for read; this call needs send" in answer["error"]["message"]
+    assert "'narrow' has the permissions read; this call needs send" in answer["error"]["message"]
     assert await site.stored() == (0, 0)
 
 
@@ -229,7 +229,7 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
             client.get("http://x/api/jobs", headers={"X-API-Key": "no", "X-Forwarded-For": "198.51.100.7"}) as response,
         ):
             assert response.status == 401
-        with pytest.raises(ListenError, match="another program listens there, such as another mailerd"):
+        with pytest.raises(ListenError, match="another program is listening there, such as another mailerd"):
             await intake().serve().__aenter__()
         with socket.socket(socket.AF_UNIX) as client_of_the_first:
             client_of_the_first.connect(str(path))

@@ -34,7 +34,7 @@ async def listener(answer: bytes) -> AsyncIterator[int]:
 
 async def refusal(port: int, *, number: int = errno.EADDRINUSE) -> str:
     error = OSError(number, os.strerror(number))
-    found = await cannot_listen(error, part="the intake", section="intake", host="127.0.0.1", port=port)
+    found = await cannot_listen(error, part="the API", section="intake", host="127.0.0.1", port=port)
     assert isinstance(found, ListenError)
     return str(found)
 
@@ -44,7 +44,7 @@ async def test_another_mailerd_is_named_as_such() -> None:
         said = await refusal(port)
     assert said == (
         f"the API cannot listen on 127.0.0.1:{port} (intake.port): another mailerd is listening there; use that one, "
-        "end it, or choose another intake.port"
+        "stop it, or choose another intake.port"
     )
 
 
@@ -68,7 +68,7 @@ async def test_another_program_is_named_with_the_way_to_see_which(
     async with listener(answer) as port:
         said = await refusal(port)
     assert f"another program is listening there; find it (`ss -ltnp sport = :{port}`)" in said
-    assert said.endswith("end it or choose another intake.port")
+    assert said.endswith("then stop it or choose another intake.port")
 
 
 async def test_what_is_not_about_the_port_s_owner_names_its_cause() -> None:

@@ -37,7 +37,7 @@ async def test_a_job_is_refused_with_the_cause_and_what_can_be_read_is_answered(
                 assert response.status == 503
                 assert int(response.headers["Retry-After"]) > 0
             assert answer["error"]["code"] == "database_away"
-            assert answer["error"]["message"] == f"{SAID}; nothing was stored, try again"
+            assert answer["error"]["message"] == f"{SAID}; try again; nothing was stored"
             assert (await site.get(f"/api/jobs/{stored['job_id']}"))[0] == 200
             assert (await site.get("/api/jobs"))[0] == 200
         path = f"{site.url}/api/jobs/{stored['job_id']}/pause"
@@ -86,7 +86,7 @@ async def test_a_database_whose_transactions_are_read_only_is_not_ready(site: Si
         as_admin(mariadb, "SET GLOBAL TRANSACTION READ WRITE")
     await check_writable(database)
     assert heard.names() == ["database_unavailable", "database_back"]
-    assert "switch transaction_read_only off" in heard.of("database_unavailable")[0]["cause"]
+    assert "or turn transaction_read_only off" in heard.of("database_unavailable")[0]["cause"]
     await database.close()
 
 

@@ -69,7 +69,7 @@ def test_any_bytes_in_a_string_are_an_object_or_a_422(raw: bytes) -> None:
         (b"null", "must be an object"),
         (b'{"a": NaN}', "NaN is not JSON"),
         (b'{"a": -Infinity}', "-Infinity is not JSON"),
-        (b'{"a": "\xff"}', "UTF-8, near byte 7"),
+        (b'{"a": "\xff"}', r"it is not UTF-8 \(near byte 7\)"),
         (b'{"a": "\xed\xa0\x80"}', "UTF-8"),
         (b'{"a": "\xf0\x9f\x8e"}', "UTF-8"),
         (b'{"a": "\\\xf0\x9f\x8e\x89"}', "Invalid"),

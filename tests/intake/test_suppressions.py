@@ -150,7 +150,7 @@ async def test_a_request_that_is_refused_makes_no_list_and_a_job_names_the_limit
     assert (await ask(site, "POST", "/api/suppressions", json=body))[0] == 200
     status, found = await site.post(job(BOB, list="another"))
     assert (status, found["error"]["details"][0]["field"]) == (422, "list")
-    assert "there are 3 lists already" in found["error"]["details"][0]["message"]
+    assert "the limit of 3 lists is reached" in found["error"]["details"][0]["message"]
 
 
 async def test_a_key_has_few_large_requests_under_way_at_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ async def test_a_key_that_may_not_is_refused(site: Site, key: dict[str, Any]) ->
                 assert response.status == 403
         async with client.post(f"{site.url}/api/jobs/send_template_emails", json=job(ADA, list="unknown")) as response:
             assert response.status == 422
-            assert "may not make one" in (await response.json())["error"]["details"][0]["message"]
+            assert "this key may not create one" in (await response.json())["error"]["details"][0]["message"]
 
 
 async def test_a_post_keeps_whom_it_may_not_write_to_as_cancelled(site: Site) -> None:
@@ -284,7 +284,7 @@ async def test_a_body_of_many_unknown_fields_is_refused_before_each_is_looked_at
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     status, answer = await ask(site, "POST", f"/api/{path}", data=io.BytesIO(raw))
     assert status == 422
-    assert ["; those that are known: " in it["message"] for it in answer["error"]["details"]] == [True]
+    assert ["; known fields: " in it["message"] for it in answer["error"]["details"]] == [True]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000, "an error of each takes a kilobyte"
 
 

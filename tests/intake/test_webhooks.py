@@ -125,7 +125,7 @@ async def test_one_key_that_has_as_many_as_it_may_leaves_room_for_others(site: S
         made["id"],
     )
     status, answer = await ask(site, "POST", "", {"name": "more", "url": "https://example.com/"})
-    assert (status, "100 webhooks of this owner" in answer["error"]["message"]) == (409, True)
+    assert (status, "this owner has reached the limit of 100 webhooks" in answer["error"]["message"]) == (409, True)
     assert (await ask(site, "POST", "", {"name": "more", "url": "https://example.com/"}, other))[0] == 200
 
 

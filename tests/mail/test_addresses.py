@@ -45,7 +45,7 @@ def certain(address: str) -> str | None:
 @pytest.mark.parametrize("given_address", ["x" * 500, "\U0001f389" * 500, "a@" + "\U0001f389" * 498, " " + "x" * 500])
 def test_of_what_is_far_too_long_only_the_length_is_looked_at(given_address: str) -> None:
     """Each of a hundred thousand such addresses took the validator 0.5 ms and IDNA 6."""
-    with pytest.raises(ValueError, match=r"^The email address is too long \(246 characters too many\)\.$"):
+    with pytest.raises(ValueError, match=r"^is 246 characters too long$"):
         Addresses().check(given_address)
 
 

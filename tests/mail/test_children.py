@@ -104,7 +104,7 @@ async def test_a_bug_in_asking_is_told_and_is_no_messages_fault(monkeypatch: pyt
         await it.render(GOOD, [READER], origin="o")
         with monkeypatch.context() as patched:
             patched.setattr(cage, "encode_frame", lambda _: 1 // 0)
-            with pytest.raises(RendererError, match="met a bug"):
+            with pytest.raises(RendererError, match="internal error in the renderer: ZeroDivisionError"):
                 await it.render(GOOD, [READER], origin="o")
         (made,) = await it.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)

@@ -140,7 +140,7 @@ def test_what_the_tables_showed_is_not_called_over_while_nobody_can_read_them() 
     over = state.message(now=700)
     assert over is not None
     assert {line.partition(",")[0] for line in over.lines} == {
-        "resolved: sender a@x", "resolved: webhook hook", "resolved: unsure", "resolved: database",
+        "resolved: sender a@x", "resolved: webhook hook", "resolved: unconfirmed messages", "resolved: database",
     }  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
     told = state.message(now=1)
     assert told is not None
     assert "20 of the last 20 messages failed" in told.text
-    assert "job J has finished with failures: 0 sent, 20 failed" in told.text
+    assert "job J finished with failures: 0 sent, 20 failed" in told.text
 
 
 def test_a_job_that_was_paused_for_its_list_is_told() -> None:
@@ -221,7 +221,7 @@ def test_a_renderer_that_the_machine_kills_is_not_called_its_templates_fault() -
     state.update(known(), now=1)
     told = state.message(now=1)
     assert told is not None
-    assert f"the renderer ends again and again, lastly over a template of a@x: it {cause}" in told.text
+    assert f"the renderer ends repeatedly, last with a template of a@x: {cause}" in told.text
 
 
 def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:

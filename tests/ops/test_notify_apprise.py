@@ -109,7 +109,7 @@ async def test_of_two_targets_that_fail_at_once_each_has_its_own_reason(target: 
 
 
 def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> None:
-    with pytest.raises(ConfigurationError, match="number 2 is no address"):
+    with pytest.raises(ConfigurationError, match="number 2 is not an address"):
         build_notifiers(webhook="", urls=["json://127.0.0.1/", "nonsense"])
 
 

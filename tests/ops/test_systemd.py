@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.core.i18n import joined, t, tn
+from mailerd.core.labels import coded
+from mailerd.core.situation import Facts, situation
 from mailerd.ops.watchdog import Systemd
 
 
@@ -41,14 +44,14 @@ def test_a_status_is_said_once(manager: socket.socket) -> None:
 
 def test_a_status_is_in_the_language_of_the_log(manager: socket.socket) -> None:
     it = Systemd({"NOTIFY_SOCKET": manager.getsockname()}, language="zh")
-    it.ready("2 jobs, 1,204 waiting, me@example.com paused until 14:05: daily limit")
-    it.status("the database is away: nothing is claimed, new jobs are answered 503")
+    it.ready(joined([tn("{n} job", "{n} jobs", 2), t("{n:,} {what}", n=1204, what=coded("waiting"))], ", "))
+    it.status(situation(Facts(None, outage="away"))[0].text)
     it.language = "en"  # a reload
     it.stopping("draining: 3 messages in flight")
     said = [manager.recv(1000).decode().rpartition("=")[2] for _ in range(3)]
     assert said == [
-        "2 个任务，1,204 封等待，me@example.com 已暂停，至 14:05：每日限额",
-        "数据库不可用：不认领邮件，新任务应答 503",
+        "2 个任务，等待中 1,204",
+        "数据库不可用：不接收，也不发送。",
         "draining: 3 messages in flight",
     ]
 

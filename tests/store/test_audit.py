@@ -49,7 +49,7 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
     [
         ("counts", "DELETE FROM job_recipients WHERE status = 'sent' LIMIT 1"),
         ("counts", "UPDATE jobs SET bounced = 1"),
-        ("counts", "UPDATE job_recipients SET fate = 'other_replied' WHERE status = 'sent'"),
+        ("counts", "UPDATE job_recipients SET result = 'other_replied' WHERE status = 'sent'"),
         ("counts", "UPDATE jobs SET attachments = 2"),
         ("no job", "DELETE FROM jobs WHERE status = 'queued'"),
         ("feed stands still", "DELETE FROM event_positions"),

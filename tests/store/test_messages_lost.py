@@ -14,10 +14,10 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.fates import Consequence, Fate, Step
-from mailerd.core.models import Claim, ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
+from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange, Proof, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
@@ -350,8 +350,8 @@ def notices(*meanings: tuple[Kind, Consequence], given_back: bool = False) -> Ca
 
 
 GIVEN_BACK: Final = (Kind.OVER_LIMIT, Consequence(None, Step.UNDO))
-BOUNCED: Final = (Kind.HARD, Consequence(Fate.BOUNCED, Step.SUPPRESS))
-REPLIED: Final = (Kind.REPLY, Consequence(Fate.REPLIED))
+BOUNCED: Final = (Kind.HARD, Consequence(Result.BOUNCED, Step.SUPPRESS))
+REPLIED: Final = (Kind.REPLY, Consequence(Result.REPLIED))
 
 
 def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]:
@@ -361,7 +361,7 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
         await write(database, *(Outcome(it, decision) for it, decision in zip(messages, ends, strict=True)))
         await query(
             database,
-            "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET fate = 'bounced', fate_kind = 'soft', "
+            "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET result = 'bounced', result_kind = 'soft', "
             "bounced = 1 WHERE r.status = 'sent'",
         )
 
@@ -376,19 +376,12 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
     return prepare
 
 
-async def taken(far: Database, claim: Callable[[], Awaitable[Claim]]) -> list[tuple[int, int]]:
-    """What a claim takes: what the session that was cut off has locked is passed over until the server has ended it."""
-    while not (found := (await claim()).messages):
-        assert not await query(far, "SELECT 1 FROM job_recipients WHERE status = 'sending'")
-    return [(it.id, it.attempt) for it in found]
-
-
 async def a_claim(database: Database) -> Act:
     await post(database)
     await post(database, sender="you@example.com")
 
     async def act(far: Database) -> object:
-        return await taken(far, lambda: claims(far).claim(4))
+        return [(it.id, it.attempt) for it in (await claims(far).claim(4)).messages]
 
     return act
 
@@ -399,7 +392,7 @@ async def a_claim_of_one_alone(database: Database) -> Act:
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
 
     async def act(far: Database) -> object:
-        return await taken(far, lambda: claims(far).claim_alone(recipient))
+        return [(it.id, it.attempt) for it in (await claims(far).claim_alone(recipient)).messages]
 
     return act
 
@@ -469,6 +462,7 @@ async def test_whichever_statement_is_lost_all_is_done_once_and_told_as_ever(
                     assert tables.read() == (after if done else before), where
                 if done:  # and its caller has to look
                     continue
+                far.wait_for_its_end()
                 told = tables.said(await act(far))
             assert far.was_cut, where
             assert told == result, where

@@ -10,10 +10,10 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.bounce_rule import NO_RULES, BounceRule, BounceRules
-from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import BadList, Finding, InboxCursor, InboxLease, Written
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
@@ -83,7 +83,7 @@ class Place:
         found = []
         for thread in sorted(threads):
             self.notices += 1
-            follows = Consequence(Fate.BOUNCED, Step.NOTHING)
+            follows = Consequence(Result.BOUNCED, Step.NOTHING)
             found.append(Finding(f"g{self.notices}", thread, self.lease.now, messages[thread][0], what, follows))
         return found
 
@@ -122,7 +122,7 @@ async def test_the_sixth_dead_address_pauses_a_job_with_its_cause_its_event_and_
     (bad,) = await place.bounce([5])
     assert (bad.paused, await place.shown()) == (True, PAUSED)
     reason = (
-        "6 of the last 6 messages whose result is known came back, since their addresses do not exist. Look at "
+        "6 of the last 6 messages with a known result bounced because their addresses do not exist. Check "
         f"`mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
         "addresses are right"
     )
@@ -154,7 +154,7 @@ async def test_soft_and_blocked_messages_pause_no_job_and_those_of_microsoft_do(
     assert await place.shown() == RUNS
     await place.bounce(range(21, 31), MICROSOFT)
     assert await place.shown() == PAUSED
-    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate_kind = 'hard'") == [(1,)]
+    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE result_kind = 'hard'") == [(1,)]
 
 
 async def test_what_was_sent_after_the_newest_dead_one_makes_no_bad_list_look_good(place: Place) -> None:
@@ -269,7 +269,7 @@ async def test_a_commit_whose_answer_is_lost_pauses_once(place: Place, monkeypat
         assert await query(place.database, f"SELECT COUNT(*) FROM {table}") == [(1,)]
 
 
-async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
+async def test_a_transaction_that_is_undone_leaves_neither_results_nor_a_pause(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kill -9 before its COMMIT: the next reader finds the same, and comes to the same end."""
@@ -284,7 +284,7 @@ async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS
-    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate IS NOT NULL") == [(0,)]
+    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE result IS NOT NULL") == [(0,)]
     await place.write(found)
     assert await place.shown() == PAUSED
 
@@ -347,7 +347,7 @@ async def test_a_person_who_resumes_the_mailbox_is_not_overruled_by_what_was_sen
     await place.post(sent=1)
     await place.bounce([0])
     ((cause, reason),) = await query(database, "SELECT pause_cause, pause_reason FROM senders")
-    assert (cause, reason.split(" messages")[0]) == ("bounces", "20 of the last 80"), "its minute counts whole"
+    assert (cause, reason.split(" messages")[0]) == ("bounces", "20 of its last 80"), "its minute counts whole"
 
 
 async def test_a_program_that_pauses_and_resumes_a_job_has_seen_nothing(place: Place) -> None:

@@ -40,7 +40,7 @@ def say(*words: str, code: int = 0) -> str:
 def test_limits_are_set_shown_and_given_back() -> None:
     for _ in range(2):
         told = say("set", "Me@Example.com", "--profile", "consumer", "--reserve", "40", "--min-gap", "2.5")
-        assert told == f"{ME}: units per minute 6000, per minute without limit, per day 500, reserve 40, min gap 2.5\n"
+        assert told == f"{ME}: units per minute: 6000, per minute: no limit, per day: 500, reserve: 40, min gap: 2.5\n"
     say("set", ME, "--warm-up", "50+25", "--units-per-minute", "5000", "--per-minute", "30")
     (shown,) = json.loads(say("list", "--json"))
     assert shown["limits"] == {
@@ -52,27 +52,27 @@ def test_limits_are_set_shown_and_given_back() -> None:
     assert line.split()[:2] == [ME, "sends"]
     assert "5000*" in line
     told = say("set", ME, "--default", "all", "--per-day", "7")
-    assert told == f"{ME}: units per minute 6000, per minute without limit, per day 7\n"
+    assert told == f"{ME}: units per minute: 6000, per minute: no limit, per day: 7\n"
     (shown,) = json.loads(say("list", "--json"))
     assert shown["own"] == ["per_day"]
-    assert "per day 2000" in say("set", ME, "--default", "per-day")
+    assert "per day: 2000" in say("set", ME, "--default", "per-day")
 
 
 def test_a_sender_that_nobody_knows_cannot_be_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(MailerdError, match=r"sender you@\S+ is unknown"):
+    with pytest.raises(MailerdError, match=r"unknown sender you@\S+: it has no credential file and no job"):
         say("pause", "you@example.com")
     assert json.loads(say("list", "--json")) == []
     monkeypatch.setenv("MAILERD_GMAIL__CREDENTIALS_DIR", str(tmp_path))
     monkeypatch.setenv("MAILERD_GMAIL__ALIASES", f'{{"sales@example.com": "{ME}"}}')
     (tmp_path / f"{ME}.json").write_text("{}")
-    assert say("pause", "sales@example.com").startswith(f"{ME} is paused")
+    assert say("pause", "sales@example.com").startswith(f"{ME} paused until")
 
 
 def test_an_alias_stands_for_its_mailbox_in_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAILERD_GMAIL__ALIASES", f'{{"sales@example.com": "{ME}"}}')
     assert say("set", "Sales@example.com", "--per-day", "7").startswith(f"{ME}: ")
     say("pause", "sales@example.com")
-    assert say("resume", "sales@example.com").startswith(f"{ME} is resumed")
+    assert say("resume", "sales@example.com").startswith(f"{ME} resumed")
     (shown,) = json.loads(say("list", "--json"))
     assert (shown["email"], shown["own"], shown["paused"]) == (ME, ["per_day"], False)
 
@@ -80,12 +80,12 @@ def test_an_alias_stands_for_its_mailbox_in_every_command(monkeypatch: pytest.Mo
 def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
     say("set", ME, "--default", "all")
     for _ in range(2):
-        assert say("pause", ME, "--reason", "holidays") == f"{ME} is paused until it is resumed: holidays\n"
+        assert say("pause", ME, "--reason", "holidays") == f"{ME} paused until it is resumed: holidays\n"
     assert f"{ME}  paused until it is resumed (manual): holidays" in say("list")
-    assert say("resume", ME) == f"{ME} is resumed; it was paused until it is resumed: holidays\n"
+    assert say("resume", ME) == f"{ME} resumed (before: paused until it is resumed: holidays)\n"
     assert say("resume", ME) == f"{ME} is not paused\n"
     told = say("pause", ME, "--for", "2h")
-    assert told.startswith(f"{ME} is paused until 20")
+    assert told.startswith(f"{ME} paused until 20")
     (shown,) = json.loads(say("list", "--json"))
     assert (shown["paused"], shown["pause_cause"]) == (True, "manual")
     assert shown["paused_until"]
@@ -94,14 +94,14 @@ def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
 @pytest.mark.parametrize("reason", ["moved, see [/tickets/17]", "[red]", ":warning: [bold", "[link=x]y[/link]"])
 def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
     say("set", ME, "--default", "all")
-    assert say("pause", ME, "--reason", reason) == f"{ME} is paused until it is resumed: {reason}\n"
+    assert say("pause", ME, "--reason", reason) == f"{ME} paused until it is resumed: {reason}\n"
     assert f"(manual): {reason}" in say("list")
 
 
 def test_a_reason_is_one_line_without_control_characters() -> None:
     say("set", ME, "--default", "all")
     told = say("pause", ME, "--reason", "first\nsecond \x1b[31mred\x07" + "x" * 600)
-    assert told.startswith(f"{ME} is paused until it is resumed: first second [31mred xxx")
+    assert told.startswith(f"{ME} paused until it is resumed: first second [31mred xxx")
     (shown,) = json.loads(say("list", "--json"))
     assert shown["pause_reason"].isprintable()
     assert len(shown["pause_reason"]) == 500

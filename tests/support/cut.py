@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, override
 
+import pymysql
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -21,6 +22,11 @@ class Cut(Database):
         )
         super().__init__(settings, events=StoreEvents(lambda *_: None))
         self._proxy = proxy
+        at = URL(url)
+        self._server = pymysql.connect(
+            host=at.host, port=at.port or 3306, user=at.user, password=at.password or "", autocommit=True
+        )
+        self._session = 0
         self._at, self._way = 0, ""
         self.was_cut = False
         self.statements = 0
@@ -39,6 +45,7 @@ class Cut(Database):
             send = cursor.send
 
             async def sent(sql: str, spelled: bytes) -> int:
+                self._session = cursor.connection.driver.thread_id()
                 self._count()
                 return await send(sql, spelled)
 
@@ -53,6 +60,18 @@ class Cut(Database):
     @override
     async def _pause(self, error: Any, *, again: int) -> None:
         assert again < 5, error
+        self.wait_for_its_end()
+
+    def wait_for_its_end(self) -> None:
+        """Until the server has ended the session that was cut off: what it has locked would be passed over."""
+        with self._server.cursor() as cursor:
+            while cursor.execute("SELECT 1 FROM information_schema.PROCESSLIST WHERE ID = %s", (self._session,)):
+                pass
+
+    @override
+    async def close(self) -> None:
+        await super().close()
+        self._server.close()
 
     def _count(self) -> None:
         self.statements += 1

@@ -19,6 +19,7 @@ from mailerd.config import (
     TemplateSettings,
     WebSettings,
 )
+from mailerd.errors import DatabaseAwayError
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -38,6 +39,17 @@ class ConsoleSite:
     keys: ApiKeys
     heard: Heard
     sessions: list[aiohttp.ClientSession]
+
+    def lose_database(self) -> None:
+        """As if the database had not responded when it was last used."""
+        cause = TimeoutError("no response within 5 s")
+        self.database._mark_down(
+            DatabaseAwayError("connect", phase="connect", cause=cause, errno=0, retry=True, in_doubt=False)
+        )
+
+    def find_database(self) -> None:
+        """As if it had responded again."""
+        self.database._unreachable, self.database._away_since = False, None
 
     def visitor(self) -> aiohttp.ClientSession:
         """A browser that has not signed in."""

@@ -87,12 +87,6 @@ async def test_jobs_of_which_messages_failed_are_found_among_all(site: ConsoleSi
         assert failed not in await answer.text()
 
 
-async def test_the_links_of_old_alerts_lead_to_what_took_their_place(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    async with browser.get("/letters/3", allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (301, "/messages/3")
-
-
 async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=2), await site.signed_in()
     await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")
@@ -140,7 +134,7 @@ async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: Console
         seen = (await answer.text()).split('name="attempt" value="')[1].split('"')[0]
     await query(site.database, "UPDATE job_recipients SET attempts = 2")  # it was sent again, and no answer came again
     async with browser.post("/messages/1", data={"action": "not-sent", "attempt": seen}) as answer:
-        assert (answer.status, "tried once more meanwhile" in await answer.text()) == (409, True)
+        assert (answer.status, "was retried in the meantime" in await answer.text()) == (409, True)
     assert await states(site.database, job) == {"unsure": 1}
     await ask(browser, "/messages/1", action="not-sent", attempt="2")
     assert await states(site.database, job) == {"waiting": 1}
@@ -149,7 +143,7 @@ async def test_a_page_of_an_earlier_attempt_settles_no_later_doubt(site: Console
 async def test_a_link_of_an_old_alert_leads_to_the_message(site: ConsoleSite) -> None:
     await post(site.database)
     browser = await site.signed_in()
-    async with browser.get("/messages/1", allow_redirects=False) as answer:
+    async with browser.get("/letters/1", allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (301, "/messages/1")
     async with browser.get("/messages/1") as answer:
         assert (answer.status, "<h1>r0@example.org</h1>" in await answer.text()) == (200, True)
@@ -380,7 +374,7 @@ async def test_a_page_that_is_older_than_a_rotation_does_not_rotate_again(site: 
     form = {"action": "rotate", "name": "1", "hint": page.split('name="hint" value="')[1].split('"')[0]}
     assert 'class="secret"' in await ask(browser, "/keys", **form)
     async with browser.post("/keys", data=form) as again:  # by "reload", or by somebody else's page
-        assert (again.status, "another secret meanwhile" in await again.text()) == (422, True)
+        assert (again.status, "received another secret in the meantime" in await again.text()) == (422, True)
     await site.sign_in(used)  # the secret that clients use is good for a day more
 
 

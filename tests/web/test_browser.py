@@ -1,7 +1,6 @@
 """The console in a real browser: at both widths, dark, Chinese and without scripts; its policy, and what axe says."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,8 +55,8 @@ async def fill(site: ConsoleSite) -> str:
         )  # fmt: skip
     await query(
         site.database,
-        "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft', fate_reason = 'full', "
-        "fate_at = UTC_TIMESTAMP(6) WHERE seq = 6",
+        "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft', result_reason = 'full', "
+        "result_at = UTC_TIMESTAMP(6) WHERE seq = 6",
     )
     await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
@@ -135,10 +134,10 @@ async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_polic
     page = await context.new_page()
     await page.goto(f"{site.url}/jobs/none")
     found += await serious(page)
-    site.database._unreachable, site.database._away_since = True, time.monotonic()
+    site.lose_database()
     await page.goto(f"{site.url}/")
     found += await serious(page)
-    site.database._unreachable, site.database._away_since = False, None
+    site.find_database()
     await context.close()
     assert found == []
 
@@ -311,10 +310,10 @@ async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_dae
 ) -> None:
     async with watching(site, browser, monkeypatch) as page:
         await expect(page.locator(".light.good")).to_be_visible()
-        site.database._unreachable, site.database._away_since = True, time.monotonic()
-        await expect(page.locator(".light.bad")).to_contain_text("The database is away")
+        site.lose_database()
+        await expect(page.locator(".light.bad")).to_contain_text("The database is unavailable")
         await expect(page.locator(".light.good")).to_have_count(0)
-        site.database._unreachable, site.database._away_since = False, None
+        site.find_database()
         await expect(page.locator(".light.good")).to_be_visible()
         await page.route("**/*", lambda route: route.abort())
         await expect(page.locator("#stale")).to_be_visible()

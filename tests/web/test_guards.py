@@ -49,7 +49,7 @@ async def test_a_bad_key_is_refused_and_who_guesses_is_slowed_down(site: Console
     assert seen[:-1] == [(401, None)] * (len(seen) - 1)
     assert 60 <= len(seen) - 1 <= 60 + time.monotonic() - began, "60 a minute, which is one more each second"
     assert "unknown or revoked" in text[0]
-    assert "too many bad API keys" in text[-1]
+    assert "too many invalid API keys" in text[-1]
 
 
 @pytest.mark.parametrize("host, headers, warned", [
@@ -373,14 +373,14 @@ async def test_a_stream_goes_on_while_the_database_is_away_and_still_ends_with_i
     ticking = asyncio.create_task(site.daemon.console.live.run())
     browser = await site.signed_in()
     async with browser.get("/live") as stream, asyncio.timeout(60):
-        site.database._unreachable, site.database._away_since = True, time.monotonic()
+        site.lose_database()
         begun = site.daemon.console.live.count
         told = b""
         while told.count(b"event: changed") < 3 or site.daemon.console.live.count < begun + 3:
             more = await stream.content.readany()
             assert more, "it was ended"
             told += more
-        site.database._unreachable, site.database._away_since = False, None
+        site.find_database()
         await site.keys.revoke("shop")
         while await stream.content.readany():
             pass

@@ -6,14 +6,23 @@ import time
 import aiohttp
 import pytest
 
+from mailerd.core.reasons import in_row, reason
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 
-TRIED = (
-    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
-    "SELECT id, 1, UUID_SHORT(), '', %s, %s, UTC_TIMESTAMP(6) - INTERVAL %s SECOND "
-    "FROM job_recipients WHERE job_id = %s ORDER BY id LIMIT %s"
-)
+SILENT = reason("google_silent", cause="no response within 5 s")
+UNREACHABLE = reason("google_unreachable", cause="refused")
+
+
+async def tried(site: ConsoleSite, event: str, why: str | None, *, ago: int, job: str, times: int) -> None:
+    """Let so many messages of a job have had an attempt so many seconds ago."""
+    await query(
+        site.database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, error_code, error_args, at)"
+        " SELECT id, 1, UUID_SHORT(), '', %s, %s, %s, %s, UTC_TIMESTAMP(6) - INTERVAL %s SECOND "
+        "FROM job_recipients WHERE job_id = %s ORDER BY id LIMIT %s",
+        event, *in_row(why), ago, job, times,
+    )  # fmt: skip
 
 
 async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en", *, alive: bool = True) -> str:
@@ -64,47 +73,48 @@ async def test_a_mailbox_that_rests_for_a_bad_list_says_what_mends_that(site: Co
             assert "暂不接受" not in page
 
 
-@pytest.mark.parametrize("reason, level, remedy", [
-    ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
-    ("no answer from Google: no answer within the time-out", "bad", "a firewall blocks the way"),
-    ("no access token could be had: connection reset", "bad", "curl -v https://oauth2.googleapis.com/"),
-    ("Google answered 500 backendError: Backend Error", "warning", "https://www.google.com/appsstatus/dashboard/"),
+@pytest.mark.parametrize("why, level, remedy", [
+    (UNREACHABLE, "bad", "getent hosts gmail.googleapis.com"),
+    (SILENT, "bad", "a firewall blocks the way"),
+    (reason("no_access_token", cause="connection reset"), "bad", "curl -v https://oauth2.googleapis.com/"),
+    (reason("google_error", said="500 backendError: Backend Error"), "warning",
+     "https://www.google.com/appsstatus/dashboard/"),
 ])  # fmt: skip
 async def test_while_google_does_not_answer_the_light_is_not_green(
-    site: ConsoleSite, reason: str, level: str, remedy: str
+    site: ConsoleSite, why: str, level: str, remedy: str
 ) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, TRIED, "released", "429 of an hour ago", 300, job, 8)
-    await query(site.database, TRIED, "released", reason, 20, job, 2)
+    await tried(site, "released", "429 of an hour ago", ago=300, job=job, times=8)
+    await tried(site, "released", why, ago=20, job=job, times=2)
     text = await look(site, browser)
-    assert says(text, f"the last 10 attempts failed: {reason}", f'class="light {level}"', remedy)
+    assert says(text, f"the last 10 attempts failed: {why}", f'class="light {level}"', remedy)
     assert "429 of an hour ago" not in text, "the newest cause wins over the most frequent"
     assert "@MAILERD_" not in text
-    await query(site.database, TRIED, "sent", None, 10, job, 1)
+    await tried(site, "sent", None, ago=10, job=job, times=1)
     assert "Everything is working" in await look(site, browser)
-    await query(site.database, TRIED, "deferred", reason, 5, job, 2)
-    assert says(await look(site, browser), f"the last 2 attempts failed: {reason}")
+    await tried(site, "deferred", why, ago=5, job=job, times=2)
+    assert says(await look(site, browser), f"the last 2 attempts failed: {why}")
     await query(site.database, "UPDATE job_recipients SET status = 'failed'")
     assert "attempts failed" not in await look(site, browser), "nothing waits for another attempt"
 
 
 @pytest.mark.parametrize(
-    "reason, en, zh",
+    "why, en, zh",
     [
-        ("Google cannot be reached: refused", "attempts are not counted", "不计尝试次数"),
-        ("no answer from Google: no answer within 5 s", "each attempt counts", "每次尝试都计入次数"),
+        (UNREACHABLE, "attempts are not counted", "不计尝试次数"),
+        (SILENT, "each attempt counts", "每次尝试都计入次数"),
     ],
 )
-async def test_the_light_says_whether_attempts_are_used_up(site: ConsoleSite, reason: str, en: str, zh: str) -> None:
+async def test_the_light_says_whether_attempts_are_used_up(site: ConsoleSite, why: str, en: str, zh: str) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, TRIED, "released", reason, 0, job, 1)  # a single one, and it took long
+    await tried(site, "released", why, ago=0, job=job, times=1)  # a single one, and it took long
     for language, meaning in (("en", en), ("zh", zh)):
         assert says(await look(site, browser, language), meaning)
 
 
 async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> None:
     job = await post(site.database, recipients=8, sender="other@example.com")
-    await query(site.database, TRIED, "released", "Google cannot be reached: secret.example", 0, job, 8)
+    await tried(site, "released", reason("google_unreachable", cause="secret.example"), ago=0, job=job, times=8)
     browser = await site.signed_in("mine", senders=["me@example.com"])
     assert "Everything is working" in await look(site, browser)
 
@@ -131,7 +141,7 @@ async def test_a_key_for_certain_senders_is_told_of_all_its_senders_and_of_its_d
 
 async def test_what_a_pause_says_is_not_said_twice(site: ConsoleSite) -> None:
     job, browser = await post(site.database, recipients=8), await site.signed_in()
-    await query(site.database, TRIED, "released", "429 rateLimitExceeded", 0, job, 8)
+    await tried(site, "released", "429 rateLimitExceeded", ago=0, job=job, times=8)
     await query(
         site.database,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'throttled', "
@@ -245,7 +255,7 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
     browser = await site.signed_in()
     where = site.database.where
     await site.database.close()
-    site.database._unreachable, site.database._away_since = True, time.monotonic()
+    site.lose_database()
     try:
         for language, said in (("en", "The database is unavailable: nothing is accepted"), ("zh", "数据库不可用")):
             async with browser.get(f"{path}?lang={language}") as answer:
@@ -261,4 +271,4 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
             assert (answer.status, where in await answer.text()) == (503, False)
             assert answer.headers["Retry-After"] == "5"
     finally:
-        site.database._unreachable, site.database._away_since = False, None
+        site.find_database()

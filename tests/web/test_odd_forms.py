@@ -134,8 +134,8 @@ async def test_a_form_is_utf_8_whatever_it_says_since_other_charsets_may_take_mi
 
 
 @pytest.mark.parametrize("path, form, english", [
-    ("/templates/welcome", {"sender": "me@example.com", "email": "nonsense"}, "An email address must have an @-sign."),
-    ("/webhooks", {"action": "add", "name": "x", "url": "http://shop.example/"}, "it must begin with https://"),
+    ("/templates/welcome", {"sender": "me@example.com", "email": "nonsense"}, "has no @"),
+    ("/webhooks", {"action": "add", "name": "x", "url": "http://shop.example/"}, "requested: it must start with https://"),
 ])  # fmt: skip
 async def test_what_is_refused_behind_a_page_is_told_in_the_readers_words(
     site: ConsoleSite, path: str, form: dict[str, str], english: str
@@ -155,7 +155,7 @@ async def test_a_wrong_key_and_a_wrong_address_are_told_in_the_readers_words(sit
             words = (await answer.text()).split('role="alert">')[1].split("</p>")[0]
             assert (answer.status, said in words) == (401, True), words
     browser = await site.signed_in()
-    for language, said in (("en", "must have an @-sign"), ("zh", "@")):
+    for language, said in (("en", "The address has no @."), ("zh", "地址缺少 @。")):
         async with browser.get(f"/people?email=nobody&lang={language}") as answer:
             words = (await answer.text()).split('class="trouble">')[1].split("</p>")[0]
-            assert (said in words, "must have" in words) == (True, language == "en"), words
+            assert words == said

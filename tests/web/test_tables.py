@@ -64,7 +64,7 @@ async def test_a_try_holds_the_place_of_a_dry_run_and_is_refused_in_the_page_whe
 ) -> None:
     browser = await site.signed_in()
     no_share_waits(site)
-    for language, words in (("en", "dry runs under way, which is its share"), ("zh", "已达其份额")):
+    for language, words in (("en", "has reached its share of concurrent dry runs: 1 ("), ("zh", "已达其并发份额")):
         async with (
             all_taken(site, "dry_runs"),
             browser.post(f"/send?lang={language}", data={**FORM, "action": "try"}) as answer,
@@ -89,7 +89,7 @@ async def test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_wher
         async with all_taken(site, "large_bodies"):
             status, text, answer = await send(browser, content, action)
         assert (status, answer.headers["Retry-After"]) == (429, "5")
-        assert "bodies above 1 MiB under way" in text
+        assert "has reached its share of concurrent bodies above 1 MiB: 1 (" in text
     assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
     status, text, _ = await send(browser, small_of_which_the_job_is_large, action)
     assert status == 200, text
@@ -100,7 +100,7 @@ async def test_a_download_holds_the_place_of_a_download(site: ConsoleSite) -> No
     no_share_waits(site)
     async with all_taken(site, "downloads"), browser.get(f"/jobs/{job}/results.csv") as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
-        assert "downloads of CSV under way" in await answer.text()
+        assert "has reached its share of concurrent CSV downloads: 2 (" in await answer.text()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:
         assert answer.status == 200
 
@@ -159,7 +159,7 @@ async def test_a_table_whose_columns_stand_in_another_order_is_the_same_table(si
 
 @pytest.mark.parametrize("raw, said", [
     (b"email\n" + b"a@b.example\n" * 11, "more than 10 recipients"),
-    (b"email," + b"a" * 900 + b"\n" + b"a@b.example,\n" * 9, "more than 5,000 bytes"),
+    (b"email," + b"a" * 900 + b"\n" + b"a@b.example,\n" * 9, "is larger than 5,000 bytes"),
     (b"email\n" + b"," * (MAX_ROW + 1), "a row has more than 1,000,000 characters"),
     (b"email\n" + b'"' + b"a\n" * 50_000 + b'",' + b'"a\n",' * 400_000, "a row has more than 1,000,000 characters"),
     (b"email" + b",a" * MAX_ROW, "a row has more than 1,000,000 characters"),

@@ -134,4 +134,4 @@ async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Data
     assert found["webhook stopped"].what.startswith("paused manually")
     found = {it.check: it for it in await checks.examine_webhooks(standing, WebhookSettings(), failing, bound=5)}
     assert found["webhook failing"].level is Level.FAIL
-    assert "must begin with https://" in found["webhook failing"].what
+    assert "must start with https://" in found["webhook failing"].what

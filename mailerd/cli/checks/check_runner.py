@@ -16,6 +16,7 @@ from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
 from mailerd.clock import Clock
 from mailerd.config import Settings
+from mailerd.core.i18n import t
 from mailerd.core.stats import QueueStats
 from mailerd.events.process import StoreEvents
 from mailerd.events.worker import GmailEvents
@@ -28,11 +29,24 @@ _CLOSE_TIMEOUT: Final = 0.5
 """Seconds more for the loop to close; it would wait for a resolver that hangs."""
 PART_TIMEOUT: Final = 16.0
 """Seconds for each part; they run side by side."""
+_PARTS: Final = (
+    t("configuration"),
+    t("database"),
+    t("mailboxes"),
+    t("clocks"),
+    t("API"),
+    t("public site"),
+    t("disk"),
+    "systemd",
+)
+"""In the order in which their findings are shown."""
 
 
 def _stuck(name: str, *, after: float) -> CheckResult:
     return fail(
-        name, f"no end after {after:g} s", remedy=f"something that was asked about the {name} hangs; look at that"
+        name,
+        t("not finished after {after:g} s", after=after),
+        remedy=t("a request about the {name} hangs; check that service", name=name),
     )
 
 
@@ -59,7 +73,7 @@ class CheckRunner:
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
         """
-        for name in ("configuration", "database", "mailboxes", "clocks", "intake", "public site", "disk", "systemd"):
+        for name in _PARTS:
             self._parts[name] = None
         self._parts["clocks"] = []
         started = time.monotonic()
@@ -88,14 +102,15 @@ class CheckRunner:
                 known=known,
                 named=self.sender,
             ),
-            "intake": self._port(stats),
+            "API": self._port(stats),
             "public site": machine.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
         }
         async with asyncio.TaskGroup() as tasks:
-            for name, work in parts.items():
-                tasks.create_task(self._part(name, work), name=name)
+            for name in _PARTS:
+                if work := parts.get(name):
+                    tasks.create_task(self._part(name, work), name=name)
         self._parts["clocks"] = clocks.results()
         examined.set()
 
@@ -106,8 +121,8 @@ class CheckRunner:
         except TimeoutError:
             self._parts[name] = [_stuck(name, after=self.each_within)]
         except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
-            what = f"this check met an unforeseen error: {type(error).__name__}: {error}"
-            self._parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
+            what = t("internal error: {kind}: {error}", kind=type(error).__name__, error=error)
+            self._parts[name] = [fail(name, what, remedy=t("this is a bug in mailerd: please report it"))]
 
     async def _database(
         self, known: asyncio.Future[Mapping[str, bool]], stats: asyncio.Future[QueueStats | None], clocks: Clocks

@@ -15,7 +15,7 @@ log and rows no longer fit together."""
 _HERE: Final = t("set this machine's clock by NTP: timedatectl set-ntp true")
 _THERE: Final = t("set the clock of the database's server by NTP")
 _SEE: Final = t("see which of the two is wrong (`timedatectl`), and set both by NTP")
-_BETWEEN: Final = t("something between here and Google answers in its place: check gmail.api_root and any proxy")
+_BETWEEN: Final = t("something between here and Google responds in its place: check gmail.api_root and any proxy")
 
 
 @dataclass
@@ -52,7 +52,7 @@ _YEAR: Final = 365 * 86_400.0
 
 def _result(whose: str, ahead: float, of: str, remedy: str) -> CheckResult:
     if abs(ahead) < CLOCK_WARN:
-        return ok("clocks", t("{whose} agrees with {of}, within {n:.1f} s", whose=whose, of=of, n=abs(ahead)))
+        return ok(t("clocks"), t("{whose} agrees with {of}, within {n:.1f} s", whose=whose, of=of, n=abs(ahead)))
     template = t("{whose} is {span} ahead of {of}", whose=whose, span=in_words(abs(ahead)), of=of) if ahead > 0 else (
         t("{whose} is {span} behind {of}", whose=whose, span=in_words(abs(ahead)), of=of)
     )  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Final
 
 from mailerd.cli.checks import pace
 from mailerd.cli.checks.clocks import Clocks
-from mailerd.cli.checks.result import CheckResult, fail, ok, warn
+from mailerd.cli.checks.result import CheckResult, fail, halves, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.i18n import joined, t, tn
+from mailerd.core.i18n import N_, joined, t, tc, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
 from mailerd.core.states import State
@@ -36,29 +36,45 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
     """A line for each inbox."""
     found = []
     for it in known:
-        name, login = f"inbox of {it.email}", f"mailerd auth login --sender {it.email} --readonly"
+        name, login = (
+            t("inbox of {name}", name=it.email),
+            f"mailerd auth login --sender {it.email} --readonly",
+        )
         behind = (it.now - it.read_at).total_seconds() if it.read_at else None
-        read = "never read" if behind is None else f"read {in_words(behind)} ago"
+        read = t("never read") if behind is None else t("read {behind} ago", behind=in_words(behind))
         match it.state:
             case "no scope":
-                what = "not read: the sign-in has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
-                found.append(warn(name, what, remedy=f"{login}, or live with it"))
+                what = t(
+                    "not read: the authorization has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
+                )
+                found.append(warn(name, what, remedy=t("optional: {login}", login=login)))
             case "refused":
-                what = f"{read}; it cannot be read now: {it.detail}"
-                remedy = f"see the line of {it.email}; it is read again by itself once the cause is gone"
+                what = t("{read}; cannot be read now: {detail}", read=read, detail=it.detail)
+                remedy = t(
+                    "see the line of {email}; reading resumes automatically once the cause is gone", email=it.email
+                )
                 found.append(warn(name, what, remedy=remedy))
             case "behind":
-                stuck = f", held up by message {it.failing_id}" if it.failing_id else ""
-                what = f"{read}, by gmail.{it.scope}, and not to its end{stuck}"
-                found.append(
-                    warn(name, what, remedy="nothing: it goes on by itself, with few units while messages wait")
-                )
+                stuck = t(", stopped at notice {failing_id}", failing_id=it.failing_id) if it.failing_id else ""
+                what = t("catching up, by gmail.{scope} ({read}{stuck})", read=read, scope=it.scope, stuck=stuck)
+                found.append(warn(name, what, remedy=t("no action needed; reading is slow while messages are waiting")))
             case "read" if it.scope == "metadata":
-                found.append(ok(name, f"{read}, by gmail.metadata: replies are seen, bounces have no class"))
+                found.append(
+                    ok(name, t("{read}, by gmail.metadata: replies are seen, bounces have no class", read=read))
+                )
             case "read":
-                found.append(ok(name, f"{read}, by gmail.{it.scope}"))
+                found.append(ok(name, t("{read}, by gmail.{scope}", read=read, scope=it.scope)))
             case _:
-                found.append(warn(name, read, remedy="a daemon reads it within a minute; does one run?"))
+                found.append(
+                    warn(
+                        name,
+                        read,
+                        remedy=t(
+                            "a running daemon reads the inbox within a minute; to start one: systemctl start "
+                            "mailerd, or mailerd run"
+                        ),
+                    )
+                )
     return found
 
 
@@ -67,8 +83,8 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
 # The settings are MySQL's and MariaDB's own (their manuals, "Replication and Binary Logging Options", "Semisynchronous
 # Replication", "Group Replication System Variables"). A server without a replica needs none of them.
 
-_SERVERS: Final = "database: servers"
-_FAILOVER: Final = "database: failover"
+_SERVERS: Final = t("database: servers")
+_FAILOVER: Final = t("database: failover")
 PATIENCE: Final = 60_000
 """Milliseconds: a primary that waits less for its replicas goes on without them in an ordinary hiccup."""
 
@@ -76,11 +92,19 @@ PATIENCE: Final = 60_000
 def servers(hosts: Sequence[Host]) -> Iterator[CheckResult]:
     """What the servers of database.url said, one line for all of them, and one for each that does not answer."""
     writers = [one for one in hosts if not one.trouble]
-    said = "; ".join(f"{one.where} {'is ' + one.trouble if one.trouble else 'takes writes'}" for one in hosts)
+    said = joined([t("{where}: {state}", where=one.where, state=one.trouble or t("writable")) for one in hosts])
     if len(writers) > 1:
-        yield fail(_SERVERS, f"several take writes: {said}", remedy="SET GLOBAL read_only = ON on all but the primary")
+        yield fail(
+            _SERVERS,
+            t("several servers are writable: {said}", said=said),
+            remedy=t("run SET GLOBAL read_only = ON on all but the primary"),
+        )
     elif not writers:
-        yield fail(_SERVERS, f"none takes writes: {said}", remedy="promote one, or correct the hosts in database.url")
+        yield fail(
+            _SERVERS,
+            t("no server is writable: {said}", said=said),
+            remedy=t("promote one, or correct the hosts in database.url"),
+        )
     else:
         yield ok(_SERVERS, said)
     for one in hosts:
@@ -91,22 +115,36 @@ def _writer(it: Host) -> Iterator[CheckResult]:
     if it.replicas == 0:
         yield warn(
             _FAILOVER,
-            f"no semi-synchronous replica is connected to {it.where}: a COMMIT hangs, or no replica has it",
-            remedy="start the replicas, with rpl_semi_sync_replica_enabled = ON (MariaDB: rpl_semi_sync_slave_enabled)",
+            t(
+                "no semi-synchronous replica is connected to {where}: a COMMIT hangs, or no replica has it",
+                where=it.where,
+            ),
+            remedy=t(
+                "start the replicas, with rpl_semi_sync_replica_enabled = ON (MariaDB: rpl_semi_sync_slave_enabled)"
+            ),
         )
 
 
 def _other(it: Host) -> Iterator[CheckResult]:
     """What is wrong with a server that is not in use, and would be once it has taken over."""
     if not it.answered:
-        yield warn(_SERVERS, f"{it.where}: {it.trouble}", remedy="start it: while it is away it cannot take over")
+        yield warn(
+            _SERVERS,
+            t("{where}: {trouble}", where=it.where, trouble=it.trouble),
+            remedy=t("start the server; while it is unavailable, it cannot take over"),
+        )
     logs = _is_on(it.variables, "log_bin")
     for name in ("innodb_flush_log_at_trx_commit", *(["sync_binlog"] if logs else [])):
         if (value := it.variables.get(name, "1")) != "1":
             yield warn(
                 _FAILOVER,
-                f"{it.where} has {name} = {value}: once it has taken over, a power cut takes commits",
-                remedy=f"set {name} = 1 there too",
+                t(
+                    "{where} has {name} = {value}: after it takes over, a power failure loses commits",
+                    where=it.where,
+                    name=name,
+                    value=value,
+                ),
+                remedy=t("set {name} = 1 on that server too", name=name),
             )
 
 
@@ -115,8 +153,11 @@ def failover(variables: Mapping[str, str], *, several: bool) -> Iterator[CheckRe
     if _is_on(variables, "log_bin") and variables.get("sync_binlog", "1") != "1":
         yield warn(
             _FAILOVER,
-            f"sync_binlog is {variables['sync_binlog']}: after a power cut the primary and its replicas differ",
-            remedy="set sync_binlog = 1 in the server's configuration",
+            t(
+                "sync_binlog is {value}: after a power failure, the primary and its replicas differ",
+                value=variables["sync_binlog"],
+            ),
+            remedy=t("set sync_binlog = 1 in the server's configuration"),
         )
     replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")  # behind a router, say
     if variables.get("group_replication_group_name"):
@@ -129,17 +170,17 @@ def _in_group(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     if not _is_on(variables, "group_replication_single_primary_mode"):
         yield warn(
             _FAILOVER,
-            "every member of the group takes writes (multi-primary mode)",
+            t("every member of the group is writable (multi-primary mode)"),
             remedy="SELECT group_replication_switch_to_single_primary_mode()",
         )
     if variables.get("group_replication_consistency", "").upper() == "EVENTUAL":
         yield warn(
             _FAILOVER,
-            "group_replication_consistency is EVENTUAL: a new primary answers before it has applied all",
-            remedy="SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER', on every member",
+            t("group_replication_consistency is EVENTUAL: a new primary responds before it has applied everything"),
+            remedy=t("run SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER' on every member"),
         )
     else:
-        yield ok(_FAILOVER, f"the group gives {variables.get('group_replication_consistency', '?')}")
+        yield ok(_FAILOVER, t("group consistency: {value}", value=variables.get("group_replication_consistency", "?")))
 
 
 def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
@@ -147,11 +188,14 @@ def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     if not _is_on(variables, f"{prefix}_enabled"):
         yield warn(
             _FAILOVER,
-            "replication is asynchronous: a failover forgets the last commits, accepted jobs among them",
-            remedy=f"{prefix}_enabled = ON with {prefix}_timeout = 4294967295, on every server; docs/ha.md",
+            t("replication is asynchronous: a failover loses the last commits, including accepted jobs"),
+            remedy=t(
+                "set {prefix}_enabled = ON and {prefix}_timeout = 4294967295 on every server (docs/ha.md)",
+                prefix=prefix,
+            ),
         )
         return
-    yield from list(_gives_up(variables, prefix)) or [ok(_FAILOVER, "a COMMIT is answered when a replica has it")]
+    yield from list(_gives_up(variables, prefix)) or [ok(_FAILOVER, t("COMMIT waits for a replica"))]
 
 
 def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult]:
@@ -160,20 +204,29 @@ def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult
     if timeout < PATIENCE:
         yield warn(
             _FAILOVER,
-            f"{prefix}_timeout is {timeout / 1000:g} s: after that the primary answers COMMITs that no replica has",
-            remedy=f"{prefix}_timeout = 4294967295: then it waits, and a failover forgets nothing",
+            t(
+                "{prefix}_timeout is {timeout:g} s: after that, the primary confirms COMMITs that no replica has",
+                prefix=prefix,
+                timeout=timeout / 1000,
+            ),
+            remedy=t(
+                "set {prefix}_timeout = 4294967295: the primary then waits, and a failover loses nothing", prefix=prefix
+            ),
         )
     wait = f"{prefix}_wait_no_{'replica' if prefix.endswith('source') else 'slave'}"
     if not _is_on(variables, wait, default="ON"):
         yield warn(
             _FAILOVER,
-            f"{wait} is OFF: once it has no replica, the primary answers COMMITs that none has",
-            remedy=f"{wait} = ON: then it waits, and a failover forgets nothing",
+            t("{wait} is OFF: without a replica, the primary confirms COMMITs that no replica has", wait=wait),
+            remedy=t("set {wait} = ON: the primary then waits, and a failover loses nothing", wait=wait),
         )
     if point.upper() == "AFTER_COMMIT":
         yield warn(
             _FAILOVER,
-            f"{prefix}_wait_point is AFTER_COMMIT: others see a commit before any replica has it",
+            t(
+                "{prefix}_wait_point is AFTER_COMMIT: other sessions see a commit before any replica has it",
+                prefix=prefix,
+            ),
             remedy=f"{prefix}_wait_point = AFTER_SYNC",
         )
 
@@ -210,7 +263,7 @@ def evaluate_webhooks(
     bad = [(it, refusal) for it in known if (refusal := http.refusal(it.url))]
     well = [it for it in known if it.name not in {*failing, *(one.name for one, _ in bad)}]
     found = [
-        fail(f"webhook {it.name}", t("the URL may not be requested: {reason}", reason=refusal),
+        fail(t("webhook {name}", name=it.name), t("the URL may not be requested: {reason}", reason=refusal),
              remedy=t("change the URL, or `[webhooks]`"))
         for it, refusal in bad[:MAX_SHOWN]
     ]  # fmt: skip
@@ -218,10 +271,14 @@ def evaluate_webhooks(
     if number := len(well) - len(paused):
         text = tn("{n} of {total} endpoints is on (not tested)", "{n} of {total} endpoints are on (not tested)",
                   number, total=len(known))  # fmt: skip
-        found.append(ok("webhooks", text))
+        found.append(ok(t("webhooks"), text))
     return [
-        *found, *(ok(f"webhook {it.name}", t("paused manually; it receives no events")) for it in paused[:MAX_SHOWN])
-    ]  # fmt: skip
+        *found,
+        *(
+            ok(t("webhook {name}", name=it.name), t("paused manually; it receives no events"))
+            for it in paused[:MAX_SHOWN]
+        ),
+    ]
 
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -260,12 +317,14 @@ async def examine(
     try:
         database = Database(bounded, events=events)
     except ConfigurationError as error:
-        what, _, remedy = str(error).partition("; ")
-        return [fail("database", what, remedy=remedy)], None, {}
+        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], None, {}
     found, stats = list[CheckResult](), None
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
-        found += [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        found += [
+            ok(t("database"), t("{where} responds in {took:.1f} ms", where=database.where, took=known.took * 1000)),
+            *evaluate(known, settings),
+        ]
         clocks.database = known.ahead
         several = not database.pool.writer.alone
         found += failover(known.variables, several=several)
@@ -289,8 +348,8 @@ async def examine(
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, {}
     except SchemaError as error:
-        what, _, remedy = str(error).partition("; ")
-        return [*found, fail("database: schema", what, remedy=remedy)], None, {}
+        what, remedy = halves(str(error))
+        return [*found, fail(t("database: schema"), what, remedy=remedy)], None, {}
     finally:
         await database.close()
     return found, stats, senders
@@ -300,13 +359,42 @@ async def _lost_keys(database: Database) -> list[CheckResult]:
     try:
         await Secrets(database, timeout=ANSWER_TIMEOUT).examine()
     except LostKeysError:
-        what = "the keys of the suppressions are gone, and no daemon starts without them"
-        return [fail("database: secrets", what, remedy="restore the table secrets, as docs/backup.md says")]
+        what = t("the keys of the suppressions are missing; no daemon starts without them")
+        return [fail(t("database: secrets"), what, remedy=t("restore the table secrets (docs/backup.md)"))]
     return []
 
 
-_KINDS: Final = {"claims": "messages", "unsure": "messages", "failures": "messages", "tables": "database"}
-"""What the checks are called that show a finding about these."""
+_MESSAGES: Final = tc("a check", "messages")
+_NAMES: Final = {
+    "claims": _MESSAGES,
+    "unsure": _MESSAGES,
+    "failures": _MESSAGES,
+    "tables": t("database"),
+    "database": t("database"),
+    "daemons": t("daemons"),
+}
+_OF_ONE: Final = {
+    "inbox": N_("inbox of {name}"),
+    "webhook": N_("webhook {name}"),
+    "job": N_("job {name}"),
+    "sender": N_("sender {name}"),
+    "daemon": N_("daemon {name}"),
+}
+_OF_MORE: Final = {
+    "inbox": t("inboxes"),
+    "webhook": t("webhooks"),
+    "job": t("jobs"),
+    "sender": t("senders"),
+    "daemon": t("daemons"),
+}
+
+
+def _name(about: str) -> str:
+    """What the check is called that shows a finding about this."""
+    kind, _, name = about.partition(" ")
+    if name and kind in _OF_ONE:
+        return t(_OF_ONE[kind], name=name)
+    return _NAMES.get(kind) or _OF_MORE.get(kind) or about
 
 
 def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
@@ -315,35 +403,31 @@ def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
     if not any(it.about == "daemons" for it in found):
         running = [it.silent for it in stats.daemons if it.runs]
         waiting = tn("{n:,} message waiting", "{n:,} messages waiting", stats.recipients.get(State.WAITING, 0))
-        results.append(ok("daemons", t("running (last seen {span} ago); {waiting}",
+        results.append(ok(t("daemons"), t("running (last seen {span} ago); {waiting}",
                                        span=in_words(min(running, default=0)), waiting=waiting)))  # fmt: skip
     for it in shortened(found):
         say = fail if it.severity is Severity.RED else warn
-        results.append(say(_KINDS.get(it.about, it.about), it.text, remedy=joined(it.remedies)))
+        results.append(say(_name(it.about), it.text, remedy=joined(it.remedies)))
     return results
 
 
 def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResult:
     """Why the database cannot be asked, by the number that came with it."""
     cause = error.__cause__ or error
-    said = error_codes.words(cause)
+    said, number = error_codes.words(cause), f"{type(cause).__name__} {error.errno or ''}".rstrip()
     match error.errno:
-        case number if refused := error_codes.refused(number, cause):
+        case _ if refused := error_codes.refused(error.errno, cause):
             remedy = refused
         case 1142 | 1143:
-            remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
+            remedy = t("run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
         case 2002 | 2003:
             remedy = error_codes.remedy(error.errno, cause, where)
         case 0 if isinstance(cause, TimeoutError):
-            said = f"no answer within {within:g} s at {error.phase}"
-            remedy = (
-                "the server or the way to it is stuck: is it stopped, is its disk full, does a firewall drop packets?"
-            )
+            said = t("no response within {within:g} s ({phase})", within=within, phase=error.phase)
+            remedy = t("check whether the server is stopped, its disk is full or a firewall drops packets")
         case _:
-            remedy = "look into the server's error log"
-    return fail(
-        "database", f"{where}: {said} ({type(cause).__name__} {error.errno or ''})".replace(" )", ")"), remedy=remedy
-    )
+            remedy = t("check the server's error log")
+    return fail(t("database"), t("{where}: {said} ({number})", where=where, said=said, number=number), remedy=remedy)
 
 
 def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckResult]:
@@ -361,9 +445,9 @@ def _version(variables: Mapping[str, str]) -> CheckResult:
     for other in _OTHERS:
         if other.lower() in maker:
             return fail(
-                "database: version",
-                f"{said}: {other} does not keep the locks of a claim",
-                remedy="use MySQL or MariaDB",
+                t("database: version"),
+                t("{said}: {other} does not support the locks that claims need", said=said, other=other),
+                remedy=t("use MySQL or MariaDB"),
             )
     found = re.search(r"(\d+)\.(\d+)", said)
     number = (int(found[1]), int(found[2])) if found else (0, 0)
@@ -371,19 +455,21 @@ def _version(variables: Mapping[str, str]) -> CheckResult:
     if number < oldest:
         least = ".".join(map(str, oldest))
         return fail(
-            "database: version",
-            f"{kind} {said} is too old: SKIP LOCKED is missing",
-            remedy=f"use {kind} {least} or newer",
+            t("database: version"),
+            t("{kind} {said} is too old: SKIP LOCKED is missing", kind=kind, said=said),
+            remedy=t("use {kind} {least} or newer", kind=kind, least=least),
         )
-    return ok("database: version", f"{kind} {said}")
+    return ok(t("database: version"), f"{kind} {said}")
 
 
 def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterator[CheckResult]:
     lock = _number(variables, "innodb_lock_wait_timeout")
     statement = _number(variables, "max_statement_time") or _number(variables, "max_execution_time") / 1000
     isolation = variables.get("transaction_isolation") or variables.get("tx_isolation", "")
-    said = f"locks {lock:g} s, statements {statement:g} s, {isolation}"
-    check = "database: limits"
+    said = t(
+        "locks {lock:g} s, statements {statement:g} s, {isolation}", lock=lock, statement=statement, isolation=isolation
+    )
+    check = t("database: limits")
     if (
         0 < lock <= settings.statement_timeout
         and 0 < statement <= settings.statement_timeout
@@ -393,18 +479,18 @@ def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterato
     else:
         yield fail(
             check,
-            f"the session did not take mailerd's limits: {said}",
-            remedy="take away whatever resets them between here and the server (a proxy's multiplexing)",
+            t("the session did not take mailerd's limits: {said}", said=said),
+            remedy=t("remove what resets them between this machine and the server (such as a proxy's multiplexing)"),
         )
     packet = int(_number(variables, "max_allowed_packet"))
-    words = f"max_allowed_packet is {packet / (1 << 20):g} MiB"
-    remedy = "set max_allowed_packet = 64M in the server's configuration and restart it"
+    words = t("max_allowed_packet is {packet:g} MiB", packet=packet / (1 << 20))
+    remedy = t("set max_allowed_packet = 64M in the server's configuration and restart it")
     if packet < PACKET_FAIL:
-        yield fail("database: packet", f"{words}: ordinary jobs are refused", remedy=remedy)
+        yield fail(t("database: packet"), t("{words}: ordinary jobs are rejected", words=words), remedy=remedy)
     elif packet < PACKET_WARN:
-        yield warn("database: packet", f"{words}: large templates are refused", remedy=remedy)
+        yield warn(t("database: packet"), t("{words}: large templates are rejected", words=words), remedy=remedy)
     else:
-        yield ok("database: packet", words)
+        yield ok(t("database: packet"), words)
 
 
 def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
@@ -414,61 +500,74 @@ def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
         for name in ("read_only", "super_read_only", "innodb_read_only", transactions)
         if variables.get(name, "OFF").upper() not in {"OFF", "0", ""}
     ]
-    check = "database: durability"
+    check = t("database: durability")
     if closed:
         said, remedy = error_codes.read_only(", ".join(closed))
         yield fail(check, said, remedy=remedy)
     elif variables.get("innodb_flush_log_at_trx_commit", "1") != "1":
         yield warn(
             check,
-            "innodb_flush_log_at_trx_commit is not 1: a power cut can take accepted jobs, and have messages sent twice",
-            remedy="set innodb_flush_log_at_trx_commit = 1 in the server's configuration",
+            t(
+                "innodb_flush_log_at_trx_commit is not 1: a power failure can lose accepted jobs and send messages "
+                "twice"
+            ),
+            remedy=t("set innodb_flush_log_at_trx_commit = 1 in the server's configuration"),
         )
     else:
-        yield ok(check, "the server takes writes, and a commit is on its disk")
+        yield ok(check, t("writable; commits are durable"))
 
 
 def _privileges(known: ServerInfo) -> CheckResult:
-    check, everything = "database: privileges", "ALL PRIVILEGES" in known.privileges
+    check, everything = t("database: privileges"), "ALL PRIVILEGES" in known.privileges
     missing = sorted((_DAILY | _MIGRATING) - known.privileges)
-    remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
+    remedy = t("run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
     if everything or not missing:
-        return ok(check, "all that is needed, migrations included")
+        return ok(check, t("all required privileges, including migrations"))
     words = ", ".join(missing)
     if known.by_role:
         return warn(
             check,
-            f"{words} come by a role or by single tables, if at all, which cannot be seen from here",
+            t("{words} cannot be verified: granted, if at all, by a role or on single tables", words=words),
             remedy=remedy,
         )
     if _DAILY & set(missing):
-        return fail(check, f"{words} missing", remedy=remedy)
+        return fail(check, t("{words} missing", words=words), remedy=remedy)
     return warn(
-        check, f"{words} missing: a new version's migrations would fail", remedy=f"{remedy}, or migrate as another user"
+        check,
+        t("{words} missing: a new version's migrations would fail", words=words),
+        remedy=t("{remedy}, or migrate as another user", remedy=remedy),
     )
 
 
 async def _time_out(database: Database) -> list[CheckResult]:
     took = await server_info.measure_timeout(database, bound=TRY_BOUND)
-    words = f"a statement of 30 s, given {TRY_BOUND:g} s, was cut off after {took:.2f} s"
+    words = t(
+        "a 30 s statement with a limit of {bound:g} s was cancelled after {took:.2f} s", bound=TRY_BOUND, took=took
+    )
     if took <= TRY_BOUND + _TRY_SLACK:
-        return [ok("database: time-outs", words)]
-    return [fail("database: time-outs", words, remedy="this machine is too busy, or has a bug: please report it")]
+        return [ok(t("database: time-outs"), words)]
+    return [
+        fail(
+            t("database: time-outs"),
+            words,
+            remedy=t("check whether this machine is overloaded; if not, please report it"),
+        )
+    ]
 
 
 def schema(applied: int, needed: int) -> CheckResult:
     """Whether the schema is this code's."""
-    check = "database: schema"
+    check = t("database: schema")
     if applied > needed:
         return fail(
             check,
-            f"it is at migration {applied}, this mailerd knows only {needed}",
-            remedy="install the newer mailerd that migrated it",
+            t("at migration {applied}; this mailerd knows only {needed}", applied=applied, needed=needed),
+            remedy=t("install the newer mailerd that migrated it"),
         )
     if applied < needed:
-        at = f"it is at migration {applied}" if applied else "there is none yet"
-        return fail(check, f"{at}, this mailerd needs {needed}", remedy="mailerd migrate")
-    return ok(check, f"it is at migration {applied}, as this mailerd needs")
+        at = t("at migration {applied}", applied=applied) if applied else t("no schema yet")
+        return fail(check, t("{at}; this mailerd needs {needed}", at=at, needed=needed), remedy="mailerd migrate")
+    return ok(check, t("up to date (migration {applied})", applied=applied))
 
 
 def _number(variables: Mapping[str, str], name: str) -> float:

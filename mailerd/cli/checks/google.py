@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from mailerd.cli.checks.clocks import Clocks
-from mailerd.cli.checks.result import CheckResult, fail, ok, warn
+from mailerd.cli.checks.result import CheckResult, fail, halves, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.i18n import t
@@ -66,9 +66,9 @@ async def examine(
     if not entries:
         found.append(
             fail(
-                "mailboxes",
-                f"no credential file in {settings.credentials_dir}",
-                remedy="mailerd auth login --sender me@example.com, or put a service account's key there",
+                t("mailboxes"),
+                t("no credential file in {credentials_dir}", credentials_dir=settings.credentials_dir),
+                remedy=t("mailerd auth login --sender me@example.com, or put a service account's key there"),
             )
         )
     return found
@@ -78,16 +78,22 @@ async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock, clocks
     answer = await google.ping()
     ours = clock.now()
     if isinstance(answer, NotSent | NoResponse):
-        remedy = "check this machine's way out: DNS, firewall, gmail.proxy and gmail.api_root"
-        return [fail("google", f"{settings.api_root} cannot be reached: {answer.cause}", remedy=remedy)]
-    found = [ok("google", f"{settings.api_root} answers")]
+        remedy = t("check this machine's internet connection: DNS, firewall, gmail.proxy and gmail.api_root")
+        return [
+            fail(
+                t("google"),
+                t("{api_root} unreachable: {cause}", api_root=settings.api_root, cause=answer.cause),
+                remedy=remedy,
+            )
+        ]
+    found = [ok(t("google"), t("{api_root} responds", api_root=settings.api_root))]
     try:
         theirs = parsedate_to_datetime(answer.headers.get("Date", ""))
         # The header has whole seconds, cut off: on average half a second is missing.
         clocks.google = (theirs - ours).total_seconds() + 0.5
     except (ValueError, TypeError):
-        remedy = "something between here and Google answers in its place: check gmail.api_root and any proxy"
-        found.append(warn("google: clock", "Google's answer bears no date", remedy=remedy))
+        remedy = t("something between here and Google responds in its place: check gmail.api_root and any proxy")
+        found.append(warn(t("google: clock"), t("Google's response has no date"), remedy=remedy))
     return found
 
 
@@ -104,7 +110,11 @@ class _Examiner:
         """One credential file."""
         if not entry.used:
             return [
-                warn(entry.owner, f"{entry.path} is {entry.problem.partition('; ')[0]}", remedy="remove one of them")
+                warn(
+                    entry.owner,
+                    t("{path} {problem}", path=entry.path, problem=halves(entry.problem)[0]),
+                    remedy=t("remove one of them"),
+                )
             ]
         if entry.problem:
             return [_unusable(entry.owner, entry.problem)]
@@ -115,7 +125,10 @@ class _Examiner:
             return [
                 warn(
                     entry.owner,
-                    f"{entry.path} reads well, but no job has named a mailbox of that domain yet, so nothing was tried",
+                    t(
+                        "{path} is valid but not tested: no job has used a mailbox of that domain yet",
+                        path=entry.path,
+                    ),
                     remedy=f"mailerd check --sender someone{entry.owner}",
                 )
             ]
@@ -132,15 +145,22 @@ class _Examiner:
         for alias, mailbox in self._settings.aliases.items():
             file = self._google.credential_file(mailbox)
             if isinstance(file, NoCredentials):
-                what = f"alias of {mailbox}, which has no credential file"
+                what = t("alias of {mailbox}, which has no credential file", mailbox=mailbox)
                 found.append(
-                    fail(alias, what, remedy=f"mailerd auth login --sender {mailbox}, or correct gmail.aliases")
+                    fail(
+                        alias,
+                        what,
+                        remedy=t("mailerd auth login --sender {mailbox}, or correct gmail.aliases", mailbox=mailbox),
+                    )
                 )
             else:
                 found.append(
                     ok(
                         alias,
-                        f"alias of {mailbox}; unless Gmail has it under Send mail as, Google puts {mailbox} there",
+                        t(
+                            "alias of {mailbox}; unless Gmail has it under Send mail as, Google puts {mailbox} there",
+                            mailbox=mailbox,
+                        ),
                     )
                 )
         return found
@@ -161,41 +181,53 @@ class _Examiner:
 def mode_of(box: Mailbox) -> CheckResult:
     """The delivery mode, and why it is that one."""
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
-    again = f"mailerd auth login --sender {box.sender} --metadata (asks for gmail.compose)"
+    again = t("mailerd auth login --sender {sender} --metadata (asks for gmail.compose)", sender=box.sender)
     if box.mode == "draft":
-        proof = "" if box.can_read_metadata else "; without gmail.metadata a message that was found has no message id"
-        return ok(box.sender, f"draft mode (scopes: {scopes}): every doubt is settled by looking{proof}")
+        proof = "" if box.can_read_metadata else t("; without gmail.metadata, a confirmed message has no Message-ID")
+        return ok(
+            box.sender,
+            t(
+                "draft mode (scopes: {scopes}): unconfirmed messages are resolved automatically{proof}",
+                scopes=scopes,
+                proof=proof,
+            ),
+        )
     if box.can_read_metadata:
-        return ok(box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers")
-    whose = "" if box.verified else ", and whose mailbox it is cannot be checked with this scope"
+        return ok(
+            box.sender,
+            t(
+                "direct mode (scopes: {scopes}): unconfirmed messages are resolved from the headers of sent mail",
+                scopes=scopes,
+            ),
+        )
+    whose = "" if box.verified else t("; this scope cannot verify the mailbox owner")
     return warn(
         box.sender,
-        f"direct mode (scopes: {scopes}): a doubt stays unsure until a person settles it{whose}",
-        remedy=f"{again}, or live with it",
+        t(
+            "direct mode (scopes: {scopes}): unconfirmed messages must be confirmed manually{whose}",
+            scopes=scopes,
+            whose=whose,
+        ),
+        remedy=t("optional: {again}", again=again),
     )
 
 
 def _unusable(owner: str, cause: str) -> CheckResult:
-    """A file that cannot serve; its texts have their remedy behind the last semicolon."""
-    what, _, remedy = cause.removeprefix(f"{owner}: ").rpartition("; ")
-    if remedy.startswith("sign in again"):
-        remedy = f"mailerd auth login --sender {owner}"
-    return fail(owner, what or cause, remedy=remedy if what else "mailerd auth list")
+    """A file that cannot serve."""
+    what, remedy = halves(cause)
+    return fail(owner, what, remedy=remedy or "mailerd auth list")
 
 
 def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
     """Why a mailbox cannot be used, and what to do."""
-    if isinstance(reply, NoCredentials):
+    if isinstance(reply, NoCredentials | WrongMailbox):
         return _unusable(sender, reply.cause)
-    if isinstance(reply, WrongMailbox):
-        what, _, remedy = reply.cause.partition(": run ")
-        return fail(sender, what, remedy=remedy.replace("`", ""))
     verdict = judge(call, reply)
     cause = verdict.backoff.cause if verdict.backoff else None
-    what = verdict.reason or f"{call} was answered oddly"
+    what = verdict.reason or t("unexpected response to {call}", call=call)
     if cause in _PASSING or (isinstance(reply, TokenRefused | Refused) and reply.status >= 500):  # noqa: PLR2004 - HTTP's server errors
-        return warn(sender, what, remedy="nothing: it passes; messages wait meanwhile, and lose no attempt")
-    return fail(sender, what.partition(": run `mailerd")[0], remedy=_remedy(sender, reply, cause, kind=kind))
+        return warn(sender, what, remedy=t("no action needed; messages wait, and no attempt is counted"))
+    return fail(sender, what, remedy=_remedy(sender, reply, cause, kind=kind))
 
 
 def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
@@ -206,14 +238,22 @@ def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -
             "ask the domain's administrator to allow this app: {where}", where=repair_command(cause, sender=sender)
         )
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
-        return "check this machine's way out: DNS, firewall, gmail.proxy, gmail.token_uri and gmail.api_root"
+        return t(
+            "check this machine's internet connection: DNS, firewall, gmail.proxy, gmail.token_uri and gmail.api_root"
+        )
     if cause is PauseCause.MAILBOX_REFUSED:
-        return f"see whether Gmail is switched on for {sender} (Admin console), and what is allowed to apps there"
+        return t(
+            "check whether Gmail is enabled for {sender} and which apps are allowed (Admin console)",
+            sender=sender,
+        )
     if kind == "service_account":
-        return (
-            "delegate gmail.compose to the service account's client id (Admin console, API controls), and see that the "
-            "mailbox exists"
+        return t(
+            "delegate gmail.compose to the service account's client ID (Admin console, API controls), and check that "
+            "the mailbox exists"
         )
     if cause is PauseCause.CLIENT_REFUSED:
-        return f"download the OAuth client's JSON anew, then mailerd auth login --sender {sender} --client FILE"
+        return t(
+            "download the OAuth client's JSON again, then mailerd auth login --sender {sender} --client FILE",
+            sender=sender,
+        )
     return f"mailerd auth login --sender {sender}"

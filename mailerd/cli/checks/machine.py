@@ -19,7 +19,7 @@ from yarl import URL
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
-from mailerd.core.i18n import t
+from mailerd.core.i18n import t, tn
 from mailerd.core.stats import QueueStats
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
@@ -27,7 +27,6 @@ from mailerd.http.server import Owner, port_owner, socket_owner
 from mailerd.intake.unsubscribe_pages import MARK
 from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread
-from mailerd.texts import tr
 
 # Examines the files that hold secrets: who else may read them, and who may put others in their place.
 
@@ -40,17 +39,22 @@ _ALL_SECRET: Final = frozenset({"alerts.urls", "alerts.webhook", "api_key"})
 
 def configuration(path: Path | None) -> CheckResult:
     """The configuration file, which has been read and found good; it may hold passwords."""
-    check = "configuration"
+    check = t("configuration")
     if path is None:
-        return ok(check, "no file was found; the environment alone: every key is known and within bounds")
+        return ok(check, t("no file found; the environment is valid"))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o004 and (secrets := _secrets(path)):
         return warn(
             check,
-            f"{path} is good, but everybody can read what is secret in it: {', '.join(secrets)} (mode {mode:04o})",
+            t(
+                "{path} is valid, but everyone can read its secrets: {secrets} (mode {mode:04o})",
+                path=path,
+                secrets=", ".join(secrets),
+                mode=mode,
+            ),
             remedy=f"chmod 640 {path}",
         )
-    return ok(check, f"{path}: every key is known and within bounds")
+    return ok(check, t("{path}: valid", path=path))
 
 
 def _secrets(path: Path) -> list[str]:
@@ -72,17 +76,23 @@ def dotenv() -> list[CheckResult]:
     used = dotenv_in_use()
     if used is None:
         return []
-    (path, names), check, values = used, "the file .env", discovery.read_dotenv()
+    (path, names), check, values = used, t("the file .env"), discovery.read_dotenv()
     mode, sets = stat.S_IMODE(path.stat().st_mode), ", ".join(names)
     if mode & 0o004 and (secrets := ", ".join(name for name in names if _is_secret(_key(name), values[name]))):
         return [
             warn(
                 check,
-                f"{path} also sets {sets}; everybody can read what is secret in it: {secrets} (mode {mode:04o})",
+                t(
+                    "{path} also sets {sets}; everyone can read its secrets: {secrets} (mode {mode:04o})",
+                    path=path,
+                    sets=sets,
+                    secrets=secrets,
+                    mode=mode,
+                ),
                 remedy=f"chmod 640 {path}",
             )
         ]
-    return [ok(check, f"{path} also sets {sets}")]
+    return [ok(check, t("{path} also sets {sets}", path=path, sets=sets))]
 
 
 def _key(variable: str) -> str:
@@ -96,30 +106,42 @@ def alerts(settings: AlertSettings) -> list[CheckResult]:
     try:
         ways = len(build_notifiers(webhook=settings.webhook, urls=settings.urls))
     except ConfigurationError as error:
-        return [fail("alerts", str(error), remedy="correct [alerts]: a daemon does not start with it")]
-    return [ok("alerts", f"{ways} can be used; whether they take an alert was not tried")] if ways else []
+        return [fail(t("alerts"), str(error), remedy=t("correct [alerts]; a daemon does not start until then"))]
+    return (
+        [ok(t("alerts"), tn("{n} channel configured (not tested)", "{n} channels configured (not tested)", ways))]
+        if ways
+        else []
+    )
 
 
 def folder(path: Path) -> CheckResult:
     """The folder of credential files."""
-    check = "credentials folder"
+    check = t("credentials folder")
     try:
         status = path.stat()
         if not path.is_dir():
-            return fail(check, f"{path} is not a folder", remedy="correct gmail.credentials_dir")
+            return fail(check, t("{path} is not a folder", path=path), remedy=t("correct gmail.credentials_dir"))
         list(path.iterdir())
     except FileNotFoundError:
-        return warn(check, f"{path} does not exist", remedy=f"mkdir -m 700 {path}, or correct gmail.credentials_dir")
+        return warn(
+            check,
+            t("{path} does not exist", path=path),
+            remedy=t("mkdir -m 700 {path}, or correct gmail.credentials_dir", path=path),
+        )
     except OSError as error:
         return fail(
             check,
-            f"{path}: {error.strerror} (as user {os.geteuid()})",
-            remedy=f"chown the folder to mailerd's user, or run this as user {_owner(path)}",
+            t("{path}: {strerror} (as user {user})", path=path, strerror=error.strerror, user=os.geteuid()),
+            remedy=t("chown the folder to mailerd's user, or run this as user {user}", user=_owner(path)),
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o022:
-        return warn(check, f"others can put files into {path} (mode {mode:04o})", remedy=f"chmod 700 {path}")
-    return ok(check, f"{path} (mode {mode:04o})")
+        return warn(
+            check,
+            t("others can put files into {path} (mode {mode:04o})", path=path, mode=mode),
+            remedy=f"chmod 700 {path}",
+        )
+    return ok(check, t("{path} (mode {mode:04o})", path=path, mode=mode))
 
 
 def templates(named: str) -> list[CheckResult]:
@@ -129,11 +151,28 @@ def templates(named: str) -> list[CheckResult]:
     try:
         os.listdir(named)  # noqa: PTH208 - its error, and not what it lists, is asked for
     except FileNotFoundError:
-        return [warn("templates", f"{named} does not exist", remedy="make it, or correct templates.folder")]
+        return [
+            warn(
+                t("templates"),
+                t("{named} does not exist", named=named),
+                remedy=t("create the folder, or correct templates.folder"),
+            )
+        ]
     except OSError as error:
-        remedy = "correct templates.folder, or let mailerd's user read it"
-        return [fail("templates", f"{named} cannot be read: {error.strerror} (as user {os.geteuid()})", remedy=remedy)]
-    return [ok("templates", f"{named} can be read")]
+        remedy = t("correct templates.folder, or let mailerd's user read it")
+        return [
+            fail(
+                t("templates"),
+                t(
+                    "{named} cannot be read: {strerror} (as user {user})",
+                    named=named,
+                    strerror=error.strerror,
+                    user=os.geteuid(),
+                ),
+                remedy=remedy,
+            )
+        ]
+    return [ok(t("templates"), t("{named}: readable", named=named))]
 
 
 def _owner(path: Path) -> str:
@@ -151,7 +190,7 @@ _CONNECT_TIMEOUT: Final = 1.0
 """Seconds for our own listener to be reached."""
 _MAX_READ: Final = 64 * 1024
 """Bytes of the answer that are read; our pages have one or two thousand."""
-_CHECK: Final = "public: base_url"
+_CHECK: Final = t("public: base_url")
 
 
 async def examine(settings: PublicSettings) -> list[CheckResult]:
@@ -170,13 +209,19 @@ async def examine(settings: PublicSettings) -> list[CheckResult]:
             body = await answer.content.read(_MAX_READ)
             status, place = answer.status, answer.headers.get("Location", "")
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
-        remedy = (
-            "give the proxy a certificate for this name that mail programs trust; "
-            "without one no recipient can unsubscribe"
+        remedy = t(
+            "give the proxy a certificate for this name that mail programs trust; without one no recipient can "
+            "unsubscribe"
         )
-        return [fail(_CHECK, f"{settings.base_url} has no good certificate: {error}", remedy=remedy)]
+        return [
+            fail(
+                _CHECK,
+                t("{base_url} has no valid certificate: {error}", base_url=settings.base_url, error=error),
+                remedy=remedy,
+            )
+        ]
     except TimeoutError:
-        return [await _not_reachable(settings, f"no answer within {ANSWER_TIMEOUT:g} s")]
+        return [await _not_reachable(settings, t("no response within {bound:g} s", bound=ANSWER_TIMEOUT))]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return [await _not_reachable(settings, str(error) or type(error).__name__)]
     return [evaluate(settings, status=status, ours=MARK.encode() in body, location=place)]
@@ -186,29 +231,40 @@ def evaluate(settings: PublicSettings, *, status: int, ours: bool, location: str
     """What an answer means; `ours`: it is a page of our site."""
     base, links = settings.base_url, f"{settings.base_url}/u/"
     if ours and status == 503:  # noqa: PLR2004 - HTTP's "unavailable"
-        remedy = "see what the findings say of the database; mail programs try again, but not for ever"
-        return warn(_CHECK, f"{base} leads to our site, which cannot reach its database", remedy=remedy)
+        remedy = t("see the findings of the database; mail programs retry, but not forever")
+        return warn(
+            _CHECK, t("{base} leads to mailerd's site, which cannot reach its database", base=base), remedy=remedy
+        )
     if ours:
-        return ok(_CHECK, f"{base} answers with our page")
+        return ok(_CHECK, t("{base} serves the unsubscribe page", base=base))
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
-        remedy = f"let {links} answer without a redirect: mail programs follow none"
-        return fail(_CHECK, f"{base} redirects to {location or 'nowhere'}", remedy=remedy)
-    passed = f"{settings.host}:{settings.port}" if settings.port else "the daemon whose public.port is set"
-    remedy = f"let the proxy pass {links} to {passed} and leave the answers as they are, or correct public.base_url"
-    return fail(_CHECK, f"{base} answers with {status} and a page that is not ours", remedy=remedy)
+        remedy = t("let {links} respond without a redirect; mail programs follow none", links=links)
+        return fail(
+            _CHECK, t("{base} redirects to {location}", base=base, location=location or t("nowhere")), remedy=remedy
+        )
+    passed = f"{settings.host}:{settings.port}" if settings.port else t("the daemon whose public.port is set")
+    remedy = t(
+        "let the proxy pass {links} to {passed} and leave the responses unchanged, or correct public.base_url",
+        links=links,
+        passed=passed,
+    )
+    return fail(
+        _CHECK,
+        t("{base} responds with {status} and a page that is not mailerd's", base=base, status=status),
+        remedy=remedy,
+    )
 
 
 async def _not_reachable(settings: PublicSettings, why: str) -> CheckResult:
-    what = f"{settings.base_url} cannot be reached: {why}"
+    what = t("{base_url} unreachable: {why}", base_url=settings.base_url, why=why)
     if settings.port and not await _listens(settings):
         where = f"{settings.host}:{settings.port}"
         return warn(
-            _CHECK, f"{what}; nothing listens on {where}", remedy="start the daemon (`mailerd run`), and ask again"
+            _CHECK,
+            t("{what}; nothing listens on {where}", what=what, where=where),
+            remedy=t("start the daemon (`mailerd run`), then check again"),
         )
-    remedy = (
-        "see to the name in the DNS, the firewall and the proxy: "
-        "until it answers, no recipient can unsubscribe by the links"
-    )
+    remedy = t("check DNS, firewall and proxy; until the site responds, no recipient can unsubscribe by the links")
     return fail(_CHECK, what, remedy=remedy)
 
 
@@ -248,9 +304,12 @@ class SystemPaths:
 async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], paths: SystemPaths) -> CheckResult:
     """Whether the intake can listen, or does already; `ours`: what our database shows."""
     where = settings.unix_socket or f"{settings.host}:{settings.port}"
-    check = "intake: socket" if settings.unix_socket else "intake: port"
+    check = t("API: socket") if settings.unix_socket else t("API: port")
     if await _kept(where, paths):
-        return ok(check, f"systemd listens on {where} (mailerd.socket), and starts mailerd at the first request")
+        return ok(
+            check,
+            t("systemd listens on {where} (mailerd.socket), and starts mailerd at the first request", where=where),
+        )
     if settings.unix_socket:
         return await _socket_file(settings, ours)
     try:
@@ -259,12 +318,16 @@ async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], pat
         if error.errno == errno.EADDRINUSE:
             return await _taken(settings, ours)
         remedy = (
-            "choose another intake.port above 1023"
+            t("choose another intake.port above 1023")
             if error.errno == errno.EACCES
-            else "correct intake.host and intake.port"
+            else t("correct intake.host and intake.port")
         )
-        return fail(check, f"{where} cannot be listened on: {error.strerror or error}", remedy=remedy)
-    return ok(check, f"{where} is free")
+        return fail(
+            check,
+            t("{where} cannot be listened on: {strerror}", where=where, strerror=error.strerror or error),
+            remedy=remedy,
+        )
+    return ok(check, t("{where} is free", where=where))
 
 
 async def _kept(where: str, paths: SystemPaths) -> bool:
@@ -317,7 +380,10 @@ def _listen(host: str, number: int) -> None:
 
 async def _taken(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
-    see, owner = f"see which (`ss -ltnp sport = :{settings.port}`)", await port_owner(settings.host, settings.port)
+    see, owner = (
+        t("check which program it is (`ss -ltnp sport = :{port}`)", port=settings.port),
+        await port_owner(settings.host, settings.port),
+    )
     return await _owned(settings, owner, ours, see=see)
 
 
@@ -325,27 +391,29 @@ async def _owned(
     settings: IntakeSettings, owner: Owner, ours: Awaitable[QueueStats | None], *, see: str
 ) -> CheckResult:
     where, setting = settings.unix_socket or f"{settings.host}:{settings.port}", "intake.port"
-    check = "intake: port"
+    check = t("API: port")
     if settings.unix_socket:
-        check, setting = "intake: socket", "intake.unix_socket"
+        check, setting = t("API: socket"), "intake.unix_socket"
     if owner == "mailerd":  # where it can store nothing, its database has not heard of it for long
         what, remedy = await _why_not_ready(settings)
         if what:
-            return fail(
-                check, t("the mailerd on {where} is not ready: {what}", where=where, what=tr(what)), remedy=remedy
-            )
+            return fail(check, t("the mailerd on {where} is not ready: {what}", where=where, what=what), remedy=remedy)
         if _is_ours(await ours):
-            return ok(check, f"a mailerd listens on {where}")
+            return ok(check, t("a mailerd listens on {where}", where=where))
     if owner == "silent":
         return fail(
             check,
-            f"{where} is taken, and nothing answers there: a daemon that hangs, or another program",
-            remedy=f"{see}; `systemctl restart mailerd`, or end the program",
+            t("{where} is in use but not responding: a daemon that hangs, or another program", where=where),
+            remedy=t("{see}; run `systemctl restart mailerd`, or stop the program", see=see),
         )
     return fail(
         check,
-        f"{where} is taken by {'the mailerd of another database' if owner == 'mailerd' else 'another program'}",
-        remedy=f"{see}, and end it or choose another {setting}",
+        t(
+            "{where} is in use by {owner}",
+            where=where,
+            owner=t("the mailerd of another database") if owner == "mailerd" else t("another program"),
+        ),
+        remedy=t("{see}, then stop it or choose another {setting}", see=see, setting=setting),
     )
 
 
@@ -356,15 +424,17 @@ def _is_ours(stats: QueueStats | None) -> bool:
 
 async def _socket_file(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:
     """A socket file in the place of a port, which then does not matter."""
-    check, where, path = "intake: socket", settings.unix_socket, Path(settings.unix_socket)
+    check, where, path = t("API: socket"), settings.unix_socket, Path(settings.unix_socket)
     if owner := await socket_owner(where):
-        see = f"see which (`ss -lxp src {where}`)"
+        see = t("check which program it is (`ss -lxp src {where}`)", where=where)
         return await _owned(settings, owner, ours, see=see)
     if number := await in_thread(lambda: _errno_of(path)):
         strerror = os.strerror(number)
-        remedy = "correct intake.unix_socket, or let mailerd's user write into its folder"
-        return fail(check, f"{where} cannot be listened on: {strerror}", remedy=remedy)
-    return ok(check, f"{where} is free")
+        remedy = t("correct intake.unix_socket, or let mailerd's user write into its folder")
+        return fail(
+            check, t("{where} cannot be listened on: {strerror}", where=where, strerror=strerror), remedy=remedy
+        )
+    return ok(check, t("{where} is free", where=where))
 
 
 def _errno_of(path: Path) -> int:
@@ -402,13 +472,25 @@ def _disk(place: Path) -> CheckResult:
 
 def room(place: Path, *, free: int, total: int, inodes: int | None) -> CheckResult:
     """What it means that so many bytes of a file system are free, and so many inodes (None: it has no such thing)."""
-    check, words = "disk", f"{place}: {free / (1 << 30):.1f} GiB of {total / (1 << 30):.1f} GiB free"
+    check, words = (
+        t("disk"),
+        t(
+            "{place}: {free:.1f} GiB of {total:.1f} GiB free",
+            place=place,
+            free=free / (1 << 30),
+            total=total / (1 << 30),
+        ),
+    )
     if inodes is not None and inodes < _INODES_FAIL:
-        return fail(check, f"{words}, but only {inodes} inodes", remedy="delete many small files there (`df -i`)")
+        return fail(
+            check,
+            t("{words}, but only {inodes} inodes", words=words, inodes=inodes),
+            remedy=t("delete many small files there (`df -i`)"),
+        )
     if free < DISK_FAIL:
-        return fail(check, words, remedy="free some space there")
+        return fail(check, words, remedy=t("free some space there"))
     if free < DISK_WARN:
-        return warn(check, words, remedy="free some space there before it is full")
+        return warn(check, words, remedy=t("free some space there before it is full"))
     return ok(check, words)
 
 
@@ -416,7 +498,7 @@ async def systemd(paths: SystemPaths, log: LogSettings) -> list[CheckResult]:
     """The unit and the journal, where systemd runs; and that the log does not go to a journal where there is none."""
     found = _log(log, paths)
     if not paths.booted.is_dir():
-        return [ok("systemd", "does not run here; nothing to examine"), *found]
+        return [ok("systemd", t("not running here; nothing to check")), *found]
     return [await _unit(), journald(paths), *found]
 
 
@@ -424,8 +506,12 @@ def _log(settings: LogSettings, paths: SystemPaths) -> list[CheckResult]:
     trouble = _unreachable(paths.journal) if settings.format == "journald" else ""
     if not trouble:
         return []
-    what = f'log.format is "journald", but {paths.journal}: {trouble}: a daemon would say nothing before it ends'
-    return [fail("log", what, remedy='set log.format = "auto", which takes journald where there is one')]
+    what = t(
+        'log.format is "journald", but {journal}: {trouble}; a daemon could not log anything',
+        journal=paths.journal,
+        trouble=trouble,
+    )
+    return [fail(t("log"), what, remedy=t('set log.format = "auto", which uses journald where available'))]
 
 
 async def _show(unit: str, properties: str) -> str:
@@ -455,8 +541,12 @@ async def _unit() -> CheckResult:
     try:
         said = await _show(UNIT, "LoadState,ActiveState,Type,WatchdogUSec,NRestarts")
     except (OSError, TimeoutError) as error:
-        cause = str(error) or f"no answer within {_ANSWER_TIMEOUT:g} s"
-        return warn(check, f"systemctl cannot be asked: {cause}", remedy="see whether `systemctl status` answers")
+        cause = str(error) or t("no response within {bound:g} s", bound=_ANSWER_TIMEOUT)
+        return warn(
+            check,
+            t("systemctl does not respond: {cause}", cause=cause),
+            remedy=t("check whether `systemctl status` responds"),
+        )
     return unit(dict(line.split("=", 1) for line in said.splitlines() if "=" in line))
 
 
@@ -465,18 +555,40 @@ def unit(shown: dict[str, str]) -> CheckResult:
     check = "systemd"
     load, active = shown.get("LoadState", ""), shown.get("ActiveState", "")
     if load == "not-found":
-        return warn(check, f"there is no {UNIT}: a daemon that dies is not started again", remedy="make install")
+        return warn(check, t("no {unit}: a daemon that crashes is not restarted", unit=UNIT), remedy="make install")
     if load != "loaded":
-        return fail(check, f"{UNIT} is {load or 'unknown'}", remedy=f"systemctl status {UNIT}")
+        return fail(
+            check,
+            t("{unit} is {load}", unit=UNIT, load=load or t("unknown state")),
+            remedy=f"systemctl status {UNIT}",
+        )
     if active == "failed":
-        return fail(check, f"{UNIT} has failed", remedy=f"journalctl -u {UNIT} -e, then systemctl reset-failed {UNIT}")
+        return fail(
+            check,
+            t("{unit} has failed", unit=UNIT),
+            remedy=t("journalctl -u {unit} -e, then systemctl reset-failed {unit}", unit=UNIT),
+        )
     if active != "active":
-        return warn(check, f"{UNIT} is {active}", remedy=f"systemctl enable --now {UNIT}")
+        return warn(
+            check,
+            t("{unit} is {active}", unit=UNIT, active=active),
+            remedy=f"systemctl enable --now {UNIT}",
+        )
     if shown.get("WatchdogUSec", "0") in {"0", "infinity"}:
         return warn(
-            check, f"{UNIT} runs without a watchdog: a daemon that hangs is not seen", remedy="set WatchdogSec=30s"
+            check,
+            t("{unit} runs without a watchdog: a daemon that hangs goes unnoticed", unit=UNIT),
+            remedy=t("set WatchdogSec=30s"),
         )
-    return ok(check, f"{UNIT} is active, watchdog {shown['WatchdogUSec']}, {shown.get('NRestarts', '0')} restarts")
+    return ok(
+        check,
+        t(
+            "{unit} is active, watchdog {watchdog}, {restarts} restarts",
+            unit=UNIT,
+            watchdog=shown["WatchdogUSec"],
+            restarts=shown.get("NRestarts", "0"),
+        ),
+    )
 
 
 def _unreachable(journal: Path) -> str:
@@ -494,11 +606,18 @@ def journald(paths: SystemPaths) -> CheckResult:
     """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
     check = "journald"
     if trouble := _unreachable(paths.journal):
-        return warn(check, f"{paths.journal}: {trouble}", remedy="systemctl restart systemd-journald")
+        return warn(
+            check,
+            t("{journal}: {trouble}", journal=paths.journal, trouble=trouble),
+            remedy="systemctl restart systemd-journald",
+        )
     if not paths.kept.is_dir():
         return warn(
             check,
-            "the journal is lost when the machine restarts",
+            t("the journal is lost when the machine restarts"),
             remedy=f"mkdir -p {paths.kept} && systemctl restart systemd-journald",
         )
-    return ok(check, f"its socket is there, and so is {paths.kept} to keep what it gets (unless Storage=volatile)")
+    return ok(
+        check,
+        t("available, stored in {kept} (unless Storage=volatile)", kept=paths.kept),
+    )

@@ -3,6 +3,7 @@
 from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, warn
+from mailerd.core.i18n import t
 from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, STANDARD_FROM, STANDARD_UNITS, TIERS_PAGE, SenderLimits
 from mailerd.store import server_info
 from mailerd.store.db.database import Database
@@ -14,7 +15,9 @@ _MAX_SENDERS: Final = 20
 
 def configured(limits: SenderLimits) -> list[CheckResult]:
     """A finding where the configuration gives senders more than the Standard tier, which then takes messages away."""
-    return _slower("pace", limits, keep=f"set pace.units_per_minute to {STANDARD_UNITS}")
+    return _slower(
+        t("sending limits"), limits, keep=t("set pace.units_per_minute to {standard}", standard=STANDARD_UNITS)
+    )
 
 
 async def of_senders(database: Database, defaults: DefaultLimits, *, bound: float) -> list[CheckResult]:
@@ -24,7 +27,9 @@ async def of_senders(database: Database, defaults: DefaultLimits, *, bound: floa
         result
         for it in above
         for result in _slower(
-            f"pace of {it.email}", it.limits, keep=f"mailerd senders set {it.email} --units-per-minute {STANDARD_UNITS}"
+            t("sending limits of {email}", email=it.email),
+            it.limits,
+            keep=f"mailerd senders set {it.email} --units-per-minute {STANDARD_UNITS}",
         )
     ]
 
@@ -36,11 +41,21 @@ def _slower(check: str, limits: SenderLimits, *, keep: str) -> list[CheckResult]
     return [
         warn(
             check,
-            f"units_per_minute is {limits.units_per_minute}; from {STANDARD_FROM:%Y-%m-%d} on, Google's Standard tier "
-            f"has {STANDARD_UNITS} for older Cloud projects too, and mailerd keeps to that: {now} -> {then} messages a "
-            "minute",
-            remedy=f'{keep}; or take the Scaled tier (pace.tier = "scaled") or attest the exception for internal use '
-            f'(pace.tier = "internal"), both at Google: {TIERS_PAGE}',
+            t(
+                "units_per_minute is {units}; from {day:%Y-%m-%d} on, Google's Standard tier allows {standard} for "
+                "older Cloud projects too, and so does mailerd: {now} -> {then} messages per minute",
+                units=limits.units_per_minute,
+                day=STANDARD_FROM,
+                standard=STANDARD_UNITS,
+                now=now,
+                then=then,
+            ),
+            remedy=t(
+                '{keep}; or choose the Scaled tier (pace.tier = "scaled") or attest internal use (pace.tier = '
+                '"internal") at Google: {page}',
+                keep=keep,
+                page=TIERS_PAGE,
+            ),
         )
     ]
 

@@ -6,7 +6,8 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from mailerd.texts import heading, language, tr
+from mailerd.core.i18n import Text, joined
+from mailerd.locale import say
 
 _LABEL: Final = 21
 """Columns of a check's name; a Chinese character takes two."""
@@ -36,12 +37,17 @@ class CheckResult:
 
     def line(self) -> str:
         """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or done."""
-        check = heading(tr(self.check))
-        what, remedy = tr(self.what), tr(self.remedy)
-        text = f"{what} -> {remedy}" if remedy else what
-        said = ("；" if language() == "zh" else "; ").join(" ".join(line.split()) for line in text.splitlines())
+        check = say(self.check)
+        text = say(joined([self.what, self.remedy], " -> ") if self.remedy else self.what)
+        said = say(joined([" ".join(line.split()) for line in text.splitlines()]))
         said = said.replace(":; ", ": ").replace("：；", "：")  # behind a heading
         return f"{self.level}  {check}{' ' * (_LABEL - cell_len(check))} {said}"
+
+
+def halves(told: str) -> tuple[str, str]:
+    """What is wrong and the remedy, of a text that was joined of both; "" where it names none."""
+    parts = told.parts if isinstance(told, Text) else ()
+    return (parts[0], parts[-1]) if parts else (told, "")
 
 
 def ok(check: str, what: str) -> CheckResult:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import uvloop
 
+from mailerd.locale import from_environment, speak
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.server import serve
-from mailerd.texts import from_environment, speak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,8 +15,7 @@ from yarl import URL
 
 from mailerd.core.i18n import Text, t, tc, tn
 from mailerd.core.network_rules import is_loopback
-from mailerd.core.texts import accepted_language
-from mailerd.locale import language, say, speak
+from mailerd.locale import accepted_language, language, say, speak
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-from mailerd.core.i18n import t
+from mailerd.core.i18n import joined, t
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
@@ -169,20 +169,25 @@ async def own_migration(cursor: Cursor) -> int:
     differing = {name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))}
     if said := ", ".join(f"{name} ({differing[name]})" for name in ours if name in differing):
         raise SchemaError(
-            t(
-                "the database contains tables of another program, or altered ones: {said}; {own_database}",
-                said=said,
-                own_database=_OWN_DATABASE,
+            joined(
+                [
+                    t("the database contains tables of another program, or altered ones: {said}", said=said),
+                    _OWN_DATABASE,
+                ]
             )
         )
     made = [sql for migration in known if migration.number <= applied for sql in migration.statements]
     if missing := [table[0] for table in map(_created, made) if table and table[0] not in there]:
         raise SchemaError(
-            t(
-                "the database schema is at migration {applied}, but tables are missing: {missing}; {restore_whole}",
-                applied=applied,
-                missing=_some(missing),
-                restore_whole=_RESTORE_WHOLE,
+            joined(
+                [
+                    t(
+                        "the database schema is at migration {applied}, but tables are missing: {missing}",
+                        applied=applied,
+                        missing=_some(missing),
+                    ),
+                    _RESTORE_WHOLE,
+                ]
             )
         )
     return applied

@@ -71,7 +71,7 @@ async def test_what_the_guide_advises_passes(pair: Pair) -> None:
         (
             "innodb_flush_log_at_trx_commit = 2",
             "innodb_flush_log_at_trx_commit = 1",
-            "a power cut can take accepted jobs",
+            "a power failure can lose accepted jobs",
         ),
         ("sync_binlog = 0", "sync_binlog = 1", "sync_binlog is 0"),
         (f"{SOURCE}_timeout = 10000", f"{SOURCE}_timeout = 4294967295", f"{SOURCE}_timeout is 10 s"),

@@ -30,7 +30,7 @@ def test_a_file_that_everybody_can_read_is_told_with_what_is_secret_in_it(
     path.chmod(0o644)
     found = machine.configuration(path)
     assert found.level is (Level.WARN if named else Level.PASS)
-    assert f"in it: {named} (mode 0644)" in found.what or not named
+    assert f"read its secrets: {named} (mode 0644)" in found.what or not named
     path.chmod(0o640)
     assert machine.configuration(path).level is Level.PASS
 
@@ -65,7 +65,7 @@ def test_a_dotenv_that_everybody_can_read_is_told_with_what_is_secret_in_it(
     Path(".env").chmod(0o644)
     (found,) = machine.dotenv()
     assert found.level is (Level.WARN if named else Level.PASS)
-    assert f"in it: {named} (mode 0644)" in found.what or not named
+    assert f"read its secrets: {named} (mode 0644)" in found.what or not named
     Path(".env").chmod(0o640)
     (found,) = machine.dotenv()
     assert found.level is Level.PASS

@@ -15,6 +15,7 @@ from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.google import mode_of, refused
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.config import DatabaseSettings, IntakeSettings, LogSettings
+from mailerd.core.i18n import joined
 from mailerd.core.replies import (
     Call,
     MalformedResponse,
@@ -72,7 +73,7 @@ def test_a_good_database_passes_throughout(changes: Mapping[str, str | None]) ->
         ("limits", {"max_statement_time": "0.000000"}, Level.FAIL, "statements 0 s"),
         ("limits", {"transaction_isolation": "REPEATABLE-READ"}, Level.FAIL, "REPEATABLE-READ"),
         ("packet", {"max_allowed_packet": str(4 << 20)}, Level.WARN, "4 MiB"),
-        ("packet", {"max_allowed_packet": "1024"}, Level.FAIL, "ordinary jobs are refused"),
+        ("packet", {"max_allowed_packet": "1024"}, Level.FAIL, "ordinary jobs are rejected"),
         ("durability", {"read_only": "ON"}, Level.FAIL, "read-only (read_only)"),
         ("durability", {"read_only": "ON"}, Level.FAIL, "point database.url at the writer"),
         ("durability", {"tx_read_only": "ON"}, Level.FAIL, "read-only (tx_read_only)"),
@@ -83,7 +84,7 @@ def test_a_good_database_passes_throughout(changes: Mapping[str, str | None]) ->
             "read-only (transaction_read_only)",
         ),
         ("durability", MYSQL | {"super_read_only": "1"}, Level.FAIL, "super_read_only"),
-        ("durability", {"innodb_flush_log_at_trx_commit": "2"}, Level.WARN, "power cut"),
+        ("durability", {"innodb_flush_log_at_trx_commit": "2"}, Level.WARN, "power failure"),
     ],
 )
 def test_a_bad_database_is_told_with_its_remedy(
@@ -166,7 +167,12 @@ def test_the_schema_is_this_codes_or_not(applied: int, level: Level) -> None:
 @pytest.mark.parametrize(
     "reply, kind, level, words",
     [
-        (NoCredentials("f is not used; chmod 600 f"), "authorized_user", Level.FAIL, "f is not used -> chmod 600 f"),
+        (
+            NoCredentials(joined(["f is not used", "chmod 600 f"])),
+            "authorized_user",
+            Level.FAIL,
+            "f is not used -> chmod 600 f",
+        ),
         (
             TokenRefused(400, "invalid_grant", "revoked"),
             "authorized_user",
@@ -175,11 +181,11 @@ def test_the_schema_is_this_codes_or_not(applied: int, level: Level) -> None:
         ),
         (TokenRefused(401, "invalid_client"), "authorized_user", Level.FAIL, "--client FILE"),
         (TokenRefused(401, "unauthorized_client"), "service_account", Level.FAIL, "delegate gmail.compose"),
-        (TokenRefused(503), "authorized_user", Level.WARN, "it passes"),
-        (Refused(429, "rateLimitExceeded"), "authorized_user", Level.WARN, "it passes"),
+        (TokenRefused(503), "authorized_user", Level.WARN, "no action needed"),
+        (Refused(429, "rateLimitExceeded"), "authorized_user", Level.WARN, "no action needed"),
         (Refused(403, "accessNotConfigured", "disabled"), "authorized_user", Level.FAIL, "enable the Gmail API"),
         (Refused(403, "insufficientPermissions"), "authorized_user", Level.FAIL, "mailerd auth login"),
-        (Refused(400, "failedPrecondition"), "authorized_user", Level.FAIL, "Gmail is switched on"),
+        (Refused(400, "failedPrecondition"), "authorized_user", Level.FAIL, "Gmail is enabled for me"),
         (NotSent("no route"), "authorized_user", Level.FAIL, "DNS, firewall"),
         (NoResponse("cut off"), "authorized_user", Level.FAIL, "DNS, firewall"),
         (MalformedResponse(200, "<html>"), "authorized_user", Level.FAIL, "getProfile"),
@@ -196,10 +202,14 @@ def test_a_mailbox_that_is_refused_is_told_why_and_what_to_do(
 @pytest.mark.parametrize(
     "scopes, level, words",
     [
-        ((COMPOSE, METADATA), Level.PASS, "draft mode (scopes: gmail.compose, gmail.metadata): every doubt is settled"),
-        ((COMPOSE,), Level.PASS, "has no message id"),
+        (
+            (COMPOSE, METADATA),
+            Level.PASS,
+            "draft mode (scopes: gmail.compose, gmail.metadata): unconfirmed messages are resolved automatically",
+        ),
+        ((COMPOSE,), Level.PASS, "has no Message-ID"),
         ((SEND, METADATA), Level.PASS, "direct mode"),
-        ((SEND,), Level.WARN, "stays unsure until a person settles it"),
+        ((SEND,), Level.WARN, "must be confirmed manually"),
     ],
 )
 def test_the_mode_is_told_with_its_reason(scopes: tuple[str, ...], level: Level, words: str) -> None:

@@ -50,7 +50,7 @@ async def test_our_own_site_passes_and_nothing_is_changed(database_url: str) -> 
     async with site.serve() as (_, port):
         found = await examined(f"http://127.0.0.1:{port}", port=port)
         assert found.level is Level.PASS
-        assert f"http://127.0.0.1:{port} answers with our page" in found.what
+        assert f"http://127.0.0.1:{port} serves the unsubscribe page" in found.what
         assert await query(database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
     await database.close()
 
@@ -95,7 +95,7 @@ async def test_the_page_of_another_program_fails(status: int) -> None:
     async with served(other) as port:
         found = await examined(f"http://127.0.0.1:{port}", port=5080)
     assert found.level is Level.FAIL
-    assert f"answers with {status} and a page that is not ours" in found.what
+    assert f"responds with {status} and a page that is not mailerd's" in found.what
     assert "to 127.0.0.1:5080" in found.remedy
 
 
@@ -113,7 +113,7 @@ async def test_silence_fails_within_its_bound(monkeypatch: pytest.MonkeyPatch) -
             found = await examined(f"http://127.0.0.1:{port}", port=port)
         over.set()
     assert found.level is Level.FAIL
-    assert "no answer within 0.2 s" in found.what
+    assert "no response within 0.2 s" in found.what
 
 
 async def test_an_endless_answer_is_not_read_to_its_end() -> None:
@@ -125,7 +125,7 @@ async def test_an_endless_answer_is_not_read_to_its_end() -> None:
 
     async with served(endless) as port, asyncio.timeout(60):
         found = await examined(f"http://127.0.0.1:{port}", port=port)
-    assert "not ours" in found.what
+    assert "not mailerd's" in found.what
 
 
 async def test_where_no_daemon_listens_yet_it_is_a_warning() -> None:

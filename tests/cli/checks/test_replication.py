@@ -53,13 +53,13 @@ def test_the_servers_are_told_with_their_roles() -> None:
     writer, replica = Host("db1:3306"), Host("db2:3306", trouble="read-only (read_only)")
     (found,) = servers([writer, replica])
     assert found.level is Level.PASS
-    assert found.what == "db1:3306 takes writes; db2:3306 is read-only (read_only)"
+    assert found.what == "db1:3306: writable; db2:3306: read-only (read_only)"
     assert [each.level for each in servers([replica])] == [Level.FAIL]
     assert [each.level for each in servers([writer, Host("db2:3306")])] == [Level.FAIL]
 
 
 def test_a_server_that_is_away_is_a_warning() -> None:
-    away = Host("db2:3306", trouble="no answer within 2 s", answered=False)
+    away = Host("db2:3306", trouble="no response within 2 s", answered=False)
     found = list(servers([Host("db1:3306"), away]))
     assert [each.level for each in found] == [Level.PASS, Level.WARN]
     assert "db2:3306" in found[1].what

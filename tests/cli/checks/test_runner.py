@@ -116,7 +116,7 @@ async def test_a_frozen_database_is_told_within_its_bound(patient: Patient, mari
         mariadb.thaw()
     assert time.monotonic() - started < 20
     assert found["database"].level is Level.FAIL
-    assert "no answer within 4 s" in found["database"].what
+    assert "no response within 4 s" in found["database"].what
     assert found[ME].level is Level.PASS
 
 
@@ -170,7 +170,7 @@ async def test_a_clock_five_minutes_off_fails_against_both_the_database_and_goog
 async def test_a_port_that_is_held_in_silence_may_be_a_daemons_that_hangs(patient: Patient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         number = silent.getsockname()[1]
-        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+        found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
     assert "nothing answers there: a daemon that hangs" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
@@ -184,7 +184,7 @@ async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> No
 
     async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         number = server.sockets[0].getsockname()[1]
-        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+        found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
     assert "taken by another program" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
@@ -199,7 +199,7 @@ async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) 
     async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
         number = server.sockets[0].getsockname()[1]
         await daemons(patient.database, "here").heartbeat()
-        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+        found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.PASS
     assert "a mailerd listens" in found.what
 
@@ -213,7 +213,7 @@ async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient
     async with await asyncio.start_server(alive, "127.0.0.1", 0) as server:
         number = server.sockets[0].getsockname()[1]
         await query(patient.database, "DELETE FROM daemons")
-        found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+        found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
     assert "taken by the mailerd of another database" in found.what
 
@@ -230,8 +230,8 @@ async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Pati
         with socket.create_server(("127.0.0.1", 0)) as other:
             intake = {"unix_socket": str(path), "port": other.getsockname()[1]}
             all_ = await patient.with_(intake=intake).examined()
-        assert "intake: port" not in all_
-        return all_["intake: socket"].level, all_["intake: socket"].what
+        assert "API: port" not in all_
+        return all_["API: socket"].level, all_["API: socket"].what
 
     path = tmp_path / "s"
     assert await found(path) == (Level.PASS, f"{path} is free")
@@ -243,7 +243,7 @@ async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Pati
     async with await asyncio.start_unix_server(say, path):
         assert await found(path) == (Level.PASS, f"a mailerd listens on {path}")
         answer = b"220 smtp.example.com\r\n"
-        assert await found(path) == (Level.FAIL, f"{path} is taken by another program")
+        assert await found(path) == (Level.FAIL, f"{path} is in use by another program")
 
 
 async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_database(patient: Patient) -> None:
@@ -261,14 +261,14 @@ async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_
 
     await query(patient.database, "DELETE FROM daemons")  # it cannot store its heartbeat either
     async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
-        found = (await patient.with_(intake={"port": server.sockets[0].getsockname()[1]}).examined())["intake: port"]
+        found = (await patient.with_(intake={"port": server.sockets[0].getsockname()[1]}).examined())["API: port"]
     assert found.level is Level.FAIL
     assert "its disk or a table is full" in found.what
     assert found.remedy == "free disk space on its server"
 
 
 async def test_an_address_that_is_not_this_machines_is_told(patient: Patient) -> None:
-    found = (await patient.with_(intake={"host": "192.0.2.1"}).examined())["intake: port"]
+    found = (await patient.with_(intake={"host": "192.0.2.1"}).examined())["API: port"]
     assert found.level is Level.FAIL
 
 
@@ -377,7 +377,7 @@ async def test_a_dead_drive_costs_its_own_line_only(patient: Patient, monkeypatc
     released.set()
     by = {each.check: each for each in found}
     assert by["disk"].level is Level.FAIL
-    assert "no end after 5 s" in by["disk"].what
+    assert "not finished after 5 s" in by["disk"].what
     assert by[ME].level is Level.PASS
 
 
@@ -395,7 +395,7 @@ async def test_what_googles_standard_tier_will_take_is_told_until_the_tier_is_na
     other = "other@example.com"
     await post(patient.database, sender=other)
     found = await patient.with_(pace={"units_per_minute": 15_000}).examined()
-    told = found["pace"]
+    told = found["sending limits"]
     assert told.level is Level.WARN
     assert "2027-04-01" in told.what
     assert "136 -> 54 messages a minute" in told.what
@@ -403,10 +403,10 @@ async def test_what_googles_standard_tier_will_take_is_told_until_the_tier_is_na
     assert 'pace.tier = "scaled"' in told.remedy
     assert 'pace.tier = "internal"' in told.remedy
     assert "https://developers.google.com/workspace/guides/quota-usage-tiers" in told.remedy
-    assert f"pace of {other}" not in found, "it has no limit of its own"
+    assert f"sending limits of {other}" not in found, "it has no limit of its own"
     for tier in ("scaled", "internal"):
-        assert "pace" not in await patient.with_(pace={"units_per_minute": 15_000, "tier": tier}).examined()
-    assert "pace" not in await patient.with_(pace={"units_per_minute": 15_000, "per_minute": 50}).examined()
+        assert "sending limits" not in await patient.with_(pace={"units_per_minute": 15_000, "tier": tier}).examined()
+    assert "sending limits" not in await patient.with_(pace={"units_per_minute": 15_000, "per_minute": 50}).examined()
 
 
 async def test_a_sender_whose_own_limit_the_standard_tier_will_lower_is_named(patient: Patient) -> None:
@@ -414,7 +414,11 @@ async def test_a_sender_whose_own_limit_the_standard_tier_will_lower_is_named(pa
         await post(patient.database, sender=sender)
         await query(patient.database, "UPDATE senders SET units_per_minute = %s WHERE email = %s", units, sender)
     paced = patient.with_(pace={"units_per_minute": 6000})
-    warned = {check: each.what for check, each in (await paced.examined()).items() if check.startswith("pace")}
-    assert list(warned) == ["pace of fast@example.com"]
-    assert "109 -> 54 messages a minute" in warned["pace of fast@example.com"]
-    assert not [check for check in await paced.with_(pace={"tier": "scaled"}).examined() if check.startswith("pace")]
+    warned = {
+        check: each.what for check, each in (await paced.examined()).items() if check.startswith("sending limits")
+    }
+    assert list(warned) == ["sending limits of fast@example.com"]
+    assert "109 -> 54 messages per minute" in warned["sending limits of fast@example.com"]
+    assert not [
+        check for check in await paced.with_(pace={"tier": "scaled"}).examined() if check.startswith("sending limits")
+    ]

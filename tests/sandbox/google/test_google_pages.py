@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd import texts
+from mailerd import locale
 from mailerd.sandbox.google import FakeGoogle, Fault, serve
 
 Compose = Callable[..., dict[str, Any]]
@@ -127,11 +127,11 @@ async def test_the_pages_speak_the_language_that_the_browser_asks_for(
 
 
 async def test_without_a_wish_of_the_browser_the_pages_speak_the_language_of_the_sandbox(google: FakeGoogle) -> None:
-    texts.speak("zh")
+    locale.speak("zh")
     async with serve(google) as running, aiohttp.ClientSession(running.url) as browser:
         _, plain = await _page(browser, "/")
         async with browser.get("/", headers={"Accept-Language": "en"}) as answer:
             english = await answer.text()
-    texts.speak("en")
+    locale.speak("en")
     assert 'lang="zh-CN"' in plain
     assert 'lang="en"' in english

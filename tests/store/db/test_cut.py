@@ -51,7 +51,7 @@ async def test_a_connection_that_is_cut_is_no_absence_to_those_who_ask(
 
 
 async def test_an_answer_that_is_late_for_one_is_no_absence_to_others(far: Database, heard: Heard) -> None:
-    with pytest.raises(DatabaseAwayError, match="no answer within the time-out"):
+    with pytest.raises(DatabaseAwayError, match="no response within the time-out"):
         await far.request_rows("SELECT SLEEP(5)", what="list doubts", bound=0.3)
     assert not far.unavailable
     assert await far.request(reading(), what="accept a job") == 1
@@ -79,7 +79,7 @@ async def test_a_server_that_answers_reads_and_no_write_is_away(
 
     async def locked(cursor: Cursor) -> None:
         await cursor.execute("LOCK TABLES t READ")
-        with pytest.raises(DatabaseAwayError, match="no answer within the time-out"):
+        with pytest.raises(DatabaseAwayError, match="no response within the time-out"):
             await far.execute("INSERT INTO t VALUES (1)", what="accept a job", bound=1.3)
 
     await database.read(locked, what="lock a table")

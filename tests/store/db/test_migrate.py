@@ -205,7 +205,7 @@ async def test_a_migration_that_is_cut_off_says_why_and_leaves_no_lock(
 ) -> None:
     with_one_more(monkeypatch, SLOW)
     monkeypatch.setattr(migrate_module, "_BOUND", 1.0)
-    with pytest.raises(DatabaseError, match="migrate: work: TimeoutError: no answer within the time-out"):
+    with pytest.raises(DatabaseError, match="migrate: work: TimeoutError: no response within the time-out"):
         await migrate(empty, events=StoreEvents(heard))
     monkeypatch.undo()
     with_one_more(monkeypatch, replace(SLOW, statements=SLOW.statements[:1]))

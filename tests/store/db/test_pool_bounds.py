@@ -137,7 +137,7 @@ async def test_a_port_that_accepts_and_never_greets(proxy: Proxy, url: str, hear
     async with pooled(url, heard) as pool:
         error, seconds = await failure(pool)
         assert (type(error), error.phase, error.retry) == (DatabaseAwayError, "connect", True)
-        assert "no answer within the time-out" in str(error)
+        assert "no response within the time-out" in str(error)
         assert seconds < CONNECT + GRACE
 
 
