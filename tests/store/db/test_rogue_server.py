@@ -137,13 +137,17 @@ async def test_a_refused_log_in_leaves_no_connection_even_where_the_server_close
     with Rogue(script=(switch("mysql_clear_password"), OK), tls=theirs if way else None, silent=silent) as rogue:
         assert await refusal(rogue.url(PASSWORD, way)) is not None
 
-        async def none_is_established() -> bool:
-            """None of this machine leads to its port (proc(5), /proc/net/tcp: 01 is TCP_ESTABLISHED)."""
-            rows = [line.split()[2:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-            return all(state != "01" or int(remote.partition(":")[2], 16) != rogue.port for remote, state in rows)
+        async def none_is_left() -> bool:
+            return not established(rogue.port)
 
-        await eventually(none_is_established, within=5)
+        await eventually(none_is_left, within=5)
         silent.set()
+
+
+def established(port: int) -> int:
+    """How many connections of this machine lead to a port of it (proc(5), /proc/net/tcp: 01 is TCP_ESTABLISHED)."""
+    rows = [line.split()[2:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(state == "01" and int(remote.partition(":")[2], 16) == port for remote, state in rows)
 
 
 async def test_a_server_that_has_proven_itself_may_ask_for_the_password(tmp_path: Path) -> None:
