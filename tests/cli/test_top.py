@@ -167,7 +167,7 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
 
 
 def shown(snapshot: Snapshot) -> str:
-    console = Console(width=160, record=True, force_terminal=False)
+    console = Console(width=140, record=True, force_terminal=False)
     console.print(page(snapshot, width=140, height=50))
     return console.export_text()
 
