@@ -107,6 +107,7 @@ async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_
     job = await post(site.database, recipients=ADDRESSES)
     paused = "status = 'paused', pause_cause = 'bounces', pause_reason = 'it is bad'"
     await query(site.database, f"UPDATE jobs SET {paused}")
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
     browser = await site.signed_in()
     for path, said in (("/", f"Job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
         async with browser.get(path) as answer:

@@ -108,7 +108,7 @@ async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> N
     async with browser.get(f"/webhooks/{made.id}?tab=failed") as answer:
         assert (await answer.text()).count("it answered 502") == 1
     async with browser.get("/") as answer:
-        assert "The webhook shop has been failing for 2 hours; its events wait." in await answer.text()
+        assert "The webhook shop has been failing for 2 h; its events wait." in await answer.text()
 
 
 async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:
