@@ -144,7 +144,7 @@ class Job(TypedDict):
     forecast: Forecast
 
 
-class FateOfMessage(TypedDict):
+class ResultOfMessage(TypedDict):
     """What became of a message after it was sent; `kind`, `code` and `reason` are those of a bounce."""
 
     state: Literal["bounced", "unsubscribed", "replied", "other_replied", "auto_replied"]
@@ -168,7 +168,7 @@ class Recipient(TypedDict):
     due_at: str
     sent_at: str | None
     updated_at: str
-    fate: FateOfMessage | None
+    result: ResultOfMessage | None
 
 
 class RecipientsPage(TypedDict):
@@ -179,11 +179,11 @@ class RecipientsPage(TypedDict):
 
 
 class JobActionResult(TypedDict):
-    """What a request has changed; `messages`: how many of them."""
+    """What a request has changed; `recipients`: how many of them."""
 
     action: str
     changed: bool
-    messages: int
+    recipients: int
     job: Job
 
 

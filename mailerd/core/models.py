@@ -12,10 +12,10 @@ from typing import Final, Literal
 
 from mailerd.core import rate_limit
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.fates import Consequence
 from mailerd.core.notices import Classification
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import code_of
+from mailerd.core.results import Consequence
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
@@ -136,7 +136,7 @@ class Written:
     fresh: list[Found] = field(default_factory=list)
     """The findings that were not known before."""
     changed: list[Finding] = field(default_factory=list)
-    """The findings among `fresh` that gave a message its fate."""
+    """The findings among `fresh` that gave a message its result."""
     undone: list[UndoneByLimit] = field(default_factory=list)
     suppressed: list[AddedSuppression] = field(default_factory=list)
     bad_lists: list[BadList] = field(default_factory=list)

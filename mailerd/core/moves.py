@@ -51,11 +51,11 @@ class Row(NamedTuple):
     message_id: str | None = None
     proof: str | None = None
     error: str | None = None
-    fate: str | None = None
-    fate_kind: str | None = None
-    fate_code: str | None = None
-    fate_reason: str | None = None
-    fate_at: datetime | None = None
+    result: str | None = None
+    result_kind: str | None = None
+    result_code: str | None = None
+    result_reason: str | None = None
+    result_at: datetime | None = None
     came_back: int = 0
     given_back: int = 0
     sent_at: datetime | None = None
@@ -230,14 +230,14 @@ class Move:
         return self.lines[0].claim_token if self.lines else ""
 
 
-NO_FATE: Final[Mapping[str, Any]] = {
-    "fate": None, "fate_kind": None, "fate_code": None, "fate_reason": None, "fate_at": None,
+NO_RESULT: Final[Mapping[str, Any]] = {
+    "result": None, "result_kind": None, "result_code": None, "result_reason": None, "result_at": None,
 }  # fmt: skip
-"""What is set where a message waits again: what came back of it before is no fate of the next sending."""
+"""What is set where a message waits again: what came back of it before is no result of the next sending."""
 NEVER_HANDED_OVER: Final[Mapping[str, Any]] = {
     "mode": None, "draft_id": None, "thread_id": None, "message_id": None, "proof": None, "sent_at": None,
     "handed_over_at": None, "unanswered": 0, "discarding": 0, "checks": 0, "crashes": 0, "nothing_found_at": None,
-    "came_back": 1, **NO_FATE,
+    "came_back": 1, **NO_RESULT,
 }  # fmt: skip
 """What is set where a message that came back waits again, as if Google had never been asked to send it."""
 TRIED_ANEW: Final[Mapping[str, Any]] = {
@@ -332,7 +332,7 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
         draft_id=None if ends or gone else draft,
         unanswered=0 if ends or gone else int(lost and may_be_carried_out(it)) or row.unanswered,
         discarding=int(decision.discarding), checks=message.checks if decision.same_doubt else 0,
-        nothing_found_at=None, crashes=0, **NO_FATE if waits else {},
+        nothing_found_at=None, crashes=0, **NO_RESULT if waits else {},
     )  # fmt: skip
     line = Line(row.id, it.attempt, message.token, change.value, message.draft_id, decision.message_id, decision.error)
     return Move(
@@ -456,7 +456,7 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
         attempts=max(row.attempts - 1, 0) if released else row.attempts, crashes=min(crashes, 255),
         checks=0, nothing_found_at=None, mode="direct" if lost and row.draft_id is None else row.mode,
         unanswered=1 if lost and not row.discarding else row.unanswered,
-        lease_until=now + late_arrival if lost else None, due_at=now, error=error, **NO_FATE if released else {},
+        lease_until=now + late_arrival if lost else None, due_at=now, error=error, **NO_RESULT if released else {},
     )  # fmt: skip
     why = reason(f"lapsed_{change.value}", reason=error)
     line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=why)
@@ -484,7 +484,7 @@ def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move
         error=log.last_doubt if missing else it.error, sent_at=None if missing else now, due_at=now,
         mode=None if missing and (row.draft_id is None or gone) else row.mode,
         draft_id=None if gone else row.draft_id, thread_id=None if gone else it.thread_id or row.thread_id,
-        unanswered=0 if gone else row.unanswered, **NO_FATE if missing else {},
+        unanswered=0 if gone else row.unanswered, **NO_RESULT if missing else {},
     )  # fmt: skip
     line = Line(row.id, message.attempt, message.token, it.transition.value, message.draft_id, it.message_id, it.error)
     return Move(row, after, it.transition, message.sender, [line])
@@ -495,7 +495,8 @@ def settled(
 ) -> Move | None:
     """What a person found out. What was not sent goes out by a new draft: the old one is an orphan if it is there.
 
-    What came back or was answered before is no fate of the next sending: a retry of bounces would send that once more.
+    What came back or was answered before is no result of the next sending: a retry of bounces would send that once
+    more.
     """
     if row.status != State.UNSURE:
         return None
@@ -508,7 +509,7 @@ def settled(
     )  # fmt: skip
     if not sent:
         after = after._replace(
-            mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_FATE
+            mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_RESULT
         )  # fmt: skip
     line = Line(row.id, row.attempts, token, change.value, message_id=message_id, error=note)
     return Move(row, after, change, sender, [line])
@@ -540,7 +541,7 @@ def undone(row: Row, draft: str, *, token: str, sender: str, now: datetime) -> M
     error = reason("draft_still_there")
     after = row._replace(
         status=State.WAITING, proof=None, sent_at=None, checks=0, attempts=max(row.attempts, 1) - 1,
-        error=error, due_at=now, updated_at=now, **NO_FATE,
+        error=error, due_at=now, updated_at=now, **NO_RESULT,
     )  # fmt: skip
     line = Line(row.id, row.attempts, token, "undone", draft, error=error)
     return Move(row, after, Transition.UNDONE, sender, [line], reason=error)
@@ -569,14 +570,16 @@ def given_back(row: Row, it: Finding, *, token: str, sender: str, now: datetime)
     return Move(row, after, Transition.UNDONE, sender, [line], forgets_messages=True, reason=error)
 
 
-def fated(
-    row: Row, *, fate: str, kind: str | None, code: str | None, reason: str | None, at: datetime, sender: str,
+def resulted(
+    row: Row, *, result: str, kind: str | None, code: str | None, reason: str | None, at: datetime, sender: str,
     now: datetime,
 ) -> Move | None:  # fmt: skip
     """What came back of it, or was answered. A message may bounce before its own outcome is recorded, or in doubt."""
     if row.status not in {State.SENT, State.SENDING, State.UNSURE}:
         return None
-    after = row._replace(fate=fate, fate_kind=kind, fate_code=code, fate_reason=reason, fate_at=at, updated_at=now)
+    after = row._replace(
+        result=result, result_kind=kind, result_code=code, result_reason=reason, result_at=at, updated_at=now
+    )
     return Move(row, after, None, sender)
 
 

@@ -1,7 +1,7 @@
 """What received mail means: a bounce and its class, a limit notice, an answer; and who wrote it.
 
 Pure: facts of the received mail in, a `Classification` out. The action is read first, codes second, Google's article
-numbers third, words last, and never in an address. What follows from it stands in `fates.py`.
+numbers third, words last, and never in an address. What follows from it stands in `results.py`.
 """
 
 import contextlib

@@ -103,7 +103,7 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
-    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/fates.py), so that no recipient has it
+    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/results.py), so that no recipient has it
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
 

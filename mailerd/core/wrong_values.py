@@ -41,4 +41,5 @@ def wrong_value(type_: str, context: Mapping[str, Any]) -> Text | None:
         return said[0]
     if (template := _BY_TYPE.get(type_)) is None:
         return None
-    return t(template, **{**context, "expected": str(context.get("expected")).replace(" or ", ", ")})
+    fields = {name: f"{it:g}" if isinstance(it, float) else it for name, it in context.items()}
+    return t(template, **{**fields, "expected": str(context.get("expected")).replace(" or ", ", ")})

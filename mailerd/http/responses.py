@@ -340,7 +340,7 @@ async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Re
 
 RESULT_COLUMNS: Final = (
     "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
-    "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
+    "updated_at", "result", "result_kind", "result_code", "result_reason", "result_at",
 )  # fmt: skip
 
 
@@ -361,7 +361,7 @@ async def write_results(
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
-    known = row.fate
-    fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
+    known = row.result
+    result = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
     said = (row.error and say(row.error), row.message_id, row.proof)
-    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
+    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from mailerd.core.fates import Evidence, Step, consequence
 from mailerd.core.i18n import t
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentMessage, is_proof
 from mailerd.core.notices import (
@@ -28,6 +27,7 @@ from mailerd.core.notices import (
 )
 from mailerd.core.rate_limit import NOTICE_UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply, UnitsUsedUp
+from mailerd.core.results import Evidence, Step, consequence
 from mailerd.core.suppression import digest_of, read_token
 from mailerd.core.verdicts import judge
 from mailerd.mail.read_notice import MAX_NOTICE, decoded_words, read_notice

@@ -10,11 +10,11 @@ from typing import Any, Final, NoReturn
 
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
-from mailerd.core.fates import Fate, kind_of
 from mailerd.core.i18n import t
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, Written
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply
+from mailerd.core.results import Result, kind_of
 from mailerd.core.suppression import masked
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -96,7 +96,7 @@ class InboxLog:
                 to = it.message.to_email if it.message else ""
                 self.events.notice_not_verified(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
         for found in done.changed:
-            self._fate(found)
+            self._result(found)
         for undone in done.undone:
             message = undone.message
             self.events.message_returned(
@@ -119,11 +119,11 @@ class InboxLog:
         for pause, reason, seconds in done.paused:
             self.events.sender_paused_by_notice(sender=sender, pause=pause, reason=reason, seconds=seconds)
 
-    def _fate(self, it: Finding) -> None:
-        message, fate, meaning = it.message, it.consequence.fate, it.meaning
-        if message is None or fate is None:
+    def _result(self, it: Finding) -> None:
+        message, result, meaning = it.message, it.consequence.result, it.meaning
+        if message is None or result is None:
             return
-        if fate is Fate.BOUNCED:
+        if result is Result.BOUNCED:
             self.events.message_bounced(
                 job=message.job_id, recipient=message.id, to=message.to_email, kind=kind_of(meaning), code=meaning.code,
                 reason=meaning.reason,
@@ -131,7 +131,7 @@ class InboxLog:
         else:
             by = next(iter(meaning.addresses), "")
             self.events.message_replied(
-                job=message.job_id, recipient=message.id, to=message.to_email, result=fate, by=by
+                job=message.job_id, recipient=message.id, to=message.to_email, result=result, by=by
             )
 
 

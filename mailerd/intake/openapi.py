@@ -65,7 +65,6 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "language": "its main language",
     "largest": "bytes of the largest message",
     "message_bytes": "the sizes of the messages",
-    "messages": "the number of affected recipients",
     "list": "the mailing list",
     "lists": "the mailing lists, by name",
     "message": "the error for people: what, why and what to do",

@@ -8,8 +8,8 @@ from aiohttp import web
 from pydantic import Field
 
 from mailerd.clock import ULID
-from mailerd.core.fates import Fate
 from mailerd.core.i18n import t
+from mailerd.core.results import Result
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
@@ -105,7 +105,7 @@ class JobActionEndpoints:
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))
         return json_response(
-            ActionResultOut(action=change, changed=done.changed, messages=done.messages, job=JobOut.of(shown))
+            ActionResultOut(action=change, changed=done.changed, recipients=done.messages, job=JobOut.of(shown))
         )
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
@@ -125,7 +125,8 @@ class JobActionEndpoints:
         """What was asked of a job, by whom and when."""
         job = await job_of(request, key, self._jobs)
         found = await self._controls.actions(job.id)
-        return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))
+        actions = [ActionOut.model_validate({**vars(it), "recipients": it.messages}) for it in found]
+        return json_response(ActionsOut(actions=actions))
 
 
 DEFAULT_JOBS_LIMIT: Final = 20
@@ -196,15 +197,15 @@ class ReadEndpoints:
 
     async def recipients(self, request: web.Request, key: ApiKey) -> web.Response:
         """A job's recipients, in the order of the request."""
-        with Query(request, allowed=("cursor", "limit", "status", "email", "fate")) as given:
+        with Query(request, allowed=("cursor", "limit", "status", "email", "result")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
             status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
-            fate, after = given.choice("fate", Fate), given.cursor()
+            result, after = given.choice("result", Result), given.cursor()
         job = await job_of(request, key, self._jobs)
         first = -1 if after is None else int(after)
         found = await self._pace.read(
             lambda last, limit: self._jobs.recipients(
-                job.id, status=status, email=email, after=last.seq if last else first, limit=limit, fate=fate
+                job.id, status=status, email=email, after=last.seq if last else first, limit=limit, result=result
             ),
             most=size + 1,
         )

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import Field, Json, PlainSerializer
 
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
+from mailerd.core.results import Result
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
@@ -291,7 +291,7 @@ class ActionResultOut(ResponseModel):
 
     action: JobChange
     changed: Annotated[bool, Field(description="false: nothing to change")]
-    messages: Annotated[Whole, Field(description="the number of changed recipients")]
+    recipients: Annotated[Whole, Field(description="the number of changed recipients")]
     job: JobOut
 
 
@@ -302,7 +302,7 @@ class ActionOut(ResponseModel):
     actor: str
     detail: str | None
     changed: bool
-    messages: Whole
+    recipients: Whole
     at: Moment
 
 
@@ -378,10 +378,10 @@ class NotReadyOut(ErrorOut):
 # What the API says of recipients: where a message stands, and what became of it.
 
 
-class FateOut(ResponseModel):
+class ResultOut(ResponseModel):
     """The result of a sent message, as read in the sender's inbox."""
 
-    state: Annotated[Fate, Field(description="the result")]
+    state: Annotated[Result, Field(description="the result")]
     kind: Annotated[str | None, Field(description="for a bounce: hard, soft, blocked or unknown")]
     code: Annotated[str | None, Field(description="for a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
     reason: Annotated[str | None, Field(description="for a bounce: the text of the notice")]
@@ -402,7 +402,7 @@ class RecipientOut(ResponseModel):
     due_at: Moment
     sent_at: Moment | None
     updated_at: Moment
-    fate: Annotated[FateOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
+    result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
 
 
 class RecipientsOut(ResponseModel):

@@ -7,8 +7,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.fates import Fate
 from mailerd.core.i18n import t
+from mailerd.core.results import Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
@@ -150,7 +150,7 @@ _JOBS: Final = (
         params=(
             _RECIPIENT_STATUS,
             _text("email", 320, "recipients with this address, in any spelling"),
-            _choice("fate", Fate, "recipients whose message has this result"),
+            _choice("result", Result, "recipients whose message has this result"),
             _cursor("^[0-9]{0,9}$"),
             _page_size(100, 1000),
         ),

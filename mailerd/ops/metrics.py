@@ -19,11 +19,11 @@ from prometheus_client.samples import Sample
 
 from mailerd import __version__
 from mailerd.clock import Clock
-from mailerd.core.fates import Fate
 from mailerd.core.i18n import t
 from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES, MANUAL, until
 from mailerd.core.replies import Call
+from mailerd.core.results import Result
 from mailerd.core.situation import Facts
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction
@@ -99,11 +99,11 @@ class Metrics:
         self._jobs_finished = self._counter("mailerd_jobs_finished", "Jobs that this daemon finished.", "result").labels
         for result in ("all_sent", "with_failures", "cancelled"):
             self._jobs_finished(result)
-        self._fates = self._counter(
+        self._results = self._counter(
             "mailerd_message_results", "Bounces and replies that this daemon read.", "result", "kind"
         ).labels
         for kind in sorted(BOUNCES):
-            self._fates(Fate.BOUNCED, kind)
+            self._results(Result.BOUNCED, kind)
         self._given_back = self._counter(
             "mailerd_messages_returned", "Messages returned by Google: sending limit reached."
         )
@@ -225,8 +225,8 @@ class Metrics:
             "suppression_added": suppression_added,
             "suppressions_added": suppression_added,
             "suppressions_added_by_command": lambda fields: self._suppressions_by_command.inc(_number(fields["added"])),
-            "message_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
-            "message_replied": lambda fields: self._fates(str(fields["result"]), "").inc(),
+            "message_bounced": lambda fields: self._results(Result.BOUNCED, str(fields["kind"])).inc(),
+            "message_replied": lambda fields: self._results(str(fields["result"]), "").inc(),
             "message_returned": lambda _: self._given_back.inc(),
             "google_call_failed": lambda fields: self._google_call(fields, outcome=str(fields["outcome"])),
             "google_call_succeeded": self._google_call,

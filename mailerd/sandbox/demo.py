@@ -430,7 +430,7 @@ def _command(program: Sequence[str], sandbox_dir: SandboxDir, *words: str) -> st
 
 _WATCH_S = 0.2
 _BOUNCES, _REPLIES = 0.03, 0.05
-"""Shares of messages that come back and that are answered, so that a first run shows fates."""
+"""Shares of messages that come back and that are answered, so that a first run shows results."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
 

@@ -56,8 +56,8 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         N_("counts"),
         "SELECT j.id, NULL, CONCAT(j.bounced, ' came back and ', j.replied, ' were answered, but of the recipients ', "
         "COALESCE(f.bounced, 0), ' and ', COALESCE(f.replied, 0)) FROM jobs j LEFT JOIN (SELECT job_id, "
-        "SUM(fate = 'bounced') AS bounced, SUM(fate IN ('replied', 'other_replied')) AS replied FROM job_recipients "
-        "WHERE fate IS NOT NULL GROUP BY job_id) f ON f.job_id = j.id "
+        "SUM(result = 'bounced') AS bounced, SUM(result IN ('replied', 'other_replied')) AS replied FROM "
+        "job_recipients WHERE result IS NOT NULL GROUP BY job_id) f ON f.job_id = j.id "
         "WHERE j.bounced <> COALESCE(f.bounced, 0) OR j.replied <> COALESCE(f.replied, 0)",
     ),
     (
@@ -73,7 +73,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id WHERE j.id IS NULL GROUP BY r.job_id",
     ),
     (
-        N_("feed stands still"),
+        N_("feed is stuck"),
         "SELECT NULL, NULL, CONCAT('the last place in event_positions is ', COALESCE(p.last, 'NULL'), ', but in events "
         "it is ', x.top, ': no event gets a place any more, and no webhook gets it') "
         "FROM (SELECT COALESCE(MAX(position), 0) AS top FROM events) x LEFT JOIN event_positions p ON p.id = 1 "
@@ -211,7 +211,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
                 EventType.RECIPIENT_FAILED,
                 "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'",
             ),
-            (N_("undone without an event"), EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
+            (N_("return without an event"), EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),
 )

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.i18n import Text
+from mailerd.core.labels import said_of_row
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
@@ -167,7 +168,15 @@ class ConsoleQueries:
         rows = await self._rows(actions_statement(limit, before, senders), what="actions.list")
         return [
             LoggedAction(
-                id_, job, action, actor, detail, changed=bool(changed), messages=messages, at=utc(at), sender=of
+                id_,
+                job,
+                action,
+                said_of_row(actor) or "",
+                said_of_row(detail),
+                changed=bool(changed),
+                messages=messages,
+                at=utc(at),
+                sender=of,
             )
             for id_, job, action, actor, detail, changed, messages, at, of in rows
         ]

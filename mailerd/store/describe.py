@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, assert_never
 
-from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.i18n import N_, Text, joined, t, tn
 from mailerd.core.labels import coded, worded
@@ -16,6 +15,7 @@ from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
+from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
@@ -209,36 +209,36 @@ def _sent(story: RecipientHistory) -> list[Text]:
         else t("Now: sent, Google's message ID is {message}. Nothing more happens.", message=message)
     )  # fmt: skip
     proof = coded(story.proof) if story.proof else t("no proof")
-    return [now, t("Confirmed by ({proof}): {how}.", proof=proof, how=_PROOF_WORDS[story.proof]), *_fate(story)]
+    return [now, t("Confirmed by ({proof}): {how}.", proof=proof, how=_PROOF_WORDS[story.proof]), *_result(story)]
 
 
-def _fate(story: RecipientHistory) -> list[Text]:
+def _result(story: RecipientHistory) -> list[Text]:
     """What the sender's inbox says of it since."""
-    if story.fate is None or story.fate_at is None:
+    if story.result is None or story.result_at is None:
         return []
-    kind = joined([*([coded(story.fate_kind)] if story.fate_kind else []), *filter(None, [story.fate_code])], " ")
+    kind = joined([*([coded(story.result_kind)] if story.result_kind else []), *filter(None, [story.result_code])], " ")
     words = {
-        Fate.BOUNCED: t("bounced ({kind})", kind=kind),
-        Fate.REPLIED: t("the recipient replied"),
-        Fate.OTHER_REPLIED: t("a reply came from another address"),
-        Fate.AUTO_REPLIED: t("an automatic reply came"),
-        Fate.UNSUBSCRIBED: t("the recipient unsubscribed"),
-    }[story.fate]
-    at, why = moment(story.fate_at), story.fate_reason
+        Result.BOUNCED: t("bounced ({kind})", kind=kind),
+        Result.REPLIED: t("the recipient replied"),
+        Result.OTHER_REPLIED: t("a reply came from another address"),
+        Result.AUTO_REPLIED: t("an automatic reply came"),
+        Result.UNSUBSCRIBED: t("the recipient unsubscribed"),
+    }[story.result]
+    at, why = moment(story.result_at), story.result_reason
     result = (
         t("Result: {what} at {at}: {reason}.", what=words, at=at, reason=why)
         if why
         else t("Result: {what} at {at}.", what=words, at=at)
     )
-    if story.fate is not Fate.BOUNCED:
+    if story.result is not Result.BOUNCED:
         return [result]
-    if story.fate_kind == Kind.HARD:
+    if story.result_kind == Kind.HARD:
         address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
         further = t("The address receives no more messages; `mailerd suppress remove {address}` allows them again.",
                     address=address)  # fmt: skip
     else:
         further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
-                    job=story.job_id, kind=story.fate_kind)  # fmt: skip
+                    job=story.job_id, kind=story.result_kind)  # fmt: skip
     return [joined([result, further], " ")]
 
 
@@ -377,7 +377,7 @@ def of_job(
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
         counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
-    heard = [_number(n, coded(fate)) for n, fate in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
+    heard = [_number(n, coded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
     if heard:
         first = joined([first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " ")
     dates = [t("accepted {at}", at=moment(job.created_at))]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from mailerd.core.fates import Fate
 from mailerd.core.reasons import from_row
+from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
@@ -23,7 +23,7 @@ _SELECT_RECIPIENTS: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
-       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at,
+       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at,
        j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
        r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
@@ -104,12 +104,12 @@ class RecipientHistory:
     """When the row was last written; for a finished message: when it was finished."""
     proof: Proof | None
     """What proves that it is sent, if it is."""
-    fate: Fate | None = None
+    result: Result | None = None
     """What became of it after it was sent."""
-    fate_kind: str | None = None
-    fate_code: str | None = None
-    fate_reason: str | None = None
-    fate_at: datetime | None = None
+    result_kind: str | None = None
+    result_code: str | None = None
+    result_reason: str | None = None
+    result_at: datetime | None = None
     job_reason: str | None = None
     """Why its job is paused, if not by a person."""
     braked_until: datetime | None = None
@@ -233,5 +233,5 @@ def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> R
     ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     values[23] = Proof(values[23]) if values[23] else None
-    values[24] = Fate(values[24]) if values[24] else None
+    values[24] = Result(values[24]) if values[24] else None
     return RecipientHistory(*values)

@@ -27,7 +27,7 @@ _SET_NEXT_CLAIM: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET next_claim_at = 
 _REOPEN: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET status = %s, finished_at = NULL, next_claim_at = %s WHERE id = %s"""
 _NOT_FINISHED: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET finished_at = NULL WHERE id = %s"
-_COUNT_FATES: Final = """
+_COUNT_RESULTS: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET bounced = GREATEST(bounced + %s, %s) - %s, replied = GREATEST(replied + %s, %s) - %s WHERE id = %s"""
 _SUBTRACT_BOUNCED: Final = """
@@ -101,13 +101,13 @@ async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> No
             pass
 
 
-async def count_fates(cursor: Cursor, job: str, more: Mapping[str, int] | None) -> None:
+async def count_results(cursor: Cursor, job: str, more: Mapping[str, int] | None) -> None:
     """Count how many more messages of a locked job have come back (`bounced`) or were answered (`replied`)."""
     if more:
         bounced, replied = more.get("bounced", 0), more.get("replied", 0)
         less_bounced, less_replied = max(-bounced, 0), max(-replied, 0)
         values = (max(bounced, 0), less_bounced, less_bounced, max(replied, 0), less_replied, less_replied)
-        await cursor.execute(_COUNT_FATES, (*values, job))
+        await cursor.execute(_COUNT_RESULTS, (*values, job))
 
 
 async def subtract_bounced(cursor: Cursor, job: str, messages: int) -> None:

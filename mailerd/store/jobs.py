@@ -9,10 +9,10 @@ from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
-from mailerd.core.fates import Fate
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
+from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -217,30 +217,31 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
-    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at, r.error_code, r.error_args"
+    "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
+    "r.error_args"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The messages of one person, over all jobs, are few; those of a job may be very many.
 _RECIPIENTS_BY_ADDRESS: Final = (
     f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
 )
-# A message that has a fate has a notice. The notices of a job are read in the order of its messages, whose ids rise
+# A message that has a result has a notice. The notices of a job are read in the order of its messages, whose ids rise
 # with `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
-_RECIPIENTS_WITH_FATE: Final = f"""
+_RECIPIENTS_WITH_RESULT: Final = f"""
 SELECT {RECIPIENT_COLUMNS} FROM notices n FORCE INDEX (job)
        STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.recipient_id > COALESCE((SELECT id FROM job_recipients WHERE job_id = %s AND seq = %s), 0)
-   AND n.kind IN %s AND r.seq > %s AND r.fate = %s
+   AND n.kind IN %s AND r.seq > %s AND r.result = %s
    AND NOT EXISTS (SELECT 1 FROM notices m FORCE INDEX (recipient)
                     WHERE m.recipient_id = n.recipient_id AND m.kind IN %s AND m.id < n.id)"""
 _NOTICE_KINDS: Final = {
-    Fate.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
-    Fate.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
-    Fate.REPLIED: (Kind.REPLY.value,),
-    Fate.OTHER_REPLIED: (Kind.REPLY.value,),
-    Fate.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
+    Result.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
+    Result.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
+    Result.REPLIED: (Kind.REPLY.value,),
+    Result.OTHER_REPLIED: (Kind.REPLY.value,),
+    Result.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
 }
-"""The kinds of notices that cause each fate."""
+"""The kinds of notices that cause each result."""
 # Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.
 _SELECT_MESSAGES: Final = (
@@ -251,10 +252,10 @@ _SELECT_MESSAGES: Final = (
 
 
 @dataclass(frozen=True)
-class MessageFate:
+class MessageResult:
     """What became of a message after it was sent."""
 
-    state: Fate
+    state: Result
     kind: str | None
     """The class of a bounce: hard, soft, blocked or unknown."""
     code: str | None
@@ -279,8 +280,8 @@ class Recipient:
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
-    fate: MessageFate | None
-    """Its fate after it was sent; None: nothing was heard of it."""
+    result: MessageResult | None
+    """Its result after it was sent; None: nothing was heard of it."""
 
 
 @dataclass(frozen=True)
@@ -326,17 +327,17 @@ def _message(row: tuple[Any, ...]) -> PersonsMessage:
 
 
 def recipients_statement(
-    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, fate: Fate | None
+    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, result: Result | None
 ) -> Statement:
     """What `recipients` asks; a test has it explained."""
     order = "r.seq"
-    if fate is not None and email is None:
-        kinds, order = _NOTICE_KINDS[fate], "n.recipient_id"
-        sql, values = _RECIPIENTS_WITH_FATE, [job_id, job_id, after, kinds, after, fate.value, kinds]
+    if result is not None and email is None:
+        kinds, order = _NOTICE_KINDS[result], "n.recipient_id"
+        sql, values = _RECIPIENTS_WITH_RESULT, [job_id, job_id, after, kinds, after, result.value, kinds]
     else:
         sql = _RECIPIENTS if email is None else _RECIPIENTS_BY_ADDRESS
         values = [job_id, after]
-        given = {"r.person = %s": email and canonical(email), "r.fate = %s": fate and fate.value}
+        given = {"r.person = %s": email and canonical(email), "r.result = %s": result and result.value}
         for condition, value in given.items():
             if value is not None:
                 sql += f" AND {condition}"
@@ -362,7 +363,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         sent_at=utc(row[9]),
         updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
-        fate=MessageFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
+        result=MessageResult(Result(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
     )
 
 
@@ -598,10 +599,10 @@ class Jobs:
         after: int,
         limit: int,
         email: str | None = None,
-        fate: Fate | None = None,
+        result: Result | None = None,
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
-        statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, fate=fate)
+        statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, result=result)
         rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
         return [recipient_of(row) for row in rows]
 

@@ -18,10 +18,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from mailerd.core.fates import Fate
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
 from mailerd.core.reasons import from_row, in_row
+from mailerd.core.results import Result
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
 from mailerd.core.suppression import EVERYTHING, Reason
 from mailerd.core.webhooks import EventType
@@ -45,7 +45,7 @@ SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE I
  WHERE id IN %s ORDER BY id FOR UPDATE"""
 _TIMES: Final = tuple(
     Row._fields.index(name)
-    for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "fate_at", "sent_at", "updated_at")
+    for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "result_at", "sent_at", "updated_at")
 )
 _STATUS: Final = Row._fields.index("status")
 _ERROR: Final = Row._fields.index("error")
@@ -137,8 +137,8 @@ async def move(
         first.setdefault(it.before.id, it.before)
         last[it.before.id] = it.after
     waits, senders = _turns(moves)
-    fates = _fates(zip(first.values(), last.values(), strict=True))
-    found = await jobs.lock_jobs(cursor, {*waits, *fates}) if waits or fates else {}
+    results = _results(zip(first.values(), last.values(), strict=True))
+    found = await jobs.lock_jobs(cursor, {*waits, *results}) if waits or results else {}
     for row in list(last.values()):  # a message that comes back into a cancelled job has nothing to wait for
         if row.status == State.WAITING and (job := found.get(row.job_id)) and job.is_cancelled and row.job_id in waits:
             last[row.id] = cancelled(row, await jobs.who_cancelled(cursor, row.job_id), now=job.now).after
@@ -149,7 +149,7 @@ async def move(
         await cursor.execute(_FORGET_MESSAGES, (tuple(back),))
     for id_, job in sorted(found.items()):
         await jobs.wake_job(cursor, job, waits.get(id_))
-        await jobs.count_fates(cursor, id_, fates.get(id_))
+        await jobs.count_results(cursor, id_, results.get(id_))
     await wake_senders(cursor, senders)
     await refund_hours(cursor, Counter((it.sender, it.hour) for it in moves if it.hour))
     if also:
@@ -194,17 +194,17 @@ def _turns(moves: Iterable[Move]) -> tuple[dict[str, timedelta], dict[str, timed
 
 
 _COUNTED: Final = {
-    Fate.BOUNCED: "bounced", Fate.REPLIED: "replied", Fate.OTHER_REPLIED: "replied",
+    Result.BOUNCED: "bounced", Result.REPLIED: "replied", Result.OTHER_REPLIED: "replied",
 }  # fmt: skip
 
 
-def _fates(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
+def _results(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
     """How many more messages of each job have come back or were answered; fewer: below zero."""
     found = defaultdict[str, Counter[str]](Counter)
     for before, now in changed:
-        if before.fate != now.fate:
-            for fate, number in ((before.fate, -1), (now.fate, 1)):
-                if fate and (name := _COUNTED.get(Fate(fate))):
+        if before.result != now.result:
+            for result, number in ((before.result, -1), (now.result, 1)):
+                if result and (name := _COUNTED.get(Result(result))):
                     found[now.job_id][name] += number
     return {job: counts for job, counts in found.items() if any(counts.values())}
 
@@ -212,7 +212,7 @@ def _fates(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
 def _tallies(it: Move) -> Iterable[Tally]:
     if it.transition and (tally := FOLLOWS[it.transition].tally):
         yield tally
-    if it.after.fate == Fate.BOUNCED != it.before.fate:
+    if it.after.result == Result.BOUNCED != it.before.result:
         yield Tally.BOUNCED
 
 
@@ -327,7 +327,7 @@ _OF_ERRORS: Final = " AND COALESCE(error, '') IN %s"
 # One that fails between the two statements has no line yet, and stays failed.
 _IS_LOGGED: Final = """ AND EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.claim_token = %s AND a.event = 'retried')"""
-_BOUNCED: Final = f"job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s AND {NOT_FORGOTTEN}"
+_BOUNCED: Final = f"job_id = %s AND status = 'sent' AND result = 'bounced' AND result_kind IN %s AND {NOT_FORGOTTEN}"
 _LOG_RETRIED: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, draft_id, message_id, error, error_code,
                       error_args, at)
@@ -335,8 +335,8 @@ SELECT id, attempts, %s, %s, 'retried', {columns}, UTC_TIMESTAMP(6) FROM job_rec
  WHERE """
 # The reason `bounced`.
 _WHY_BOUNCED: Final = """
-draft_id, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)), 'bounced',
-       JSON_OBJECT('reason', COALESCE(fate_reason, fate_kind))"""
+draft_id, message_id, CONCAT('bounced: ', COALESCE(result_reason, result_kind)), 'bounced',
+       JSON_OBJECT('reason', COALESCE(result_reason, result_kind))"""
 _NO_ERROR: Final[Mapping[str, Any]] = dict.fromkeys(_REASON)
 # Every hand-over asks the log whether Google has the message. It had, and it came back. A join: before MariaDB 11.1 and
 # MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.core.fates import Fate
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.labels import label
 from mailerd.core.notices import Kind
+from mailerd.core.results import Result
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
 from mailerd.http.responses import write_results
@@ -56,7 +56,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     email = query.get("email", "").strip()
     after = it.number("after")
     found = await services.jobs.recipients(
-        job.id, status=tab if isinstance(tab, State) else None, fate=tab if isinstance(tab, Fate) else None,
+        job.id, status=tab if isinstance(tab, State) else None, result=tab if isinstance(tab, Result) else None,
         after=-1 if after is None else after, limit=MAX_LISTED + 1, email=_address(email) if email else None,
     )  # fmt: skip
     asked = await services.actions.actions(job.id, within=TIMEOUT)
@@ -64,7 +64,8 @@ async def show(it: ConsoleRequest) -> web.Response:
     causes = await _failures(it, job) if job.counts[State.FAILED] else []
     return it.page(
         "job.html", active="jobs", job=job, tabs=_TABS, tab=tab,
-        fates=((Fate.BOUNCED, job.bounced), (Fate.REPLIED, job.replied)), email=email, recipients=found[:MAX_LISTED],
+        results=((Result.BOUNCED, job.bounced), (Result.REPLIED, job.replied)), email=email,
+        recipients=found[:MAX_LISTED],
         title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject),
         more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
@@ -80,11 +81,11 @@ async def _failures(it: ConsoleRequest, job: Job) -> list[FailureCause]:
     return await it.services.shared.get(place, FAILURES_SHARED, lambda: it.services.queries.failures(job.id))
 
 
-def _tab(text: str) -> State | Fate | None:
-    """The messages that are asked for: those in a state, or with a fate; None: all."""
+def _tab(text: str) -> State | Result | None:
+    """The messages that are asked for: those in a state, or with a result; None: all."""
     if text in set(State):
         return State(text)
-    return Fate(text) if text in (Fate.BOUNCED, Fate.REPLIED) else None
+    return Result(text) if text in (Result.BOUNCED, Result.REPLIED) else None
 
 
 async def _story(it: ConsoleRequest, job: Job) -> Sequence[str]:

@@ -163,7 +163,7 @@ class Runner:
 
     async def _claim_and_start(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
         asked_at = self.clock.monotonic()
-        claim = await self._query("claiming", claiming)
+        claim = await self._query("claims.take", claiming)
         if claim is not None:
             self.in_flight.add(claim, asked_at=asked_at)
             self.semaphore.add(claim.messages)

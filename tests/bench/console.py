@@ -104,8 +104,8 @@ def _messages(messages: int) -> tuple[str, ...]:
         f"INSERT INTO job_recipients ({columns}) SELECT '{_BIG_JOB}', seq, CONCAT('r', seq, '@example.org'), '{{}}',"
         f" IF({failed}, 'failed', 'sent'), 1, IF({failed}, {error}, NULL), IF({failed}, NULL, 'answered'), {_NOW},"
         f" {_NOW} FROM seq_0_to_{BIG - 1}",
-        f"UPDATE job_recipients SET fate = IF(MOD(seq, 5) = 4, 'replied', 'bounced'),"
-        f" fate_kind = IF(MOD(seq, 5) = 4, NULL, 'soft'), fate_reason = 'full', fate_at = {_NOW}"
+        f"UPDATE job_recipients SET result = IF(MOD(seq, 5) = 4, 'replied', 'bounced'),"
+        f" result_kind = IF(MOD(seq, 5) = 4, NULL, 'soft'), result_reason = 'full', result_at = {_NOW}"
         f" WHERE job_id = '{_BIG_JOB}' AND seq >= {BIG - NOTICES}",
     )
 

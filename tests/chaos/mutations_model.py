@@ -39,7 +39,7 @@ OF_MODEL: Final = (
     Mutation(
         "a dead address that is retried counts as the newest dead one",
         "mailerd/store/inbox/record_findings.py",
-        "   AND r.status = 'sent' AND r.fate = 'bounced'",
+        "   AND r.status = 'sent' AND r.result = 'bounced'",
         "",
         "tests/store/test_pause_jobs.py::test_dead_addresses_that_are_retried_are_not_the_newest_dead_ones",
     ),

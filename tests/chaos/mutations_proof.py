@@ -144,8 +144,8 @@ OF_PROOF: Final = (
     Mutation(
         "a message that a person calls unsent keeps its draft",
         "mailerd/core/moves.py",
-        "mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_FATE\n",
-        "mode=None, thread_id=None, unanswered=0, **NO_FATE\n",
+        "mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_RESULT\n",
+        "mode=None, thread_id=None, unanswered=0, **NO_RESULT\n",
         "tests/store/queue/test_manual_resolution.py::test_a_message_that_was_not_sent_goes_out_by_a_new_draft",
     ),
     Mutation(
@@ -391,8 +391,8 @@ OF_PROOF: Final = (
     Mutation(
         "notices count for a bad list, not messages",
         "mailerd/store/inbox/record_findings.py",
-        'return sum(fate == "bounced" and is_dead(*bounce) for fate, *bounce, _ in rows), len(rows)',
-        'return 2 * sum(fate == "bounced" and is_dead(*bounce) for fate, *bounce, _ in rows), len(rows)',
+        'return sum(result == "bounced" and is_dead(*bounce) for result, *bounce, _ in rows), len(rows)',
+        'return 2 * sum(result == "bounced" and is_dead(*bounce) for result, *bounce, _ in rows), len(rows)',
         _BAD_LIST + "test_ten_notices_about_one_message_are_one_message",
     ),
     Mutation(

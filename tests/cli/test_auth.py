@@ -311,7 +311,7 @@ async def test_a_service_accounts_key_is_never_overwritten(place: Place) -> None
     place.file.write_text('{"type": "service_account"}')
     code, said = await ended(place, "auth", "login", "--sender", ME, "--client", "client.json")
     assert code == 1
-    assert "is a service account's key and is not overwritten" in said
+    assert "is a service account's key and was not overwritten" in said
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ async def test_a_client_that_cannot_serve_is_refused(place: Place, content: str,
 async def test_a_missing_client_is_looked_for_beside_the_mailboxes(place: Place) -> None:
     code, said = await ended(place, "auth", "login", "--sender", ME)
     assert code == 1
-    assert "credentials/client.json cannot be read" in said
+    assert "cannot read credentials/client.json" in said
     assert "--client" in said
 
 

@@ -15,9 +15,9 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 STATES = [
     ("read", "readonly", Level.PASS, "ago, by gmail.readonly"),
     ("read", "metadata", Level.PASS, "bounces have no class"),
-    ("behind", "readonly", Level.WARN, "not to its end"),
+    ("behind", "readonly", Level.WARN, "catching up, by gmail.readonly (read 60 s ago)"),
     ("no scope", "", Level.WARN, "not read"),
-    ("refused", "readonly", Level.WARN, "it cannot be read now: revoked"),
+    ("refused", "readonly", Level.WARN, "read 60 s ago; cannot be read now: revoked"),
     ("new", "", Level.WARN, "never read"),
 ]
 
@@ -36,7 +36,8 @@ async def test_bounces_and_the_story_of_a_message_are_shown(shop: Shop) -> None:
     await query(
         shop.database,
         "UPDATE job_recipients SET status = 'sent', message_id = 'm', proof = 'answered', sent_at = UTC_TIMESTAMP(6), "
-        "fate = 'bounced', fate_kind = 'soft', fate_code = '5.2.2', fate_reason = 'full', fate_at = UTC_TIMESTAMP(6)",
+        "result = 'bounced', result_kind = 'soft', result_code = '5.2.2', result_reason = 'full', result_at = "
+        "UTC_TIMESTAMP(6)",
     )
     await query(
         shop.database,
@@ -60,12 +61,12 @@ async def test_bounces_and_the_story_of_a_message_are_shown(shop: Shop) -> None:
         said = " ".join((await shop.say("bounces", "--domains", option, code=2)).replace("│", " ").split())
         assert "cannot be combined with --job, --kind, --limit or --before" in said
     assert f"jobs retry {job} --bounced soft" in await shop.say("explain", "ada@example.org")
-    await query(shop.database, "UPDATE job_recipients SET fate_kind = 'hard'")
+    await query(shop.database, "UPDATE job_recipients SET result_kind = 'hard'")
     assert "`mailerd suppress remove ada@example.org`" in " ".join(
         (await shop.say("explain", "ada@example.org")).split()
     )
     address = "`reboot`@example.org"  # a shell would run it
     await query(shop.database, "UPDATE job_recipients SET to_email = %s", address)
     assert f"`mailerd suppress remove '{address}'`" in " ".join((await shop.say("explain", address)).split())
-    await query(shop.database, "UPDATE job_recipients SET fate_kind = 'soft'")
+    await query(shop.database, "UPDATE job_recipients SET result_kind = 'soft'")
     assert "done, 1 message" in await shop.say("jobs", "retry", job, "--bounced", "soft")

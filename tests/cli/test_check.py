@@ -135,5 +135,5 @@ async def test_keys_of_the_suppressions_that_are_gone_are_a_fail(shop: Shop) -> 
     await shop.say("suppress", "add", "ada@example.com")
     assert "database: secrets" not in await shop.say("check")
     await query(shop.database, "DELETE FROM secrets")
-    assert "FAIL  database: secrets     the keys of the suppressions are gone" in await shop.say("check", code=1)
+    assert "FAIL  database: secrets     the keys of the suppressions are missing" in await shop.say("check", code=1)
     assert "mailerd cannot run: the table secrets lacks the keys" in await shop.say("run", code=1)

@@ -126,15 +126,15 @@ def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) 
     ]  # fmt: skip
     assert said[0].stderr == (
         "mailerd: 配置（mailerd.toml 和环境变量）无法使用：\n"
-        "  database.connect_timeout：应为数字\n"
-        "  database.pool_size：不能小于 2\n"
+        "  database.connect_timeout：必须是数字\n"
+        "  database.pool_size：不得小于 2\n"
         "  runner.poll_interval：必须大于 0\n"
-        "  log.format：应为 'auto', 'journald', 'text' 或 'json'\n"
+        "  log.format：必须是以下之一：'auto', 'journald', 'text', 'json'\n"
         "  top：未知的键；config.example.toml 列出了全部的键\n"
     )
     assert (
-        "无法使用：database.connect_timeout：应为数字；database.pool_size：不能小于 2；runner.poll_interval：必须大于 0"
-        in said[1].stdout
+        "无法使用：database.connect_timeout：必须是数字；database.pool_size：不得小于 2；"
+        "runner.poll_interval：必须大于 0" in said[1].stdout
     )
 
 

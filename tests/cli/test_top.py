@@ -59,8 +59,8 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
         job = await post(daemon.database, recipients=4)
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
-        console = Console(width=140, record=True, force_terminal=False)
-        console.print(page(await read_snapshot(daemon.database, TERMS), width=140, height=50))
+        console = Console(width=160, record=True, force_terminal=False)
+        console.print(page(await read_snapshot(daemon.database, TERMS), width=160, height=50))
     text = console.export_text()
     for part in (
         job,
@@ -163,7 +163,7 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
     text = shown(await read_snapshot(tables, TERMS))
     assert "no errors in 24 h" not in text
-    assert "of failed messages `mailerd jobs show ID` tells more" in text
+    assert "details of failed messages: `mailerd jobs show ID`" in text
 
 
 def shown(snapshot: Snapshot) -> str:
@@ -196,7 +196,7 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         await screen.shows("1 job, 7 waiting")
         mariadb.freeze()
         try:
-            await screen.shows("the database cannot be seen for")
+            await screen.shows("the database has been unreachable for")
             await screen.shows("check that the server is running")
             assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
         finally:
@@ -252,11 +252,11 @@ async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
     assert watching.stdout is not None
     try:
         async with asyncio.timeout(60):
-            assert b"No daemon has been heard of" in await watching.stdout.readline()
+            assert b"No daemon has been seen" in await watching.stdout.readline()
             mariadb.kill()
             assert await watching.stdout.readline() == b"Waiting: the database is unavailable.\n"
             mariadb.start()
-            assert b"No daemon has been heard of" in await watching.stdout.readline()
+            assert b"No daemon has been seen" in await watching.stdout.readline()
     finally:
         watching.kill()
         await watching.wait()

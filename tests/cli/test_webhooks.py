@@ -66,11 +66,11 @@ async def test_deliveries_are_shown_and_replayed(shop: Shop, receiver: Receiver)
     (uid,) = await _happen(shop)
     await query(
         shop.database,
-        "UPDATE webhook_deliveries SET status = 'failed', attempts = 10, http = 500, error = 'it answered 500'",
+        "UPDATE webhook_deliveries SET status = 'failed', attempts = 10, http = 500, error = 'it responded 500'",
     )
     shown = await shop.say("webhooks", "show", "shop")
     assert uid in shown
-    assert "it answered 500" in shown
+    assert "it responded 500" in shown
     shown = json.loads(await shop.say("webhooks", "show", "shop", "--json", "--status", "failed"))
     assert [it["event"] for it in shown["deliveries"]] == [uid]
     assert "0 events queued for webhook shop" in await shop.say("webhooks", "replay", "shop", "--since", "2099-01-01")

@@ -77,10 +77,10 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
         await ask(client, "wait_until_finished", job_id, within=0.2)
     again = [await ask(client, "retry_job", job_id, only=only) for only in ("failed", "unsure")]
     again.append(await ask(client, "retry_job", job_id, only="bounced", kind="soft"))
-    assert [each["messages"] for each in again] == [0, 0, 0]
+    assert [each["recipients"] for each in again] == [0, 0, 0]
     with pytest.raises(ApiError, match=r'"kind" .* is allowed only with "only": "bounced"'):
         await ask(client, "retry_job", job_id, only="bounced")
-    assert (await ask(client, "cancel_job", job_id))["messages"] == 1
+    assert (await ask(client, "cancel_job", job_id))["recipients"] == 1
     with pytest.raises(ApiError, match="409 conflict: this job is cancelled") as caught:
         await ask(client, "retry_job", job_id)
     assert (caught.value.status, caught.value.code) == (409, "conflict")

@@ -21,10 +21,10 @@ from mailerd.core.bounce_rule import (
     BounceRule,
     is_dead,
 )
-from mailerd.core.fates import Fate, prevails
 from mailerd.core.notices import Kind
 from mailerd.core.rate_limit import MIN_ROUND, UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Call
+from mailerd.core.results import Result, prevails
 
 KNOWN: Final = SafetySettings()
 JOB: Final = BounceRule(KNOWN.job_bounces, KNOWN.job_share)
@@ -97,12 +97,12 @@ notices = st.lists(
 
 def _dead_of(arrived: list[tuple[int, Kind | None]]) -> int:
     """The messages that count after these notices, each one of a message; None: an answer."""
-    fates: dict[int, tuple[Fate, str]] = {}
+    results: dict[int, tuple[Result, str]] = {}
     for message, kind in arrived:
-        new = (Fate.BOUNCED, kind.value) if kind else (Fate.REPLIED, "")
-        if prevails(new, fates.get(message)):
-            fates[message] = new
-    return sum(fate is Fate.BOUNCED and is_dead(kind, "5.0.0", "") for fate, kind in fates.values())
+        new = (Result.BOUNCED, kind.value) if kind else (Result.REPLIED, "")
+        if prevails(new, results.get(message)):
+            results[message] = new
+    return sum(result is Result.BOUNCED and is_dead(kind, "5.0.0", "") for result, kind in results.values())
 
 
 @given(notices)
@@ -185,12 +185,12 @@ def test_the_odds_of_stopping_a_list_with_three_percent_are_far_below_one_in_a_t
     """At worst, as if each bounce were known at once: the specified five and 5 % stop three lists of four."""
 
     def stops(chance: random.Random, rule: BounceRule, *, beyond: int) -> bool:
-        fates = [chance.random() < 0.03 for _ in range(TOTAL)]
+        results = [chance.random() < 0.03 for _ in range(TOTAL)]
         among = 0
-        for number, fate in enumerate(fates, 1):
-            among += fate - (number > LAST and fates[number - LAST - 1])
+        for number, result in enumerate(results, 1):
+            among += result - (number > LAST and results[number - LAST - 1])
             seen = min(number, LAST)
-            if fate and (rule.is_broken(among, seen) if beyond else among >= 5 and among > 0.05 * seen):
+            if result and (rule.is_broken(among, seen) if beyond else among >= 5 and among > 0.05 * seen):
                 return True
         return False
 

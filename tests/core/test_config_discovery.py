@@ -77,7 +77,9 @@ def test_a_sandbox_is_never_mixed_with_another_database_or_with_google(
     with running(checkout):
         nothing = found(tmp_path, None, **{variable: "mysql://u@production/mailerd"})
         assert nothing.path is None
-        assert f"the sandbox that runs here is not used, since {variable} is set" in str(nothing), "it has not ended"
+        assert f"the sandbox that is running here is not used because {variable} is set" in str(nothing), (
+            "it has not ended"
+        )
         assert found(tmp_path, MAILERD_LOG__LANGUAGE="zh").sandbox
 
 
@@ -113,7 +115,7 @@ def test_a_file_in_somebody_elses_folder_is_refused(tmp_path: Path, checkout: Pa
 def test_a_file_that_others_can_write_to_is_refused_unless_somebody_named_it(tmp_path: Path, checkout: Path) -> None:
     here = written(checkout / "mailerd.toml")
     here.chmod(0o666)
-    with pytest.raises(ConfigurationError, match=r"others can write to it \(mode 0666\).*type: chmod go-w"):
+    with pytest.raises(ConfigurationError, match=r"others can write to it \(mode 0666\).*run: chmod go-w"):
         found(tmp_path)
     with pytest.raises(ConfigurationError, match="others can write to it"):
         load(here, environment={}, named=False)  # nor between the finding and the reading
@@ -125,7 +127,7 @@ def test_a_sandbox_that_has_ended_is_named_where_nothing_else_is_found(checkout:
         assert found(tmp_path).sandbox
     nothing = found(tmp_path)
     assert nothing.path is None
-    assert "the sandbox of this folder has ended (`mailerd sandbox --demo` starts it again)" in str(nothing)
+    assert "the sandbox of this folder is not running (to start it: `mailerd sandbox --demo`)" in str(nothing)
     (checkout / ".sandbox" / "mailerd.toml").unlink()
     assert "sandbox" not in str(found(tmp_path))
 

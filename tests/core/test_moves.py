@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mailerd.core import moves
 from mailerd.core.decisions import Decision
-from mailerd.core.fates import Consequence, Step
 from mailerd.core.models import (
     ALONE_AFTER,
     FAILED_AFTER_ALONE,
@@ -27,6 +26,7 @@ from mailerd.core.models import (
 from mailerd.core.moves import NO_LOG, AttemptLog, Line, Move, Row
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.reasons import reason
+from mailerd.core.results import Consequence, Step
 from mailerd.core.states import OPEN, UNSENT, Proof, State, Transition, after
 
 GIVEN_BACK = reason("given_back")
@@ -95,7 +95,7 @@ def any_row(draw: st.DrawFn) -> Row:
         draft_id=draw(WORDS), thread_id=draw(WORDS), handed_over_at=draw(TIMES), unanswered=draw(st.integers(0, 1)),
         discarding=draw(st.integers(0, 1)), checks=draw(SMALL), nothing_found_at=draw(TIMES), message_id=draw(WORDS),
         proof=draw(st.sampled_from(Proof)) if sent else None, error=draw(WORDS),
-        fate=draw(st.none() | st.sampled_from(["bounced", "replied"])), came_back=draw(st.integers(0, 1)),
+        result=draw(st.none() | st.sampled_from(["bounced", "replied"])), came_back=draw(st.integers(0, 1)),
         given_back=draw(st.integers(0, 1)), sent_at=BEFORE if sent else None,
     )  # fmt: skip
 
@@ -162,7 +162,7 @@ WHO: dict[str, Any] = {"token": "V", "sender": "me@example.com", "now": NOW}
 CLAIM: dict[str, Any] = {"daemon": "D1", "until": LATER}
 LEASE: dict[str, Any] = {"daemon": "D1", "lease": MINUTE}
 LAPSE: dict[str, Any] = {"sender": "me@example.com", "by": "D1", "late_arrival": MINUTE, "now": NOW}
-BOUNCE: dict[str, Any] = {"fate": "bounced", "kind": "hard", "code": None, "reason": None, "at": NOW}
+BOUNCE: dict[str, Any] = {"result": "bounced", "kind": "hard", "code": None, "reason": None, "at": NOW}
 
 
 def settle(its: Row, change: Transition, message_id: str | None = None) -> Move | None:
@@ -194,7 +194,7 @@ CHANGES: dict[str, Callable[[Asked], Move | None]] = {
     "doubted": lambda it: moves.doubted(it.row, **WHO) if it.row.status in OPEN else None,
     "undone": lambda it: moves.undone(it.row, it.draft, **WHO),
     "given_back": lambda it: moves.given_back(it.row, it.notice, **WHO),
-    "fated": lambda it: moves.fated(it.row, **BOUNCE, sender="me@example.com", now=NOW),
+    "resulted": lambda it: moves.resulted(it.row, **BOUNCE, sender="me@example.com", now=NOW),
     "cancelled": lambda it: moves.cancelled(it.row, "ada", now=NOW) if it.row.status == "waiting" else None,
 }  # fmt: skip
 IN_HAND = {State.SENDING, State.UNSURE}
@@ -222,7 +222,7 @@ def true_of(was: Row, now: Row, move: Move) -> dict[str, bool]:
         "its lines are events": {it.event for it in move.lines} <= set(EVENTS),
         "what changes its state is in the log": move.transition in WITHOUT_LINE or bool(move.token),
         "the day gets back only what was not sent": move.hour is None or move.transition in UNSENT,
-        "what waits anew has no fate": now.status is not State.WAITING or was.status is now.status or now.fate is None,
+        "what waits anew has no result": was.status is now.status or now.status is not State.WAITING or not now.result,
         "only what has ended frees a place": not move.frees_place or now.status not in OPEN,
     }  # fmt: skip
 
@@ -620,16 +620,18 @@ def test_a_person_settles_nothing_but_a_doubt(status: State, change: Transition)
 
 def test_what_a_person_calls_sent_is_sent_by_that_proof_and_what_not_goes_out_anew() -> None:
     its = CHECKED._replace(
-        message_id="m0", unanswered=1, discarding=1, fate="bounced", fate_kind="hard", fate_at=BEFORE
+        message_id="m0", unanswered=1, discarding=1, result="bounced", result_kind="hard", result_at=BEFORE
     )
     sent = made(settle(its, Transition.FOUND)).after
     assert (sent.status, sent.proof, sent.message_id, sent.draft_id) == (State.SENT, Proof.PERSON, "m0", "d1")
     assert made(settle(its, Transition.FOUND, "m5")).after.message_id == "m5"
-    assert sent.fate == "bounced"
+    assert sent.result == "bounced"
     again = made(settle(its, Transition.MISSING)).after
     assert (again.status, again.mode, again.draft_id, again.thread_id) == (State.WAITING, None, None, None)
     assert (again.unanswered, again.discarding) == (0, 0)
-    assert (again.fate, again.fate_kind, again.fate_at) == (None, None, None), "a retry of bounces would send it again"
+    assert (again.result, again.result_kind, again.result_at) == (None, None, None), (
+        "a retry of bounces would send it again"
+    )
 
 
 def test_after_a_restore_a_draft_that_is_gone_proves_nothing() -> None:
@@ -664,10 +666,12 @@ def test_what_is_disproved_waits_with_that_draft_and_has_its_attempt_back() -> N
     assert (now.status, now.proof, now.sent_at, now.draft_id) == (State.WAITING, None, None, "d1")
     assert (now.attempts, now.checks, now.due_at) == (1, 0, NOW)
     assert made(take_back(BELIEVED._replace(attempts=0))).after.attempts == 0
-    assert made(take_back(BELIEVED._replace(fate="bounced"))).after.fate is None, "that came back of another sending"
+    assert made(take_back(BELIEVED._replace(result="bounced"))).after.result is None, (
+        "that came back of another sending"
+    )
 
 
-IN_GMAIL = row(State.SENT, **IS_SENT, draft_id="d1", fate="bounced", unanswered=1, handed_over_at=BEFORE)
+IN_GMAIL = row(State.SENT, **IS_SENT, draft_id="d1", result="bounced", unanswered=1, handed_over_at=BEFORE)
 
 
 def give_back(its: Row, notice: Finding = NOTICE) -> Move | None:
@@ -701,14 +705,19 @@ def test_a_message_that_was_given_back_waits_as_if_it_had_never_been_handed_over
 
 
 @pytest.mark.parametrize("status", State)
-def test_only_what_was_sent_or_may_be_has_a_fate(status: State) -> None:
-    fate: dict[str, Any] = {"kind": "hard", "code": "5.1.1", "reason": "no such user", "at": NOW}
-    move = moves.fated(row(status), fate="bounced", sender="me@example.com", now=NOW, **fate)
+def test_only_what_was_sent_or_may_be_has_a_result(status: State) -> None:
+    result: dict[str, Any] = {"kind": "hard", "code": "5.1.1", "reason": "no such user", "at": NOW}
+    move = moves.resulted(row(status), result="bounced", sender="me@example.com", now=NOW, **result)
     assert (move is not None) is (status in {State.SENT, State.SENDING, State.UNSURE})
     if move:
         now = move.after
-        assert (now.fate, now.fate_kind, now.fate_code, now.fate_reason) == ("bounced", "hard", "5.1.1", "no such user")
-        assert (now.status, now.fate_at) == (status, NOW)
+        assert (now.result, now.result_kind, now.result_code, now.result_reason) == (
+            "bounced",
+            "hard",
+            "5.1.1",
+            "no such user",
+        )
+        assert (now.status, now.result_at) == (status, NOW)
 
 
 AGAIN: dict[str, Callable[[Row], Move | None]] = {
@@ -719,22 +728,22 @@ AGAIN: dict[str, Callable[[Row], Move | None]] = {
         it._replace(status=State.UNSURE), NO_LOG, Resolution(CHECK, Transition.MISSING), now=NOW
     ),
     "not sent, says a person": lambda it: settle(it._replace(status=State.UNSURE), Transition.MISSING),
-    "its draft is there": lambda it: take_back(BELIEVED._replace(fate=it.fate, fate_kind=it.fate_kind)),
-    "given back": lambda it: give_back(IN_GMAIL._replace(fate=it.fate, fate_kind=it.fate_kind)),
+    "its draft is there": lambda it: take_back(BELIEVED._replace(result=it.result, result_kind=it.result_kind)),
+    "given back": lambda it: give_back(IN_GMAIL._replace(result=it.result, result_kind=it.result_kind)),
 }
 
 
 @pytest.mark.parametrize("how", AGAIN)
-def test_what_came_back_of_a_message_is_no_fate_of_its_next_sending(how: str) -> None:
+def test_what_came_back_of_a_message_is_no_result_of_its_next_sending(how: str) -> None:
     """A retry of bounces would send it once more."""
-    now = made(AGAIN[how](row(fate="bounced", fate_kind="hard"))).after
-    assert (now.status, now.fate, now.fate_kind) == (State.WAITING, None, None)
+    now = made(AGAIN[how](row(result="bounced", result_kind="hard"))).after
+    assert (now.status, now.result, now.result_kind) == (State.WAITING, None, None)
 
 
-def test_what_is_lost_or_sent_keeps_its_fate() -> None:
+def test_what_is_lost_or_sent_keeps_its_result() -> None:
     """It may bounce before its own outcome is recorded."""
     for decision in (SENT, LOST):
-        assert made(moves.ended(row(fate="bounced"), Outcome(MESSAGE, decision), now=NOW)).after.fate == "bounced"
-    assert made(lapse(LAPSED._replace(fate="bounced", draft_id="d1"))).after.fate == "bounced"
+        assert made(moves.ended(row(result="bounced"), Outcome(MESSAGE, decision), now=NOW)).after.result == "bounced"
+    assert made(lapse(LAPSED._replace(result="bounced", draft_id="d1"))).after.result == "bounced"
     found = Resolution(CHECK, Transition.FOUND, proof=Proof.SEEN)
-    assert made(moves.checked(CHECKED._replace(fate="bounced"), NO_LOG, found, now=NOW)).after.fate == "bounced"
+    assert made(moves.checked(CHECKED._replace(result="bounced"), NO_LOG, found, now=NOW)).after.result == "bounced"

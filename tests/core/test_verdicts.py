@@ -42,7 +42,7 @@ def sender(cause: PauseCause, until: datetime | None = None) -> Backoff:
 PROJECT = Backoff(PauseCause.PROJECT_LIMIT)
 EVERYBODY = Backoff(PauseCause.GOOGLE_UNREACHABLE, everybody=True)
 
-# What every call to Gmail has in common: status, reason, message -> fate and hold.
+# What every call to Gmail has in common: status, reason, message -> result and hold.
 ROWS: dict[str, tuple[Reply, Disposition, Backoff | None]] = {
     "400 invalid to": (Refused(400, "invalidArgument", "Invalid To header"), Disposition.REJECTED, None),
     "400 no recipient": (Refused(400, "invalidArgument", "Recipient address required"), Disposition.REJECTED, None),

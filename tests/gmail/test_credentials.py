@@ -127,7 +127,7 @@ def test_a_sender_that_is_no_address_leads_nowhere(tmp_path: Path, sender: str) 
     folder = tmp_path / "credentials"
     folder.mkdir()
     put(tmp_path / "secret@example.com.json")
-    assert "is not an e-mail address" in cause(CredentialDirs(folder), sender)
+    assert "not an email address" in cause(CredentialDirs(folder), sender)
 
 
 def test_what_is_missing_is_named_with_the_places_and_the_remedy(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_file_that_vanishes_is_said_to_be_unreadable(tmp_path: Path) -> None:
     path.unlink()
     outcome = read(found)
     assert isinstance(outcome, NoCredentials)
-    assert "cannot be read" in outcome.cause
+    assert "cannot read" in outcome.cause
 
 
 def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_of_two_files_and_of_a_file_and_an_alias_the_one_that_is_not_used_is_nam
     assert listed[1][:2] == ("sales@example.com", False)
     assert "an alias of me@example.com" in listed[1][2]
     assert listed[2][:2] == ("me@example.com", False)
-    assert "comes first" in listed[2][2]
+    assert "takes precedence" in listed[2][2]
 
 
 def test_a_file_is_written_whole_for_its_owner_alone_and_reads_back(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ async def test_an_answer_that_comes_twice_is_not_the_next_ones(raw: Raw, gmail: 
     before = raw.connections
     replies += [await make(gmail) for _ in range(3)]
     assert [it.id[1:] if isinstance(it, Accepted) else it for it in replies] == [
-        "1", "2", NoResponse("_RepeatedAnswerError: the connection gave a former answer once more"), "4", "5",
+        "1", "2", NoResponse("_RepeatedAnswerError: the connection repeated an earlier response"), "4", "5",
     ]  # fmt: skip
     wanted = Disposition.TRANSIENT if call is Call.DRAFTS_CREATE else Disposition.UNKNOWN
     assert judge(call, replies[2]).disposition is wanted
@@ -85,7 +85,7 @@ async def test_a_send_whose_answer_is_about_another_thread_is_in_doubt(raw: Raw,
     raw.script = raw.says(message(7))
     reply = await gmail.send_draft(ME, draft_id="r8", thread_id="t8")
     assert isinstance(reply, MalformedResponse)
-    assert "t8, which was asked for: " in reply.excerpt
+    assert "not t8, which was requested: " in reply.excerpt
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
     before = raw.connections
     raw.script = raw.says(message(9))

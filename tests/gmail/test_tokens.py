@@ -129,7 +129,7 @@ async def test_a_broken_private_key_names_the_remedy_and_not_the_key(gmail: Gmai
     path.write_text(json.dumps(blob))
     reply = await gmail.authenticate(ME)
     assert isinstance(reply, NoCredentials)
-    assert "make a new key" in reply.cause
+    assert "create a new key" in reply.cause
     assert blob["private_key"][60:100] not in reply.cause
 
 

@@ -17,7 +17,7 @@ BUILDERS = {"format", "items", "join", "keys", "replace", "partition", "total_se
 """Methods whose text is as fixed as what they are given."""
 SINKS = {"execute", "read_rows", "request_rows"}
 """Methods whose first argument is a statement."""
-BUILTINS = {"dict", "list", "max", "min", "sorted"}
+BUILTINS = {"N_", "dict", "list", "max", "min", "sorted"}
 PARTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.Await: ("value",), ast.BinOp: ("left", "right"), ast.BoolOp: ("values",), ast.Dict: ("keys",),
     ast.DictComp: ("key",), ast.FormattedValue: ("value",), ast.GeneratorExp: ("elt",), ast.IfExp: ("body", "orelse"),

@@ -45,7 +45,7 @@ MB: Final = 1024 * 1024
 class Attack:
     """One forgery or burden: its bytes, and the message in whose thread it arrives.
 
-    `may`: fates that it may give that message.
+    `may`: results that it may give that message.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Outcome:
     """What the attacks have done."""
 
     arrived: int = 0
-    fates: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     suppressed: int = 0
     undone: int = 0
@@ -75,7 +75,7 @@ class Outcome:
     answers: int = 0
     memory_mb: float = 0.0
     afterwards: str = ""
-    """The fate that Google's own notice brought, once all that was over."""
+    """The result that Google's own notice brought, once all that was over."""
     seconds: float = 0.0
     methods: dict[str, int] = field(default_factory=dict)
     """All requests that the stand-in got."""
@@ -291,16 +291,16 @@ async def run(folder: Path, *, choose: Callable[[list[Attack]], list[Attack]] = 
 
 async def judge(it: places.Place, attacks: list[Attack], messages: list[Message], seen: Outcome) -> None:
     """Compare what is written with what might be."""
-    rows = await it.rows("SELECT CONCAT(job_id, '-', seq), status, fate FROM job_recipients")
+    rows = await it.rows("SELECT CONCAT(job_id, '-', seq), status, result FROM job_recipients")
     may = {each.thread.key: each for each in attacks if each.thread is not None and each.may}
     by_key = {each.thread.key: each.name for each in attacks if each.thread is not None}
-    for key, status, fate in rows:
+    for key, status, result in rows:
         allowed = may[key].may if key in may else frozenset[str]()
         if key == messages[119].key:
-            seen.afterwards = str(fate)
-        elif status != "sent" or (fate is not None and fate not in allowed):
-            seen.wrong.append(f"{by_key.get(key, key)}: {status} {fate}")
-    seen.fates = dict(Counter(str(fate) for _, _, fate in rows))
+            seen.afterwards = str(result)
+        elif status != "sent" or (result is not None and result not in allowed):
+            seen.wrong.append(f"{by_key.get(key, key)}: {status} {result}")
+    seen.results = dict(Counter(str(result) for _, _, result in rows))
     ((seen.suppressed,),) = await it.rows("SELECT COUNT(*) FROM suppressions")
     ((seen.undone,),) = await it.rows("SELECT COUNT(*) FROM attempts WHERE event = 'undone'")
     ((seen.pauses,),) = await it.rows("SELECT COUNT(*) FROM senders WHERE paused_until IS NOT NULL")

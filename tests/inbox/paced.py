@@ -40,9 +40,9 @@ class Costs:
     """Requests of any other kind."""
     throttled: dict[str, int] = field(default_factory=dict)
     """What the stand-in turned away, by limit."""
-    fates: dict[str, int] = field(default_factory=dict)
+    results: dict[str, int] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-    """What came, and the wrong fate that its message has."""
+    """What came, and the wrong result that its message has."""
     caught_up_after: float = 0.0
     """Seconds from the last message until the inbox was read to its end."""
 
@@ -116,10 +116,10 @@ async def _costs(it: Place, truth: dict[str, str], *, began: float, last: float,
     spent: Counter[str] = Counter()
     for entry in reads:
         spent[entry["method"]] += entry["units"]
-    fates = dict(await it.rows("SELECT CONCAT(job_id, '-', seq), COALESCE(fate, 'none') FROM job_recipients"))
+    results = dict(await it.rows("SELECT CONCAT(job_id, '-', seq), COALESCE(result, 'none') FROM job_recipients"))
     usage = (await it.google.usage())["users"][SENDER]
     return Costs(
-        messages=len(fates),
+        messages=len(results),
         seconds=ended - began,
         worst_minute_while_messages_wait=worst(reads, until=last) / UNITS,
         worst_minute=worst(reads) / UNITS,
@@ -127,8 +127,8 @@ async def _costs(it: Place, truth: dict[str, str], *, began: float, last: float,
         by_method=dict(spent),
         others=dict(Counter(e["method"] for e in log if e["method"] not in READS)),
         throttled=usage["throttled"],
-        fates=dict(Counter(fates.values())),
-        wrong=sorted(f"{it} {fates[key]}" for key, it in truth.items() if fates[key] != (TRUTH[it][0] or "none")),
+        results=dict(Counter(results.values())),
+        wrong=sorted(f"{it} {results[key]}" for key, it in truth.items() if results[key] != (TRUTH[it][0] or "none")),
         caught_up_after=ended - last,
     )
 

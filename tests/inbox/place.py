@@ -65,10 +65,10 @@ async def read_up(database: Database, google: FakeGoogle) -> None:
     await eventually(done)
 
 
-async def fates(database: Database) -> dict[str, tuple[str | None, str | None, str | None]]:
-    """The fate, its kind and its code of each message by its address."""
-    rows = await query(database, "SELECT to_email, fate, fate_kind, fate_code FROM job_recipients")
-    return {to: (fate, kind, code) for to, fate, kind, code in rows}
+async def results(database: Database) -> dict[str, tuple[str | None, str | None, str | None]]:
+    """The result, its kind and its code of each message by its address."""
+    rows = await query(database, "SELECT to_email, result, result_kind, result_code FROM job_recipients")
+    return {to: (result, kind, code) for to, result, kind, code in rows}
 
 
 __all__ = ["METADATA", "READONLY"]

@@ -1,7 +1,7 @@
 """The storms of the inbox reader: its daemons are killed while notices of every kind arrive, and history is lost.
 
-`python -m tests.inbox.storm [fates|resent|person]` runs them at full size and prints what was seen. The suite runs them
-small.
+`python -m tests.inbox.storm [results|resent|person]` runs them at full size and prints what was seen. The suite runs
+them small.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Seen:
     messages: int = 0
     kills: int = 0
     wrong: dict[str, object] = field(default_factory=dict)
-    """Messages whose fate is not the true one."""
+    """Messages whose result is not the true one."""
     twice: int = 0
     """Notices or events that were written more than once."""
     suppressed_wrongly: list[str] = field(default_factory=list)
@@ -74,7 +74,7 @@ def setting(*, interval: float = 0.3, **sections: dict[str, object]) -> Setting:
     )
 
 
-async def fates_storm(messages: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
+async def results_storm(messages: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
     """Every class at once on `messages` messages, `limits` limit notices and `forged` forgeries, while daemons die.
 
     The owner writes by hand in the threads of SHARE of the messages, and what they write comes back.
@@ -146,15 +146,17 @@ async def _while_reading(it: Place) -> None:
 
 
 async def _judge(it: Place, truth: dict[str, str], seen: Seen) -> None:
-    rows = await it.rows("SELECT CONCAT(job_id, '-', seq), to_email, fate, fate_kind, fate_code FROM job_recipients")
+    rows = await it.rows(
+        "SELECT CONCAT(job_id, '-', seq), to_email, result, result_kind, result_code FROM job_recipients"
+    )
     hard = set()
-    for key, to, *fate in rows:
+    for key, to, *result in rows:
         shape = truth.get(key, "")
         expected = (None, None, None) if shape.startswith("limit") else TRUTH.get(shape, (None, None, None))
         if expected[1] == "hard":
             hard.add(to)
-        if tuple(fate) != expected:
-            seen.wrong[key] = (shape, tuple(fate))
+        if tuple(result) != expected:
+            seen.wrong[key] = (shape, tuple(result))
     suppressed = {to for (to,) in await it.rows("SELECT address FROM suppressions")}
     seen.suppressed_wrongly = sorted(suppressed ^ hard)
     noted = await it.rows("SELECT COUNT(*), COUNT(DISTINCT gmail_id) FROM notices")
@@ -166,7 +168,7 @@ async def _judge(it: Place, truth: dict[str, str], seen: Seen) -> None:
     ((seen.undone,),) = await it.rows("SELECT COUNT(*) FROM attempts WHERE event = 'undone'")
     counted = await it.rows("SELECT SUM(bounced), SUM(replied) FROM jobs")
     actual = await it.rows(
-        "SELECT SUM(fate = 'bounced'), SUM(fate IN ('replied', 'other_replied')) FROM job_recipients"
+        "SELECT SUM(result = 'bounced'), SUM(result IN ('replied', 'other_replied')) FROM job_recipients"
     )
     if counted != actual:
         seen.wrong["jobs.bounced, jobs.replied"] = (counted, actual)
@@ -280,7 +282,7 @@ async def _units(it: Place) -> dict[str, int]:
 
 
 STORMS: Final[dict[str, Callable[[Path], Awaitable[Seen]]]] = {
-    "fates": lambda folder: fates_storm(2000, kills=50, limits=500, forged=200, folder=folder),
+    "results": lambda folder: results_storm(2000, kills=50, limits=500, forged=200, folder=folder),
     "resent": lambda folder: resent_storm(500, dropped=200, kills=10, folder=folder),
     "person": lambda folder: person_storm(2000, reserve=40, folder=folder),
 }

@@ -60,7 +60,7 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         assert f"Waiting: the job is paused: {reason}." in lines
         assert "not before the job is resumed." in lines
         assert lines.count(reason) == 1
-        assert "清理后的名单" in say(from_event(json.loads(data))["reason"], "zh")
+        assert "干净的名单" in say(from_event(json.loads(data))["reason"], "zh")
         await JobActions(database, timeout=10, late_arrival=timedelta(0)).apply(job, JobChange.RESUME, actor="ada")
         await heard.wait_for("job_paused_for_bounces", times=2)
         await eventually(at_rest)

@@ -13,7 +13,7 @@ from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
-from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, fates, read_up, reading
+from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, read_up, reading, results
 from tests.store.test_forgetting import forget
 from tests.support.daemon import running
 from tests.support.heard import Heard
@@ -44,7 +44,7 @@ async def test_a_notice_about_the_owners_own_message_says_nothing_about_ours(
         for one, shape in zip(own, NOTICES, strict=True):
             arrive(google, one, shape)
         await read_up(database, google)
-    assert set((await fates(database)).values()) == {("replied", None, None)}
+    assert set((await results(database)).values()) == {("replied", None, None)}
     assert await states(database, job) == {"sent": len(NOTICES)}
     assert len(google.sent) == len(NOTICES)
     assert await query(database, "SELECT * FROM suppressions") == []
@@ -69,7 +69,7 @@ async def test_a_notice_that_returns_no_header_is_believed_by_the_message_id_tha
         else:
             await heard.wait_for("message_bounced")
             await read_up(database, google)
-            assert list((await fates(database)).values()) == [("bounced", "unknown", None)]
+            assert list((await results(database)).values()) == [("bounced", "unknown", None)]
 
 
 async def test_a_notice_is_believed_though_one_round_has_too_few_units_for_all_its_questions(
@@ -100,7 +100,7 @@ async def test_a_message_that_google_gives_back_twice_is_sent_again_once(
         await read_up(database, google)
     assert await states(database, job) == {"sent": 1}
     assert len(google.sent) == 2
-    assert list((await fates(database)).values()) == [("bounced", "unknown", "5.4.5")]
+    assert list((await results(database)).values()) == [("bounced", "unknown", "5.4.5")]
     assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
     assert await query(database, "SELECT * FROM suppressions") == []
     assert len(heard.of("sender_paused_by_notice")) == 1, (
@@ -130,13 +130,13 @@ async def test_a_notice_about_the_first_sending_says_nothing_about_the_second(
         for message in sent_first:
             arrive(google, message, late)
         await read_up(database, google)
-        assert set((await fates(database)).values()) == {(None, None, None)}
+        assert set((await results(database)).values()) == {(None, None, None)}
         assert await states(database, job) == {"sent": number}
         assert len(google.sent) == 2 * number
         for message in google.sent[number:]:  # and what comes back of the second counts
             arrive(google, message, "postfix")
         await read_up(database, google)
-    assert set((await fates(database)).values()) == {TRUTH["postfix"]}
+    assert set((await results(database)).values()) == {TRUTH["postfix"]}
 
 
 @pytest.mark.parametrize("shape", ["hard", "postfix", "reply", "reply_of_other", "auto_reply", "limit"])
@@ -153,7 +153,7 @@ async def test_a_person_who_was_forgotten_does_not_come_back_by_a_late_message(
         await read_up(database, google)
         arrive(google, google.sent[0], "hard")
         await read_up(database, google)
-    assert await query(database, "SELECT fate, fate_reason, status FROM job_recipients") == [(None, None, "sent")]
+    assert await query(database, "SELECT result, result_reason, status FROM job_recipients") == [(None, None, "sent")]
     assert await query(database, "SELECT email, detail FROM notices") == []
     assert await query(database, "SELECT data FROM events WHERE type LIKE 'recipient.%%'") == []
     assert await query(database, "SELECT address FROM suppressions") == []
@@ -183,4 +183,4 @@ async def test_a_walk_back_finds_what_came_whatever_the_databases_clock_says(
         if why == "never read":
             await query(database, "DELETE FROM mailboxes")
         await read_up(database, google)
-    assert set((await fates(database)).values()) == {("bounced", "soft", "5.2.2")}
+    assert set((await results(database)).values()) == {("bounced", "soft", "5.2.2")}

@@ -7,7 +7,7 @@ import pytest
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.notices import write
 from mailerd.store.db.database import Database
-from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.inbox.place import ME, arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -24,7 +24,7 @@ async def test_one_message_whose_notices_are_many_pauses_nobody(
         for _ in range(10):
             google.mailbox(ME).receive(forged, now=google.now())
         await read_up(database, google)
-    assert (await fates(database))[eve.to] == ("bounced", "blocked", "5.7.1")
+    assert (await results(database))[eve.to] == ("bounced", "blocked", "5.7.1")
     assert await query(database, "SELECT COUNT(*) FROM notices WHERE kind = 'blocked'") == [(10,)]
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import DatabaseSettings, Live
-from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import (
@@ -22,6 +21,7 @@ from mailerd.core.rate_limit import (
     most_of_round,
 )
 from mailerd.core.replies import Call
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
@@ -61,7 +61,7 @@ async def test_a_message_that_bounces_twice_is_one_bounced_message_in_every_coun
         for shape in ("soft", "hard"):  # as of two mailboxes to which one server sends it on
             arrive(google, google.sent[0], shape)
             await read_up(database, google)
-    assert await query(database, "SELECT fate_kind FROM job_recipients") == [("hard",)]
+    assert await query(database, "SELECT result_kind FROM job_recipients") == [("hard",)]
     assert await query(database, "SELECT (SELECT bounced FROM jobs), SUM(bounced) FROM tallies") == [(1, 1)]
 
 
@@ -263,7 +263,7 @@ async def test_what_is_written_again_changes_nothing(database: Database) -> None
     (message,) = (await boxes.messages_in(ME, {"t"}))["t"]
     hard = Classification(Kind.HARD, "5.1.1", "no such user", ("ada@example.org",))
     found: list[Found] = [
-        Finding("g1", "t", lease.now, message, hard, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
+        Finding("g1", "t", lease.now, message, hard, Consequence(Result.BOUNCED, Step.SUPPRESS)),
         SentElsewhere("g2", "u", lease.now),
     ]
     first = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)

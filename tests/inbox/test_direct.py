@@ -9,7 +9,7 @@ from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.google.notices import write
 from mailerd.store.db.database import Database
-from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
+from tests.inbox.place import ME, TRUTH, arrive, read_up, reading, results
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -44,7 +44,7 @@ async def test_an_answer_to_a_message_that_was_found_is_known(
         await found_in_sent(google, database, heard)
         arrive(google, google.sent[0], "reply")
         await read_up(database, google)
-    assert list((await fates(database)).values()) == [("replied", None, None)]
+    assert list((await results(database)).values()) == [("replied", None, None)]
 
 
 async def test_a_message_that_was_found_and_given_back_is_sent_again_once(
@@ -106,7 +106,7 @@ async def test_what_comes_before_the_outcome_is_known_is_not_forgotten(
             return
 
         async def is_known() -> bool:
-            return (await fates(database))[message.to] == TRUTH[shape]
+            return (await results(database))[message.to] == TRUTH[shape]
 
         await eventually(is_known)
         await read_up(database, google)

@@ -6,7 +6,7 @@ from typing import Final
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.db.database import Database
-from tests.inbox.place import ME, fates, read_up, reading
+from tests.inbox.place import ME, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -60,7 +60,7 @@ async def test_a_recipient_reaches_no_other_recipient(
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         _, messages = await forgeries_come(google, database, heard, with_own=False)
-    assert set((await fates(database)).values()) == {(None, None, None)}
+    assert set((await results(database)).values()) == {(None, None, None)}
     assert await query(database, "SELECT address FROM suppressions") == []
     assert {it["to"] for it in heard.of("notice_not_verified")} == set(messages)
 
@@ -70,7 +70,7 @@ async def test_a_recipient_can_end_the_own_messages_alone(
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await forgeries_come(google, database, heard, with_own=True)
-    assert [to for to, fate in (await fates(database)).items() if fate[0]] == [EVE]
+    assert [to for to, result in (await results(database)).items() if result[0]] == [EVE]
     assert await query(database, "SELECT address, reason FROM suppressions") == [(EVE, "hard_bounce")]
 
 

@@ -16,7 +16,7 @@ from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
-from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.inbox.place import ME, arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -52,7 +52,7 @@ async def test_a_broken_subject_is_read_also_in_a_walk(
         box.forget_history()
         await heard.wait_for("history_expired")
         await read_up(database, google)
-    assert {it[:2] for it in (await fates(database)).values()} == {("other_replied", None), ("bounced", "hard")}
+    assert {it[:2] for it in (await results(database)).values()} == {("other_replied", None), ("bounced", "hard")}
     assert [it for name, it in heard.events if "crashed" in name] == []
 
 
@@ -106,7 +106,7 @@ async def test_a_code_in_the_digits_of_another_script_does_not_hold_up_the_mailb
         google.mailbox(ME).receive(notice.encode(), thread_id=first.thread_id, now=google.now())
         arrive(google, second, "hard")
         await read_up(database, google)
-    assert (await fates(database))[second.to][:2] == ("bounced", "hard")
+    assert (await results(database))[second.to][:2] == ("bounced", "hard")
     assert heard.of("inbox_step_failed") == []
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
-from tests.inbox.place import arrive, fates, read_up, reading
+from tests.inbox.place import arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -28,7 +28,7 @@ async def test_a_dead_address_that_reads_like_a_limit_is_a_dead_address(
         for message in list(google.sent):
             arrive(google, message, "dead_domain")
         await read_up(database, google)
-    assert set((await fates(database)).values()) == {("bounced", "hard", "4.0.0")}
+    assert set((await results(database)).values()) == {("bounced", "hard", "4.0.0")}
     assert len(google.sent) == len(HOSTILE) + 1, "nothing was sent again"
     assert heard.of("sender_paused") == []
     suppressed = await query(database, "SELECT address FROM suppressions")
@@ -45,6 +45,6 @@ async def test_a_mailbox_that_receives_too_much_is_not_given_up(
         for message in list(google.sent):
             arrive(google, message, "rate")
         await read_up(database, google)
-    rows = await query(database, "SELECT fate, fate_kind, fate_code FROM job_recipients")
+    rows = await query(database, "SELECT result, result_kind, result_code FROM job_recipients")
     assert rows == [("bounced", "soft", "5.2.1")] * 3
     assert await query(database, "SELECT address FROM suppressions") == [], "it gets mail, and more than it can take"

@@ -1,4 +1,4 @@
-"""A daemon reads its sender's inbox: every shape of mail has the fate that it should have, and nothing else."""
+"""A daemon reads its sender's inbox: every shape of mail has the result that it should have, and nothing else."""
 
 import json
 from collections.abc import Collection
@@ -19,7 +19,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.job_actions import JobActions
 from mailerd.store.suppressions import Suppressions
-from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, fates, read_up, reading
+from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, read_up, reading, results
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -39,18 +39,18 @@ async def sent_and_read(google: FakeGoogle, database: Database, heard: Heard, sh
     return by_address
 
 
-async def test_every_shape_has_its_fate(
+async def test_every_shape_has_its_result(
     database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
 ) -> None:
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         shapes = await sent_and_read(google, database, heard, list(TRUTH))
-    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await results(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
     assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
     hard = {to for to, shape in shapes.items() if TRUTH[shape][1] == "hard"}
     assert {row[0] for row in await query(database, "SELECT address FROM suppressions")} == hard
     assert sorted(it["address"] for it in heard.of("suppression_added")) == sorted(masked(to) for to in hard)
     assert {(it["reason"], it["source"]) for it in heard.of("suppression_added")} == {("hard_bounce", "notice")}
-    bounced = sum(fate == "bounced" for fate, _, _ in TRUTH.values())
+    bounced = sum(result == "bounced" for result, _, _ in TRUTH.values())
     assert await query(database, "SELECT bounced, replied FROM jobs") == [(bounced, 2)]
     events = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
     assert events["recipient.bounced"] == bounced
@@ -69,7 +69,7 @@ async def test_the_headers_alone_tell_less_and_suppress_nobody(
         )
     unknown = ("bounced", "unknown", None)
     expected = {"hard": unknown, "blocked": unknown, "limit": unknown, "delayed": (None, None, None)}
-    assert await fates(database) == {to: expected.get(shape, TRUTH.get(shape)) for to, shape in shapes.items()}
+    assert await results(database) == {to: expected.get(shape, TRUTH.get(shape)) for to, shape in shapes.items()}
     assert await query(database, "SELECT * FROM suppressions") == []
     assert not [entry for entry in google.log if entry.method == "messages.get" and entry.status == 403]
 
@@ -129,7 +129,7 @@ async def test_history_that_google_has_forgotten_is_walked_again(
         google.mailbox(ME).forget_history()
         await heard.wait_for("history_expired")
         await read_up(database, google)
-    assert {fate[1] for fate in (await fates(database)).values()} == {"hard", "soft"}
+    assert {result[1] for result in (await results(database)).values()} == {"hard", "soft"}
     assert len(await query(database, "SELECT 1 FROM notices")) == 4
 
 
@@ -145,7 +145,7 @@ async def test_a_message_that_fails_three_times_is_passed_over_by_name(
             arrive(google, message, "hard")
         await heard.wait_for("notice_skipped")
         await read_up(database, google)
-    assert sorted(str(fate[0]) for fate in (await fates(database)).values()) == ["None", "bounced"]
+    assert sorted(str(result[0]) for result in (await results(database)).values()) == ["None", "bounced"]
     assert [row[0] for row in await query(database, "SELECT kind FROM notices ORDER BY id")] == ["passed_over", "hard"]
 
 
@@ -160,7 +160,7 @@ async def test_a_notice_that_is_too_large_to_fetch_is_known_by_its_headers_and_h
         raw = write("hard", message).raw + b"x" * 70 + b"\r\n" * 6_000_000  # it has the whole of an attachment
         google.mailbox(ME).receive(raw, thread_id=message.thread_id, now=google.now())
         await read_up(database, google)
-    assert (await fates(database))[message.to][:2] == ("bounced", "unknown")
+    assert (await results(database))[message.to][:2] == ("bounced", "unknown")
     assert heard.of("notice_skipped") == []
 
 
@@ -257,7 +257,7 @@ async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
         arrive(google, left, "unsubscribe")
         await heard.wait_for("suppression_added")
     assert await query(database, "SELECT address, recipient_id FROM suppressions") == [(None, None)]
-    assert await query(database, "SELECT fate FROM job_recipients") == [(None,)]
+    assert await query(database, "SELECT result FROM job_recipients") == [(None,)]
     ((data,),) = await query(database, "SELECT data FROM events WHERE type = 'recipient.unsubscribed'")
     assert json.loads(data)["email"] is None
 
@@ -290,8 +290,8 @@ async def test_what_google_shows_under_primary_is_examined(
         arrive(google, left, "unsubscribe")
         arrive(google, bounced, "postfix")
         await read_up(database, google)
-    assert (await fates(database))[left.to] == ("unsubscribed", None, None)
-    assert (await fates(database))[bounced.to] == TRUTH["postfix"]
+    assert (await results(database))[left.to] == ("unsubscribed", None, None)
+    assert (await results(database))[bounced.to] == TRUTH["postfix"]
     suppressed = await query(database, "SELECT address, list_id FROM suppressions")
     assert sorted(suppressed) == sorted([(left.to, news.id), (bounced.to, 0)])
 
@@ -316,7 +316,7 @@ async def test_an_unsubscribe_that_another_sender_gets_first_names_who_has_left(
     )
     assert (sender, json.loads(data)["email"], json.loads(data)["list"]) == (ME, message.to, "news")
     assert await query(database, "SELECT address FROM suppressions") == [(message.to,)]
-    mine = await query(database, "SELECT fate, COUNT(*) FROM job_recipients GROUP BY fate ORDER BY fate")
+    mine = await query(database, "SELECT result, COUNT(*) FROM job_recipients GROUP BY result ORDER BY result")
     assert mine == [(None, 1), ("unsubscribed", 1)]
 
 
@@ -332,7 +332,7 @@ async def test_the_senders_own_words_are_no_answer(
         box.receive(reply, thread_id=first.thread_id, now=google.now())  # a help desk sent it by a server of its own
         box.receive(second.raw, thread_id=second.thread_id, now=google.now())  # a list sent it to its members
         await read_up(database, google)
-    assert set((await fates(database)).values()) == {(None, None, None)}
+    assert set((await results(database)).values()) == {(None, None, None)}
     assert await query(database, "SELECT replied FROM jobs") == [(0,)]
 
 

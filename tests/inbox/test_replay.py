@@ -10,7 +10,7 @@ from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import write
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.inbox.place import ME, arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -42,7 +42,7 @@ async def test_googles_notice_to_a_stranger_is_not_believed(
         google.mailbox(ME).receive(head + above + b"From: " + rest, thread_id=message.thread_id, now=google.now())
         await read_up(database, google)
     assert await states(database, job) == {"sent": 1}
-    assert set((await fates(database)).values()) == {(None, None, None)}
+    assert set((await results(database)).values()) == {(None, None, None)}
     assert await query(database, "SELECT pause_cause FROM senders") == [(None,)]
     assert await query(database, "SELECT believed FROM notices") == [(0,)]
     assert await query(database, "SELECT * FROM suppressions") == []

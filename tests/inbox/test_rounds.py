@@ -19,7 +19,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.queue.rate_limits import RateLimits
-from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
+from tests.inbox.place import ME, TRUTH, arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -50,7 +50,7 @@ def arrive_all(google: FakeGoogle, shapes: dict[str, str]) -> None:
 
 
 def truth(shapes: dict[str, str]) -> dict[str, object]:
-    """The fate that each address shall have."""
+    """The result that each address shall have."""
     return {to: TRUTH[shape] for to, shape in shapes.items()}
 
 
@@ -68,7 +68,7 @@ async def test_what_stands_outside_our_threads_waits_and_is_not_lost(
         shapes = await sent(database, google, heard)
         arrive_all(google, shapes)
         await read_up(database, google)
-    assert await fates(database) == truth(shapes)
+    assert await results(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
 
 
@@ -83,12 +83,12 @@ async def test_what_waits_is_known_to_the_next_daemon(
             busy.setattr(ReadingRound, "_waiting", none_left)
             arrive_all(google, shapes)
             await read_up(database, google)
-        assert [it for it in (await fates(database)).values() if it[0]] != list(TRUTH.values())
+        assert [it for it in (await results(database)).values() if it[0]] != list(TRUTH.values())
         assert (await query(database, "SELECT waiting_from < history_id FROM mailboxes"))[0][0] == 1
     async with running(known, heard):
         await heard.wait_for("message_bounced", times=5)
         await read_up(database, google)
-    assert await fates(database) == truth(shapes)
+    assert await results(database) == truth(shapes)
 
 
 @pytest.mark.parametrize("why", ["history forgotten", "never read"])
@@ -119,7 +119,7 @@ async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
     async with running(known, heard):
         await heard.wait_for("message_bounced", times=5)
         await read_up(database, google)
-    assert await fates(database) == truth(shapes)
+    assert await results(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
     assert why == "history forgotten" or heard.of("history_expired") == [], "Google has forgotten nothing"
 
@@ -183,7 +183,7 @@ async def test_two_daemons_that_take_turns_come_to_an_end_of_what_waits(
         google.mailbox(ME).forget_history()
         await read_up(database, google)
     assert len(heard.of("history_expired")) <= 2, "one walk of each"
-    assert await fates(database) == truth(shapes)
+    assert await results(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
 
 
@@ -286,7 +286,7 @@ async def test_a_walk_goes_on_where_the_budget_ended_it(
         await heard.wait_for("history_expired")
         await read_up(database, google)
     asked = Counter(entry.method for entry in google.log)
-    assert await fates(database) == truth(shapes)
+    assert await results(database) == truth(shapes)
     assert len(heard.of("history_expired")) == 1
     assert asked["getProfile"] == 1
     assert asked["messages.get"] <= 2 * len(SHAPES) + 2  # headers and body of each, and the ages of two
@@ -376,4 +376,4 @@ async def test_a_slow_google_does_not_let_two_daemons_take_a_mailbox_from_each_o
         for message in list(google.sent):
             arrive(google, message, "reply")
         await read_up(database, google)
-    assert {fate for fate, *_ in (await fates(database)).values()} == {"replied"}
+    assert {result for result, *_ in (await results(database)).values()} == {"replied"}

@@ -1,15 +1,15 @@
-"""The storms of the inbox reader, small: whatever dies, every fate is right and none is written twice."""
+"""The storms of the inbox reader, small: whatever dies, every result is right and none is written twice."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.inbox.storm import fates_storm, person_storm, resent_storm
+from tests.inbox.storm import person_storm, resent_storm, results_storm
 
 
 @pytest.mark.slow
-async def test_every_fate_is_right_though_the_readers_are_killed(tmp_path: Path) -> None:
-    seen = await fates_storm(200, kills=6, limits=20, forged=20, folder=tmp_path)
+async def test_every_result_is_right_though_the_readers_are_killed(tmp_path: Path) -> None:
+    seen = await results_storm(200, kills=6, limits=20, forged=20, folder=tmp_path)
     assert seen.wrong == {}
     assert (seen.twice, seen.suppressed_wrongly, seen.undone) == (0, [], 20)
     assert seen.notes["about the owner's own"] == 10

@@ -44,7 +44,7 @@ async def states(site: Site) -> list[str]:
 async def test_cancel_takes_what_waits_and_leaves_what_is_on_the_wire(site: Site, job_id: str) -> None:
     status, answer = await ask(site, job_id, "cancel")
 
-    assert (status, answer["changed"], answer["messages"]) == (200, True, 1)
+    assert (status, answer["changed"], answer["recipients"]) == (200, True, 1)
     assert answer["job"]["status"] == "cancelled"
     assert answer["job"]["finished_at"] is None
     assert await states(site) == ["cancelled", "sending", "unsure", "sent", "failed", "failed"]
@@ -57,7 +57,7 @@ async def test_cancel_of_a_job_with_nothing_on_the_wire_is_its_end(site: Site) -
     _, posted = await site.post(job(*MANY))
     _, answer = await ask(site, posted["job_id"], "cancel")
 
-    assert answer["messages"] == 6
+    assert answer["recipients"] == 6
     assert answer["job"]["finished_at"] is not None
     assert answer["job"]["progress"] == 1.0
 
@@ -88,7 +88,7 @@ async def test_retry_starts_what_failed_anew_and_keeps_its_history(site: Site, j
     await site.rows("UPDATE job_recipients SET draft_id = 'gone', mode = 'draft' WHERE seq = 4")
     status, answer = await ask(site, job_id, "retry")
 
-    assert (status, answer["messages"]) == (200, 1)
+    assert (status, answer["recipients"]) == (200, 1)
     assert await states(site) == ["waiting", "sending", "unsure", "sent", "waiting", "failed"]
     assert await site.rows("SELECT attempts, error, draft_id, mode FROM job_recipients WHERE seq = 4") == [
         (0, None, None, None)
@@ -103,7 +103,7 @@ async def test_what_google_has_after_all_is_not_tried_again(site: Site, job_id: 
     )
     _, answer = await ask(site, job_id, "retry")
 
-    assert answer["messages"] == 0
+    assert answer["recipients"] == 0
     assert (await states(site))[4] == "failed"
 
 
@@ -122,7 +122,7 @@ async def test_a_completed_job_runs_again_when_its_failures_are_retried(site: Si
 async def test_retry_of_the_unsure_brings_the_look_forward_but_not_into_the_flight(site: Site, job_id: str) -> None:
     status, answer = await ask(site, job_id, "retry", {"only": "unsure"})
 
-    assert (status, answer["messages"]) == (200, 1)
+    assert (status, answer["recipients"]) == (200, 1)
     assert (await states(site))[2] == "unsure"
     [(seconds,)] = await site.rows(
         "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, lease_until) / 1e6 FROM job_recipients WHERE seq = 2"
@@ -137,7 +137,7 @@ async def test_who_is_just_being_looked_for_is_left_alone(site: Site, job_id: st
     await site.rows("UPDATE job_recipients SET claim_token = 't' WHERE seq = 2")
     _, answer = await ask(site, job_id, "retry", {"only": "unsure"})
 
-    assert (answer["changed"], answer["messages"]) == (False, 0)
+    assert (answer["changed"], answer["recipients"]) == (False, 0)
 
 
 async def test_the_priority_can_be_changed(site: Site, job_id: str) -> None:
@@ -154,7 +154,7 @@ async def test_asking_twice_changes_nothing_more(site: Site, job_id: str, change
     before = await site.rows("SELECT status, attempts, error, due_at FROM job_recipients ORDER BY seq")
     status, answer = await ask(site, job_id, change)
 
-    assert (status, answer["changed"], answer["messages"]) == (200, False, 0)
+    assert (status, answer["changed"], answer["recipients"]) == (200, False, 0)
     assert await site.rows("SELECT status, attempts, error, due_at FROM job_recipients ORDER BY seq") == before
 
 
@@ -204,7 +204,9 @@ async def test_a_doubt_that_a_person_settled_is_among_what_was_asked_of_its_job(
     status, answer = await site.get(f"/api/jobs/{job_id}/actions")
 
     assert status == 200, answer
-    assert [(it["action"], it["actor"], it["messages"]) for it in answer["actions"]] == [("settle", "command, ada", 1)]
+    assert [(it["action"], it["actor"], it["recipients"]) for it in answer["actions"]] == [
+        ("settle", "command, ada", 1)
+    ]
     assert set(get_args(ActionOut.model_fields["action"].annotation)) == {*JobChange, "settle"}
 
 

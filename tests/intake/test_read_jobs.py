@@ -131,7 +131,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "due_at": row["due_at"],
         "sent_at": "2026-01-02T03:04:05.500000Z",
         "updated_at": row["updated_at"],
-        "fate": None,
+        "result": None,
     }
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
     assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]
@@ -258,7 +258,10 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
                 "page": "2",
             },
         ),
-        ("/api/jobs/{}/recipients", {"limit": "1e3", "status": "asleep", "email": "x", "fate": "good", "cursor": "é"}),
+        (
+            "/api/jobs/{}/recipients",
+            {"limit": "1e3", "status": "asleep", "email": "x", "result": "good", "cursor": "é"},
+        ),
         ("/api/recipients", {"limit": "999999", "email": "x", "cursor": "first"}),
         ("/api/recipients", {"limit": "0", "email": ""}),
         ("/api/suppressions", {"limit": "-1", "reason": "none", "email": "x", "cursor": "first"}),

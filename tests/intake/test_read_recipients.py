@@ -40,7 +40,7 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
         "due_at": older["due_at"],
         "sent_at": older["sent_at"],
         "updated_at": older["updated_at"],
-        "fate": None,
+        "result": None,
     }
     assert older["sent_at"].endswith("Z")
 

@@ -17,7 +17,7 @@ from tests.model.google import Google
 
 _READ: Final = (
     "SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.status, r.claim_token, r.daemon_id, r.attempts, "
-    "r.error_code, r.message_id, r.draft_id, r.proof, r.fate, r.fate_kind FROM job_recipients r JOIN jobs j "
+    "r.error_code, r.message_id, r.draft_id, r.proof, r.result, r.result_kind FROM job_recipients r JOIN jobs j "
     "ON j.id = r.job_id ORDER BY r.id",
     "SELECT id, status, finished_at FROM jobs",
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
@@ -30,8 +30,8 @@ _BAD_LISTS: Final = (
     "SELECT id, status, on_bounces = 'go_on', pause_cause, COALESCE(bounces_seen, '1970-01-01') FROM jobs"
 )
 _COUNT_DEAD: Final = (
-    "SELECT COUNT(*), SUM(fate = 'bounced' AND (fate_kind = 'hard' OR fate_code IS NOT NULL)) FROM job_recipients "
-    "WHERE sent_at > %s AND job_id = %s AND status = 'sent'"
+    "SELECT COUNT(*), SUM(result = 'bounced' AND (result_kind = 'hard' OR result_code IS NOT NULL)) FROM "
+    "job_recipients WHERE sent_at > %s AND job_id = %s AND status = 'sent'"
 )
 _TALLIES: Final = ("sent", "failed", "put_off", "unsure", "bounced")
 _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
@@ -70,7 +70,7 @@ class Row(NamedTuple):
     message: str | None
     draft: str | None
     proof: str | None
-    fate: str | None
+    result: str | None
     kind: str | None
 
     @property
@@ -158,7 +158,7 @@ class Ledger:
         self.books = now
         if restored is not None:
             for row in now.rows.values():  # that a person had let it be sent again is forgotten
-                if row.status == "sent" and row.fate == "bounced" and row.key not in self.google.has:
+                if row.status == "sent" and row.result == "bounced" and row.key not in self.google.has:
                     self.google.forgotten.add(row.key)
         else:
             expected: Counter[str] = Counter()
@@ -219,9 +219,9 @@ class Ledger:
         books = self.books
         if row.message is not None:
             assert self.google.sent[row.message].key == row.key, f"{row}: its message id belongs to another one"
-        if (row.fate, row.kind) != (was.fate, was.kind) and row.fate == "bounced":
+        if (row.result, row.kind) != (was.result, was.kind) and row.result == "bounced":
             events["recipient.bounced"] += 1
-            books.tallies[row.sender, "bounced"] += was.fate != "bounced"
+            books.tallies[row.sender, "bounced"] += was.result != "bounced"
         if was.status == row.status:
             assert row.status != "sending" or was.token == row.token, f"{was} was taken from its claim: {row}"
             return

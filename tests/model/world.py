@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from mailerd.core.fates import Evidence, consequence
 from mailerd.core.models import Finding, Found, Handover, InboxLease, Resolution, WriteResult
 from mailerd.core.notices import MICROSOFT_DEAD, Classification, Kind
 from mailerd.core.replies import (
@@ -22,6 +21,7 @@ from mailerd.core.replies import (
     TokenUnavailable,
     TooLate,
 )
+from mailerd.core.results import Evidence, consequence
 from mailerd.core.states import ImpossibleRequestError, JobChange, Transition
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.core.webhooks import EventType
@@ -576,7 +576,7 @@ class World:
 
     def _check_end(self, row: Row) -> None:
         given_back = sum(it.kind == "over_limit" and it.about.key == row.key for it in self.google.inbox)
-        if given_back > 1 and row.fate == "bounced":
+        if given_back > 1 and row.result == "bounced":
             return  # it has come back, and is not sent a third time
         if row.key in self.google.forgotten or (given_back and row.proof == "person"):
             return  # a limit notice is matched by the thread, which nobody knows; or the row is as before its retry

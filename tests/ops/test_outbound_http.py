@@ -159,7 +159,7 @@ async def test_a_name_that_changes_its_address_between_the_look_and_the_connecti
 
 async def test_a_name_with_one_private_address_is_refused_as_a_whole(listener: Listener) -> None:
     http = OutboundHttp(OURS, look_up=names({"mixed.test": ["127.0.0.1", "10.0.0.1"]}))
-    with pytest.raises(AddressRefusedError, match=r"mixed.test leads to 10.0.0.1"):
+    with pytest.raises(AddressRefusedError, match=r"mixed.test resolves to 10.0.0.1"):
         await http.post(f"http://mixed.test:{listener.port}/", b"{}", {}, within=30)
     assert listener.connections == 0
 

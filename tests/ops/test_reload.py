@@ -81,7 +81,7 @@ async def test_whatever_goes_wrong_systemd_hears_that_the_reload_is_over(
         monkeypatch.setattr(daemon.service.watchdog.systemd, "_say", said.append)
         daemon.reload(break_down, lambda _: None)
     assert said[0].startswith("RELOADING=1")
-    assert said[1].startswith("READY=1\nSTATUS=the settings could not be read again")
+    assert said[1].startswith("READY=1\nSTATUS=the settings could not be reloaded")
     assert isinstance(heard.of("reload_failed")[0]["error"], ZeroDivisionError)
     assert heard.of("settings_reloaded") == []
 

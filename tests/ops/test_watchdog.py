@@ -115,8 +115,8 @@ async def test_a_blocked_loop_is_told_where_no_file_can_be_made(monkeypatch: pyt
 async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
     scene = Scene()
     scene.watchdog.reloading()
-    scene.watchdog.reloaded("the settings could not be read again")
-    assert scene.systemd.said[-1] == "READY=1\nSTATUS=the settings could not be read again; running"
+    scene.watchdog.reloaded("the settings could not be reloaded")
+    assert scene.systemd.said[-1] == "READY=1\nSTATUS=the settings could not be reloaded; running"
 
 
 async def nothing() -> QueueStats:

@@ -83,4 +83,4 @@ def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(che
 def test_without_the_sandbox_a_command_says_that_it_found_no_configuration(checkout: Path) -> None:
     ended = run(checkout, "DATABASE_URL=mysql://u@127.0.0.1:9/d .venv/bin/mailerd jobs list")
     assert ended.returncode == 1
-    assert "no configuration file was found" in ended.stderr
+    assert "no configuration file found" in ended.stderr

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.core.fates import Fate
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Result
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
@@ -31,8 +31,8 @@ MINE = "WHERE j.sender_email IN %s"
 SPAN = timedelta(days=14)
 
 
-def ask(fate: Fate | None = None, *, status: State | None = None, email: str | None = None) -> Statement:
-    return recipients_statement(JOB, status=status, after=5, limit=51, email=email, fate=fate)
+def ask(result: Result | None = None, *, status: State | None = None, email: str | None = None) -> Statement:
+    return recipients_statement(JOB, status=status, after=5, limit=51, email=email, result=result)
 
 
 def suppressed(
@@ -46,8 +46,8 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("recipients", ask(), {"message"}),
     ("recipients in a state", ask(status=State.SENT), {"message", "claim"}),
     ("a recipient by address", ask(email="r7@example.org"), {"person"}),
-    ("recipients with a fate", ask(Fate.BOUNCED), {"job", "PRIMARY", "message", "recipient"}),
-    ("one of them by address", ask(Fate.BOUNCED, email="r7@example.org"), {"person"}),
+    ("recipients with a result", ask(Result.BOUNCED), {"job", "PRIMARY", "message", "recipient"}),
+    ("one of them by address", ask(Result.BOUNCED, email="r7@example.org"), {"person"}),
     ("what was undone", undone_statement(51, None, None), {"cause", "PRIMARY"}),
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
     # MySQL gives the derived table a key of its own.
@@ -79,18 +79,18 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
 
 @pytest.fixture
 async def filled(database: Database) -> Database:
-    """A job of many messages with their fates, and events, notices and deliveries of each."""
+    """A job of many messages with their results, and events, notices and deliveries of each."""
     job = await post(database, sender=ME, recipients=MESSAGES)
     for table in ("jobs", "job_recipients"):
         column = "id" if table == "jobs" else "job_id"
         await query(database, f"UPDATE {table} SET {column} = %s WHERE {column} = %s", JOB, job)
-    await query(database, "UPDATE job_recipients SET status = 'sent', fate = 'bounced' WHERE seq >= 1000")
+    await query(database, "UPDATE job_recipients SET status = 'sent', result = 'bounced' WHERE seq >= 1000")
     await query(database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE seq < 500")
     await query(
         database,
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
         "SELECT %s, id, id, id, job_id, to_email, 'hard', 1, UTC_TIMESTAMP(6) FROM job_recipients "
-        "WHERE fate = 'bounced'",
+        "WHERE result = 'bounced'",
         ME,
     )
     await query(
@@ -132,13 +132,13 @@ async def test_every_query_of_a_page_is_read_by_an_index(filled: Database) -> No
         assert not (sorts and name.startswith("suppressions")), (name, "a page would cost as much as the whole table")
 
 
-async def test_a_page_of_messages_with_a_fate_begins_where_it_is_asked_to(filled: Database) -> None:
+async def test_a_page_of_messages_with_a_result_begins_where_it_is_asked_to(filled: Database) -> None:
     jobs = Jobs(filled, timeout=5)
     for after in (-1, 999, 2500):
-        found = await jobs.recipients(JOB, status=None, after=after, limit=50, fate=Fate.BOUNCED)
+        found = await jobs.recipients(JOB, status=None, after=after, limit=50, result=Result.BOUNCED)
         first = max(after + 1, 1000)
         assert [it.seq for it in found] == list(range(first, first + 50))
-    rows = await plan(filled, *ask(Fate.BOUNCED))
+    rows = await plan(filled, *ask(Result.BOUNCED))
     assert not any(word in (row["Extra"] or "") for row in rows for word in ("filesort", "temporary")), rows
 
 
@@ -148,9 +148,9 @@ async def test_a_message_with_two_notices_is_one_message(filled: Database) -> No
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
         "SELECT mailbox, CONCAT('x', gmail_id), thread_id, recipient_id, job_id, email, 'soft', 1, at FROM notices",
     )
-    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, fate=Fate.BOUNCED)
+    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, result=Result.BOUNCED)
     assert [it.seq for it in found] == list(range(1000, 1050))
-    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, fate=Fate.REPLIED)
+    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, result=Result.REPLIED)
     assert found == []
 
 

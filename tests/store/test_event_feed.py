@@ -36,7 +36,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import SENT, one_message, write
 from tests.store.queue.test_undo_sent import believed, take_back
 from tests.support.dialect import plan
-from tests.support.doubtful import FATES, Disposition, Doubtful
+from tests.support.doubtful import RESULTS, Disposition, Doubtful
 from tests.support.heard import PATIENCE, Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import post, query
@@ -289,15 +289,15 @@ async def test_a_cancelled_job_finishes_with_its_last_message(database: Database
     assert await types(database) == ["job.cancelled", "job.finished"]
 
 
-@pytest.mark.parametrize("fate", FATES)
+@pytest.mark.parametrize("result", RESULTS)
 async def test_a_job_finishes_once_though_the_answer_to_its_commit_was_lost(
-    mariadb: Server, database: Database, database_url: str, fate: Disposition
+    mariadb: Server, database: Database, database_url: str, result: Disposition
 ) -> None:
     message = await one_message(database)
     await write(database, Outcome(message, SENT))
     async with Proxy(mariadb.port) as proxy:
         doubtful = Doubtful(database_url, proxy)
-        doubtful.fates["jobs.complete"] = fate
+        doubtful.results["jobs.complete"] = result
         assert len(await RecordWriter(doubtful, "D1").complete_jobs([message.job_id])) == 1
         await doubtful.close()
     assert await types(database) == ["job.finished"]

@@ -50,13 +50,13 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
 
 
 @pytest.mark.parametrize(
-    "became, bounced", [("status = 'failed'", []), ("status = 'sent', fate = 'bounced'", ["soft"])]
+    "became, bounced", [("status = 'failed'", []), ("status = 'sent', result = 'bounced'", ["soft"])]
 )
 async def test_a_retry_sends_no_message_to_the_address_of_nobody_that_is_left(
     database: Database, became: str, bounced: list[str]
 ) -> None:
     job = await post(database, recipients=["ada@example.com", "bob@example.com"])
-    await query(database, f"UPDATE job_recipients SET {became}, fate_kind = 'soft', attempts = 1, error = 'full'")
+    await query(database, f"UPDATE job_recipients SET {became}, result_kind = 'soft', attempts = 1, error = 'full'")
     await query(database, "UPDATE jobs SET status = 'completed', bounced = 2, finished_at = UTC_TIMESTAMP(6)")
     await query(database, forget())
     actions = JobActions(database, timeout=5, late_arrival=timedelta(0))

@@ -12,9 +12,9 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.decisions import Decision
-from mailerd.core.fates import Evidence, consequence
 from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentMessage
 from mailerd.core.notices import Classification, Kind
+from mailerd.core.results import Evidence, consequence
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.store.audit import audit
@@ -222,7 +222,7 @@ class History:
 
 
 async def told_wrongly(database: Database) -> list[tuple[Any, ...]]:
-    """Finished jobs whose last event has other counts than their rows; and fates of messages that are not sent."""
+    """Finished jobs whose last event has other counts than their rows; and results of messages that are not sent."""
     events = await query(database, "SELECT job_id, data FROM events WHERE type = 'job.finished' ORDER BY id")
     told = {job: json.loads(data) for job, data in events}
     wrong = []
@@ -237,8 +237,8 @@ async def told_wrongly(database: Database) -> list[tuple[Any, ...]]:
             wrong.append((job, said, counts))
     return wrong + await query(
         database,
-        "SELECT id, status, fate FROM job_recipients "
-        "WHERE fate IS NOT NULL AND status IN ('waiting', 'failed', 'cancelled')",
+        "SELECT id, status, result FROM job_recipients "
+        "WHERE result IS NOT NULL AND status IN ('waiting', 'failed', 'cancelled')",
     )
 
 

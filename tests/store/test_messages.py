@@ -55,9 +55,9 @@ async def end(database: Database, *outcomes: Outcome) -> list[Row]:
     )  # fmt: skip
 
 
-def fated(row: Row, locked: Locked, fate: str) -> Move:
+def resulted(row: Row, locked: Locked, result: str) -> Move:
     about: dict[str, Any] = {"kind": "hard", "code": None, "reason": None, "at": locked.now}
-    made = moves.fated(row, fate=fate, sender="me@example.com", now=locked.now, **about)
+    made = moves.resulted(row, result=result, sender="me@example.com", now=locked.now, **about)
     assert made is not None
     return made
 
@@ -88,12 +88,12 @@ async def test_of_two_moves_of_one_message_both_are_written(database: Database) 
     (message,) = await claimed(database)
 
     def both(rows: dict[int, Row], locked: Locked) -> list[Move | None]:
-        first = fated(rows[message.id], locked, "bounced")
+        first = resulted(rows[message.id], locked, "bounced")
         return [first, moves.ended(first.after, Outcome(message, SENT), now=locked.now)]
 
     done = await move(database, [message.id], both)
-    assert [(it.status, it.fate, it.message_id) for it in done] == [(State.SENT, "bounced", "m1")] * 2
-    assert await query(database, "SELECT status, fate, message_id FROM job_recipients") == [("sent", "bounced", "m1")]
+    assert [(it.status, it.result, it.message_id) for it in done] == [(State.SENT, "bounced", "m1")] * 2
+    assert await query(database, "SELECT status, result, message_id FROM job_recipients") == [("sent", "bounced", "m1")]
 
 
 @pytest.mark.parametrize("soonest", [0, 1])
@@ -129,7 +129,7 @@ async def test_a_job_counts_what_has_come_back_and_was_answered_and_no_more_what
         await move(
             database,
             ids,
-            lambda rows, locked: [fated(rows[ids[0]], locked, first), fated(rows[ids[1]], locked, second)],
+            lambda rows, locked: [resulted(rows[ids[0]], locked, first), resulted(rows[ids[1]], locked, second)],
         )
         return await query(database, "SELECT bounced, replied FROM jobs")
 
@@ -162,7 +162,7 @@ async def test_what_was_sent_and_came_back_is_known_to_the_log_as_sent_no_longer
 async def test_a_bounce_that_is_retried_is_known_to_the_log_as_sent_no_longer(database: Database) -> None:
     one, other = await claimed(database, 2)
     await end(database, *(Outcome(it, SENT) for it in (one, other)))
-    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft' WHERE id = %s", one.id)
+    await query(database, "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft' WHERE id = %s", one.id)
 
     async def retry(cursor: Cursor) -> tuple[int, list[AttemptLog]]:
         retried = await messages.send_bounced_again(cursor, one.job_id, token="V", kinds=["soft"])

@@ -14,10 +14,10 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange, Proof, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
@@ -350,8 +350,8 @@ def notices(*meanings: tuple[Kind, Consequence], given_back: bool = False) -> Ca
 
 
 GIVEN_BACK: Final = (Kind.OVER_LIMIT, Consequence(None, Step.UNDO))
-BOUNCED: Final = (Kind.HARD, Consequence(Fate.BOUNCED, Step.SUPPRESS))
-REPLIED: Final = (Kind.REPLY, Consequence(Fate.REPLIED))
+BOUNCED: Final = (Kind.HARD, Consequence(Result.BOUNCED, Step.SUPPRESS))
+REPLIED: Final = (Kind.REPLY, Consequence(Result.REPLIED))
 
 
 def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]:
@@ -361,7 +361,7 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
         await write(database, *(Outcome(it, decision) for it, decision in zip(messages, ends, strict=True)))
         await query(
             database,
-            "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET fate = 'bounced', fate_kind = 'soft', "
+            "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET result = 'bounced', result_kind = 'soft', "
             "bounced = 1 WHERE r.status = 'sent'",
         )
 

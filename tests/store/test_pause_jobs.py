@@ -10,10 +10,10 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.bounce_rule import NO_RULES, BounceRule, BounceRules
-from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import BadList, Finding, InboxCursor, InboxLease, Written
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
@@ -83,7 +83,7 @@ class Place:
         found = []
         for thread in sorted(threads):
             self.notices += 1
-            follows = Consequence(Fate.BOUNCED, Step.NOTHING)
+            follows = Consequence(Result.BOUNCED, Step.NOTHING)
             found.append(Finding(f"g{self.notices}", thread, self.lease.now, messages[thread][0], what, follows))
         return found
 
@@ -131,9 +131,7 @@ async def test_the_sixth_dead_address_pauses_a_job_with_its_cause_its_event_and_
     assert {name: json.loads(data)[name] for name in ("actor", "cause", "reason", "bounced", "of")} == {
         "actor": "mailerd", "cause": "bounces", "reason": reason, "bounced": 6, "of": 6,
     }  # fmt: skip
-    assert await query(place.database, "SELECT action, actor, detail FROM job_actions") == [
-        ("pause", "mailerd", "6 of 6 came back")
-    ]
+    assert await query(place.database, "SELECT action, actor, detail FROM job_actions") == [("pause", "mailerd", "6/6")]
     assert await place.bounce([6, 7]) == [], "it is paused"
     assert (await audit(place.database))[1] == []
 
@@ -154,7 +152,7 @@ async def test_soft_and_blocked_messages_pause_no_job_and_those_of_microsoft_do(
     assert await place.shown() == RUNS
     await place.bounce(range(21, 31), MICROSOFT)
     assert await place.shown() == PAUSED
-    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate_kind = 'hard'") == [(1,)]
+    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE result_kind = 'hard'") == [(1,)]
 
 
 async def test_what_was_sent_after_the_newest_dead_one_makes_no_bad_list_look_good(place: Place) -> None:
@@ -269,7 +267,7 @@ async def test_a_commit_whose_answer_is_lost_pauses_once(place: Place, monkeypat
         assert await query(place.database, f"SELECT COUNT(*) FROM {table}") == [(1,)]
 
 
-async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
+async def test_a_transaction_that_is_undone_leaves_neither_results_nor_a_pause(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a kill -9 before its COMMIT: the next reader finds the same, and comes to the same end."""
@@ -284,7 +282,7 @@ async def test_a_transaction_that_is_undone_leaves_neither_fates_nor_a_pause(
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS
-    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE fate IS NOT NULL") == [(0,)]
+    assert await query(place.database, "SELECT COUNT(*) FROM job_recipients WHERE result IS NOT NULL") == [(0,)]
     await place.write(found)
     assert await place.shown() == PAUSED
 

@@ -18,7 +18,7 @@ from tests.support.rows import query
 
 Disposition = Literal["done", "undone", "late"]
 """What becomes of a COMMIT without an answer. late: it is done when the next try waits for its locks."""
-FATES: Final[tuple[Disposition, ...]] = ("done", "undone", "late")
+RESULTS: Final[tuple[Disposition, ...]] = ("done", "undone", "late")
 
 _BUSY: Final = """
 SELECT COUNT(*) FROM information_schema.processlist
@@ -32,14 +32,15 @@ async def _nothing() -> None:
 
 
 class Doubtful(Database):
-    """Loses the answer once for each transaction that is named in `fates`; `meanwhile` happens before the next try."""
+    """Loses the answer once for each transaction that is named in `results`; `meanwhile` happens before the next
+    try."""
 
     def __init__(self, url: str, proxy: Proxy) -> None:
         settings = DatabaseSettings(
             url=str(URL(url).with_port(proxy.port)), connect_timeout=2, statement_timeout=5, pool_size=4
         )
         super().__init__(settings, events=StoreEvents(Heard()))
-        self.fates: dict[str, Disposition] = {}
+        self.results: dict[str, Disposition] = {}
         self.meanwhile: Callable[[], Awaitable[object]] = _nothing
         self._proxy = proxy
         self._late: list[asyncio.Task[object]] = []
@@ -47,16 +48,16 @@ class Doubtful(Database):
     async def transaction[T](
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
     ) -> T:
-        fate = self.fates.pop(what, None)
-        if fate is None:
+        wanted = self.results.pop(what, None)
+        if wanted is None:
             return await super().transaction(work, what=what, bound=bound)
-        if fate == "late":
+        if wanted == "late":
             await self._begin_late(work, what=what)
             raise DatabaseAwayError(what, phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
         async def cut(cursor: Cursor) -> T:
             result = await work(cursor)
-            self._proxy.cut_after(0, way="down" if fate == "done" else "up")
+            self._proxy.cut_after(0, way="down" if wanted == "done" else "up")
             return result
 
         try:

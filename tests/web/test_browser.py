@@ -55,8 +55,8 @@ async def fill(site: ConsoleSite) -> str:
         )  # fmt: skip
     await query(
         site.database,
-        "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft', fate_reason = 'full', "
-        "fate_at = UTC_TIMESTAMP(6) WHERE seq = 6",
+        "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft', result_reason = 'full', "
+        "result_at = UTC_TIMESTAMP(6) WHERE seq = 6",
     )
     await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
@@ -85,7 +85,7 @@ async def fill(site: ConsoleSite) -> str:
     await query(
         site.database,
         "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error, "
-        "took_ms) VALUES (%s, 9, 'waiting', 3, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 502, 'it answered 502', 31)",
+        "took_ms) VALUES (%s, 9, 'waiting', 3, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 502, 'it responded 502', 31)",
         HOOK,
     )
     site.daemon.service.stats.take(await site.daemon.service.stats.read())

@@ -14,7 +14,7 @@ HOSTILE = [
     "\x1b[31m\r\n\x00\x07", "\u202e\ufeff\u2028", "\U0001f389" * 60, "٣" * 20, "nan", "9" * 60, "", " ", "[", '{"a":',
 ]  # fmt: skip
 TEXTS = {
-    "job_recipients": ["error", "fate_reason", "to_name"],
+    "job_recipients": ["error", "result_reason", "to_name"],
     "attempts": ["error"],
     "senders": ["pause_reason", "project"],
     "jobs": ["reference", "sender_name", "template_name", "subject", "text"],
@@ -71,6 +71,8 @@ async def test_no_stored_text_makes_a_page_fail(site: ConsoleSite) -> None:
 async def test_what_only_looks_like_a_moment_is_shown_as_it_is(site: ConsoleSite, language: str) -> None:
     await fill(site)
     browser = await site.signed_in()
-    await query(site.database, "UPDATE job_recipients SET error = 'until 2026-99-99 99:99:99 UTC', fate_reason = error")
+    await query(
+        site.database, "UPDATE job_recipients SET error = 'until 2026-99-99 99:99:99 UTC', result_reason = error"
+    )
     async with browser.get("/messages/1", headers={"Accept-Language": language}) as answer:
         assert (answer.status, "2026-99-99 99:99:99 UTC" in await answer.text()) == (200, True)

@@ -58,7 +58,7 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     assert "Test event accepted: HTTP 204 after" in await ask(browser, page, action="test")
     assert len(receiver.posts) == 1  # the receiver verifies by the secret that was shown
     receiver.status = 500
-    assert "it answered 500" in await ask(browser, page, action="test")
+    assert "it responded 500" in await ask(browser, page, action="test")
     await ask(browser, page, action="pause")
     assert await query(site.database, "SELECT state, pause_cause FROM webhooks") == [("paused", "manual")]
     await ask(browser, page, action="resume")
@@ -91,7 +91,7 @@ async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> N
         site.database,
         "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error, "
         "took_ms, tried_at) SELECT %s, position, IF(id = 60, 'failed', 'waiting'), 2, at, at + INTERVAL 1 HOUR, 502, "
-        "'it answered 502: <b>bad</b>', 17, at FROM events",
+        "'it responded 502: <b>bad</b>', 17, at FROM events",
         made.id,
     )
     await query(site.database, "UPDATE webhooks SET failures = 12, failing_since = UTC_TIMESTAMP(6) - INTERVAL 2 HOUR")
@@ -102,13 +102,13 @@ async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> N
         assert ("failing" in text, ">59<" in text) == (True, True)
     async with browser.get(f"/webhooks/{made.id}") as answer:
         text = await answer.text()
-    assert text.count("it answered 502: &lt;b&gt;bad&lt;/b&gt;") == 50
+    assert text.count("it responded 502: &lt;b&gt;bad&lt;/b&gt;") == 50
     assert "mailerd webhooks test shop" in text
     assert text.count('rel="next"') == 1
     async with browser.get(f"/webhooks/{made.id}?tab=failed") as answer:
-        assert (await answer.text()).count("it answered 502") == 1
+        assert (await answer.text()).count("it responded 502") == 1
     async with browser.get("/") as answer:
-        assert "The webhook shop has been failing for 2 hours; its events wait." in await answer.text()
+        assert "The webhook shop has been failing for 2 h; its events wait." in await answer.text()
 
 
 async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:

@@ -302,7 +302,7 @@ async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything
     webhooks = Webhooks(database, timeout=5)
     async with running(deliver(pause_after=0.5)):
         told = await heard.wait_for("webhook_paused")
-        assert told["cause"] == "it answered 500"
+        assert told["cause"] == "it responded 500"
         found = await webhooks.find(id_)
         assert (found.state, found.pause_cause) == ("paused", "failing")
         receiver.status = 204

@@ -65,7 +65,7 @@ async def test_it_takes_what_is_signed_once_and_nothing_else(
 
         async def is_refused() -> bool:
             rows = await query(database, "SELECT error FROM webhook_deliveries WHERE http = 400")
-            return rows[:1] == [("it answered 400: the signature is not good",)]
+            return rows[:1] == [("it responded 400: the signature is not good",)]
 
         await eventually(is_refused)
     with closing(sqlite3.connect(tmp_path / "events")) as connection:

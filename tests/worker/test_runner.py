@@ -235,7 +235,7 @@ async def test_a_claim_that_failed_is_told_with_the_time_that_is_really_waited()
         running.cancel()
     told = place.heard.of("step_failed")
     assert [each["again_in"] for each in told] == place.rests == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
-    assert {each["what"] for each in told} == {"claiming"}
+    assert {each["what"] for each in told} == {"claims.take"}
 
 
 class Quiet(Place):

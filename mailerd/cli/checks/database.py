@@ -373,14 +373,26 @@ _NAMES: Final = {
     "database": t("database"),
     "daemons": t("daemons"),
 }
-_OF_ONE: Final = {"inbox": N_("inbox of {name}"), "webhook": N_("webhook {name}"), "job": N_("job {name}")}
-_OF_MORE: Final = {"inbox": t("inboxes"), "webhook": t("webhooks"), "job": t("jobs")}
+_OF_ONE: Final = {
+    "inbox": N_("inbox of {name}"),
+    "webhook": N_("webhook {name}"),
+    "job": N_("job {name}"),
+    "sender": N_("sender {name}"),
+    "daemon": N_("daemon {name}"),
+}
+_OF_MORE: Final = {
+    "inbox": t("inboxes"),
+    "webhook": t("webhooks"),
+    "job": t("jobs"),
+    "sender": t("senders"),
+    "daemon": t("daemons"),
+}
 
 
 def _name(about: str) -> str:
     """What the check is called that shows a finding about this."""
     kind, _, name = about.partition(" ")
-    if name:
+    if name and kind in _OF_ONE:
         return t(_OF_ONE[kind], name=name)
     return _NAMES.get(kind) or _OF_MORE.get(kind) or about
 

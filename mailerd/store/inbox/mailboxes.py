@@ -23,7 +23,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 # Messages that something came back of and of which nothing is known yet: by thread, so nothing is fetched for it.
 COUNT_UNREAD: Final = """
 SELECT r.job_id, COUNT(*) FROM job_recipients r FORCE INDEX (thread) JOIN jobs j ON j.id = r.job_id
- WHERE r.thread_id IN %s AND r.status = 'sent' AND r.fate IS NULL
+ WHERE r.thread_id IN %s AND r.status = 'sent' AND r.result IS NULL
    AND r.sent_at > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND
    AND j.sender_email = %s AND j.status = 'sending' AND j.next_claim_at IS NOT NULL AND j.on_bounces = 'pause'
  GROUP BY r.job_id"""

@@ -20,18 +20,6 @@ from mailerd.core.bounce_rule import (
     job_warning,
     sender_reason,
 )
-from mailerd.core.fates import (
-    BLOCKED_OF_LAST,
-    BLOCKED_SHARE,
-    MIN_BLOCKED,
-    SOFT_IN_A_ROW,
-    UNKNOWN_DOMAINS,
-    UNKNOWN_MINUTES,
-    Fate,
-    Step,
-    kind_of,
-    prevails,
-)
 from mailerd.core.i18n import t
 from mailerd.core.models import (
     BadList,
@@ -48,6 +36,18 @@ from mailerd.core.models import (
 from mailerd.core.moves import Move, Row
 from mailerd.core.notices import MICROSOFT_DEAD, Kind
 from mailerd.core.reasons import reason
+from mailerd.core.results import (
+    BLOCKED_OF_LAST,
+    BLOCKED_SHARE,
+    MIN_BLOCKED,
+    SOFT_IN_A_ROW,
+    UNKNOWN_DOMAINS,
+    UNKNOWN_MINUTES,
+    Result,
+    Step,
+    kind_of,
+    prevails,
+)
 from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.core.verdicts import PauseCause
@@ -82,11 +82,11 @@ SELECT r.due_at, r.id
   FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.believed = 1
    AND (n.kind = 'hard' OR (n.kind IN ('soft', 'unknown') AND n.code IN %s))
-   AND r.status = 'sent' AND r.fate = 'bounced'
+   AND r.status = 'sent' AND r.result = 'bounced'
  ORDER BY r.due_at DESC, r.id DESC LIMIT 1"""
 # The order of the claim, backwards.
 LAST_SENT: Final = """
-SELECT fate, fate_kind, fate_code, fate_reason, sent_at FROM job_recipients FORCE INDEX (claim)
+SELECT result, result_kind, result_code, result_reason, sent_at FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'sent' AND (due_at < %s OR (due_at = %s AND id <= %s))
  ORDER BY due_at DESC, id DESC LIMIT %s"""
 
@@ -103,7 +103,7 @@ async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tu
     due_at, id_ = newest
     await cursor.execute(LAST_SENT, (job, due_at, due_at, id_, LAST))
     rows = [row for row in await cursor.fetchall() if since is None or (row[4] is not None and row[4] > since)]
-    return sum(fate == "bounced" and is_dead(*bounce) for fate, *bounce, _ in rows), len(rows)
+    return sum(result == "bounced" and is_dead(*bounce) for result, *bounce, _ in rows), len(rows)
 
 
 async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | None:
@@ -135,8 +135,8 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
 # Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
 #
 # The messages of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
-_READ_LAST_FATES: Final = """
-SELECT o.fate, o.fate_kind, o.fate_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
+_READ_LAST_RESULTS: Final = """
+SELECT o.result, o.result_kind, o.result_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job_recipients o FORCE INDEX (person) ON o.person = r.person
  WHERE r.id = %s AND o.status = 'sent' ORDER BY o.id DESC LIMIT %s"""
 _READ_HOURS: Final = """
@@ -169,7 +169,7 @@ SELECT COUNT(DISTINCT SUBSTRING_INDEX(email, '@', -1)) FROM notices FORCE INDEX 
 
 async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
     """Whether the last messages to the person of this message all bounced softly within 30 days."""
-    await cursor.execute(_READ_LAST_FATES, (recipient, SOFT_IN_A_ROW))
+    await cursor.execute(_READ_LAST_RESULTS, (recipient, SOFT_IN_A_ROW))
     rows = await cursor.fetchall()
     return len(rows) == SOFT_IN_A_ROW and all(row == ("bounced", "soft", 1) for row in rows)
 
@@ -416,29 +416,29 @@ class _FindingsBatch:
         if it.consequence.step is Step.UNDO and it.message.id in self._given_back and self.writer.undo:
             # It was sent again, and is not a third time: it has come back, and a person may retry it.
             meaning = replace(it.meaning, kind=Kind.UNKNOWN)
-            return replace(it, meaning=meaning, consequence=replace(it.consequence, fate=Fate.BOUNCED))
+            return replace(it, meaning=meaning, consequence=replace(it.consequence, result=Result.BOUNCED))
         return it
 
     def _decide(self, it: Finding) -> None:
-        message, fate = it.message, it.consequence.fate
+        message, result = it.message, it.consequence.result
         if it.consequence.step is Step.UNSUBSCRIBE and it.unsubscribes:
             self._unsubscribe(it)
-        if message is None or fate is None or (row := self._locked.rows.get(message.id)) is None:
+        if message is None or result is None or (row := self._locked.rows.get(message.id)) is None:
             return
-        before = (Fate(row.fate), row.fate_kind or "") if row.fate else None
-        new = fate, kind_of(it.meaning)
-        if prevails(new, before) and (made := self._fated(it, message, row, new)):
+        before = (Result(row.result), row.result_kind or "") if row.result else None
+        new = result, kind_of(it.meaning)
+        if prevails(new, before) and (made := self._resultd(it, message, row, new)):
             self._become(made)
             self.done.changed.append(it)
-            self._log_fate(it, message, fate)
-            if fate is Fate.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
+            self._log_result(it, message, result)
+            if result is Result.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
                 self._dead.setdefault(message.job_id, set()).add(it.gmail_id)
 
-    def _fated(self, it: Finding, message: SentMessage, row: Row, new: tuple[Fate, str]) -> Move | None:
+    def _resultd(self, it: Finding, message: SentMessage, row: Row, new: tuple[Result, str]) -> Move | None:
         if row.job_id != message.job_id:
             return None
-        return moves.fated(
-            row, fate=new[0].value, kind=new[1] or None, code=it.meaning.code or None,
+        return moves.resulted(
+            row, result=new[0].value, kind=new[1] or None, code=it.meaning.code or None,
             reason=short(it.meaning.reason, 500) or None, at=it.at, sender=self.lease.email, now=self._locked.now,
         )  # fmt: skip
 
@@ -458,19 +458,19 @@ class _FindingsBatch:
                 undone.append(it.message)
         return undone
 
-    def _log_fate(self, it: Finding, message: SentMessage, fate: Fate) -> None:
+    def _log_result(self, it: Finding, message: SentMessage, result: Result) -> None:
         meaning = it.meaning
         type_ = {
-            Fate.BOUNCED: EventType.RECIPIENT_BOUNCED, Fate.REPLIED: EventType.RECIPIENT_REPLIED,
-            Fate.OTHER_REPLIED: EventType.RECIPIENT_REPLIED, Fate.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
-        }.get(fate)  # fmt: skip
+            Result.BOUNCED: EventType.RECIPIENT_BOUNCED, Result.REPLIED: EventType.RECIPIENT_REPLIED,
+            Result.OTHER_REPLIED: EventType.RECIPIENT_REPLIED, Result.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
+        }.get(result)  # fmt: skip
         if type_ is None:
             return
         data: dict[str, object] = {
             "recipient_id": message.id, "job_id": message.job_id, "seq": message.seq, "email": message.to_email,
             "sender_email": message.sender, "at": rfc3339(it.at),
         }  # fmt: skip
-        if fate is Fate.BOUNCED:
+        if result is Result.BOUNCED:
             data |= {"kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None}
         else:
             data |= {"by": next(iter(meaning.addresses), None)}
@@ -499,7 +499,7 @@ class _FindingsBatch:
 
     async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
-            if isinstance(it, Finding) and it.message and it.consequence.fate and it.message.id in self._locked.rows:
+            if isinstance(it, Finding) and it.message and it.consequence.result and it.message.id in self._locked.rows:
                 await self._step(it, it.message)
         for job in sorted(self._dead):
             if bad := await judge_job(self.cursor, job, self.writer.rules.job):

@@ -99,7 +99,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
--- bounced, replied: how many of its messages have that fate.
+-- bounced, replied: how many of its messages have that result.
 -- on_bounces: whether it is paused where too many of its messages come back (core/bounce_rule.py): 'pause' or 'go_on'.
 -- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
 -- bounces_seen: when a person last resumed it after a pause for 'bounces'; what was sent before counts for its rule no more.
@@ -172,8 +172,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- checks: how often the present doubt was checked. nothing_found_at: when a check in this doubt first read the sent mail
 -- and did not find the message; a message is sent anew only after two such checks with a rest between them.
 -- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
--- fate: what became of it after it was sent (core/fates.py), since fate_at; NULL: nothing was heard. fate_kind: the class
--- of a bounce. fate_code, fate_reason: in the words of the notice.
+-- result: what became of it after it was sent (core/results.py), since result_at; NULL: nothing was heard. result_kind: the class
+-- of a bounce. result_code, result_reason: in the words of the notice.
 -- came_back: an earlier sending of it came back, so a notice has to name the present one. given_back: it came back by a
 -- limit notice of Google; no other one lets it wait again.
 CREATE TABLE IF NOT EXISTS job_recipients (
@@ -209,11 +209,11 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   error VARCHAR(1000) NULL,
   error_code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
   error_args TEXT NULL,
-  fate VARCHAR(14) CHARACTER SET ascii COLLATE ascii_bin NULL,
-  fate_kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
-  fate_code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
-  fate_reason VARCHAR(500) NULL,
-  fate_at DATETIME(6) NULL,
+  result VARCHAR(14) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  result_kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  result_code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  result_reason VARCHAR(500) NULL,
+  result_at DATETIME(6) NULL,
   came_back TINYINT UNSIGNED NOT NULL DEFAULT 0,
   given_back TINYINT UNSIGNED NOT NULL DEFAULT 0,
   sent_at DATETIME(6) NULL,

@@ -9,10 +9,10 @@ from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core import moves
 from mailerd.core.decisions import Decision
-from mailerd.core.fates import Consequence, Step
 from mailerd.core.models import Finding, InboxCursor, Outcome, Resolution, SentMessage
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Step
 from mailerd.core.states import JobChange, Proof, Transition
 from mailerd.store import messages
 from mailerd.store.audit import audit
@@ -74,7 +74,7 @@ async def give_back(database: Database, message: SentMessage) -> int:
 async def come_back(database: Database, how: str) -> None:
     message = await in_thread(database)
     if how == "bounce":
-        await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
+        await query(database, "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft'")
         await actions(database).apply(message.job_id, JobChange.RETRY, actor="ada", bounced=["soft"])
     else:
         assert await give_back(database, message) == 1
@@ -236,7 +236,7 @@ async def test_an_answer_still_settles_what_only_a_missing_draft_had_spoken_for(
 async def test_a_retry_of_bounces_reads_no_more_of_the_log_than_their_messages(database: Database) -> None:
     """Before MariaDB 11.1 and MySQL 8.0.21 no UPDATE had these two; a log of a year took longer than any request."""
     job = await post(database, recipients=9)
-    await query(database, "UPDATE job_recipients SET status = 'sent', fate = 'bounced', fate_kind = 'soft'")
+    await query(database, "UPDATE job_recipients SET status = 'sent', result = 'bounced', result_kind = 'soft'")
     await query(
         database,
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at) "

@@ -14,7 +14,6 @@ from typing import Any, Final, override
 
 from mailerd.config import DatabaseSettings, Live
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.models import (
     ClaimedRecipient,
     Finding,
@@ -27,6 +26,7 @@ from mailerd.core.models import (
 )
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange, Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.errors import DatabaseError
@@ -174,7 +174,7 @@ _AT_ONCE: Final = 4
 SENDERS: Final = ("a@example.com", "b@example.com")
 LIMITS: Final = Live(DefaultLimits(SenderLimits(0, 0, 0)))
 _GIVEN_BACK: Final = (Kind.OVER_LIMIT, Consequence(None, Step.UNDO))
-_BOUNCED: Final = (Kind.SOFT, Consequence(Fate.BOUNCED, Step.COUNT_SOFT))
+_BOUNCED: Final = (Kind.SOFT, Consequence(Result.BOUNCED, Step.COUNT_SOFT))
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ async def everything(database: Database, tried: Database) -> Everything:
         database, "UPDATE job_recipients SET thread_id = CONCAT('t', id), proof = 'draft gone', claim_token = NULL, "
         "lease_until = NULL WHERE seq IN (3, 4)",
     )  # fmt: skip
-    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft' WHERE seq = 4")
+    await query(database, "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft' WHERE seq = 4")
     await query(database, "UPDATE jobs SET bounced = 1, next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE job_recipients SET claim_token = NULL, lease_until = NULL WHERE seq IN (5, 6)")
     rescues = RecoveryQueries(database, "D2", timedelta(hours=1), replayed(database, "D2"))

@@ -57,25 +57,27 @@ async def test_a_message_that_was_not_sent_goes_out_by_a_new_draft(database: Dat
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (message.id, None, None, False)
 
 
-@pytest.mark.parametrize("fate, counts", [("bounced", (0, 2)), ("other_replied", (2, 0)), ("auto_replied", (2, 2))])
-async def test_what_came_back_is_no_fate_of_the_next_sending(
-    database: Database, fate: str, counts: tuple[int, int]
+@pytest.mark.parametrize("result, counts", [("bounced", (0, 2)), ("other_replied", (2, 0)), ("auto_replied", (2, 2))])
+async def test_what_came_back_is_no_result_of_the_next_sending(
+    database: Database, result: str, counts: tuple[int, int]
 ) -> None:
     id_ = await doubt(database)
-    await query(database, "UPDATE job_recipients SET fate = %s, fate_kind = 'soft', fate_reason = 'full'", fate)
+    await query(database, "UPDATE job_recipients SET result = %s, result_kind = 'soft', result_reason = 'full'", result)
     before = [int(number) + 1 if number == 0 else int(number) for number in counts]
     await query(database, "UPDATE jobs SET bounced = %s, replied = %s", *before)
     await settle(database, id_, change=Transition.MISSING, actor="T")
-    assert await query(database, "SELECT fate, fate_kind, fate_reason, fate_at FROM job_recipients") == [(None,) * 4]
+    assert await query(database, "SELECT result, result_kind, result_reason, result_at FROM job_recipients") == [
+        (None,) * 4
+    ]
     assert await query(database, "SELECT bounced, replied FROM jobs") == [counts]
 
 
-async def test_a_message_that_was_sent_keeps_its_fate(database: Database) -> None:
+async def test_a_message_that_was_sent_keeps_its_result(database: Database) -> None:
     id_ = await doubt(database)
-    await query(database, "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft'")
+    await query(database, "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft'")
     await query(database, "UPDATE jobs SET bounced = 1")
     await settle(database, id_, change=Transition.FOUND, actor="T")
-    assert await query(database, "SELECT fate, fate_kind FROM job_recipients") == [("bounced", "soft")]
+    assert await query(database, "SELECT result, result_kind FROM job_recipients") == [("bounced", "soft")]
     assert await query(database, "SELECT bounced FROM jobs") == [(1,)]
 
 

@@ -7,11 +7,11 @@ from typing import Final, assert_never
 from mailerd.core.notices import BOUNCES, Classification, Kind, same_address
 
 
-class Fate(StrEnum):
-    """The result of a sent message: column `job_recipients.fate`. The message's status stays `sent`."""
+class Result(StrEnum):
+    """The result of a sent message: column `job_recipients.result`. The message's status stays `sent`."""
 
     BOUNCED = "bounced"
-    """It came back; the class stands in `fate_kind`."""
+    """It came back; the class stands in `result_kind`."""
     UNSUBSCRIBED = "unsubscribed"
     """Its recipient left the list by mail to the unsubscribe address."""
     REPLIED = "replied"
@@ -22,8 +22,8 @@ class Fate(StrEnum):
     """A program answered."""
 
 
-FATES: Final = tuple(Fate)
-"""The strongest first: a fate takes the place of a weaker one, whatever came first."""
+RESULTS: Final = tuple(Result)
+"""The strongest first: a result takes the place of a weaker one, whatever came first."""
 
 _KINDS: Final = {Kind.HARD: 3, Kind.BLOCKED: 2, Kind.SOFT: 1, Kind.UNKNOWN: 0}
 """How much a class of bounce tells; one that tells more takes the place of another."""
@@ -70,7 +70,7 @@ class Evidence:
 class Consequence:
     """What follows from one received mail for one message."""
 
-    fate: Fate | None
+    result: Result | None
     step: Step = Step.NOTHING
     believed: bool = True
 
@@ -92,10 +92,10 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
             if evidence.forged or not evidence.in_thread:
                 return _NOT_BELIEVED
             if kind is Kind.AUTO_REPLY:
-                return Consequence(Fate.AUTO_REPLIED)
-            return Consequence(Fate.REPLIED if _names(meaning, to) else Fate.OTHER_REPLIED)
+                return Consequence(Result.AUTO_REPLIED)
+            return Consequence(Result.REPLIED if _names(meaning, to) else Result.OTHER_REPLIED)
         case Kind.UNSUBSCRIBE:
-            return Consequence(Fate.UNSUBSCRIBED, Step.UNSUBSCRIBE)  # its token is the proof
+            return Consequence(Result.UNSUBSCRIBED, Step.UNSUBSCRIBE)  # its token is the proof
         case Kind.OTHER:
             return Consequence(None)
         case _:
@@ -121,7 +121,7 @@ def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Conseque
         step = Step.NOTHING  # headers alone never suppress an address
     if meaning.kind is Kind.UNKNOWN and evidence.body_read:
         step = Step.NOTHING
-    return Consequence(Fate.BOUNCED, step)
+    return Consequence(Result.BOUNCED, step)
 
 
 def _concerns(meaning: Classification, to: str) -> bool:
@@ -133,18 +133,21 @@ def _names(meaning: Classification, to: str) -> bool:
     return any(same_address(it, to) for it in meaning.addresses)
 
 
-def prevails(new: tuple[Fate, str], old: tuple[Fate, str] | None) -> bool:
-    """Whether a fate, with its kind, takes the place of the one that is known. The order of arrival does not matter."""
+def prevails(new: tuple[Result, str], old: tuple[Result, str] | None) -> bool:
+    """Whether a result, with its kind, takes the place of the one that is known.
+
+    The order of arrival does not matter.
+    """
     return old is None or _rank(new) > _rank(old)
 
 
-def _rank(it: tuple[Fate, str]) -> tuple[int, int]:
-    fate, kind = it
-    return -FATES.index(fate), _KINDS.get(Kind(kind), -1) if kind else -1
+def _rank(it: tuple[Result, str]) -> tuple[int, int]:
+    result, kind = it
+    return -RESULTS.index(result), _KINDS.get(Kind(kind), -1) if kind else -1
 
 
 def kind_of(meaning: Classification) -> str:
-    """The class of a bounce, for `fate_kind`; "" for anything else."""
+    """The class of a bounce, for `result_kind`; "" for anything else."""
     return meaning.kind.value if meaning.kind in BOUNCES else ""
 
 

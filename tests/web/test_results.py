@@ -7,20 +7,20 @@ from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
 
 ADDRESSES = ["a@x.example", "b@x.example", "c@y.example", "d@y.example", "e@y.example"]
-FATES = (("bounced", "hard"), ("bounced", "soft"), ("bounced", "soft"), ("replied", None))
+RESULTS = (("bounced", "hard"), ("bounced", "soft"), ("bounced", "soft"), ("replied", None))
 
 
 async def fill(site: ConsoleSite) -> str:
     """A job whose messages are sent: one bounced hard, two softly, one was answered, of one nothing is known."""
     job = await post(site.database, recipients=ADDRESSES)
     await query(site.database, "UPDATE job_recipients SET status = 'sent', attempts = 1, proof = 'answered'")
-    for seq, (fate, kind) in enumerate(FATES):
+    for seq, (result, kind) in enumerate(RESULTS):
         reason = f"told {kind} of {ADDRESSES[seq]}"
         await query(
             site.database,
-            "UPDATE job_recipients SET fate = %s, fate_kind = %s, fate_code = '4.2.2', fate_reason = %s, "
-            "fate_at = UTC_TIMESTAMP(6) WHERE seq = %s",
-            fate, kind, reason, seq,
+            "UPDATE job_recipients SET result = %s, result_kind = %s, result_code = '4.2.2', result_reason = %s, "
+            "result_at = UTC_TIMESTAMP(6) WHERE seq = %s",
+            result, kind, reason, seq,
         )  # fmt: skip
         await query(
             site.database,
@@ -36,7 +36,7 @@ async def fill(site: ConsoleSite) -> str:
     return job
 
 
-async def test_fates_stand_beside_states_and_what_bounced_softly_is_sent_again(site: ConsoleSite) -> None:
+async def test_results_stand_beside_states_and_what_bounced_softly_is_sent_again(site: ConsoleSite) -> None:
     job, browser = await fill(site), await site.signed_in()
     shown = {"bounced": ADDRESSES[:3], "replied": ADDRESSES[3:4], "sent": ADDRESSES, "no such tab": ADDRESSES}
     for tab, addresses in shown.items():
@@ -107,6 +107,7 @@ async def test_a_job_that_was_paused_for_its_list_is_told_on_the_first_page_and_
     job = await post(site.database, recipients=ADDRESSES)
     paused = "status = 'paused', pause_cause = 'bounces', pause_reason = 'it is bad'"
     await query(site.database, f"UPDATE jobs SET {paused}")
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
     browser = await site.signed_in()
     for path, said in (("/", f"Job {job} is paused: it is bad."), (f"/jobs/{job}", "the job is paused: it is bad")):
         async with browser.get(path) as answer:
