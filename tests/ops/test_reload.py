@@ -47,7 +47,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_u
         before = daemon.claims.defaults.now
         daemon.reload(refuse, configured.append)
         assert daemon.claims.defaults.now == before
-        assert "could not be read again" in daemon.service.watchdog._status()
+        assert "could not be reloaded" in daemon.service.watchdog._status()
     assert configured == []
     assert heard.of("settings_refused") == [{"cause": "pace.per_day: many"}]
     assert heard.of("settings_reloaded") == []
