@@ -107,10 +107,9 @@ async def send_over_http(
         raise MailerdError(t("--url requires an API key: export MAILERD_API_KEY=…; `mailerd keys create` creates one"))
     job = cast("NewJob", {name: value for name, value in fields.items() if value is not None and name != "dry_run"})
     try:
-        client = AsyncClient(url, key=key)
+        client = AsyncClient(url, key=key, language=language())
     except ValueError as error:
         raise MailerdError(str(error)) from None
-    client.language = language()
     async with client:
         try:
             await _reach(url)

@@ -148,10 +148,7 @@ class _Answer:
 class _Calls(ABC):
     """Every call, and when one is made again; a subclass exchanges a request for its answer."""
 
-    language = "en"
-    """Of what the API says in words."""
-
-    def __init__(self, url: str, key: str, patience: float) -> None:
+    def __init__(self, url: str, key: str, patience: float, language: str) -> None:
         """Raise ValueError where no request could be made."""
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise ValueError(
@@ -159,7 +156,7 @@ class _Calls(ABC):
             )
         if not key or not key.isascii() or not key.isprintable():
             raise ValueError(t("the API key is missing or not valid: `mailerd keys create` creates one"))
-        self._url, self._key, self._patience = url.rstrip("/"), key, patience
+        self._url, self._key, self._patience, self._language = url.rstrip("/"), key, patience, language
         self._closed = threading.Event()
 
     @abstractmethod
@@ -270,7 +267,7 @@ class _Calls(ABC):
 
     def _headers(self, call: _Call[Any]) -> dict[str, str]:
         made = {"X-API-Key": self._key, "User-Agent": f"mailerd-client/{__version__}", "Accept": "application/json"}
-        made["Accept-Language"] = self.language
+        made["Accept-Language"] = self._language
         if call.body is not None:
             made["Content-Type"] = "application/json"
         if call.idempotency_key:
@@ -281,12 +278,15 @@ class _Calls(ABC):
 class AsyncClient(_Calls):
     """The client for programs with asyncio, over one pool of connections; use it with `async with`.
 
-    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again. Each call raises ApiError
-    where it was refused, and NoAnswerError where no answer came.
+    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again. `language`: of the
+    messages of errors, "en" or "zh". Each call raises ApiError where it was refused, and NoAnswerError where no answer
+    came.
     """
 
-    def __init__(self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE) -> None:
-        super().__init__(url, key, patience)
+    def __init__(
+        self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE, language: str = "en"
+    ) -> None:
+        super().__init__(url, key, patience, language)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
 
@@ -337,8 +337,8 @@ class _AsItIs(urllib.request.HTTPErrorProcessor):
 class _BlockingCalls(_Calls):
     """The calls, each with a connection of its own. Nothing is awaited: its coroutines end at the first step."""
 
-    def __init__(self, url: str, key: str, timeout: float, patience: float) -> None:
-        super().__init__(url, key, patience)
+    def __init__(self, url: str, key: str, timeout: float, patience: float, language: str) -> None:
+        super().__init__(url, key, patience, language)
         self._timeout = timeout
         self._opener = urllib.request.build_opener(_AsItIs)
 
@@ -399,11 +399,14 @@ class Client:
     """The client for programs without asyncio. Threads may share one; each call has a connection of its own.
 
     `timeout`: seconds for which the daemon may say nothing. `patience`: seconds within which a call is made again.
+    `language`: of the messages of errors, "en" or "zh".
     Each call raises ApiError where it was refused, and NoAnswerError where no answer came.
     """
 
-    def __init__(self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE) -> None:
-        self._calls = _BlockingCalls(url, key, timeout, patience)
+    def __init__(
+        self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE, language: str = "en"
+    ) -> None:
+        self._calls = _BlockingCalls(url, key, timeout, patience, language)
 
     def __enter__(self) -> Self:
         return self

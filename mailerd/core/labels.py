@@ -3,10 +3,11 @@
 The console shows these; commands and the log show the code itself in English, which is also what the API has.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.core.i18n import Text, t
+from mailerd.core.i18n import N_, Text, t
 
 LABELS: Final[Mapping[str, Text]] = {
     "queued": t("Queued"),
@@ -133,3 +134,24 @@ def worded(code: str) -> Text:
     name = LABELS.get(code)
     english = code.replace("_", " ")
     return Text(english, name.msgid, context=name.context) if name else Text(english, english)
+
+
+_KEPT: Final = (
+    N_("{status}, recipient {recipient}"),
+    N_("key:{name} via console"),
+    N_("key {name}"),
+    N_("command, {person}"),
+)
+"""What rows keep in English of who asked and of what, and what is said of it in other languages."""
+_KEPT_PATTERNS: Final = {
+    template: re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(template))) for template in _KEPT
+}
+
+
+def said_of_row(english: str | None) -> str | None:
+    """Who asked, or the detail of an action, of which rows keep the English; a person's own words stay as they are."""
+    for template, pattern in _KEPT_PATTERNS.items():
+        if english and (found := pattern.fullmatch(english)):
+            fields = found.groupdict()
+            return t(template, **fields | ({"status": coded(fields["status"])} if "status" in fields else {}))
+    return english

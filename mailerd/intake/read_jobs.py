@@ -125,7 +125,8 @@ class JobActionEndpoints:
         """What was asked of a job, by whom and when."""
         job = await job_of(request, key, self._jobs)
         found = await self._controls.actions(job.id)
-        return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))
+        actions = [ActionOut.model_validate({**vars(it), "recipients": it.messages}) for it in found]
+        return json_response(ActionsOut(actions=actions))
 
 
 DEFAULT_JOBS_LIMIT: Final = 20

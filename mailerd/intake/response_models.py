@@ -302,7 +302,7 @@ class ActionOut(ResponseModel):
     actor: str
     detail: str | None
     changed: bool
-    recipients: Annotated[Whole, Field(validation_alias="messages")]
+    recipients: Whole
     at: Moment
 
 

@@ -167,7 +167,15 @@ class ConsoleQueries:
         rows = await self._rows(actions_statement(limit, before, senders), what="read the log of actions")
         return [
             LoggedAction(
-                id_, job, action, actor, detail, changed=bool(changed), messages=messages, at=utc(at), sender=of
+                id_,
+                job,
+                action,
+                said_of_row(actor) or "",
+                said_of_row(detail),
+                changed=bool(changed),
+                messages=messages,
+                at=utc(at),
+                sender=of,
             )
             for id_, job, action, actor, detail, changed, messages, at, of in rows
         ]

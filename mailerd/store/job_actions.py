@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.clock import new_id
+from mailerd.core.labels import said_of_row
 from mailerd.core.pauses import MANUAL
 from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, job_after
@@ -172,7 +173,9 @@ async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: 
 
 def _action(row: tuple[Any, ...]) -> RecordedAction:
     action, actor, detail, changed, messages, at = row
-    return RecordedAction(action, actor, detail, changed=bool(changed), messages=messages, at=utc(at))
+    return RecordedAction(
+        action, said_of_row(actor) or "", said_of_row(detail), changed=bool(changed), messages=messages, at=utc(at)
+    )
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:

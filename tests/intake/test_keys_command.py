@@ -139,7 +139,7 @@ def test_a_revoked_key_is_gone_and_revoking_it_again_fails(keys: Command) -> Non
     code, _, err = keys("revoke", "1")
 
     assert code == 1
-    assert "no key that is still good" in err
+    assert "no active key has the id '1'" in err
 
 
 def test_without_a_schema_the_command_says_what_to_do(bare: Command) -> None:

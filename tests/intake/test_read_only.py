@@ -43,7 +43,7 @@ async def test_a_job_is_refused_with_the_cause_and_what_can_be_read_is_answered(
         path = f"{site.url}/api/jobs/{stored['job_id']}/pause"
         async with site.client.post(path) as response:
             answer = await response.json()
-        assert (response.status, answer["error"]["message"]) == (503, f"{SAID}; nothing was changed, try again")
+        assert (response.status, answer["error"]["message"]) == (503, f"{SAID}; try again; nothing was changed")
         assert site.heard.of("database_back") == []
     assert (await site.post(job(), headers={"Idempotency-Key": "one"}))[0] == 200
     assert await site.stored() == (2, 2)

@@ -334,7 +334,7 @@ async def test_without_the_keys_of_the_suppressions_no_job_is_taken(site: Site) 
     await query(site.database, "DELETE FROM secrets")
     status, answer = await site.post(job(ADA))
     assert (status, answer["error"]["code"]) == (503, "database_away")
-    assert "restore that table" in answer["error"]["message"]
+    assert "Restore that table" in answer["error"]["message"]
     assert await query(site.database, "SELECT COUNT(*) FROM secrets") == [(0,)]
 
 

@@ -131,9 +131,7 @@ async def test_the_sixth_dead_address_pauses_a_job_with_its_cause_its_event_and_
     assert {name: json.loads(data)[name] for name in ("actor", "cause", "reason", "bounced", "of")} == {
         "actor": "mailerd", "cause": "bounces", "reason": reason, "bounced": 6, "of": 6,
     }  # fmt: skip
-    assert await query(place.database, "SELECT action, actor, detail FROM job_actions") == [
-        ("pause", "mailerd", "6 of 6 came back")
-    ]
+    assert await query(place.database, "SELECT action, actor, detail FROM job_actions") == [("pause", "mailerd", "6/6")]
     assert await place.bounce([6, 7]) == [], "it is paused"
     assert (await audit(place.database))[1] == []
 

@@ -67,7 +67,7 @@ async def test_keys_that_are_gone_are_not_made_anew(suppressions: Suppressions, 
     await secrets.examine()
     await query(database, f"DELETE FROM secrets {gone}")
     for ask in (secrets.keys, secrets.examine):
-        with pytest.raises(LostKeysError, match="restore that table"):
+        with pytest.raises(LostKeysError, match="Restore that table"):
             await ask()
     await query(database, "DELETE FROM suppressions")
     await query(database, "DELETE FROM secrets")

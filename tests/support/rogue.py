@@ -47,13 +47,15 @@ class Rogue:
         capabilities: int = ALL,
         tls: tuple[Path, Path] | None = None,
         greeting: bytes = b"",
+        silent: threading.Event | None = None,
     ) -> None:
+        """`silent`: after its first answer it neither reads nor closes before that."""
         self.got = b""
         """All that clients have sent, as this server could read it."""
         self.packets: list[bytes] = []
         self.queries = 0
         self.port = 0
-        self._script, self._query, self._greeting = script, query, greeting
+        self._script, self._query, self._greeting, self._silent = script, query, greeting, silent
         self._tls: ssl.SSLContext | None = None
         if tls:
             capabilities |= CLIENT.SSL
@@ -110,6 +112,8 @@ class Rogue:
     def _log_in(self, client: socket.socket, number: int, said: bytes) -> None:
         for answer in self._script:
             _write(client, number + 1, answer)
+            if self._silent:
+                self._silent.wait()
             if answer != OK:
                 number, said = self._read(client)
         while True:

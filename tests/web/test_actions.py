@@ -109,7 +109,7 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     ]  # fmt: skip
     async with browser.get("/keys?lang=zh") as answer:
         text = await answer.text()
-        assert "人工确认 (等待，收件人 ID 2)" in text
+        assert "人工确认 (等待中，收件人 ID 2)" in text
         assert "密钥 shop（控制台）" in text
 
 

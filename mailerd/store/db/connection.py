@@ -293,6 +293,8 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         self._password_sent: Final = (url.password or "").encode() + b"\0"
         """The password as a server would get it in clear."""
         self._introduced = self._logged_in = False
+        self.transport: Any = None
+        """That of the last packet; None before the first."""
 
     async def log_in(self) -> None:
         """Connect and log in.
@@ -317,8 +319,12 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         except Exception as error:  # whatever a stranger's bytes have brought the driver to is no bug of ours
             raise _not_understood(error) from error
         finally:
-            if not self._logged_in:  # the driver itself leaves it open where the first command after the log-in fails
+            # The driver leaves it open where the first command after the log-in fails, and else closes it by TLS, which
+            # waits for 30 s for a server that does not close its side.
+            if not self._logged_in:
                 self.close()
+                if self.transport is not None:
+                    self.transport.abort()
 
     def write_packet(self, payload: bytes) -> None:
         """Send a packet, unless that would give the password away.
@@ -326,6 +332,7 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         Raises:
             OperationalError: it would, or it would go in clear though TLS was asked for.
         """
+        self.transport = self._writer.transport
         if not self._logged_in:
             tls, offered = encrypted(self._url), self.server_capabilities & CLIENT.SSL
             if tls and not offered and not self._url.query.get("unix_socket"):
@@ -386,7 +393,7 @@ class Connection:
         self.driver: Final = driver
         self.url: Final = url
         # The one private part of the driver: without its transport, a connection to a frozen server cannot be ended.
-        self.transport: Final = driver._writer.transport  # noqa: SLF001 - see docs/dependencies.md
+        self.transport: Final = driver.transport
         self.born = self.used = time.monotonic()
         """When the connection was opened, and when it was last put back, in monotonic seconds."""
         self.asked = -math.inf

@@ -1,6 +1,7 @@
 """A server that stands in the database's place gets no password and no file, and the error names what it asked for."""
 
 import asyncio
+import threading
 import time
 from itertools import product
 from pathlib import Path
@@ -25,6 +26,7 @@ from mailerd.store.db.connection import address, connect
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.certificates import authority_and_server
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rogue import ALL, FILE, FULL, KEY, OK, Rogue, switch
 
@@ -124,6 +126,28 @@ async def test_a_password_of_any_length_is_kept(length: int, capabilities: int) 
         with Rogue(plugin=plugin, script=script, capabilities=capabilities) as rogue:
             assert await refusal(rogue.url(password, user="me")) is not None
             assert not rogue.has(password)
+
+
+@pytest.mark.parametrize("way", ["", "?ssl=unverified"])
+async def test_a_refused_log_in_leaves_no_connection_even_where_the_server_closes_none(
+    way: str, theirs: tuple[Path, Path]
+) -> None:
+    """TLS waits for 30 s for the other side to close, and a driver closes by it."""
+    silent = threading.Event()
+    with Rogue(script=(switch("mysql_clear_password"), OK), tls=theirs if way else None, silent=silent) as rogue:
+        assert await refusal(rogue.url(PASSWORD, way)) is not None
+
+        async def none_is_left() -> bool:
+            return not established(rogue.port)
+
+        await eventually(none_is_left, within=5)
+        silent.set()
+
+
+def established(port: int) -> int:
+    """How many connections of this machine lead to a port of it (proc(5), /proc/net/tcp: 01 is TCP_ESTABLISHED)."""
+    rows = [line.split()[2:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(state == "01" and int(remote.partition(":")[2], 16) == port for remote, state in rows)
 
 
 async def test_a_server_that_has_proven_itself_may_ask_for_the_password(tmp_path: Path) -> None:
