@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.i18n import Text
+from mailerd.core.labels import said_of_row
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
