@@ -67,7 +67,7 @@ HEARTBEAT_INTERVAL: Final = 10.0
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
     """Write the heartbeat of this daemon, until cancelled."""
-    name, interval = "beating", HEARTBEAT_INTERVAL
+    name, interval = "daemons.beat", HEARTBEAT_INTERVAL
 
     def failed(error: DatabaseError) -> None:
         events.step_failed(what=name, again_in=interval, error=error)
@@ -165,8 +165,8 @@ class Daemon:
         """What runs beside the runner."""
         return [
             parts.create_task(self.recorder.run(), name="recorder"),
-            parts.create_task(self.recorder.complete_jobs_loop(), name="finish jobs"),
-            parts.create_task(self.in_flight.renew_loop(), name="renew leases"),
+            parts.create_task(self.recorder.complete_jobs_loop(), name="jobs.complete"),
+            parts.create_task(self.in_flight.renew_loop(), name="leases.renew"),
             parts.create_task(self.recovery.expired_claims_loop(), name="recover expired claims"),
             parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
             parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
@@ -214,14 +214,15 @@ class Daemon:
             except DatabaseError as error:
                 if not error.retry:
                     raise
-                self.events.step_failed(what=t("preparing the database"), again_in=_DATABASE_RETRY_DELAY, error=error)
+                self.events.step_failed(what="database.prepare", again_in=_DATABASE_RETRY_DELAY, error=error)
                 await asyncio.sleep(_DATABASE_RETRY_DELAY)
 
     def reload(
         self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None], *, file: str = ""
     ) -> None:
         """Take up what may change while running: pace, log and alerts. A file that cannot be used changes nothing."""
-        events, trouble = self.service.events, "the settings could not be read again"
+        events = self.service.events
+        trouble: str = t("the settings could not be reloaded")
         self.service.watchdog.reloading()
         try:
             new = read()

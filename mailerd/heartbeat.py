@@ -20,12 +20,12 @@ class Heartbeat:
     loop: str
     limit: float
     now: Callable[[], float]
-    doing: str = "starting"
+    doing: str = "start"
     since: float = field(init=False)
     until: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.working("starting")
+        self.working("start")
 
     def working(self, on: str) -> None:
         """It has got this far: real progress, and the next word comes within `limit` seconds."""
@@ -34,7 +34,7 @@ class Heartbeat:
 
     def waiting(self, on: str, *, at_most: float | None) -> None:
         """It waits for `on`; None: for as long as it takes."""
-        self.doing, self.since = f"waiting for {on}", self.now()
+        self.doing, self.since = f"wait.{on}", self.now()
         self.until = float("inf") if at_most is None else self.since + at_most + self.limit
 
     def goes_on(self) -> None:
@@ -122,7 +122,7 @@ async def every(
     while True:
         if rest > 0:
             if heartbeat is not None:
-                heartbeat.waiting(f"the next round of {name}", at_most=rest)
+                heartbeat.waiting("next_round", at_most=rest)
             await sleep(rest)
         if heartbeat is not None:
             heartbeat.working(name)

@@ -47,7 +47,7 @@ def test_a_wait_for_somebody_else_never_stalls() -> None:
     now = Hands()
     heartbeats = Heartbeats(now, limit=10)
     heartbeat = heartbeats.register("recorder")
-    heartbeat.waiting("something to record", at_most=None)
+    heartbeat.waiting("records", at_most=None)
     now.at = 1e9
     assert stalled(heartbeats) == []
     assert heartbeat.age == 0.0

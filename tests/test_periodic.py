@@ -93,7 +93,7 @@ async def test_the_heartbeat_hears_work_and_rest_and_a_rest_is_no_stall() -> Non
     assert heartbeat.doing == "counting"
     gate.set()
     await clock.move(0)
-    assert heartbeat.doing == "waiting for the next round of counting"
+    assert heartbeat.doing == "wait.next_round"
     await clock.move(99)
     assert heartbeats.stalled() == []
     loop.cancel()

@@ -158,7 +158,7 @@ def settle(
         )  # fmt: skip
         if done.status is not State.WAITING:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
-            for job in await database.transaction(lambda cursor: complete(cursor, [done.job_id]), what="finish jobs"):
+            for job in await database.transaction(lambda cursor: complete(cursor, [done.job_id]), what="jobs.complete"):
                 echo(
                     t(
                         "job {id} finished: {sent:,} sent, {failed:,} failed",

@@ -35,7 +35,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
 
-_ORIGIN: Final = "the command"
+_ORIGIN: Final = t("the command")
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
 

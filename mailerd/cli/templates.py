@@ -149,11 +149,11 @@ async def _preview(named: NamedTemplate, *, language: str | None, variables: dic
 async def _render(
     named: NamedTemplate, renderer: Renderer, *, language: str | None, variables: dict[str, Any]
 ) -> Content:
-    await check_named(named, renderer, origin="the command")
+    await check_named(named, renderer, origin=t("the command"))
     given = {**named.variables, **variables, **({"language": language} if language else {})}
     template = replace(named.template, variables=given)
     (made,) = await renderer.render(
-        template, [RecipientData("reader@example.com", "Reader", None)], origin="the command"
+        template, [RecipientData("reader@example.com", "Reader", None)], origin=t("the command")
     )
     if isinstance(made, Content):
         return made

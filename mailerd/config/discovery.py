@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from mailerd.config import file_owner
 from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
+from mailerd.locale import say
 
 NAME: Final = "mailerd.toml"
 SANDBOX: Final = Path(".sandbox")
@@ -141,6 +142,12 @@ def read_dotenv() -> dict[str, str]:
 def _name_dotenv(record: logging.LogRecord) -> bool:
     """Say which file has a line that cannot be read; dotenv itself names the line alone."""
     if number := re.search(r"line (\d+)", record.getMessage()):
-        record.msg = f"{DOTENV.absolute()}: line {number[1]} cannot be read and is passed over; write NAME=value"
+        record.msg = say(
+            t(
+                "{path}: line {number} is not valid and was skipped; write NAME=value",
+                path=DOTENV.absolute(),
+                number=number[1],
+            )
+        )
         record.args = ()
     return True

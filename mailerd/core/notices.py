@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.core.suppression import canonical
 
 Headers = Sequence[tuple[str, str]]
@@ -253,7 +254,7 @@ def _by_headers(received: ReceivedMail, about: str) -> Classification:
     failed = tuple(addresses(received.first("x-failed-recipients")))
     if DELAY_WORDS.search(without_addresses(received.first("subject"), about)):
         return Classification(Kind.DELAYED, reason=_short(received.first("subject")), addresses=failed)
-    return Classification(Kind.UNKNOWN, reason="only the headers of the notice could be read", addresses=failed)
+    return Classification(Kind.UNKNOWN, reason=t("only the headers of the notice could be read"), addresses=failed)
 
 
 def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str) -> bool:

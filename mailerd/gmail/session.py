@@ -118,7 +118,9 @@ def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Acc
     """The reply, where it has the id and the thread that were asked for; "": any. Else it answers another request."""
     if (id_ and reply.id != id_) or (thread and reply.thread_id != thread):
         asked = thread or id_
-        return MalformedResponse(answer.status, f"{asked}, which was asked for: {_excerpt(answer.body)}")
+        return MalformedResponse(
+            answer.status, t("not {asked}, which was requested: {body}", asked=asked, body=_excerpt(answer.body))
+        )
     return reply
 
 
@@ -473,7 +475,7 @@ class GmailSession(AbstractSession):
             return TooLate(t("could not start in time"))
         except _NETWORK_ERRORS as error:
             words = _words(error)  # which name Google where the proxy made no tunnel to it
-            return _outcome(request, cause=f"{words} (by gmail.proxy)" if self._proxy else words)
+            return _outcome(request, cause=t("{words} (by gmail.proxy)", words=words) if self._proxy else words)
         except Exception as error:  # noqa: BLE001 - a message must get its outcome even when a library has a bug
             outcome = _outcome(request, cause=_words(error))
             self._events.google_call_crashed(

@@ -13,7 +13,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
 from mailerd.clock import Clock
-from mailerd.core.i18n import Text, t
+from mailerd.core.i18n import N_, Text, t
 from mailerd.core.states import State
 from mailerd.core.suppression import without_formula
 from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
@@ -27,33 +27,38 @@ RETRY_AFTER: Final = 5
 
 
 CODES: Final = {
-    "bad_request": "the request is malformed",
-    "busy": "other keys use all slots of this kind; retry after `Retry-After` seconds",
-    "call_not_allowed": "the key does not have this permission",
-    "conflict": "the request conflicts with the current state: no longer possible for this job, or the name "
-    "exists already",
-    "cut_off": "the body is incomplete",
-    "database_away": "the database does not respond; retry after `Retry-After` seconds with the same `Idempotency-Key`",
-    "events_deleted": "events after this ID were deleted because of their age; `message` says where to continue",
-    "expectation_failed": "the header Expect is not 100-continue",
-    "idempotency_conflict": "this `Idempotency-Key` was used with another body",
-    "internal": "an internal error; search the log for `request_id`",
-    "invalid_json": "the body is not valid JSON",
-    "invalid_request": "fields or parameters are invalid; `details` names each",
-    "method_not_allowed": "this path needs another method; see `Allow`",
-    "not_found": "not found, or not visible to this key",
-    "not_ready": "no job can be stored now; `reason` says why",
-    "renderer_unavailable": "templates cannot be rendered now; retry after `Retry-After` seconds",
-    "sender_not_allowed": "the key may not send from this mailbox",
-    "share_used_up": "the key already uses its share of this daemon; retry after `Retry-After` seconds",
-    "timeout": "the body did not arrive in time",
-    "too_costly": "the template takes too long for this many recipients",
-    "too_fast": "the key's rate limit, or too many invalid keys from this address; retry after `Retry-After` seconds",
-    "too_large": "the body is too large; a single message that is too large is an `invalid_request`",
-    "unauthorized": "the API key is missing, unknown or revoked",
-    "unknown_host": "mailerd does not serve the name in `Host`; see `web.hosts`",
-    "unknown_position": "events that you received are lost: the database was restored, or another server took over",
-    "unsupported_encoding": "the body is compressed",
+    "bad_request": N_("the request is malformed"),
+    "busy": N_("other keys use all slots of this kind; retry after `Retry-After` seconds"),
+    "call_not_allowed": N_("the key does not have this permission"),
+    "conflict": N_(
+        "the request conflicts with the current state: no longer possible for this job, or the name exists already"
+    ),
+    "cut_off": N_("the body is incomplete"),
+    "database_away": N_(
+        "the database does not respond; retry after `Retry-After` seconds with the same `Idempotency-Key`"
+    ),
+    "events_deleted": N_("events after this ID were deleted because of their age; `message` says where to continue"),
+    "expectation_failed": N_("the header Expect is not 100-continue"),
+    "idempotency_conflict": N_("this `Idempotency-Key` was used with another body"),
+    "internal": N_("an internal error; search the log for `request_id`"),
+    "invalid_json": N_("the body is not valid JSON"),
+    "invalid_request": N_("fields or parameters are invalid; `details` names each"),
+    "method_not_allowed": N_("this path needs another method; see `Allow`"),
+    "not_found": N_("not found, or not visible to this key"),
+    "not_ready": N_("no job can be stored now; `reason` says why"),
+    "renderer_unavailable": N_("templates cannot be rendered now; retry after `Retry-After` seconds"),
+    "sender_not_allowed": N_("the key may not send from this mailbox"),
+    "share_used_up": N_("the key already uses its share of this daemon; retry after `Retry-After` seconds"),
+    "timeout": N_("the body did not arrive in time"),
+    "too_costly": N_("the template takes too long for this many recipients"),
+    "too_fast": N_(
+        "the key's rate limit, or too many invalid keys from this address; retry after `Retry-After` seconds"
+    ),
+    "too_large": N_("the body is too large; a single message that is too large is an `invalid_request`"),
+    "unauthorized": N_("the API key is missing, unknown or revoked"),
+    "unknown_host": N_("mailerd does not serve the name in `Host`; see `web.hosts`"),
+    "unknown_position": N_("events that you received are lost: the database was restored, or another server took over"),
+    "unsupported_encoding": N_("the body is compressed"),
 }
 """Every `code` of an error, and what it means."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentMessage, is_proof
 from mailerd.core.notices import (
     DeliveryReport,
@@ -252,7 +253,9 @@ class Examiner:
             follows = consequence(meaning, replace(evidence, is_about=False), to=message.to_email)
         if follows.step is Step.UNDO and message.status in _UNDECIDED:
             raise MessageUndecidedError(
-                it.gmail_id, f"its message is still {message.status}: a limit notice waits for that", at=at
+                it.gmail_id,
+                t("its message is still {status}; a limit notice waits for that", status=message.status),
+                at=at,
             )
         return Finding(it.gmail_id, it.thread_id, at, message, meaning, follows)
 
@@ -274,7 +277,9 @@ class Examiner:
             return False
         if message.message_id is None:
             if message.status in _UNDECIDED:
-                cause = f"its message is still {message.status}: a notice that does not return it waits for that"
+                cause = t(
+                    "its message is still {status}; a notice without the message waits for that", status=message.status
+                )
                 raise MessageUndecidedError(it.gmail_id, cause, at=at)
             return False
         known = self.seen.message_ids
@@ -350,7 +355,9 @@ class Examiner:
         try:
             raw = base64.urlsafe_b64decode(coded[: MAX_NOTICE * 4 // 3 // 4 * 4].encode("ascii"))
         except (ValueError, binascii.Error) as error:
-            raise UnreadableMailError(it.gmail_id, f"its raw form is no base64url: {error}") from error
+            raise UnreadableMailError(
+                it.gmail_id, t("its raw form is not valid base64url: {error}", error=error)
+            ) from error
         # Strangers write it, and a hostile one may take a while: never in the event loop.
         return await asyncio.to_thread(read_notice, raw)
 

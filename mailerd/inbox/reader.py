@@ -467,7 +467,9 @@ class ReadingRound:
             raise
         except Exception as error:
             self.log.events.notice_crashed(sender=self.lease.email, gmail_id=arrived.gmail_id, error=error)
-            raise UnreadableMailError(arrived.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
+            raise UnreadableMailError(
+                arrived.gmail_id, t("internal error: {error}", error=type(error).__name__)
+            ) from error
 
     async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
         """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
@@ -531,7 +533,7 @@ def _number(value: object) -> int:
     """
     text = str(value)
     if not (text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - what the column holds
-        raise MailboxTroubleError(f"Google answered with {text[:40]!r} for a history id")
+        raise MailboxTroubleError(t("Google returned an invalid history ID: {text!r}", text=text[:40]))
     return int(text)
 
 
@@ -567,7 +569,7 @@ class InboxReader:
 
     async def loop(self) -> NoReturn:
         """Read what is due until cancelled."""
-        name = "reading inboxes"
+        name = "mailboxes.read"
         heartbeat = self.heartbeats.register(name, limit=self.heartbeats.limit + self.call_timeout)
         rest = min(5.0, self.interval)
 
@@ -605,7 +607,7 @@ class InboxReader:
         except DatabaseAwayError:
             return False  # the store says so
         except DatabaseError as error:
-            what = f"reading the inbox of {email}"
+            what = f"mailboxes.read {email}"
             self.log.events.inbox_step_failed(what=what, again_in=self.interval, error=error)
             return False
         return True
@@ -666,9 +668,9 @@ class InboxReader:
 
     def _bug(self, email: str, error: Exception) -> str:
         """Log a bug that ended a round, and the cause that is kept of it."""
-        what, again_in = f"reading the inbox of {email}", self._refused.total_seconds()
+        what, again_in = f"mailboxes.read {email}", self._refused.total_seconds()
         self.log.events.inbox_crashed(what=what, again_in=again_in, error=error)
-        return f"a bug in mailerd: {type(error).__name__}"
+        return t("internal error: {error}", error=type(error).__name__)
 
     @property
     def _refused(self) -> timedelta:

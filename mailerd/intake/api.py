@@ -122,7 +122,7 @@ class Intake:
     ) -> None:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.auth.write_last_used(), name="note the use of keys")
+            tasks.create_task(self.auth.write_last_used(), name="keys.note_use")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
             await self.listens.wait()  # of two ports that are taken, the daemon names the intake's
             site = UnsubscribeSite(

@@ -321,7 +321,7 @@ class CreateJobEndpoint:
         forecast = await try_forecast(
             self.forecasts.for_new_job(job.sender_email, priority=job.priority, messages=messages, send_at=job.send_at),
             ForecastOut.of,
-            job="of a dry run",
+            job=t("(dry run)"),
             events=self.events,
         )
         listed = _listed(rejected)

@@ -75,7 +75,7 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
         # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
         digits = sys.get_int_max_str_digits()
         raise invalid_json(
-            f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)
+            t("a number has more than {digits:,} digits", digits=digits) if "digits" in str(error) else str(error)
         ) from None
 
 

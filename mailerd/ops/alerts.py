@@ -119,7 +119,7 @@ class AlertState:
             line = t("no messages can be rendered: the renderer does not start: {cause}", cause=fields["cause"])
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name in {"loop_stalled", "loop_blocked"}:
-            self._stalled(str(fields.get("loop", "the event loop")), float(str(fields["seconds"])), now)
+            self._stalled(str(fields.get("loop", t("event loop"))), float(str(fields["seconds"])), now)
 
     def update(self, facts: Facts, *, now: float, stalled: Mapping[str, float] = MappingProxyType({})) -> None:
         """Compare with how it goes. `stalled`: for how many seconds a loop has made no progress."""
@@ -406,7 +406,7 @@ class Alerter:
         """Look and post, until cancelled."""
         heartbeat = self.heartbeats.register("alerter", limit=_TRIES * (SEND_TIMEOUT + 60))
         await every(
-            _CHECK_INTERVAL, self._check, name="looking for what is wrong", first_after=_CHECK_INTERVAL,
+            _CHECK_INTERVAL, self._check, name="alerts.check", first_after=_CHECK_INTERVAL,
             heartbeat=heartbeat,
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from loguru import logger
 
 from mailerd.config import LogSettings
+from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
@@ -289,8 +290,10 @@ class Log:
         """The end: what journald does not take now goes to standard error, the reason for the end included."""
         left = self._journald.close() if self._journald is not None else []
         if left:
-            heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'
-            _out_at_most(heading + "".join(of_record(record, at=at) for at, record in left))
+            heading = say(
+                t('{address} did not accept these lines; without journald, set log.format = "auto"', address=ADDRESS)
+            )
+            _out_at_most(f"{heading}\n" + "".join(of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         if self._language == "zh":  # an error is said by its text, where it was raised with one

@@ -525,7 +525,7 @@ class StatsPoller:
         """Read, until cancelled."""
         heartbeat, took = self.heartbeats.register("stats"), 0.0
         while True:
-            heartbeat.working("reading the tables")
+            heartbeat.working("stats.read")
             started = time.monotonic()
             was_read = await self._read()
             # A stream of changes costs no more than its share of the time. What had no answer cost nothing. One slow
@@ -534,7 +534,7 @@ class StatsPoller:
             least = max(MIN_STATS_INTERVAL, _STATS_SHARE * min(before, took))
             rest = max(STATS_INTERVAL, least)
             self._due = time.monotonic() + rest + max(_GRACE, 3 * took)
-            heartbeat.waiting("the next read of the tables", at_most=rest)
+            heartbeat.waiting("next_read", at_most=rest)
             await asyncio.sleep(least)
             await self.changes.wait(timeout=rest - least)
 

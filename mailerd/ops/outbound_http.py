@@ -24,6 +24,7 @@ from yarl import URL
 
 from mailerd import __version__
 from mailerd.clock import new_id
+from mailerd.core.i18n import joined, t
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.webhooks import WebhookAttempt, body_of
 from mailerd.ops.daemon_thread import in_thread
@@ -74,7 +75,7 @@ class OutboundHttp:
             parts = URL(url)
             host, port = parts.raw_host or "", parts.port or 0
         except ValueError:
-            return "it is not a URL"
+            return t("it is not a URL")
         user = parts.raw_user is not None or parts.raw_password is not None
         return self._rules.refusal_of_url(parts.scheme, host, port, user=user)
 
@@ -104,7 +105,7 @@ class OutboundHttp:
             ):  # fmt: skip
                 return await _answer(response)
         except TimeoutError:
-            raise OutboundError(f"no answer within {within:g} s") from None
+            raise OutboundError(t("no response within {within:g} s", within=within)) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if refused:
                 raise AddressRefusedError(refused[0]) from None
@@ -154,7 +155,7 @@ class _BoundedProtocol(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._left:
-            exc = OSError(f"more than {MAX_RECEIVED // 1024} kB came before the end of the answer")
+            exc = OSError(t("the response is larger than {n} kB", n=MAX_RECEIVED // 1024))
         self._inner.connection_lost(exc)
 
     @override
@@ -183,8 +184,8 @@ class _CheckedResolver(AbstractResolver):
         )  # it may hang, and must hold up no other request
         for _, _, _, _, address in found:
             if why := self._rules.refusal(str(address[0])):
-                self._refused.append(f"{host} leads to {why}")
-                raise AddressRefusedError(f"{host} leads to {why}")
+                self._refused.append(t("{host} resolves to {why}", host=host, why=why))
+                raise AddressRefusedError(self._refused[-1])
         return [
             ResolveResult(
                 hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
@@ -266,9 +267,10 @@ def signed(uid: str, body: bytes, secrets: Sequence[bytes], *, now: datetime) ->
 
 def _said(status: int, text: str) -> str:
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
-        return f"it answered {status}, a redirect, and none is followed"
+        return t("it responded {status}, a redirect; redirects are not followed", status=status)
     words = " ".join(text.split())[:200]
-    return f"it answered {status}" + (f": {words}" if words.isprintable() and words else "")
+    answered = t("it responded {status}", status=status)
+    return joined([answered, words], ": ") if words.isprintable() and words else answered
 
 
 async def post_test(

@@ -151,7 +151,7 @@ class ApiKeys:
                 (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
 
-        await self.database.request(work, what="create a key", bound=self.timeout)
+        await self.database.request(work, what="keys.create", bound=self.timeout)
         return secret
 
     async def active(self, digest: bytes) -> ApiKey | None:
@@ -160,7 +160,7 @@ class ApiKeys:
             f"SELECT {_COLUMNS_BY_SECRET} FROM api_keys WHERE revoked_at IS NULL "
             "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
             (digest, digest, digest),
-            what="look up a key",
+            what="keys.find",
             bound=self.timeout,
         )
         return key_of(rows[0]) if rows else None
@@ -170,7 +170,7 @@ class ApiKeys:
         rows = await self.database.request_rows(
             "SELECT digest FROM api_keys WHERE revoked_at IS NULL UNION ALL "
             "SELECT old_digest FROM api_keys WHERE revoked_at IS NULL AND old_until > UTC_TIMESTAMP(6)",
-            what="list the digests of keys",
+            what="keys.list_digests",
             bound=self.timeout,
         )
         return {bytes(row[0]) for row in rows}
@@ -179,10 +179,10 @@ class ApiKeys:
         """Every key, revoked ones too, oldest first."""
         statement = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
         return [
-            key_of(row) for row in await self.database.request_rows(statement, what="list keys", bound=self.timeout)
+            key_of(row) for row in await self.database.request_rows(statement, what="keys.list", bound=self.timeout)
         ]
 
-    @request("revoke a key")
+    @request("keys.revoke")
     async def revoke(self, cursor: Cursor, which: str) -> int:
         """Revoke a key by its id or its name; its id. Daemons notice within seconds.
 
@@ -193,7 +193,7 @@ class ApiKeys:
         await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
         return number
 
-    @request("rotate a key")
+    @request("keys.rotate")
     async def rotate(self, cursor: Cursor, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
 
@@ -226,7 +226,7 @@ class ApiKeys:
         await self.database.execute(
             "UPDATE api_keys FORCE INDEX (PRIMARY) SET last_used_at = UTC_TIMESTAMP(6) WHERE id IN %s",
             (tuple(ids),),
-            what="note the use of keys",
+            what="keys.note_use",
             bound=self.timeout,
         )
 
@@ -313,12 +313,12 @@ class Sessions:
     database: Database
     timeout: float
 
-    @request("begin a session")
+    @request("sessions.begin")
     async def create(self, cursor: Cursor, key: ApiKey, *, ip: str) -> str:
         """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
         return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
 
-    @request("make a link")
+    @request("sessions.make_link")
     async def create_link(self, cursor: Cursor, api_key_id: int) -> str:
         """Make the secret of a one-time link that signs a person in with a key."""
         return await _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
@@ -326,21 +326,21 @@ class Sessions:
     async def key_of(self, secret: str) -> ApiKey | None:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
         wanted = digest(secret)
-        rows = await self.database.request_rows(_FIND, (wanted,), what="look up a session", bound=self.timeout)
+        rows = await self.database.request_rows(_FIND, (wanted,), what="sessions.find", bound=self.timeout)
         if not rows:
             return None
         unseen, *key = rows[0]
         if unseen:
             with suppress(DatabaseError):  # a server that takes no writes may still be read
-                await self.database.execute(_SET_SEEN, (wanted,), what="note a session", bound=self.timeout)
+                await self.database.execute(_SET_SEEN, (wanted,), what="sessions.note", bound=self.timeout)
         return key_of(tuple(key))
 
     async def is_open(self, secret: str) -> bool:
         """Whether a session has not ended; asking does not make it last longer."""
         wanted = digest(secret)
-        return bool(await self.database.request_rows(_FIND, (wanted,), what="look up a session", bound=self.timeout))
+        return bool(await self.database.request_rows(_FIND, (wanted,), what="sessions.find", bound=self.timeout))
 
-    @request("use a link")
+    @request("sessions.use_link")
     async def use_link(self, cursor: Cursor, secret: str, *, ip: str) -> str | None:
         """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
 
@@ -361,7 +361,7 @@ class Sessions:
         Raises:
             DatabaseError: it goes on.
         """
-        ended = await self.database.execute(_END_SESSION, (digest(secret),), what="end a session", bound=self.timeout)
+        ended = await self.database.execute(_END_SESSION, (digest(secret),), what="sessions.end", bound=self.timeout)
         return bool(ended) or None
 
 

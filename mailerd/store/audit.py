@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-from mailerd.core.i18n import t
+from mailerd.core.i18n import N_, t
 from mailerd.core.states import Proof
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor
@@ -48,12 +48,12 @@ _COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE status 
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
-        "counts",
+        N_("counts"),
         "SELECT j.id, NULL, CONCAT('total is ', j.total, ', but there are ', COUNT(r.id), ' recipients') FROM jobs j "
         "LEFT JOIN job_recipients r ON r.job_id = j.id GROUP BY j.id, j.total HAVING COUNT(r.id) <> j.total",
     ),
     (
-        "counts",
+        N_("counts"),
         "SELECT j.id, NULL, CONCAT(j.bounced, ' came back and ', j.replied, ' were answered, but of the recipients ', "
         "COALESCE(f.bounced, 0), ' and ', COALESCE(f.replied, 0)) FROM jobs j LEFT JOIN (SELECT job_id, "
         "SUM(result = 'bounced') AS bounced, SUM(result IN ('replied', 'other_replied')) AS replied FROM "
@@ -61,32 +61,32 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "WHERE j.bounced <> COALESCE(f.bounced, 0) OR j.replied <> COALESCE(f.replied, 0)",
     ),
     (
-        "counts",
+        N_("counts"),
         "SELECT j.id, NULL, CONCAT('has ', j.attachments, ' attachments, but there are ', COUNT(a.id)) FROM jobs j "
         "LEFT JOIN job_attachments a ON a.job_id = j.id WHERE j.attachments > 0 "
         "GROUP BY j.id, j.attachments HAVING COUNT(a.id) <> j.attachments",
     ),
     (
-        "no job",
+        N_("no job"),
         "SELECT r.job_id, MIN(r.id), CONCAT('there is no such job, but ', COUNT(*), ' recipients, ', "
         "SUM(r.status IN ('waiting', 'sending', 'unsure')), ' of them open: nothing shows or sends them') "
         "FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id WHERE j.id IS NULL GROUP BY r.job_id",
     ),
     (
-        "feed stands still",
+        N_("feed stands still"),
         "SELECT NULL, NULL, CONCAT('the last place in event_positions is ', COALESCE(p.last, 'NULL'), ', but in events "
         "it is ', x.top, ': no event gets a place any more, and no webhook gets it') "
         "FROM (SELECT COALESCE(MAX(position), 0) AS top FROM events) x LEFT JOIN event_positions p ON p.id = 1 "
         "WHERE p.last IS NULL OR p.last < x.top",
     ),
     (
-        "completed too early",
+        N_("completed too early"),
         "SELECT j.id, NULL, CONCAT('is ', j.status, ' with ', COUNT(*), ' recipients still open') FROM jobs j "
         "JOIN job_recipients r ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure') "
         "WHERE j.status = 'completed' OR (j.status = 'cancelled' AND r.status = 'waiting') GROUP BY j.id, j.status",
     ),
     (
-        "never completed",
+        N_("never completed"),
         "SELECT j.id, NULL, CONCAT('is ', j.status, ' though nothing is open since ', MAX(r.updated_at)) FROM jobs j "
         "JOIN job_recipients r ON r.job_id = j.id WHERE j.status IN ('queued', 'sending', 'paused') "
         "OR (j.status = 'cancelled' AND j.finished_at IS NULL) GROUP BY j.id, j.status "
@@ -94,7 +94,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "AND MAX(r.updated_at) < UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE",
     ),
     (
-        "times of a job",
+        N_("times of a job"),
         "SELECT j.id, NULL, CONCAT('is ', j.status, ', finished_at is ', COALESCE(j.finished_at, 'NULL')) FROM jobs j "
         "WHERE (j.status = 'completed' AND j.finished_at IS NULL) "
         "OR (j.finished_at IS NOT NULL AND j.status NOT IN ('completed', 'cancelled')) "
@@ -102,25 +102,25 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')))",
     ),
     (
-        "forgotten",
+        N_("forgotten"),
         "SELECT j.id, NULL, 'has due recipients, but next_claim_at is NULL: no daemon will claim them' FROM jobs j "
         "WHERE j.status IN ('queued', 'sending') AND j.next_claim_at IS NULL "
         "AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')",
     ),
     (
-        "forgotten",
+        N_("forgotten"),
         "SELECT j.id, NULL, CONCAT('waits, but next_claim_at of its sender ', j.sender_email, ' is NULL') FROM jobs j "
         "LEFT JOIN senders s ON s.email = j.sender_email WHERE j.claimable = 1 AND s.next_claim_at IS NULL",
     ),
     (
-        "forgotten",
+        N_("forgotten"),
         "SELECT j.id, NULL, CONCAT('has due recipients, but next_claim_at is ', j.next_claim_at) FROM jobs j "
         "WHERE j.claimable = 1 AND j.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE "
         "AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting' "
         "AND r.due_at < UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE)",
     ),
     (
-        "token without lease",
+        N_("token without lease"),
         _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', claim_token ', IF(r.claim_token IS NULL, 'is NULL', 'is set'), "
             "', lease_until is ', COALESCE(r.lease_until, 'NULL'))",
@@ -130,51 +130,51 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         ),
     ),
     (
-        "lease long over",
+        N_("lease long over"),
         _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', its lease ended at ', r.lease_until, ': does any daemon run?')",
             where="r.lease_until < UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE",
         ),
     ),
     (
-        "times of a recipient",
+        N_("times of a recipient"),
         _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', sent_at is ', COALESCE(r.sent_at, 'NULL'))",
             where="(r.status = 'sent') <> (r.sent_at IS NOT NULL)",
         ),
     ),
     (
-        "sent without proof",
+        N_("sent without proof"),
         _RECIPIENTS.format(what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"),
     ),
     (
-        "proof of nothing",
+        N_("proof of nothing"),
         _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ', and its proof of being sent is: ', r.proof)",
             where="r.status <> 'sent' AND r.proof IS NOT NULL",
         ),
     ),
     (
-        "no reason",
+        N_("no reason"),
         _RECIPIENTS.format(
             what="CONCAT('is ', r.status, ' without an error')",
             where="r.status IN ('failed', 'cancelled') AND r.error IS NULL",
         ),
     ),
     (
-        "nothing to look for",
+        N_("nothing to look for"),
         _RECIPIENTS.format(
             what="'is unsure, but neither a draft nor a direct send is recorded'",
             where="r.status = 'unsure' AND r.draft_id IS NULL AND NOT r.mode <=> 'direct'",
         ),
     ),
     (
-        "one message, two recipients",
+        N_("one message, two recipients"),
         "SELECT MIN(r.job_id), MIN(r.id), CONCAT('message ', r.message_id, ' stands in ', COUNT(*), ' rows') "
         "FROM job_recipients r WHERE r.message_id IS NOT NULL GROUP BY r.message_id HAVING COUNT(*) > 1",
     ),
     (
-        "sent after all",
+        N_("sent after all"),
         "SELECT r.job_id, r.id, CONCAT('is ', r.status, ', but Google accepted it as ', MAX(a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
         "WHERE a.event IN ('sent', 'answered') AND a.message_id IS NOT NULL AND r.status IN ('failed', 'cancelled') "
@@ -183,31 +183,35 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "GROUP BY r.job_id, r.id, r.status",
     ),
     (
-        "sent twice",
+        N_("sent twice"),
         "SELECT r.job_id, r.id, CONCAT('Google accepted it as ', GROUP_CONCAT(DISTINCT a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
         "WHERE a.event IN ('sent', 'answered') AND a.message_id IS NOT NULL GROUP BY r.job_id, r.id "
         "HAVING COUNT(DISTINCT a.message_id) > 1",
     ),
     (
-        "finished without an event",
+        N_("finished without an event"),
         "SELECT j.id, NULL, CONCAT('finished at ', j.finished_at, ', and the feed has no event of it') FROM jobs j "
         f"WHERE j.finished_at > {_DELETED_UP_TO} AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = 'job.finished' "
         f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_FINISH)})",
     ),
     *(
         (
-            f"{name} without an event",
-            f"SELECT r.job_id, r.id, CONCAT('{name} at ', a.at, ', and the feed has no event of it') FROM attempts a "
+            kind,
+            f"SELECT r.job_id, r.id, CONCAT('at ', a.at, ', and the feed has no event of it') FROM attempts a "
             f"JOIN job_recipients r ON r.id = a.recipient_id WHERE {happened} "
             f"AND a.at > {_DELETED_UP_TO} "
             f"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = '{type_.value}' "
             f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",
         )
-        for name, type_, happened in (
-            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
-            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'"),
-            ("undone", EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
+        for kind, type_, happened in (
+            (N_("failed without an event"), EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
+            (
+                N_("failed without an event"),
+                EventType.RECIPIENT_FAILED,
+                "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'",
+            ),
+            (N_("undone without an event"), EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),
 )
@@ -218,14 +222,14 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
 
     `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
     """
-    ((jobs,),) = await _rows(database, "SELECT COUNT(*) FROM jobs", what="count jobs")
+    ((jobs,),) = await _rows(database, "SELECT COUNT(*) FROM jobs", what="audit.count_jobs")
     findings: list[AuditFinding] = []
     for kind, statement in CHECKS:
         findings += await _check(database, kind, statement)
     if defaults is not None:
         asleep = await rate_limits.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
         findings += [
-            AuditFinding("sleeps for no reason", f"sender {one.email}", _stale_turn(one))
+            AuditFinding(t("sleeps for no reason"), t("sender {sender}", sender=one.email), _stale_turn(one))
             for one in asleep[:MAX_FINDINGS]
         ]
     return jobs, findings
@@ -233,14 +237,18 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
 
 async def proofs(database: Database) -> dict[Proof | None, int]:
     """How many messages are sent by each kind of proof, the strongest first; None: without any."""
-    found = dict(await _rows(database, _COUNT_PROOFS, what="audit: count by proof"))
+    found = dict(await _rows(database, _COUNT_PROOFS, what="audit.count_proofs"))
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
 def _where(job: str | None, recipient: int | None) -> str:
     if job is None:
-        return "the feed"
-    return f"job {job}" if recipient is None else f"job {job}, recipient {recipient}"
+        return t("the feed")
+    return (
+        t("job {job}", job=job)
+        if recipient is None
+        else t("job {job}, recipient {recipient}", job=job, recipient=recipient)
+    )
 
 
 def _stale_turn(one: rate_limits.StaleTurn) -> str:
@@ -251,8 +259,8 @@ def _stale_turn(one: rate_limits.StaleTurn) -> str:
 
 
 async def _check(database: Database, kind: str, statement: str) -> list[AuditFinding]:
-    rows = await _rows(database, f"{statement} LIMIT %s", (MAX_FINDINGS,), what=f"audit: {kind}")
-    return [AuditFinding(kind, _where(job, recipient), str(what)) for job, recipient, what in rows]
+    rows = await _rows(database, f"{statement} LIMIT %s", (MAX_FINDINGS,), what="audit.check")
+    return [AuditFinding(t(kind), _where(job, recipient), str(what)) for job, recipient, what in rows]
 
 
 async def _rows(database: Database, statement: str, values: tuple[object, ...] = (), *, what: str) -> Sequence[Any]:

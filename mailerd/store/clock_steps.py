@@ -28,9 +28,9 @@ async def repair(database: Database) -> None:
         DatabaseError: not all were brought back: do it again.
     """
     # The messages first: a job whose turn finds none of them due waits until they are.
-    for job, send_at in await database.read_rows(job_changes.SENT_AT_ONCE, what="follow the database's clock"):
-        await database.execute(messages.DUE_NOW, (job, send_at), what="follow the database's clock")
-        await database.execute(job_changes.SEND_NOW, (job,), what="follow the database's clock")
+    for job, send_at in await database.read_rows(job_changes.SENT_AT_ONCE, what="clock.follow"):
+        await database.execute(messages.DUE_NOW, (job, send_at), what="clock.follow")
+        await database.execute(job_changes.SEND_NOW, (job,), what="clock.follow")
     for statement in _REPAIRS:
-        await database.execute(statement, what="follow the database's clock")
-    await database.request(sender_changes.move_hours_back, what="follow the database's clock")
+        await database.execute(statement, what="clock.follow")
+    await database.request(sender_changes.move_hours_back, what="clock.follow")

@@ -141,21 +141,21 @@ class ConsoleQueries:
 
     async def failures(self, job: str) -> list[FailureCause]:
         """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES messages."""
-        return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
+        return group_failures(await self._rows((FAILURES, (job,)), what="failures.group"))
 
     async def failed_jobs(self) -> list[str]:
         """Jobs of which messages failed lately: of the last MAX_EVENTS events."""
-        rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="find failures")
+        rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="failures.list")
         return [job for (job,) in rows if job]
 
     async def message(self, recipient: int) -> MessageRow | None:
         """Whose message it is; None: there is none of this id."""
-        rows = await self._rows((JOB_OF, (recipient,)), what="read a message")
+        rows = await self._rows((JOB_OF, (recipient,)), what="messages.read")
         return MessageRow(*rows[0]) if rows else None
 
     async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureMessage]:
         """Unsure messages of unfinished jobs."""
-        rows = await self._rows(doubts_statement(limit, senders), what="list doubts")
+        rows = await self._rows(doubts_statement(limit, senders), what="unconfirmed.list")
         return [
             UnsureMessage(id_, job, to, sender, utc(since), utc(look), checks, from_row(*error))
             for id_, job, to, sender, since, look, checks, *error in rows
@@ -165,7 +165,7 @@ class ConsoleQueries:
         self, *, limit: int, before: int | None, senders: Collection[str] | None
     ) -> list[LoggedAction]:
         """What was asked of jobs and senders, the newest first."""
-        rows = await self._rows(actions_statement(limit, before, senders), what="read the log of actions")
+        rows = await self._rows(actions_statement(limit, before, senders), what="actions.list")
         return [
             LoggedAction(
                 id_,
@@ -183,15 +183,15 @@ class ConsoleQueries:
 
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneMessage]:
         """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
-        rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
+        rows = await self._rows(undone_statement(limit, before, senders), what="undone.list")
         found = [(id_, from_event(json.loads(data)), at) for id_, data, at in rows]
         messages = tuple(it["recipient_id"] for _, it, _ in found)
-        now = dict(await self._rows((_READ_STATUS, (messages,)), what="list what was undone")) if messages else {}
+        now = dict(await self._rows((_READ_STATUS, (messages,)), what="undone.list")) if messages else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name."""
-        rows = await self._rows((_READ_SUBJECT, (job,)), what="read a subject")
+        rows = await self._rows((_READ_SUBJECT, (job,)), what="jobs.read_subject")
         return rows[0] if rows else ("", None, None)
 
     async def _rows(self, statement: Statement, *, what: str) -> Sequence[Any]:

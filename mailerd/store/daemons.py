@@ -66,10 +66,10 @@ class Daemons:
         """
         with suppress(DatabaseError):
             await self.database.transaction(
-                lambda cursor: set_stopped(cursor, self.daemon_id), what="leave", bound=_STOP_TIMEOUT
+                lambda cursor: set_stopped(cursor, self.daemon_id), what="daemons.leave", bound=_STOP_TIMEOUT
             )
 
-    @transaction("beat")
+    @transaction("daemons.beat")
     async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
         process = (socket.gethostname(), os.getpid(), __version__)
         heartbeats, now, last = await write_heartbeat(cursor, self.daemon_id, process=process)

@@ -221,7 +221,7 @@ class EventFeed:
             events = [_event(row) for row in rows]
             return EventPage(events, events[-1].position if full else last, full)
 
-        return await self._database.request(work, what="read events", bound=self._timeout, read_only=True)
+        return await self._database.request(work, what="events.read", bound=self._timeout, read_only=True)
 
     async def number_new(self) -> bool:
         """Give their places to the events that have none; whether there were any.
@@ -233,8 +233,8 @@ class EventFeed:
         """
         any_new = False
         try:
-            while await self._database.read_rows(ANY_NEW, what="look for new events", bound=self._timeout):
-                numbered = await self._database.transaction(number, what="number events", bound=self._timeout)
+            while await self._database.read_rows(ANY_NEW, what="events.find_new", bound=self._timeout):
+                numbered = await self._database.transaction(number, what="events.number", bound=self._timeout)
                 any_new = any_new or numbered > 0
                 if numbered < BATCH:
                     break

@@ -100,7 +100,7 @@ class ForecastReader:
         return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
 
     async def _ask(self, work: Callable[[Cursor], Awaitable[dict[str, ForecastInputs]]]) -> dict[str, ForecastInputs]:
-        return await self.database.request(work, what="read an outlook", bound=self.timeout, read_only=True)
+        return await self.database.request(work, what="forecast.read", bound=self.timeout, read_only=True)
 
     async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
         """`jobs`: rows of `_READ_JOBS`."""

@@ -152,11 +152,11 @@ class HistoryReader:
             await cursor.execute(f"{_SELECT_RECIPIENTS} {where}", values)
             return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
-        return await self.database.read(work, what="read a story", bound=self.timeout)
+        return await self.database.read(work, what="history.read", bound=self.timeout)
 
     async def queued_before(self, story: RecipientHistory) -> int:
         """How many messages of its own job are claimed before a message that waits: MAX_BEFORE where they are more."""
-        due, what = naive(story.due_at), "read a place in the queue"
+        due, what = naive(story.due_at), "history.read_place"
         values = (story.job_id, due, due, story.id, MAX_BEFORE)
         ((number,),) = await self.database.read_rows(_COUNT_BEFORE, values, what=what, bound=self.timeout)
         return int(number)
@@ -170,7 +170,7 @@ class HistoryReader:
         for story in waiting:
             values = (digest_of(story.to_email, key), story.job_id)
             for (reason,) in await self.database.read_rows(
-                _WHY_SUPPRESSED, values, what="look for a suppression", bound=self.timeout
+                _WHY_SUPPRESSED, values, what="suppressions.check", bound=self.timeout
             ):
                 found[story.id] = why_suppressed(reason)
         return found
@@ -178,7 +178,7 @@ class HistoryReader:
     async def failures_of(self, job: str) -> list[MessageFailure]:
         """What has failed or is in doubt in a job, and the messages to suppressed addresses."""
         values = (job, _MAX_SHOWN)
-        rows = await self.database.read_rows(_READ_FAILURES, values, what="read failures", bound=self.timeout)
+        rows = await self.database.read_rows(_READ_FAILURES, values, what="failures.read", bound=self.timeout)
         return [
             MessageFailure(utc(at), to, id_, from_row(*error) or "", status, job_id)
             for to, id_, at, status, job_id, *error in rows
@@ -186,14 +186,14 @@ class HistoryReader:
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many messages of a job are sent by each proof, the strongest first."""
-        rows = await self.database.read_rows(_COUNT_PROOFS, (job,), what="count by proof", bound=self.timeout)
+        rows = await self.database.read_rows(_COUNT_PROOFS, (job,), what="history.count_proofs", bound=self.timeout)
         found = dict(rows)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
     async def last_failures(self, *, limit: int) -> list[MessageFailure]:
         """What went wrong lately, the newest first."""
         rows = await self.database.read_rows(
-            _READ_LAST_FAILURES, (limit,), what="read the last failures", bound=self.timeout
+            _READ_LAST_FAILURES, (limit,), what="failures.read_last", bound=self.timeout
         )
         return [
             MessageFailure(utc(at), to, id_, from_row(*error) or "", event, job)
@@ -202,7 +202,7 @@ class HistoryReader:
 
     async def daemons(self) -> tuple[DaemonInfo, ...]:
         """The daemons that were heard of lately and have not stopped in order."""
-        return await self.database.read(read_daemons, what="read the daemons", bound=self.timeout)
+        return await self.database.read(read_daemons, what="daemons.list", bound=self.timeout)
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
@@ -53,7 +54,7 @@ class DuplicateKeyError(MailerdError):
     """The key was used before: no job is stored, and `stored` is the response of the first use."""
 
     def __init__(self, stored: StoredResponse) -> None:
-        super().__init__(f"the idempotency key was used for job {stored.job_id}")
+        super().__init__(t("the idempotency key was used for job {job_id}", job_id=stored.job_id))
         self.stored = stored
 
 
@@ -90,7 +91,7 @@ class IdempotencyStore:
         rows = await self._database.request_rows(
             f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
             (api_key_id, key, int(self.keep.total_seconds())),
-            what="look for an answer",
+            what="idempotency.find",
             bound=self._timeout,
         )
         return _stored_response(rows[0]) if rows else None
@@ -100,6 +101,6 @@ class IdempotencyStore:
         await self._database.execute(
             "UPDATE idempotency_responses SET response = %s, final = 1 WHERE api_key_id = %s AND idempotency_key = %s",
             (answer, api_key_id, key),
-            what="complete an answer",
+            what="idempotency.complete",
             bound=self._timeout,
         )

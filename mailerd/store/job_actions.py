@@ -117,7 +117,7 @@ class JobActions:
 
         bound = self._timeout + messages / MESSAGES_PER_SECOND
         act = partial(_unlimited, work) if messages > MESSAGES_PER_SECOND else work
-        return await self._database.request(act, what=f"{change} a job", bound=bound)
+        return await self._database.request(act, what=f"jobs.{change}", bound=bound)
 
     async def _do(
         self,
@@ -155,7 +155,7 @@ class JobActions:
             "SELECT action, actor, detail, changed, messages, at FROM job_actions WHERE job_id = %s "
             "ORDER BY id DESC LIMIT 100",
             (job_id,),
-            what="read what was asked of a job",
+            what="actions.of_job",
             bound=within or self._timeout,
         )
         return [_action(row) for row in rows]

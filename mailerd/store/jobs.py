@@ -142,7 +142,7 @@ async def job_content(database: Database, job: str) -> JobContent:
         languages = await _languages(cursor, job) if has_languages else ()
         return JobContent(*row, attached_bytes=size, languages=languages)
 
-    return await database.read(work, what="read a job's contents")
+    return await database.read(work, what="jobs.read_content")
 
 
 async def _languages(cursor: Cursor, job: str) -> tuple[TemplateLanguage, ...]:
@@ -195,7 +195,7 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
         "SELECT filename, content_type, content_id, digest FROM job_attachments "
         "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
         (job_id, recipient),
-        what="read attachments",
+        what="attachments.read",
     )
     contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
     return [
@@ -208,7 +208,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
     """A content; each piece in a transaction of its own, so that none is long."""
     statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
     pieces: list[bytes] = []
-    while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="read an attachment"):
+    while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="attachments.read_one"):
         pieces.append(bytes(rows[0][0]))
     return b"".join(pieces)
 
@@ -305,7 +305,7 @@ class Recipients:
     ) -> list[PersonsMessage]:
         """Messages to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = messages_statement(email, before=before, limit=limit, senders=senders)
-        rows = await self.database.request_rows(*statement, what="read a person's messages", bound=self.timeout)
+        rows = await self.database.request_rows(*statement, what="people.list_messages", bound=self.timeout)
         return [_message(row) for row in rows]
 
 
@@ -492,9 +492,7 @@ class Jobs:
         try:
             attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
             bound = self.timeout + len(job.recipients) / ROWS_PER_SECOND + attached
-            return await self.database.request(
-                lambda cursor: self._store(cursor, job), what="accept a job", bound=bound
-            )
+            return await self.database.request(lambda cursor: self._store(cursor, job), what="jobs.accept", bound=bound)
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
@@ -542,7 +540,7 @@ class Jobs:
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
-        statement, what = "SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", "look for a job in doubt"
+        statement, what = "SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", "jobs.find_in_doubt"
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
@@ -554,7 +552,7 @@ class Jobs:
             await asyncio.sleep(0.05)
         raise doubt
 
-    @request("read a job", read_only=True)
+    @request("jobs.read", read_only=True)
     async def job(self, cursor: Cursor, job_id: str) -> Job | None:
         """One job, or None."""
         found = await _read_jobs(cursor, [job_id])
@@ -565,7 +563,7 @@ class Jobs:
         job = await self.job(job_id) if ULID.fullmatch(job_id) else None
         return None if job is None or not key.may_send(job.sender_email) else job
 
-    @request("list jobs", read_only=True)
+    @request("jobs.list", read_only=True)
     async def newest(
         self,
         cursor: Cursor,
@@ -605,7 +603,7 @@ class Jobs:
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
         statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, result=result)
-        rows = await self.database.request_rows(*statement, what="read recipients", bound=self.timeout)
+        rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
         return [recipient_of(row) for row in rows]
 
 

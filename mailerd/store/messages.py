@@ -308,7 +308,7 @@ async def suppressed(database: Database, message: ClaimedRecipient) -> Reason | 
         (now,) = await mark_suppressed(cursor, [message])
         return now.suppressed
 
-    return await database.read(work, what="look for a suppression", bound=database.probe_timeout)
+    return await database.read(work, what="suppressions.check", bound=database.probe_timeout)
 
 
 # A whole job at once: one statement for each table, however many messages there are.

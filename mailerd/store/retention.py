@@ -31,7 +31,7 @@ INTERVAL: Final = 60.0
 """Seconds between two searches."""
 REST: Final = 0.5
 """Seconds between two batches, which leave the database to the messages."""
-_LOOP: Final = "deleting what is old"
+_LOOP: Final = "retention.delete"
 _DAY: Final = timedelta(days=1)
 
 _FIND: Final = """
@@ -107,7 +107,7 @@ class ByAge:
     async def delete(self, database: Database) -> Deleted:
         """Delete a batch, the oldest first."""
         age = int(self.age.total_seconds())
-        found = await database.read_rows(self.find, (age, BATCH), what="look for old rows")
+        found = await database.read_rows(self.find, (age, BATCH), what="retention.find")
         if not found:
             return Deleted(0, more=False)
 
@@ -118,7 +118,7 @@ class ByAge:
                 deleted += cursor.rowcount
             return deleted
 
-        return Deleted(await database.transaction(work, what="delete old rows"), more=len(found) == BATCH)
+        return Deleted(await database.transaction(work, what="retention.delete"), more=len(found) == BATCH)
 
     @property
     def find(self) -> str:
@@ -138,7 +138,7 @@ class OldMinutes:
 
     async def delete(self, database: Database) -> Deleted:
         """Merge the oldest hour."""
-        rows = await database.transaction(sender_changes.merge_oldest_hour, what="merge tallies")
+        rows = await database.transaction(sender_changes.merge_oldest_hour, what="retention.merge_tallies")
         return Deleted(rows, more=rows > 0)
 
 
@@ -179,7 +179,7 @@ class OldEvents:
             return bool(tried) and row is not None and int(row[0]) >= tried[-1][0]
 
         done = await database.retry_until_committed(
-            work, what="delete old events", proof=was_deleted, only_in_doubt=True
+            work, what="retention.delete_events", proof=was_deleted, only_in_doubt=True
         )
         for it in done.lost:
             self.events.webhook_events_expired(webhook=it.webhook, events=it.events, days=self.days)
@@ -214,12 +214,12 @@ class DeliveriesOfRemoved:
 
     async def delete(self, database: Database) -> Deleted:
         """Delete a batch of those of one webhook."""
-        found = await database.read_rows(_FIND_REMOVED, what="look for removed webhooks")
+        found = await database.read_rows(_FIND_REMOVED, what="retention.find_webhooks")
         if not found:
             return Deleted(0, more=False)
         rows = await database.transaction(
             lambda cursor: cursor.execute(webhooks.DELETE_OF_REMOVED, (found[0][0], BATCH)),
-            what="delete the deliveries of removed webhooks",
+            what="retention.delete_deliveries",
         )
         return Deleted(rows, more=True)
 
@@ -278,9 +278,9 @@ class Retention:
 
 async def _number_some(database: Database) -> bool:
     """Give a batch of new events their places; whether there may be more."""
-    if not await database.read_rows(ANY_NEW, what="look for new events"):
+    if not await database.read_rows(ANY_NEW, what="events.find_new"):
         return False
-    return await database.transaction(number, what="number events") == NUMBERED_AT_ONCE
+    return await database.transaction(number, what="events.number") == NUMBERED_AT_ONCE
 
 
 async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) -> list[LostEvents]:

@@ -23,7 +23,7 @@ MAX_TOKEN_KEYS: Final = 255
 KEY_INTERVAL: Final = 1.0
 """Seconds for which a key of addresses is not read again: fewer than the 2.5 s that an unsubscribe's answer takes."""
 
-_WHAT: Final = "read the keys of unsubscribe links"
+_WHAT: Final = "secrets.read"
 _READ: Final = "SELECT name, value FROM secrets"
 _ANY_SUPPRESSION: Final = "SELECT 1 FROM suppressions LIMIT 1"
 # A process that comes second gets what the first has made.
@@ -89,7 +89,7 @@ class Secrets:
         """
         await self.database.request(_never_made, what=_WHAT, bound=self.timeout, read_only=True)
 
-    @request("make a key for unsubscribe links")
+    @request("secrets.make")
     async def rotate(self, cursor: Cursor) -> int:
         """Make a new key for links to come; its id. Links that were signed before go on working.
 

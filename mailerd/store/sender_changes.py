@@ -252,7 +252,7 @@ async def join_project(database: Database, sender: str, project: str, mode: Mode
              for wait, *reason in await cursor.fetchall()), None
         )  # fmt: skip
 
-    return await database.transaction(work, what="note a sender's project")
+    return await database.transaction(work, what="senders.note_project")
 
 
 async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
@@ -271,7 +271,7 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
         DatabaseError: they may have none yet; the next claim that finds them adds them again.
     """
     statement = insert_many(_INSERT_PROJECTS, [(name,) for name in sorted(names)])
-    await database.read(lambda cursor: cursor.execute(*statement), what="add projects")
+    await database.read(lambda cursor: cursor.execute(*statement), what="projects.add")
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:

@@ -72,11 +72,11 @@ class Senders:
 
     async def all(self) -> list[SenderSummary]:
         """Every sender, by address."""
-        return await self.database.read(self._all, what="list senders")
+        return await self.database.read(self._all, what="senders.list")
 
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before messages go, by sender; without those for whom waiting is enough."""
-        rows = await self.database.read_rows(_PAUSES, (), what="read the pauses of senders", bound=REPAIRS_TIMEOUT)
+        rows = await self.database.read_rows(_PAUSES, (), what="senders.read_pauses", bound=REPAIRS_TIMEOUT)
         found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
         return {email: words for email, words in found.items() if words}
 
@@ -90,7 +90,7 @@ class Senders:
             await cursor.execute(*some_statement(only, limit))
             return await self._summaries(cursor, self._states(await cursor.fetchall()), most=MAX_COUNTED)
 
-        return await self.database.request(work, what="list senders", bound=within, read_only=True)
+        return await self.database.request(work, what="senders.list", bound=within, read_only=True)
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_READ_ALL)
@@ -113,7 +113,7 @@ class Senders:
             for it, count in zip(states, counts, strict=True)
         ]  # fmt: skip
 
-    @transaction("change a sender")
+    @transaction("senders.change")
     async def change(self, cursor: Cursor, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
 
@@ -152,10 +152,10 @@ class Senders:
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name."""
-        ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="look for a sender")
+        ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="senders.find")
         return bool(known)
 
-    @transaction("pause a sender")
+    @transaction("senders.pause")
     async def pause(
         self, cursor: Cursor, email: str, *, lasts: timedelta | None, reason: str, actor: str
     ) -> tuple[datetime, str]:
@@ -174,7 +174,7 @@ class Senders:
         await sender_changes.pause_by_hand(cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell)
         return until, reason
 
-    @transaction("resume a sender")
+    @transaction("senders.resume")
     async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 

@@ -99,7 +99,7 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
             took=took,
         )
 
-    return await database.read(work, what="look at the database", bound=bound)
+    return await database.read(work, what="server.read", bound=bound)
 
 
 def _seconds(theirs: datetime, ours: datetime) -> float:
@@ -129,7 +129,7 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
     """
     started = time.monotonic()
     try:
-        await database.read_rows("SELECT SLEEP(%s)", (_SLEEP,), what="try the time-out", bound=bound)
+        await database.read_rows("SELECT SLEEP(%s)", (_SLEEP,), what="server.try_timeout", bound=bound)
     except DatabaseError as error:
         if isinstance(error.__cause__, TimeoutError):
             return time.monotonic() - started
@@ -191,7 +191,7 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
     Raises:
         SchemaError: it holds tables of another program.
     """
-    applied = await database.read(own_migration, what="read the schema's version", bound=bound)
+    applied = await database.read(own_migration, what="schema.read_version", bound=bound)
     return applied, migrations()[-1].number
 
 
@@ -199,7 +199,7 @@ async def senders(database: Database, *, bound: float, most: int) -> dict[str, b
     """The mailboxes that jobs were posted for, and whether messages of theirs wait."""
     rows = await database.read_rows(
         "SELECT email, next_claim_at IS NOT NULL FROM senders ORDER BY next_claim_at IS NULL, email LIMIT %s", (most,),
-        what="read the senders", bound=bound,
+        what="server.read_senders", bound=bound,
     )  # fmt: skip
     return {email: bool(waits) for email, waits in rows}
 
@@ -210,6 +210,6 @@ async def senders_above(
     """The senders whose own limit of units a minute is above `units`."""
     rows = await database.read_rows(
         f"SELECT {COLUMNS} FROM senders WHERE units_per_minute > %s ORDER BY email LIMIT %s",
-        (units, most), what="read the pace of senders", bound=bound,
+        (units, most), what="server.read_pace", bound=bound,
     )  # fmt: skip
     return [sender_state(row, defaults) for row in rows]

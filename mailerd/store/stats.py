@@ -66,7 +66,7 @@ class Tallies:
             sums.setdefault(point.at.replace(minute=0), Counter()).update(point.counts)
         return [TallyPoint(at, dict(counts)) for at, counts in sorted(sums.items())]
 
-    @request("read a chart", read_only=True)
+    @request("stats.read_chart", read_only=True)
     async def _read(
         self, cursor: Cursor, statement: str, span: timedelta, senders: Collection[str] | None
     ) -> list[TallyPoint]:
@@ -189,7 +189,7 @@ class StatsReader:
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
         """Read all counts."""
-        return await self.database.read(self._read, what="stats", bound=bound)
+        return await self.database.read(self._read, what="stats.read", bound=bound)
 
     async def _read(self, cursor: Cursor) -> QueueStats:
         await cursor.execute("SELECT UTC_TIMESTAMP(6)")

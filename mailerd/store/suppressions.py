@@ -244,12 +244,12 @@ class Suppressions:
             added = await add(cursor, new)
             return added, await log.count(cursor, len(added.changed)) if log else None
 
-        added, row = await self.database.request(work, what="suppress", bound=self.timeout)
+        added, row = await self.database.request(work, what="suppressions.add", bound=self.timeout)
         if log:
             log.row = row
         return added
 
-    @request("end a suppression")
+    @request("suppressions.end")
     async def remove(
         self,
         cursor: Cursor,
@@ -273,7 +273,7 @@ class Suppressions:
             await log.count(cursor, 1)
         return True
 
-    @request("end a suppression")
+    @request("suppressions.end")
     async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
         """End what a person's own link did; whether it had done so, and whether messages of the list stay away still.
 
@@ -289,7 +289,7 @@ class Suppressions:
     async def of(self, address: str) -> list[Suppression]:
         """Everything that keeps messages from this address."""
         digest = self.digest(address)
-        rows = await self.database.request_rows(_OF, (digest,), what="look up a suppression", bound=self.timeout)
+        rows = await self.database.request_rows(_OF, (digest,), what="suppressions.find", bound=self.timeout)
         return [_suppression(row) for row in rows]
 
     async def page(
@@ -302,7 +302,7 @@ class Suppressions:
     ) -> list[Suppression]:
         """Suppressions by age, the oldest first; those behind `after`, which is the last one's `place`."""
         statement, values = page_statement(list_id=list_id, reason=reason, after=after, limit=limit)
-        rows = await self.database.request_rows(statement, values, what="list suppressions", bound=self.timeout)
+        rows = await self.database.request_rows(statement, values, what="suppressions.list", bound=self.timeout)
         return [_suppression(row) for row in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
@@ -319,7 +319,7 @@ class Suppressions:
                         if found.get(address) is not Reason.HARD_BOUNCE:
                             found[address] = Reason(reason)
 
-        await self.database.request(work, what="look up suppressions", read_only=True)
+        await self.database.request(work, what="suppressions.find_many", read_only=True)
         return found
 
     def _by_digest(self, addresses: Collection[str]) -> dict[bytes, list[str]]:
@@ -330,7 +330,7 @@ class Suppressions:
 
     async def lists(self, *, after: str = "", limit: int = MAX_LISTS) -> list[MailingList]:
         """The lists, by name; those behind the name `after`."""
-        rows = await self.database.request_rows(LISTS, (after, limit), what="list the lists", bound=self.timeout)
+        rows = await self.database.request_rows(LISTS, (after, limit), what="lists.list", bound=self.timeout)
         return [list_of(row) for row in rows]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
@@ -342,7 +342,7 @@ class Suppressions:
         return await self._list(FIND_LIST, name)
 
     async def _list(self, statement: str, value: object) -> MailingList | None:
-        rows = await self.database.request_rows(statement, (value,), what="look up a list", bound=self.timeout)
+        rows = await self.database.request_rows(statement, (value,), what="lists.find", bound=self.timeout)
         return list_of(rows[0]) if rows else None
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
@@ -356,7 +356,7 @@ class Suppressions:
         if title is not None:
             check_list_title(title)
         return await self.database.request(
-            lambda cursor: write_list(cursor, name, title), what="make a list", bound=self.timeout
+            lambda cursor: write_list(cursor, name, title), what="lists.make", bound=self.timeout
         )
 
     async def make_lists(self, names: Collection[str]) -> dict[str, int]:
@@ -372,12 +372,12 @@ class Suppressions:
         async def work(cursor: Cursor) -> dict[str, int]:
             return {name: (await write_list(cursor, name, None)).id for name in sorted(names)}
 
-        return await self.database.request(work, what="make lists", bound=self.timeout) if names else {}
+        return await self.database.request(work, what="lists.make_many", bound=self.timeout) if names else {}
 
     async def address_of(self, recipient_id: int) -> str | None:
         """To whom a message went, while its row is kept."""
         rows = await self.database.request_rows(
-            _READ_RECIPIENT, (recipient_id,), what="look up a recipient", bound=self.timeout
+            _READ_RECIPIENT, (recipient_id,), what="recipients.find", bound=self.timeout
         )
         return rows[0][0] if rows else None
 

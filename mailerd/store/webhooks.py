@@ -209,7 +209,7 @@ class Webhooks:
             return await _one(cursor, id_)
 
         try:
-            made = await self.database.request(work, what="make a webhook", bound=self.timeout)
+            made = await self.database.request(work, what="webhooks.make", bound=self.timeout)
         except DatabaseError as error:
             if error.errno == _DUPLICATE:  # two were made at once
                 raise WebhookError(t("webhook {name!r} already exists; choose another name", name=new.name)) from None
@@ -219,7 +219,7 @@ class Webhooks:
     async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
         """Every endpoint, by name."""
         rows = await self.database.request_rows(
-            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="list webhooks", bound=self.timeout
+            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="webhooks.list", bound=self.timeout
         )
         found = [_endpoint(row) for row in rows]
         return [it for it in found if _is_seen(it, senders)]
@@ -227,10 +227,10 @@ class Webhooks:
     async def made_by(self, owner: int) -> list[str]:
         """The names of the endpoints that a key has made, which go on when it is revoked."""
         statement = "SELECT name FROM webhooks WHERE owner = %s ORDER BY name"
-        rows = await self.database.request_rows(statement, (owner,), what="list webhooks", bound=self.timeout)
+        rows = await self.database.request_rows(statement, (owner,), what="webhooks.list", bound=self.timeout)
         return [name for (name,) in rows]
 
-    @request("look up a webhook", read_only=True)
+    @request("webhooks.find", read_only=True)
     async def find(self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
         """The endpoint of this id or name.
 
@@ -272,7 +272,7 @@ class Webhooks:
             await _switch(cursor, id_, given.get("state"))
             return await _one(cursor, id_)
 
-        return await self.database.request(work, what="change a webhook", bound=self.timeout)
+        return await self.database.request(work, what="webhooks.change", bound=self.timeout)
 
     async def remove(self, id_: str) -> None:
         """Remove an endpoint; an attempt under way ends without a record. Its deliveries are deleted bit by bit later.
@@ -281,7 +281,7 @@ class Webhooks:
             UnknownWebhookError: there is none.
         """
         delete = "DELETE FROM webhooks WHERE id = %s"
-        if not await self.database.execute(delete, (id_,), what="remove a webhook", bound=self.timeout):
+        if not await self.database.execute(delete, (id_,), what="webhooks.remove", bound=self.timeout):
             raise _unknown(id_)
 
     async def rotate(self, id_: str, *, overlap: timedelta, seen: WebhookEndpoint | None = None) -> str:
@@ -293,7 +293,7 @@ class Webhooks:
             UnknownWebhookError: there is none.
             WebhookError: it has another secret by now.
         """
-        secret, what = new_secret(), "rotate a webhook's secret"
+        secret, what = new_secret(), "webhooks.rotate"
         sql, values = _SWAP_SECRETS, [int(overlap.total_seconds()), secret, id_]
         if seen is not None:
             sql, values = sql + _UNLESS_ROTATED, [*values, seen.old_until and naive(seen.old_until)]
@@ -308,7 +308,7 @@ class Webhooks:
     async def secrets(self, id_: str) -> list[bytes]:
         """What signs now: the secret, and the one before it while both are good."""
         statement = "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s"
-        rows = await self.database.request_rows(statement, (id_,), what="read a webhook's secret", bound=self.timeout)
+        rows = await self.database.request_rows(statement, (id_,), what="webhooks.read_secret", bound=self.timeout)
         if not rows:
             raise _unknown(id_)
         return [bytes(each) for each in rows[0] if each is not None]
@@ -448,7 +448,7 @@ class WebhookDeliveries:
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
         rows = await self.database.request_rows(
-            *deliveries_statement(it.id, before, status, limit), what="list deliveries", bound=self.timeout
+            *deliveries_statement(it.id, before, status, limit), what="webhooks.list_deliveries", bound=self.timeout
         )
         found = [_delivery(row) for row in rows]
         return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
@@ -477,11 +477,11 @@ class WebhookDeliveries:
             return int((await cursor.fetchone())[0]) - int(before)
 
         ((start,),) = await self.database.request_rows(
-            _FIRST_SINCE, (moment,), what="look for events", bound=self.timeout
+            _FIRST_SINCE, (moment,), what="webhooks.find_events", bound=self.timeout
         )
         while start is not None and start <= it.position:
             end = min(start + _REPLAYED_AT_ONCE, it.position + 1)
-            total += await self.database.request(work, what="replay events", bound=self.timeout)
+            total += await self.database.request(work, what="webhooks.replay", bound=self.timeout)
             start = end
         return total
 
@@ -627,7 +627,7 @@ class WebhookQueue:
         self.database = database
         self._lease = lease
 
-    @read("look for webhooks to deliver")
+    @read("webhooks.due")
     async def read_work(self, cursor: Cursor) -> Work:
         """What there is to do; where no endpoint is on, the server is not asked for their deliveries."""
         await cursor.execute(_READ_OWNERS)
@@ -636,7 +636,7 @@ class WebhookQueue:
         behind, ready = await cursor.fetch_batch([(_SELECT_BEHIND, ()), (_SELECT_READY, ())])
         return Work(len(live), dict(behind), dict(ready))
 
-    @transaction("queue events for a webhook")
+    @transaction("webhooks.queue")
     async def fan_out(self, cursor: Cursor, id_: str) -> bool:
         """Make an endpoint's deliveries of the next events; whether there are more."""
         await cursor.execute(_LOCK_TO_FAN_OUT, (id_,))
@@ -651,7 +651,7 @@ class WebhookQueue:
         await cursor.execute(_SET_POSITION, (up_to, id_, position))
         return bool(up_to < last)
 
-    @transaction("take events for a webhook")
+    @transaction("webhooks.take")
     async def claim(self, cursor: Cursor, id_: str, *, most: int, at_once: int) -> list[ClaimedEvent]:
         """Take up to `most` events of an endpoint that are due; no more than `at_once` are under way in all daemons.
 
@@ -695,7 +695,7 @@ class WebhookQueue:
             if position in events
         ]  # fmt: skip
 
-    @transaction("record an attempt of a webhook")
+    @transaction("webhooks.record")
     async def record(
         self,
         cursor: Cursor,

@@ -110,7 +110,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         change=t("confirmed as {status}", status=settled.status.value),
     )  # fmt: skip
     if settled.status is not State.WAITING:
-        done = await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="finish jobs")
+        done = await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="jobs.complete")
         for job in done:
             RunnerEvents(it.services.events.sink).job_finished(
                 job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds

@@ -43,7 +43,7 @@ MIN_REST: Final = 0.1
 """The least seconds between two such queries: a backlog leaves the processor to the messages."""
 RECORD_MARGIN: Final = 10.0
 """Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
-_LOOP: Final = "delivering webhooks"
+_LOOP: Final = "webhooks.deliver"
 _JITTER: Final = (0.8, 1.2)
 
 
@@ -153,7 +153,7 @@ class WebhookSender:
 
     def _not_recorded(self, error: DatabaseError | TimeoutError) -> None:
         cause = str(error) or f"no answer of the database within {RECORD_MARGIN:g} s"
-        self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=cause)
+        self.events.webhook_step_failed(what="webhooks.record", again_in=RECORD_MARGIN, cause=cause)
 
     async def _record(self, it: ClaimedEvent, attempt: WebhookAttempt) -> RecordedAttempt | None:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load

@@ -609,7 +609,7 @@ class Delivery:
             try:
                 await self.limited_gmail.delete_draft(message.sender, draft_id=message.draft_id)
             except DatabaseError as error:  # the search for orphans finds it
-                self.events.step_failed(what="deleting an unsent message's draft", again_in=0.0, error=error)
+                self.events.step_failed(what="drafts.delete", again_in=0.0, error=error)
 
     async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):

@@ -162,9 +162,9 @@ class InFlight:
         One that cannot be renewed ends earlier.
         """
         interval = self._lease.total_seconds() / 4
-        heartbeat = self._heartbeats.register("renew leases")
+        heartbeat = self._heartbeats.register("leases.renew")
         await every(
-            interval, self._renew, name="renewing leases", first_after=interval, heartbeat=heartbeat,
+            interval, self._renew, name="leases.renew", first_after=interval, heartbeat=heartbeat,
             sleep=self._clock.sleep,
         )  # fmt: skip
 

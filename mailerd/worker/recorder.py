@@ -116,9 +116,9 @@ class Recorder:
         heartbeat = self._heartbeats.register("recorder")
         async with asyncio.TaskGroup() as apart:
             while True:
-                heartbeat.waiting("something to record", at_most=None)
+                heartbeat.waiting("records", at_most=None)
                 batch = [await self._queue.get()]
-                heartbeat.working("recording")
+                heartbeat.working("messages.record")
                 if self._gathers(batch[0].record):
                     await self._clock.sleep(_GATHER_TIME)
                 while len(batch) < _MAX_BATCH and not self._queue.empty():
@@ -134,7 +134,7 @@ class Recorder:
     async def _write(self, batch: Sequence[_Entry], apart: asyncio.TaskGroup) -> None:
         """Write; a record that meets a lock is written later, `apart`, and delays no other one."""
         records = [one.record for one in batch]
-        what = f"record {len(records)} messages"
+        what = f"messages.record {len(records)}"
         try:
             written = await self._rows.database.retry_until_committed(self._work(records), what=what, raise_on=LOCKED)
         except DatabaseError as error:
@@ -177,10 +177,11 @@ class Recorder:
         await self._clock.sleep(rest)
 
     def _say_it_waits(self, message: ClaimedRecipient, waited: float, *, again_in: float) -> None:
-        what = f"record recipient {message.id} of job {message.job_id}"
-        cause = (
-            f"another transaction has held rows of sender {message.sender} for {waited:.0f} s; the other records go on"
-        )
+        what = f"messages.record job={message.job_id} recipient={message.id}"
+        cause = t(
+            "another transaction has locked rows of sender {sender} for {waited:.0f} s; other records continue",
+            sender=message.sender, waited=waited,
+        )  # fmt: skip
         self._rows.database.log_retry(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
@@ -223,16 +224,16 @@ class Recorder:
 
     async def complete_jobs_loop(self) -> None:
         """Complete jobs when their last messages are finished. It runs when it is woken, so it is no `every()`."""
-        heartbeat = self._heartbeats.register("finish jobs")
+        heartbeat = self._heartbeats.register("jobs.complete")
         while True:
-            heartbeat.waiting("a message to be finished", at_most=None)
+            heartbeat.waiting("ended_messages", at_most=None)
             await self._ended.wait()
-            heartbeat.working("finishing jobs")
+            heartbeat.working("jobs.complete")
             try:
                 await self._complete_touched()
             except DatabaseError as error:
                 if not isinstance(error, DatabaseAwayError):  # the store logs that, and when it is back
-                    self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
+                    self._events.step_failed(what="jobs.complete", again_in=1.0, error=error)
                 await self._clock.sleep(1.0)
                 self._ended.set()
                 continue

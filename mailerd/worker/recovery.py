@@ -391,21 +391,21 @@ class Recovery:
 
     async def expired_claims_loop(self) -> None:
         """Recover expired claims, until cancelled. It never waits for Google."""
-        await self._every(self.interval, self.recover_expired, name="recovering expired claims")
+        await self._every(self.interval, self.recover_expired, name="claims.recover")
 
     async def reconcile_loop(self) -> None:
         """Check unresolved sends at Google, until cancelled."""
         async with asyncio.TaskGroup() as checks:
-            await self._every(self.interval, lambda: self.reconcile_some(checks), name="finding messages in doubt")
+            await self._every(self.interval, lambda: self.reconcile_some(checks), name="unconfirmed.find")
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs that a crashed daemon did not complete, and stuck jobs, until cancelled."""
-        await self._every(_STUCK_JOBS_INTERVAL, self._find_stuck_jobs, name="looking for unfinished jobs")
+        await self._every(_STUCK_JOBS_INTERVAL, self._find_stuck_jobs, name="jobs.find_unfinished")
 
     async def sweep_loop(self) -> None:
         """Delete orphan drafts, soon after the start and now and then, until cancelled."""
         first_after = min(self.sweep_interval, _FIRST_SWEEP_AFTER)
-        await self._every(self.sweep_interval, self.sweep, name="looking for orphan drafts", first_after=first_after)
+        await self._every(self.sweep_interval, self.sweep, name="drafts.sweep", first_after=first_after)
 
     async def _every(
         self, interval: float, step: Callable[[], Awaitable[bool]], *, name: str, first_after: float = 0.0
@@ -447,7 +447,7 @@ class Recovery:
             return True
         if not under_way:  # as before the query: a check that ended since then makes room for another
             return False
-        current().waiting("a check to end", at_most=self.interval)
+        current().waiting("ended_check", at_most=self.interval)
         ended = asyncio.ensure_future(self._check_ended.wait())
         rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # another sender may have one due by then
         try:
@@ -460,7 +460,7 @@ class Recovery:
 
     async def _reconcile_one(self, message: UnresolvedSend) -> None:
         """Check one message. It has a heartbeat of its own, since it may take long and no other check waits for it."""
-        what = f"looking for recipient {message.id}"
+        what = f"unconfirmed.check {message.id}"
         self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
             await self._resolve_one(message)
@@ -492,13 +492,13 @@ class Recovery:
         except NotReplayedError:
             pass  # the next search deletes what is an orphan then
         except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
-            what = f"looking for orphan drafts of {sender}"
+            what = f"drafts.sweep {sender}"
             self.runner_events.step_failed(what=what, again_in=self.sweep_interval, error=error)
 
     async def _find_stuck_jobs(self) -> bool:
         for job in await self.rows.unfinished_jobs():
             self.job_changed(job)
-        current().working("looking for stuck jobs")
+        current().working("jobs.find_stuck")
         for job in await self.rows.reschedule_stuck_jobs():
             self.events.job_stuck(job=job)
             self.wake()
@@ -534,14 +534,14 @@ class Recovery:
 
     async def _resolve_one(self, message: UnresolvedSend) -> None:
         try:
-            current().working("looking for messages in doubt")
+            current().working("unconfirmed.check")
             settled = await self._reconcile(message)
-            current().working("settling messages in doubt")
+            current().working("unconfirmed.settle")
             written = await self.rows.resolve(settled)
         except DatabaseAwayError:
             return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
-            what = f"settling recipient {message.id} of job {message.job_id}"
+            what = f"unconfirmed.settle job={message.job_id} recipient={message.id}"
             self.runner_events.step_failed(what=what, again_in=self.rows.check_lease.total_seconds(), error=error)
             return
         match written:
@@ -566,7 +566,7 @@ class Recovery:
             if message.draft_id:
                 await self.reconciler.gmail.delete_draft(message.sender, draft_id=message.draft_id)
         except DatabaseError as error:  # the rate limit could not be read
-            self.runner_events.step_failed(what="deleting a cancelled message's draft", again_in=0.0, error=error)
+            self.runner_events.step_failed(what="drafts.delete", again_in=0.0, error=error)
 
     async def _reconcile(self, message: UnresolvedSend) -> Resolution:
         """The result of a check; an error concerns this check only, and decides nothing."""

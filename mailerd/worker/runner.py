@@ -103,15 +103,15 @@ class Runner:
     async def _poll(self, messages: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
         if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and no wake-up came since
-            heartbeat.working("looking for work")
-            due_in = await self._query("looking for work", self.claims.due_in(rooms=self._rooms()))
+            heartbeat.working("claims.due_in")
+            due_in = await self._query("claims.due_in", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
                 self._idle += due_in is not None
                 await self._rest(due_in, heartbeat)
                 return
-        heartbeat.waiting("a message in flight to end", at_most=None)
+        heartbeat.waiting("free_slot", at_most=None)
         want = await self._capacity()
-        heartbeat.working("claiming")
+        heartbeat.working("claims.take")
         self._wakeup.clear()
         claim = await self._claim_shielded(self.claims.claim(want, rooms=self._rooms()), messages)
         if claim is not None and claim.alone is not None:
@@ -127,7 +127,7 @@ class Runner:
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
         """Wait for a wake-up, the next poll, or until a message is due in `next_in` seconds; None: the query failed."""
-        heartbeat.waiting("new work or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        heartbeat.waiting("new_work", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
             await self._wait(self._back_off())
         else:
@@ -140,15 +140,15 @@ class Runner:
 
         A further crash then proves that this message caused it, and no other message suffers.
         """
-        heartbeat.waiting("the messages in flight to end, since one is tried alone", at_most=None)
+        heartbeat.waiting("empty_slots", at_most=None)
         await self.semaphore.wait_until_empty()
-        heartbeat.working("claiming a message alone")
+        heartbeat.working("claims.take_alone")
         claim = await self._claim_shielded(self.claims.claim_alone(recipient), messages)
         if claim is not None and claim.messages:
             self.events.message_tried_alone(
                 job=claim.messages[0].job_id, recipient=recipient, to=claim.messages[0].to_email, after=ALONE_AFTER
             )
-            heartbeat.waiting("a message that is tried alone", at_most=None)
+            heartbeat.waiting("message_alone", at_most=None)
             await self.semaphore.wait_until_empty()
 
     async def _claim_shielded(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
@@ -234,7 +234,7 @@ class Runner:
         try:
             ended = await self.counts.count_ended(jobs)
         except DatabaseError as error:
-            self.events.step_failed(what="counting progress", again_in=0.0, error=error)
+            self.events.step_failed(what="jobs.count_ended", again_in=0.0, error=error)
             return
         for job, messages in ended.items():
             self.progress.set_done(job, ended=messages)

@@ -153,7 +153,7 @@ async def test_what_commands_say_has_no_english_words_in_it(shop: Shop, monkeypa
     await shop.say("jobs", "cancel", job)
     await shop.database.execute(
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused'",
-        what="pause a sender",
+        what="senders.pause",
     )
     said = [
         await shop.say("explain", job),

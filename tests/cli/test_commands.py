@@ -235,9 +235,11 @@ def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
 async def test_a_command_whose_commit_got_no_answer_says_that_it_may_have_been_done(
     shop: Shop, kind: type[DatabaseError]
 ) -> None:
-    with pytest.raises(MailerdError, match=r"settle by hand: commit: .*\. The change may have been made; check before"):
+    with pytest.raises(
+        MailerdError, match=r"unconfirmed.confirm: commit: .*\. The change may have been made; check before"
+    ):
         async with open_database(shop.settings, no_log):
-            raise kind("settle by hand", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
+            raise kind("unconfirmed.confirm", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
 
 def test_a_socket_that_is_not_there_is_named_with_its_remedy(

@@ -129,6 +129,6 @@ def test_a_field_is_said_by_its_type() -> None:
 
 def test_an_exception_is_said_with_the_text_that_it_was_raised_with() -> None:
     heard = Heard()
-    RunnerEvents(heard).step_failed(what="claiming", again_in=2.0, error=ValueError(t("requeued")))
+    RunnerEvents(heard).step_failed(what="claims.take", again_in=2.0, error=ValueError(t("requeued")))
     [(name, fields)] = heard.events
     assert say(THE_WORDS[name].words(fields), "zh") == "claiming失败：已重新排队；2 秒后重试"

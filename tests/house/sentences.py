@@ -18,6 +18,8 @@ _NO_WORDS = re.compile(
     r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
 )
 """SQL, annotations, headers, markup and commands."""
+_CODE_OF_A_STEP = re.compile(r"[a-z]+\.[a-z_]+(?: (?:[a-z]+=)?\{\w+\})*")
+"""A transaction or a loop, as the log names it: `messages.record {recipient}`."""
 _CJK = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _NOT_SAID = {
     "compile",
@@ -68,7 +70,7 @@ def _below(node: ast.AST, path: Path) -> Iterator[Sentence]:
         match child:
             case ast.JoinedStr() | ast.Constant(value=str()):
                 found = template(child)
-                if _WORDS.search(found) and not _NO_WORDS.search(found):
+                if _WORDS.search(found) and not _NO_WORDS.search(found) and not _CODE_OF_A_STEP.fullmatch(found):
                     yield Sentence(found, spot(path, child))
                 if isinstance(child, ast.JoinedStr):
                     yield from _inside(child, path)

@@ -67,7 +67,6 @@ NO_WORDS: Final = frozenset(
         "bold green",
         "bold red",
         "bold yellow",
-        "command, {person}",
         "ddress already in use",
         "gzip, deflate",
         "mkdir -p {kept} && systemctl restart systemd-journald",
@@ -106,10 +105,38 @@ NO_WORDS: Final = frozenset(
         "retry: {it}\n\n",
         "risposta automatica",
         "réponse automatique",
-        "the configuration ({where}) cannot be used:\n",
+        "a blob of {size} bytes",
+        "a frame of {length} bytes",
+        "a suppression has changed since it was read",
+        "bounced: {bounced}",
+        "command, {user_name}",
+        "draft gone",
+        "failure rate",
+        "has {number} fields; known fields: {known}",
+        "is required",
+        "job {id}",
+        "key {api_key_id}",
+        "key {name}",
+        "list {list_id}",
+        "must be a string",
+        "no object",
+        "no scope",
+        "not allowed",
+        "not ready",
+        "public site",
+        "renderer {fields}",
+        "seen in SENT",
+        "sender {email}",
+        "stalled {loop}",
+        "the key of the addresses has not been loaded",
+        "webhook {name}",
+        "{ident} is not an id of Google's",
+        "{name} (no section)",
     }
 )
-"""What looks like a sentence and is none: SQL, fragments, and words that are looked for in what others say."""
+"""What looks like a sentence and is none: SQL and fragments; words that are looked for in what others say; codes and keys
+(a state of a mailbox, a proof, who did it, what a condition or an alert is about); what only who develops mailerd reads;
+and what pydantic needs as a constant, which is said again by its type."""
 
 
 def spoken(places: tuple[str, ...]) -> list[Sentence]:

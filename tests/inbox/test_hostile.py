@@ -115,7 +115,7 @@ async def test_a_mailbox_whose_round_the_database_has_ended_is_given_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     async def deadlock(*_: object) -> NoReturn:
-        raise DatabaseError("look for messages", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
+        raise DatabaseError("messages.find_sent", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)
 
     async with running(reading(database_url, served, google, tmp_path / "c"), heard):
         await post(database, recipients=1)

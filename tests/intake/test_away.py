@@ -61,7 +61,7 @@ async def test_a_frozen_database_is_a_503_in_time_and_nothing_is_stored(site: Si
 def test_a_privilege_that_the_databases_user_lacks_is_named() -> None:
     """It is no busy server: trying again does not help before it is granted."""
     cause = OperationalError(1142, "INSERT command denied to user 'mailerd'@'127.0.0.1' for table `jobs`")
-    error = DatabaseError("accept a job", phase="work", cause=cause, errno=1142, retry=True, in_doubt=False)
+    error = DatabaseError("jobs.accept", phase="work", cause=cause, errno=1142, retry=True, in_doubt=False)
     answer = from_database_error(error)
     assert answer is not None
     assert "GRANT ALL PRIVILEGES" in str(answer)
@@ -208,7 +208,7 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
 def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:
     for errno, words in ((1114, "its disk or a table is full (1114); free disk space"), (1205, "is busy")):
         cause = OperationalError(errno, "…")
-        error = DatabaseError("accept a job", phase="work", cause=cause, errno=errno, retry=True, in_doubt=False)
+        error = DatabaseError("jobs.accept", phase="work", cause=cause, errno=errno, retry=True, in_doubt=False)
         answer = from_database_error(error)
         assert answer is not None
         assert (answer.status, answer.code) == (503, "database_away")

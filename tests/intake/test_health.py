@@ -48,7 +48,7 @@ async def test_a_frozen_database_is_noticed_within_the_bound(site: Site, mariadb
 
 
 async def test_while_a_commit_gets_no_answer_it_is_not_ready(site: Site) -> None:
-    hung = DatabaseAwayError("accept a job", phase="commit", cause=TimeoutError(), errno=0, retry=False, in_doubt=True)
+    hung = DatabaseAwayError("jobs.accept", phase="commit", cause=TimeoutError(), errno=0, retry=False, in_doubt=True)
     hung.__cause__ = TimeoutError()
     site.database._mark_down(hung)  # tests/store/db/test_hung_commit.py has a server that does so
     status, answer = await site.get("/health/ready")

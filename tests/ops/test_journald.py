@@ -262,7 +262,7 @@ def fail() -> None:
 def test_a_stack_stays_in_one_record(journald: Journald, events: RunnerEvents) -> None:
     with pytest.raises(ValueError, match="boom") as caught:
         fail()
-    events.step_failed(what="claiming", again_in=1.0, error=caught.value)
+    events.step_failed(what="claims.take", again_in=1.0, error=caught.value)
     record = journald.read()
     assert "Traceback (most recent call last)" in record["MESSAGE"]
     assert record["MAILERD_ERROR"] == "ValueError: boom"

@@ -193,7 +193,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         assert {heartbeat.loop for heartbeat in daemon.heartbeats.all()} >= {
             "runner",
             "recorder",
-            "recovering expired claims",
+            "claims.recover",
             "heartbeat",
         }
         await asyncio.sleep(0)

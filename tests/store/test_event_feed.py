@@ -297,7 +297,7 @@ async def test_a_job_finishes_once_though_the_answer_to_its_commit_was_lost(
     await write(database, Outcome(message, SENT))
     async with Proxy(mariadb.port) as proxy:
         doubtful = Doubtful(database_url, proxy)
-        doubtful.results["finish jobs"] = result
+        doubtful.results["jobs.complete"] = result
         assert len(await RecordWriter(doubtful, "D1").complete_jobs([message.job_id])) == 1
         await doubtful.close()
     assert await types(database) == ["job.finished"]

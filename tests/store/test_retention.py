@@ -111,7 +111,7 @@ async def test_the_loop_goes_on_where_one_rule_fails_and_says_so(
     class Fails:
         async def delete(self, _: Database) -> Deleted:
             raise DatabaseError(
-                "delete old rows", phase="work", cause=ValueError("denied"), errno=1142, retry=False, in_doubt=False
+                "retention.delete", phase="work", cause=ValueError("denied"), errno=1142, retry=False, in_doubt=False
             )
 
     heard, heartbeats = Heard(), Heartbeats()
@@ -124,5 +124,5 @@ async def test_the_loop_goes_on_where_one_rule_fails_and_says_so(
 
     await eventually(all_gone)
     loop.cancel()
-    assert heard.of("step_failed")[0]["what"] == "deleting what is old"
-    assert [it.loop for it in heartbeats.all()] == ["deleting what is old"]
+    assert heard.of("step_failed")[0]["what"] == "retention.delete"
+    assert [it.loop for it in heartbeats.all()] == ["retention.delete"]

@@ -285,7 +285,7 @@ async def test_a_database_that_does_not_answer_to_a_record_is_no_bug_and_no_fail
         await happen(1)
         async with running(it):
             told = await heard.wait_for("webhook_step_failed")
-            assert (told["what"], told["cause"]) == ("recording an attempt", "no answer of the database within 0.5 s")
+            assert (told["what"], told["cause"]) == ("webhooks.record", "no answer of the database within 0.5 s")
             receiver.behaviour = None
             await query(database, "UPDATE webhook_deliveries SET lease_until = UTC_TIMESTAMP(6)")
             await proxy.heal()

@@ -83,8 +83,8 @@ async def test_after_a_restore_places_leap_also_where_the_server_does_not_say_wh
         return await number(cursor)
 
     await query(database, "UPDATE event_positions SET server = ''")
-    await database.transaction(leap_at_next, what="number events")
+    await database.transaction(leap_at_next, what="events.number")
     for placed in ([3 + LEAP + 1], [3 + LEAP + 1, 3 + LEAP + 2]):
         await happen(1)
-        assert await database.transaction(unnamed, what="number events") == 1
+        assert await database.transaction(unnamed, what="events.number") == 1
         assert await places(feed, after=3) == placed

@@ -102,7 +102,7 @@ class Place:
 
     async def once(self) -> bool:
         """What lapsed, and looks until none is due; whether there was anything."""
-        self.heartbeats.register("recovering expired claims")
+        self.heartbeats.register("claims.recover")
         found, more = await self.rescue.recover_expired(), True
         self.heartbeats.register("looking")
         while more:

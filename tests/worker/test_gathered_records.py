@@ -34,7 +34,7 @@ class Watched(Database):
         self.joins, self.broken = 0, False
 
     async def transaction(self, work: Any, **keywords: Any) -> Any:
-        if keywords.get("what") == "note a sender's project":
+        if keywords.get("what") == "senders.note_project":
             self.joins += 1
             if self.broken:
                 raise DatabaseError("note", phase="work", cause=OSError(), errno=1213, retry=True, in_doubt=False)

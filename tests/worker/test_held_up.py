@@ -126,7 +126,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
         told = await heard.wait_for("transaction_repeated")
-        assert told["what"] == f"record recipient {one.id} of job {one.job_id}"
+        assert told["what"] == f"messages.record job={one.job_id} recipient={one.id}"
         assert "a@example.com" in told["cause"]
     assert await asyncio.wait_for(back, 60) is WriteResult.APPLIED
 

@@ -57,7 +57,7 @@ async def test_a_message_that_was_found_is_told(
     place = Place(far, heard)
     place.google.answer = lambda _: GONE
     job = await place.doubts(1)
-    far.results["settle"] = result
+    far.results["unconfirmed.settle"] = result
     await rounds(place)
     assert await states(database, job) == {"sent": 1}
     assert heard.names() == ["message_found"]
@@ -74,7 +74,7 @@ async def test_a_message_that_was_not_found_is_told(
     place = Place(far, heard)
     place.google.answer = lambda _: answer
     await place.doubts(1)
-    far.results["settle"] = result
+    far.results["unconfirmed.settle"] = result
     await rounds(place)
     assert heard.names() == [told]
 
@@ -83,7 +83,7 @@ async def test_a_message_that_only_a_person_can_settle_is_told(far: Doubtful, he
     place = Place(far, heard)
     await place.doubts(1)
     await query(far, "UPDATE job_recipients SET mode = 'direct', draft_id = NULL")
-    far.results["settle"] = "done"
+    far.results["unconfirmed.settle"] = "done"
     await rounds(place)
     assert heard.names() == ["message_unresolved"]
 
@@ -92,7 +92,7 @@ async def test_a_missing_message_of_a_cancelled_job_is_told_as_cancelled(far: Do
     place = Place(far, heard)
     job = await place.doubts(1)
     await ask(far, job, JobChange.CANCEL)
-    far.results["settle"] = "done"
+    far.results["unconfirmed.settle"] = "done"
     await rounds(place)
     assert heard.names() == ["message_cancelled"]
 
@@ -109,7 +109,7 @@ async def test_what_somebody_else_has_found_meanwhile_is_not_told_as_ours(
         (_, (doubt,)) = await due(somebody_else(database))
         await somebody_else(database).resolve(Resolution(doubt, Transition.FOUND))
 
-    far.results["settle"], far.meanwhile = "undone", found
+    far.results["unconfirmed.settle"], far.meanwhile = "undone", found
     await rounds(place)
     assert await states(database, job) == {"sent": 1}
     assert heard.names() == []
@@ -129,7 +129,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
         await query(database, LAPSE)
         assert len((await due(somebody_else(database)))[1]) == 1
 
-    far.results["settle"], far.meanwhile = "undone", looks
+    far.results["unconfirmed.settle"], far.meanwhile = "undone", looks
     await rounds(place)
     assert heard.names() == ["message_still_unsure"]
 
@@ -143,7 +143,7 @@ async def test_a_message_whose_lease_lapsed_for_the_last_time_is_told(
     await query(database, CRASHED_ALONE)
     await query(database, LAPSE)
     place = Place(far, heard)
-    far.results["rescue"] = result
+    far.results["claims.recover"] = result
     await rounds(place)
     assert await states(database, job) == {"failed": 2}
     assert heard.names() == ["lease_lapsed", "message_failed"] * 2
@@ -164,14 +164,14 @@ async def test_a_message_that_lapses_while_the_others_are_in_doubt_is_told_with_
         await claims(database).claim(1)
         await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
         await query(database, LAPSE)
-        far.results["rescue"] = "done"  # and this one's answer is lost too
+        far.results["claims.recover"] = "done"  # and this one's answer is lost too
 
     async def one_more() -> None:
         await claims(database).claim(1)
         await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
         await query(database, LAPSE)
 
-    far.results["rescue"], far.meanwhile = "done", another
+    far.results["claims.recover"], far.meanwhile = "done", another
     await rounds(Place(far, heard))
     assert heard.names() == ["lease_lapsed", "message_failed"] * 3
     assert len({told["recipient"] for told in heard.of("message_failed")}) == 3
@@ -184,7 +184,7 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
     await claims(database).claim(1)
     await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
     await query(database, LAPSE)
-    far.results["rescue"], far.meanwhile = "undone", lapses(database, by="D3").recover
+    far.results["claims.recover"], far.meanwhile = "undone", lapses(database, by="D3").recover
     await rounds(Place(far, heard))
     assert await states(database, job) == {"failed": 1}
     assert heard.names() == []
@@ -214,7 +214,7 @@ async def test_a_job_that_was_completed_is_told(
     database: Database, far: Doubtful, heard: Heard, result: Disposition
 ) -> None:
     job, last = await ended(database), await ended(database)
-    far.results["finish jobs"] = result
+    far.results["jobs.complete"] = result
     await finish(far, heard, job, last)
     assert [told["job"] for told in heard.of("job_finished")] == [job, last]
     assert heard.names() == ["job_finished"] * 2
@@ -226,14 +226,14 @@ async def test_a_job_that_somebody_else_has_completed_meanwhile_is_not_told_as_o
     database: Database, far: Doubtful
 ) -> None:
     job = await ended(database)
-    far.results["finish jobs"] = "undone"
+    far.results["jobs.complete"] = "undone"
     far.meanwhile = lambda: RecordWriter(database, "D3").complete_jobs([job])
     assert await RecordWriter(far, "D1").complete_jobs([job]) == []
 
 
 async def test_a_job_that_is_gone_meanwhile_is_no_trouble(database: Database, far: Doubtful) -> None:
     job = await ended(database)
-    far.results["finish jobs"] = "done"
+    far.results["jobs.complete"] = "done"
     far.meanwhile = lambda: query(database, "DELETE FROM jobs")
     assert await RecordWriter(far, "D1").complete_jobs([job]) == []
 
@@ -245,7 +245,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     job = await post(database, recipients=1)
     await query(database, "UPDATE jobs SET next_claim_at = NULL")
     place = Place(far, heard)
-    far.results["wake forgotten jobs"] = result
+    far.results["jobs.reschedule_stuck"] = result
     for _ in range(3):
         await place.rescue._find_stuck_jobs()
     assert heard.events == [("job_stuck", {"job": job})]
@@ -262,9 +262,9 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
         await place.clock.move(2 * 3600)
         stalled.extend(place.heartbeats.stalled())
 
-    far.results["settle"], far.meanwhile = "done", hours
+    far.results["unconfirmed.settle"], far.meanwhile = "done", hours
     async with asyncio.TaskGroup() as looks:
         await place.rescue.reconcile_some(looks)
     look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
-    assert look.doing == "settling messages in doubt"
+    assert look.doing == "unconfirmed.settle"
     assert look.age == 0, "after the try in doubt it has spoken again"

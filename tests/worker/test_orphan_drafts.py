@@ -65,7 +65,7 @@ async def test_whatever_key_a_stranger_writes_into_a_draft_it_is_foreign(
     assert await looks(place) == 0
 
 
-LOCKED = DatabaseError("look up a draft", phase="execute", cause=TimeoutError(), errno=1205, retry=True, in_doubt=False)
+LOCKED = DatabaseError("drafts.find", phase="execute", cause=TimeoutError(), errno=1205, retry=True, in_doubt=False)
 
 
 @pytest.mark.parametrize("met", [ZeroDivisionError(), LOCKED], ids=["a bug", "a locked row"])
@@ -87,5 +87,5 @@ async def test_what_is_met_in_one_mailbox_leaves_the_others_searched(
 
     assert place.google.asked.count("f1") == 2
     assert {told["what"] for told in heard.of("step_failed")} == {
-        "looking for orphan drafts of a@example.com", "looking for orphan drafts of b@example.com",
+        "drafts.sweep a@example.com", "drafts.sweep b@example.com",
     }  # fmt: skip

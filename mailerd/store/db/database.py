@@ -400,7 +400,7 @@ class Database:
         elif late and error.phase == "commit":
             self.commits_hang, explained = True, error_codes.COMMITS_HANG
         said = error_codes.sentence(explained)
-        cause = f"it {said} ({error})" if said else str(error)
+        cause = t("it {said} ({error})", said=said, error=error) if said else str(error)
         remedy = explained[1] or error_codes.remedy(error.errno, error.__cause__, self.where)
         before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now)
         self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"

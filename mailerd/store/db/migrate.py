@@ -85,13 +85,14 @@ class _Table:
     def differs_from(self, ours: "_Table", added: Collection[str]) -> str:
         """Why this cannot be `ours`, to which later migrations have `added` columns; empty: it can."""
         if self.view:
-            return "a view"
+            return t("a view")
         if lacking := [name for name in ours.columns if name not in self.columns]:
-            return f"without {_some(lacking)}"
+            return t("without {columns}", columns=_some(lacking))
         if self.key != ours.key:
-            return f"key {_some([' '.join(one) for one in self.key.items()]) or 'missing'}"
+            key = _some([" ".join(one) for one in self.key.items()])
+            return t("key {columns}", columns=key) if key else t("without a key")
         foreign = [name for name in self.needed if name not in ours.columns and name not in added]
-        return (foreign and f"with {_some(foreign)}, which must be given") or ""
+        return t("with {columns}, which must be given", columns=_some(foreign)) if foreign else ""
 
 
 def _created(statement: str) -> tuple[str, _Table] | None:
@@ -167,11 +168,16 @@ async def own_migration(cursor: Cursor) -> int:
         return applied
     added = {name for sql in statements for name in re.findall(r"\bADD COLUMN (\w+)", sql)}
     differing = {name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))}
-    if said := ", ".join(f"{name} ({differing[name]})" for name in ours if name in differing):
+    if said := joined(
+        [t("{name} ({why})", name=name, why=differing[name]) for name in ours if name in differing], ", "
+    ):
         raise SchemaError(
             joined(
                 [
-                    t("the database contains tables of another program, or altered ones: {said}", said=said),
+                    t(
+                        "the database contains tables of another program, or altered ones: {said}",
+                        said=said,
+                    ),
                     _OWN_DATABASE,
                 ]
             )
@@ -211,7 +217,7 @@ async def check(database: Database) -> None:
     Raises:
         SchemaError: it is older or newer, or another program's.
     """
-    _require_current(await database.read(own_migration, what="read the schema's version"))
+    _require_current(await database.read(own_migration, what="schema.read_version"))
 
 
 async def check_writable(database: Database) -> None:
@@ -229,7 +235,7 @@ async def check_writable(database: Database) -> None:
             await cursor.execute(_INSERT_NOTHING)
         return applied
 
-    what = "see whether a job could be stored"
+    what = "jobs.try_store"
     _require_current(await database.transaction(work, what=what))
     if trouble := database.trouble:  # this had nothing to wait for, and needed no room
         cause = TimeoutError(trouble.cause)

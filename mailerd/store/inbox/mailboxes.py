@@ -58,12 +58,12 @@ async def brake_jobs(
     if not rule.is_on:
         return {}, set()
     values = (tuple(threads), micros(BRAKE_SPAN), sender)
-    unread = await database.read_rows(COUNT_UNREAD, values, what="count what came back") if threads else ()
+    unread = await database.read_rows(COUNT_UNREAD, values, what="notices.count_unread") if threads else ()
     begun: dict[str, int] = {}
     for job, number in sorted(unread):
         if await _is_braked(database, job, int(number), rule):
             begun[job] = int(number)
-    braked = await database.read_rows(_READ_BRAKED, (sender,), what="look for jobs that wait for their notices")
+    braked = await database.read_rows(_READ_BRAKED, (sender,), what="jobs.find_braked")
     return begun, {job for (job,) in braked}
 
 
@@ -78,7 +78,7 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
             return False
         return await job_changes.brake(cursor, job)
 
-    return await database.transaction(work, what="let a job wait for its notices")
+    return await database.transaction(work, what="jobs.brake")
 
 
 # Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is read.
@@ -195,7 +195,7 @@ class NoticeReader:
         ]
 
     async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        rows = await self._database.request_rows(statement, values, what="read notices", bound=self._timeout)
+        rows = await self._database.request_rows(statement, values, what="notices.list", bound=self._timeout)
         return list(rows)
 
 
@@ -349,16 +349,16 @@ class Mailboxes:
         """Mailboxes that should be read now and that no daemon reads; new senders' included."""
         missing, found = await self._due(limit)
         if missing:
-            await self.database.transaction(lambda cursor: cursor.execute(_INSERT_NEW), what="add mailboxes")
+            await self.database.transaction(lambda cursor: cursor.execute(_INSERT_NEW), what="mailboxes.add")
             _, found = await self._due(limit)
         return found
 
-    @read("look for mailboxes to read")
+    @read("mailboxes.due")
     async def _due(self, cursor: Cursor, limit: int) -> tuple[bool, list[str]]:
         missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])
         return bool(missing), [email for (email,) in found]
 
-    @transaction("lease a mailbox")
+    @transaction("mailboxes.lease")
     async def lease(self, cursor: Cursor, email: str) -> InboxLease | None:
         """Take a mailbox for a while; None: another daemon has it, or this daemon has not replayed all yet.
 
@@ -388,7 +388,7 @@ class Mailboxes:
             failing_id=failing, failures=failures,
         )  # fmt: skip
 
-    @transaction("release a mailbox")
+    @transaction("mailboxes.release")
     async def release(
         self,
         cursor: Cursor,
@@ -426,13 +426,13 @@ class Mailboxes:
 
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's messages waits for units: there is none, or it is paused."""
-        rows = await self.database.read_rows(_READ_IDLE, (email,), what="look whether messages wait")
+        rows = await self.database.read_rows(_READ_IDLE, (email,), what="mailboxes.is_idle")
         return bool(rows[0][0]) if rows else True
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first message that was sent within that time; None: nothing was."""
         values = (email, int(within.total_seconds() // 3600))
-        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="look for the first message")
+        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="mailboxes.first_sent")
         first: datetime | None = utc(hour)
         return first
 
@@ -442,14 +442,14 @@ class Mailboxes:
         Those that were handed over longer ago than UNDECIDED_WAIT do not count.
         """
         values = (email, micros(UNDECIDED_WAIT))
-        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="look for messages in doubt")
+        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="mailboxes.find_undecided")
         return utc(now), utc(first) if first else None
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
         """Those of the ids that are noted already."""
         if not gmail_ids:
             return set()
-        rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="look for known notices")
+        rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="notices.find_known")
         return {gmail_id for (gmail_id,) in rows}
 
     async def messages_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentMessage]]:
@@ -470,7 +470,7 @@ class Mailboxes:
         return next(iter(await self._messages(_BY_ID, (recipient,))), None)
 
     async def _messages(self, statement: str, values: tuple[object, ...]) -> list[SentMessage]:
-        rows = await self.database.read_rows(statement, values, what="look for messages")
+        rows = await self.database.read_rows(statement, values, what="messages.find_sent")
         return [SentMessage(*row) for row in rows]
 
 

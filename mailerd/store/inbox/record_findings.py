@@ -320,7 +320,7 @@ class FindingsWriter:
             await database_cursor.execute(SELECT_KNOWN, (lease.email, tuple(noted) or ("",)))
             return bool(noted) and len(await database_cursor.fetchall()) == len(noted)
 
-        what = "write what was found in an inbox"
+        what = "notices.record"
         return await self.database.retry_until_committed(work, what=what, proof=was_written, only_in_doubt=True)
 
 

@@ -529,7 +529,7 @@ class Claims:
             new, self._new_projects = self._new_projects, set()
             await sender_changes.add_projects(self.database, new)
         return await self._transaction(
-            lambda cursor, token: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claim"
+            lambda cursor, token: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claims.take"
         )
 
     async def _transaction(self, take: Callable[[Cursor, str], Awaitable[Claim]], *, what: str) -> Claim:
@@ -562,7 +562,7 @@ class Claims:
         await self._stale_turns.reschedule(self.defaults.now)
         full = _ClaimBuilder(0, dict(rooms or {})).full
         next_in = await self.database.read(
-            lambda cursor: self._due_in(cursor, full), what="look for work", bound=self.database.probe_timeout
+            lambda cursor: self._due_in(cursor, full), what="claims.due_in", bound=self.database.probe_timeout
         )
         return math.inf if next_in is None else next_in
 
@@ -589,7 +589,7 @@ class Claims:
         """
         await self._digests.load()
         return await self._transaction(
-            lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claim a message alone"
+            lambda cursor, token: self._claim_alone(cursor, token, recipient), what="claims.take_alone"
         )
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:

@@ -267,7 +267,7 @@ class ReplayLog:
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
-                lambda cursor: self._record_replay(cursor, server, met), what="say what was replayed"
+                lambda cursor: self._record_replay(cursor, server, met), what="failover.record"
             )
         except DatabaseAwayError:  # nor could any other daemon tell it
             met.replayed_at, met.at = since, time.monotonic()
@@ -292,7 +292,7 @@ class ReplayLog:
         ordered = sorted(by_message)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
-            what = "tell the database what it may have forgotten"
+            what = "failover.replay"
             work = partial(self._replay_batch, known=[one for id_ in some for one in by_message[id_]], server=server)
             met.forgotten += await self.database.transaction(work, what=what)
             met.messages += len(some)

@@ -181,7 +181,7 @@ class RateLimits:
         """
         new: set[str] = set()
         wait = await self.database.transaction(
-            lambda cursor: self._acquire(cursor, sender, units, new), what="ask for units"
+            lambda cursor: self._acquire(cursor, sender, units, new), what="rate_limits.acquire"
         )
         if new:
             await add_projects(self.database, new)
@@ -271,7 +271,7 @@ async def find_stale_turns(
     last = ""
     while True:
         rows = await database.read_rows(
-            _SELECT_STALE, (last, micros(beyond), _PAGE), what="look for sleeping senders", bound=database.probe_timeout
+            _SELECT_STALE, (last, micros(beyond), _PAGE), what="senders.find_stale", bound=database.probe_timeout
         )
         found += [it for row in rows if (it := _stale_turn(row, defaults))]
         if len(rows) < _PAGE:
@@ -316,14 +316,14 @@ class StaleTurns:
             DatabaseError: not all were rescheduled; the next check does it.
         """
         if (files := self.credentials_version()) != self._seen:
-            await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
+            await self.database.transaction(self._try_sign_ins, what="senders.retry_authorizations")
             self._seen = files
         if time.monotonic() < self._check_at and defaults == self._checked_by:
             return
         self._check_at = time.monotonic() + _INTERVAL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
         self._checked_by = defaults
         if found := await find_stale_turns(self.database, defaults):
-            await self.database.transaction(lambda cursor: self._reschedule(cursor, found), what="reschedule senders")
+            await self.database.transaction(lambda cursor: self._reschedule(cursor, found), what="senders.reschedule")
 
     async def _reschedule(self, cursor: Cursor, found: Sequence[StaleTurn]) -> None:
         for one in found:  # in the order of their names, the order of all locks; a turn that has moved is left alone

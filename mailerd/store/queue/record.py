@@ -160,15 +160,13 @@ class RecordWriter:
         """
         ids = sorted(set(jobs))
         return await self.database.retry_until_committed(
-            lambda cursor: job_changes.complete(cursor, ids), what="finish jobs", proof=job_changes.was_completed,
+            lambda cursor: job_changes.complete(cursor, ids), what="jobs.complete", proof=job_changes.was_completed,
             only_in_doubt=True,
         )  # fmt: skip
 
     async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
         """How many recipients of each job have ended; nothing for a job in which none has."""
-        return await self.database.read(
-            lambda cursor: job_changes.count_ended(cursor, jobs), what="count what has ended"
-        )
+        return await self.database.read(lambda cursor: job_changes.count_ended(cursor, jobs), what="jobs.count_ended")
 
 
 def _holds(rows: Mapping[int, Row], it: Record) -> bool:

@@ -58,11 +58,11 @@ class ExpiredClaims:
         What is in doubt is repeated: all that was recovered is returned.
         """
         probe = self.database.probe_timeout
-        if not await self.database.read_rows(_ANY_EXPIRED, what="look for lapsed leases", bound=probe):
+        if not await self.database.read_rows(_ANY_EXPIRED, what="claims.find_expired", bound=probe):
             return []
         return await self.database.retry_until_committed(
             lambda cursor: self.recover_batch(cursor, limit),
-            what="rescue",
+            what="claims.recover",
             proof=self._was_recovered,
             only_in_doubt=True,
         )
@@ -188,7 +188,7 @@ async def settle(
         await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, messages=1))
         return ManualResolution(recipient=recipient, job_id=row.job_id, to_email=row.to_email, status=now.status)
 
-    return await database.request(work, what="settle by hand")
+    return await database.request(work, what="unconfirmed.confirm")
 
 
 # After a restore from a backup: messages that were open then may have been sent since, so all are checked first.
@@ -238,7 +238,7 @@ class RestoredQueue:
             await cursor.execute(_COUNT_OPEN)
             return dict(await cursor.fetchall())
 
-        return await self.database.read(work, what="count open messages")
+        return await self.database.read(work, what="messages.count_open")
 
     async def doubt_all(self) -> int:
         """Make each of them unsure, so that it is checked before it is sent; how many. Repeated, it does the rest.
@@ -249,13 +249,13 @@ class RestoredQueue:
             DaemonRunsError: a daemon was heard of within 30 s.
             DatabaseError: what was done until then stays done.
         """
-        await self.database.transaction(_leap, what="number events")
-        rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="count open messages")
+        await self.database.transaction(_leap, what="events.number")
+        rows = await self.database.read_rows(_SELECT_OPEN_JOBS, what="messages.count_open")
         done = 0
         for some in batched((job for (job,) in rows), _JOBS_AT_ONCE):
             for which in (_IN_DOUBT, _WAITS):  # what is marked would be read again as unsure
                 work = partial(_doubt, jobs=some, which=which)
-                while number := await self.database.transaction(work, what="doubt messages"):
+                while number := await self.database.transaction(work, what="failover.mark_unconfirmed"):
                     done += number
         return done
 
@@ -331,9 +331,7 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     async def was_undone(cursor: Cursor, it: UndoneSend | None) -> bool:
         return it is not None and await messages.is_logged(cursor, it.recipient, token=token, event="undone", by=by)
 
-    return await database.retry_until_committed(
-        work, what="take back a sent message", proof=was_undone, only_in_doubt=True
-    )
+    return await database.retry_until_committed(work, what="messages.undo", proof=was_undone, only_in_doubt=True)
 
 
 # Of one sender's unresolved sends only the first few are of use: it is left out while it has its share of checks.
@@ -394,7 +392,7 @@ class RecoveryQueries:
         under_way = under_way or {}
         busy = "", *(sender for sender, checks in under_way.items() if checks >= per_sender)
         found = await self.database.read_rows(
-            _DUE_CHECKS, (busy, _MAX_CANDIDATES), what="look for doubts", bound=self.database.probe_timeout
+            _DUE_CHECKS, (busy, _MAX_CANDIDATES), what="unconfirmed.due", bound=self.database.probe_timeout
         )
         room = defaultdict(lambda: per_sender, {sender: per_sender - checks for sender, checks in under_way.items()})
         ids: list[int] = []
@@ -406,7 +404,7 @@ class RecoveryQueries:
             return []
         token = new_id()
         return await self.database.transaction(
-            lambda cursor: self._take_unresolved(cursor, token, ids), what="take doubts for a look"
+            lambda cursor: self._take_unresolved(cursor, token, ids), what="unconfirmed.take"
         )
 
     async def _take_unresolved(self, cursor: Cursor, token: str, ids: Sequence[int]) -> list[UnresolvedSend]:
@@ -438,7 +436,7 @@ class RecoveryQueries:
             DatabaseError: not written; the row is checked again when the lease of the check expires.
         """
         return await self.database.retry_until_committed(
-            lambda cursor: self._resolve(cursor, settled), what="settle",
+            lambda cursor: self._resolve(cursor, settled), what="unconfirmed.settle",
             proof=lambda cursor, _: self._was_resolved(cursor, settled), only_in_doubt=True,
         )  # fmt: skip
 
@@ -472,17 +470,17 @@ class RecoveryQueries:
         """
         pairs = tuple(held)
         return await self.database.transaction(
-            lambda cursor: messages.renew(cursor, pairs, lease=lease), what="renew leases"
+            lambda cursor: messages.renew(cursor, pairs, lease=lease), what="leases.renew"
         )
 
     async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
-        rows = await self.database.read_rows(SENDERS_WITH_DRAFTS, what="find senders with drafts")
+        rows = await self.database.read_rows(SENDERS_WITH_DRAFTS, what="drafts.list_senders")
         return [row[0] for row in rows]
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs."""
-        rows = await self.database.read_rows(_OWN_DRAFTS, (sender, tuple(drafts)), what="find own drafts")
+        rows = await self.database.read_rows(_OWN_DRAFTS, (sender, tuple(drafts)), what="drafts.find_own")
         return {row[0] for row in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
@@ -497,7 +495,7 @@ class RecoveryQueries:
                 return 0
             return await messages.check_again(cursor, ids)
 
-        return await self.database.transaction(work, what="check again what waits for a person")
+        return await self.database.transaction(work, what="unconfirmed.check_again")
 
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
         """Whether `draft` of this message is an orphan; None: the message is not in this database.
@@ -522,7 +520,7 @@ class RecoveryQueries:
                 return True
             return bool(status != State.SENDING.value and known != draft)
 
-        return await self.database.read(work, what="look up a draft")
+        return await self.database.read(work, what="drafts.find")
 
     async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
         """Take back that a message is sent if `draft`, which is there, disproves it; None: it does not."""
@@ -530,7 +528,7 @@ class RecoveryQueries:
 
     async def unfinished_jobs(self) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
-        rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="find unfinished jobs")
+        rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="jobs.find_unfinished")
         return [row[0] for row in rows]
 
     async def reschedule_stuck_jobs(self) -> list[str]:
@@ -551,6 +549,6 @@ class RecoveryQueries:
             woken.update(found)
             return sorted(woken)
 
-        if not await self.database.read(job_changes.stuck_jobs, what="look for forgotten jobs"):
+        if not await self.database.read(job_changes.stuck_jobs, what="jobs.find_stuck"):
             return []
-        return await self.database.retry_until_committed(work, what="wake forgotten jobs", only_in_doubt=True)
+        return await self.database.retry_until_committed(work, what="jobs.reschedule_stuck", only_in_doubt=True)

@@ -34,7 +34,7 @@ async def test_whoever_asks_over_a_connection_that_is_cut_is_answered_over_a_new
     proxy: Proxy, far: Database, heard: Heard
 ) -> None:
     work = Cut(proxy, 1)
-    assert await far.request(work, what="accept a job") == 1
+    assert await far.request(work, what="jobs.accept") == 1
     assert work.calls == 2
     assert not far.unavailable
     assert heard.names() == ["connection_cut"]
@@ -44,17 +44,17 @@ async def test_a_connection_that_is_cut_is_no_absence_to_those_who_ask(
     proxy: Proxy, far: Database, heard: Heard
 ) -> None:
     with pytest.raises(DatabaseAwayError):
-        await far.transaction(Cut(proxy, 1), what="claim")
+        await far.transaction(Cut(proxy, 1), what="claims.take")
     assert not far.unavailable
-    assert await far.request(reading(), what="accept a job") == 1
+    assert await far.request(reading(), what="jobs.accept") == 1
     assert heard.names() == ["connection_cut"]
 
 
 async def test_an_answer_that_is_late_for_one_is_no_absence_to_others(far: Database, heard: Heard) -> None:
     with pytest.raises(DatabaseAwayError, match="no response within the time-out"):
-        await far.request_rows("SELECT SLEEP(5)", what="list doubts", bound=0.3)
+        await far.request_rows("SELECT SLEEP(5)", what="unconfirmed.list", bound=0.3)
     assert not far.unavailable
-    assert await far.request(reading(), what="accept a job") == 1
+    assert await far.request(reading(), what="jobs.accept") == 1
     assert heard.names() == ["connection_cut"]
 
 
@@ -67,7 +67,7 @@ async def test_a_server_that_answers_no_other_question_either_is_away(
         await cursor.execute("SELECT 1")
 
     with pytest.raises(DatabaseAwayError):
-        await far.request(freeze, what="list doubts", bound=0.3, read_only=True)
+        await far.request(freeze, what="unconfirmed.list", bound=0.3, read_only=True)
     assert far.unavailable
     assert heard.names() == ["database_unavailable"]
 
@@ -80,7 +80,7 @@ async def test_a_server_that_answers_reads_and_no_write_is_away(
     async def locked(cursor: Cursor) -> None:
         await cursor.execute("LOCK TABLES t READ")
         with pytest.raises(DatabaseAwayError, match="no response within the time-out"):
-            await far.execute("INSERT INTO t VALUES (1)", what="accept a job", bound=1.3)
+            await far.execute("INSERT INTO t VALUES (1)", what="jobs.accept", bound=1.3)
 
     await database.read(locked, what="lock a table")
     assert far.unavailable
@@ -107,7 +107,7 @@ async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_
         await cursor.execute("SELECT 1")
 
     start = own_time()
-    await far.request(forsaken, what="accept a job")
+    await far.request(forsaken, what="jobs.accept")
     assert own_time() - start < 1.3  # each of them would be waited for 1.5 s
 
 
@@ -120,6 +120,6 @@ async def test_a_database_that_has_gone_is_told_when_the_new_connection_fails_to
         await cursor.execute("SELECT 1")
 
     with pytest.raises(DatabaseAwayError):
-        await far.request(goes, what="accept a job")
+        await far.request(goes, what="jobs.accept")
     assert far.unavailable
     assert heard.names() == ["database_unavailable"]

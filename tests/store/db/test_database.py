@@ -165,31 +165,31 @@ async def test_reminders_do_not_come_more_often_than_every_half_minute(
 async def test_ask_refuses_at_once_while_the_database_is_away(proxy: Proxy, far: Database, heard: Heard) -> None:
     await proxy.black_hole()
     with pytest.raises(DatabaseAwayError):
-        await far.request(reading(), what="accept a job", bound=0.3)
+        await far.request(reading(), what="jobs.accept", bound=0.3)
     accepted, start = proxy.accepted, own_time()
-    with pytest.raises(DatabaseAwayError, match=r"accept a job: queue: .* is unavailable") as caught:
-        await far.request(reading(), what="accept a job")
+    with pytest.raises(DatabaseAwayError, match=r"jobs.accept: queue: .* is unavailable") as caught:
+        await far.request(reading(), what="jobs.accept")
     assert own_time() - start < 0.5  # a connection would be waited for 1.5 s
     assert (caught.value.retry, caught.value.in_doubt) == (True, False)
     assert proxy.accepted - accepted <= 1  # nobody tried, but for the KILL of what was cut off before
     await proxy.heal()
     assert await far.transaction(reading(), what="look") == 1
-    assert await far.request(reading(), what="accept a job") == 1
+    assert await far.request(reading(), what="jobs.accept") == 1
     assert [name for name in heard.names() if name != "kill_failed"] == ["database_unavailable", "database_back"]
 
 
 async def test_ask_tries_a_deadlock_again_and_says_so(database: Database, heard: Heard) -> None:
     heard.events.clear()
-    assert await database.request(Failing(2), what="accept a job") == 3
+    assert await database.request(Failing(2), what="jobs.accept") == 3
     assert heard.names() == ["transaction_repeated"] * 2
-    assert "transaction accept a job repeated in 0." in said(heard)[0]
+    assert "transaction jobs.accept repeated in 0." in said(heard)[0]
     assert "1213" in said(heard)[0]
 
 
 async def test_ask_gives_up_after_four_tries(database: Database) -> None:
     failing = Failing(99)
     with pytest.raises(DatabaseError) as caught:
-        await database.request(failing, what="accept a job")
+        await database.request(failing, what="jobs.accept")
     assert caught.value.errno == 1213
     assert failing.calls == 4
 
@@ -211,7 +211,7 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, a
             cursor.connection.driver.commit = interrupted
 
     with pytest.raises(DatabaseError) as caught:
-        await far.request(work, what="accept a job")
+        await far.request(work, what="jobs.accept")
     assert caught.value.in_doubt
     assert calls == 1
 
@@ -267,7 +267,7 @@ async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy:
 async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
     failing = Failing(99)
     with pytest.raises(DatabaseError) as caught:
-        await database.retry_until_committed(failing, what="settle", only_in_doubt=True)
+        await database.retry_until_committed(failing, what="unconfirmed.settle", only_in_doubt=True)
     assert caught.value.errno == 1213
     assert failing.calls == 1
 
@@ -276,7 +276,7 @@ async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_n
     proxy: Proxy, far: Database
 ) -> None:
     tries, heartbeat = Tries(proxy, "doubt", "deadlock"), counting_beats()
-    assert await far.retry_until_committed(tries, what="settle", only_in_doubt=True) == "nothing"
+    assert await far.retry_until_committed(tries, what="unconfirmed.settle", only_in_doubt=True) == "nothing"
     assert (tries.log, heartbeat.since) == (["doubt", "deadlock", "nothing"], 2)
 
 

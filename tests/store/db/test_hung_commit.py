@@ -32,22 +32,22 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
 
         async def is_written() -> bool:
             try:
-                await database.transaction(insert, what="accept a job", bound=1)
+                await database.transaction(insert, what="jobs.accept", bound=1)
             except DatabaseAwayError:
                 return False
             return True
 
         try:
             await migrate(database, events=StoreEvents(Heard()))
-            await database.transaction(insert, what="accept a job")
+            await database.transaction(insert, what="jobs.accept")
             await check_writable(database)
             pair.replica.kill()
             for _ in range(3):
                 with pytest.raises(DatabaseAwayError) as caught:
-                    await database.transaction(insert, what="accept a job", bound=0.5)
+                    await database.transaction(insert, what="jobs.accept", bound=0.5)
                 assert caught.value.in_doubt
-                await database.read(look, what="read a job")
-                await database.transaction(look, what="claim")  # it finds nothing: it only reads
+                await database.read(look, what="jobs.read")
+                await database.transaction(look, what="claims.take")  # it finds nothing: it only reads
                 assert database.outage == "away"
                 with pytest.raises(DatabaseAwayError, match="does not respond to COMMIT"):
                     await check_writable(database)

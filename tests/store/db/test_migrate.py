@@ -322,7 +322,7 @@ _VERSIONS = "number INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NUL
         (["CREATE VIEW jobs AS SELECT 1 AS id"], r"jobs \(a view\)"),
         (
             ["CREATE TABLE secrets (name VARCHAR(60), value TEXT, created_at DATETIME, owner VARCHAR(9))"],
-            r"secrets \(key missing\)",
+            r"secrets \(without a key\)",
         ),
         (
             ["CREATE TABLE secrets (name VARCHAR(20) PRIMARY KEY, value TEXT, created_at DATETIME)"],

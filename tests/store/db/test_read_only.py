@@ -24,10 +24,10 @@ async def test_after_a_refused_write_only_a_write_means_that_the_database_is_bac
     await query(database, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
     heard.events.clear()
     with pytest.raises(DatabaseAwayError):
-        await database.request(reading(READ_ONLY.format(errno)), what="accept a job")
+        await database.request(reading(READ_ONLY.format(errno)), what="jobs.accept")
     assert database.outage == "read-only"
     for read_only in (True, False):
-        assert await database.request(reading(), what="read a job", read_only=read_only) == 1
+        assert await database.request(reading(), what="jobs.read", read_only=read_only) == 1
     assert await query(database, "SELECT id FROM t WHERE id = 1 FOR UPDATE") == []
     assert heard.names() == ["database_unavailable"]
     assert "it accepts no writes: the server is read-only" in said(heard)[0]

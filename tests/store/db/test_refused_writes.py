@@ -54,8 +54,8 @@ async def test_a_full_disk_is_told_once_with_its_remedy_until_the_same_can_be_st
         with pytest.raises(DatabaseAwayError):
             await table.transaction(reading(AS_IF.format(errno, text)), what="record 12 messages")
         # An old row is changed, and a new one is added elsewhere: neither shows that this can be stored.
-        await table.transaction(_change, what="beat")
-        assert await table.read(reading(), what="stats") == 1
+        await table.transaction(_change, what="daemons.beat")
+        assert await table.read(reading(), what="stats.read") == 1
         assert (table.outage, table.unavailable) == ("full", True)
     assert heard.names() == ["database_full"]
     assert "free disk space" in getattr(table.trouble, "remedy", "")
@@ -67,9 +67,9 @@ async def test_a_refusal_that_nobody_tries_again_is_forgotten_after_a_minute(
     table: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DatabaseAwayError):
-        await table.transaction(reading(AS_IF.format(1114, "full")), what="accept a job")
+        await table.transaction(reading(AS_IF.format(1114, "full")), what="jobs.accept")
     monkeypatch.setattr(module, "REFUSAL_COUNTS", 0.0)
-    await table.read(reading(), what="stats")
+    await table.read(reading(), what="stats.read")
     assert heard.names() == ["database_full", "database_back"]
 
 
@@ -81,8 +81,8 @@ async def test_a_missing_privilege_is_told_by_its_name_and_ends_with_the_grant(m
     try:
         for _ in range(2):
             with pytest.raises(DatabaseAwayError):
-                await database.request(_insert, what="accept a job")
-            await database.read(reading(), what="stats")
+                await database.request(_insert, what="jobs.accept")
+            await database.read(reading(), what="stats.read")
             assert database.outage == "denied"
         assert heard.names() == ["database_unavailable"]
         assert "GRANT ALL PRIVILEGES" in said(heard)[0]
@@ -90,7 +90,7 @@ async def test_a_missing_privilege_is_told_by_its_name_and_ends_with_the_grant(m
 
         async def is_stored() -> bool:  # a session keeps the privileges that it began with
             with suppress(DatabaseAwayError):
-                await database.request(_insert, what="accept a job")
+                await database.request(_insert, what="jobs.accept")
             return not database.outage
 
         await eventually(is_stored)
@@ -131,19 +131,19 @@ async def test_writes_that_hang_while_reads_are_answered_are_no_outage_that_a_re
     database = Database(settings, events=StoreEvents(heard))
     try:
         with pytest.raises(DatabaseError):  # it may have waited for a lock
-            await database.request(_insert, what="accept a job", bound=0.5)
+            await database.request(_insert, what="jobs.accept", bound=0.5)
         assert not database.unavailable
         for _ in range(2):
             with pytest.raises(DatabaseError):
-                await database.request(_insert, what="accept a job", bound=1.5)
-            await database.read(reading(), what="stats")
+                await database.request(_insert, what="jobs.accept", bound=1.5)
+            await database.read(reading(), what="stats.read")
             assert database.outage == "stuck"
             with pytest.raises(DatabaseAwayError) as caught:
                 await check_writable(database)
             assert "is its disk full" in caught.value.said
         assert heard.names() == ["database_unavailable"]
         await query(table, "DROP TRIGGER slow")
-        await database.request(_insert, what="accept a job")
+        await database.request(_insert, what="jobs.accept")
         assert heard.names() == ["database_unavailable", "database_back"]
     finally:
         await database.close()
@@ -197,8 +197,8 @@ async def test_a_table_space_that_may_not_grow_is_a_full_disk_and_is_over_when_t
         as_admin(small, "CREATE TABLE mailerd.t (id INT AUTO_INCREMENT PRIMARY KEY, x LONGTEXT) ENGINE=InnoDB")
         while not database.outage:
             with suppress(DatabaseAwayError):
-                await database.request(store, what="accept a job")
-        await database.read(reading(), what="stats")
+                await database.request(store, what="jobs.accept")
+        await database.read(reading(), what="stats.read")
         assert (database.outage, heard.names()) == ("full", ["database_full"])
     larger = server(60)
     larger.port, larger.password = small.port, small.password
@@ -206,7 +206,7 @@ async def test_a_table_space_that_may_not_grow_is_a_full_disk_and_is_over_when_t
 
         async def is_stored() -> bool:
             with suppress(DatabaseAwayError):
-                await database.request(store, what="accept a job")
+                await database.request(store, what="jobs.accept")
             return not database.outage
 
         await eventually(is_stored)

@@ -221,7 +221,7 @@ async def test_a_demoted_server_is_left_by_every_connection(cluster: SemiSynchro
 
 async def accept(database: Database, number: int) -> int:
     """The same as `write`, for a caller that waits."""
-    return await database.request(inserting(number), what="accept a job", bound=CONNECT)
+    return await database.request(inserting(number), what="jobs.accept", bound=CONNECT)
 
 
 @pytest.mark.parametrize("known", [False, True])

@@ -280,7 +280,7 @@ async def test_looking_for_finished_jobs_reads_no_message_of_others(database: Da
         finished = await complete(cursor, jobs)
         return await _reads(cursor) - before, finished
 
-    reads, finished = await database.transaction(work, what="finish jobs")
+    reads, finished = await database.transaction(work, what="jobs.complete")
     assert not finished
     assert reads < 500
 
