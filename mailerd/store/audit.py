@@ -32,6 +32,8 @@ class AuditFinding:
     what: str
 
 
+_UNTOLD_FAILURE: Final = N_("failed without an event")
+_UNTOLD_RETURN: Final = N_("returned without an event")
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
 _AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
 """A cause in the character set of the events' column, so that its index is used."""
@@ -73,7 +75,7 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id WHERE j.id IS NULL GROUP BY r.job_id",
     ),
     (
-        N_("feed stands still"),
+        N_("feed is stuck"),
         "SELECT NULL, NULL, CONCAT('the last place in event_positions is ', COALESCE(p.last, 'NULL'), ', but in events "
         "it is ', x.top, ': no event gets a place any more, and no webhook gets it') "
         "FROM (SELECT COALESCE(MAX(position), 0) AS top FROM events) x LEFT JOIN event_positions p ON p.id = 1 "
@@ -205,13 +207,13 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
             f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",
         )
         for kind, type_, happened in (
-            (N_("failed without an event"), EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
+            (_UNTOLD_FAILURE, EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
             (
-                N_("failed without an event"),
+                _UNTOLD_FAILURE,
                 EventType.RECIPIENT_FAILED,
                 "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'",
             ),
-            (N_("undone without an event"), EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
+            (_UNTOLD_RETURN, EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),
 )
