@@ -136,7 +136,7 @@ async def test_people_come_back_without_the_lost_keys_as_the_page_on_backups_say
     (shown,) = re.findall(r"```sql\n(SELECT s\.address.*?)```", BACKUP.read_text("utf-8"), re.DOTALL)
     read, *empty = shown.split(";\n")
     await query(shop.database, "DELETE FROM secrets")
-    assert "restore that table" in await shop.say("suppress", "why", "ada@example.com", code=1)
+    assert "Restore that table" in await shop.say("suppress", "why", "ada@example.com", code=1)
     rows = await query(shop.database, read)
     text = "".join(",".join(map(str, row)) + "\n" for row in (("email", "list", "reason", "source", "since"), *rows))
     (shop.folder / "back.csv").write_text(text, "utf-8")

@@ -100,7 +100,7 @@ TOO_MUCH: dict[str, Script] = {
 async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(raw: Raw, gmail: Gmail, script: Script) -> None:
     raw.script, before = script, raw.connections
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert reply == MalformedResponse(200, f"more than {MAX_BODY} bytes, of which the first are: ")
+    assert reply == MalformedResponse(200, f"more than {MAX_BODY:,} bytes, starting with: ")
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)

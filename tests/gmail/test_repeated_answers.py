@@ -74,7 +74,7 @@ async def test_an_answer_that_comes_twice_is_not_the_next_ones(raw: Raw, gmail: 
     before = raw.connections
     replies += [await make(gmail) for _ in range(3)]
     assert [it.id[1:] if isinstance(it, Accepted) else it for it in replies] == [
-        "1", "2", NoResponse("_RepeatedAnswerError: the connection gave a former answer once more"), "4", "5",
+        "1", "2", NoResponse("_RepeatedAnswerError: the connection repeated an earlier response"), "4", "5",
     ]  # fmt: skip
     wanted = Disposition.TRANSIENT if call is Call.DRAFTS_CREATE else Disposition.UNKNOWN
     assert judge(call, replies[2]).disposition is wanted

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import LogSettings
+from mailerd.core.i18n import t
+from mailerd.core.reasons import reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event, EventEmitter, event
 from mailerd.events.intake import IntakeEvents
@@ -49,13 +51,13 @@ def test_a_text_line_has_time_level_and_words(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_cause_is_chinese_in_a_chinese_line_and_english_in_its_field(capsys: pytest.CaptureFixture[str]) -> None:
-    cause = "no answer from Google: no answer within the time-out"
+    cause = reason("google_silent", cause=t("no response within the time-out"))
     for kind in ("text", "json"):
         RunnerEvents(Log(LogSettings(format=kind, language="zh")).write).message_released(
             job="J", recipient=1, to="a@b.c", sender="me@example.com", cause=cause
         )
     line, written = capsys.readouterr().err.splitlines()
-    assert "Google 没有应答：超时前没有应答" in line
+    assert "Google 没有响应：超时前没有响应" in line
     assert json.loads(written)["cause"] == cause
 
 
@@ -283,6 +285,8 @@ def test_kill_9_loses_no_line_that_was_told(form: str, tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from mailerd.config import LogSettings
+from mailerd.core.i18n import t
+from mailerd.core.reasons import reason
 from mailerd.events.process import StoreEvents
 from mailerd.ops.log import Log
 events = StoreEvents(Log(LogSettings(format={form!r})).write)
