@@ -75,13 +75,16 @@ def mailbox_with(
         mode = "direct"
     else:
         return NoCredentials(
-            t(
-                "the authorization allows neither {compose} nor {send}, only {scopes}; run `mailerd auth login "
-                "--sender {sender}` and allow gmail.compose",
-                sender=sender,
-                compose=COMPOSE,
-                send=SEND,
-                scopes=", ".join(scopes),
+            joined(
+                [
+                    t(
+                        "the authorization allows neither {compose} nor {send}, only {scopes}",
+                        compose=COMPOSE,
+                        send=SEND,
+                        scopes=", ".join(scopes),
+                    ),
+                    t("run `mailerd auth login --sender {sender}` and allow gmail.compose", sender=sender),
+                ]
             )
         )
     can_read = bool(granted & _READ_SCOPES)

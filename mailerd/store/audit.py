@@ -32,6 +32,8 @@ class AuditFinding:
     what: str
 
 
+_UNTOLD_FAILURE: Final = N_("failed without an event")
+_UNTOLD_RETURN: Final = N_("returned without an event")
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
 _AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
 """A cause in the character set of the events' column, so that its index is used."""
@@ -205,13 +207,13 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
             f"AND e.cause = {_AS_CAUSE.format(_CAUSE_OF_CLAIM)})",
         )
         for kind, type_, happened in (
-            (N_("failed without an event"), EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
+            (_UNTOLD_FAILURE, EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
             (
-                N_("failed without an event"),
+                _UNTOLD_FAILURE,
                 EventType.RECIPIENT_FAILED,
                 "a.event = 'lapsed' AND a.error_code = 'lapsed_failed'",
             ),
-            (N_("return without an event"), EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
+            (_UNTOLD_RETURN, EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
         )
     ),
 )

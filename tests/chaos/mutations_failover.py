@@ -289,8 +289,8 @@ OF_FAILOVER: Final = (
     Mutation(
         "tables of another program are taken for ours",
         "mailerd/store/db/migrate.py",
-        "for name in ours if name in differing]",
-        "for name in ours if False]",
+        'for name in ours if name in differing], ", "',
+        'for name in ours if False], ", "',
         "tests/store/db/test_migrate.py::test_tables_of_another_program_are_named_and_nothing_is_made_among_them",
     ),
     Mutation(

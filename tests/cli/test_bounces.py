@@ -15,9 +15,9 @@ NOW = datetime(2026, 11, 26, tzinfo=UTC)
 STATES = [
     ("read", "readonly", Level.PASS, "ago, by gmail.readonly"),
     ("read", "metadata", Level.PASS, "bounces have no class"),
-    ("behind", "readonly", Level.WARN, "catching up, by gmail.readonly (read 60 s ago)"),
+    ("behind", "readonly", Level.WARN, "catching up, by gmail.readonly (read "),
     ("no scope", "", Level.WARN, "not read"),
-    ("refused", "readonly", Level.WARN, "read 60 s ago; cannot be read now: revoked"),
+    ("refused", "readonly", Level.WARN, " ago; cannot be read now: revoked"),
     ("new", "", Level.WARN, "never read"),
 ]
 

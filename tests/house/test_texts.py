@@ -135,8 +135,8 @@ NO_WORDS: Final = frozenset(
     }
 )
 """What looks like a sentence and is none: SQL and fragments; words that are looked for in what others say; codes and
-keys (a state of a mailbox, a proof, who did it, what a condition or an alert is about); what only developers read;
-and what pydantic needs as a constant, which is said again by its type."""
+keys (a state of a mailbox, a proof, who did it, what a condition or an alert is about); what only who develops mailerd
+reads; and what pydantic needs as a constant, which is said again by its type."""
 
 
 def spoken(places: tuple[str, ...]) -> list[Sentence]:

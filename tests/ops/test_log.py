@@ -287,6 +287,8 @@ def test_kill_9_loses_no_line_that_was_told(form: str, tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from mailerd.config import LogSettings
+from mailerd.core.i18n import t
+from mailerd.core.reasons import reason
 from mailerd.events.process import StoreEvents
 from mailerd.ops.log import Log
 events = StoreEvents(Log(LogSettings(format={form!r})).write)

@@ -172,7 +172,7 @@ async def test_a_port_that_is_held_in_silence_may_be_a_daemons_that_hangs(patien
         number = silent.getsockname()[1]
         found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
-    assert "nothing answers there: a daemon that hangs" in found.what
+    assert "is in use but not responding: a daemon that hangs" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
     assert "systemctl restart mailerd" in found.remedy
 
@@ -186,7 +186,7 @@ async def test_a_port_that_another_program_holds_is_told(patient: Patient) -> No
         number = server.sockets[0].getsockname()[1]
         found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
-    assert "taken by another program" in found.what
+    assert "is in use by another program" in found.what
     assert f"ss -ltnp sport = :{number}" in found.remedy
 
 
@@ -215,7 +215,7 @@ async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient
         await query(patient.database, "DELETE FROM daemons")
         found = (await patient.with_(intake={"port": number}).examined())["API: port"]
     assert found.level is Level.FAIL
-    assert "taken by the mailerd of another database" in found.what
+    assert "is in use by the mailerd of another database" in found.what
 
 
 async def test_a_socket_file_is_looked_at_in_the_place_of_the_port(patient: Patient, tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ async def test_credentials_that_others_can_read_are_told(patient: Patient) -> No
     patient.credentials.chmod(0o777)
     found = await patient.examined()
     assert found[ME].level is Level.FAIL
-    assert found[ME].remedy.startswith("chmod 600 ")
+    assert found[ME].remedy.startswith("run: chmod 600 ")
     assert found["credentials folder"].level is Level.WARN
 
 
@@ -291,11 +291,13 @@ async def test_a_sign_in_that_google_no_longer_honours_is_told(patient: Patient)
 async def test_scopes_that_do_not_suffice_are_told(patient: Patient) -> None:
     patient.google.set_scopes(ME, [METADATA])
     found = (await patient.examined())[ME]
-    assert (found.level, found.remedy) == (Level.FAIL, f"mailerd auth login --sender {ME}")
+    assert (found.level, found.remedy) == (
+        Level.FAIL, f"run `mailerd auth login --sender {ME}` and allow gmail.compose"
+    )  # fmt: skip
     patient.google.set_scopes(ME, [SEND])
     found = (await patient.examined())[ME]
     assert found.level is Level.WARN
-    assert "cannot be checked with this scope" in found.what
+    assert "this scope cannot verify the mailbox owner" in found.what
 
 
 async def test_another_accounts_sign_in_is_told(patient: Patient) -> None:
@@ -398,7 +400,7 @@ async def test_what_googles_standard_tier_will_take_is_told_until_the_tier_is_na
     told = found["sending limits"]
     assert told.level is Level.WARN
     assert "2027-04-01" in told.what
-    assert "136 -> 54 messages a minute" in told.what
+    assert "136 -> 54 messages per minute" in told.what
     assert told.remedy.startswith("set pace.units_per_minute to 6000; or ")
     assert 'pace.tier = "scaled"' in told.remedy
     assert 'pace.tier = "internal"' in told.remedy
