@@ -19,11 +19,13 @@ def fields(template: str) -> set[str]:
 
 
 def test_a_text_is_said_in_the_language_of_its_reader() -> None:
-    text = t("this check met an unforeseen error: {name}: {error}", name=t("public site"), error="x")
+    text = t("Google unreachable: {cause}", cause=t("no response within the time-out"))
     assert say(text, "en") == text
-    assert say(text, "zh") == "此项检查遇到意外错误：公开站点：x"
-    assert say(joined([t("public site"), "x"]), "zh") == "公开站点；x"
-    assert say("public site", "zh") == "public site", "what nobody made a text of stays as it is"
+    assert say(text, "zh") == "无法连接 Google：超时前没有响应"
+    assert say(joined([t("no response within the time-out"), "x"]), "zh") == "超时前没有响应；x"
+    assert say("no response within the time-out", "zh") == "no response within the time-out", (
+        "what nobody made a text of stays as it is"
+    )
 
 
 def test_what_is_not_translated_is_said_in_english() -> None:
@@ -47,6 +49,11 @@ def test_a_translation_has_no_field_that_its_english_has_not() -> None:
 def test_every_template_of_the_code_is_translated() -> None:
     known = {(each_of(message.id)[0], message.context): message.string for message in TRANSLATED}
     assert [it.id for it in CODE if not known.get((each_of(it.id)[0], it.context))] == []
+
+
+def test_no_text_of_the_catalogue_has_left_the_code() -> None:
+    code = {(each_of(it.id)[0], it.context) for it in CODE}
+    assert [it.id for it in TRANSLATED if (each_of(it.id)[0], it.context) not in code] == [], "run `make messages`"
 
 
 def test_an_empty_text_is_empty_in_every_language() -> None:
