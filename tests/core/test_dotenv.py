@@ -30,7 +30,7 @@ def planted(text: str = PLANTED, *, mode: int = 0o600) -> Path:
 def test_a_line_that_cannot_be_read_is_named_with_its_file(caplog: pytest.LogCaptureFixture) -> None:
     path = planted("MAILERD_LOG__LEVEL=debug\nexport this is none\n")
     assert load(environment={}).log.level == "debug"
-    assert f"{path}: line 2 cannot be read and is passed over; write NAME=value" in caplog.text
+    assert f"{path}: line 2 is not valid and was skipped; write NAME=value" in caplog.text
 
 
 def refusal() -> str:

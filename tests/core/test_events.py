@@ -131,4 +131,4 @@ def test_an_exception_is_said_with_the_text_that_it_was_raised_with() -> None:
     heard = Heard()
     RunnerEvents(heard).step_failed(what="claims.take", again_in=2.0, error=ValueError(t("requeued")))
     [(name, fields)] = heard.events
-    assert say(THE_WORDS[name].words(fields), "zh") == "claiming失败：已重新排队；2 秒后重试"
+    assert say(THE_WORDS[name].words(fields), "zh") == "claims.take 失败：已重新排队；2 秒后重试"
