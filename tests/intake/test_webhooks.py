@@ -162,7 +162,7 @@ async def test_a_key_tests_one_at_a_time(open_site: Site) -> None:
         status, answer = await ask(open_site, "POST", f"/{made['id']}/test")
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
         status, answer = await first
-        assert (status, answer["delivered"], answer["error"]) == (200, False, "no answer within 3 s")
+        assert (status, answer["delivered"], answer["error"]) == (200, False, "no response within 3 s")
         release.set()
 
 
