@@ -265,6 +265,6 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
     far.results["unconfirmed.settle"], far.meanwhile = "done", hours
     async with asyncio.TaskGroup() as looks:
         await place.rescue.reconcile_some(looks)
-    look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
+    look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("unconfirmed.check"))
     assert look.doing == "unconfirmed.settle"
     assert look.age == 0, "after the try in doubt it has spoken again"

@@ -58,7 +58,7 @@ async def test_a_look_that_hangs_is_told(database: Database, heard: Heard) -> No
     await place.google.until_asked(1)
     rescuing.cancel()
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
-    assert f"looking for recipient {recipient}" in place.google.stalled
+    assert f"unconfirmed.check {recipient}" in place.google.stalled
 
 
 async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
