@@ -93,8 +93,9 @@ async def _crashing(place: Place, size: Size) -> int:
 
 
 async def _judge_crashes(place: Place, *, messages: int) -> None:
-    for error, attempts in await place.rows("SELECT error, attempts FROM job_recipients WHERE status = 'failed'"):
-        if "had nothing else in flight and crashed as well" not in error:
+    failures = await place.rows("SELECT error_code, error, attempts FROM job_recipients WHERE status = 'failed'")
+    for code, error, attempts in failures:
+        if code != "crashed_alone":
             place.breaches.append(f"a message that crashes daemons is failed for another reason: {error}")
         if attempts != 1:
             place.breaches.append(f"a message that crashes daemons has lost attempts: {attempts}")

@@ -265,7 +265,7 @@ async def test_the_first_in_line_is_not_promised_a_time_at_which_its_senders_day
         assert 21 <= off <= 23, "the hour is two hours ago, and counts for 25"
     assert "it is tried in" not in said
     assert "it is sent in" not in said
-    assert "by the next daemon that looks" not in said
+    assert "the next available daemon claims it" not in said
 
 
 async def test_messages_before_one_are_counted_up_to_a_bound_and_no_time_is_told_beyond_it(

@@ -164,7 +164,7 @@ async def test_the_unsure_messages_of_a_cancelled_job_are_never_told_to_be_poste
 
     assert (code, answer["error"]["code"]) == (409, "conflict")
     assert "are checked automatically; use `mailerd settle`" in answer["error"]["message"]
-    assert "post what is left" not in answer["error"]["message"]
+    assert "as a new job" not in answer["error"]["message"]
 
 
 @pytest.mark.parametrize(

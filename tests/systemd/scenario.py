@@ -123,9 +123,10 @@ def reload(server: Server) -> None:
     )
     expect(active() == "active" and pid() == before, "and the daemon lives on")
     show("STATUS:", status())
+    expect(until(lambda: "could not be reloaded" in status()), "and its status says so")
     configure(server, level="info")
     sh("systemctl reload mailerd")
-    expect(until(lambda: "could not be read" not in status()), "a good file again, and the status is clean")
+    expect(until(lambda: "could not be reloaded" not in status()), "a good file again, and the status is clean")
 
 
 def dotenv(server: Server) -> None:
@@ -143,6 +144,7 @@ def catalogue(server: Server) -> None:
     server.stop()
     sh("systemctl restart mailerd")
     expect(active() == "active", "it starts without a database")
+    expect(until(lambda: "database" in status().lower(), within=30), "its status says what it lacks")
     show("STATUS:", status())
     code = sh(f"curl -s -o /dev/null -w '%{{http_code}}' {URL}/health/live; curl -s {URL}/health/ready")
     show(code)
@@ -160,7 +162,9 @@ def catalogue(server: Server) -> None:
     expect("Likely causes" in english and "systemctl start mariadb" in english, "-x in English")
     expect("可能的原因" in chinese, "-x in Chinese")
     server.start()
-    expect(until(lambda: "away" not in status(), within=30), "it goes on by itself when the database is back")
+    expect(
+        until(lambda: "database" not in status().lower(), within=30), "it goes on by itself when the database is back"
+    )
     show("STATUS:", status())
 
 

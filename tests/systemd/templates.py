@@ -6,7 +6,8 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.mail.renderer import CHECK_LIMITS, SEND_LIMITS
+from mailerd.intake.job_reader import READ_LIMITS
+from mailerd.mail.renderer import SEND_LIMITS
 from tests.systemd.machine import expect, finished, job, journal, order, pid, post, sh, show, step, until
 
 _BOMB = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"
@@ -22,7 +23,7 @@ def templates(key: str) -> None:
     expect(job(key, said["job_id"])["counts"]["sent"] == 3, "with all its messages sent")
     memory = sorted(_bounds(int(child)) for child in _children(before))
     show(f"address space of the renderer's children: {memory}")
-    expect(memory == sorted((CHECK_LIMITS.memory, SEND_LIMITS.memory)), "two children, each with its bounds in force")
+    expect(memory == sorted((READ_LIMITS.memory, SEND_LIMITS.memory)), "two children, each with its bounds in force")
     code, said = _post(key, _BOMB, messages=1)
     show(code, said)
     expect(code == 422 and "takes too long" in str(said), "a template that never ends is a 422 with its reason")

@@ -100,7 +100,7 @@ def database_by_socket_and_tls(server: Server, key: str) -> None:
     configure(server, url=f"{server.url}?ssl=true")
     sh("systemctl restart mailerd")
     said = "MAILERD_EVENT=database_unreachable -n 1 -o cat"
-    expect(until(lambda: "certificate is not accepted" in journal(said)), "a certificate of nobody known is refused")
+    expect(until(lambda: "certificate is rejected" in journal(said)), "a certificate of nobody known is refused")
     _admin(server, "ALTER USER mailerd@127.0.0.1 REQUIRE NONE")
     configure(server)
     _works(key, "by TCP again")
