@@ -423,9 +423,11 @@ def given_back_to_claim(
 
 
 def draft_forgotten(row: Row, message: ClaimedRecipient, draft: str, *, now: datetime) -> Move | None:
-    """The whole claim was forgotten in which its draft was deleted: the next send would find it gone."""
-    if row.status != State.WAITING or row.draft_id != draft:
+    """It was forgotten that its draft was deleted: the next send would find it gone, and so would a check."""
+    if row.draft_id != draft or row.status not in {State.WAITING, State.SENDING, State.UNSURE}:
         return None
+    if row.status != State.WAITING:
+        return Move(row, row._replace(discarding=1, updated_at=now), None, message.sender)
     after = row._replace(mode=None, draft_id=None, thread_id=None, unanswered=0, discarding=0, updated_at=now)
     return Move(row, after, None, message.sender)
 

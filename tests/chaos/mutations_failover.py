@@ -245,6 +245,20 @@ OF_FAILOVER: Final = (
         _ENDED + "test_what_was_not_sent_is_told_where_its_row_waits_for_that",
     ),
     Mutation(
+        "a hand-over that was forgotten is not told while its answer is to be written",
+        "mailerd/store/queue/failover.py",
+        "return [again] if row.mode is None else []",
+        "return []",
+        _ENDED + "test_a_hand_over_that_was_forgotten_is_told_though_the_answer_is_still_to_be_written",
+    ),
+    Mutation(
+        "a draft that was deleted after a check is taken for sent",
+        "mailerd/store/queue/recovery.py",
+        "            self.replay_log.remember_cancelled(settled.message)\n",
+        "            pass\n",
+        _ENDED + "test_a_draft_that_was_deleted_since_its_job_is_cancelled_is_not_taken_for_sent",
+    ),
+    Mutation(
         "a draft that was deleted in a claim that was forgotten is sent again",
         "mailerd/store/queue/failover.py",
         "return [moves.draft_forgotten(row, one.message, draft, now=now)]",

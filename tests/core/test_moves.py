@@ -499,7 +499,13 @@ def test_a_deleted_draft_is_forgotten_where_the_message_waits_with_it_and_nowher
     now = made(moves.draft_forgotten(its, MESSAGE, "d1", now=NOW)).after
     assert now == its._replace(mode=None, draft_id=None, thread_id=None, unanswered=0, discarding=0, updated_at=NOW)
     assert moves.draft_forgotten(its, MESSAGE, "d2", now=NOW) is None
-    assert moves.draft_forgotten(row(draft_id="d1"), MESSAGE, "d1", now=NOW) is None
+    assert moves.draft_forgotten(row(State.SENT, draft_id="d1"), MESSAGE, "d1", now=NOW) is None
+
+
+@pytest.mark.parametrize("state", [State.UNSURE, State.SENDING])
+def test_that_a_deleted_draft_is_gone_proves_nothing(state: State) -> None:
+    its = row(state, mode="draft", draft_id="d1")
+    assert made(moves.draft_forgotten(its, MESSAGE, "d1", now=NOW)).after == its._replace(discarding=1, updated_at=NOW)
 
 
 # A lease that ran out.

@@ -17,8 +17,18 @@ from functools import partial
 from typing import Final
 
 from mailerd.core import moves
+from mailerd.core.decisions import Decision
 from mailerd.core.i18n import t
-from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult, mode_of
+from mailerd.core.models import (
+    ClaimedRecipient,
+    Handover,
+    Mode,
+    Outcome,
+    Record,
+    UnresolvedSend,
+    WriteResult,
+    mode_of,
+)
 from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
@@ -152,6 +162,15 @@ class ReplayLog:
             if len(self._known) <= _MAX_KNOWN and oldest.at >= now - keep:
                 break
             self._forget(oldest.record.message)
+
+    def remember_cancelled(self, it: UnresolvedSend) -> None:
+        """Remember a message that a check has ended, and whose draft is deleted next."""
+        message = ClaimedRecipient(
+            it.id, it.job_id, it.seq, it.sender, it.to_email, None, None, it.attempt, it.token, it.draft_id
+        )
+        ended = Outcome(message, Decision(Transition.SUPPRESSED), took=math.inf)
+        self.remember(ended)
+        self.acknowledge(ended, WriteResult.APPLIED)
 
     def _forget(self, message: ClaimedRecipient) -> None:
         self._known.pop((message.id, message.token), None)
@@ -347,8 +366,12 @@ class ReplayLog:
             if not waits and not (held and row.mode is None):
                 return []
             return [moves.given_back_to_claim(row, log, one, daemon=self.daemon_id, lease=self.lease, now=now)]
-        if row.status is State.SENT or (held and not each.written):  # its own record is taken as ever
+        if row.status is State.SENT:
             return []
+        if held and not each.written:  # its own record is taken as ever, unless its daemon dies before
+            handover = Handover(one.message)
+            again = moves.given_back_to_claim(row, log, handover, daemon=self.daemon_id, lease=self.lease, now=now)
+            return [again] if row.mode is None else []
         change = one.decision.transition
         if change is Transition.LOST:
             return [] if log.ended_in_doubt(one.message.token) else [moves.late_doubt(row, log, one, now=now)]

@@ -435,10 +435,13 @@ class RecoveryQueries:
         Raises:
             DatabaseError: not written; the row is checked again when the lease of the check expires.
         """
-        return await self.database.retry_until_committed(
+        written = await self.database.retry_until_committed(
             lambda cursor: self._resolve(cursor, settled), what="unconfirmed.settle",
             proof=lambda cursor, _: self._was_resolved(cursor, settled), only_in_doubt=True,
         )  # fmt: skip
+        if written is WriteResult.CANCELLED:
+            self.replay_log.remember_cancelled(settled.message)
+        return written
 
     async def _resolve(self, cursor: Cursor, it: Resolution) -> WriteResult:
         id_ = it.message.id

@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome, WriteResult
+from mailerd.core.models import Outcome, Resolution, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
+from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_failover import BUSY, Daemon, one
 from tests.store.queue.test_record import row, write
 from tests.support.handover import handover
@@ -95,3 +96,41 @@ async def test_a_message_that_waits_with_a_deleted_draft_shows_that_the_database
     assert await one.messages(1) == ()
     (again,) = await one.messages(1)
     assert (again.id, again.draft_id) == (message.id, None)
+
+
+async def test_a_draft_that_was_deleted_since_its_job_is_cancelled_is_not_taken_for_sent(
+    database: Database, one: Daemon
+) -> None:
+    """A check has found that Google does not have the message; the database has forgotten that, and what followed."""
+    job = await post(database, recipients=1)
+    await query(
+        database, "UPDATE job_recipients SET status = 'unsure', mode = 'draft', draft_id = 'd1', attempts = 1, "
+        "unanswered = 1, handed_over_at = UTC_TIMESTAMP(6), lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND",
+    )  # fmt: skip
+    kept = await query(database, "SELECT status, draft_id, unanswered FROM job_recipients")
+    await query(database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", job)
+    checks = RecoveryQueries(database, "D1", timedelta(minutes=1), one.replay_log)
+    (unsure,) = await checks.take_unresolved()
+    assert await checks.resolve(Resolution(unsure, Transition.MISSING)) is WriteResult.CANCELLED
+    await query(
+        database, "UPDATE job_recipients SET status = %s, draft_id = %s, unanswered = %s, error = NULL, "
+        "lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND", *kept[0],
+    )  # fmt: skip
+    one.meets_another()
+    await one.ready(1)
+    assert await query(database, "SELECT status, draft_id, discarding FROM job_recipients") == [("unsure", "d1", 1)]
+
+
+async def test_a_hand_over_that_was_forgotten_is_told_though_the_answer_is_still_to_be_written(
+    database: Database, one: Daemon
+) -> None:
+    """Or the message would go out again, if the daemon died before it has written the answer."""
+    await post(database, recipients=1)
+    (message,) = await one.ready(1)
+    sent = Outcome(message, Decision(Transition.SENT, message_id="m1"))
+    one.replay_log.remember(sent)
+    one.meets_another()
+    await one.ready(1)
+    assert await row(database, message, "status", "mode", "claim_token") == ("sending", "direct", message.token)
+    assert await write(database, sent) == [WriteResult.APPLIED]
+    assert await row(database, message, "status", "message_id") == ("sent", "m1")
