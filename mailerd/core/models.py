@@ -274,6 +274,8 @@ class ClaimedRecipient:
     """Its job goes also to who has opted out; a hard bounce binds it all the same."""
     suppressed: Reason | None = None
     """Why it must not be sent, as the claim found it; None: it may be sent."""
+    is_new: bool = False
+    """The claim found nothing in the log of attempts: no worker has ever asked Google for anything about it."""
 
     @property
     def key(self) -> str:

@@ -57,6 +57,14 @@ Key = tuple[int, str]
 """A message's id and its claim's token."""
 
 
+def _ahead(slots: int) -> int:
+    """Messages that are claimed ahead for so many slots, so that a claim takes as many as there are slots.
+
+    A claim costs the same for ten as for fifty; and while it takes its time, or the loop is busy, no slot is empty.
+    """
+    return slots + slots // 2
+
+
 @dataclass(eq=False, slots=True)
 class _MessageInFlight:
     """Claimed, and without Google's last answer."""
@@ -75,6 +83,8 @@ class _SenderSlots:
     """A sender's share of the slots."""
 
     email: str
+    most: int
+    """As many as there are slots."""
     limit: int
     """The most messages in flight, beside those that wait for a slot."""
     in_flight: int = 0
@@ -84,8 +94,9 @@ class _SenderSlots:
 
     @property
     def capacity(self) -> int:
-        """Messages that may be claimed: half as many again as may be at Google, since some wait for their slot."""
-        return self.limit + self.limit // 2 - self.in_flight
+        """Messages that may be claimed: some wait for their slot, fewer where calls had no answer."""
+        ahead = _ahead(self.most) if self.limit == self.most else self.limit // 2
+        return self.limit + ahead - self.in_flight
 
 
 _Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
@@ -94,11 +105,12 @@ _Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
 class MessageSemaphore:
     """At most `number` messages are at Google at once; `async with semaphore.slot(message)` waits for a slot.
 
-    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
-    as there are slots. Then a slot that comes free has its next message at once, and need not wait for a claim.
+    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon. Some are claimed
+    ahead (`_ahead`): a slot that comes free has its next message at once, and need not wait for a claim.
     Messages that have their answer and wait for their record hold no slot, or Google would idle for the length of a
-    commit; but there are never more of them than slots, since each would be a doubt if the process died now. Nor does a
-    draft hold one whose id is being written (`released`); it costs one question to Google if the process dies.
+    commit; but none is claimed while there are twice as many of them as slots, since each would be a doubt if the
+    process died now. Nor does a draft hold one whose id is being written (`released`); it costs one question to Google
+    if the process dies.
     """
 
     def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
@@ -128,7 +140,14 @@ class MessageSemaphore:
         """Messages that may be claimed now."""
         slow = len(self._messages) - len(self._on_time) - self._aside
         counted = len(self._on_time) + max(0, slow - MAX_SLOW * self.number)
-        return min(self.number + self.number // 2, 2 * self.number - self._unrecorded) - counted
+        if self._unrecorded >= 2 * self.number:
+            return 0
+        return self.number + _ahead(self.number) - counted
+
+    @property
+    def are_wanted(self) -> bool:
+        """Whether messages wait for a slot."""
+        return bool(self._queue)
 
     def capacity_by_sender(self) -> Mapping[str, int]:
         """Messages that may be claimed of each sender; a sender that is not named has nothing in flight."""
@@ -215,7 +234,7 @@ class MessageSemaphore:
 
     def _sender(self, email: str) -> _SenderSlots:
         if (sender := self._senders.get(email)) is None:
-            sender = self._senders[email] = _SenderSlots(email, limit=self.number)
+            sender = self._senders[email] = _SenderSlots(email, most=self.number, limit=self.number)
         return sender
 
     def _forget(self, sender: _SenderSlots) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.models import ClaimedRecipient, Handover
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
@@ -52,6 +52,7 @@ _ERROR: Final = Row._fields.index("error")
 _ERROR_OF_LINE: Final = Line._fields.index("error")
 _READ_LOG: Final = f"""
 SELECT {_expanded(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
+_READ_LOGGED: Final = "SELECT DISTINCT recipient_id FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s"
 _FIND_LINE: Final = """
 SELECT 1 FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
@@ -66,6 +67,13 @@ UPDATE attempts FORCE INDEX (event_of_claim) SET message_id = NULL
 _SET_SAME: Final = "UPDATE job_recipients FORCE INDEX (PRIMARY) SET {sets} WHERE id IN %s"
 _SET_EACH: Final = """
 UPDATE ({rows}) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id SET {sets}"""
+_HAND_OVER: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, mode = ELT(FIELD(id, {each}), {each}), draft_id = ELT(FIELD(id, {each}), {each}),
+       thread_id = ELT(FIELD(id, {each}), {each}), unanswered = 0, discarding = 0,
+       handed_over_at = COALESCE(handed_over_at, UTC_TIMESTAMP(6)), crashes = 0, updated_at = UTC_TIMESTAMP(6)
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending' AND message_id IS NULL
+   AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""
 
 NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
 """`Row.is_forgotten` is false of a row."""
@@ -163,6 +171,25 @@ async def move(
     if asks_for_sent:
         await sent_events(cursor, [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status])
     return [last[it.before.id] for it in moves]
+
+
+async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
+    """Hand new messages over, in a statement that is a transaction of its own; False: not all of them were.
+
+    It is the move `handed_over` of rows that need not be read: of a message that is new, all that a former worker makes
+    known stands in its row. Where one of the addresses has a suppression, none is handed over. Those that were may be
+    handed over again.
+    """
+    ids = [it.message.id for it in records]
+    values: list[object] = [after(State.SENDING, Transition.HANDED_OVER).value]
+    for of in (lambda it: it.mode, lambda it: it.message.draft_id, lambda it: it.message.thread_id):
+        values += [*ids, *map(of, records)]
+    pairs = tuple((it.message.id, it.message.token) for it in records)
+    digests = tuple(it.message.digest or b"" for it in records)
+    lists = tuple({EVERYTHING, *(it.message.list_id for it in records)})
+    each = ", ".join(["%s"] * len(ids))
+    await cursor.execute(_HAND_OVER.format(each=each), [*values, tuple(ids), pairs, digests, lists])
+    return cursor.rowcount == len(ids)
 
 
 async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
@@ -282,6 +309,15 @@ def short(text: str | None, limit: int = 1000) -> str | None:
 BINDING: Final = (
     "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
 )
+
+
+async def mark_new(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
+    """The claimed messages, whose rows are locked; those of which the log of attempts has nothing are new."""
+    if not messages:
+        return []
+    await cursor.execute(_READ_LOGGED, (tuple(it.id for it in messages),))
+    logged = {id_ for (id_,) in await cursor.fetchall()}
+    return [replace(it, is_new=it.id not in logged and it.draft_id is None) for it in messages]
 
 
 async def mark_suppressed(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:

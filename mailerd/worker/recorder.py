@@ -20,7 +20,7 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.messages import suppressed
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.record import RecordWriter, is_plain_handover, updates_sender
 from mailerd.store.sender_changes import join_project
 
 _MAX_BATCH: Final = 100
@@ -28,8 +28,9 @@ _MAX_BATCH: Final = 100
 _GATHER_TIME: Final = 0.015
 """Seconds that a record waits for others where some were written just now and no slot waits for it: one commit for six
 messages costs half of what two for three do. It never holds up the first message after a rest."""
-_JUST_NOW: Final = 0.03
-"""Seconds after a commit in which another record may follow closely."""
+_GATHER_SENT: Final = 0.1
+"""Seconds that it waits if it says that a draft was sent: no slot waits for it, and if the process dies meanwhile, a
+question to Google about the draft tells."""
 _LONGEST_BETWEEN: Final = 1.0
 """Seconds between two checks of a job that has not ended as far as this daemon knows."""
 _COMPLETION_INTERVAL: Final = 0.05
@@ -57,6 +58,23 @@ class _Entry:
     """How many seconds it had waited when this was last logged."""
     rest: float = _LOCKED_RETRY_DELAYS[0]
     """The seconds until its next try."""
+
+
+def _can_wait(record: Record) -> bool:
+    """Whether it says that a draft was sent, and nothing else: see `_GATHER_SENT`."""
+    return (
+        isinstance(record, Outcome)
+        and record.decision.transition is Transition.SENT
+        and record.message.draft_id is not None
+        and not updates_sender(record)
+    )
+
+
+def _with_others(first: _Entry, queue: "asyncio.Queue[_Entry]") -> list[_Entry]:
+    batch = [first]
+    while len(batch) < _MAX_BATCH and not queue.empty():
+        batch.append(queue.get_nowait())
+    return batch
 
 
 class Recorder:
@@ -88,10 +106,12 @@ class Recorder:
         self._clock = clock
         self._events = events
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
+        self._handovers: asyncio.Queue[_Entry] = asyncio.Queue()
+        """The plain ones; see `is_plain_handover`."""
+        self._hurry = asyncio.Event()
+        """Something is in the queue that says more than that a draft was sent."""
         self._apart = asyncio.Lock()
         """It lets one record wait for a row at a time: a transaction that waits keeps one of the pool's connections."""
-        self._written_at = -math.inf
-        """When records were last written, in monotonic seconds."""
         self._may_be_over = may_be_over
         self._touched: dict[str, float] = {}
         """Jobs of which messages were finished since they were looked at last, and since when, in monotonic seconds."""
@@ -108,28 +128,66 @@ class Recorder:
         """
         future: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
         self._memory.remember(record)
-        self._queue.put_nowait(_Entry(record, future))
+        self._enter(_Entry(record, future))
         return await future
+
+    def _enter(self, one: _Entry) -> None:
+        if is_plain_handover(one.record):
+            self._handovers.put_nowait(one)
+        else:
+            self._put(one)
+
+    def _put(self, one: _Entry) -> None:
+        if not _can_wait(one.record):
+            self._hurry.set()
+        self._queue.put_nowait(one)
 
     async def run(self) -> None:
         """Write, in one commit, the records that arrived while the last commit was under way, or are gathered."""
-        heartbeat = self._heartbeats.register("recorder")
-        async with asyncio.TaskGroup() as apart:
-            while True:
-                heartbeat.waiting("records", at_most=None)
-                batch = [await self._queue.get()]
-                heartbeat.working("messages.record")
-                if self._gathers(batch[0].record):
-                    await self._clock.sleep(_GATHER_TIME)
-                while len(batch) < _MAX_BATCH and not self._queue.empty():
-                    batch.append(self._queue.get_nowait())
-                await self._write(batch, apart)
-                self._written_at = self._clock.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._hand_over())
+            await self._write_records(tasks)
 
-    def _gathers(self, first: Record) -> bool:
-        busy = self._clock.monotonic() - self._written_at < _JUST_NOW
+    async def _hand_over(self) -> None:
+        """Write plain hand-overs, and leave to the others what was not all written at once."""
+        heartbeat, written_at = self._heartbeats.register("handovers"), -math.inf
+        while True:
+            heartbeat.waiting("handovers", at_most=None)
+            first = await self._handovers.get()
+            heartbeat.working("messages.hand_over")
+            await self._gather(first.record, written_at)
+            batch = _with_others(first, self._handovers)
+            try:
+                written = await self._rows.hand_over([it.record for it in batch if isinstance(it.record, Handover)])
+            except DatabaseError:  # which of them it is shows when each is recorded
+                written = False
+            for it in batch:
+                if written:
+                    self._answer(it.record, it.future, WriteResult.APPLIED)
+                else:
+                    self._put(it)
+            written_at = self._clock.monotonic()
+
+    async def _write_records(self, apart: asyncio.TaskGroup) -> None:
+        heartbeat, written_at = self._heartbeats.register("recorder"), -math.inf
+        while True:
+            heartbeat.waiting("records", at_most=None)
+            first = await self._queue.get()
+            heartbeat.working("messages.record")
+            await self._gather(first.record, written_at)
+            self._hurry.clear()
+            await self._write(_with_others(first, self._queue), apart)
+            written_at = self._clock.monotonic()
+
+    async def _gather(self, first: Record, written_at: float) -> None:
+        """Wait for others if some were written just now; for long only while nothing else is there."""
+        began, longest = self._clock.monotonic(), _GATHER_SENT if _can_wait(first) else _GATHER_TIME
         holds_slot = isinstance(first, Handover) and first.message.draft_id is None  # that of a draft has released it
-        return busy and (not holds_slot or self._semaphore.capacity >= self._semaphore.number)
+        if began - written_at >= 2 * longest or (holds_slot and self._semaphore.are_wanted):
+            return
+        await self._clock.sleep(_GATHER_TIME)
+        while self._clock.monotonic() - began < longest and not self._hurry.is_set():
+            await self._clock.sleep(_GATHER_TIME)
 
     async def _write(self, batch: Sequence[_Entry], apart: asyncio.TaskGroup) -> None:
         """Write; a record that meets a lock is written later, `apart`, and delays no other one."""
@@ -156,7 +214,7 @@ class Recorder:
     async def _requeue(self, one: _Entry) -> None:
         """Put the record back into the queue after a delay."""
         await self._rest(one)
-        self._queue.put_nowait(one)
+        self._put(one)
 
     async def _write_alone(self, one: _Entry, apart: asyncio.TaskGroup) -> None:
         """Try again by itself: this lock is one that a record waits for, as that of an hour's row."""

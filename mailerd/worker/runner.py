@@ -21,9 +21,9 @@ from mailerd.worker.in_flight import CircuitBreaker, InFlight
 
 _MAX_CLAIM: Final = 100
 """The most messages of one claim."""
-_GATHER_TIME: Final = 0.05
-"""Seconds at most that a claim waits, while messages are in flight, until it can take a quarter as many as there are
-slots: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
+_GATHER_TIME: Final = 0.15
+"""Seconds at most that a claim waits, while messages are in flight, until it can take as many as there are slots: a
+claim costs nearly the same for ten as for fifty, and so many are claimed ahead (gmail/client.py: `_ahead`)."""
 _MIN_POLL_DELAY: Final = 0.1
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
@@ -190,7 +190,7 @@ class Runner:
         if len(self.in_flight):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_GATHER_TIME):
-                    await self.semaphore.wait_for_capacity(self.semaphore.number // 4)
+                    await self.semaphore.wait_for_capacity(self.semaphore.number)
         return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:

@@ -16,6 +16,7 @@ _MOVES: Final = "tests/core/test_moves.py::"
 _LOG: Final = "tests/core/test_attempt_log.py::"
 _MESSAGES: Final = "tests/store/test_messages.py::"
 _STATES: Final = "tests/core/test_states.py::"
+_HAND_OVER: Final = "tests/store/queue/test_hand_over.py::"
 _RECORD: Final = "tests/store/queue/test_record.py::"
 
 
@@ -31,6 +32,40 @@ def _flipped(it: Consequences) -> Iterator[tuple[str, tuple[str, str, str], str]
 
 # Steps of `messages.move`, each dropped in turn.
 OF_THE_DOOR: Final = (
+    *noticed_by(
+        _HAND_OVER + "test_what_another_has_or_google_has_is_not_handed_over", _IN_MESSAGES,
+        ("a new message is handed over under another claim", "AND (id, claim_token) IN %s AND status = 'sending' AND",
+         "AND (id, %s) IS NOT NULL AND status = 'sending' AND"),
+        ("a new message is handed over after its claim", "AND status = 'sending' AND message_id IS NULL\n   AND NOT",
+         "AND message_id IS NULL\n   AND NOT"),
+        ("a new message is handed over that Google has", "AND status = 'sending' AND message_id IS NULL\n   AND NOT",
+         "AND status = 'sending'\n   AND NOT"),
+        ("of new messages one that is not handed over is told as such",
+         "    return cursor.rowcount == len(ids)\n", "    return cursor.rowcount > 0\n"),
+    ),
+    *noticed_by(
+        _HAND_OVER + "test_where_one_has_opted_out_none_is_handed_over", _IN_MESSAGES,
+        ("a new message is handed over though its address has opted out",
+         'AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""',
+         'AND (%s, %s) IS NOT NULL"""'),
+    ),
+    *noticed_by(
+        _HAND_OVER + "test_only_a_message_of_which_the_log_has_nothing_is_new", _IN_MESSAGES,
+        ("a message of which the log has something is new", "is_new=it.id not in logged and", "is_new="),
+    ),
+    *noticed_by(
+        _HAND_OVER + "test_a_message_that_is_not_new_or_tells_more_is_recorded_as_any_other", _IN_RECORD,
+        ("a message that is not new is handed over without its log",
+         "isinstance(record, Handover) and record.message.is_new and", "isinstance(record, Handover) and"),
+        ("a draft that is to be deleted is handed over as a new message",
+         "is_new and not record.discarding and", "is_new and"),
+        ("a sender does not learn of a new message", "discarding and not updates_sender(record)\n", "discarding\n"),
+    ),
+    *noticed_by(
+        _HAND_OVER + "test_the_others_are_handed_over_when_each_is_looked_at", "mailerd/worker/recorder.py",
+        ("new messages that were not all handed over are told as such", "                if written:\n",
+         "                if True:\n"),
+    ),
     *noticed_by(
         _MESSAGES + "test_a_move_that_the_table_of_transitions_does_not_know_writes_nothing", _IN_MESSAGES,
         ("a move that the table does not know is written",
@@ -363,11 +398,16 @@ OF_FENCES: Final = (
          "if known:"),
     ),
     *noticed_by(
-        _MOVES + "test_a_deleted_draft_is_forgotten_where_the_message_waits_with_it_and_nowhere_else", _IN_MOVES,
+        _MOVES + "test_that_a_deleted_draft_is_gone_proves_nothing", _IN_MOVES,
         ("a draft is forgotten of a message that is being sent",
-         "if row.status != State.WAITING or row.draft_id != draft:", "if row.draft_id != draft:"),
+         "    if row.status != State.WAITING:\n        return Move", "    if False:\n        return Move"),
+    ),
+    *noticed_by(
+        _MOVES + "test_a_deleted_draft_is_forgotten_where_the_message_waits_with_it_and_nowhere_else", _IN_MOVES,
+        ("a draft is forgotten of a message that was sent",
+         "or row.status not in {State.WAITING, State.SENDING, State.UNSURE}:", "or False:"),
         ("another draft than the deleted one is forgotten",
-         "if row.status != State.WAITING or row.draft_id != draft:", "if row.status != State.WAITING:"),
+         "if row.draft_id != draft or row.status not in", "if row.status not in"),
     ),
     *noticed_by(
         _MOVES + "test_a_lease_that_has_not_run_out_is_left_alone", _IN_MOVES,

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,7 @@ from mailerd.store.messages import suppressed
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.record import RecordWriter, is_plain_handover
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.recovery import OrphanDrafts, Reconciler
@@ -70,18 +70,20 @@ class LosingDatabase(Database):
         self.name = "server 1"
 
     @override
-    async def transaction[T](self, work: Any, *, what: str, bound: float | None = None) -> T:
+    async def transaction[T](self, work: Any, *, what: str, bound: float | None = None, **how: bool) -> T:
         loss, self.loss = self.loss, ""
 
         async def named(cursor: Cursor) -> T:
             cursor.connection.server = self.name
+            if loss == "undone" and how.get("in_one_statement"):
+                raise _UndoneError
             done: T = await work(cursor)
             if loss == "undone":
                 raise _UndoneError
             return done
 
         try:
-            done = await super().transaction(named, what=what, bound=bound)
+            done = await super().transaction(named, what=what, bound=bound, **how)
         except _UndoneError:
             done = None
         if loss:
@@ -202,9 +204,15 @@ class Daemon:
         return [*records, *(it for it in self.requests if not it.answer.done())]
 
     async def write(self, some: list[Waiting]) -> None:
-        """Write these records in one commit, as `Recorder` does."""
-        records = [it.record for it in some]
+        """Write these records, as `Recorder` does: plain hand-overs in a statement, and the others in one commit."""
         self.records = [it for it in self.records if it not in some]
+        plain = [it for it in some if is_plain_handover(it.record)]
+        if plain and await self.writer.hand_over([it.record for it in plain if isinstance(it.record, Handover)]):
+            self._written(plain, [WriteResult.APPLIED] * len(plain))
+            some = [it for it in some if it not in plain]
+        if not some:
+            return
+        records = [it.record for it in some]
 
         async def work(cursor: Cursor) -> list[WriteResult]:
             written = await self.writer.record(cursor, records)
@@ -212,7 +220,9 @@ class Daemon:
                 self.memory.before_commit(record, what)
             return written
 
-        written = await self.database.retry_until_committed(work, what="record")
+        self._written(some, await self.database.retry_until_committed(work, what="record"))
+
+    def _written(self, some: Sequence[Waiting], written: Sequence[WriteResult]) -> None:
         for it, what in zip(some, written, strict=True):
             self.memory.acknowledge(it.record, what)
             if isinstance(it.record, Outcome) or what is WriteResult.RESOLVED:

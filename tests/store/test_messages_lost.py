@@ -31,7 +31,7 @@ from mailerd.store.inbox.record_findings import FindingsWriter
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.record import RecordWriter, is_plain_handover
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, RestoredQueue, settle
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.store.queue.test_claim import claims
@@ -99,6 +99,19 @@ async def a_handover(database: Database) -> Act:
 async def a_handover_without_a_draft(database: Database) -> Act:
     (message,) = await claimed(database)
     return recording(handover(message))
+
+
+async def new_messages_that_are_handed_over(database: Database) -> Act:
+    """In one statement, which is a transaction of its own."""
+    messages = await claimed(database, 2)
+    records = [handover(replace(it, sender_mode="draft", sender_project="p"), f"d{it.seq}", project="p")
+               for it in messages]  # fmt: skip
+    assert all(map(is_plain_handover, records))
+
+    async def act(database: Database) -> object:
+        return await RecordWriter(database, "D1").hand_over(records)
+
+    return act
 
 
 async def a_draft_that_is_to_be_deleted(database: Database) -> Act:
@@ -410,7 +423,7 @@ async def the_end_of_a_job(database: Database) -> Act:
 
 KINDS: Final[Sequence[Callable[[Database], Awaitable[Act]]]] = (
     a_handover, a_handover_without_a_draft, a_draft_that_is_to_be_deleted, a_handover_of_what_was_sent_before,
-    a_handover_of_what_is_in_doubt,
+    a_handover_of_what_is_in_doubt, new_messages_that_are_handed_over,
     *map(an_outcome, DECISIONS), an_outcome(replace(DECISIONS[-1], pause=DAY_IS_OVER)), outcomes_of_all_kinds,
     an_outcome_that_ends_a_pause_and_was_slow, an_outcome_that_pauses_a_project,
     outcomes_that_come_back_into_a_cancelled_job, a_late_answer, a_late_answer_after_another_claim, a_late_doubt,

@@ -39,7 +39,7 @@ class Cut(Database):
 
     @override
     async def transaction[T](
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, **how: bool
     ) -> T:
         async def counted(cursor: Cursor) -> T:
             send = cursor.send
@@ -55,7 +55,7 @@ class Cut(Database):
             self.commits.append(self.statements)
             return done
 
-        return await super().transaction(counted, what=what, bound=bound)
+        return await super().transaction(counted, what=what, bound=bound, **how)
 
     @override
     async def _pause(self, error: Any, *, again: int) -> None:

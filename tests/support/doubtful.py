@@ -46,11 +46,11 @@ class Doubtful(Database):
         self._late: list[asyncio.Task[object]] = []
 
     async def transaction[T](
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, **how: bool
     ) -> T:
         wanted = self.results.pop(what, None)
         if wanted is None:
-            return await super().transaction(work, what=what, bound=bound)
+            return await super().transaction(work, what=what, bound=bound, **how)
         if wanted == "late":
             await self._begin_late(work, what=what)
             raise DatabaseAwayError(what, phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
@@ -61,7 +61,7 @@ class Doubtful(Database):
             return result
 
         try:
-            return await super().transaction(cut, what=what, bound=bound)
+            return await super().transaction(cut, what=what, bound=bound, **how)
         finally:
             await self.meanwhile()
 

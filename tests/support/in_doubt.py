@@ -16,8 +16,8 @@ def in_doubt(database: Database, monkeypatch: pytest.MonkeyPatch, *, tries: int 
     """Lose the answers to the first `tries` transactions meanwhile."""
     transaction, left = database.transaction, [tries]
 
-    async def answerless(work: Callable[[Cursor], Awaitable[Any]], *, what: str) -> object:
-        done = await transaction(work, what=what)
+    async def answerless(work: Callable[[Cursor], Awaitable[Any]], *, what: str, **how: bool) -> object:
+        done = await transaction(work, what=what, **how)
         if left[0]:
             left[0] -= 1
             lost = ConnectionError("lost")

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -116,14 +117,20 @@ async def test_a_record_after_a_rest_is_written_at_once(
 
 
 async def test_no_handover_that_holds_a_slot_waits_for_others_while_messages_wait_for_slots(
-    database: Database, recorder: Recorder, rows: Batches, semaphore: MessageSemaphore
+    database: Database, recorder: Recorder, semaphore: MessageSemaphore
 ) -> None:
-    first, second, *others = await messages(database, 2 + SLOTS)
+    await written(recorder, *await messages(database, 1))  # from here on its sender's row says how it sends
+    first, second, *others = await messages(database, 2 + SLOTS + 1)
     semaphore.add(others)
-    await written(recorder, first)
+    slots = AsyncExitStack()
+    for other in others[:SLOTS]:
+        await slots.enter_async_context(semaphore.slot(other))
+    waiting = asyncio.create_task(slots.enter_async_context(semaphore.slot(others[-1])))
     async with asyncio.timeout(30):
-        assert await recorder.record(handover(second)) is WriteResult.APPLIED  # directly
-    assert rows.sizes == [1, 1]
+        for message in (first, second):
+            assert await recorder.record(handover(message)) is WriteResult.APPLIED  # directly
+    waiting.cancel()
+    await slots.aclose()
 
 
 async def test_the_handover_of_a_draft_and_an_outcome_wait_for_others_though_messages_wait_for_slots(
@@ -191,3 +198,24 @@ async def test_every_message_of_a_claim_hears_that_its_project_could_not_be_note
     for message in (one, two):
         with pytest.raises(DatabaseError):
             await recorder.join_project(message, "p", "draft")
+
+
+async def test_that_a_draft_was_sent_waits_for_others_but_not_once_something_else_is_said(
+    database: Database, recorder: Recorder, rows: Batches, clock: Ticking
+) -> None:
+    claimed = await messages(database, 6)
+    await written(recorder, *claimed)
+    sent = Decision(Transition.SENT, message_id="m")
+    drafts = [replace(one, draft_id=f"d{one.id}", sender_mode="draft") for one in claimed]
+    before = len(rows.sizes)
+    waiting = []
+    for one in drafts[:5]:
+        waiting.append(asyncio.create_task(recorder.record(Outcome(one, sent))))
+        await asyncio.sleep(0.02)
+        await clock.move(0.016)
+    assert len(rows.sizes) == before, "80 ms have passed"
+    waiting.append(asyncio.create_task(recorder.record(Outcome(drafts[5], Decision(Transition.FAILED, error="no")))))
+    await asyncio.sleep(0.02)
+    await clock.move(0.016)
+    assert set(await asyncio.gather(*waiting)) == {WriteResult.APPLIED}
+    assert rows.sizes[before:] == [6]

@@ -176,10 +176,14 @@ class Database:
                 self._events.database_connected(where=self.where, version=self.pool.version)
                 return
 
-    async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None,
+        in_one_statement: bool = False,
+    ) -> T:  # fmt: skip
         """One transaction, once; see `Pool.transaction`."""
+        run = functools.partial(self.pool.transaction, what=what, bound=bound, in_one_statement=in_one_statement)
         if self._away_since is None:
-            return await self._metered(self.pool.transaction(work, what=what, bound=bound), what=what)
+            return await self._metered(run(work), what=what)
         used: list[Cursor] = []
 
         async def noted(cursor: Cursor) -> T:
@@ -188,7 +192,7 @@ class Database:
 
         # Only what began after the failure can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
-        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound), what=what)
+        result = await self._metered(run(noted), what=what)
         self._mark_up(wrote=used[0].wrote, changed=used[0].changed, done=what)
         return result
 
@@ -325,6 +329,7 @@ class Database:
         proof: Callable[[Cursor, T], Awaitable[bool]] | None = None,
         raise_on: frozenset[int] = frozenset(),
         only_in_doubt: bool = False,
+        in_one_statement: bool = False,
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
@@ -347,7 +352,7 @@ class Database:
 
         while True:
             try:
-                return await self.transaction(once, what=what)
+                return await self.transaction(once, what=what, in_one_statement=in_one_statement)
             except DatabaseError as error:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
@@ -397,7 +402,7 @@ class Database:
         late = error_codes.is_stuck(error.__cause__, error.errno)
         if late and stuck and error.phase == "work":
             kind, explained = "stuck", error_codes.STUCK
-        elif late and error.phase == "commit":
+        elif late and error.phase == "commit" and not self._unreachable:
             self.commits_hang, explained = True, error_codes.COMMITS_HANG
         said = error_codes.sentence(explained)
         cause = t("it {said} ({error})", said=said, error=error) if said else str(error)

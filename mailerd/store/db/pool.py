@@ -79,10 +79,14 @@ class Pool:
         self._cut_at = 0.0
         """When a connection was last lost, in monotonic seconds: those that are older may lead to where it led."""
 
-    async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None,
+        in_one_statement: bool = False,
+    ) -> T:  # fmt: skip
         """Run `work` inside one transaction; its value is returned only after COMMIT was acknowledged.
 
         `bound` (seconds, default statement_timeout) covers everything, the wait for a connection included.
+        `in_one_statement`: the work is one statement, which commits by itself; without its answer it is in doubt.
 
         Raises:
             DatabaseError: it failed; `retry` and `in_doubt` say what that means.
@@ -90,6 +94,9 @@ class Pool:
         """
 
         async def run(connection: Connection, phase: _Phase) -> T:
+            if in_one_statement:
+                phase.name, phase.since = "commit", time.monotonic()
+                return await work(await connection.cursor())
             return await self._in_transaction(connection, work, phase)
 
         return await self._bounded(run, what=what, bound=bound)

@@ -569,13 +569,10 @@ class Claims:
     async def _claim(self, cursor: Cursor, token: str, taken: _ClaimBuilder) -> Claim:
         want, share = taken.want, max(_MIN_SHARE, taken.want // 4)
         for number in range(2 * want):
-            senders = self._senders(taken.left, share) * (number + 1)
-            again = number > 0
-            if not await self._round(
-                cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS), again=again
-            ):
+            senders = min(self._senders(taken.left, share) * (number + 1), _MAX_SENDERS)
+            if not await self._round(cursor, token, taken, share=share, senders=senders):
                 break
-        marked = await messages.mark_suppressed(cursor, taken.messages)
+        marked = await messages.mark_suppressed(cursor, await messages.mark_new(cursor, taken.messages))
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(
             token, tuple(marked), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
@@ -621,16 +618,13 @@ class Claims:
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
         return -(-messages // max(1, 1 if limits.min_gap else at_once))
 
-    async def _round(
-        self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int, again: bool
-    ) -> bool:
-        """Give each of so many due senders a turn; whether another round may find more. `again`: it is not the first.
+    async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
+        """Give each of so many due senders a turn; whether another round may find more.
 
-        Then those that alone are due share all that is wanted, as no other could have it. In the first round each has
-        its share at most, so that another job of the same sender has its turn in the second.
+        Those that alone are due share all that is wanted, as no other could have it.
         """
         found = await lock_due(cursor, self.defaults.now, senders, but=(*taken.full, *taken.passed_by))
-        if again and 0 < len(found) < senders:
+        if 0 < len(found) < senders:
             share = max(share, -(-taken.left // len(found)))
         await apply_limits(cursor, found, share=share, rooms=taken.rooms)
         served = first_for(found, taken.left)

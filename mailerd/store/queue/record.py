@@ -18,6 +18,7 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.messages import Locked
 from mailerd.store.queue.rate_limits import lock_projects
@@ -48,6 +49,13 @@ def updates_sender(record: Record) -> bool:
         )
     recovered = record.decision.transition is Transition.SENT and record.message.probing
     return recovered or was_slow(record) or record.decision.transition in UNSENT or record.decision.pause is not None
+
+
+def is_plain_handover(record: Record) -> bool:
+    """Whether a hand-over changes nothing but the row of its message, which is new: most do."""
+    return (
+        isinstance(record, Handover) and record.message.is_new and not record.discarding and not updates_sender(record)
+    )
 
 
 def pause_of(record: Record) -> Pause | None:
@@ -100,6 +108,17 @@ class RecordWriter:
             for it, (what, _, _) in zip(some, judged, strict=True)
         ])  # fmt: skip
         return [next(results) if is_free else WriteResult.LOCKED for is_free in free]
+
+    async def hand_over(self, records: Sequence[Handover]) -> bool:
+        """Write plain hand-overs in one statement; False: not all of them were, and each may be recorded as any other.
+
+        Raises:
+            DatabaseError: they were not written, or a row is locked.
+        """
+        return await self.database.retry_until_committed(
+            lambda cursor: messages.hand_over(cursor, records), what=f"messages.hand_over {len(records)}",
+            raise_on=LOCKED, in_one_statement=True,
+        )  # fmt: skip
 
     async def _lock(self, cursor: Cursor, records: Sequence[Record]) -> tuple[Locked, list[bool]]:
         """Lock all that the records change, without waiting; whether each has its rows."""

@@ -245,8 +245,7 @@ async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(da
 
 
 async def test_senders_that_alone_are_due_share_all_that_is_wanted_in_one_round(database: Database) -> None:
-    """Each got a quarter at most in every round: a claim of eighty messages cost one sender four rounds, and now
-    two."""
+    """Each got a quarter at most in every round: a claim of eighty messages cost one sender four rounds."""
     limits = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
     claimer = Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(limits)), replayed(database))
     await post(database, recipients=500)
@@ -255,9 +254,10 @@ async def test_senders_that_alone_are_due_share_all_that_is_wanted_in_one_round(
         before = await statements(database)
         assert len((await claimer.claim(want)).messages) == want
         asked.append(await statements(database) - before)
-    assert asked[1] <= 2 * asked[0]
+    assert asked[1] <= asked[0]
     small = await post(database)  # behind the large job, whose turn is before it
-    assert small in {message.job_id for message in (await claimer.claim(40)).messages}
+    for found in (False, True):
+        assert (small in {message.job_id for message in (await claimer.claim(40)).messages}) is found
     await post(database, sender="other@example.com", recipients=500)
     senders = Counter(message.sender for message in (await claimer.claim(81)).messages)
     assert sorted(senders.values()) == [40, 41]

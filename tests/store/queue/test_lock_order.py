@@ -153,7 +153,7 @@ class RollingBack(Database):
 
     @override
     async def transaction[T](
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, **how: bool
     ) -> T:
         async def undone(cursor: Cursor) -> T:
             done = await work(cursor)
@@ -161,7 +161,7 @@ class RollingBack(Database):
             return done
 
         try:
-            return await super().transaction(undone, what=what, bound=120.0)
+            return await super().transaction(undone, what=what, bound=120.0, **how)
         except DatabaseError as error:
             if error.errno == _DEADLOCK:
                 self.deadlocks.append(f"{self.met}: {what}")
@@ -223,6 +223,9 @@ class Everything:
         of_sent = rows["sent"]
         return {
             "hand over": write(*(handover(one, "d", "t", project="p") for one in sending)),
+            "hand over new ones": lambda back: RecordWriter(it, "D1").hand_over(
+                [handover(one, "d", "t", project="p") for one in sending[:: -1 if back else 1]]
+            ),
             "outcomes": write(
                 *(Outcome(one, what, took=2.0) for one, what in zip(sending, cycle((sent, back, failed, lost, paused))))
             ),
