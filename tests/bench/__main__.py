@@ -14,8 +14,12 @@ from tests.bench.result import Result, table
 
 def _measures(messages: int) -> dict[str, Callable[[], Result | Sequence[Result]]]:
     return {
-        "draft": lambda: sending.throughput(messages=messages, direct=False),
-        "direct": lambda: sending.throughput(messages=messages, direct=True),
+        "draft": lambda: sending.of_bare(messages=messages // 5),
+        "direct": lambda: sending.of_bare(messages=messages // 5, direct=True),
+        "busy": lambda: sending.of_bare(messages=messages // 5, busy=True),
+        "slow-commits": lambda: sending.of_bare(messages=messages // 5, slow_commits=True),
+        "cpu": lambda: sending.cpu(messages=messages),
+        "statements": lambda: sending.statements(messages=messages // 5),
         "latency": lambda: sending.latency(messages=messages),
         "first": sending.first_message,
         "intake": storing.intake,

@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.bench import message
 from tests.bench.place import Place, Usage, place
 from tests.bench.result import Result
+from tests.bench.sending import questions
 
 _DUMPED = "INSERT INTO dumped (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES\n"
 _MB = 1e6
@@ -74,21 +75,16 @@ def idle(*, seconds: float = 20.0) -> Sequence[Result]:
     with place(senders=1) as it:
         daemon = it.daemon(runner__poll_interval=2.0)
         time.sleep(5)
-        asked, before, cpu = _questions(it), Usage.of(daemon.pid), daemon.cpu_s
+        asked, before, cpu = questions(it), Usage.of(daemon.pid), daemon.cpu_s
         time.sleep(seconds)
         after, cpu, memory = Usage.of(daemon.pid), daemon.cpu_s - cpu, daemon.memory_mb
-        queries = (_questions(it) - asked - 1) / seconds
+        queries = (questions(it) - asked - 1) / seconds
         wakes = (after.switches - before.switches) / seconds
     return (
         Result("idle: statements", queries, 2, "at most", "a second", {"wake_ups_per_s": wakes}),
         Result("idle: CPU", 100 * cpu / seconds, 0.2, "at most", "% of a core"),
         Result("idle: memory of all processes", memory, 100, "at most", "MB", {"daemon_rss_mb": after.rss_mb}),
     )
-
-
-def _questions(it: Place) -> int:
-    """Statements that the server was asked, BEGIN and COMMIT among them."""
-    return int(it.query("SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])
 
 
 def _settled(it: Place) -> int:
