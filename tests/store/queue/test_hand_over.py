@@ -1,5 +1,6 @@
 """New messages are handed over in one statement, which is fenced as the move is, and all of them or none are told."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
 from tests.support.heard import Heard
+from tests.support.holding import holding
 from tests.support.recording import new_recorder, recording
 from tests.support.rows import post, query
 
@@ -127,3 +129,17 @@ async def test_a_message_that_is_not_new_or_tells_more_is_recorded_as_any_other(
     assert not is_plain_handover(replace(record, message=replace(record.message, is_new=False)))
     assert not is_plain_handover(replace(record, discarding=True))
     assert not is_plain_handover(replace(record, project="another"))
+
+
+async def test_a_row_that_is_locked_holds_up_the_others_once(
+    database: Database, database_url: str, heard: Heard
+) -> None:
+    """As the statement waits for it; then each is recorded by itself, and the locked one when it is free."""
+    first, second = await claimed(database, 2)
+    async with recording(new_recorder(RecordWriter(database, "D1"), heard)) as recorder:
+        async with holding(database_url, f"SELECT 1 FROM job_recipients WHERE id = {first.id} FOR UPDATE"):
+            waiting = [asyncio.create_task(recorder.record(it)) for it in plain(first, second)]
+            assert await waiting[1] is WriteResult.APPLIED
+            assert not waiting[0].done()
+        assert await waiting[0] is WriteResult.APPLIED
+    assert await drafts(database) == ["d0", "d1"]
