@@ -1,33 +1,34 @@
 """Sends HTTP requests to Google, one at a time, and says what became of each one.
 
-Everything here is aiohttp's documented interface but one attribute (`_Connector`). aiogoogle's own session is not used:
-it reads bodies by their Content-Type (and crashes on some), has no time-out, follows redirects, and cannot tell whether
-a request was sent.
+aiogoogle's own session is not used: it reads bodies by their Content-Type (and crashes on some), has no time-out,
+follows redirects, and cannot tell whether a request was sent.
 """
 
 import asyncio
-import io
+import base64
 import json
 import math
 import re
 import socket
+import ssl
 import struct
 import time
-from collections import deque
+import zlib
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import SimpleNamespace
+from functools import cached_property
 from typing import Any, Final, Self, assert_never, override
-from weakref import WeakKeyDictionary
 
-import aiohttp
+import httptools
 from aiogoogle.models import Request, Response
 from aiogoogle.sessions.abc import AbstractSession
-from aiohttp.tracing import Trace
+from aiohappyeyeballs import AddrInfoType, start_connection
 from yarl import URL
 
 from mailerd import __version__
@@ -312,28 +313,27 @@ _HEADERS: Final = {
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate",
 }
-_SENT_AT_ONCE: Final = 256 * 1024
-"""Bytes of a body that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
+_PIECE: Final = 256 * 1024
+"""Bytes of a request that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
+_MAX_OVERHEAD: Final = 64 * 1024
+"""Bytes that may come one after another without any of a body: an answer's head, its trailers, a chunk's size."""
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
 _OF_MESSAGES: Final = _SENDS | {Call.DRAFTS_CREATE}
 """The calls that are made for every message, over connections that are kept: a handshake for each would cost more than
 the call. Each answer to them holds an id that no other has. Every other call has a connection of its own."""
+_KEPT_S: Final = 15.0
+"""Seconds that a connection is kept without a request."""
+_NEXT_ADDRESS_S: Final = 0.25
+"""Seconds after which a host's next address is tried as well (RFC 8305)."""
 _REMEMBERED: Final = 64
 """The latest answers of a kept connection, by which one that comes twice is known."""
 _REFUSED_FROM: Final = 300
 """The first status that is no success."""
-_NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
-"""OSError includes ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
-
-
-@dataclass(eq=False)
-class _ConnectionState:
-    """What is known of a connection."""
-
-    in_use: bool = False
-    """Its last answer is not understood yet; aiohttp gives a connection back as soon as the last byte has come."""
-    former_answers: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
-    """The answers that came over it, as hashes."""
+_FINAL_FROM: Final = 200
+"""The first status of an answer itself; one below announces another."""
+_FRAMED_BY: Final = ("Content-Length", "Transfer-Encoding")
+"""A body without them ends with its connection."""
+_GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 
 
 class GmailRequest(Request):
@@ -356,7 +356,6 @@ class GmailRequest(Request):
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
         self.call = call
         self.sender = sender
-        self._content_type = content_type
         self.max_body = max_body
         """The most bytes of its answer that are read."""
         self.answer_id = answer_id
@@ -365,33 +364,19 @@ class GmailRequest(Request):
         """The thread that its answer must name; "": any."""
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
-        self.transport: asyncio.Transport | None = None
-        """The transport of the connection that the request was given."""
-        self.connection = _ConnectionState()
-        """The state of that connection."""
+        self.connection: _Connection | None = None
+        """The connection that the request was given."""
 
     def drop_connection(self) -> None:
         """Let no other request have its connection: what comes over it next may be the answer to this one."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self.connection is not None:
+            self.connection.abort()
 
     def again(self) -> "GmailRequest":
-        """The same request, unsent and without its token."""
-        return GmailRequest(
-            self.call,
-            sender=self.sender,
-            method=str(self.method),
-            url=str(self.url),
-            body=self.data,
-            content_type=self._content_type,
-            max_body=self.max_body,
-            answer_id=self.answer_id,
-            answer_thread=self.answer_thread,
-        )
-
-
-_CURRENT: ContextVar[GmailRequest] = ContextVar("_CURRENT")
-"""The request of this task, for the connector: aiohttp does not pass it on."""
+        """The same request, unsent; the token that it is given next takes the place of its own."""
+        again = copy(self)
+        again.maybe_sent, again.connection = False, None
+        return again
 
 
 _BEGIN_BEFORE: ContextVar[float] = ContextVar("_BEGIN_BEFORE", default=math.inf)
@@ -414,8 +399,113 @@ def begin_before(moment: float) -> Iterator[None]:
         _BEGIN_BEFORE.reset(token)
 
 
-class _RepeatedAnswerError(aiohttp.ClientError):
+class _RepeatedAnswerError(OSError):
     """An answer came that had come over this connection before, so it is not this request's."""
+
+
+_NETWORK_ERRORS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade, OSError)
+"""OSError includes time-outs, ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
+
+
+class _Connection:
+    """A connection, and the answer that comes over it; httptools calls the methods named `on_`.
+
+    It ends by `abort` alone: closing it would first send what is left in the buffer.
+    """
+
+    def __init__(self, origin: URL, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.origin: Final = origin
+        self.former_answers = deque[int](maxlen=_REMEMBERED)
+        """The answers that came over it, as hashes."""
+        self._reader, self._writer = reader, writer
+        self._next = asyncio.create_task(self._read())
+        """What comes next over it."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can have it: nothing came unasked, not even its end."""
+        return not self._next.done() and not self._writer.is_closing()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._next.cancel()
+        self._writer.transport.abort()
+
+    async def exchange(self, message: bytes, *, max_body: int) -> tuple[int, dict[str, str], bytes]:
+        """Send a request; the status of its answer, its headers by Their-Names, and its body (`Answer.too_large`)."""
+        self._parser, self._max_body, self._overhead = httptools.HttpResponseParser(self), max_body, 0
+        self._complete = self._keep = kept = False
+        self.on_message_begin()
+        pieces = memoryview(message)
+        self._writer.write(pieces[:_PIECE])
+        writing = asyncio.create_task(self._write(pieces[_PIECE:]))
+        try:
+            while not self._complete:
+                self._feed(await self._next)
+            kept = self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()
+        finally:
+            writing.cancel()
+            if not kept:
+                self.abort()
+        return self._status, self._headers, bytes(self._body)
+
+    async def _write(self, rest: memoryview) -> None:
+        with suppress(OSError):  # the reader meets it, too
+            for start in range(0, len(rest), _PIECE):
+                await self._writer.drain()
+                await asyncio.sleep(0)  # other requests get their turn, however fast the network is
+                self._writer.write(rest[start : start + _PIECE])
+
+    async def _read(self) -> bytes | OSError:
+        try:
+            return await self._reader.read(_PIECE)
+        except OSError as error:  # raised, asyncio would log it where no request awaits it
+            return error
+
+    def _feed(self, came: bytes | OSError) -> None:
+        """Take the next part of the answer."""
+        if isinstance(came, OSError):
+            raise came
+        if not came:
+            if self._status < _FINAL_FROM or not self._headers.keys().isdisjoint(_FRAMED_BY):
+                raise ConnectionResetError(t("connection lost before the response"))
+            self._complete = True  # such a body ends with the connection
+            return
+        self._next = asyncio.create_task(self._read())
+        self._overhead += len(came)
+        try:
+            self._parser.feed_data(came)
+        except httptools.HttpParserError:
+            if not self._complete:
+                raise
+            self._keep = False  # it came behind the answer
+        if self._overhead > _MAX_OVERHEAD:
+            raise httptools.HttpParserError(t("more than {n:,} bytes without a body", n=_MAX_OVERHEAD))
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError
+        self._status, self._headers, self._body = 0, dict[str, str](), bytearray()
+        self._compressed: Any = None
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.setdefault(name.decode("latin-1").title(), value.decode("latin-1"))
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+        if self._headers.get("Content-Encoding", "").lower() in {"gzip", "deflate"}:
+            self._compressed = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def on_body(self, body: bytes) -> None:
+        self._overhead, allowed = 0, self._max_body + 1 - len(self._body)
+        if self._compressed is not None and allowed:
+            body = b"" if self._compressed.eof else self._compressed.decompress(body, allowed)
+        self._body += body[:allowed]
+        self._complete = len(self._body) > self._max_body
+
+    def on_message_complete(self) -> None:
+        self._complete = self._status >= _FINAL_FROM
+        self._keep = self._parser.should_keep_alive()
 
 
 class GmailSession(AbstractSession):
@@ -424,52 +514,36 @@ class GmailSession(AbstractSession):
     HTTP/1.1 does not say which request an answer belongs to. So an answer that comes twice, or unasked, would be taken
     for that of the next request, and that one's for the next again: messages would be recorded as sent that Google
     never got. Only the calls of messages share connections, and there it is noticed: see `_OF_MESSAGES` and
-    `_Connector`.
+    `_Connection.usable`.
     """
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
-        self._settings = settings
-        proxy = URL(settings.proxy)
-        self._proxy = proxy.with_user(None) if settings.proxy else None
-        self._proxy_headers = _identification(proxy)
+        # No proxy of the environment is used: the stand-in on this machine would be asked for there, too.
+        self._proxy = URL(settings.proxy) if settings.proxy else None
         self._events = events
-        self._limit = limit
-        self._kept: aiohttp.ClientSession | None = None
-        self._single: aiohttp.ClientSession | None = None
+        self._limits = {of_messages: asyncio.Semaphore(limit) for of_messages in (True, False)}
+        self._open = False
+        self._idle = defaultdict[URL, deque[tuple[_Connection, asyncio.TimerHandle]]](deque)
+        """The connections that are kept, by their origin, each with what will end it."""
 
     async def __aenter__(self) -> Self:
-        self._kept, self._single = self._connections(force_close=False), self._connections(force_close=True)
+        self._open = True
         return self
 
-    def _connections(self, *, force_close: bool) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_before_first_byte)
-        return aiohttp.ClientSession(
-            connector=_Connector(limit=self._limit, socket_factory=_socket, force_close=force_close),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            # There is no bound here but that for connecting: `request` has one for everything together.
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=self._settings.request_timeout, sock_connect=self._settings.request_timeout
-            ),
-            trace_configs=[trace],
-            # No proxy of the environment is used: the stand-in on this machine would be asked for there, too.
-            proxy=self._proxy,
-        )
-
     async def __aexit__(self, *_: object) -> None:
-        opened = [each for each in (self._kept, self._single) if each is not None]
-        self._kept = self._single = None
-        for each in opened:
-            await each.close()
+        self._open = False
+        for origin in self._idle:
+            while connection := self._kept(origin):
+                connection.abort()
 
     async def request(
         self, request: GmailRequest, *, deadline: float, by: Callable[[GmailRequest], Awaitable[Response]] | None = None
     ) -> Answer | NotSent | NoResponse:
         """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token."""
-        if self._kept is None:
+        if not self._open:
             raise RuntimeError("Gmail is used outside `async with`")
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline), self._limits[request.call in _OF_MESSAGES]:
                 response = await (by or self.send)(request)
         except _TooLateError:
             return TooLate(t("could not start in time"))
@@ -483,7 +557,7 @@ class GmailSession(AbstractSession):
             )
             return outcome
         finally:
-            request.connection.in_use = False
+            self._give_back(request)
         return Answer(
             status=response.status_code, headers=response.headers, body=response.data, max_body=request.max_body
         )
@@ -494,92 +568,96 @@ class GmailSession(AbstractSession):
 
         It takes no more than one: with several, the first failure would raise and the others would go on unattended.
 
-        A GET is repeated once when a kept connection turns out to be dead. A POST never is, nor a DELETE: a draft that
+        A GET is repeated once when its connection turns out to be dead. A POST never is, nor a DELETE: a draft that
         the first one deleted would be called gone by the second.
         """
         (request,) = requests
-        http = self._kept if isinstance(request, GmailRequest) and request.call in _OF_MESSAGES else self._single
-        if http is None or not isinstance(request, GmailRequest):
+        if not self._open or not isinstance(request, GmailRequest):
             raise RuntimeError("Gmail is used outside `async with`")
-        token = _CURRENT.set(request)
-        response: aiohttp.ClientResponse | None = None
         try:
-            response = await http.request(
-                str(request.method),
-                str(request.url),
-                headers=request.headers,
-                data=_body(request.data),
-                allow_redirects=False,
-                proxy_headers=self._proxy_headers,
-                trace_request_ctx=request,
-            )
-            data = await _read(response.content, limit=request.max_body)
-            if response.status >= _REFUSED_FROM:  # its body may be that of another refusal, so it cannot be recognised
-                request.drop_connection()
-            elif request.call in _OF_MESSAGES:
-                _recognise(request, data)
-            return Response(status_code=response.status, headers=response.headers, data=data, req=request)
-        finally:
-            _CURRENT.reset(token)
-            if response is not None and response.connection is not None:  # not all was read, or not all was sent
-                response.close()
-            _abort_if_closing(request.transport)
+            return await self._exchange(request)
+        except ConnectionError:
+            if not request.maybe_sent or request.method != "GET":
+                raise
+            return await self._exchange(request)
+
+    async def _exchange(self, request: GmailRequest) -> Response:
+        url = URL(str(request.url))
+        message, origin = _message(request, url), url.origin()
+        request.connection = connection = self._kept(origin) or await self._connect(origin)
+        if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
+            raise _TooLateError
+        request.maybe_sent = True
+        status, headers, data = await connection.exchange(message, max_body=request.max_body)
+        if status >= _REFUSED_FROM:  # its body may be that of another refusal, so it cannot be recognised
+            connection.abort()
+        elif request.call in _OF_MESSAGES:
+            _recognise(connection, data)
+        return Response(status_code=status, headers=headers, data=data, req=request)
+
+    def _kept(self, origin: URL) -> _Connection | None:
+        while idle := self._idle[origin]:
+            connection, expiry = idle.popleft()
+            expiry.cancel()
+            if connection.usable:
+                return connection
+            connection.abort()
+        return None
+
+    def _give_back(self, request: GmailRequest) -> None:
+        """Keep the connection for the next request, now that its answer is understood."""
+        connection = request.connection
+        if connection is not None and connection.usable and request.call in _OF_MESSAGES:
+            expiry = asyncio.get_running_loop().call_later(_KEPT_S, connection.abort)
+            self._idle[connection.origin].append((connection, expiry))
+        else:
+            request.drop_connection()
+
+    async def _connect(self, origin: URL) -> _Connection:
+        loop, way = asyncio.get_running_loop(), self._proxy or origin
+        tls = self._tls if origin.scheme == "https" else None
+        try:
+            addresses = await loop.getaddrinfo(way.raw_host, way.port, type=socket.SOCK_STREAM)
+            with await start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=_socket
+            ) as connected:
+                if self._proxy is not None:
+                    await _tunnel(connected, origin, proxy=self._proxy)
+                reader, writer = await asyncio.open_connection(
+                    sock=connected.dup(), ssl=tls, server_hostname=origin.raw_host if tls else None
+                )
+        except OSError as error:
+            raise ConnectionError(t("cannot connect to {origin}: {error}", origin=origin, error=error)) from error
+        return _Connection(origin, reader, writer)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context()
 
 
-def _recognise(request: GmailRequest, data: bytes) -> None:
+def _message(request: GmailRequest, url: URL) -> bytes:
+    """A request as it goes over the connection."""
+    headers, body = {"Host": url.host_port_subcomponent, **request.headers}, request.data
+    if body is not None:
+        headers["Content-Length"] = str(len(body))
+    if request.call not in _OF_MESSAGES:
+        headers["Connection"] = "close"
+    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    if re.search(r"[\0\r\n]", "".join(lines)):
+        raise ValueError(t("a header has a control character"))
+    return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
+
+
+def _recognise(connection: _Connection, data: bytes) -> None:
     """Remember an answer, and refuse one that came over this connection before: no two have the same ids."""
-    answer, former = hash(data), request.connection.former_answers
+    answer, former = hash(data), connection.former_answers
     if answer in former:
-        request.drop_connection()
+        connection.abort()
         raise _RepeatedAnswerError(t("the connection repeated an earlier response"))
     former.append(answer)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Gives no connection to a request on which something came unasked, or whose last answer is not understood yet.
-
-    What came unasked would be taken for the answer to the next request; and where the last answer is such that its
-    connection is dropped, the next request would be lost with it. `connect` and `Connection` are documented, `protocol`
-    and its `should_close` are not: docs/dependencies.md.
-    """
-
-    def __init__(self, *, limit: int, force_close: bool, socket_factory: aiohttp.SocketFactoryType) -> None:
-        super().__init__(limit=limit, force_close=force_close, socket_factory=socket_factory)
-        self._states = WeakKeyDictionary[object, _ConnectionState]()
-
-    @override
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
-    ) -> aiohttp.connector.Connection:
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            if connection.protocol is not None and not connection.protocol.should_close:
-                state = self._states.setdefault(connection.protocol, _ConnectionState())
-                if not state.in_use:
-                    state.in_use, request = True, _CURRENT.get()
-                    request.transport, request.connection = connection.transport, state
-                    return connection
-            connection.close()
-
-
-async def _before_first_byte(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    """Note that the request may arrive from now on; aiohttp calls this with the headers, just before it sends them."""
-    request: GmailRequest = context.trace_request_ctx
-    if request.maybe_sent and request.method != "GET":  # aiohttp repeats a DELETE as well
-        raise aiohttp.ServerDisconnectedError(t("connection lost before the response"))
-    if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
-        raise _TooLateError
-    request.maybe_sent = True
-
-
-def _identification(proxy: URL) -> dict[str, str]:
-    """How a proxy knows us. Its URL and aiohttp's `proxy_auth` stand in the words of errors, a header does not."""
-    if proxy.raw_user is None and proxy.raw_password is None:
-        return {}
-    return {"Proxy-Authorization": aiohttp.encode_basic_auth(proxy.user or "", proxy.password or "")}
-
-
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+def _socket(address: AddrInfoType) -> socket.socket:
     """A socket whose end is a reset (RST), whatever ends it, a kill -9 included.
 
     When a socket is closed in the ordinary way, the kernel goes on sending for minutes what Google has not
@@ -591,23 +669,18 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-def _abort_if_closing(transport: asyncio.Transport | None) -> None:
-    """Reset a connection that aiohttp has closed: closing alone would first send what is left in the buffer."""
-    if transport is not None and transport.is_closing():
-        transport.abort()
-
-
-def _body(data: bytes | None) -> bytes | io.BytesIO | None:
-    return data if data is None or len(data) <= _SENT_AT_ONCE else io.BytesIO(data)
-
-
-async def _read(content: aiohttp.StreamReader, *, limit: int) -> bytes:
-    """The body, or of a larger one just more than is allowed (`Answer.too_large`)."""
-    pieces, left = [], limit + 1
-    while left > 0 and (piece := await content.readany()):
-        pieces.append(piece[:left])
-        left -= len(piece)
-    return b"".join(pieces)
+async def _tunnel(connected: socket.socket, origin: URL, *, proxy: URL) -> None:
+    """Have a proxy connect us to Google (RFC 9110, section 9.3.6)."""
+    loop, target, said = asyncio.get_running_loop(), f"{origin.host_subcomponent}:{origin.port}".encode(), b""
+    asked = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (target, target)
+    if proxy.raw_user is not None or proxy.raw_password is not None:
+        known = base64.b64encode(f"{proxy.user or ''}:{proxy.password or ''}".encode())
+        asked += b"Proxy-Authorization: Basic %s\r\n" % known
+    await loop.sock_sendall(connected, asked + b"\r\n")
+    while b"\r\n\r\n" not in said and len(said) < _MAX_OVERHEAD and (piece := await loop.sock_recv(connected, 4096)):
+        said += piece
+    if not re.match(rb"HTTP/1\.[01] 2\d\d\b", said):
+        raise ConnectionError(_excerpt(said.partition(b"\r\n")[0]) or t("connection lost before the response"))
 
 
 def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
@@ -615,6 +688,6 @@ def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
 
 
 def _words(error: BaseException) -> str:
-    """An exception in words. Never its repr: aiohttp's holds the request's headers, and the token with them."""
+    """An exception in words. Never its repr, which may hold the request's headers, and the token with them."""
     said: str = str(error) or t("no response within the time-out")
     return t("{error}: {text}", error=type(error).__name__, text=said if len(said) < _EXCERPT else said[:_EXCERPT])

@@ -101,8 +101,8 @@ MUTATIONS: Final = (
     Mutation(
         "what is given up goes on its way",
         "mailerd/gmail/session.py",
-        "limit=self._limit, socket_factory=_socket",
-        "limit=self._limit",
+        "happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=_socket",
+        "happy_eyeballs_delay=_NEXT_ADDRESS_S",
         "tests/daemon/test_late.py::test_a_request_that_the_network_held_back_is_not_carried_out_after_the_look",
     ),
     Mutation(
@@ -178,15 +178,15 @@ MUTATIONS: Final = (
     Mutation(
         "an answer of any size is read",
         "mailerd/gmail/session.py",
-        "while left > 0 and (piece",
-        "while (piece",
+        "self._complete = len(self._body) > self._max_body",
+        "self._complete = False",
         "tests/gmail/test_large_responses.py::test_a_body_that_is_too_large_leaves_a_send_in_doubt",
     ),
     Mutation(
         "what came unasked over a connection is taken for the next answer",
         "mailerd/gmail/session.py",
-        "if connection.protocol is not None and not connection.protocol.should_close:",
-        "if connection is not None:",
+        "return not self._next.done() and not self._writer.is_closing()",
+        "return not self._writer.is_closing()",
         "tests/gmail/test_connection.py::test_what_comes_unasked_over_an_idle_connection_answers_nothing",
     ),
     Mutation(

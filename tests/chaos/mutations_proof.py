@@ -14,8 +14,8 @@ OF_PROOF: Final = (
     Mutation(
         "an answer that comes twice is taken for the next request's",
         "mailerd/gmail/session.py",
-        "                _recognise(request, data)\n",
-        "                pass\n",
+        "            _recognise(connection, data)\n",
+        "            pass\n",
         "tests/gmail/test_repeated_answers.py::test_an_answer_that_comes_twice_is_not_the_next_ones",
     ),
     Mutation(
@@ -28,16 +28,37 @@ OF_PROOF: Final = (
     Mutation(
         "a connection whose answer is not understood yet is given to another request",
         "mailerd/gmail/session.py",
-        "                if not state.in_use:\n",
-        "                if True:\n",
+        "        request.maybe_sent = True\n",
+        "        request.maybe_sent = True\n        self._give_back(request)\n",
         "tests/gmail/test_repeated_answers.py::test_a_refusal_costs_no_other_request_its_connection",
     ),
     Mutation(
         "a connection that gave a refusal is used again",
         "mailerd/gmail/session.py",
-        "if response.status >= _REFUSED_FROM:",
+        "if status >= _REFUSED_FROM:",
         "if False:",
         "tests/gmail/test_repeated_answers.py::test_a_connection_that_gave_a_refusal_is_not_used_again",
+    ),
+    Mutation(
+        "an answer that was cut off is taken for a whole one",
+        "mailerd/gmail/session.py",
+        "if self._status < _FINAL_FROM or not self._headers.keys().isdisjoint(_FRAMED_BY):",
+        "if self._status < _FINAL_FROM:",
+        "tests/gmail/test_answers.py::test_an_answer_that_is_cut_off_is_none",
+    ),
+    Mutation(
+        "a connection is kept on whose way a request still is",
+        "mailerd/gmail/session.py",
+        "kept = self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()",
+        "kept = self._keep",
+        "tests/gmail/test_answers.py::test_a_connection_that_was_answered_before_all_was_sent_is_not_used_again",
+    ),
+    Mutation(
+        "an answer's headers have no end",
+        "mailerd/gmail/session.py",
+        "if self._overhead > _MAX_OVERHEAD:",
+        "if self._overhead < 0:",
+        "tests/gmail/test_large_responses.py::test_what_never_becomes_an_answer_is_lost",
     ),
     Mutation(
         "a draft is deleted whose deletion is not recorded before",
@@ -71,8 +92,8 @@ OF_PROOF: Final = (
     Mutation(
         "a deletion is repeated over another connection",
         "mailerd/gmail/session.py",
-        'if request.maybe_sent and request.method != "GET":',
-        'if request.maybe_sent and request.method == "POST":',
+        'if not request.maybe_sent or request.method != "GET":',
+        'if not request.maybe_sent or request.method == "POST":',
         _PROOF + "test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_message",
     ),
     Mutation(

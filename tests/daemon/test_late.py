@@ -35,7 +35,15 @@ async def test_a_request_that_the_network_held_back_is_not_carried_out_after_the
         job = await post(database, recipients=1)
         async with running(known.model_copy(update={"gmail": near}), heard):
             await heard.wait_for("message_started")
+            before = proxy.accepted
+            await proxy.black_hole("up")
+
+            async def the_message_has_its_connection() -> bool:
+                return proxy.accepted > before
+
+            await eventually(the_message_has_its_connection)
             await proxy.forsake()
+            await proxy.heal()
             await heard.wait_for("job_finished")
             await proxy.remember()
 

@@ -152,7 +152,7 @@ async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(sessio
         for _ in range(4):
             answer = await send(session, port)
             got.append(answer.body if isinstance(answer, Answer) else answer)
-            await said.acquire()
+            await asyncio.wait_for(said.acquire(), 30)
             await asyncio.sleep(0.05)  # idle
     assert got == [b"1", b"2", b"3", b"4"]
     assert raw.connections == 2

@@ -196,3 +196,27 @@ async def test_of_a_proxy_that_makes_no_tunnel_nothing_reaches_google_and_the_ca
     assert isinstance(outcome, NotSent)
     assert "gmail.proxy" in outcome.cause
     assert SECRET not in outcome.cause
+
+
+async def test_a_proxy_that_knows_no_users_is_named_none_and_may_answer_in_pieces(events: GmailEvents) -> None:
+    asked = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        for piece in (b"HTTP/1.1 200 Connection", b" established\r\nVia: 1.1 x\r\n", b"\r\n"):
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        asked.append(await reader.readexactly(3))
+        writer.close()
+
+    request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url="https://gmail.example.com/x", body=b"{}")
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with GmailSession(GmailSettings(request_timeout=5, proxy=proxy), events=events, limit=2) as session:
+            outcome = await session.request(request, deadline=asyncio.get_running_loop().time() + 5)
+    assert isinstance(outcome, NotSent)
+    assert asked == [
+        b"CONNECT gmail.example.com:443 HTTP/1.1\r\nHost: gmail.example.com:443\r\n\r\n",
+        b"\x16\x03\x01",  # the hello of TLS
+    ]
