@@ -134,7 +134,7 @@ class Metrics:
         self._recipients = self._gauge("mailerd_recipients", "Recipients of unfinished jobs.", "status")
         self._recipients_counted = self._gauge(
             "mailerd_recipients_counted_seconds",
-            "Seconds since all recipients of unfinished jobs were counted; -1: too many to count, waiting is at most so.",
+            "Seconds since recipients of unfinished jobs were counted; -1: too many to count.",
         )
         self._oldest_claimable = self._gauge(
             "mailerd_oldest_claimable_message_seconds",

@@ -93,6 +93,14 @@ def _point(row: tuple[Any, ...]) -> TallyPoint:
 MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
+# What there is at all: of what there is nothing, nothing is asked.
+_LOOK: Final = f"""
+SELECT UTC_TIMESTAMP(6), (SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons),
+       (SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1),
+       (SELECT 1 FROM attempts FORCE INDEX (at)
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND LIMIT 1),
+       (SELECT 1 FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY LIMIT 1),
+       (SELECT 1 FROM mailboxes WHERE state = 'refused' LIMIT 1), (SELECT 1 FROM webhooks LIMIT 1)"""
 _COUNT_OPEN_JOBS: Final = """
 SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status)
  WHERE status IN ('queued', 'sending', 'paused') GROUP BY status"""
@@ -146,7 +154,6 @@ SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
   FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
-_LAST_HEARTBEAT: Final = "SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"
 _READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
 _READ_BAD_JOBS: Final = """
 SELECT id, sender_email, COALESCE(pause_reason, bounce_warning), pause_reason IS NOT NULL
@@ -164,6 +171,7 @@ SELECT id, sender_email, total FROM (
 _COUNT_FAILED: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
+_OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
 
@@ -237,62 +245,76 @@ class StatsReader:
         """Read all counts."""
         return await self.database.read(self._read, what="stats.read", bound=bound)
 
-    async def _count(self, cursor: Cursor) -> _Counted:
-        """What was counted last, or, where it is time for that, what is counted now."""
+    async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
+        """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
         last = self._counted
         if last and last.rows > COUNTED_EACH_TIME and last.age < last.rows / ROWS_PER_SECOND:
             return last
-        await cursor.execute(_SUM_TOTALS)
-        total = int((await cursor.fetchone())[0])
-        if is_whole := total <= MAX_ROWS_COUNTED:
+        total, recipients = 0, dict[State, int]()
+        if is_open:
+            await cursor.execute(_SUM_TOTALS)
+            total = int((await cursor.fetchone())[0])
+            recipients = {State.WAITING: total}
+        if 0 < total <= MAX_ROWS_COUNTED:
             await cursor.execute(_COUNT_OTHERS)
             numbers = map(int, await cursor.fetchone())
             recipients = {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
-        else:
-            recipients = {State.WAITING: total}
         await cursor.execute(_COUNT_ENDED_JOBS)
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
-        self._counted = _Counted(time.monotonic(), total + sum(jobs.values()), recipients, jobs, is_whole)
+        self._counted = _Counted(
+            time.monotonic(), total + sum(jobs.values()), recipients, jobs, is_whole=total <= MAX_ROWS_COUNTED
+        )
         return self._counted
 
     async def _read(self, cursor: Cursor) -> QueueStats:
-        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-        now: datetime = (await cursor.fetchone())[0]
-        counted = await self._count(cursor)
-        open_jobs, ((oldest,),), ((in_flight,),), ((in_doubt, unsure),) = await cursor.fetch_batch(
-            [(each, ()) for each in (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE)]
-        )
-        small = {state: number for state, number in ((State.SENDING, in_flight), (State.UNSURE, in_doubt)) if number}
-        await cursor.execute(_COUNT_LAST_MINUTE)
-        minute = dict(await cursor.fetchall())
-        webhooks = await read_webhooks(cursor)
-        await cursor.execute(_READ_ACTIONS)
-        asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
-        attempts, daemons, failed = await read_attempts(cursor), await read_daemons(cursor), await _failed_jobs(cursor)
-        ended, ((last_beat,),), refused, bad = await cursor.fetch_batch(
-            [(each, ()) for each in (_READ_ENDED, _LAST_HEARTBEAT, _READ_REFUSED, _READ_BAD_JOBS)]
-        )
-        sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
+        await cursor.execute(_LOOK)
+        now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
+        counted = await self._count(cursor, is_open=bool(is_open))
+        jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
+        bad: Sequence[Any] = ()
+        oldest, unsure = now, now
+        if is_open:
+            open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since),), bad = await cursor.fetch_batch(
+                [(each, ()) for each in _OF_OPEN_JOBS]
+            )
+            jobs |= {JobStatus(status): number for status, number in open_jobs}
+            small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
+            recipients |= {state: number for state, number in small if number}
+            oldest, unsure = due or now, since or now
+        minute, sums, attempts = await self._recent(cursor) if was_tried else ({}, {}, {})
+        refused = await cursor.fetch_batch([(_READ_REFUSED, ())]) if is_refused else [()]
+        webhooks = await read_webhooks(cursor) if has_webhooks else ()
+        failed = await _failed_jobs(cursor) if has_ended else ()
+        (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())])
+        daemons = await read_daemons(cursor)
         await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
         return QueueStats(
             at=utc(now),
-            jobs=counted.jobs | {JobStatus(status): number for status, number in open_jobs},
-            recipients=counted.recipients | small,
+            jobs=jobs,
+            recipients=recipients,
             counted=counted.age if counted.is_whole else None,
-            oldest_claimable=max(0.0, (now - oldest).total_seconds()) if oldest else 0.0,
-            oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
+            oldest_claimable=max(0.0, (now - oldest).total_seconds()),
+            oldest_unsure=(now - unsure).total_seconds(),
             senders=tuple(
                 self._sender(row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), attempts.get(row[0], []))
                 for row in await cursor.fetchall()
             ),
             webhooks=webhooks,
-            asked=asked,
+            asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
             last_beat=last_beat,
-            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused),
+            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused[0]),
             jobs_in_trouble=tuple(JobTrouble(*row) for row in bad),
             failed_jobs=failed,
         )
+
+    async def _recent(
+        self, cursor: Cursor
+    ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, list[Attempted]]]:
+        """By sender: the messages sent in the last minute, those sent and failed of late, and the newest attempts."""
+        minute, ended = await cursor.fetch_batch([(_COUNT_LAST_MINUTE, ()), (_READ_ENDED, ())])
+        sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
+        return dict(minute), sums, await read_attempts(cursor)
 
     def _sender(
         self, row: tuple[Any, ...], minute: int, ended: tuple[int, int], attempts: Sequence[Attempted]

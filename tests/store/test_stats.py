@@ -122,6 +122,19 @@ async def test_a_look_reads_as_many_rows_however_many_messages_wait(
     assert (seen.recipients, seen.jobs) == ({State.WAITING: 10_010}, {JobStatus.QUEUED: 10})
 
 
+async def test_of_what_is_not_there_nothing_is_asked(database: Database) -> None:
+    async def questions(cursor: Cursor) -> int:
+        await cursor.execute("SHOW SESSION STATUS LIKE 'Questions'")
+        return int((await cursor.fetchone())[1])
+
+    async def work(cursor: Cursor) -> int:
+        before = await questions(cursor)
+        await stats_reader(database)._read(cursor)
+        return await questions(cursor) - before - 1
+
+    assert await database.transaction(work, what="look") == 5
+
+
 async def test_every_state_of_what_has_not_ended_is_counted(database: Database) -> None:
     mixed, cancelled, _ = [await post(database, recipients=number) for number in (21, 2, 4)]
     for state, last in (("failed", 15), ("cancelled", 10), ("unsure", 6), ("sent", 3), ("sending", 1)):
