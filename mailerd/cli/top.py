@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
-from mailerd.cli.output import console, table
+from mailerd.cli.tables import console, table
 from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
