@@ -12,7 +12,6 @@ from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.i18n import t
 from mailerd.core.situation import Facts
-from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.intake import IntakeEvents, WebEvents
@@ -339,14 +338,16 @@ def _service(
     systemd = Systemd(language=alert_state.language)
     events = ProcessEvents(sink)
 
-    async def read_stats() -> QueueStats:
-        return await StatsReader(database, claims.defaults.now).read()
-
     def database_status() -> str:
         return database.outage
 
     stats = StatsPoller(
-        read_stats, changes=changes, metrics=metrics, events=events, heartbeats=heartbeats, outage=database_status
+        StatsReader(database, claims.defaults).read,
+        changes=changes,
+        metrics=metrics,
+        events=events,
+        heartbeats=heartbeats,
+        outage=database_status,
     )
     alerter = Alerter(alert_state, stats.facts, events=events, heartbeats=heartbeats)
     monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)

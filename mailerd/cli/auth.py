@@ -10,7 +10,8 @@ import typer
 
 from mailerd.cli.common import PATIENCE, ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.keys import sender_option
-from mailerd.cli.output import JsonOption, echo, print_json, print_list
+from mailerd.cli.output import JsonOption, echo, print_json
+from mailerd.cli.tables import print_list
 from mailerd.config import GmailSettings, Settings
 from mailerd.core.i18n import t, tn
 from mailerd.core.replies import Call, Reply

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
-from mailerd.cli.output import JsonOption, echo, print_json, print_whole, table
+from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
+from mailerd.cli.tables import print_whole, table
 from mailerd.core.i18n import t
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.locale import label, say

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured
-from mailerd.cli.output import as_text, console
+from mailerd.cli.output import as_text
+from mailerd.cli.tables import console
 from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
 from mailerd.locale import language

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import output
+from mailerd.cli import tables
 from mailerd.cli.common import (
     PATIENCE,
     ConfigOption,
@@ -26,7 +26,8 @@ from mailerd.cli.common import (
     settings,
     with_database,
 )
-from mailerd.cli.output import JsonOption, echo, narrow, print_fitting, print_json, table
+from mailerd.cli.output import JsonOption, echo, narrow, print_json
+from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import t, tn
@@ -262,7 +263,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
 
 def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
     """Sentences, a line each; a terminal breaks them between words, a pipe gets them whole."""
-    shown = console or output.console()
+    shown = console or tables.console()
     for line in lines:
         shown.print(Text(say(line)), soft_wrap=not sys.stdout.isatty())
 

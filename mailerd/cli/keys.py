@@ -9,18 +9,8 @@ from typing import Annotated
 import typer
 
 from mailerd.cli.common import ConfigOption, settings, with_database
-from mailerd.cli.output import (
-    JsonOption,
-    WideOption,
-    echo,
-    in_utc,
-    narrow,
-    print_fitting,
-    print_json,
-    print_list,
-    print_once,
-    table,
-)
+from mailerd.cli.output import JsonOption, WideOption, echo, in_utc, narrow, print_json, print_once
+from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.core.i18n import joined, t
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError

@@ -185,18 +185,18 @@ def load(name: str) -> Any:
 
 
 def _localized(command: Any) -> Any:
-    """A command whose help is in the language of this process."""
+    """A command whose help is in the language of this process, and plain: rich is slow to import, and cuts Chinese."""
+    command.rich_markup_mode = None
     if language() == "zh":
-        command.rich_markup_mode = None  # rich cuts Chinese, which has no spaces, where a line ends
         command.context_class = ChineseContext
         command.options_metavar, command.subcommand_metavar = "[选项]", "命令 [参数]..."
-        said = [say(t(each)) for each in paragraphs(command.help)]
-        command.help, command.short_help = "\n\n".join(said) or None, next(iter(said), None)  # a short one is not cut
-        for parameter in command.params:
-            if text := getattr(parameter, "help", None):
-                parameter.help = " ".join(say(t(each)) for each in paragraphs(text))
-        for each in getattr(command, "commands", {}).values():
-            _localized(each)
+    said = [say(t(each)) for each in paragraphs(command.help)]
+    command.help, command.short_help = "\n\n".join(said) or None, next(iter(said), None)  # a short one is not cut
+    for parameter in command.params:
+        if text := getattr(parameter, "help", None):
+            parameter.help = " ".join(say(t(each)) for each in paragraphs(text))
+    for each in getattr(command, "commands", {}).values():
+        _localized(each)
     return command
 
 

@@ -5,16 +5,13 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
 from typing import IO, Annotated, Any, Final, cast
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
@@ -63,6 +60,8 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
+        if text == "":  # typer finds out so which stream it is, and would not hear that the disk is full
+            return 0
         with self._named_errors():
             return self._stream.write(text)
 
@@ -139,10 +138,6 @@ def broken(text: str, width: int, *, indent: str = "") -> list[str]:
     return [each.rstrip() for each in lines]
 
 
-_ONE_LINE: Final = 1000
-"""Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
-_GAP: Final = 2
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
 WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, as in a pipe.")]
 
@@ -150,50 +145,6 @@ WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, as 
 def narrow(*, wide: bool) -> bool:
     """Whether a list has to fit into a window: a pipe gets every column."""
     return sys.stdout.isatty() and not wide
-
-
-def console(width: int | None = None) -> Console:
-    """Where tables are shown. Brackets and colons in a text are text, no markup."""
-    return Console(width=width, markup=False, emoji=False)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft: Iterable[int] = ()) -> Table:
-    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut.
-
-    Its headings and cells are said in the language of this command.
-    """
-    shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
-    for number, title in enumerate(headings):
-        shown.add_column(say(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
-    for row in rows:
-        cells = [say(cell) if isinstance(cell, str) else cell for cell in row]
-        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(cells)))
-    return shown
-
-
-def _one_line(cell: str | Text) -> Text:
-    """A cell that is not wrapped all the same: it ends in an ellipsis."""
-    text = cell.copy() if isinstance(cell, Text) else Text(cell)
-    text.no_wrap, text.overflow = True, "ellipsis"
-    return text
-
-
-def print_fitting(shown: Table) -> None:
-    """Show a table that fits into the window of a terminal, and is whole in a pipe."""
-    console(None if sys.stdout.isatty() else _ONE_LINE).print(shown)
-
-
-def print_whole(shown: Table) -> None:
-    """Show a table of which each row is one line, however narrow the terminal or the pipe."""
-    console(_ONE_LINE).print(shown)
-
-
-def print_list(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
-    """Show every column of a list, a line for each row."""
-    shown = Table(*map(say, headings), box=None)
-    for row in rows:
-        shown.add_row(*map(say, row))
-    print_whole(shown)
 
 
 def as_text(found: object) -> str:

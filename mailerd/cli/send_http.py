@@ -13,7 +13,8 @@ from typing import Any, Final, cast
 import aiohttp
 from rich.progress import Progress
 
-from mailerd.cli.output import console, echo
+from mailerd.cli.output import echo
+from mailerd.cli.tables import console
 from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob
 from mailerd.client.clients import is_finished
 from mailerd.core.i18n import Text, joined, t, tn

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
-from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_fitting, print_json, print_list, table
+from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_json
+from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.config import Settings
 from mailerd.core.i18n import N_, Text, joined, t
 from mailerd.core.pauses import repair, until

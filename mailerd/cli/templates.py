@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
-from mailerd.cli.output import JsonOption, echo, print_fitting, print_json, table
+from mailerd.cli.output import JsonOption, echo, print_json
+from mailerd.cli.tables import print_fitting, table
 from mailerd.core.i18n import joined, t, tn
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents

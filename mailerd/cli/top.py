@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
-from mailerd.cli.output import console, table
+from mailerd.cli.tables import console, table
 from mailerd.config import Live as LiveSetting
 from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
@@ -43,7 +43,6 @@ from mailerd.store.describe import heard_of, span, standing
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
-from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
 
@@ -95,13 +94,11 @@ class Snapshot:
         return situation(Facts(self.stats))
 
 
-async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot:
+async def read_snapshot(reader: StatsReader) -> Snapshot:
     """Look once."""
-    began = time.monotonic()
+    began, database = time.monotonic(), reader.database
     jobs = Jobs(database, timeout=10.0)
-    stats = await StatsReader(
-        database, defaults
-    ).read()  # first: only a transaction finds out that the database is back
+    stats = await reader.read()  # first: only a transaction finds out that the database is back
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
@@ -111,7 +108,7 @@ async def read_snapshot(database: Database, defaults: DefaultLimits) -> Snapshot
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
-    inputs = await ForecastReader(database, LiveSetting(defaults), timeout=10.0).read_all(open_)
+    inputs = await ForecastReader(database, reader.defaults, timeout=10.0).read_all(open_)
     failures = await HistoryReader(database).last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,
@@ -355,19 +352,20 @@ def top(
 async def _once(known: Settings) -> None:
     async with open_database(known) as database:
         shown = console()
-        shown.print(page(await read_snapshot(database, default_limits(known)), width=shown.width, height=_PIPE_HEIGHT))
+        reader = StatsReader(database, LiveSetting(default_limits(known)))
+        shown.print(page(await read_snapshot(reader), width=shown.width, height=_PIPE_HEIGHT))
 
 
 async def _top(known: Settings, *, every: float) -> None:
     # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
     database, window = Database(known.database, events=StoreEvents(no_log)), console()
-    shown = TopView(window, where=database.where)
+    shown, reader = TopView(window, where=database.where), StatsReader(database, LiveSetting(default_limits(known)))
     try:
         with _quit_key() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
 
             async def watch() -> None:
                 while True:
-                    await _look_and_show(database, default_limits(known), shown, live)
+                    await _look_and_show(reader, shown, live)
                     await asyncio.sleep(every)
 
             watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())
@@ -447,8 +445,8 @@ class TopView:
         )
 
 
-async def _look_and_show(database: Database, defaults: DefaultLimits, shown: TopView, live: Live) -> None:
-    looking = asyncio.ensure_future(read_snapshot(database, defaults))
+async def _look_and_show(reader: StatsReader, shown: TopView, live: Live) -> None:
+    looking = asyncio.ensure_future(read_snapshot(reader))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
             live.update(shown.late(), refresh=True)
@@ -460,5 +458,5 @@ async def _look_and_show(database: Database, defaults: DefaultLimits, shown: Top
     except DatabaseError as error:
         if not isinstance(error, DatabaseAwayError) or error_codes.refusal(error.errno) == "incomplete":
             with suppress(DatabaseError):
-                await check(database)  # a table or a column that is missing: that is what is said then
+                await check(reader.database)  # a table or a column that is missing: that is what is said then
         live.update(shown.failed(error), refresh=True)

@@ -10,18 +10,8 @@ import typer
 
 from mailerd.cli.common import ConfigOption, configured, settings, with_database
 from mailerd.cli.keys import sender_option
-from mailerd.cli.output import (
-    WideOption,
-    as_text,
-    echo,
-    in_utc,
-    narrow,
-    print_fitting,
-    print_json,
-    print_list,
-    print_once,
-    table,
-)
+from mailerd.cli.output import WideOption, as_text, echo, in_utc, narrow, print_json, print_once
+from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn

@@ -17,7 +17,7 @@ from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, as_counted, counts
 
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""
@@ -238,7 +238,9 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
         if just_back:
             return
         waiting = stats.recipients.get(State.WAITING, 0)
-        waits = tn("{n:,} message waits", "{n:,} messages wait", waiting) if waiting else t("nothing waits")
+        waits = t("nothing waits")
+        if waiting:
+            waits = as_counted(tn("{n:,} message waits", "{n:,} messages wait", waiting), stats)
         if stats.last_beat is None:
             text = t("No daemon runs; {waits}.", waits=waits)
         else:

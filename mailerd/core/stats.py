@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.labels import coded
 from mailerd.core.models import FailingAttempts
+from mailerd.core.quantities import in_words
 from mailerd.core.states import JobStatus, State
 
 SILENT: Final = 30
@@ -137,6 +138,9 @@ class QueueStats:
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
     """The recipients of unfinished jobs. A cancelled job is finished when its last message is no longer in flight."""
+    counted: float | None = 0.0
+    """Seconds since the recipients that are neither in flight nor unsure were counted, and the jobs that have ended; 0:
+    now. None: there are too many to be counted, and `WAITING` is the size of all unfinished jobs."""
     oldest_claimable: float = 0.0
     """Seconds for which a message could have been claimed, and was not: it is due, neither its job nor its sender is
     paused, and its sender's turn has come."""
@@ -169,4 +173,17 @@ def counts(stats: QueueStats) -> Text:
     jobs = stats.open_jobs()
     shown = [State.WAITING, *(state for state in (State.SENDING, State.UNSURE) if stats.recipients.get(state))]
     states = [t("{n:,} {what}", n=stats.recipients.get(state, 0), what=coded(state)) for state in shown]
-    return joined([tn("{n} job", "{n} jobs", jobs), *states], ", ")
+    return as_counted(joined([tn("{n} job", "{n} jobs", jobs), *states], ", "), stats)
+
+
+def as_counted(text: Text, stats: QueueStats) -> Text:
+    """A text that says how many messages wait, with what makes that number inexact."""
+    note = count_note(stats)
+    return joined([text, t("({note})", note=note)], " ") if note else text
+
+
+def count_note(stats: QueueStats) -> Text | None:
+    """Why it may not be exact how many messages wait; None: it is."""
+    if stats.counted is None:
+        return t("at most: too many to count")
+    return t("counted {span} ago", span=in_words(stats.counted)) if stats.counted >= 1 else None

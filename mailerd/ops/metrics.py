@@ -132,6 +132,10 @@ class Metrics:
     def _of_tables(self) -> None:
         self._jobs = self._gauge("mailerd_jobs", "Jobs in the tables.", "status")
         self._recipients = self._gauge("mailerd_recipients", "Recipients of unfinished jobs.", "status")
+        self._recipients_counted = self._gauge(
+            "mailerd_recipients_counted_seconds",
+            "Seconds since recipients of unfinished jobs were counted; -1: too many to count.",
+        )
         self._oldest_claimable = self._gauge(
             "mailerd_oldest_claimable_message_seconds",
             "Age of the oldest message that is due, not paused and not claimed.",
@@ -307,6 +311,7 @@ class Metrics:
             self._jobs.labels(status.value).set(stats.jobs.get(status, 0))
         for state in State:
             self._recipients.labels(state.value).set(stats.recipients.get(state, 0))
+        self._recipients_counted.set(-1 if stats.counted is None else stats.counted)
         self._oldest_claimable.set(stats.oldest_claimable)
         self._oldest_unsure.set(stats.oldest_unsure)
         self._set_webhooks(stats)

@@ -5,6 +5,9 @@ from typing import Final
 
 from mailerd.store.db.connection import Cursor
 
+# No other daemon counts in this row.
+_BEFORE_BEAT: Final = """
+SELECT UTC_TIMESTAMP(6), (SELECT MAX(heartbeat_at) FROM daemons), (SELECT heartbeats FROM daemons WHERE id = %s)"""
 _BEAT: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats)
 VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1)
@@ -27,11 +30,10 @@ async def write_heartbeat(
 
     `process`: its host, its process id and its version.
     """
-    await cursor.execute("SELECT UTC_TIMESTAMP(6), MAX(heartbeat_at) FROM daemons")
-    now, last = await cursor.fetchone()
+    await cursor.execute(_BEFORE_BEAT, (daemon,))
+    now, last, before = await cursor.fetchone()
     await cursor.execute(_BEAT, (daemon, *process, *process))
-    await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (daemon,))
-    return int((await cursor.fetchone())[0]), now, last
+    return (before or 0) + 1, now, last
 
 
 async def record_replay(cursor: Cursor, daemon: str, *, server: str) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.config import Live
 from mailerd.core.models import RECENT, Attempted, failing
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State, Tally
@@ -91,20 +93,49 @@ def _point(row: tuple[Any, ...]) -> TallyPoint:
 MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
-_COUNT_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+# What there is at all: of what there is nothing, nothing is asked.
+_LOOK: Final = f"""
+SELECT UTC_TIMESTAMP(6), (SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons),
+       (SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1),
+       (SELECT 1 FROM attempts FORCE INDEX (at)
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND LIMIT 1),
+       (SELECT 1 FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY LIMIT 1),
+       (SELECT 1 FROM mailboxes WHERE state = 'refused' LIMIT 1), (SELECT 1 FROM webhooks LIMIT 1)"""
+_COUNT_OPEN_JOBS: Final = """
+SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status)
+ WHERE status IN ('queued', 'sending', 'paused') GROUP BY status"""
+_SUM_TOTALS: Final = f"SELECT COALESCE(SUM(total), 0) FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED}"
 # All messages of a job are due at once, and go as their sender's turns come: a message is late only from its turn on.
 # A sender without a next claim whose messages are due would never be claimed: that counts as well.
-_CLAIMABLE_SINCE: Final = (
-    "GREATEST(r.due_at, COALESCE(j.braked_until, r.due_at), COALESCE(s.next_claim_at, r.due_at), "
-    "COALESCE(s.paused_until, r.due_at))"
-)
-_COUNT_RECIPIENTS: Final = f"""
-SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE_SINCE}, NULL))
-  FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id
- WHERE {UNFINISHED} GROUP BY r.status"""
-_OLDEST_UNSURE: Final = f"""
-SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
- WHERE {UNFINISHED}"""
+# Only jobs of senders whose turn has come, and of each the first message that waits: no other is late for longer.
+_OLDEST_CLAIMABLE: Final = f"""
+SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALESCE(resumed, due)))
+  FROM (SELECT j.braked_until, s.next_claim_at turn, s.paused_until resumed,
+               (SELECT r.due_at FROM job_recipients r FORCE INDEX (claim)
+                 WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.due_at, r.id LIMIT 1) due
+          FROM senders s STRAIGHT_JOIN jobs j FORCE INDEX (finished) ON j.sender_email = s.email AND {UNFINISHED}
+         WHERE j.status <> 'paused' AND COALESCE(s.next_claim_at, '1970-01-01') <= UTC_TIMESTAMP(6)
+           AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)) first WHERE due IS NOT NULL"""
+# Whatever is in flight has a lease.
+_COUNT_IN_FLIGHT: Final = """
+SELECT COUNT(*) FROM job_recipients FORCE INDEX (lease) WHERE lease_until > '1970-01-01' AND status = 'sending'"""
+_COUNT_UNSURE: Final = f"""
+SELECT COUNT(*), MIN(r.updated_at) FROM jobs j FORCE INDEX (finished)
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure' WHERE {UNFINISHED}"""
+_OTHERS: Final = (State.WAITING, State.SENT, State.FAILED, State.CANCELLED)
+"""The states of which there may be as many messages as there are rows: there is no short way to count these."""
+_COUNT_OTHERS: Final = f"""
+SELECT {", ".join(f"COALESCE(SUM(r.status = '{state}'), 0)" for state in _OTHERS)} FROM jobs j FORCE INDEX (finished)
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id WHERE {UNFINISHED}"""
+_COUNT_ENDED_JOBS: Final = """
+SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status) WHERE status IN ('completed', 'cancelled') GROUP BY status"""
+COUNTED_EACH_TIME: Final = 50_000
+"""So many rows are counted in each look."""
+ROWS_PER_SECOND: Final = 5_000
+"""Where there are more they are counted less often, so that no more than these are read a second: a million rows every
+200 s. At the pace of a whole Cloud project some three hundredths of them are sent meanwhile, however many there are."""
+MAX_ROWS_COUNTED: Final = 5_000_000
+"""The most rows that are counted at all: it takes a second or two."""
 _READ_SENDERS: Final = f"""
 SELECT {COLUMNS}, {USED_TODAY} FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
@@ -123,7 +154,6 @@ SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
   FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
-_LAST_HEARTBEAT: Final = "SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"
 _READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
 _READ_BAD_JOBS: Final = """
 SELECT id, sender_email, COALESCE(pause_reason, bounce_warning), pause_reason IS NOT NULL
@@ -141,6 +171,7 @@ SELECT id, sender_email, total FROM (
 _COUNT_FAILED: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
+_OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
 
@@ -181,63 +212,115 @@ async def _failed_jobs(cursor: Cursor) -> tuple[FailedJob, ...]:
 
 
 @dataclass(frozen=True)
+class _Counted:
+    """What was counted, of the states and the jobs that have no short way to their count."""
+
+    at: float
+    """When; monotonic."""
+    rows: int
+    """How many were read for it."""
+    recipients: dict[State, int]
+    jobs: dict[JobStatus, int]
+    is_whole: bool
+    """False: there were too many; `recipients` has the size of all unfinished jobs instead."""
+
+    @property
+    def age(self) -> float:
+        """Seconds since then."""
+        return time.monotonic() - self.at
+
+
+@dataclass
 class StatsReader:
-    """Reads the tables. `defaults`: the limits of a sender that has none of its own."""
+    """Reads the tables. `defaults`: the limits of a sender that has none of its own.
+
+    What costs more the more messages there are is counted now and then, and kept until the next time.
+    """
 
     database: Database
-    defaults: DefaultLimits
+    defaults: Live[DefaultLimits]
+    _counted: _Counted | None = None
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
         """Read all counts."""
         return await self.database.read(self._read, what="stats.read", bound=bound)
 
-    async def _read(self, cursor: Cursor) -> QueueStats:
-        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-        now: datetime = (await cursor.fetchone())[0]
-        await cursor.execute(_COUNT_JOBS)
+    async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
+        """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
+        last = self._counted
+        if last and last.rows > COUNTED_EACH_TIME and last.age < last.rows / ROWS_PER_SECOND:
+            return last
+        total, recipients = 0, dict[State, int]()
+        if is_open:
+            await cursor.execute(_SUM_TOTALS)
+            total = int((await cursor.fetchone())[0])
+            recipients = {State.WAITING: total}
+        if 0 < total <= MAX_ROWS_COUNTED:
+            await cursor.execute(_COUNT_OTHERS)
+            numbers = map(int, await cursor.fetchone())
+            recipients = {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
+        await cursor.execute(_COUNT_ENDED_JOBS)
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
-        await cursor.execute(_COUNT_RECIPIENTS)
-        rows = await cursor.fetchall()
-        since = min((oldest for *_, oldest in rows if oldest is not None), default=now)
-        unsure: datetime | None = None
-        if any(status == State.UNSURE.value for status, *_ in rows):
-            await cursor.execute(_OLDEST_UNSURE)
-            unsure = (await cursor.fetchone())[0]
-        await cursor.execute(_COUNT_LAST_MINUTE)
-        minute = dict(await cursor.fetchall())
-        webhooks = await read_webhooks(cursor)
-        await cursor.execute(_READ_ACTIONS)
-        asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
-        attempts, daemons, failed = await read_attempts(cursor), await read_daemons(cursor), await _failed_jobs(cursor)
-        ended, ((last_beat,),), refused, bad = await cursor.fetch_batch(
-            [(each, ()) for each in (_READ_ENDED, _LAST_HEARTBEAT, _READ_REFUSED, _READ_BAD_JOBS)]
+        self._counted = _Counted(
+            time.monotonic(), total + sum(jobs.values()), recipients, jobs, is_whole=total <= MAX_ROWS_COUNTED
         )
-        sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
+        return self._counted
+
+    async def _read(self, cursor: Cursor) -> QueueStats:
+        await cursor.execute(_LOOK)
+        now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
+        counted = await self._count(cursor, is_open=bool(is_open))
+        jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
+        bad: Sequence[Any] = ()
+        oldest, unsure = now, now
+        if is_open:
+            open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since),), bad = await cursor.fetch_batch(
+                [(each, ()) for each in _OF_OPEN_JOBS]
+            )
+            jobs |= {JobStatus(status): number for status, number in open_jobs}
+            small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
+            recipients |= {state: number for state, number in small if number}
+            oldest, unsure = due or now, since or now
+        minute, sums, attempts = await self._recent(cursor) if was_tried else ({}, {}, {})
+        refused = await cursor.fetch_batch([(_READ_REFUSED, ())]) if is_refused else [()]
+        webhooks = await read_webhooks(cursor) if has_webhooks else ()
+        failed = await _failed_jobs(cursor) if has_ended else ()
+        (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())])
+        daemons = await read_daemons(cursor)
         await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
         return QueueStats(
             at=utc(now),
             jobs=jobs,
-            recipients={State(status): number for status, number, _ in rows},
-            oldest_claimable=max(0.0, (now - since).total_seconds()),
-            oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
+            recipients=recipients,
+            counted=counted.age if counted.is_whole else None,
+            oldest_claimable=max(0.0, (now - oldest).total_seconds()),
+            oldest_unsure=(now - unsure).total_seconds(),
             senders=tuple(
                 self._sender(row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), attempts.get(row[0], []))
                 for row in await cursor.fetchall()
             ),
             webhooks=webhooks,
-            asked=asked,
+            asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
             last_beat=last_beat,
-            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused),
+            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused[0]),
             jobs_in_trouble=tuple(JobTrouble(*row) for row in bad),
             failed_jobs=failed,
         )
+
+    async def _recent(
+        self, cursor: Cursor
+    ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, list[Attempted]]]:
+        """By sender: the messages sent in the last minute, those sent and failed of late, and the newest attempts."""
+        minute, ended = await cursor.fetch_batch([(_COUNT_LAST_MINUTE, ()), (_READ_ENDED, ())])
+        sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
+        return dict(minute), sums, await read_attempts(cursor)
 
     def _sender(
         self, row: tuple[Any, ...], minute: int, ended: tuple[int, int], attempts: Sequence[Attempted]
     ) -> SenderStats:
         *columns, used = row
-        it = rate_limits.sender_state(columns, self.defaults)
+        it = rate_limits.sender_state(columns, self.defaults.now)
         allowed = it.allowance  # after reserve and warm-up: what the claims go by
         caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
         return SenderStats(

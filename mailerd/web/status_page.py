@@ -11,7 +11,7 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, su
 from mailerd.core.i18n import Language, t
 from mailerd.core.situation import shortened, situation, worst
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.core.stats import QueueStats
+from mailerd.core.stats import QueueStats, count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.console_queries import UnsureMessage
@@ -61,7 +61,8 @@ async def show(it: ConsoleRequest) -> web.Response:
     found, stats = situation(facts), facts.stats
     return it.page(
         "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
-        stats=stats, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
+        stats=stats, note=stats and count_note(stats), chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
+        span_chosen=chosen, jobs=jobs,
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
         alive=sum(one.runs for one in stats.daemons) if stats else 0,
     )  # fmt: skip

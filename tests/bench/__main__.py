@@ -24,6 +24,7 @@ def _measures(messages: int) -> dict[str, Callable[[], Result | Sequence[Result]
         "first": sending.first_message,
         "intake": storing.intake,
         "claim": storing.claim,
+        "figures": storing.figures,
         "idle": storing.idle,
         "shares": sharing.shares,
         "hostile": hostile.hostile,

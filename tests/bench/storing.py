@@ -70,6 +70,44 @@ def claim(*, finished: int = 1_000_000, waiting: int = 500_000, senders: int = 5
     )
 
 
+def figures(*, jobs: int = 10_000, senders: int = 200) -> Sequence[Result]:
+    """What is read for metrics and the page of doubts, of jobs of a hundred messages beside as many jobs of one."""
+    with place(senders=1) as it:
+        fill(it, jobs=jobs, waiting=jobs, finished=0, senders=senders)
+        few = _looks(it)
+        it.query("DELETE FROM job_recipients")
+        it.query("DELETE FROM jobs")
+        fill(it, jobs=jobs, waiting=100 * jobs, finished=0, senders=senders)
+        many = _looks(it)
+    return [
+        Result(f"{name}, 1 M open messages: CPU of the database", many[name][0] / few[name][0], 1.3, "at most",
+               "of that with 10,000", {"ms": many[name][0], "rows_read": many[name][1]})
+        for name in few
+    ]  # fmt: skip
+
+
+def _looks(it: Place) -> dict[str, tuple[float, float]]:
+    """The server's CPU in ms, and the rows it reads, for each thing that is looked at; the first look is left out."""
+    code = _LOOKS.format(url=it.database.url)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, bufsize=1) as child:
+        assert child.stdin
+        assert child.stdout
+        found = {}
+        for line in child.stdout:
+            name, times = line.split()
+            before = Usage.of(it.database.pid).cpu_s, _handler_reads(it)
+            child.stdin.write("go\n")
+            child.stdout.readline()
+            now = Usage.of(it.database.pid).cpu_s, _handler_reads(it)
+            found[name] = 1000 * (now[0] - before[0]) / int(times), (now[1] - before[1]) / int(times)
+            child.stdin.write("on\n")
+    return found
+
+
+def _handler_reads(it: Place) -> int:
+    return sum(int(number) for _, number in it.query("SHOW GLOBAL STATUS LIKE 'Handler_read%'"))
+
+
 def idle(*, seconds: float = 20.0) -> Sequence[Result]:
     """A daemon with nothing to do, at the default poll."""
     with place(senders=1) as it:
@@ -163,6 +201,37 @@ def _claims(it: Place, *, times: int) -> float:
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(said.stdout)
 
+
+_LOOKS = """
+import sys
+import uvloop
+from mailerd.config import DatabaseSettings, Live
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.events.process import StoreEvents
+from mailerd.store.console_queries import ConsoleQueries
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.stats import StatsReader
+
+async def main():
+    database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))
+    stats = StatsReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))))
+    looks = dict(
+        stats=stats.read,
+        doubts=lambda: ConsoleQueries(database).doubts(limit=100, senders=None),
+    )
+    for name, look in looks.items():
+        await look()
+        print(name, 20, flush=True)
+        sys.stdin.readline()
+        for _ in range(20):
+            await look()
+        print("done", flush=True)
+        sys.stdin.readline()
+    await database.close()
+
+uvloop.run(main())
+"""
 
 _CLAIMS = """
 import statistics, time

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mailerd.cli import top
 from mailerd.cli.top import Snapshot, page, read_snapshot, sparkline, split_rows
-from mailerd.config import DatabaseSettings, Settings
+from mailerd.config import DatabaseSettings, Live, Settings
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
@@ -21,6 +21,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.history import MessageFailure
 from mailerd.store.senders import Senders, default_limits
+from mailerd.store.stats import StatsReader
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in
@@ -60,7 +61,7 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         console = Console(width=160, record=True, force_terminal=False)
-        console.print(page(await read_snapshot(daemon.database, TERMS), width=160, height=50))
+        console.print(page(await read_snapshot(StatsReader(daemon.database, Live(TERMS))), width=160, height=50))
     text = console.export_text()
     for part in (
         job,
@@ -88,7 +89,7 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
         cause,
     )
     console = Console(width=width, height=height, record=True, force_terminal=False)
-    console.print(page(await read_snapshot(tables, TERMS), width=width, height=height), crop=False)
+    console.print(page(await read_snapshot(StatsReader(tables, Live(TERMS))), width=width, height=height), crop=False)
     lines = console.export_text().splitlines()
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
@@ -103,7 +104,7 @@ async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_
     await post(tables, recipients=3)
     assert (
         "No daemon runs; 3 messages wait. -> systemctl start mailerd, or mailerd run"
-        in shown(await read_snapshot(tables, TERMS)).splitlines()[1]
+        in shown(await read_snapshot(StatsReader(tables, Live(TERMS)))).splitlines()[1]
     )
     await query(
         tables,
@@ -111,22 +112,28 @@ async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 155 SECOND UNION ALL SELECT 'gone', 'h', 2, '0', "
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 500 SECOND",
     )
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert re.search(r"No daemon responds, the last one was seen 2 min ago; 3 messages wait", text.splitlines()[1])
     assert "active" not in text
     assert "h:1" not in text, "the dead are not listed for long"
     await query(tables, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert "o daemon" not in text
     await query(tables, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
-    assert "No daemon responds" in shown(await read_snapshot(tables, TERMS))
+    assert "No daemon responds" in shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
 
 
 async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Database) -> None:
     await post(tables, recipients=3)
     console = Console(width=100, record=True, force_terminal=True, color_system="standard")
     console.print(
-        page(await read_snapshot(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2)
+        page(
+            await read_snapshot(StatsReader(tables, Live(TERMS))),
+            width=100,
+            height=30,
+            trouble="the database is away",
+            age=7.2,
+        )
     )
     styled = console.export_text(styles=True)
     assert "database  responded in " in styled
@@ -144,7 +151,7 @@ async def test_what_fails_now_is_said_and_that_all_is_well(tables: Database) -> 
         "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
         "VALUES ('d', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
     )
-    assert "Everything is working." in shown(await read_snapshot(tables, TERMS))
+    assert "Everything is working." in shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     for number, error in enumerate(("a cause of before", "Google answered 503")):
         await query(
             tables,
@@ -153,7 +160,7 @@ async def test_what_fails_now_is_said_and_that_all_is_well(tables: Database) -> 
             "AND job_id = %s",
             error, number, job,
         )  # fmt: skip
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert "me@example.com: the last 2 attempts failed: Google answered 503 -> mailerd explain" in text
     assert "Everything is working." not in text
 
@@ -161,7 +168,7 @@ async def test_what_fails_now_is_said_and_that_all_is_well(tables: Database) -> 
 async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Database) -> None:
     await post(tables, recipients=3)
     await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert "no errors in 24 h" not in text
     assert "details of failed messages: `mailerd jobs show ID`" in text
 
@@ -183,7 +190,9 @@ async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds
     await post(tables, sender="me@gmail.com", recipients=1)
     await post(tables, sender="me@example.com", recipients=1)
     await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
-    seen = {sender.email: sender.per_day for sender in (await read_snapshot(tables, TERMS)).stats.senders}
+    seen = {
+        sender.email: sender.per_day for sender in (await read_snapshot(StatsReader(tables, Live(TERMS)))).stats.senders
+    }
     assert seen == {"me@gmail.com": 500, "me@example.com": 900}
 
 
@@ -334,7 +343,7 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
             ago,
             sent,
         )
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert re.search(r"1 job, 300 waiting, 10 per minute, done about (\d\d-\d\d )?\d\d:\d\d$", text.splitlines()[0])
     assert re.search(r"^sent +[▁▂▃▄▅▆▇█ ]+ 30 in 1 h$", text, re.MULTILINE)
     assert re.search(rf"{job} .* 0/300 +0 +(\d\d-\d\d )?\d\d:\d\d", text)
@@ -342,7 +351,7 @@ async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_
         tables,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused'",
     )
-    text = shown(await read_snapshot(tables, TERMS))
+    text = shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
     assert "done about" not in text.splitlines()[0]
     assert text.splitlines()[1] == (
         "me@example.com cannot send. Action needed: token refused -> mailerd auth login --sender me@example.com"
@@ -363,7 +372,7 @@ async def test_what_was_cancelled_is_not_counted_as_sent(config: Path, tables: D
     (line,) = (line for line in (await mailerd(config, "jobs", "list")).stdout.splitlines() if job in line)
     sent = (await query(tables, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"))[0][0]
     assert line.split()[:3] == [job, "cancelled", f"{sent}/5"]
-    assert f"{sent}/5" in shown(await read_snapshot(tables, TERMS))
+    assert f"{sent}/5" in shown(await read_snapshot(StatsReader(tables, Live(TERMS))))
 
 
 def test_failures_for_one_reason_are_one_line_with_their_number() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from rich.console import Console
 
 from mailerd.cli.top import page, read_snapshot
-from mailerd.config import AlertSettings, Settings
+from mailerd.config import AlertSettings, Live, Settings
 from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.situation import Facts, line, situation
@@ -26,9 +26,9 @@ TERMS = default_limits(Settings())
 
 async def told(database: Database, job: str) -> dict[str, str]:
     """What each of those who tell of pauses says."""
-    stats = await StatsReader(database, TERMS).read()
+    stats = await StatsReader(database, Live(TERMS)).read()
     console = Console(width=200, record=True, force_terminal=False)
-    console.print(page(await read_snapshot(database, TERMS), width=200, height=50))
+    console.print(page(await read_snapshot(StatsReader(database, Live(TERMS))), width=200, height=50))
     (story,) = await HistoryReader(database).of_address("a@example.org")
     found = await Jobs(database, timeout=5).job(job)
     assert found is not None
@@ -70,7 +70,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
     await post(database, recipients=["a@example.org"])
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
-    stats, metrics, state = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
+    stats, metrics, state = await StatsReader(database, Live(TERMS)).read(), Metrics(), AlertState(AlertSettings())
     metrics.set_queue(stats)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="manual",sender="me@example.com"}') == 1
     state.update(Facts(stats), now=0)

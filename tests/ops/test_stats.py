@@ -33,7 +33,7 @@ async def old_job(database: Database, *, turn: str = AGO) -> str:
 async def held_up(database: Database) -> float:
     """Seconds, as the metric shows them."""
     metrics = Metrics()
-    metrics.set_queue(await StatsReader(database, TERMS).read())
+    metrics.set_queue(await StatsReader(database, Live(TERMS)).read())
     return value(metrics.page(), "mailerd_oldest_claimable_message_seconds")
 
 

@@ -1,22 +1,30 @@
 """The survey shows every doubt, and since when it has stood."""
 
-from datetime import timedelta
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import pytest
+
+from mailerd.config import Live
 from mailerd.core.models import Outcome, Resolution
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.core.states import JobChange, State
-from mailerd.core.stats import QueueStats
+from mailerd.core.states import JobChange, JobStatus, State
+from mailerd.core.stats import QueueStats, counts
+from mailerd.store import stats
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
-from tests.store.queue.test_record import LOST, one_message, write
+from tests.store.queue.test_record import LOST, handler_reads, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.handover import handover
-from tests.support.rows import query
+from tests.support.rows import numbers, post, query
 
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
 
 
@@ -27,8 +35,12 @@ async def a_doubt(database: Database) -> str:
     return message.job_id
 
 
+def stats_reader(database: Database) -> StatsReader:
+    return StatsReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))))
+
+
 async def look(database: Database) -> QueueStats:
-    return await StatsReader(database, DefaultLimits(SenderLimits(0, 0, 0))).read()
+    return await stats_reader(database).read()
 
 
 async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database) -> None:
@@ -75,3 +87,105 @@ async def test_a_message_is_late_from_the_resume_of_its_job_or_the_end_of_its_br
     assert (await look(database)).oldest_claimable > 60
     await query(database, "UPDATE jobs SET braked_until = UTC_TIMESTAMP(6) - INTERVAL 5 SECOND")
     assert (await look(database)).oldest_claimable < 30
+
+
+MANY = f"""
+INSERT INTO job_recipients (job_id, seq, to_email, status, due_at, updated_at)
+SELECT id, seq, CONCAT('m', seq, '@example.org'), 'waiting', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)
+  FROM jobs, {numbers(3)}"""
+
+
+async def rows_read(reader: StatsReader) -> int:
+    """How many rows and entries of indexes one look reads."""
+
+    async def work(cursor: Cursor) -> int:
+        before = await handler_reads(cursor)
+        await reader._read(cursor)
+        return await handler_reads(cursor) - before
+
+    return await reader.database.transaction(work, what="look")
+
+
+async def test_a_look_reads_as_many_rows_however_many_messages_wait(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "COUNTED_EACH_TIME", 500)
+    for number in range(10):
+        await post(database, sender=f"s{number}@example.com", recipients=1)
+    await rows_read(few := stats_reader(database))
+    before = await rows_read(few)
+    await query(database, MANY)
+    await query(database, "UPDATE jobs SET total = total + 1000")
+    await rows_read(many := stats_reader(database))
+    assert await rows_read(many) <= before
+    seen = await many.read()
+    assert (seen.recipients, seen.jobs) == ({State.WAITING: 10_010}, {JobStatus.QUEUED: 10})
+
+
+async def test_of_what_is_not_there_nothing_is_asked(database: Database) -> None:
+    async def questions(cursor: Cursor) -> int:
+        await cursor.execute("SHOW SESSION STATUS LIKE 'Questions'")
+        return int((await cursor.fetchone())[1])
+
+    async def work(cursor: Cursor) -> int:
+        before = await questions(cursor)
+        await stats_reader(database)._read(cursor)
+        return await questions(cursor) - before - 1
+
+    assert await database.transaction(work, what="look") == 5
+
+
+async def test_every_state_of_what_has_not_ended_is_counted(database: Database) -> None:
+    mixed, cancelled, _ = [await post(database, recipients=number) for number in (21, 2, 4)]
+    for state, last in (("failed", 15), ("cancelled", 10), ("unsure", 6), ("sent", 3), ("sending", 1)):
+        await query(
+            database,
+            "UPDATE job_recipients SET status = %s, lease_until = IF(status = 'sending', UTC_TIMESTAMP(6), NULL) "
+            "WHERE job_id = %s AND seq < %s",
+            state, mixed, last,
+        )  # fmt: skip
+    await query(database, "UPDATE jobs SET status = 'paused' WHERE id = %s", mixed)
+    await ask(database, cancelled, JobChange.CANCEL)
+    seen = await look(database)
+    states = {State.SENDING: 1, State.SENT: 2, State.UNSURE: 3, State.CANCELLED: 4, State.FAILED: 5, State.WAITING: 10}
+    assert seen.recipients == states
+    assert seen.jobs == {JobStatus.PAUSED: 1, JobStatus.CANCELLED: 1, JobStatus.QUEUED: 1}
+    assert seen.counted is not None
+    assert seen.counted < 1
+
+
+async def test_what_is_counted_now_and_then_says_when_it_was(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "COUNTED_EACH_TIME", 2)
+    reader = stats_reader(database)
+    await post(database, recipients=4)
+    assert (await reader.read()).recipients == {State.WAITING: 4}
+    await post(database, recipients=6)
+    later = time.monotonic() + 3
+    monkeypatch.setattr(stats, "time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr(stats, "ROWS_PER_SECOND", 0.1)
+    kept = await reader.read()
+    assert kept.recipients == {State.WAITING: 4}
+    assert kept.counted is not None
+    assert kept.counted >= 3
+    assert kept.open_jobs() == 2
+    monkeypatch.setattr(stats, "ROWS_PER_SECOND", 1_000_000_000)
+    assert (await reader.read()).recipients == {State.WAITING: 10}
+
+
+async def test_what_is_too_many_to_be_counted_is_said_to_be_at_most_so_many(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats, "MAX_ROWS_COUNTED", 5)
+    job = await post(database, recipients=6)
+    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s AND seq = 0", job)
+    seen = await look(database)
+    assert (seen.recipients, seen.counted) == ({State.WAITING: 6}, None)
+    assert counts(seen) == "1 job, 6 waiting (at most: too many to count)"
+
+
+def test_a_number_that_was_counted_a_while_ago_says_so() -> None:
+    seen = QueueStats(NOW, {JobStatus.SENDING: 1}, {State.WAITING: 900_000}, counted=180.0)
+    assert counts(seen) == "1 job, 900,000 waiting (counted 3 min ago)"
+    assert counts(replace(seen, counted=0.2)) == "1 job, 900,000 waiting"

@@ -8,7 +8,7 @@ from rich.console import Console
 from mailerd.cli.checks import database as checks
 from mailerd.cli.checks.result import Level
 from mailerd.cli.top import page, read_snapshot
-from mailerd.config import AlertSettings
+from mailerd.config import AlertSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.situation import Facts, situation
@@ -74,7 +74,7 @@ async def test_the_tables_say_how_each_stands(standing: Database, monkeypatch: p
 
 
 async def test_metrics_and_top_show_it(standing: Database) -> None:
-    snapshot = await read_snapshot(standing, NONE)
+    snapshot = await read_snapshot(stats.StatsReader(standing, Live(NONE)))
     metrics = Metrics()
     metrics.set_queue(snapshot.stats)
     events = WebhookEvents(metrics.on_event)
@@ -118,7 +118,7 @@ def test_an_endpoint_that_was_paused_since_it_failed_is_an_alert_until_it_is_res
 
 
 async def test_check_names_those_that_are_not_well_and_the_remedy(standing: Database) -> None:
-    shown = await stats.StatsReader(standing, DefaultLimits(SenderLimits(0, 0, 0))).read()
+    shown = await stats.StatsReader(standing, Live(DefaultLimits(SenderLimits(0, 0, 0)))).read()
     its = situation(Facts(shown))
     of_rows = {it.check: it for it in checks.rows(shown, its)}
     assert {name: it.level for name, it in of_rows.items() if name.startswith("webhook ")} == {

@@ -8,13 +8,13 @@ from mailerd.cli.checks import pace
 from mailerd.cli.checks.clocks import Clocks
 from mailerd.cli.checks.result import CheckResult, fail, halves, ok, warn
 from mailerd.clock import Clock
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import N_, joined, t, tc, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats
+from mailerd.core.stats import QueueStats, as_counted
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.ops.outbound_http import OutboundHttp
@@ -335,7 +335,7 @@ async def examine(
         found.append(schema(applied, needed))
         if applied == needed:
             found += await _lost_keys(database)
-            stats = await StatsReader(database, limits).read(bound=ANSWER_TIMEOUT)
+            stats = await StatsReader(database, Live(limits)).read(bound=ANSWER_TIMEOUT)
             its = situation(Facts(stats))
             found += rows(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
@@ -404,7 +404,7 @@ def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
         running = [it.silent for it in stats.daemons if it.runs]
         waiting = tn("{n:,} message waiting", "{n:,} messages waiting", stats.recipients.get(State.WAITING, 0))
         results.append(ok(t("daemons"), t("running (last seen {span} ago); {waiting}",
-                                       span=in_words(min(running, default=0)), waiting=waiting)))  # fmt: skip
+                          span=in_words(min(running, default=0)), waiting=as_counted(waiting, stats))))  # fmt: skip
     for it in shortened(found):
         say = fail if it.severity is Severity.RED else warn
         results.append(say(_name(it.about), it.text, remedy=joined(it.remedies)))

@@ -244,7 +244,7 @@ INSERT INTO mailboxes (email, next_at)
 SELECT s.email, UTC_TIMESTAMP(6) FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
  WHERE m.email IS NULL AND s.mode IS NOT NULL ON DUPLICATE KEY UPDATE email = mailboxes.email"""
 _MISSING: Final = """
-SELECT 1 FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
+SELECT NULL FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
  WHERE m.email IS NULL AND s.mode IS NOT NULL LIMIT 1"""
 # The second arm: a sender that rested and begins again is not left to its long interval.
 _DUE: Final = """
@@ -355,8 +355,9 @@ class Mailboxes:
 
     @read("mailboxes.due")
     async def _due(self, cursor: Cursor, limit: int) -> tuple[bool, list[str]]:
-        missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])
-        return bool(missing), [email for (email,) in found]
+        await cursor.execute(f"({_MISSING}) UNION ALL ({_DUE})", (micros(self.interval), limit))
+        found = [email for (email,) in await cursor.fetchall()]
+        return None in found, [email for email in found if email is not None]
 
     @transaction("mailboxes.lease")
     async def lease(self, cursor: Cursor, email: str) -> InboxLease | None:

@@ -276,16 +276,16 @@ async def test_looking_for_finished_jobs_reads_no_message_of_others(database: Da
     jobs = [await post(database, recipients=100) for _ in range(20)]
 
     async def work(cursor: Cursor) -> tuple[int, list[CompletedJob]]:
-        before = await _reads(cursor)
+        before = await handler_reads(cursor)
         finished = await complete(cursor, jobs)
-        return await _reads(cursor) - before, finished
+        return await handler_reads(cursor) - before, finished
 
     reads, finished = await database.transaction(work, what="jobs.complete")
     assert not finished
     assert reads < 500
 
 
-async def _reads(cursor: Cursor) -> int:
+async def handler_reads(cursor: Cursor) -> int:
     """Rows and entries of indexes that this connection has read."""
     await cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
     return sum(int(number) for _, number in await cursor.fetchall())
