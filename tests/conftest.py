@@ -24,12 +24,19 @@ if os.environ.get("CI"):  # a run that decides about a change must not differ fr
     settings.register_profile("ci", derandomize=True)
     settings.load_profile("ci")
 
+# A container may ask Python to keep nothing that it compiles. Then each process of a run would compile all tests, and
+# each daemon and command that a test starts all of mailerd.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 
 
-def pytest_sessionstart() -> None:
-    """Make the catalogue of texts of its source, which may be newer."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make the catalogue of texts of its source, which may be newer; once, before the run starts its processes."""
+    if hasattr(session.config, "workerinput"):
+        return
     subprocess.run([sys.executable, ROOT / "tools" / "messages.py"], check=True)
 
 
