@@ -18,6 +18,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.support.heard import Heard
 from tests.support.ports import free_port
+from tests.support.prepared import PreparedProcess, forked_children, prepared_process
 from tests.support.recycled import RecycledDatabase
 
 if os.environ.get("CI"):  # a run that decides about a change must not differ from the one before it by chance
@@ -83,6 +84,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(settings, events=StoreEvents(Heard()))
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def for_children() -> Iterator[PreparedProcess]:
+    with prepared_process(for_children=True) as process:
+        yield process
+
+
+@pytest.fixture
+def forked(for_children: PreparedProcess) -> Iterator[None]:
+    """What renders and what reads jobs is a process as ever, but one that has imported what it needs."""
+    with forked_children(for_children):
+        yield
 
 
 @pytest.fixture
