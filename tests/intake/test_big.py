@@ -45,6 +45,8 @@ async def test_twenty_thousand_recipients_are_taken_whole_while_the_loop_stays_a
         assert await site.stored() == (posted, posted * COUNT)
         stalls.append(stall)
         times.append(seconds)
+        if stall < at_this_speed(0.25) and seconds < at_this_speed(10):
+            break
     assert min(stalls) < at_this_speed(0.25)
     assert min(times) < at_this_speed(10)
 
@@ -68,6 +70,8 @@ async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build
         assert status in {200, 413, 422}
         assert seconds < at_this_speed(10)
         stalls.append(stall)
+        if stall < at_this_speed(0.15):
+            break
     assert min(stalls) < at_this_speed(0.15)
 
 
@@ -80,6 +84,8 @@ async def test_addresses_are_looked_up_in_the_suppressions_while_the_loop_stays_
         status, answer, stall, _ = await _post(site, body)
         assert (status, answer["accepted"]) == (200, 100_000)
         stalls.append(stall)
+        if stall < at_this_speed(0.2):
+            break
     assert min(stalls) < at_this_speed(0.2)  # the digests of so many take 0.4 s
 
 

@@ -146,10 +146,10 @@ class ForkedProcess:
 @contextmanager
 def forked_children(prepared: PreparedProcess) -> Iterator[None]:
     """Let caged children be forked meanwhile instead of started by exec."""
-    start = asyncio.create_subprocess_exec
+    start, python = asyncio.create_subprocess_exec, sys.executable
 
     async def fork(*command: str, **options: Any) -> Any:
-        if len(command) > 5 and command[5] in _CHILDREN:
+        if command[0] == python and len(command) > 5 and command[5] in _CHILDREN:
             return await prepared.child(*command[5:])
         return await start(*command, **options)
 
