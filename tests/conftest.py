@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pymysql
@@ -18,7 +19,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.support.heard import Heard
 from tests.support.ports import free_port
-from tests.support.prepared import PreparedProcess, forked_children, prepared_process
+from tests.support.prepared import PreparedProcess, forked_children, prepared_for_children
 from tests.support.recycled import RecycledDatabase
 
 if os.environ.get("CI"):  # a run that decides about a change must not differ from the one before it by chance
@@ -39,6 +40,24 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):
         return
     subprocess.run([sys.executable, ROOT / "tools" / "messages.py"], check=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process of a run begin with its part of the slow tests: at the end all others would wait for one.
+
+    `--dist worksteal` gives the first process the first tests, the second one the next, and so on.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [it for it in items if it.get_closest_marker("slow")]
+    others = iter([it for it in items if not it.get_closest_marker("slow")])
+    total = len(items)
+    if processes > 1:
+        items.clear()
+        for number in range(processes):
+            own = slow[number::processes]
+            part = (total - len(items)) // (processes - number)
+            items += [*own, *islice(others, max(0, part - len(own)))]
+        items += others
 
 
 def pytest_collection_finish() -> None:
@@ -88,7 +107,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(scope="session")
 def for_children() -> Iterator[PreparedProcess]:
-    with prepared_process(for_children=True) as process:
+    with prepared_for_children() as process:
         yield process
 
 

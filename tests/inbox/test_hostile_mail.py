@@ -169,6 +169,7 @@ MESSAGE: Final = Message(
 GENUINE: Final = [write(it, MESSAGE).raw for it in ("hard", "limit", "exchange", "exim", "qmail", "reply")]
 
 
+@pytest.mark.slow
 def test_twenty_thousand_hostile_messages_raise_nothing() -> None:
     chance = random.Random(20261126)
     for _ in range(20_000):

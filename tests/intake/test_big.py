@@ -75,6 +75,7 @@ async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build
     assert min(stalls) < at_this_speed(0.15)
 
 
+@pytest.mark.slow
 async def test_addresses_are_looked_up_in_the_suppressions_while_the_loop_stays_awake(build: Build) -> None:
     site = await build(patience=60)
     people = [{"email": f"reader{n}@mail{n % 300}.example.com"} for n in range(100_000)]

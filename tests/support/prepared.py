@@ -16,8 +16,8 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -158,13 +158,27 @@ def forked_children(prepared: PreparedProcess) -> Iterator[None]:
 
 
 @contextmanager
-def prepared_process(*, for_children: bool = False) -> Iterator[PreparedProcess]:
-    """The process, which ends with this one, however that ends."""
-    modules = _CHILDREN if for_children else _COMMANDS
+def prepared_for_children() -> Iterator[PreparedProcess]:
+    """The process that forks caged children; it ends with this one, however that ends."""
+    with _prepared(_CHILDREN) as it:
+        yield it
+
+
+@contextmanager
+def prepared_for_commands(children: PreparedProcess) -> Iterator[PreparedProcess]:
+    """The process that forks commands, whose own caged children are forked by `children`."""
+    with _prepared(_COMMANDS, children._requests) as it:
+        yield it
+
+
+@contextmanager
+def _prepared(modules: Sequence[str], *children: socket.socket) -> Iterator[PreparedProcess]:
     mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with mine:
         with its:
-            process = subprocess.Popen([sys.executable, __file__, str(its.fileno()), *modules], pass_fds=[its.fileno()])
+            handed = [each.fileno() for each in (its, *children)]
+            words = (",".join(map(str, handed)), *modules)
+            process = subprocess.Popen([sys.executable, __file__, *words], pass_fds=handed)
         yield PreparedProcess(mine)
     process.wait()
 
@@ -221,5 +235,10 @@ if __name__ == "__main__":
     for name in sys.argv[2:]:
         importlib.import_module(name)
 
+    requests, *children = (socket.socket(fileno=int(each)) for each in sys.argv[1].split(","))
     gc.freeze()  # else the collector of each process writes to every page that they share
-    runpy.run_module(_fork_processes(socket.socket(fileno=int(sys.argv[1]))), run_name="__main__", alter_sys=True)
+    module = _fork_processes(requests)
+    with ExitStack() as forks:
+        for each in children:
+            forks.enter_context(forked_children(PreparedProcess(each)))
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
