@@ -48,7 +48,7 @@ def empty(connection: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(_HELD)
         held = {table for (table,) in cursor.fetchall()}
-        rows = sum(cursor.execute(f"DELETE FROM {table}") for table in TABLES if table in held)
+        rows = sum(int(cursor.execute(f"DELETE FROM {table}")) for table in TABLES if table in held)
         for statement in _INSERTS:
             cursor.execute(statement)
         connection.commit()
