@@ -158,14 +158,16 @@ async def test_who_is_too_fast_waits_as_long_as_it_is_told_to(place: Place, kind
             await ask(hurried, "templates")
 
     again = 0
-    while not again:  # else the second was over before the job came, on a machine that has other work
+    for _ in range(20):
         with pytest.raises(ApiError, match="429 too_fast") as caught:
             await hurry()
         assert caught.value.retry_after == 1
         refused = len(place.heard.of("request_refused"))
         assert (await ask(client, "create_job", a_job()))["accepted"] == 1
         again = len(place.heard.of("request_refused")) - refused
-    assert again <= 2, "it waits, and does not hammer"
+        if again:  # else the second was over before the job came, on a machine that has other work
+            break
+    assert 1 <= again <= 2, "it waits, and does not hammer"
     await close(client)
     await close(hurried)
 
