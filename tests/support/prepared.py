@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -39,11 +39,13 @@ class PreparedProcess:
     def __init__(self, requests: socket.socket) -> None:
         self._requests = requests
 
-    async def mailerd(self, *words: str, cwd: Path, given: bytes, within: float) -> tuple[int, bytes]:
+    async def mailerd(
+        self, *words: str, cwd: Path, given: bytes = b"", within: float, environment: Mapping[str, str] = os.environ
+    ) -> tuple[int, bytes]:
         """Run a command to its end, at most `within` seconds; its exit code, and what it printed on both streams."""
         stdin, feed = os.pipe()
         with TemporaryFile() as stdout:
-            asked = {"module": "mailerd", "words": words, "cwd": str(cwd), "environment": dict(os.environ)}
+            asked = {"module": "mailerd", "words": words, "cwd": str(cwd), "environment": {**environment}}
             answer = await self._start(asked, stdin, stdout.fileno(), stdout.fileno())
             os.close(stdin)
             feeding = asyncio.create_task(asyncio.to_thread(_feed, feed, given))
