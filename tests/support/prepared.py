@@ -199,8 +199,9 @@ def _fork_processes(requests: socket.socket) -> str:
         if os.fork():  # a process that waits for the new one, so that this one need not
             for each in fds:
                 os.close(each)
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            with suppress(ChildProcessError):  # all have ended
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             continue
         requests.close()
         *streams, result = fds
