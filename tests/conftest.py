@@ -6,6 +6,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pymysql
@@ -18,19 +19,45 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from tests.support.heard import Heard
 from tests.support.ports import free_port
+from tests.support.prepared import PreparedProcess, forked_children, prepared_for_children
 from tests.support.recycled import RecycledDatabase
 
 if os.environ.get("CI"):  # a run that decides about a change must not differ from the one before it by chance
     settings.register_profile("ci", derandomize=True)
     settings.load_profile("ci")
 
+# A container may ask Python to keep nothing that it compiles. Then each process of a run would compile all tests, and
+# each daemon and command that a test starts all of mailerd.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 
 
-def pytest_sessionstart() -> None:
-    """Make the catalogue of texts of its source, which may be newer."""
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Make the catalogue of texts of its source, which may be newer; once, before the run starts its processes."""
+    if hasattr(session.config, "workerinput"):
+        return
     subprocess.run([sys.executable, ROOT / "tools" / "messages.py"], check=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each process of a run begin with its part of the slow tests: at the end all others would wait for one.
+
+    `--dist worksteal` gives the first process the first tests, the second one the next, and so on.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [it for it in items if it.get_closest_marker("slow")]
+    others = iter([it for it in items if not it.get_closest_marker("slow")])
+    total = len(items)
+    if processes > 1:
+        items.clear()
+        for number in range(processes):
+            own = slow[number::processes]
+            part = (total - len(items)) // (processes - number)
+            items += [*own, *islice(others, max(0, part - len(own)))]
+        items += others
 
 
 def pytest_collection_finish() -> None:
@@ -76,6 +103,19 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(settings, events=StoreEvents(Heard()))
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+def for_children() -> Iterator[PreparedProcess]:
+    with prepared_for_children() as process:
+        yield process
+
+
+@pytest.fixture
+def forked(for_children: PreparedProcess) -> Iterator[None]:
+    """What renders and what reads jobs is a process as ever, but one that has imported what it needs."""
+    with forked_children(for_children):
+        yield
 
 
 @pytest.fixture

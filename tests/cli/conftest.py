@@ -14,7 +14,7 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.db.database import Database
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
-from tests.support.prepared import PreparedProcess, prepared_process
+from tests.support.prepared import PreparedProcess, prepared_for_commands
 
 ME = "me@example.com"
 
@@ -53,8 +53,8 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
-def prepared() -> Iterator[PreparedProcess]:
-    with prepared_process() as process:
+def prepared(for_children: PreparedProcess) -> Iterator[PreparedProcess]:
+    with prepared_for_commands(for_children) as process:
         yield process
 
 

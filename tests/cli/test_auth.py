@@ -17,6 +17,7 @@ import pytest
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from tests.cli.conftest import Shop
+from tests.support.prepared import ForkedProcess, PreparedProcess
 from tests.support.rows import post, query
 
 REFUSED = (
@@ -36,6 +37,7 @@ class Place:
     folder: Path
     google: FakeGoogle
     running: RunningServer
+    prepared: PreparedProcess
 
     @property
     def config(self) -> Path:
@@ -59,12 +61,12 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, prepared: PreparedProcess) -> AsyncIterator[Place]:
     google = FakeGoogle()
     google.add_mailbox(ME)
     google.add_mailbox(YOU)
     async with serve(google) as running:
-        place = Place(tmp_path, google, running)
+        place = Place(tmp_path, google, running, prepared)
         accounts = google.accounts
         client = {"installed": {"client_id": accounts.client_id, "client_secret": accounts.client_secret}}
         (tmp_path / "client.json").touch(mode=0o600)
@@ -80,7 +82,7 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
 class Login:
     """`mailerd auth login` while it waits."""
 
-    process: asyncio.subprocess.Process
+    process: "Process"
     url: str
     said: str
 
@@ -97,12 +99,17 @@ class Login:
 Start = Callable[..., Awaitable[Login]]
 
 
-async def command(place: Place, *arguments: str) -> asyncio.subprocess.Process:
+Process = ForkedProcess | asyncio.subprocess.Process
+
+
+async def command(place: Place, *arguments: str, listed: bool = False) -> Process:
+    """`listed`: as `ps` would list it, by its command line."""
+    words = (*arguments, "--config", str(place.config))
+    if not listed:
+        return await place.prepared.start(*words, cwd=place.folder)
+    pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mailerd", *arguments, "--config", str(place.config)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=place.folder,
+        sys.executable, "-m", "mailerd", *words, stdout=pipe, stderr=pipe, cwd=place.folder
     )
 
 
@@ -114,12 +121,11 @@ async def ended(place: Place, *arguments: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def login(place: Place) -> AsyncIterator[Start]:
-    started: list[asyncio.subprocess.Process] = []
+    started: list[Process] = []
 
-    async def start(*arguments: str) -> Login:
-        process = await command(
-            place, *("auth", "login", "--sender", ME, "--client", str(place.folder / "client.json")), *arguments
-        )
+    async def start(*arguments: str, listed: bool = False) -> Login:
+        client = str(place.folder / "client.json")
+        process = await command(place, "auth", "login", "--sender", ME, "--client", client, *arguments, listed=listed)
         started.append(process)
         assert process.stdout is not None
         said = ""
@@ -296,8 +302,9 @@ def command_line(process: int) -> str:
 
 
 async def test_no_secret_is_said_or_stands_in_the_list_of_processes(place: Place, login: Start) -> None:
-    waiting = await login()
+    waiting = await login(listed=True)
     shown = command_line(waiting.process.pid)
+    assert "login" in shown
     status, page = await browse(waiting.url)
     code, said = await waiting.end()
     assert (code, status) == (0, 200)

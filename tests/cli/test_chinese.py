@@ -25,6 +25,7 @@ from mailerd.locale import say
 from mailerd.store.describe import by_proof, stored_and_waits
 from tests.cli.conftest import ME, Shop
 from tests.house.source import ROOT
+from tests.support.prepared import PreparedProcess
 
 FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show |Install |required|default:|env var")
 
@@ -37,13 +38,15 @@ def _chinese() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("words", [[], ["send"], ["jobs"], ["jobs", "pause"], ["sandbox"]])
-def test_help_has_no_english_frame(words: list[str]) -> None:
-    it = subprocess.run(
-        [sys.executable, "-m", "mailerd", *words, "--help"],
-        env={**os.environ, "MAILERD_LOG__LANGUAGE": "zh", "COLUMNS": "80"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert it.stdout.startswith("用法：")
-    assert FRAME.findall(it.stdout) == []
+async def test_help_has_no_english_frame(
+    prepared: PreparedProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+) -> None:
+    monkeypatch.setenv("MAILERD_LOG__LANGUAGE", "zh")
+    monkeypatch.setenv("COLUMNS", "80")
+    code, printed = await prepared.mailerd(*words, "--help", cwd=tmp_path, given=b"", within=60)
+    out = printed.decode()
+    assert (code, out.startswith("用法：")) == (0, True)
+    assert FRAME.findall(out) == []
 
 
 @pytest.mark.usefixtures("_chinese")
@@ -104,13 +107,14 @@ def test_a_suppression_is_said_in_chinese_with_its_reason(reason: Reason) -> Non
         ("senders", " senders [选项] 命令 [参数]..."),
     ],
 )
-def test_a_command_typed_wrongly_is_answered_in_chinese(words: str, said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mailerd", *words.split()], check=False, capture_output=True, text=True,
-        env={**os.environ, "MAILERD_LOG__LANGUAGE": "zh"},
-    )  # fmt: skip
-    assert said in done.stderr + done.stdout
-    assert (done.returncode, "Error" in done.stderr, done.stderr.count("用法：") <= 1) == (2, False, True)
+async def test_a_command_typed_wrongly_is_answered_in_chinese(
+    prepared: PreparedProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, said: str
+) -> None:
+    monkeypatch.setenv("MAILERD_LOG__LANGUAGE", "zh")
+    code, printed = await prepared.mailerd(*words.split(), cwd=tmp_path, given=b"", within=60)
+    out = printed.decode()
+    assert said in out
+    assert (code, "Error" in out, out.count("用法：") <= 1) == (2, False, True)
 
 
 def test_a_configuration_that_cannot_be_used_is_said_in_chinese(tmp_path: Path) -> None:

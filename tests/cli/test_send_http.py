@@ -3,8 +3,8 @@
 import asyncio
 import os
 import socket
-import sys
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,41 @@ from mailerd.cli import send_http
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Jobs
 from tests.client.conftest import Place, place
+from tests.support.prepared import PreparedProcess
 
 __all__ = ["place"]
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of people, and what forks commands."""
+
+    path: Path
+    prepared: PreparedProcess
+
+
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def table(tmp_path: Path, prepared: PreparedProcess) -> Table:
     (tmp_path / "people.csv").write_text("email,name,product\nada@example.org,Ada,tea\nbob@example.org,Bob,tea\n")
     (tmp_path / "twice.csv").write_text("email,name,product\nada@example.org,A,tea\nADA@example.org,A,tea\n")
-    return tmp_path / "people.csv"
+    return Table(tmp_path / "people.csv", prepared)
 
 
-async def send(place: Place, table: Path, *words: str, code: int = 0, **variables: str) -> str:
+async def send(place: Place, table: Table, *words: str, code: int = 0, **variables: str) -> str:
     return await send_to(place.url, table, *words, code=code, **variables)
 
 
-async def send_to(url: str, table: Path, *words: str, code: int = 0, **variables: str) -> str:
+async def send_to(url: str, table: Table, *words: str, code: int = 0, **variables: str) -> str:
     known = {name: value for name, value in os.environ.items() if not name.startswith(("MAILERD_", "DATABASE_"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mailerd", "send", table.name, "--sender", "me@example.com", "--url", url, *words,
-        cwd=table.parent, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env={**known, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
-    )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 300)
-    assert process.returncode == code, out.decode()
+    words = (table.path.name, "--sender", "me@example.com", "--url", url, *words)
+    ended, out = await table.prepared.mailerd(
+        "send", *words, cwd=table.path.parent, within=300, environment={**known, **variables}
+    )
+    assert ended == code, out.decode()
     return out.decode()
 
 
-async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table: Path) -> None:
+async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table: Table) -> None:
     words = ("--template", "welcome")
     said = await send(place, table, *words, MAILERD_API_KEY=place.key)
     assert "2 messages from me@example.com" in said
@@ -59,7 +66,7 @@ async def test_a_table_is_posted_once_and_watched_to_its_end(place: Place, table
     assert await place.jobs() == 2
 
 
-async def test_a_key_that_may_only_post_has_posted(place: Place, table: Path) -> None:
+async def test_a_key_that_may_only_post_has_posted(place: Place, table: Table) -> None:
     key = await place.keys.create("poster", permissions=[Permission.SEND])
     words = ("--template", "welcome")
     said = await send(place, table, *words, MAILERD_API_KEY=key)
@@ -69,14 +76,13 @@ async def test_a_key_that_may_only_post_has_posted(place: Place, table: Path) ->
     assert await place.jobs() == 1
 
 
-async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, table: Path) -> None:
+async def test_what_a_job_waits_for_is_said_while_it_is_watched(place: Place, table: Table) -> None:
     due = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:00:00Z}"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mailerd", "send", table.name, "--sender", "me@example.com", "--url", place.url,
-        "--template", "welcome", "--key", place.key, "--send-at", due,
-        cwd=table.parent, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stdout is not None
+    process = await table.prepared.start(
+        *("send", table.path.name, "--sender", "me@example.com", "--url", place.url),
+        *("--template", "welcome", "--key", place.key, "--send-at", due),
+        cwd=table.path.parent,
+    )
     try:
         async with asyncio.timeout(60):
             assert b"2 messages from me@example.com" in await process.stdout.readline()
@@ -116,7 +122,7 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
     ]
 
 
-async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(place: Place, table: Path) -> None:
+async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(place: Place, table: Table) -> None:
     lost = list[int]()
 
     async def carry(request: web.Request) -> web.Response:
@@ -143,7 +149,7 @@ async def test_a_post_whose_answer_is_lost_is_this_commands_own_and_is_watched(p
 
 
 async def test_a_template_whose_version_cannot_be_had_now_lets_nothing_be_posted_twice(
-    place: Place, table: Path
+    place: Place, table: Table
 ) -> None:
     async def carry(request: web.Request) -> web.Response:
         if request.path == "/api/templates":
@@ -164,7 +170,7 @@ async def test_a_template_whose_version_cannot_be_had_now_lets_nothing_be_posted
 
 
 async def test_a_key_whose_reads_are_slow_finds_its_daemon(
-    place: Place, table: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newest, entered, go_on = Jobs.newest, asyncio.Event(), asyncio.Event()
 
@@ -189,10 +195,10 @@ async def test_a_key_whose_reads_are_slow_finds_its_daemon(
             (await each).release()
 
 
-async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) -> None:
+async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Table) -> None:
     words = ("--template", "welcome", "--key", place.key)
     assert "2 of 2 messages can be sent" in await send(place, table, *words, "--dry-run")
-    table = table.with_name("twice.csv")
+    table = replace(table, path=table.path.with_name("twice.csv"))
     said = await send(place, table, *words, "--dry-run", code=1)
     assert "not valid: twice.csv row 3: ADA@example.org: duplicate of twice.csv row 2" in said
     assert "The job would be rejected: 1 of 2 rows is not valid. Nothing was stored." in said
@@ -202,7 +208,7 @@ async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) 
     assert "1 sent, 1 failed" in said
 
 
-async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) -> None:
+async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Table) -> None:
     body = {"suppressions": [{"email": "ada@example.org"}]}
     async with (
         aiohttp.ClientSession(headers={"X-API-Key": place.key}) as session,
@@ -232,13 +238,13 @@ async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Path) ->
         (("--template", "welcome", "--key", "k", "--url", "nowhere"), "not a valid address of mailerd"),
     ],
 )
-async def test_what_is_missing_is_told(place: Place, table: Path, words: tuple[str, ...], told: str) -> None:
+async def test_what_is_missing_is_told(place: Place, table: Table, words: tuple[str, ...], told: str) -> None:
     said = await send(place, table, *words, code=1)
     assert told in said
     assert "Traceback" not in said
 
 
-async def test_where_no_daemon_listens_each_try_is_told_and_the_end_comes_within_ten_seconds(table: Path) -> None:
+async def test_where_no_daemon_listens_each_try_is_told_and_the_end_comes_within_ten_seconds(table: Table) -> None:
     with socket.socket() as free:  # bound, so that no other program gets it, and it listens to none
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -41,6 +41,11 @@ class Place:
         return int((await query(self.database, "SELECT COUNT(*) FROM jobs"))[0][0])
 
 
+@pytest.fixture(autouse=True)
+def _children(forked: None) -> None:
+    """They are forked; tests/mail starts them by exec, as a daemon does."""
+
+
 @pytest.fixture
 async def place(database_url: str, tmp_path: Path) -> AsyncIterator[Place]:
     google, heard = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0)), Heard()

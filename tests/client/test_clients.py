@@ -157,12 +157,17 @@ async def test_who_is_too_fast_waits_as_long_as_it_is_told_to(place: Place, kind
         for _ in range(1000):
             await ask(hurried, "templates")
 
-    with pytest.raises(ApiError, match="429 too_fast") as caught:
-        await hurry()
-    assert caught.value.retry_after == 1
-    refused = len(place.heard.of("request_refused"))
-    assert (await ask(client, "create_job", a_job()))["accepted"] == 1
-    assert refused < len(place.heard.of("request_refused")) <= refused + 2, "it waits, and does not hammer"
+    again = 0
+    for _ in range(20):
+        with pytest.raises(ApiError, match="429 too_fast") as caught:
+            await hurry()
+        assert caught.value.retry_after == 1
+        refused = len(place.heard.of("request_refused"))
+        assert (await ask(client, "create_job", a_job()))["accepted"] == 1
+        again = len(place.heard.of("request_refused")) - refused
+        if again:  # else the second was over before the job came, on a machine that has other work
+            break
+    assert 1 <= again <= 2, "it waits, and does not hammer"
     await close(client)
     await close(hurried)
 

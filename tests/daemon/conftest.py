@@ -12,6 +12,11 @@ from tests.support.heard import Heard
 
 
 @pytest.fixture(autouse=True)
+def _children(forked: None) -> None:
+    """They are forked; tests/mail starts them by exec, as a daemon does."""
+
+
+@pytest.fixture(autouse=True)
 def _no_sweep_but_at_its_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first one, some seconds after the start, would take a fault that is meant for another call."""
     monkeypatch.setattr("mailerd.worker.recovery._FIRST_SWEEP_AFTER", float("inf"))

@@ -4,7 +4,8 @@ import asyncio
 import gzip
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,12 @@ ME = "me@example.com"
 MB = 1_000_000
 BOUND = 2.0
 GZIP = "Content-Encoding: gzip\r\n"
-BOMB = gzip.compress(b" " * (200 * MB), compresslevel=9)
-LAYERS = gzip.compress(BOMB)
+
+
+@cache
+def bomb() -> bytes:
+    """It takes most of a second: not whenever tests are collected."""
+    return gzip.compress(b" " * (200 * MB), compresslevel=9)
 
 
 @pytest.fixture
@@ -84,21 +89,23 @@ def forever(*first: bytes, then: bytes) -> Script:
 
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 9000000000\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-TOO_MUCH: dict[str, Script] = {
-    "a gzip bomb": Raw.says(http(BOMB, more=GZIP)),
-    "a gzip bomb in chunks": forever(
-        CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n" + b"%x\r\n%s\r\n" % (len(BOMB), BOMB),
+TOO_MUCH: dict[str, Callable[[], Script]] = {
+    "a gzip bomb": lambda: Raw.says(http(bomb(), more=GZIP)),
+    "a gzip bomb in chunks": lambda: forever(
+        CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n" + b"%x\r\n%s\r\n" % (len(bomb()), bomb()),
         then=b"1\r\n\0\r\n" * 4096,
     ),
-    "a large body": forever(LONG, then=b" " * 65536),
-    "a body without end": forever(CHUNKED, then=b"10000\r\n" + b" " * 0x10000 + b"\r\n"),
-    "bytes until the end of the connection": forever(b"HTTP/1.1 200 OK\r\n\r\n", then=b" " * 65536),
+    "a large body": lambda: forever(LONG, then=b" " * 65536),
+    "a body without end": lambda: forever(CHUNKED, then=b"10000\r\n" + b" " * 0x10000 + b"\r\n"),
+    "bytes until the end of the connection": lambda: forever(b"HTTP/1.1 200 OK\r\n\r\n", then=b" " * 65536),
 }
 
 
 @pytest.mark.parametrize("script", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(raw: Raw, gmail: Gmail, script: Script) -> None:
-    raw.script, before = script, raw.connections
+async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(
+    raw: Raw, gmail: Gmail, script: Callable[[], Script]
+) -> None:
+    raw.script, before = script(), raw.connections
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert reply == MalformedResponse(200, f"more than {MAX_BODY:,} bytes, starting with: ")
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
@@ -145,7 +152,7 @@ async def test_what_never_becomes_an_answer_is_lost(raw: Raw, gmail: Gmail, scri
 
 
 async def test_a_bomb_of_a_bomb_is_opened_once_at_most(raw: Raw, gmail: Gmail) -> None:
-    raw.script = raw.says(http(LAYERS, more="Content-Encoding: gzip, gzip\r\n"))
+    raw.script = raw.says(http(gzip.compress(bomb()), more="Content-Encoding: gzip, gzip\r\n"))
     assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), MalformedResponse)
 
 
@@ -155,7 +162,7 @@ async def test_a_bomb_of_a_bomb_is_opened_once_at_most(raw: Raw, gmail: Gmail) -
 async def test_a_bomb_from_the_token_endpoint_gives_no_token(
     raw: Raw, port: int, tmp_path: Path, events: GmailEvents, status: str, kind: type[Reply]
 ) -> None:
-    raw.script = raw.says(http(BOMB, status=status, more=GZIP))
+    raw.script = raw.says(http(bomb(), status=status, more=GZIP))
     async with opened(port, tmp_path, events, token="other") as gmail:
         assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), kind)
     assert [head.split()[1] for head in raw.heads] == [b"/other"]

@@ -4,7 +4,7 @@ import ast
 import importlib
 import pkgutil
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,27 +26,26 @@ VOICE = re.compile(r"(?:events|say|Events\(.*\))$")
 """How a speaker is called: `self._events`, `say`, `ProcessEvents(tell)`."""
 
 
-def said() -> Iterator[tuple[Path, ast.Call, str]]:
+@cache
+def said() -> list[tuple[Path, ast.Call, str]]:
     """Every place where an event is said, and which. The sandbox is another program, and says none."""
-    for path in set(modules("mailerd")) - set(modules("mailerd/sandbox")):
-        for call in calls(path):
-            match call.func:
-                case ast.Attribute(value=speaker, attr=name) if VOICE.search(ast.unparse(speaker)):
-                    yield path, call, name
-
-
-SAID = list(said())
+    return [
+        (path, call, call.func.attr)
+        for path in set(modules("mailerd")) - set(modules("mailerd/sandbox"))
+        for call in calls(path)
+        if isinstance(call.func, ast.Attribute) and VOICE.search(ast.unparse(call.func.value))
+    ]
 
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_an_event_that_is_declared_is_said_somewhere(name: str) -> None:
-    assert name in {spoken for _, _, spoken in SAID}
+    assert name in {spoken for _, _, spoken in said()}
 
 
 def test_what_is_said_is_declared_and_said_by_keywords() -> None:
     wrong = [
         f"{spot(path, call)} {name}"
-        for path, call, name in SAID
+        for path, call, name in said()
         if name not in KNOWN or call.args or any(each.arg is None for each in call.keywords)
     ]
     assert wrong == []

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from typing import Final
 
 import pytest
@@ -18,6 +19,7 @@ MADE: Final = re.compile(r"CREATE TABLE IF NOT EXISTS ([a-z_]+)")
 TABLES: Final = frozenset(MADE.findall((ROOT / "mailerd/store/migrations/0001_schema.sql").read_text("utf-8")))
 
 
+@cache
 def writers() -> dict[str, set[str]]:
     """The files that write each table."""
     found = defaultdict[str, set[str]](set)
@@ -36,13 +38,10 @@ def writers() -> dict[str, set[str]]:
     return {table: files for table, files in found.items() if table in TABLES}
 
 
-WRITERS: Final = writers()
-
-
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_a_table_is_written_by_one_file(table: str) -> None:
     """What is deleted by age is deleted by the table of ages (store/retention.py)."""
-    assert len(WRITERS.get(table, ())) <= 1, sorted(WRITERS[table])
+    assert len(writers().get(table, ())) <= 1, sorted(writers()[table])
 
 
 def test_statements_of_every_form_are_seen() -> None:

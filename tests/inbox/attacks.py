@@ -18,6 +18,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
@@ -244,7 +245,8 @@ async def daemon(folder: Path, google: FakeGoogle) -> AsyncIterator[tuple[Child,
             inbox: dict[str, object] = {"interval": 0.2, "limit_pause": 600.0}
             known = places.Setting(latency=0.0, concurrency=40, sections={"inbox": inbox})
             url = SimpleNamespace(url=served.url)
-            config, port, public = places._config(folder, 0, known, server.url, url)  # type: ignore[arg-type]
+            with patch.multiple(places, REQUEST_TIMEOUT=20.0, LEASE=60.0):  # a busy machine is no doubt about a message
+                config, port, public = places._config(folder, 0, known, server.url, url)  # type: ignore[arg-type]
             key = await places._prepared(config)
             child = Child("d0", config=config, port=port, public_port=public)
             child.start()

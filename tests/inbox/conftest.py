@@ -1,5 +1,5 @@
 """A stand-in for Google, a mailbox that may be read, and a daemon that reads quickly."""
 
-from tests.daemon.conftest import credentials, google, heard, known, served
+from tests.daemon.conftest import _children, credentials, google, heard, known, served
 
-__all__ = ["credentials", "google", "heard", "known", "served"]
+__all__ = ["_children", "credentials", "google", "heard", "known", "served"]

@@ -106,7 +106,7 @@ def test_addresses_are_found_in_time_that_grows_with_the_length_alone(piece: str
             best = min(best, time.process_time() - began)
         return best
 
-    assert took(32_000) < 3 * took(16_000) + 0.02
+    assert took(32_000) < 3 * took(16_000) + at_this_speed(0.02)
 
 
 WORDS: Final = [
@@ -169,6 +169,7 @@ MESSAGE: Final = Message(
 GENUINE: Final = [write(it, MESSAGE).raw for it in ("hard", "limit", "exchange", "exim", "qmail", "reply")]
 
 
+@pytest.mark.slow
 def test_twenty_thousand_hostile_messages_raise_nothing() -> None:
     chance = random.Random(20261126)
     for _ in range(20_000):

@@ -14,6 +14,11 @@ from tests.intake.site import PATIENCE, Build, Site, Wakeups, new_intake
 from tests.support.heard import Heard
 
 
+@pytest.fixture(autouse=True)
+def _children(forked: None) -> None:
+    """They are forked; tests/mail starts them by exec, as a daemon does."""
+
+
 @pytest.fixture
 async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Build]:
     """Makes the site; a test may give its own settings."""

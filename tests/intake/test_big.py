@@ -45,8 +45,10 @@ async def test_twenty_thousand_recipients_are_taken_whole_while_the_loop_stays_a
         assert await site.stored() == (posted, posted * COUNT)
         stalls.append(stall)
         times.append(seconds)
-    assert min(stalls) < 0.25
-    assert min(times) < 10
+        if stall < at_this_speed(0.25) and seconds < at_this_speed(10):
+            break
+    assert min(stalls) < at_this_speed(0.25)
+    assert min(times) < at_this_speed(10)
 
 
 HOSTILE = {
@@ -66,11 +68,14 @@ async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build
     for _ in range(3):
         status, _, stall, seconds = await _post(site, body)
         assert status in {200, 413, 422}
-        assert seconds < 10
+        assert seconds < at_this_speed(10)
         stalls.append(stall)
+        if stall < at_this_speed(0.15):
+            break
     assert min(stalls) < at_this_speed(0.15)
 
 
+@pytest.mark.slow
 async def test_addresses_are_looked_up_in_the_suppressions_while_the_loop_stays_awake(build: Build) -> None:
     site = await build(patience=60)
     people = [{"email": f"reader{n}@mail{n % 300}.example.com"} for n in range(100_000)]
@@ -80,7 +85,9 @@ async def test_addresses_are_looked_up_in_the_suppressions_while_the_loop_stays_
         status, answer, stall, _ = await _post(site, body)
         assert (status, answer["accepted"]) == (200, 100_000)
         stalls.append(stall)
-    assert min(stalls) < 0.2  # the digests of so many take 0.4 s
+        if stall < at_this_speed(0.2):
+            break
+    assert min(stalls) < at_this_speed(0.2)  # the digests of so many take 0.4 s
 
 
 async def _post(site: Site, body: bytes) -> tuple[int, dict[str, Any], float, float]:

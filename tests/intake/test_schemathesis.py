@@ -16,6 +16,7 @@ CASES_AT_LEAST = 500
 WITHIN = 240.0
 
 
+@pytest.mark.slow
 async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_FAILURES_PER_MINUTE", 100_000)  # it leaves the key away on purpose, once each call
     monkeypatch.setattr(events_endpoint, "MAX_STREAM_SECONDS", 0.0)  # a stream ends once it has said what there is

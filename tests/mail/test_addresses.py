@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mailerd.mail.mime import Addresses, mailbox
+from tests.support.own_time import at_this_speed
 
 LABEL = st.from_regex(r"[A-Za-z0-9\-]{1,5}", fullmatch=True) | st.sampled_from(
     ["xn--bcher-kva", "com", "test", "é", "ab--c"]
@@ -88,4 +89,4 @@ def test_a_hundred_thousand_addresses_take_well_under_a_second_or_two() -> None:
     for number in range(100_000):
         addresses.check(f"reader{number}@mail{number % 500}.example.com")
 
-    assert time.process_time() - started < 1.5
+    assert time.process_time() - started < at_this_speed(1.5)

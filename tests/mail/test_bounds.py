@@ -156,16 +156,19 @@ def reason(made: Rendered) -> str:
 
 
 @pytest.mark.parametrize("source", BOMBS)
-async def test_a_bomb_ends_soon_and_the_next_message_is_made(source: str) -> None:
-    async with rendering() as it, asyncio.timeout(60):
-        started = time.monotonic()
+async def test_a_bomb_ends_soon_and_the_next_message_is_made(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 120.0)  # a busy machine gives it half a second of CPU in many seconds
+    heard = Heard()
+    async with rendering(heard) as it, asyncio.timeout(300):
         try:
             (made,) = await it.render(a_template(source), [READER], origin="a stranger")
             said = "" if isinstance(made, Content) else str(made[0])
         except TemplateErrors as errors:
             said = str(errors)
         assert said == "" or (said.startswith("html") and len(said) < 400)
-        assert time.monotonic() - started < 25, "thrice half a second of CPU; what is given up takes thrice ten seconds"
+        assert not [each for each in heard.of("renderer_ended") if "did not respond" in each["cause"]], (
+            "its CPU ends it"
+        )
         (good,) = await it.render(GOOD, [READER], origin="somebody else")
         assert good == Content("Hello Ada", "<p>1</p>", "1")
 

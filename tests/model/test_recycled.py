@@ -49,6 +49,17 @@ def test_what_still_holds_a_row_is_ended(mariadb: Server) -> None:
     assert _run(mariadb, first, "SELECT COUNT(*) FROM senders") == ((0,),)
 
 
+def test_numbers_of_rows_that_were_rolled_back_are_given_again(mariadb: Server) -> None:
+    recycled = RecycledDatabase(mariadb)
+    insert = "INSERT INTO api_keys (name, digest, hint, created_at) VALUES ('a', 'b', 'c', UTC_TIMESTAMP(6))"
+    for _ in range(2):
+        with _connect(mariadb, recycled.take()) as connection, connection.cursor() as cursor:
+            cursor.execute(insert)
+            assert cursor.lastrowid == 1
+            connection.rollback()
+        recycled.give_back()
+
+
 def _connect(server: Server, url: str) -> "pymysql.Connection[pymysql.cursors.Cursor]":
     return pymysql.connect(
         host="127.0.0.1", port=server.port, user="admin", password=server.password, database=URL(url).path[1:]

@@ -21,6 +21,10 @@ TABLES: Final = [match[1] for it in _STATEMENTS if (match := re.search(r"CREATE 
 _NUMBERED: Final = {
     match[1] for it in _STATEMENTS if (match := re.search(r"CREATE TABLE IF NOT EXISTS (\w+)[^;]*\bAUTO_INCREMENT", it))
 }
+_HELD: Final = " UNION ALL ".join(f"(SELECT '{table}' FROM {table} LIMIT 1)" for table in TABLES)
+_COUNTED: Final = (
+    "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND auto_increment > 1"
+)
 _SCHEMA: Final = """
 SELECT COUNT(*), SUM(CRC32(CONCAT_WS(' ', table_name, column_name, column_type, is_nullable, collation_name)))
   FROM information_schema.columns WHERE table_schema = DATABASE()
@@ -42,14 +46,16 @@ _NO_SUCH_THREAD: Final = 1094
 def empty(connection: Any) -> int:
     """Leave what a migration leaves; how many rows there were. The next rows have the numbers of the first."""
     with connection.cursor() as cursor:
-        rows = {table: cursor.execute(f"DELETE FROM {table}") for table in TABLES}
+        cursor.execute(_HELD)
+        held = {table for (table,) in cursor.fetchall()}
+        rows = sum(int(cursor.execute(f"DELETE FROM {table}")) for table in TABLES if table in held)
         for statement in _INSERTS:
             cursor.execute(statement)
         connection.commit()
-        for table in _NUMBERED:
-            if rows[table]:
-                cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
-    return sum(rows.values())
+        cursor.execute(_COUNTED)  # those too whose rows were all rolled back
+        for table in _NUMBERED & (held | {table for (table,) in cursor.fetchall()}):
+            cursor.execute(f"ALTER TABLE {table} AUTO_INCREMENT = 1")
+    return rows
 
 
 class RecycledDatabase:

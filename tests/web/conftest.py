@@ -71,6 +71,11 @@ class ConsoleSite:
         return browser
 
 
+@pytest.fixture(autouse=True)
+def _children(forked: None) -> None:
+    """They are forked; tests/mail starts them by exec, as a daemon does."""
+
+
 @pytest.fixture
 async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
     """The site of a test that runs in an event loop of its own."""

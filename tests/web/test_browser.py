@@ -142,6 +142,7 @@ async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_polic
     assert found == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 async def test_every_action_of_every_page_works_and_no_policy_is_violated(
     site: ConsoleSite, browser: Browser, view: str

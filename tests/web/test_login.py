@@ -131,8 +131,9 @@ async def test_a_form_of_a_page_that_breaks_off_is_no_bug_either(site: ConsoleSi
 
 
 async def test_an_address_has_few_forms_under_way_and_others_sign_in_beside_three_hundred(
-    site: ConsoleSite, cut: list[Opened]
+    site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
     cut += [await begin(site, b"key=", FORM + "Content-Length: 60\r\n") for _ in range(300)]
     began = time.monotonic()
     assert {await status(each) for each in cut[:200]} == {429}, "the oldest make way"

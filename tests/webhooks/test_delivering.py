@@ -182,6 +182,7 @@ async def test_an_answer_whose_body_breaks_off_after_a_success_is_a_success(
     assert not heard.of("webhook_attempt_failed")
 
 
+@pytest.mark.slow
 async def test_a_receiver_that_is_down_for_long_gets_everything_soon_after_it_is_back(
     database: Database, deliver: Deliver, happen: Happen, heard: Heard
 ) -> None:

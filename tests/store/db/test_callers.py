@@ -1,9 +1,9 @@
 """Callers that wait, however many there are at once, leave connections to the messages."""
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,26 +17,45 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.secrets import Secrets
 from mailerd.worker.message_builder import UnsubscribeLinks
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
+from tests.support.holding import holding
+from tests.support.own_time import own_time
+from tests.support.rows import query
 
 SLEEP = "SELECT SLEEP(1)"
+HELD = "SELECT GET_LOCK('asked for', 20)"
+WAIT = "SELECT GET_LOCK('asked for', 20), RELEASE_LOCK('asked for')"
+WAITING = "SELECT COUNT(*) FROM information_schema.processlist WHERE state = 'User lock'"
 
 
-def ask(database: Database, number: int, *, bound: float = 20.0) -> list[asyncio.Task[Sequence[Any]]]:
-    return [asyncio.create_task(database.request_rows(SLEEP, what="ask", bound=bound)) for _ in range(number)]
+def ask(
+    database: Database, number: int, *, what: str = SLEEP, bound: float = 20.0
+) -> list[asyncio.Task[Sequence[Any]]]:
+    return [asyncio.create_task(database.request_rows(what, what="ask", bound=bound)) for _ in range(number)]
+
+
+@asynccontextmanager
+async def all_asking(database: Database, url: str, *, size: int) -> AsyncIterator[None]:
+    """Three times as many ask as there are connections, and none is answered before the end."""
+
+    async def waiting() -> bool:
+        return await query(database, WAITING) == [(size - max(1, size // 4),)]
+
+    async with holding(url, HELD):
+        asking = ask(database, 3 * size, what=WAIT)
+        await eventually(waiting)
+        yield
+        assert not any(it.done() for it in asking)
+    await asyncio.gather(*asking)
 
 
 @pytest.mark.parametrize("size", [2, 8])
 async def test_a_message_does_not_wait_behind_all_who_ask(database_url: str, size: int) -> None:
     database = Database(DatabaseSettings(url=database_url, pool_size=size), events=StoreEvents(Heard()))
     await database.open()
-    asking = ask(database, 3 * size)
-    await asyncio.sleep(0.1)
-    began = time.monotonic()
-    await database.read_rows("SELECT 1", what="message")
-    assert time.monotonic() - began < 0.8
-    assert not any(it.done() for it in asking)
-    await asyncio.gather(*asking)
+    async with all_asking(database, database_url, size=size):
+        await database.read_rows("SELECT 1", what="message")
     await database.close()
 
 
@@ -44,14 +63,10 @@ async def test_a_message_of_a_list_reads_the_keys_of_its_link_beside_all_who_ask
     database, events = Database(DatabaseSettings(url=database_url, pool_size=8), events=StoreEvents(Heard())), Heard()
     await migrate(database, events=StoreEvents(events))
     await Secrets(database, timeout=20).keys()  # the first daemon makes them
-    asking = ask(database, 24)
-    await asyncio.sleep(0.1)
-    began = time.monotonic()
     message = Mock(digest=bytes(32), id=1, sender="me@example.com")
     job = Mock(list_id=1, list_name="news", list_title=None, from_email="me@example.com")
-    assert await UnsubscribeLinks(database, base_url="", clock=Clock()).headers(message, job)
-    assert time.monotonic() - began < 0.8
-    await asyncio.gather(*asking)
+    async with all_asking(database, database_url, size=8):
+        assert await UnsubscribeLinks(database, base_url="", clock=Clock()).headers(message, job)
     await database.close()
 
 
@@ -70,9 +85,9 @@ async def test_who_finds_no_place_in_time_is_told_and_a_wait_counts(database_url
     counted = Outcomes()
     database = Database(DatabaseSettings(url=database_url, pool_size=2), events=StoreEvents(Heard()), meter=counted)
     await database.open()
-    began = time.monotonic()
+    began = own_time()
     done = await asyncio.gather(*ask(database, 4, bound=2.4), return_exceptions=True)
-    assert time.monotonic() - began < 5
+    assert own_time() - began < 5
     refused = [it for it in done if isinstance(it, DatabaseError)]
     assert len(refused) in {2, 3}
     queued = [it for it in refused if it.phase == "queue"]
