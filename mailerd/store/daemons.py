@@ -14,7 +14,7 @@ from mailerd.events.process import StoreEvents
 from mailerd.store import clock_steps
 from mailerd.store.daemon_changes import set_stopped, write_heartbeat
 from mailerd.store.db.connection import Cursor
-from mailerd.store.db.database import Database, transaction
+from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
 
 _STOP_TIMEOUT: Final = 2.0
@@ -69,8 +69,11 @@ class Daemons:
                 lambda cursor: set_stopped(cursor, self.daemon_id), what="daemons.leave", bound=_STOP_TIMEOUT
             )
 
-    @transaction("daemons.beat")
-    async def _write_heartbeat(self, cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
-        process = (socket.gethostname(), os.getpid(), __version__)
-        heartbeats, now, last = await write_heartbeat(cursor, self.daemon_id, process=process)
-        return heartbeats, now, last, cursor.server
+    async def _write_heartbeat(self) -> tuple[int, datetime, datetime | None, str]:
+        async def work(cursor: Cursor) -> tuple[int, datetime, datetime | None, str]:
+            process = (socket.gethostname(), os.getpid(), __version__)
+            heartbeats, now, last = await write_heartbeat(cursor, self.daemon_id, process=process)
+            return heartbeats, now, last, cursor.server
+
+        # What it reads belongs to this daemon alone, or only grows: it needs no BEGIN.
+        return await self.database.transaction(work, what="daemons.beat", in_one_statement=True)

@@ -86,7 +86,7 @@ class Pool:
         """Run `work` inside one transaction; its value is returned only after COMMIT was acknowledged.
 
         `bound` (seconds, default statement_timeout) covers everything, the wait for a connection included.
-        `in_one_statement`: the work is one statement, which commits by itself; without its answer it is in doubt.
+        `in_one_statement`: the work writes by one statement, which commits by itself; without an answer it is in doubt.
 
         Raises:
             DatabaseError: it failed; `retry` and `in_doubt` say what that means.
