@@ -65,14 +65,19 @@ HEARTBEAT_INTERVAL: Final = 10.0
 
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Write the heartbeat of this daemon, until cancelled."""
+    """Write the heartbeat of this daemon, until cancelled; soon after an outage, so that others know that it lives."""
     name, interval = "daemons.beat", HEARTBEAT_INTERVAL
 
     def failed(error: DatabaseError) -> None:
         events.step_failed(what=name, again_in=interval, error=error)
 
+    async def rest(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, _DATABASE_RETRY_DELAY) if daemons.database.outage else seconds)
+
     heartbeat = heartbeats.register("heartbeat")
-    await every(interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
+    await every(
+        interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed, sleep=rest
+    )
 
 
 async def retry_refused_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:

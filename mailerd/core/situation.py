@@ -143,6 +143,20 @@ def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
+_OUTAGES: Final = {
+    "full": t("the database is full"),
+    "read-only": t("the database is read-only"),
+    "denied": t("the database denies its user a privilege"),
+    "incomplete": t("the database lacks a table"),
+    "stuck": t("the database does not finish writes in time"),
+}
+
+
+def outage_reason(outage: str) -> Text:
+    """Why nothing is sent while the database cannot be used, as a part of a sentence."""
+    return _OUTAGES.get(outage, t("the database is unavailable"))
+
+
 def database(outage: str) -> Condition:
     """The database cannot be used."""
     match outage:
@@ -153,8 +167,8 @@ def database(outage: str) -> Condition:
             text = t("The database is read-only: nothing is accepted, and nothing is sent.")
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
-            text = t("The database refuses to store anything for its user: nothing is accepted, and nothing is sent.")
-            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+            text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
+            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
         case "incomplete":
             text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
             remedy = "mailerd migrate"

@@ -75,6 +75,8 @@ _DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _NOT_PROVEN, _CONNECTION
 _RESUMES: Final = t("Messages of this mailbox wait, attempts are not counted, other mailboxes continue. It resumes automatically.")
 _RESUMES_ONCE_FIXED: Final = t("Messages of this mailbox wait, attempts are not counted, other mailboxes continue. One message is tried every minute, so sending resumes automatically once the cause is fixed.")
 
+UNWRITABLE: Final = Runbook(t("The database accepts no writes. New jobs get a 503. Messages in flight are finished and recorded when it does."), ())
+
 RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "database_attempt_failed": Runbook(t("One attempt to reach the database failed. mailerd retries automatically; a single line is no cause for concern."), _DATABASE),
     "database_unreachable": Runbook(t("The database cannot be reached. mailerd keeps trying. Until it succeeds, new jobs get a 503 and nothing is sent or lost."), _DATABASE),

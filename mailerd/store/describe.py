@@ -16,6 +16,7 @@ from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
+from mailerd.core.situation import outage_reason
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
@@ -36,6 +37,8 @@ class Waits(StrEnum):
     """Its messages were tried, and are tried again later."""
     UNSURE = "unsure"
     """It is not known whether Google has its last messages."""
+    NO_DATABASE = "no_database"
+    """The database cannot be read, or takes no writes."""
     NO_DAEMON = "no_daemon"
     """No daemon runs."""
     LIMIT = "limit"
@@ -49,6 +52,8 @@ def waits_for(job: Job, *, daemon: bool) -> Waits | None:
     """What the job waits for; None: it has ended, is paused itself, or is being sent. `daemon`: one runs."""
     if job.status not in _LIVE:
         return None
+    if job.outage:  # daemons that live cannot say so
+        return Waits.NO_DATABASE
     idle = not job.counts.get(State.SENDING)
     if idle and (held := _held(job)):
         return held
@@ -133,6 +138,10 @@ class Queue:
     daemons: Sequence[DaemonInfo] = ()
     suppressed: Mapping[int, str] = field(default_factory=dict)
     """Why messages will be cancelled when their turn comes, by recipient."""
+    outage: str = ""
+    """How the database cannot be used; "": it can."""
+    runs: bool = False
+    """A daemon runs, whatever its heartbeat says."""
 
 
 def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
@@ -269,6 +278,8 @@ def _unsure(story: RecipientHistory) -> list[Text]:
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
     why, when = _why(story, queue)
+    if queue.outage:
+        why, when = outage_reason(queue.outage), t("it is sent when the database can be written to again")
     if reason := queue.suppressed.get(story.id):
         when = t("it is cancelled at its turn, and not sent: {reason}", reason=reason)
     told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
@@ -277,7 +288,7 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
         if story.error and not told
         else t("Now: waiting: {why}.", why=why)
     )
-    return [now, *_next(when, queue.daemons)]
+    return [now, *_next(when, queue.daemons, runs=queue.runs or bool(queue.outage))]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -366,14 +377,16 @@ def of_job(
     *,
     asked: Sequence[RecordedAction] = (),
     daemons: Sequence[DaemonInfo] = (),
+    runs: bool = False,
 ) -> list[Text]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
 
-    `inputs` and `daemons` say what is next.
+    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says.
     """
+    runs = runs or inputs is None or heard_of(daemons)
     first = t(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
-        job=job.id, sender=job.sender_email, status=standing(job, daemon=inputs is None or heard_of(daemons)),
+        job=job.id, sender=job.sender_email, status=standing(job, daemon=runs),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
         counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
@@ -394,7 +407,7 @@ def of_job(
         return [*lines, t("Nothing more happens.")]
     if job.warning:
         lines.append(t("Warning: {reason}.", reason=job.warning))
-    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
+    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons, runs=runs))]
 
 
 def _asked(one: RecordedAction) -> Text:
@@ -408,6 +421,8 @@ def _asked(one: RecordedAction) -> Text:
 
 def held(job: Job) -> list[Text]:
     """Why it waits, as far as its own row and its sender's say."""
+    if job.outage and not job.finished_at:
+        return [t("Waiting: {reason}.", reason=outage_reason(job.outage))]
     reason = hold_reason(
         sender=job.sender_email,
         job_paused=job.status is JobStatus.PAUSED,
@@ -422,17 +437,18 @@ def held(job: Job) -> list[Text]:
     return [t("Waiting: {reason}.", reason=reason)] if reason else []
 
 
-def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[Text]:
+def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool) -> list[Text]:
+    runs = runs or bool(it.outage)  # of which the daemons cannot tell by their heartbeats
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [t("Waiting: {reason}.", reason=cause)] if cause else []
     if not (it.messages or it.unresolved):
-        return [*lines, *_next(t("the messages in flight finish"), daemons)]
+        return [*lines, *_next(t("the messages in flight finish"), daemons, runs=runs)]
     what, minute = describe(it, forecast), forecast.per_minute if forecast.starts_at else None
     if minute:
         rate = f"{minute:,.0f}" if minute >= _WHOLE_FROM else f"{minute:.3g}"
         what = joined([what, t("at {rate} messages per minute", rate=rate)], ", ")
-    return [*lines, *_next(what, daemons)]
+    return [*lines, *_next(what, daemons, runs=runs)]
 
 
 def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[Text]:
@@ -467,8 +483,8 @@ def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
     return any(one.runs for one in daemons)
 
 
-def _next(what: Text, daemons: Sequence[DaemonInfo]) -> list[Text]:
+def _next(what: Text, daemons: Sequence[DaemonInfo], *, runs: bool) -> list[Text]:
     """What comes next, which is no promise while no daemon runs."""
-    if heard_of(daemons):
+    if runs or heard_of(daemons):
         return [t("Next: {what}.", what=what)]
     return [t("Next, if a daemon starts now: {what}.", what=what), *no_daemon(daemons)]

@@ -112,6 +112,8 @@ class Database:
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
         """The newest failure of all, and the newest one of a server that responds."""
+        self.outage_elsewhere = ""
+        """How another process cannot use it, where this one has met nothing: a disk is full only for what is added."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
         """The connections for callers that wait, however many there are at once; the others are left to the
@@ -129,7 +131,7 @@ class Database:
         "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
         (a table is), or "stuck" (writes are not done in time, though it responds).
         """
-        return trouble.kind if (trouble := self.trouble) else ""
+        return trouble.kind if (trouble := self.trouble) else self.outage_elsewhere
 
     @property
     def trouble(self) -> DatabaseTrouble | None:
@@ -462,7 +464,7 @@ class Database:
     async def retry_refused(self) -> None:
         """Try again each statement that was refused, and undo it: no outage waits for a caller to end it.
 
-        One that is refused still counts on; so an outage does not end either while nobody needs what it denies.
+        One that is refused still counts on; so an outage does not end either while no caller needs what it denies.
         """
         for key, it in list(self._refused.items()):
             if not it.statement or self._unreachable:

@@ -151,11 +151,11 @@ class Pool:
         return failure
 
     async def _in_transaction(self, connection: Connection, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
-        phase.name = "begin"  # a server that is frozen shows here
+        phase.name, connection.sent = "begin", b""  # a server that is frozen shows here
         await asyncio.wait_for(connection.begin(), self._settings.connect_timeout)
         phase.name, phase.since = "work", time.monotonic()
         result = await work(await connection.cursor())
-        phase.name, phase.since = "commit", time.monotonic()
+        phase.name, phase.since, connection.sent = "commit", time.monotonic(), b""
         await connection.commit()
         return result
 
@@ -189,7 +189,7 @@ class Pool:
         if not in_step or (connection is not None and connection.closed):
             phase.lost = True
             return False
-        phase.refusal, phase.statement = error, connection.sent if connection and phase.name == "work" else b""
+        phase.refusal, phase.statement = error, connection.sent if connection else b""
         if connection is None or errno in error_codes.DROP:
             return False
         return await self._roll_back(connection, phase)
