@@ -32,6 +32,7 @@ from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import t, tn
+from mailerd.core.labels import coded
 from mailerd.core.states import (
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -146,7 +147,7 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
                     "job {id} is {status}: {action} is not possible",
                     id=id_,
                     status=label(error.status),
-                    action=label(change),
+                    action=change.value,  # the name of the command
                 )
             ) from None
         return done, await job_named(database, id_)
@@ -238,7 +239,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=trouble.what, to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
+                status=coded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
             )
         )  # fmt: skip
 

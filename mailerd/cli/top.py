@@ -326,7 +326,7 @@ def _grouped(troubles: Sequence[MessageFailure]) -> list[MessageFailure]:
 def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
     """`failed`: a job above has failed messages, of an earlier day or refused when they were accepted."""
     if not troubles:
-        said = t("no attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
+        said = t("no failed attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
         nothing = Text(say(said)) if failed else Text(say(t("no errors in 24 h")), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [

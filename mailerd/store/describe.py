@@ -189,6 +189,11 @@ def _now(story: RecipientHistory, queue: Queue) -> list[Text]:
         case State.SENT:
             return _sent(story)
         case State.FAILED:
+            if not story.retriable:  # refused before any attempt, say
+                return [
+                    t("Now: failed: {reason}. It is not retried automatically.", reason=why),
+                    t("Next: nothing; a retry does not take it. Fix the cause, and post the message in another job."),
+                ]
             return [
                 t("Now: failed: {reason}. It is not retried automatically.", reason=why),
                 t("Next: fix the cause, then run `mailerd jobs retry {job}` to retry what failed.", job=story.job_id),
@@ -217,8 +222,7 @@ def _sent(story: RecipientHistory) -> list[Text]:
         if story.sent_at
         else t("Now: sent, Google's message ID is {message}. Nothing more happens.", message=message)
     )  # fmt: skip
-    proof = coded(story.proof) if story.proof else t("no proof")
-    return [now, t("Confirmed by ({proof}): {how}.", proof=proof, how=_PROOF_WORDS[story.proof]), *_result(story)]
+    return [now, t("Confirmation: {how}.", how=_PROOF_WORDS[story.proof]), *_result(story)]
 
 
 def _result(story: RecipientHistory) -> list[Text]:
@@ -324,6 +328,14 @@ def _turn(at: datetime) -> Text:
     return t("its turn is about {at}, if nothing else holds it", at=moment(at))
 
 
+def _pause_reason(story: RecipientHistory) -> Text | str:
+    """Why its sender is paused; the cause only where the reason does not say it."""
+    cause, reason = worded(story.pause_cause or ""), story.pause_reason or ""
+    if not reason or reason.startswith(cause):
+        return reason or cause
+    return t("{cause}: {reason}", cause=cause, reason=reason)
+
+
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
     mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
@@ -332,7 +344,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=t("{cause}: {reason}", cause=worded(story.pause_cause or ""), reason=story.pause_reason or ""),
+        pause_reason=_pause_reason(story),
         say=moment,
         repair=mended,
         job_reason=story.job_reason,
