@@ -32,7 +32,7 @@ from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.api_keys import ApiKeys, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.daemons import Daemons
-from mailerd.store.db.database import Database
+from mailerd.store.db.database import RETRY_REFUSED, Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
@@ -65,14 +65,26 @@ HEARTBEAT_INTERVAL: Final = 10.0
 
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Write the heartbeat of this daemon, until cancelled."""
+    """Write the heartbeat of this daemon, until cancelled; soon after an outage, so that others know that it lives."""
     name, interval = "daemons.beat", HEARTBEAT_INTERVAL
 
     def failed(error: DatabaseError) -> None:
         events.step_failed(what=name, again_in=interval, error=error)
 
+    async def rest(seconds: float) -> None:
+        await asyncio.sleep(min(seconds, _DATABASE_RETRY_DELAY) if daemons.database.outage else seconds)
+
     heartbeat = heartbeats.register("heartbeat")
-    await every(interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed)
+    await every(
+        interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed, sleep=rest
+    )
+
+
+async def retry_refused_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:
+    """Try what the database has refused until it is taken, so that an outage ends when its cause does."""
+    name = "database.retry_refused"
+    heartbeat = heartbeats.register(name)
+    await every(RETRY_REFUSED, database.retry_refused, name=name, first_after=RETRY_REFUSED, heartbeat=heartbeat)
 
 
 _MAX_BLOCKED: Final = 10.0
@@ -172,6 +184,7 @@ class Daemon:
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
             *([parts.create_task(self.inbox.loop(), name="inbox")] if self.settings.inbox.enabled else []),
             parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
+            parts.create_task(retry_refused_loop(self.database, self.heartbeats), name="database.retry_refused"),
             parts.create_task(self.service.stats.run(), name="stats"),
             parts.create_task(self.retention.run(), name="retention"),
             parts.create_task(self.webhooks.run(), name="webhooks"),

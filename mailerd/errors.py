@@ -32,6 +32,8 @@ class DatabaseError(MailerdError):
     """What is to be said of the database, after "the database", with what to do; empty: nothing is known."""
     took = 0.0
     """Seconds from its first statement, or from its COMMIT, to the failure."""
+    statement = b""
+    """What the server refused; empty where it refused no statement."""
 
     def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
         name = f"{type(cause).__name__} {errno}" if errno else type(cause).__name__

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import override
 
 from mailerd.clock import Clock
+from mailerd.core.i18n import t
 from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import UNITS
 from mailerd.core.replies import Call, Reply, UnitsUsedUp
@@ -48,7 +49,12 @@ class RateLimitedGmail(GmailCalls):
         while wait := await self.rate_limits.acquire(sender, units=UNITS[request.call]):
             if self.clock.monotonic() + wait.total_seconds() > until:
                 return UnitsUsedUp(
-                    f"{request.call} was not made: {sender} may use no more units for {in_words(wait.total_seconds())}"
+                    t(
+                        "{call} postponed: {sender} has no quota units left for {span}",
+                        call=request.call.value,
+                        sender=sender,
+                        span=in_words(wait.total_seconds()),
+                    )
                 )
             await self.clock.sleep(wait.total_seconds())
         mailbox = await self.authenticate(sender)  # debits the question whose mailbox it is, where it is due

@@ -56,6 +56,14 @@ def recipients(
         echo(t("For more: --before {id}", id=page.next_cursor))
 
 
+def _note(it: PersonsMessage) -> str:
+    """What became of it: its result, its error, or how it was confirmed; the newest of these."""
+    if it.result:
+        parts = [label(it.result.state.value), it.result.code or "", it.result.reason or ""]
+        return " ".join(filter(None, parts))
+    return say(it.error) if it.error else label(it.proof.value) if it.proof else ""
+
+
 def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
     rows = [
         [
@@ -65,7 +73,7 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
             it.email,
             it.sender_email,
             it.job_id,
-            say(it.error or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
+            _note(it).replace("\n", " "),
         ]
         for it in messages
     ]

@@ -26,11 +26,13 @@ from mailerd.cli.common import (
     settings,
     with_database,
 )
+from mailerd.cli.daemon import look
 from mailerd.cli.output import JsonOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import t, tn
+from mailerd.core.labels import coded
 from mailerd.core.states import (
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -145,7 +147,7 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
                     "job {id} is {status}: {action} is not possible",
                     id=id_,
                     status=label(error.status),
-                    action=label(change),
+                    action=change.value,  # the name of the command
                 )
             ) from None
         return done, await job_named(database, id_)
@@ -170,8 +172,9 @@ def list_jobs(
 
 async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) -> None:
     async with open_database(known) as database:
+        daemons = await HistoryReader(database).daemons()
+        daemon = (await look(database, known.intake, daemons)).runs(daemons)
         found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None, only=only)
-        daemon = describe.heard_of(await HistoryReader(database).daemons())
     if as_json:
         print_json([_as_json(job, daemon=daemon) for job in found])
         return
@@ -221,11 +224,14 @@ def show(job: JobArgument, config: ConfigOption = None) -> None:
 
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
-    job, history = await job_named(database, id_), HistoryReader(database)
+    history = HistoryReader(database)
+    daemons = await history.daemons()
+    runs = (await look(database, known.intake, daemons)).runs(daemons)
+    job = await job_named(database, id_)
     outlook = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_)
-    _say(describe.of_job(job, outlook, asked=asked, daemons=await history.daemons()))
+    _say(describe.of_job(job, outlook, asked=asked, daemons=daemons, runs=runs))
     found = await history.proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
         echo(t("Sent messages, by how they were confirmed: {counts}.", counts=describe.by_proof(found)))
@@ -233,7 +239,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=trouble.what, to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
+                status=coded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
             )
         )  # fmt: skip
 
@@ -318,12 +324,16 @@ async def _explain(known: Settings, database: Database, what: str) -> None:
 async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:
     """What the messages that wait have before them, and who sends them."""
     stories, waiting = HistoryReader(database), [story for story in found if story.status is State.WAITING]
+    daemons = await stories.daemons()
+    seen = await look(database, known.intake, daemons)
     outlooks = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(
         before={story.id: await stories.queued_before(story) for story in waiting},
         outlooks=outlooks,
-        daemons=await stories.daemons(),
+        daemons=daemons,
         suppressed=await stories.suppressed(waiting),
+        outage=seen.outage,
+        runs=seen.lives,
     )

@@ -93,7 +93,7 @@ def _by_line(text: str, line: Line) -> str:
         except IndexError:
             return found[0]
 
-    return _OTHER.sub(named, text)
+    return _OTHER.sub(named, text) if _OTHER.search(text) else text
 
 
 async def send_over_http(

@@ -23,9 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
+from mailerd.cli.daemon import Seen, look
 from mailerd.cli.tables import console, table
+from mailerd.config import IntakeSettings, Settings
 from mailerd.config import Live as LiveSetting
-from mailerd.config import Settings
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.i18n import joined, t, tn
 from mailerd.core.labels import coded, worded
@@ -39,7 +40,7 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import Writer
-from mailerd.store.describe import heard_of, span, standing
+from mailerd.store.describe import span, standing
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
@@ -87,18 +88,21 @@ class Snapshot:
     """When the open jobs are done, by job."""
     hour: tuple[int, ...] = ()
     """Messages sent in each of the last 60 minutes, the newest last."""
+    seen: Seen = field(default_factory=Seen)
+    """What else is known of the database and of the daemon of this machine."""
 
     @property
     def findings(self) -> list[Condition]:
         """What is not as it should be."""
-        return situation(Facts(self.stats))
+        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives))
 
 
-async def read_snapshot(reader: StatsReader) -> Snapshot:
-    """Look once."""
+async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = None) -> Snapshot:
+    """Look once; `intake`: where the daemon of this machine listens, which is asked too."""
     began, database = time.monotonic(), reader.database
     jobs = Jobs(database, timeout=10.0)
     stats = await reader.read()  # first: only a transaction finds out that the database is back
+    seen = await look(database, intake, stats.daemons)
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
@@ -118,6 +122,7 @@ async def read_snapshot(reader: StatsReader) -> Snapshot:
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
         writer=_writer(database.pool.writer),
+        seen=seen,
     )
 
 
@@ -146,7 +151,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
         health = [Text(line.plain, "dim") for line in health]
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
-    idle = bool(trouble) or any(it.code == "no_daemon" for it in findings)
+    idle = bool(trouble) or any(it.code == "no_daemon" or it.about == "database" for it in findings)
     first = trouble or next((say(it.told) for it in findings if it.severity is Severity.RED), "")
     head = textwrap.wrap(first, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
@@ -295,7 +300,7 @@ def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
 
 def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
     """`idle`: no daemon sends now, or it is not known."""
-    forecasts, daemon = {} if idle else snapshot.forecasts, heard_of(snapshot.stats.daemons)
+    forecasts, daemon = {} if idle else snapshot.forecasts, snapshot.seen.runs(snapshot.stats.daemons)
     rows: list[list[str | Text]] = []
     for job in jobs:
         sent, failed = job.counts.get(State.SENT, 0), job.counts.get(State.FAILED, 0)
@@ -321,7 +326,7 @@ def _grouped(troubles: Sequence[MessageFailure]) -> list[MessageFailure]:
 def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
     """`failed`: a job above has failed messages, of an earlier day or refused when they were accepted."""
     if not troubles:
-        said = t("no attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
+        said = t("no failed attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
         nothing = Text(say(said)) if failed else Text(say(t("no errors in 24 h")), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [
@@ -353,7 +358,8 @@ async def _once(known: Settings) -> None:
     async with open_database(known) as database:
         shown = console()
         reader = StatsReader(database, LiveSetting(default_limits(known)))
-        shown.print(page(await read_snapshot(reader), width=shown.width, height=_PIPE_HEIGHT))
+        snapshot = await read_snapshot(reader, known.intake)
+        shown.print(page(snapshot, width=shown.width, height=_PIPE_HEIGHT))
 
 
 async def _top(known: Settings, *, every: float) -> None:
@@ -365,7 +371,7 @@ async def _top(known: Settings, *, every: float) -> None:
 
             async def watch() -> None:
                 while True:
-                    await _look_and_show(reader, shown, live)
+                    await _look_and_show(reader, known.intake, shown, live)
                     await asyncio.sleep(every)
 
             watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())
@@ -445,8 +451,8 @@ class TopView:
         )
 
 
-async def _look_and_show(reader: StatsReader, shown: TopView, live: Live) -> None:
-    looking = asyncio.ensure_future(read_snapshot(reader))
+async def _look_and_show(reader: StatsReader, intake: IntakeSettings, shown: TopView, live: Live) -> None:
+    looking = asyncio.ensure_future(read_snapshot(reader, intake))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
             live.update(shown.late(), refresh=True)

@@ -12,6 +12,7 @@ from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
+from mailerd.core.situation import outage_reason
 
 _CYCLE: Final = timedelta(hours=25)
 """When a message no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
@@ -72,6 +73,8 @@ class ForecastInputs:
     queue: tuple[Queued, ...] = ()
     failing: FailingAttempts | None = None
     """Whether the sender's newest attempts fail."""
+    outage: str = ""
+    """How the database cannot be used, as `Database.outage` says it; "": it can."""
     queue_cut_off: bool = False
     """There may be more jobs before or beside it than those in `queue`."""
 
@@ -145,6 +148,8 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
     job's own go, and not before its time. The limits tell when the sender's n-th message goes (`_turn`), so nothing is
     played.
     """
+    if it.outage:
+        return Forecast(until=t("the database can be written to again"))
     held = t("the sender is resumed") if it.paused_until == rate_limit.FOREVER else None
     if until := t("the job is resumed") if it.job_paused else it.repair or held:
         return Forecast(until=until)
@@ -249,8 +254,8 @@ def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
 
 def waiting_reason(it: ForecastInputs, forecast: Forecast) -> Text | None:
     """Why its messages are not sent now; None when only the rate limit of the minute holds them."""
-    held = None
-    if it.messages:
+    held = outage_reason(it.outage) if it.outage else None
+    if it.messages and held is None:
         held = hold_reason(
             sender=t("the sender"),
             job_paused=it.job_paused,

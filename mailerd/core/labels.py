@@ -21,6 +21,7 @@ LABELS: Final[Mapping[str, Text]] = {
     "deferred": t("Deferred"),
     "limit": t("Limit reached"),
     "no_daemon": t("No daemon"),
+    "no_database": t("Database unavailable"),
     "unsure": t("Unconfirmed"),
     "sent": t("Sent"),
     "failed": t("Failed"),

@@ -10,7 +10,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Final
 
-from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.i18n import N_, Text, joined, t, tn
 from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import MANUAL, repair_command
 from mailerd.core.quantities import in_words, moment_in_words
@@ -32,6 +32,7 @@ FAILED_SHARE: Final = 0.2
 MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
+_WAY: Final = t("check DNS, firewall and proxy on the way to Google (gmail.api_root): mailerd check")
 START: Final = t("systemctl start mailerd, or mailerd run")
 SEE: Final = "mailerd explain {}"
 
@@ -123,6 +124,17 @@ def worst(findings: Iterable[Condition]) -> Severity:
     return max((it.severity for it in findings), key=lambda it: it.rank, default=Severity.GREEN)
 
 
+def under_way(stats: QueueStats, *, is_whole: bool = True) -> Text | None:
+    """What is done while all is well; None: that is not known, since `is_whole` is False and nothing is sent."""
+    if stats.recipients.get(State.SENDING) or any(it.used_minute for it in stats.senders):
+        return t("Messages are being sent.")
+    if not is_whole:
+        return None
+    if stats.recipients.get(State.WAITING):
+        return t("Messages wait for their time, or for sending limits.")
+    return t("Nothing is waiting to be sent.")
+
+
 def shortened(findings: Sequence[Condition]) -> list[Condition]:
     """A few of each kind, with how many more there are: what a hundred senders have in common is not said each time."""
     found, seen = list[Condition](), dict[str, int]()
@@ -143,6 +155,20 @@ def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
+_OUTAGES: Final = {
+    "full": t("the database is full"),
+    "read-only": t("the database is read-only"),
+    "denied": t("the database denies its user a privilege"),
+    "incomplete": t("the database lacks a table"),
+    "stuck": t("the database does not finish writes in time"),
+}
+
+
+def outage_reason(outage: str) -> Text:
+    """Why nothing is sent while the database cannot be used, as a part of a sentence."""
+    return _OUTAGES.get(outage, t("the database is unavailable"))
+
+
 def database(outage: str) -> Condition:
     """The database cannot be used."""
     match outage:
@@ -153,8 +179,8 @@ def database(outage: str) -> Condition:
             text = t("The database is read-only: nothing is accepted, and nothing is sent.")
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
-            text = t("The database refuses to store anything for its user: nothing is accepted, and nothing is sent.")
-            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+            text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
+            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
         case "incomplete":
             text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
             remedy = "mailerd migrate"
@@ -186,11 +212,21 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
             it.pause_cause,
             text,
             about,
-            (repair_command(it.pause_cause, sender=it.email), resume),
+            (repair_command(it.pause_cause, sender=it.email),),
             until=end,
         )
     text = t("{sender} is paused {until}: {reason}", **fields)
-    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (resume,), until=end)
+    first = [t(remedy, sender=it.email) for remedy in _FIRST.get(it.pause_cause, ())]
+    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (*first, resume), until=end)
+
+
+_LOWER: Final = N_("it resumes automatically; if it happens often: mailerd senders set {sender} --per-minute …")
+_FIRST: Final = {
+    "throttled": (_LOWER,),
+    "too_many_concurrent": (_LOWER,),
+    "project_limit": (N_("https://console.cloud.google.com/iam-admin/quotas"),),
+}
+"""What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
 
 
 def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
@@ -205,7 +241,7 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
             text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.email,
                      failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
         severity = Severity.AMBER if code == "deferred" else Severity.RED
-        remedy = SEE.format(found.example) if code == "deferred" else "curl -sI https://gmail.googleapis.com/"
+        remedy = SEE.format(found.example) if code == "deferred" else _WAY
         yield Condition(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
                       lasts=(stats.at - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
@@ -303,7 +339,7 @@ def _failed(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.failed_jobs:
         if it.failed >= FAILED_SHARE * it.total:
             text = t("Job {job}: {failed:,} of {total:,} messages failed.", job=it.id, failed=it.failed, total=it.total)
-            remedies = (SEE.format(it.id), f"mailerd jobs retry {it.id}")
+            remedies = (SEE.format(it.id), *([f"mailerd jobs retry {it.id}"] if it.retriable else []))
             yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
     failed, sent = (
         sum(numbers) for numbers in ([it.failed for it in stats.senders], [it.sent for it in stats.senders])

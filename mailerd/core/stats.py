@@ -92,6 +92,8 @@ class FailedJob:
     failed: int
     """Counted up to a bound."""
     total: int
+    retriable: bool = False
+    """A retry would take some of them."""
 
 
 @dataclass(frozen=True)

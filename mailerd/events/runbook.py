@@ -75,6 +75,8 @@ _DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _NOT_PROVEN, _CONNECTION
 _RESUMES: Final = t("Messages of this mailbox wait, attempts are not counted, other mailboxes continue. It resumes automatically.")
 _RESUMES_ONCE_FIXED: Final = t("Messages of this mailbox wait, attempts are not counted, other mailboxes continue. One message is tried every minute, so sending resumes automatically once the cause is fixed.")
 
+UNWRITABLE: Final = Runbook(t("The database accepts no writes. New jobs get a 503. Messages in flight are finished and recorded when it does."), ())
+
 RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "database_attempt_failed": Runbook(t("One attempt to reach the database failed. mailerd retries automatically; a single line is no cause for concern."), _DATABASE),
     "database_unreachable": Runbook(t("The database cannot be reached. mailerd keeps trying. Until it succeeds, new jobs get a 503 and nothing is sent or lost."), _DATABASE),
@@ -160,7 +162,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("the sender is an alias of that mailbox: add it to gmail.aliases, then reload"), "systemctl reload mailerd"),
         LikelyCause(t("the mailbox was renamed at Google: check it"), "mailerd check --sender @MAILERD_SENDER@"),
     )),
-    "message_failed": Runbook(t("This message will not be sent; the line says why. Other messages of the job continue."), (
+    "message_failed": Runbook(t("This message failed and is not sent. Other messages of the job continue."), (
         LikelyCause(t("the address does not exist or is malformed, or the template lacks a variable: read the history"), "mailerd explain @MAILERD_RECIPIENT@"),
         LikelyCause(t("a temporary failure outlasted all attempts: retry the job's failed messages"), "mailerd jobs retry @MAILERD_JOB@"),
     )),
@@ -266,7 +268,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("the list is old or bought: read the bounces, cancel the job, post the rest from a clean list"), "mailerd bounces --job @MAILERD_JOB@"),
         LikelyCause(t("the list is correct: resume the job"), "mailerd jobs resume @MAILERD_JOB@"),
     )),
-    "job_bounces": Runbook(t("This job has half of the bounces that pause it: addresses do not exist. It continues."), (
+    "job_bounces": Runbook(t("This job has half of the bounces that pause it: addresses do not exist. This does not pause it yet."), (
         LikelyCause(t("the list is old or bought: read the bounces"), "mailerd bounces --job @MAILERD_JOB@"),
     )),
     "notice_not_verified": Runbook(t("A notice claims to concern a message, but Google does not vouch for it, or it names another address or message. It changed nothing."), (
@@ -378,4 +380,6 @@ WEBHOOK_RUNBOOKS: Final = RUNBOOKS
 
 def pause_runbook(cause: str) -> Runbook:
     """What the console shows about a sender's pause of this cause."""
+    if cause == "project_limit":
+        return RUNBOOKS["project_paused"]
     return REST_RUNBOOKS.get(cause) or PAUSE_RUNBOOKS.get(cause, RUNBOOKS["sender_paused"])

@@ -355,17 +355,9 @@ PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
 _SCHEMA: Final = t("the database schema does not match this version of mailerd; run `mailerd migrate`")
-_DENIED: Final = unstored(
-    t(
-        "the database denies access; run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url, then try "
-        "again"
-    )
-)
 _REMEDIES: Final = {
     1146: _SCHEMA,  # no such table
     1054: _SCHEMA,  # no such column
-    1142: _DENIED,  # a privilege on a table is missing
-    1143: _DENIED,  # on a column
 }
 
 

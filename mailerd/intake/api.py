@@ -241,7 +241,10 @@ class Intake:
     def _health(self) -> dict[str, Handler]:
         """The operations that need no key, by their ids."""
         writer = self._database.pool.writer
-        health = HealthEndpoints(self._check_ready, writer=writer, timeout=self._patience, clock=self._clock)
+        health = HealthEndpoints(
+            self._check_ready, outage=lambda: self._database.outage, writer=writer, timeout=self._patience,
+            clock=self._clock,
+        )  # fmt: skip
         return {"getLiveness": health.live, "getReadiness": health.ready}
 
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:

@@ -33,8 +33,12 @@ MetricsPage = Callable[[MayName], bytes]
 class HealthEndpoints:
     """Alive: the event loop runs. Ready: a job could be stored now; `check` raises when it could not."""
 
-    def __init__(self, check: Callable[[], Awaitable[None]], *, writer: Writer, timeout: float, clock: Clock) -> None:
-        self._check = check
+    def __init__(
+        self, check: Callable[[], Awaitable[None]], *, outage: Callable[[], str], writer: Writer, timeout: float,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        """`outage`: how the database cannot be used, as `Database.outage` says it."""
+        self._check, self._outage = check, outage
         self._writer = writer
         self._timeout = min(timeout, READY_TIMEOUT)
         self._clock = clock
@@ -56,7 +60,7 @@ class HealthEndpoints:
         if reason:
             headers = {"Retry-After": str(RETRY_AFTER)}
             error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
-            answer = NotReadyOut(status=t("not ready"), reason=reason, error=error)
+            answer = NotReadyOut(status=t("not ready"), reason=reason, outage=self._outage(), error=error)
             return json_response(answer, status=503, headers=headers)
         server = None if self._writer.alone else self._writer.where  # the name of a single host is not shown
         moved_at = self._writer.moved_at

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mailerd.clock import ULID
 from mailerd.core.i18n import t
+from mailerd.core.labels import coded
 from mailerd.core.results import Result
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
 from mailerd.events.intake import IntakeEvents
@@ -52,7 +53,7 @@ MAX_BODY: Final = 10_000
 
 _WHY_NOT: Final = {
     JobStatus.COMPLETED: t("it has ended"),
-    JobStatus.CANCELLED: t("it was cancelled and cannot be resumed; post the remaining recipients as a new job"),
+    JobStatus.CANCELLED: t("a cancelled job stays cancelled; post the remaining recipients as a new job"),
 }
 _LOOKED_FOR: Final = t(
     "its unsure messages may have been sent and are checked automatically; use `mailerd settle` for "
@@ -94,7 +95,9 @@ class JobActionEndpoints:
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(
-                409, "conflict", t("this job is {status}: {why}; nothing was changed", status=error.status, why=why)
+                409,
+                "conflict",
+                t("this job is {status}: {why}; nothing was changed", status=coded(error.status), why=why),
             ) from None
         self._events.job_action(
             job=job.id, action=change.value, actor=actor, messages=done.messages, status=done.status.value

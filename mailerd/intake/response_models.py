@@ -14,6 +14,7 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
 from mailerd.core.results import Result
+from mailerd.core.situation import outage_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
@@ -217,6 +218,8 @@ def _cause_of_wait(job: Job) -> str | None:
     """Why the waiting messages of a job do not go now, as far as its own row and its sender's say."""
     if not job.counts[State.WAITING]:
         return None
+    if job.outage:
+        return outage_reason(job.outage)
     return hold_reason(
         sender=t("sender {sender}", sender=job.sender_email),
         job_paused=job.status is JobStatus.PAUSED,
@@ -373,6 +376,10 @@ class NotReadyOut(ErrorOut):
 
     status: Literal["not ready"]
     reason: Sentence
+    outage: Annotated[
+        Literal["", "away", "read-only", "full", "denied", "incomplete", "stuck"],
+        Field(description="how the database cannot be used; empty: it can, and something else is wrong"),
+    ] = ""
 
 
 # What the API says of recipients: where a message stands, and what became of it.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +11,13 @@ from typing import Any, Final
 
 from mailerd.core.i18n import Text
 from mailerd.core.labels import said_of_row
+from mailerd.core.notices import Kind
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Statement, utc
 from mailerd.store.db.database import Database
+from mailerd.store.job_actions import RETRIABLE
 
 MAX_FAILURES: Final = 2_000
 """Failed messages of a job that are read to group them: each may have a reason of its own."""
@@ -29,8 +32,13 @@ READ_TIMEOUT: Final = 2.0
 """The most seconds for one query."""
 
 FAILURES: Final = f"""
-SELECT id, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
+SELECT id, {RETRIABLE}, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}"""
+# By its notices, of which there are few.
+SOFT_BOUNCE: Final = f"""
+SELECT 1 FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE n.job_id = %s AND n.kind = '{Kind.SOFT.value}' AND r.status = 'sent' AND r.result = 'bounced'
+   AND r.result_kind = '{Kind.SOFT.value}' LIMIT 1"""
 JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
 DOUBTS: Final = """
 SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error,
@@ -72,6 +80,8 @@ class FailureCause:
     """The id of one of these messages."""
     errors: frozenset[str]
     """The reasons as they stand on the rows."""
+    retriable: int
+    """How many of them a retry would take."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,10 @@ class ConsoleQueries:
         """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES messages."""
         return group_failures(await self._rows((FAILURES, (job,)), what="failures.group"))
 
+    async def has_soft_bounce(self, job: str) -> bool:
+        """Whether a retry of soft bounces would take a message of the job."""
+        return bool(await self._rows((SOFT_BOUNCE, (job,)), what="bounces.find_soft"))
+
     async def failed_jobs(self) -> list[str]:
         """Jobs of which messages failed lately: of the last MAX_EVENTS events."""
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="failures.list")
@@ -198,11 +212,13 @@ class ConsoleQueries:
         return await self.database.request_rows(*statement, what=what, bound=READ_TIMEOUT)
 
 
-def group_failures(rows: Iterable[tuple[int, str | None, str | None, str | None]]) -> list[FailureCause]:
-    """Rows of a message and its reason, by the cause that they share."""
-    messages: dict[str, list[int]] = {}
-    for id_, *error in rows:
-        messages.setdefault(from_row(*error) or "", []).append(id_)
+def group_failures(rows: Iterable[tuple[int, int, str | None, str | None, str | None]]) -> list[FailureCause]:
+    """Rows of a message, whether a retry would take it, and its reason, by the cause that they share."""
+    messages, taken = dict[str, list[int]](), Counter[str]()
+    for id_, retriable, *error in rows:
+        said = from_row(*error) or ""
+        messages.setdefault(said, []).append(id_)
+        taken[said] += bool(retriable)
     groups: dict[str, list[str]] = {}
     for said in messages:
         groups.setdefault(_without_names(said), []).append(said)
@@ -210,7 +226,7 @@ def group_failures(rows: Iterable[tuple[int, str | None, str | None, str | None]
         FailureCause(
             hashlib.sha256(text.encode()).hexdigest()[:12], text if len(reasons) > 1 else reasons[0],
             sum(len(messages[reason]) for reason in reasons), min(min(messages[reason]) for reason in reasons),
-            frozenset(reasons),
+            frozenset(reasons), sum(taken[reason] for reason in reasons),
         )
         for text, reasons in groups.items()
     ]  # fmt: skip

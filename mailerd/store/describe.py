@@ -16,6 +16,7 @@ from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
+from mailerd.core.situation import outage_reason
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
@@ -36,6 +37,8 @@ class Waits(StrEnum):
     """Its messages were tried, and are tried again later."""
     UNSURE = "unsure"
     """It is not known whether Google has its last messages."""
+    NO_DATABASE = "no_database"
+    """The database cannot be read, or takes no writes."""
     NO_DAEMON = "no_daemon"
     """No daemon runs."""
     LIMIT = "limit"
@@ -49,6 +52,8 @@ def waits_for(job: Job, *, daemon: bool) -> Waits | None:
     """What the job waits for; None: it has ended, is paused itself, or is being sent. `daemon`: one runs."""
     if job.status not in _LIVE:
         return None
+    if job.outage:  # daemons that live cannot say so
+        return Waits.NO_DATABASE
     idle = not job.counts.get(State.SENDING)
     if idle and (held := _held(job)):
         return held
@@ -133,6 +138,10 @@ class Queue:
     daemons: Sequence[DaemonInfo] = ()
     suppressed: Mapping[int, str] = field(default_factory=dict)
     """Why messages will be cancelled when their turn comes, by recipient."""
+    outage: str = ""
+    """How the database cannot be used; "": it can."""
+    runs: bool = False
+    """A daemon runs, whatever its heartbeat says."""
 
 
 def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
@@ -180,6 +189,11 @@ def _now(story: RecipientHistory, queue: Queue) -> list[Text]:
         case State.SENT:
             return _sent(story)
         case State.FAILED:
+            if not story.retriable:  # refused before any attempt, say
+                return [
+                    t("Now: failed: {reason}. It is not retried automatically.", reason=why),
+                    t("Next: nothing; a retry does not take it. Fix the cause, and post the message in another job."),
+                ]
             return [
                 t("Now: failed: {reason}. It is not retried automatically.", reason=why),
                 t("Next: fix the cause, then run `mailerd jobs retry {job}` to retry what failed.", job=story.job_id),
@@ -208,8 +222,7 @@ def _sent(story: RecipientHistory) -> list[Text]:
         if story.sent_at
         else t("Now: sent, Google's message ID is {message}. Nothing more happens.", message=message)
     )  # fmt: skip
-    proof = coded(story.proof) if story.proof else t("no proof")
-    return [now, t("Confirmed by ({proof}): {how}.", proof=proof, how=_PROOF_WORDS[story.proof]), *_result(story)]
+    return [now, t("Confirmation: {how}.", how=_PROOF_WORDS[story.proof]), *_result(story)]
 
 
 def _result(story: RecipientHistory) -> list[Text]:
@@ -269,6 +282,8 @@ def _unsure(story: RecipientHistory) -> list[Text]:
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
     why, when = _why(story, queue)
+    if queue.outage:
+        why, when = outage_reason(queue.outage), t("it is sent when the database can be written to again")
     if reason := queue.suppressed.get(story.id):
         when = t("it is cancelled at its turn, and not sent: {reason}", reason=reason)
     told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
@@ -277,7 +292,7 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
         if story.error and not told
         else t("Now: waiting: {why}.", why=why)
     )
-    return [now, *_next(when, queue.daemons)]
+    return [now, *_next(when, queue.daemons, runs=queue.runs or bool(queue.outage))]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -313,6 +328,14 @@ def _turn(at: datetime) -> Text:
     return t("its turn is about {at}, if nothing else holds it", at=moment(at))
 
 
+def _pause_reason(story: RecipientHistory) -> Text | str:
+    """Why its sender is paused; the cause only where the reason does not say it."""
+    cause, reason = worded(story.pause_cause or ""), story.pause_reason or ""
+    if not reason or reason.startswith(cause):
+        return reason or cause
+    return t("{cause}: {reason}", cause=cause, reason=reason)
+
+
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
     mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
@@ -321,7 +344,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=t("{cause}: {reason}", cause=worded(story.pause_cause or ""), reason=story.pause_reason or ""),
+        pause_reason=_pause_reason(story),
         say=moment,
         repair=mended,
         job_reason=story.job_reason,
@@ -366,14 +389,16 @@ def of_job(
     *,
     asked: Sequence[RecordedAction] = (),
     daemons: Sequence[DaemonInfo] = (),
+    runs: bool = False,
 ) -> list[Text]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
 
-    `inputs` and `daemons` say what is next.
+    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says.
     """
+    runs = runs or inputs is None or heard_of(daemons)
     first = t(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
-        job=job.id, sender=job.sender_email, status=standing(job, daemon=inputs is None or heard_of(daemons)),
+        job=job.id, sender=job.sender_email, status=standing(job, daemon=runs),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
         counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
@@ -394,7 +419,7 @@ def of_job(
         return [*lines, t("Nothing more happens.")]
     if job.warning:
         lines.append(t("Warning: {reason}.", reason=job.warning))
-    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons))]
+    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons, runs=runs))]
 
 
 def _asked(one: RecordedAction) -> Text:
@@ -408,6 +433,8 @@ def _asked(one: RecordedAction) -> Text:
 
 def held(job: Job) -> list[Text]:
     """Why it waits, as far as its own row and its sender's say."""
+    if job.outage and not job.finished_at:
+        return [t("Waiting: {reason}.", reason=outage_reason(job.outage))]
     reason = hold_reason(
         sender=job.sender_email,
         job_paused=job.status is JobStatus.PAUSED,
@@ -422,17 +449,18 @@ def held(job: Job) -> list[Text]:
     return [t("Waiting: {reason}.", reason=reason)] if reason else []
 
 
-def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo]) -> list[Text]:
+def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool) -> list[Text]:
+    runs = runs or bool(it.outage)  # of which the daemons cannot tell by their heartbeats
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [t("Waiting: {reason}.", reason=cause)] if cause else []
     if not (it.messages or it.unresolved):
-        return [*lines, *_next(t("the messages in flight finish"), daemons)]
+        return [*lines, *_next(t("the messages in flight finish"), daemons, runs=runs)]
     what, minute = describe(it, forecast), forecast.per_minute if forecast.starts_at else None
     if minute:
         rate = f"{minute:,.0f}" if minute >= _WHOLE_FROM else f"{minute:.3g}"
         what = joined([what, t("at {rate} messages per minute", rate=rate)], ", ")
-    return [*lines, *_next(what, daemons)]
+    return [*lines, *_next(what, daemons, runs=runs)]
 
 
 def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[Text]:
@@ -467,8 +495,8 @@ def heard_of(daemons: Sequence[DaemonInfo]) -> bool:
     return any(one.runs for one in daemons)
 
 
-def _next(what: Text, daemons: Sequence[DaemonInfo]) -> list[Text]:
+def _next(what: Text, daemons: Sequence[DaemonInfo], *, runs: bool) -> list[Text]:
     """What comes next, which is no promise while no daemon runs."""
-    if heard_of(daemons):
+    if runs or heard_of(daemons):
         return [t("Next: {what}.", what=what)]
     return [t("Next, if a daemon starts now: {what}.", what=what), *no_daemon(daemons)]

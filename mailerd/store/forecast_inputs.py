@@ -128,6 +128,7 @@ class ForecastReader:
                 hours=hours[sender],
                 measured=measured.get(sender, 0.0),
                 failing=failing(tried.get(sender, [])),
+                outage=self.database.outage,
             )
         return await _with_queues(cursor, found, {job[0]: job[2] for job in jobs})
 

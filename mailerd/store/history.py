@@ -1,7 +1,7 @@
 """Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
+from mailerd.store.job_actions import RETRIABLE
 from mailerd.store.secrets import Secrets
 from mailerd.store.stats import read_daemons
 
@@ -27,6 +28,7 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.l
        j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
        r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
+_READ_RETRIABLE: Final = f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
 # By the index of the claim, in its order.
 _COUNT_BEFORE: Final = """
 SELECT COUNT(*) FROM (
@@ -118,6 +120,8 @@ class RecipientHistory:
     """The first and the last lines of its log of attempts."""
     left_out: int = 0
     """How many lines between those are not read."""
+    retriable: bool = False
+    """It has failed, and a retry of its job would take it."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,11 @@ class HistoryReader:
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:
             await cursor.execute(f"{_SELECT_RECIPIENTS} {where}", values)
-            return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
+            found = [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
+            failed = tuple(it.id for it in found if it.status is State.FAILED and it.job_status != JobStatus.CANCELLED)
+            await cursor.execute(_READ_RETRIABLE, (failed or (0,),))
+            taken = {id_ for (id_,) in await cursor.fetchall()}
+            return [replace(it, retriable=True) if it.id in taken else it for it in found]
 
         return await self.database.read(work, what="history.read", bound=self.timeout)
 

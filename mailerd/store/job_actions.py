@@ -26,6 +26,8 @@ from mailerd.store.event_feed import NewEvent, insert_events
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
+RETRIABLE: Final = door._FAILED.partition(" AND ")[2]  # noqa: SLF001 - what is offered is what a retry takes
+"""Which failed messages of a job a retry takes; the others were refused before any attempt, or Google has them."""
 _LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
@@ -185,7 +187,9 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
-    messages = await door.cancel_waiting(cursor, job.id, reason=reason("job_cancelled", actor=actor))
+    messages = await door.cancel_waiting(
+        cursor, job.id, reason=reason("job_cancelled", actor=said_of_row(actor) or actor)
+    )
     if job.status is not status:
         await cursor.execute(_COUNT_IN_FLIGHT, (job.id,))
         in_flight = bool((await cursor.fetchone())[0])

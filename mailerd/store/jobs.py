@@ -446,6 +446,8 @@ class Job:
     """Half of what pauses it has come back, in words."""
     braked_until: datetime | None = None
     """Until when it waits, since what came back of it is read first."""
+    outage: str = ""
+    """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
 
 
 @dataclass(frozen=True)
@@ -555,7 +557,7 @@ class Jobs:
     @request("jobs.read", read_only=True)
     async def job(self, cursor: Cursor, job_id: str) -> Job | None:
         """One job, or None."""
-        found = await _read_jobs(cursor, [job_id])
+        found = await _read_jobs(cursor, [job_id], outage=self.database.outage)
         return found[0] if found else None
 
     async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
@@ -589,7 +591,8 @@ class Jobs:
         statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
         rows = list(await cursor.fetchall())
-        return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted))
+        ids, outage = [row[0] for row in rows], self.database.outage
+        return await _read_jobs(cursor, ids, uncounted=_uncounted(rows, counted), outage=outage)
 
     async def recipients(
         self,
@@ -631,7 +634,9 @@ def _uncounted(rows: Sequence[tuple[str, int]], most: int | None) -> set[str]:
     return {row[0] for row, total in zip(ordered, sums, strict=True) if most is not None and total > most}
 
 
-async def _read_jobs(cursor: Cursor, ids: Sequence[str], *, uncounted: Collection[str] = ()) -> list[Job]:
+async def _read_jobs(
+    cursor: Cursor, ids: Sequence[str], *, uncounted: Collection[str] = (), outage: str = ""
+) -> list[Job]:
     """These jobs, in this order; one that is missing is left out."""
     if not ids:
         return []
@@ -642,10 +647,10 @@ async def _read_jobs(cursor: Cursor, ids: Sequence[str], *, uncounted: Collectio
         rows[row[0]] = row
         if row[17] is not None:  # a job without recipients does not exist, but this must not be what says so
             counts[row[0]][State(row[17])] = row[18]
-    return [_job(rows[job_id], counts[job_id]) for job_id in ids if job_id in rows]
+    return [_job(rows[job_id], counts[job_id], outage) for job_id in ids if job_id in rows]
 
 
-def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
+def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
     return Job(
         id=row[0],
         type=row[1],
@@ -675,4 +680,5 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         own_reason=from_row(row[29], row[34], row[35]),
         warning=from_row(row[30], row[36], row[37]),
         braked_until=utc(row[31]),
+        outage=outage,
     )

@@ -53,6 +53,7 @@ _VARIABLES: Final = (
     "version_comment",
 )
 _GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
+_GRANT_ALL: Final = "GRANT ALL PRIVILEGES ON `%s`.* TO '%s'"
 _SLEEP: Final = 30.0
 """How long the statement that is to be cut off would take, in seconds."""
 
@@ -71,6 +72,8 @@ class ServerInfo:
     """Seconds by which the database's clock is ahead of this machine's."""
     took: float
     """The seconds for one statement and its answer."""
+    grant: str = ""
+    """The statement that gives the session's user all that it needs."""
 
 
 async def server_facts(database: Database, *, clock: Clock, bound: float) -> ServerInfo:
@@ -83,9 +86,9 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
     async def work(cursor: Cursor) -> ServerInfo:
         await cursor.execute("SELECT 1")
         asked, before = clock.now(), clock.monotonic()
-        await cursor.execute("SELECT UTC_TIMESTAMP(6), DATABASE()")
+        await cursor.execute("SELECT UTC_TIMESTAMP(6), DATABASE(), CURRENT_USER()")
         took = clock.monotonic() - before
-        theirs, name = await cursor.fetchone()
+        theirs, name, user = await cursor.fetchone()
         await cursor.execute("SHOW VARIABLES WHERE Variable_name IN %s", (_VARIABLES,))
         variables = dict(await cursor.fetchall())
         await cursor.execute("SHOW GRANTS")
@@ -97,6 +100,7 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
             by_role=None in matches,
             ahead=_seconds(theirs, asked) - took / 2,
             took=took,
+            grant=_GRANT_ALL % (name, user.replace("@", "'@'")),
         )
 
     return await database.read(work, what="server.read", bound=bound)

@@ -12,6 +12,8 @@ from typing import Any, Final
 from mailerd.config import Live
 from mailerd.core.models import RECENT, Attempted, failing
 from mailerd.core.pauses import repair
+from mailerd.core.rate_limit import mean_gap
+from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import (
     DaemonInfo,
@@ -26,6 +28,7 @@ from mailerd.core.stats import (
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
+from mailerd.store.job_actions import RETRIABLE
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
@@ -156,7 +159,9 @@ SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP
  ORDER BY heartbeat_at DESC LIMIT 20"""
 _READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
 _READ_BAD_JOBS: Final = """
-SELECT id, sender_email, COALESCE(pause_reason, bounce_warning), pause_reason IS NOT NULL
+SELECT id, sender_email, COALESCE(pause_reason, bounce_warning),
+       IF(pause_reason IS NULL, bounce_warning_code, pause_reason_code),
+       IF(pause_reason IS NULL, bounce_warning_args, pause_reason_args), pause_reason IS NOT NULL
   FROM jobs FORCE INDEX (finished)
  WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))
  ORDER BY id DESC LIMIT 50"""
@@ -171,6 +176,9 @@ SELECT id, sender_email, total FROM (
 _COUNT_FAILED: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
+_IS_RETRIABLE: Final = f"""
+SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+                       WHERE job_id = %s AND {RETRIABLE} LIMIT 1) counted"""
 _OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
@@ -205,9 +213,10 @@ async def _failed_jobs(cursor: Cursor) -> tuple[FailedJob, ...]:
     if not (rows := await cursor.fetchall()):
         return ()
     counts = await cursor.fetch_batch([(_COUNT_FAILED, (row[0], MAX_FAILED)) for row in rows])
+    retries = await cursor.fetch_batch([(_IS_RETRIABLE, (row[0],)) for row in rows])
     return tuple(
-        FailedJob(id_, sender, int(failed), total)
-        for (id_, sender, total), ((failed,),) in zip(rows, counts, strict=True)
+        FailedJob(id_, sender, int(failed), total, retriable=bool(taken))
+        for (id_, sender, total), ((failed,),), ((taken,),) in zip(rows, counts, retries, strict=True)
     )
 
 
@@ -304,7 +313,9 @@ class StatsReader:
             daemons=daemons,
             last_beat=last_beat,
             inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused[0]),
-            jobs_in_trouble=tuple(JobTrouble(*row) for row in bad),
+            jobs_in_trouble=tuple(
+                JobTrouble(id_, sender, from_row(*reason) or "", paused) for id_, sender, *reason, paused in bad
+            ),
             failed_jobs=failed,
         )
 
@@ -323,6 +334,8 @@ class StatsReader:
         it = rate_limits.sender_state(columns, self.defaults.now)
         allowed = it.allowance  # after reserve and warm-up: what the claims go by
         caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
+        if gap := mean_gap(it.limits):
+            caps.append(max(1, timedelta(minutes=1) // gap))
         return SenderStats(
             email=it.email,
             per_minute=min(caps, default=0),

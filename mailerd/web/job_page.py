@@ -71,7 +71,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=_rate(job),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
-        done=_done(job),
+        done=_done(job), soft=bool(job.bounced) and await services.queries.has_soft_bounce(job.id),
     )  # fmt: skip
 
 

@@ -59,7 +59,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         before = {story.id: await services.history.queued_before(story)}
         inputs = await services.forecasts.read_all([story.job_id])
         suppressed = await services.history.suppressed([story])
-    queue = describe.Queue(before, inputs, await services.history.daemons(), suppressed)
+    queue = describe.Queue(before, inputs, await services.history.daemons(), suppressed, services.outage())
     lines = describe.of_message(story, queue)
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
     return it.page(

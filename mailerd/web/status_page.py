@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.i18n import Language, t
-from mailerd.core.situation import shortened, situation, worst
+from mailerd.core.situation import shortened, situation, under_way, worst
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, count_note
 from mailerd.errors import DatabaseError
@@ -61,6 +61,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     found, stats = situation(facts), facts.stats
     return it.page(
         "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
+        well=stats and under_way(stats, is_whole=it.key.senders is None),
         stats=stats, note=stats and count_note(stats), chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
         span_chosen=chosen, jobs=jobs,
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,

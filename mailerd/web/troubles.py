@@ -8,7 +8,8 @@ from urllib.parse import quote
 from mailerd.core.i18n import Language
 from mailerd.core.pauses import CAUSES, MANUAL
 from mailerd.core.situation import Condition
-from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, Runbook, pause_runbook
+from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, UNWRITABLE, Runbook, pause_runbook
+from mailerd.locale import say
 
 _BOOKS: Final[Mapping[str, Runbook]] = {
     **RUNBOOKS,
@@ -16,6 +17,8 @@ _BOOKS: Final[Mapping[str, Runbook]] = {
     "long_unsure": RUNBOOKS["message_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
     "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": GOOGLE_SILENT, "deferred": RUNBOOKS["message_deferred"],
     "failed": RUNBOOKS["message_failed"],
+    "database_full": RUNBOOKS["database_full"], "database_denied": UNWRITABLE, "database_read_only": UNWRITABLE,
+    "database_incomplete": UNWRITABLE, "database_stuck": UNWRITABLE,
     "job_failed": RUNBOOKS["message_failed"],
 }  # fmt: skip
 """What to do about a finding, by its code."""
@@ -58,16 +61,18 @@ class Trouble:
         return "" if book is None else book.zh if language == "zh" else book.en
 
     def causes(self, language: Language) -> list[tuple[str, str]]:
-        """The likely causes, each with the command that shows or cures it."""
+        """What to do about it, as every surface says; then the likely causes, each with what shows or cures it."""
         kind, name = self.it.about.partition(" ")[0], self.it.subject
         names = {
             f"@MAILERD_{each}@": name if kind == each.lower() else otherwise
             for each, otherwise in (("SENDER", "ADDRESS"), ("WEBHOOK", "NAME"), ("JOB", "ID"))
         } | {"@MAILERD_RECIPIENT@": str(self.it.example or "ID")}
-        return [
+        causes = [
             (it.zh if language == "zh" else it.en, _filled_in(it.command, names))
             for it in (self.runbook.causes if self.runbook else ())
         ]
+        known = {command for _, command in causes}
+        return [*(("", say(it, language)) for it in self.it.remedies if it not in known), *causes]
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from mailerd.core.decisions import draft_gone, needs_person_reason
 from mailerd.core.i18n import t
 from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.reasons import reason
-from mailerd.core.replies import Accepted, Call, Refused, Reply
+from mailerd.core.replies import Accepted, Call, Refused, Reply, UnitsUsedUp
 from mailerd.core.states import SETTLED, Proof, State, Transition
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -310,7 +310,8 @@ class OrphanDrafts:
             reply = await self.gmail.list_drafts(sender, page_token=page)
             beat()
             if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
-                self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
+                cause = reply.cause if isinstance(reply, UnitsUsedUp) else judge(Call.DRAFTS_LIST, reply).reason
+                self.events.orphans_not_searched(sender=sender, cause=cause)
                 return deleted
             drafts = [str(item.get("id")) for item in reply.body.get("drafts", ()) if isinstance(item, Mapping)]
             listed.update(drafts)

@@ -69,6 +69,14 @@ OF_NEIGHBOURS: Final = (
         "tests/store/db/test_refused_writes.py::test_a_full_disk_is_told_once_with_its_remedy_until_the_same_can_be_stored",
     ),
     Mutation(
+        "what was refused stands until somebody needs it again",
+        "mailerd/store/db/database.py",
+        "                del self._refused[key]\n",
+        "                pass\n",
+        "tests/store/db/test_refused_writes.py::"
+        "test_a_privilege_that_is_granted_again_ends_the_outage_though_nobody_needs_it",
+    ),
+    Mutation(
         "a message that is slow keeps the others out",
         "mailerd/gmail/client.py",
         "            self._on_time_at_google -= message.at_google\n",

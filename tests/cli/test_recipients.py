@@ -4,7 +4,7 @@ import json
 import re
 
 from tests.cli.conftest import Shop
-from tests.support.rows import post
+from tests.support.rows import post, query
 
 
 async def test_a_persons_messages_and_what_keeps_messages_from_that_person(shop: Shop) -> None:
@@ -29,3 +29,15 @@ async def test_a_person_of_whom_nothing_is_known_and_an_address_that_is_none(sho
         "recipients", "bob@example.com", code=1
     )
     assert "bob: " in await shop.say("recipients", "bob", code=1)
+
+
+async def test_a_message_that_bounced_says_so_and_not_that_google_took_it(shop: Shop) -> None:
+    await post(shop.database, recipients=["ada@gmail.com"])
+    await query(
+        shop.database,
+        "UPDATE job_recipients SET status = 'sent', proof = 'answered', result = 'bounced', result_kind = 'hard', "
+        "result_code = '5.1.1', result_reason = 'no such user', result_at = UTC_TIMESTAMP(6)",
+    )
+    told = await shop.say("recipients", "ada@gmail.com")
+    assert "bounced 5.1.1 no such user" in told
+    assert "answered" not in told

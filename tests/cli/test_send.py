@@ -101,6 +101,15 @@ async def test_a_dry_run_names_those_who_opted_out_and_counts_them_out(shop: Sho
         assert "2 recipients: 2 cancelled" in await shop.say(*posting, "--again", code=1)
 
 
+async def test_why_a_row_is_not_valid_is_chinese_in_chinese(shop: Shop, table: str) -> None:
+    (shop.folder / table).write_text("email,product\na@example.org,x\njürgen@example.org,y\n")
+    shop.config.write_text(shop.config.read_text() + '[log]\nlanguage = "zh"\n')
+    words = ("send", table, "--template", "welcome", "--sender", ME)
+    for said in (await shop.say(*words, "--dry-run", code=1), await shop.say(*words, "--no-wait", code=1)):
+        assert "@ 之前含有非 ASCII 字符" in said
+        assert "characters before" not in said
+
+
 @pytest.mark.parametrize("bad", ["nonsense,y", "A@Example.org,y"])
 async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: Shop, table: str, bad: str) -> None:
     (shop.folder / table).write_text(f"email,product\na@example.org,x\n{bad}\n")

@@ -10,7 +10,7 @@ from mailerd.core.models import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, worst
+from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, under_way, worst
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox
 from mailerd.core.verdicts import judge
@@ -81,11 +81,37 @@ def test_attempts_that_fail_are_told_by_their_cause(reason: str, code: str, seve
     assert it.text == f"a@x: the last 2 attempts failed: {reason}"
 
 
+def test_what_is_said_while_all_is_well_is_what_goes_on() -> None:
+    assert under_way(QueueStats(at=NOW)) == "Nothing is waiting to be sent."
+    assert (
+        under_way(QueueStats(at=NOW, recipients={State.WAITING: 2})) == "Messages wait for their time, or for "
+        "sending limits."
+    )
+    assert under_way(QueueStats(at=NOW, recipients={State.SENDING: 1})) == "Messages are being sent."
+    assert under_way(QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))) == "Messages are being sent."
+    assert under_way(QueueStats(at=NOW), is_whole=False) is None
+
+
+def test_a_project_quota_is_raised_and_a_revoked_authorization_needs_no_resume() -> None:
+    paused = sender(paused_until=NOW + timedelta(hours=1), pause_cause="project_limit", pause_reason="403")
+    (it,) = found(senders=(paused,))
+    assert it.remedies[0] == "https://console.cloud.google.com/iam-admin/quotas"
+    (it,) = found(senders=(replace(paused, pause_cause="token_refused", repair=remedy("token_refused", sender="a@x")),))
+    assert it.remedies == ("mailerd auth login --sender a@x",)
+
+
 def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> None:
     paused = sender(paused_until=NOW + timedelta(hours=1), pause_cause="throttled", pause_reason="429",
                     failing=failing(tried("429", "429")))  # fmt: skip
     (it,) = found(senders=(paused,))
-    assert (it.severity, it.code, it.remedies) == (Severity.AMBER, "throttled", ("mailerd senders resume a@x",))
+    assert (it.severity, it.code, it.remedies) == (
+        Severity.AMBER,
+        "throttled",
+        (
+            "it resumes automatically; if it happens often: mailerd senders set a@x --per-minute …",
+            "mailerd senders resume a@x",
+        ),
+    )
     assert it.text == "a@x is paused until 13:00 UTC: 429"
     (it,) = found(senders=(replace(paused, pause_cause="manual"),))
     assert (it.severity, it.remedies) == (Severity.BLUE, ("mailerd senders resume a@x",))

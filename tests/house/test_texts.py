@@ -51,7 +51,6 @@ NO_WORDS: Final = frozenset(
     {
         "error, error_code, error_args",
         "NULL, NULL, error, error_code, error_args",
-        "curl -sI https://gmail.googleapis.com/",
         "daemon {host}:{pid}",
         "inbox {email}",
         "ALL PRIVILEGES",

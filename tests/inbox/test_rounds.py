@@ -356,7 +356,7 @@ async def each_is_debited(google: FakeGoogle, debited: Counter[int]) -> bool:
 
 
 def test_an_inbox_that_waits_for_its_units_says_so_and_blames_no_network() -> None:
-    waits = "history.list was not made: me@example.com may use no more units for 1 h"
+    waits = "history.list postponed: me@example.com has no quota units left for 1 h"
     with pytest.raises(MailboxTroubleError, match=f"^{waits}$"):
         trouble(Call.HISTORY_LIST, UnitsUsedUp(waits))
     with pytest.raises(MailboxTroubleError, match=r"^Google unreachable: reset$"):

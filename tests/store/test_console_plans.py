@@ -42,7 +42,7 @@ def suppressed(
 
 
 STATEMENTS: list[tuple[str, Statement, set[str]]] = [
-    ("failures", (console_queries.FAILURES, (JOB,)), {"claim"}),
+    ("failures", (console_queries.FAILURES, (JOB,)), {"claim", "event_of_claim"}),
     ("recipients", ask(), {"message"}),
     ("recipients in a state", ask(status=State.SENT), {"message", "claim"}),
     ("a recipient by address", ask(email="r7@example.org"), {"person"}),

@@ -46,7 +46,7 @@ async def fill(database: Database) -> str:
 async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database: Database) -> None:
     job = await fill(database)
     for statement, keys in (
-        ((console_queries.FAILURES, (job,)), {"claim"}),
+        ((console_queries.FAILURES, (job,)), {"claim", "event_of_claim"}),
         ((console_queries.JOB_OF, (7,)), {"PRIMARY"}),
         (doubts_statement(50, None), {"finished", "claim"}),
         (doubts_statement(50, {"s1@example.com"}), {"finished", "claim"}),
@@ -80,11 +80,12 @@ def test_reasons_that_differ_in_addresses_and_numbers_are_one_cause() -> None:
         ("no value for name of c@d.example", 3), (None, 7),
         *(("400 Invalid To header", id_) for id_ in (9, 10, 11, 12)),
     ]  # fmt: skip
-    first, second, third = group_failures((id_, said, None, None) for said, id_ in rows)
+    first, second, third = group_failures((id_, int(id_ < 10), said, None, None) for said, id_ in rows)
     assert (first.messages, first.text, first.example) == (4, "400 Invalid To header", 9)
     assert (second.messages, second.text, second.example) == (3, "no value for name of …", 3)
     assert second.errors == {"no value for name of a@b.example", "no value for name of c@d.example"}
     assert third.messages == 1
+    assert [it.retriable for it in (first, second, third)] == [1, 3, 1]
 
 
 async def test_only_the_messages_of_one_cause_are_retried(database: Database) -> None:
@@ -133,5 +134,5 @@ def test_long_words_are_grouped_in_the_time_of_reading_them() -> None:
     rows = [(f"{number:b}".translate({48: "a", 49: "b"}).rjust(250, "a") + ": unknown field", number)
             for number in range(2_000)]  # fmt: skip
     began = time.process_time()
-    assert len(group_failures((id_, said, None, None) for said, id_ in rows)) == MAX_CAUSES
+    assert len(group_failures((id_, 1, said, None, None) for said, id_ in rows)) == MAX_CAUSES
     assert time.process_time() - began < at_this_speed(0.3)

@@ -10,9 +10,15 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.models import Outcome, Resolution
 from mailerd.core.rate_limit import SenderLimits
+<<<<<<< HEAD
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.stats import QueueStats, counts
 from mailerd.store import stats
+=======
+from mailerd.core.reasons import code_of, in_row, reason
+from mailerd.core.states import JobChange, State
+from mailerd.core.stats import QueueStats
+>>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
@@ -22,7 +28,11 @@ from tests.store.queue.test_record import LOST, handler_reads, one_message, writ
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.handover import handover
+<<<<<<< HEAD
 from tests.support.rows import numbers, post, query
+=======
+from tests.support.rows import post, query
+>>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
@@ -89,6 +99,7 @@ async def test_a_message_is_late_from_the_resume_of_its_job_or_the_end_of_its_br
     assert (await look(database)).oldest_claimable < 30
 
 
+<<<<<<< HEAD
 MANY = f"""
 INSERT INTO job_recipients (job_id, seq, to_email, status, due_at, updated_at)
 SELECT id, seq, CONCAT('m', seq, '@example.org'), 'waiting', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)
@@ -189,3 +200,29 @@ def test_a_number_that_was_counted_a_while_ago_says_so() -> None:
     seen = QueueStats(NOW, {JobStatus.SENDING: 1}, {State.WAITING: 900_000}, counted=180.0)
     assert counts(seen) == "1 job, 900,000 waiting (counted 3 min ago)"
     assert counts(replace(seen, counted=0.2)) == "1 job, 900,000 waiting"
+=======
+async def test_why_a_job_is_paused_for_its_bounces_is_a_reason_that_can_be_said_in_any_language(
+    database: Database,
+) -> None:
+    warned, paused = await post(database), await post(database)
+    for job, column, code in (
+        (warned, "bounce_warning", "job_bounces_soon"), (paused, "pause_reason", "job_bounces")
+    ):  # fmt: skip
+        english, *coded = in_row(reason(code, dead=4, sent=35, limit=8, job=job))
+        await query(
+            database,
+            f"UPDATE jobs SET status = 'paused', {column} = %s, {column}_code = %s, {column}_args = %s WHERE id = %s",
+            english, *coded, job,
+        )  # fmt: skip
+    found = (await look(database)).jobs_in_trouble
+    assert {(it.id, code_of(it.reason), it.paused) for it in found} == {
+        (warned, "job_bounces_soon", 0), (paused, "job_bounces", 1)
+    }  # fmt: skip
+
+
+async def test_the_gap_between_messages_is_a_limit_of_the_minute(database: Database) -> None:
+    await post(database)
+    await query(database, "UPDATE senders SET units_per_minute = 0, per_minute = 0, min_gap = 4")
+    ((sender),) = (await look(database)).senders
+    assert 0 < sender.per_minute <= 15
+>>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)

@@ -238,8 +238,14 @@ async def test_what_is_not_known_is_not_green(site: ConsoleSite) -> None:
         assert re.search(r"Not known for 1\d s", text)
 
 
-@pytest.mark.parametrize("outage, said, remedy", [("full", "The database is full", "df -h /var/lib/mysql")])
-async def test_a_database_that_is_full_is_red_with_its_name(
+@pytest.mark.parametrize(
+    "outage, said, remedy",
+    [
+        ("full", "The database is full", "df -h /var/lib/mysql"),
+        ("denied", "The database denies its user a privilege", "GRANT ALL PRIVILEGES on the database"),
+    ],
+)
+async def test_a_database_that_cannot_be_written_to_is_red_with_its_name_and_remedy(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, outage: str, said: str, remedy: str
 ) -> None:
     browser = await site.signed_in()

@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from mailerd.store.describe import of_job, standing
 from mailerd.store.jobs import Jobs
 from tests.support.rows import post, query
@@ -27,3 +29,22 @@ async def test_a_job_whose_sender_is_paused_is_called_so_everywhere(site: Consol
     assert job is not None
     assert standing(job, daemon=True) == "sender paused"
     assert of_job(job)[0].startswith(f"Job {id_} from me@example.com: sender paused, 3 recipients")
+
+
+async def test_a_job_of_a_database_that_takes_no_writes_says_so_on_every_page_and_in_the_api(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await post(site.database)
+    browser, key = await site.signed_in(), await site.keys.create("api")
+    monkeypatch.setattr(type(site.database), "outage", property(lambda _: "denied"))
+    for path in ("/jobs", f"/jobs/{id_}"):
+        async with browser.get(path) as answer:
+            badges = re.findall(r'class="badge b-\w+">([^<]+)<', await answer.text())
+        assert badges[0] == "Database unavailable", path
+    for path in (f"/api/jobs/{id_}", "/api/jobs"):
+        async with browser.get(path, headers={"X-API-Key": key}) as answer:
+            said = await answer.json()
+        job = said["jobs"][0] if "jobs" in said else said
+        assert job["cause_of_wait"] == "the database denies its user a privilege"
+        assert job["forecast"]["text"] == "not before the database can be written to again"
+        assert job["forecast"]["done_at"] is None

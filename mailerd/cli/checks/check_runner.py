@@ -136,6 +136,7 @@ class CheckRunner:
                 events=StoreEvents(no_log),
                 hooks=self.settings.webhooks,
                 limits=default_limits(self.settings),
+                intake=self.settings.intake,
             )
         finally:
             known.set_result(senders)

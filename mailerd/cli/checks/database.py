@@ -6,9 +6,10 @@ from typing import Final
 
 from mailerd.cli.checks import pace
 from mailerd.cli.checks.clocks import Clocks
-from mailerd.cli.checks.result import CheckResult, fail, halves, ok, warn
+from mailerd.cli.checks.result import CheckResult, Level, fail, halves, ok, warn
+from mailerd.cli.daemon import look
 from mailerd.clock import Clock
-from mailerd.config import DatabaseSettings, Live
+from mailerd.config import DatabaseSettings, IntakeSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import N_, joined, t, tc, tn
 from mailerd.core.quantities import in_words
@@ -309,6 +310,7 @@ async def examine(
     clocks: Clocks,
     hooks: WebhookSettings,
     limits: DefaultLimits,
+    intake: IntakeSettings | None = None,
 ) -> tuple[list[CheckResult], QueueStats | None, dict[str, bool]]:
     """The findings, what the tables show (None: they cannot be read), and the senders that the database knows."""
     bounded = settings.model_copy(
@@ -336,8 +338,10 @@ async def examine(
         if applied == needed:
             found += await _lost_keys(database)
             stats = await StatsReader(database, Live(limits)).read(bound=ANSWER_TIMEOUT)
-            its = situation(Facts(stats))
-            found += rows(stats, its)
+            seen = await look(database, intake, stats.daemons)
+            its = situation(Facts(stats, seen.outage, just_back=seen.lives))
+            if not (seen.outage and any(it.level is Level.FAIL for it in found)):  # which says why, and what to do
+                found += rows(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
             known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
             found += read_states([it for it in known_ if it.email not in told])
@@ -419,7 +423,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
         case _ if refused := error_codes.refused(error.errno, cause):
             remedy = refused
         case 1142 | 1143:
-            remedy = t("run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+            remedy = error_codes.explained(error.errno)[1]
         case 2002 | 2003:
             remedy = error_codes.remedy(error.errno, cause, where)
         case 0 if isinstance(cause, TimeoutError):
@@ -520,7 +524,7 @@ def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
 def _privileges(known: ServerInfo) -> CheckResult:
     check, everything = t("database: privileges"), "ALL PRIVILEGES" in known.privileges
     missing = sorted((_DAILY | _MIGRATING) - known.privileges)
-    remedy = t("run GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+    remedy = t("run, as an administrator of the database: {statement}", statement=known.grant)
     if everything or not missing:
         return ok(check, t("all required privileges, including migrations"))
     words = ", ".join(missing)

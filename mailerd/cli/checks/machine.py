@@ -10,16 +10,16 @@ import stat
 import tomllib
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 import aiohttp
-from yarl import URL
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
+from mailerd.cli.daemon import ask_ready
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
 from mailerd.core.i18n import t, tn
+from mailerd.core.situation import JOURNAL, Facts, situation
 from mailerd.core.stats import QueueStats
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError
@@ -288,8 +288,6 @@ DISK_WARN: Final = 1024 * _MIB
 """Bytes that are free, below which there is a WARN."""
 DISK_FAIL: Final = 100 * _MIB
 _INODES_FAIL: Final = 1000
-_READY_TIMEOUT: Final = 5.0
-"""Seconds for the answer of a daemon that may wait for its database first."""
 
 
 @dataclass(frozen=True)
@@ -355,18 +353,14 @@ async def _why_not_ready(settings: IntakeSettings) -> tuple[str, str]:
 
     It has met what nothing shows that is asked from here: a disk that is full takes a change of what is stored.
     """
-    connector = aiohttp.UnixConnector(settings.unix_socket) if settings.unix_socket else None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
-    url = URL.build(scheme="http", host=host, port=settings.port, path="/health/ready")
-    timeout = aiohttp.ClientTimeout(total=_READY_TIMEOUT)
     try:
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session, session.get(url) as answer:
-            said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        return t("no response ({cause})", cause=type(error).__name__), "systemctl restart mailerd"
-    reason = str(said.get("reason", "")) if isinstance(said, dict) else ""
-    what, _, remedy = reason.partition("; ")
-    return what, remedy or "journalctl -u mailerd -p warning"
+        said = await ask_ready(settings)
+    except OSError as error:
+        return str(error), "systemctl restart mailerd"
+    if said.outage:
+        found = situation(Facts(None, said.outage))[0]
+        return found.text, found.remedies[0]
+    return said.reason, JOURNAL if said.reason else ""
 
 
 def _listen(host: str, number: int) -> None:
@@ -418,8 +412,11 @@ async def _owned(
 
 
 def _is_ours(stats: QueueStats | None) -> bool:
-    """Whether a daemon of our database runs on this machine; it may be, where that is not known."""
-    return stats is None or any(it.runs and it.host == socket.gethostname() for it in stats.daemons)
+    """Whether a daemon of our database runs on this machine; it may be, where that is not known.
+
+    One that is ready may not have had the time for a heartbeat since the database came back.
+    """
+    return stats is None or any(it.host == socket.gethostname() and not it.is_gone for it in stats.daemons)
 
 
 async def _socket_file(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:

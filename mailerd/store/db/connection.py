@@ -150,7 +150,7 @@ class Cursor:
     async def send(self, sql: str, sent: bytes) -> int:
         """Run a statement whose values are spelled already, as `execute` does."""
         writes = _WRITE.match(sql) is not None
-        self.wrote = self.wrote or writes
+        self.wrote, self.connection.sent = self.wrote or writes, sent
         rows = int(await self.connection.exchange(self._driver.execute(sent)))
         self.changed = self.changed or (writes and rows > 0)
         return rows
@@ -402,6 +402,8 @@ class Connection:
         """The server's max_allowed_packet, in bytes."""
         self.server = ""
         """Which server it leads to, and since when that runs; see `server_behind`."""
+        self.sent = b""
+        """The statement that was sent last."""
 
     async def cursor(self) -> Cursor:
         """A cursor for one transaction.

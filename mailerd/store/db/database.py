@@ -8,12 +8,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Concatenate, Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.i18n import t
-from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.process import StoreEvents
 from mailerd.heartbeat import beat
 from mailerd.store.db import error_codes
@@ -33,6 +33,13 @@ LATE_PROBE: Final = 1.0
 """Seconds in which a server whose answer was late must answer another question, or it counts as away."""
 REFUSAL_COUNTS: Final = 60.0
 """Seconds for which a refusal counts where the same is not tried again."""
+RETRY_REFUSED: Final = 4.0
+"""Seconds between two tries of what was refused: a privilege or room that is there again is noticed by the second."""
+_MAX_KEPT: Final = 4 << 20
+"""Bytes of a refused statement that is kept to be tried again."""
+_MAY_BE_UNDONE: Final = re.compile(rb"\s*(INSERT|UPDATE|DELETE|SELECT)\b", re.IGNORECASE)
+"""What a ROLLBACK undoes."""
+_DUPLICATE: Final = 1062
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
@@ -68,10 +75,16 @@ class _Failure:
     said: str
     remedy: str
     at: float
+    statement: bytes = b""
+    """What was refused, where that may be tried and undone."""
 
     def is_over(self, *, changed: bool) -> bool:
         """Whether it is, now that the same was done; `changed`: some row was. Without one, no room was needed."""
         return changed or self.kind in {"denied", "incomplete"}
+
+
+class _UndoneError(MailerdError):
+    """A statement was only tried: its transaction is rolled back."""
 
 
 class Database:
@@ -99,6 +112,8 @@ class Database:
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
         """The newest failure of all, and the newest one of a server that responds."""
+        self.outage_elsewhere = ""
+        """How another process cannot use it, where this one has met nothing: a disk is full only for what is added."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
         """The connections for callers that wait, however many there are at once; the others are left to the
@@ -116,7 +131,7 @@ class Database:
         "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
         (a table is), or "stuck" (writes are not done in time, though it responds).
         """
-        return trouble.kind if (trouble := self.trouble) else ""
+        return trouble.kind if (trouble := self.trouble) else self.outage_elsewhere
 
     @property
     def trouble(self) -> DatabaseTrouble | None:
@@ -407,7 +422,9 @@ class Database:
         said = error_codes.sentence(explained)
         cause = t("it {said} ({error})", said=said, error=error) if said else str(error)
         remedy = explained[1] or error_codes.remedy(error.errno, error.__cause__, self.where)
-        before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now)
+        may_be_tried = len(error.statement) <= _MAX_KEPT and _MAY_BE_UNDONE.match(error.statement)
+        statement = error.statement if may_be_tried else b""
+        before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now, statement)
         self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"
         if kind:
             self._standing = self._newest
@@ -436,9 +453,49 @@ class Database:
             if now - it.at < REFUSAL_COUNTS
             and key != _key(read) and not (key == _key(done) and it.is_over(changed=changed))
         }  # fmt: skip
-        if not self._read_only and not self.commits_hang and not self._refused:
-            self._events.database_back(where=self.where, seconds=now - self._away_since)
+        self._end_outage()
+
+    def _end_outage(self) -> None:
+        stands = self._unreachable or self._read_only or self.commits_hang or self._refused
+        if self._away_since is not None and not stands:
+            self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
             self._away_since = None
+
+    async def retry_refused(self) -> None:
+        """Try again each statement that was refused, and undo it: no outage waits for a caller to end it.
+
+        One that is refused still counts on; so an outage does not end either while no caller needs what it denies.
+        """
+        for key, it in list(self._refused.items()):
+            if not it.statement or self._unreachable:
+                continue
+            is_over = await self._would_succeed(it)
+            if self._refused.get(key) is not it:
+                continue
+            if is_over:
+                del self._refused[key]
+            elif is_over is False:
+                self._refused[key] = replace(it, at=time.monotonic())
+        self._end_outage()
+
+    async def _would_succeed(self, it: _Failure) -> bool | None:
+        """Whether a statement that was refused succeeds now; None: that is not known."""
+        used: list[Cursor] = []
+
+        async def undone(cursor: Cursor) -> None:
+            used.append(cursor)
+            await cursor.send("INSERT", it.statement)
+            raise _UndoneError
+
+        try:
+            await self.pool.transaction(undone, what="database.retry_refused", bound=self.probe_timeout)
+        except _UndoneError:
+            return it.is_over(changed=used[0].changed) or None
+        except DatabaseError as error:
+            if error_codes.refusal(error.errno) == it.kind:
+                return False
+            return True if error.errno == _DUPLICATE and it.is_over(changed=False) else None
+        return None
 
     async def close(self) -> None:
         """Drop every connection."""

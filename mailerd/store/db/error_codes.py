@@ -143,7 +143,7 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
         case 1045 | 1698:
             return t("correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …")
         case 1044 | 1049:
-            return t("run CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url")
+            return t("run CREATE DATABASE …, then GRANT ALL PRIVILEGES on it to the user in database.url")
         case 1040 | 1203 | 1226:
             return t("raise max_connections, or lower database.pool_size of the daemons")
         case 1037 | 1041:
@@ -215,7 +215,7 @@ def explained(errno: int) -> tuple[str, str]:
             remedy = t("free disk space on its server (df -h), or raise its limit")
         case "denied":
             said = t("its user lacks a privilege ({errno})", errno=errno)
-            remedy = t("GRANT ALL PRIVILEGES ON the database.* TO the user of database.url")
+            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
         case "incomplete":
             said = t("lacks a table ({errno})", errno=errno)
             return said, t("run `mailerd migrate`, or restore the table (docs/backup.md)")

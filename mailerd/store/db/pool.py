@@ -49,6 +49,8 @@ class _Phase:
         """When its statements, or their COMMIT, began."""
         self.refusal: MySQLError | None = None
         """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
+        self.statement = b""
+        """What it was the answer to."""
         self.lost = False
         """Whether the connection ended, and not because we cut it off."""
 
@@ -145,15 +147,15 @@ class Pool:
         if isinstance(failure, DatabaseAwayError):
             failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
         failure.said = error_codes.no_writes(errno)
-        failure.took = time.monotonic() - phase.since
+        failure.took, failure.statement = time.monotonic() - phase.since, phase.statement
         return failure
 
     async def _in_transaction(self, connection: Connection, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
-        phase.name = "begin"  # a server that is frozen shows here
+        phase.name, connection.sent = "begin", b""  # a server that is frozen shows here
         await asyncio.wait_for(connection.begin(), self._settings.connect_timeout)
         phase.name, phase.since = "work", time.monotonic()
         result = await work(await connection.cursor())
-        phase.name, phase.since = "commit", time.monotonic()
+        phase.name, phase.since, connection.sent = "commit", time.monotonic(), b""
         await connection.commit()
         return result
 
@@ -187,7 +189,7 @@ class Pool:
         if not in_step or (connection is not None and connection.closed):
             phase.lost = True
             return False
-        phase.refusal = error
+        phase.refusal, phase.statement = error, connection.sent if connection else b""
         if connection is None or errno in error_codes.DROP:
             return False
         return await self._roll_back(connection, phase)

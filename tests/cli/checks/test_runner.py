@@ -19,9 +19,10 @@ from mailerd.cli.checks import CheckResult, CheckRunner, Level, machine
 from mailerd.cli.checks import database as doctors_database
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.clock import Clock
-from mailerd.config import Settings
+from mailerd.config import IntakeSettings, Settings
 from mailerd.events.process import StoreEvents
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
+from mailerd.locale import speak
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
@@ -253,7 +254,7 @@ async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         live = b"/live" in await reader.readline()
         reason = "the database accepts no writes: its disk or a table is full (1114); free disk space on its server"
-        body = json.dumps({"status": "not ready", "reason": reason}).encode()
+        body = json.dumps({"status": "not ready", "reason": reason, "outage": "full"}).encode()
         head = b"HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{}" if live else (
             b"HTTP/1.0 503 Unavailable\r\nServer: mailerd\r\nContent-Type: application/json\r\n\r\n" + body
         )  # fmt: skip
@@ -264,8 +265,32 @@ async def test_a_daemon_that_can_store_nothing_is_told_with_what_it_says_of_its_
     async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
         found = (await patient.with_(intake={"port": server.sockets[0].getsockname()[1]}).examined())["API: port"]
     assert found.level is Level.FAIL
-    assert "its disk or a table is full" in found.what
-    assert found.remedy == "free disk space on its server"
+    assert "The database is full" in found.what
+    assert found.remedy == "df -h /var/lib/mysql"
+
+
+async def test_why_a_daemon_is_not_ready_is_said_whole_in_the_language_of_the_command() -> None:
+    """The sentence is the daemon's: it is asked for in that language, and taken apart nowhere."""
+    asked, why = list[bytes](), "数据库的表结构过旧；请运行 `mailerd migrate`; 等"
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        body = json.dumps({"status": "not ready", "reason": why}).encode()
+        head = b"HTTP/1.0 200 OK\r\nServer: mailerd\r\n\r\n{}" if b"/live" in asked[-1] else (
+            b"HTTP/1.0 503 Unavailable\r\nServer: mailerd\r\nContent-Type: application/json\r\n\r\n" + body
+        )  # fmt: skip
+        writer.write(head)
+        writer.close()
+
+    speak("zh")
+    try:
+        async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+            intake = IntakeSettings(port=server.sockets[0].getsockname()[1])
+            said = await machine._why_not_ready(intake)
+    finally:
+        speak("en")
+    assert said == (why, "journalctl -u mailerd -p warning -n 50")
+    assert b"Accept-Language: zh" in asked[-1]
 
 
 async def test_an_address_that_is_not_this_machines_is_told(patient: Patient) -> None:

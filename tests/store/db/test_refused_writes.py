@@ -1,6 +1,9 @@
 """A database that answers and cannot store is unavailable, with its cause, until the same can be stored again."""
 
+import math
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tests.conftest import CACHE
 from tests.store.db.test_database import reading, said
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
+from tests.support.ports import free_port
 from tests.support.read_only import as_admin
 from tests.support.rows import query
 
@@ -99,6 +103,81 @@ async def test_a_missing_privilege_is_told_by_its_name_and_ends_with_the_grant(m
         await database.close()
         as_admin(mariadb, "DROP DATABASE denied")
         as_admin(mariadb, "REVOKE ALL PRIVILEGES ON denied.* FROM 'mailerd'@'127.0.0.1'")
+
+
+@pytest.fixture
+async def denied(mariadb: Server, heard: Heard) -> AsyncIterator[tuple[Database, str]]:
+    """A database of which the user may only read, and the grant that it lacks."""
+    as_admin(mariadb, "CREATE DATABASE IF NOT EXISTS denied")
+    as_admin(mariadb, "CREATE OR REPLACE TABLE denied.t (id INT AUTO_INCREMENT PRIMARY KEY)")
+    as_admin(mariadb, "CREATE OR REPLACE TABLE denied.other (id INT PRIMARY KEY)")
+    as_admin(mariadb, "GRANT SELECT ON denied.* TO 'mailerd'@'127.0.0.1'")
+    database = Database(DatabaseSettings(url=mariadb.url_of("denied")), events=StoreEvents(heard))
+    yield database, "GRANT INSERT, UPDATE ON denied.* TO 'mailerd'@'127.0.0.1'"
+    await database.close()
+    as_admin(mariadb, "DROP DATABASE denied")
+    as_admin(mariadb, "REVOKE ALL PRIVILEGES ON denied.* FROM 'mailerd'@'127.0.0.1'")
+
+
+async def test_a_privilege_that_is_granted_again_ends_the_outage_though_nobody_needs_it(
+    denied: tuple[Database, str], mariadb: Server, heard: Heard
+) -> None:
+    """What was refused is tried by the daemon itself, and undone; a session keeps the privileges that it began with."""
+    database, grant = denied
+    for what, statement in (("jobs.accept", _insert), ("daemons.beat", _insert)):
+        with pytest.raises(DatabaseAwayError):
+            await database.transaction(statement, what=what)
+    await database.read(reading(), what="stats.read")  # a session that began before the grant
+    await database.retry_refused()
+    assert database.outage == "denied"
+    as_admin(mariadb, grant)
+    for _ in range(2):
+        await database.retry_refused()
+    assert (database.outage, heard.names()) == ("", ["database_unavailable", "database_back"])
+    assert not await database.read_rows("SELECT * FROM t", what="test")
+
+
+async def test_a_full_disk_that_has_room_again_ends_the_outage_though_nobody_needs_it(
+    table: Database, heard: Heard
+) -> None:
+    await query(table, f"CREATE TRIGGER full BEFORE INSERT ON t FOR EACH ROW {AS_IF.format(1114, 'full')}")
+    heard.events.clear()
+    with pytest.raises(DatabaseAwayError):
+        await table.transaction(_insert, what="jobs.accept")
+    await table.retry_refused()
+    assert table.outage == "full"
+    await query(table, "DROP TRIGGER full")
+    await table.retry_refused()
+    assert (table.outage, heard.names()) == ("", ["database_full", "database_back"])
+    assert not await table.read_rows("SELECT * FROM t", what="test")
+
+
+async def test_a_refusal_that_stands_does_not_end_by_itself(denied: tuple[Database, str], heard: Heard) -> None:
+    database, _ = denied
+    with pytest.raises(DatabaseAwayError):
+        await database.transaction(_insert, what="jobs.accept")
+    database._refused["jobs.accept"] = replace(database._refused["jobs.accept"], at=-math.inf)  # long ago
+    await database.retry_refused()
+    await database.read(reading(), what="stats.read")
+    assert (database.outage, heard.names()) == ("denied", ["database_unavailable"])
+
+
+async def test_a_server_that_is_gone_is_not_back_because_nothing_was_refused(heard: Heard) -> None:
+    database = Database(DatabaseSettings(url=f"mysql://a:b@127.0.0.1:{free_port()}/x"), events=StoreEvents(heard))
+    with pytest.raises(DatabaseAwayError):
+        await database.read(reading(), what="stats.read")
+    await database.retry_refused()
+    assert database.outage == "away"
+
+
+async def test_what_no_rollback_undoes_is_not_tried_again(denied: tuple[Database, str], mariadb: Server) -> None:
+    database, _ = denied
+    with pytest.raises(DatabaseAwayError):
+        await database.transaction(reading("CREATE TABLE new (id INT)"), what="migrate")
+    as_admin(mariadb, "GRANT CREATE ON denied.* TO 'mailerd'@'127.0.0.1'")
+    for _ in range(2):
+        await database.retry_refused()
+    assert not await database.read_rows("SHOW TABLES LIKE 'new'", what="test")
 
 
 async def test_a_job_cannot_be_stored_where_insert_is_denied(database_url: str, mariadb: Server, heard: Heard) -> None:

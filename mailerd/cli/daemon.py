@@ -1,0 +1,94 @@
+"""What a command knows of the daemon beside it: whether it lives, and what keeps it from storing anything."""
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from yarl import URL
+
+from mailerd.config import IntakeSettings
+from mailerd.core.i18n import t
+from mailerd.core.stats import DaemonInfo
+from mailerd.errors import DatabaseError, SchemaError
+from mailerd.locale import language
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check_writable
+from mailerd.store.describe import heard_of
+
+READY_TIMEOUT: Final = 5.0
+"""Seconds for the answer of a daemon that may wait for its database first."""
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What a daemon says of itself."""
+
+    reason: str = ""
+    """Why it can store no job; "" where it can."""
+    outage: str = ""
+    """How the database cannot be used, as `Database.outage` says it; "": it can."""
+
+
+async def ask_ready(settings: IntakeSettings) -> Readiness:
+    """What the mailerd says that listens there.
+
+    Raises:
+        OSError: nothing listens there, or what listens is no mailerd.
+    """
+    import aiohttp  # noqa: PLC0415 - most commands ask no daemon
+
+    connector = aiohttp.UnixConnector(settings.unix_socket) if settings.unix_socket else None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
+    url = URL.build(scheme="http", host=host, port=settings.port, path="/health/ready")
+    timeout, headers = aiohttp.ClientTimeout(total=READY_TIMEOUT), {"Accept-Language": language()}
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session,
+            session.get(url) as answer,
+        ):
+            said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise OSError(t("no response ({cause})", cause=type(error).__name__)) from error
+    if answer.headers.get("Server") != "mailerd" or not isinstance(said, dict):
+        raise OSError(t("no response ({cause})", cause=f"HTTP {answer.status}"))
+    return Readiness(str(said.get("reason") or ""), str(said.get("outage") or ""))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What keeps messages from being sent, as far as it is seen from this machine."""
+
+    outage: str = ""
+    """How the database cannot be used, as `database.outage` says from now on too; "": it can."""
+    lives: bool = False
+    """The daemon of this machine is ready, whatever its heartbeat says: it may not have had the time to write one."""
+
+    def runs(self, daemons: Sequence[DaemonInfo]) -> bool:
+        """Whether a daemon runs."""
+        return self.lives or heard_of(daemons)
+
+
+async def look(database: Database, settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]) -> Seen:
+    """Try whether the database takes writes, and ask the daemon of this machine that listens there, if there is one.
+
+    It has met what no try shows that changes nothing: a full disk. A privilege that its user lacks is seen here.
+    """
+    database.outage_elsewhere = ""
+    with suppress(DatabaseError, SchemaError):
+        await check_writable(database)
+    if database.outage:
+        return Seen(database.outage)
+    here = [it for it in daemons if it.host == socket.gethostname() and not it.is_gone]
+    if settings is None or not here:
+        return Seen()
+    try:
+        async with asyncio.timeout(READY_TIMEOUT):
+            said = await ask_ready(settings)
+    except (OSError, TimeoutError):
+        return Seen()
+    database.outage_elsewhere = said.outage
+    return Seen(said.outage, lives=not said.reason)
