@@ -7,6 +7,7 @@ before): those are kept whole. What is read from a row is a `Text` again.
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from mailerd.core.i18n import N_, Text, t, visible
@@ -236,9 +237,14 @@ def from_json(value: Any, _depth: int = 0) -> Any:
 
 
 def _filled(template: str, fields: Mapping[str, Any]) -> str:
-    if len(template) > MAX_TEXT or visible(template) != template or not _TEMPLATE.fullmatch(template):
+    if not _is_ours(template):
         raise ValueError("no template of ours")
     return _short(template.format_map(fields))
+
+
+@lru_cache(maxsize=500)
+def _is_ours(template: str) -> bool:
+    return len(template) <= MAX_TEXT and visible(template) == template and bool(_TEMPLATE.fullmatch(template))
 
 
 def _short(text: str) -> str:
