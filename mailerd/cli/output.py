@@ -155,6 +155,9 @@ def narrow(*, wide: bool) -> bool:
     return sys.stdout.isatty() and not wide
 
 
+_IN_JSON: Final = {code: f"\\u{code:04x}" for code in UNSEEN if code >= 127}  # noqa: PLR2004 - JSON escapes the rest
+
+
 def as_text(found: object) -> str:
     """JSON for programs and people, moments as ISO 8601 has them; what standard output cannot write is escaped."""
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
