@@ -281,7 +281,7 @@ class StatsReader:
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
             oldest, unsure = due or now, since or now
-        minute, sums, attempts = await self._recent(cursor) if was_tried else ({}, {}, {})
+        minute, sums, attempts = await self._recent(cursor) if was_tried or is_open else ({}, {}, {})
         refused = await cursor.fetch_batch([(_READ_REFUSED, ())]) if is_refused else [()]
         webhooks = await read_webhooks(cursor) if has_webhooks else ()
         failed = await _failed_jobs(cursor) if has_ended else ()
