@@ -189,3 +189,33 @@ def test_a_number_that_was_counted_a_while_ago_says_so() -> None:
     seen = QueueStats(NOW, {JobStatus.SENDING: 1}, {State.WAITING: 900_000}, counted=180.0)
     assert counts(seen) == "1 job, 900,000 waiting (counted 3 min ago)"
     assert counts(replace(seen, counted=0.2)) == "1 job, 900,000 waiting"
+
+
+async def test_no_sender_hides_what_has_become_of_another_ones_jobs(database: Database) -> None:
+    async def ended(sender: str, jobs: int) -> list[str]:
+        made = [await post(database, sender=sender) for _ in range(jobs)]
+        await query(database, "UPDATE job_recipients SET status = 'failed' WHERE job_id IN %s", tuple(made))
+        await query(
+            database,
+            "UPDATE jobs SET status = 'completed', next_claim_at = NULL, finished_at = UTC_TIMESTAMP(6) WHERE id IN %s",
+            tuple(made),
+        )
+        return made
+
+    (mine,) = await ended("b@example.com", 1)
+    assert [it.id for it in (await look(database)).failed_jobs] == [mine]
+    theirs = await ended("a@example.com", 12)
+    found = [it.id for it in (await look(database)).failed_jobs]
+    assert mine in found
+    assert set(found) & set(theirs)
+    assert len(found) <= stats.SHOWN_FAILED
+
+
+async def test_no_sender_hides_what_is_wrong_with_another_ones_open_jobs(database: Database) -> None:
+    paused = "UPDATE jobs SET status = 'paused', pause_cause = 'bounces', pause_reason = 'it is so' WHERE id IN %s"
+    mine = await post(database, sender="b@example.com")
+    theirs = [await post(database, sender="a@example.com", recipients=1) for _ in range(55)]
+    await query(database, paused, (mine, *theirs))
+    found = [it.id for it in (await look(database)).jobs_in_trouble]
+    assert mine in found
+    assert set(found) & set(theirs)

@@ -138,7 +138,8 @@ READ_DEFERRING: Final = f"""
 SELECT id, sender_email FROM (
   SELECT j.id, j.sender_email, ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
     FROM jobs j FORCE INDEX (by_status)
-   WHERE j.status = 'sending' {{where}} AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
+   WHERE j.status = 'sending' {{where}}
+     AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
      SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
         AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring WHERE place <= 3"""
 # Those that wait for another attempt are due last; the next one may take its time to begin.
@@ -147,7 +148,8 @@ READ_DEFERRED: Final = f"""
    FROM (SELECT id, due_at FROM job_recipients FORCE INDEX (claim)
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
    STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim)
-      ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost') WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""
+      ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost')
+  WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""
 # What was sent since then; a message that was deferred for longer than a day tells nothing of now.
 READ_SENT_SINCE: Final = """
 SELECT sender_email, minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
