@@ -116,6 +116,7 @@ REASONS: Final[Mapping[str, str]] = {
         "so confirm it manually"
     ),
     # Why a sender or a job is paused.
+    "no_reason_given": N_("no reason given"),
     "tried_until": N_("{reason}; tried each minute until {remedy}"),
     "limit_notice": N_("Google's limit notice: {said}"),
     "unknown_failures": N_("messages to {domains} domains failed within minutes for unknown causes, as above a limit"),

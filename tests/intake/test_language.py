@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
+from mailerd.core.i18n import joined, t
 from mailerd.core.reasons import from_row, in_row, reason
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.core.webhooks import EventType
+from mailerd.http.errors import cut
 from mailerd.http.responses import to_json
 from mailerd.intake.response_models import RejectedOut
-from mailerd.locale import speak
+from mailerd.locale import say, speak
 from mailerd.store.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
 from tests.support.own_time import at_this_speed
@@ -122,3 +124,11 @@ def test_a_page_of_reasons_is_said_in_chinese_without_holding_up_others() -> Non
         speak("en")
     assert "第 7 次尝试后放弃；最后的错误：" in said[7]
     assert took < at_this_speed(0.15)
+
+
+def test_a_reason_of_several_parts_that_is_cut_is_still_said_in_chinese() -> None:
+    whole = joined([t("{name!r} is undefined", name="A" * 400), t("unknown field")], ", ")
+    short = cut(whole, 300)
+    assert (len(short), say(short, "zh").startswith("'AAAA"), "unknown field" in say(short, "zh")) == (300, True, False)
+    assert "未知的字段" in say(short, "zh")
+    assert len(say(short, "zh")) < 300
