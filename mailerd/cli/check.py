@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured
-from mailerd.cli.output import as_text
+from mailerd.cli.output import as_text, echo
 from mailerd.cli.tables import console
 from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
@@ -69,7 +69,7 @@ def _show(found: list[CheckResult]) -> None:
     """A finding a line; on a terminal with colours, and what is too long goes on below itself."""
     counts = ", ".join(f"{n} {level}" for level in Level if (n := sum(each.level is level for each in found)))
     if not sys.stdout.isatty():
-        print("\n".join([*(each.line() for each in found), counts]))
+        echo("\n".join([*(each.line() for each in found), counts]))
         return
     window = console()
     for each in found:

@@ -31,7 +31,7 @@ from mailerd.cli.output import JsonOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
-from mailerd.core.i18n import t, tn
+from mailerd.core.i18n import t, tn, visible
 from mailerd.core.labels import coded
 from mailerd.core.states import (
     MAX_PRIORITY,
@@ -271,7 +271,7 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
     """Sentences, a line each; a terminal breaks them between words, a pipe gets them whole."""
     shown = console or tables.console()
     for line in lines:
-        shown.print(Text(say(line)), soft_wrap=not sys.stdout.isatty())
+        shown.print(Text(visible(say(line))), soft_wrap=not sys.stdout.isatty())
 
 
 async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:

@@ -13,7 +13,7 @@ from typing import IO, Annotated, Any, Final, cast
 import typer
 from rich.cells import cell_len
 
-from mailerd.core.i18n import t
+from mailerd.core.i18n import UNSEEN, t, visible
 from mailerd.errors import MailerdError
 from mailerd.locale import say
 
@@ -116,9 +116,17 @@ def checked_output() -> Iterator[None]:
             output.flush()
 
 
+def harmless(text: str) -> str:
+    """A text in the language of this command, in which strangers' words move no cursor; its line feeds stay.
+
+    Everything that a command prints for people goes through here: by `echo`, or by `console`.
+    """
+    return "\n".join(map(visible, say(text).split("\n")))
+
+
 def echo(text: str = "", *, err: bool = False, flush: bool = False) -> None:
     """Print a text in the language of this command; `err`: on standard error."""
-    print(say(text), file=sys.stderr if err else sys.stdout, flush=flush)
+    print(harmless(text), file=sys.stderr if err else sys.stdout, flush=flush)
 
 
 _PIECE: Final = re.compile(r"[（“]*(?:[\x21-\u2e7f]+|.)[，。；：、）？！”]*\s*")
@@ -147,10 +155,14 @@ def narrow(*, wide: bool) -> bool:
     return sys.stdout.isatty() and not wide
 
 
+_IN_JSON: Final = {code: f"\\u{code:04x}" for code in UNSEEN if code >= 127}  # noqa: PLR2004 - JSON escapes the rest
+
+
 def as_text(found: object) -> str:
     """JSON for programs and people, moments as ISO 8601 has them; what standard output cannot write is escaped."""
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(found, ensure_ascii=not speaks_unicode, indent=2, default=datetime.isoformat)
+    text = json.dumps(found, ensure_ascii=not speaks_unicode, indent=2, default=datetime.isoformat)
+    return text.translate(_IN_JSON)
 
 
 def print_json(found: object) -> None:

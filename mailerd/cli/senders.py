@@ -11,9 +11,10 @@ from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_da
 from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.config import Settings
-from mailerd.core.i18n import N_, Text, joined, t
+from mailerd.core.i18n import Text, joined, t
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import reason as reason_of
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
@@ -23,7 +24,6 @@ from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, d
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
-_NO_REASON: Final = N_("paused manually")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="Show and change the sending limits of each mailbox; pause and resume it.", no_args_is_help=True)
@@ -118,7 +118,9 @@ def pause(
     from mailerd.gmail.session import one_line  # noqa: PLC0415
 
     span, known = None if lasts is None else _duration(lasts), settings(config)
-    why = one_line(reason or _NO_REASON)  # it is shown on terminals and in logs, as what Google says
+    why = (
+        one_line(reason) if reason else reason_of("no_reason_given")
+    )  # it is shown on terminals and in logs, as what Google says
     address = mailbox_of(known, email)
     gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
     file = gmail.credential_file(address)

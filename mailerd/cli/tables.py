@@ -1,13 +1,16 @@
 """Tables of the commands, and where they are shown. Only what shows one imports it: rich takes long to import."""
 
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, override
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.cli.output import harmless
+from mailerd.core.i18n import visible
 from mailerd.locale import say
 
 _ONE_LINE: Final = 1000
@@ -15,9 +18,18 @@ _ONE_LINE: Final = 1000
 _GAP: Final = 2
 
 
+class _Console(Console):
+    """Rich's, in which only rich's own styles and movements act on the terminal."""
+
+    @override
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for it in super().render(renderable, options):
+            yield it if it.control else Segment(harmless(it.text), it.style)
+
+
 def console(width: int | None = None) -> Console:
     """Where tables are shown. Brackets and colons in a text are text, no markup."""
-    return Console(width=width, markup=False, emoji=False)
+    return _Console(width=width, markup=False, emoji=False)
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft: Iterable[int] = ()) -> Table:
@@ -29,7 +41,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft
     for number, title in enumerate(headings):
         shown.add_column(say(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
     for row in rows:
-        cells = [say(cell) if isinstance(cell, str) else cell for cell in row]
+        cells = [visible(say(cell)) if isinstance(cell, str) else cell for cell in row]
         shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(cells)))
     return shown
 
@@ -55,5 +67,5 @@ def print_list(headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
     """Show every column of a list, a line for each row."""
     shown = Table(*map(say, headings), box=None)
     for row in rows:
-        shown.add_row(*map(say, row))
+        shown.add_row(*(visible(say(cell)) for cell in row))
     print_whole(shown)

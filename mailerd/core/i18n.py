@@ -6,9 +6,32 @@ of it by `+` or an f-string is an ordinary string, and stays English: so sentenc
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self, override
+from typing import Any, Final, Literal, Self, override
 
 type Language = Literal["en", "zh"]
+
+UNSEEN: Final = (
+    *range(9), *range(10, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),
+    *range(0xD800, 0xE000),
+)  # fmt: skip
+"""What a terminal obeys, what begins a line, what turns the direction of a line, and what no encoding has."""
+_ESCAPES: Final = {code: ascii(chr(code)).strip("'") for code in UNSEEN}
+
+
+def visible(text: str) -> str:
+    """A text of strangers as one line that does nothing: whatever it could do where it is shown is an escape."""
+    return text if text.isprintable() else text.translate(_ESCAPES)
+
+
+def visible_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as they are filled in: what a stranger may have written is visible; texts of ours stay as they are."""
+    return {name: _visible_field(value) for name, value in fields.items()}
+
+
+def _visible_field(value: Any) -> Any:
+    if isinstance(value, BaseException):
+        value = str(value)
+    return visible(value) if type(value) is str else value
 
 
 class Text(str):
@@ -48,17 +71,20 @@ class Text(str):
 
 def t(msgid: str, /, **fields: Any) -> Text:
     """A sentence of a template and its fields: `t("sender {sender} resumed", sender=email)`."""
+    fields = visible_fields(fields)
     return Text(msgid.format_map(fields), msgid, fields)
 
 
 def tn(one: str, many: str, n: int, /, **fields: Any) -> Text:
     """A sentence of which the template depends on a number, which is its field `n`."""
+    fields = visible_fields(fields)
     fields["n"] = n
     return Text((one if n == 1 else many).format_map(fields), one, fields, plural=many)
 
 
 def tc(context: str, msgid: str, /, **fields: Any) -> Text:
     """A sentence of a template that means something else elsewhere: `tc("a time", "since")`."""
+    fields = visible_fields(fields)
     return Text(msgid.format_map(fields), msgid, fields, context=context)
 
 
@@ -74,5 +100,10 @@ def verbatim(sentence: str) -> Text:
 
 def joined(texts: Sequence[str], by: str = "; ") -> Text:
     """Several texts, one after the other."""
-    parts = [part for text in texts for part in (by, text)][1:]
-    return Text(by.join(texts), parts=tuple(parts))
+    parts = [part for text in texts for part in (by, _visible_field(text))][1:]
+    return Text("".join(parts), parts=tuple(parts))
+
+
+def printed(text: str) -> Text:
+    """What another program has printed, a line each."""
+    return joined(text.splitlines(), "\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from shlex import quote
 from typing import Final
 
 from mailerd.core.bounce_rule import BOUNCES
@@ -97,13 +98,13 @@ def remedy(cause: str | None, *, sender: str) -> Text | None:
     """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
     if (known := _REPAIRS.get(cause or "")) is None:
         return None
-    what, where = t(known[0], sender=sender), known[1].format(sender=sender)
+    what, where = t(known[0], sender=sender), repair_command(cause or "", sender=sender)
     return t("{what}: `{command}`", what=what, command=where) if where.startswith("mailerd ") else what
 
 
 def repair_command(cause: str, *, sender: str) -> str:
     """The command, or the page, by which a person ends a pause of this cause."""
-    return _REPAIRS.get(cause, ("", _LOGIN))[1].format(sender=sender)
+    return _REPAIRS.get(cause, ("", _LOGIN))[1].format(sender=quote(sender))
 
 
 def with_remedy(reason: str, cause: str, *, sender: str) -> str:

@@ -5,10 +5,12 @@ before): those are kept whole. What is read from a row is a `Text` again.
 """
 
 import json
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
-from mailerd.core.i18n import N_, Text, t
+from mailerd.core.i18n import N_, Text, t, visible
 
 REASONS: Final[Mapping[str, str]] = {
     # What Google said; `said` is its status and its words.
@@ -114,6 +116,7 @@ REASONS: Final[Mapping[str, str]] = {
         "so confirm it manually"
     ),
     # Why a sender or a job is paused.
+    "no_reason_given": N_("no reason given"),
     "tried_until": N_("{reason}; tried each minute until {remedy}"),
     "limit_notice": N_("Google's limit notice: {said}"),
     "unknown_failures": N_("messages to {domains} domains failed within minutes for unknown causes, as above a limit"),
@@ -136,6 +139,16 @@ REASONS: Final[Mapping[str, str]] = {
 _CODES: Final = {template: code for code, template in REASONS.items()}
 MAX_FIELD: Final = 1000
 """Characters of a field that are kept."""
+MAX_TEXT: Final = 10_000
+"""Characters of a text that is read back, and of its template; so fields that are named often blow nothing up."""
+MAX_DEPTH: Final = 30
+"""Texts in texts that are read back."""
+_TEMPLATE: Final = re.compile(
+    r"""(?: [^{}] | \{\{ | \}\}
+          | \{ [a-z_][a-z0-9_]* (?:!r)? (?: : (?: , | g | ,?\.\d[fg] | \.\d{1,3} | 0\d[oX] ) )? \} )*+""",
+    re.VERBOSE,
+)
+"""A template of `t`: each place is a field by its name, and what it is printed as takes no more room than it."""
 
 
 def reason(code: str, /, **fields: Any) -> Text:
@@ -161,10 +174,15 @@ def from_row(english: str | None, code: str | None, args: str | None) -> str | N
     if english is None or code is None:
         return english
     try:
-        template, fields = REASONS[code], _from_fields(json.loads(args or "{}"))
-        template.format_map(fields)
-        return Text(english, template, fields)
-    except (ValueError, LookupError, AttributeError, TypeError):  # another version, or a person, has written there
+        found = from_json({"code": code, "args": json.loads(args or "{}")})
+        return Text(english, found.msgid, found.fields) if english.isprintable() else english
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):  # another version, or a person, has written there
         return english
 
 
@@ -195,22 +213,45 @@ def to_json(value: Any) -> Any:
     return {"text": value.msgid, "args": _fields(value), **more}
 
 
-def from_json(value: Any) -> Any:
-    """What `to_json` has made JSON of.
+def from_json(value: Any, _depth: int = 0) -> Any:
+    """What `to_json` has made JSON of; anything else is refused, so that no text of a stranger is run as a format.
 
     Raises:
-        LookupError, ValueError: it has not made this.
+        LookupError, ValueError, TypeError, AttributeError: it has not made this.
     """
-    if not isinstance(value, Mapping):
+    if isinstance(value, str):
+        return visible(value)
+    if value is None or isinstance(value, int | float):
         return value
+    if _depth > MAX_DEPTH:
+        raise ValueError
     if "parts" in value:
-        parts = [from_json(part) for part in value["parts"]]
-        return Text("".join(parts), parts=tuple(parts))
-    fields = _from_fields(value["args"])
+        parts = [from_json(part, _depth + 1) for part in value["parts"]]
+        return Text(_short("".join(parts)), parts=tuple(parts))
+    fields = {name: from_json(it, _depth + 1) for name, it in value["args"].items()}
     template = REASONS[value["code"]] if "code" in value else value["text"]
     plural, context = value.get("plural", ""), value.get("context", "")
-    shown = plural if plural and fields["n"] != 1 else template
-    return Text(shown.format_map(fields), template, fields, plural, context)
+    one, many = _filled(template, fields), _filled(plural, fields)
+    if not isinstance(context, str) or (plural and not isinstance(fields["n"], int)):
+        raise TypeError
+    return Text(many if plural and fields["n"] != 1 else one, template, fields, plural, context)
+
+
+def _filled(template: str, fields: Mapping[str, Any]) -> str:
+    if not _is_ours(template):
+        raise ValueError
+    return _short(template.format_map(fields))
+
+
+@lru_cache(maxsize=500)
+def _is_ours(template: str) -> bool:
+    return len(template) <= MAX_TEXT and visible(template) == template and bool(_TEMPLATE.fullmatch(template))
+
+
+def _short(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise ValueError
+    return text
 
 
 def _cut(text: str, limit: int) -> str:
@@ -219,7 +260,3 @@ def _cut(text: str, limit: int) -> str:
 
 def _fields(text: Text) -> dict[str, Any]:
     return {name: to_json(value) for name, value in text.fields.items()}
-
-
-def _from_fields(args: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: from_json(value) for name, value in args.items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain
+from shlex import quote
 from typing import Final
 
 from mailerd.core.i18n import N_, Text, joined, t, tn
@@ -29,6 +30,8 @@ LOST_LATELY: Final = 600
 """Seconds for which a daemon that does not respond is trouble while another one runs."""
 FAILED_SHARE: Final = 0.2
 """This share of the messages of the last ten minutes, or of a job, may fail before it is trouble."""
+MOST_A_DAY: Final = 2000
+"""Messages a day that Google lets a mailbox of Google Workspace send."""
 MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
@@ -199,7 +202,7 @@ def until(end: datetime, now: datetime) -> Text:
 
 
 def _paused(it: SenderStats, now: datetime) -> Condition:
-    about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {it.email}"
+    about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {quote(it.email)}"
     reason = it.pause_reason or it.pause_cause.replace("_", " ")
     fields = {"sender": it.email, "until": until(end, now), "reason": reason}
     if it.pause_cause == MANUAL:
@@ -247,7 +250,9 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     if 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
-        yield Condition(Severity.BLUE, "day_full", text, about, (f"mailerd senders set {it.email} --per-day …",))
+        more = it.per_day < MOST_A_DAY
+        remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}" if more else "mailerd senders list"
+        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
 
 
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
@@ -262,7 +267,11 @@ def _late(stats: QueueStats) -> Iterator[Condition]:
         text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
                   number, span=in_words(lasts))  # fmt: skip
         severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
-        remedies = ("mailerd jobs retry JOB --unsure", t("mailerd settle RECIPIENT --sent or --not-sent"))
+        remedies = (
+            "mailerd jobs list",
+            "mailerd jobs retry JOB --unsure",
+            t("mailerd settle RECIPIENT --sent or --not-sent"),
+        )
         yield Condition(
             severity, code, text, "unsure", remedies, lasts=lasts, since=stats.at - timedelta(seconds=lasts)
         )
@@ -300,22 +309,22 @@ def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Condition]:
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=it.email, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (f"mailerd auth login --sender {it.email} --readonly",), since=it.since)  # fmt: skip
+                          (f"mailerd auth login --sender {quote(it.email)} --readonly",), since=it.since)  # fmt: skip
 
 
 def _webhook(it: WebhookStats) -> Iterator[Condition]:
     """An endpoint that takes no events; one that a person has paused is no trouble."""
-    test, remedies = f"mailerd webhooks test {it.name}", tuple[str, ...]()
+    test, remedies = f"mailerd webhooks test {quote(it.name)}", tuple[str, ...]()
     match it.standing:
         case "failing" if it.failing > LATE:
             text = t("The webhook {name} has been failing for {span}; its events wait.", name=it.name,
                      span=in_words(it.failing))  # fmt: skip
         case "paused":
             text = t("The webhook {name} is paused after failing for {span}.", name=it.name, span=in_words(it.failing))
-            remedies = (f"mailerd webhooks resume {it.name}",)
+            remedies = (f"mailerd webhooks resume {quote(it.name)}",)
         case "gone":
             text, test = t("The webhook {name} responded 410 and receives nothing more.", name=it.name), ""
-            remedies = (f"mailerd webhooks remove {it.name}",)
+            remedies = (f"mailerd webhooks remove {quote(it.name)}",)
         case _:
             return
     remedies = (test, *remedies) if test else remedies

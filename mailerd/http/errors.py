@@ -69,8 +69,11 @@ def cut(reason: str, most: int = MAX_REASON) -> str:
     if len(reason) <= most:
         return reason
     english = str.__str__(reason)[: most - 1] + "…"
-    if not isinstance(reason, Text) or not reason.msgid:
+    if not isinstance(reason, Text):
         return english
+    if reason.parts:
+        parts = tuple(cut(part, most // 2) for part in reason.parts)
+        return Text(english, parts=parts)
     fields = {name: cut(it, most // 2) if isinstance(it, str) else it for name, it in reason.fields.items()}
     return Text(english, reason.msgid, fields, reason.plural, reason.context)
 

@@ -11,10 +11,11 @@ from typing import Final, Self
 from aiohttp import HttpVersion11, web
 
 from mailerd.clock import read_moment
-from mailerd.core.i18n import t
+from mailerd.core.i18n import Language, t
 from mailerd.http.auth import LARGE_BODY, KeyShare
 from mailerd.http.errors import ApiError, FieldError, invalid, unstored
 from mailerd.http.responses import not_found, too_large
+from mailerd.locale import accepted_language
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.jobs import Job, Jobs
 
@@ -193,6 +194,11 @@ class Query:
             return text
 
         return self.read("cursor", known)
+
+
+def asked_language(request: web.Request) -> Language:
+    """The language that a request asks for, in one header Accept-Language or in several, which count as one."""
+    return accepted_language(",".join(request.headers.getall("Accept-Language", ())))
 
 
 def refuse_parameters(request: web.Request) -> None:

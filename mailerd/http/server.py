@@ -23,7 +23,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
 from mailerd.http.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, unstored
-from mailerd.http.requests import refuse_parameters
+from mailerd.http.requests import asked_language, refuse_parameters
 from mailerd.http.responses import (
     REQUEST,
     UnreadError,
@@ -34,7 +34,7 @@ from mailerd.http.responses import (
     with_headers,
     write_whole,
 )
-from mailerd.locale import accepted_language, speak
+from mailerd.locale import speak
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
@@ -552,7 +552,7 @@ class ErrorMiddleware:
 def _begin(request: web.Request) -> None:
     """Give a request its id, and its answer the language that it asks for."""
     REQUEST.set(new_id())
-    speak(accepted_language(request.headers.get("Accept-Language", "")))
+    speak(asked_language(request))
 
 
 def _abort(request: web.Request) -> None:

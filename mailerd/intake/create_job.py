@@ -45,6 +45,7 @@ from mailerd.intake.response_models import (
     TemplateVersionOut,
     try_forecast,
 )
+from mailerd.locale import speak
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content
@@ -311,6 +312,7 @@ class CreateJobEndpoint:
             await self.clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self.answers.find(key.id, idempotency_key) or known
         self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
+        speak("en")  # which no header claims: the answer has the language of the first request, whatever that was
         return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
 
     async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:

@@ -13,6 +13,7 @@ from mailerd.errors import DatabaseError, SchemaError
 from mailerd.http.auth import HEADER, ApiKeyAuth
 from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response
 from mailerd.intake.response_models import LiveOut, NotReadyOut, ReadyOut
+from mailerd.locale import speak
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import ApiKey, Permission
@@ -103,6 +104,7 @@ class MetricsEndpoint:
     async def metrics(self, request: web.Request) -> web.Response:
         """The next page, which all requests of a key get that have come by then: nothing in it is stale."""
         key = await self._key(request)
+        speak("en")  # its words are names
         who = key.id if key else None
         if who not in self._next:
             self._next[who] = asyncio.create_task(self._make(who, key.may_send if key else lambda _: False))

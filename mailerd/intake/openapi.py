@@ -23,7 +23,7 @@ from mailerd.http.errors import ApiError, cut
 from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
 from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
 from mailerd.intake.routes import OPERATIONS, Operation
-from mailerd.locale import language, say
+from mailerd.locale import language, say, speak
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
 from mailerd.store.api_keys import ApiKey
@@ -440,7 +440,8 @@ class DocsEndpoints:
         return web.Response(status=302, headers={"Location": "/docs"})
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
-        """The document."""
+        """The document, which is English for every reader."""
+        speak("en")
         return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
 
     async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
@@ -452,6 +453,7 @@ class DocsEndpoints:
 
     async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The style sheet of the page."""
+        speak("en")
         text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
         return web.Response(text=text, content_type="text/css", headers=_SAFE)
 

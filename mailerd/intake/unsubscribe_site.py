@@ -30,10 +30,10 @@ from mailerd.core.suppression import (
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.http.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE, ClientAddress, StrangerLog, TokenBuckets
+from mailerd.http.requests import asked_language
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import SlowClientReaper, listen, running
 from mailerd.intake import unsubscribe_pages as pages
-from mailerd.locale import accepted_language
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
@@ -139,7 +139,7 @@ class UnsubscribeSite:
     async def _around(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        language = accepted_language(request.headers.get("Accept-Language", ""))
+        language = asked_language(request)
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -163,7 +163,7 @@ class UnsubscribeSite:
 
     async def _show(self, request: web.Request) -> web.Response:
         token, suppressions = await self._read(request)
-        language = accepted_language(request.headers.get("Accept-Language", ""))
+        language = asked_language(request)
         async with self._place(self._looking, token):
             title, address = await self._named(token, suppressions)
         return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
@@ -172,7 +172,7 @@ class UnsubscribeSite:
         token, suppressions = await self._read(request)
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await _body(request)
-        language = accepted_language(request.headers.get("Accept-Language", ""))
+        language = asked_language(request)
         async with self._place(self._acting, token):
             title, address = await self._named(token, suppressions)
             who = masked(address) if address else ""

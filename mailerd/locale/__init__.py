@@ -83,14 +83,20 @@ def from_environment(environment: Mapping[str, str]) -> Language:
     return "en"
 
 
+_MAX_ACCEPTED: Final = 20
+"""Languages of a header Accept-Language that are looked at, in at most so many times 50 characters."""
+_RANGE: Final = re.compile(
+    r"(?P<language>[a-z]{1,8})(?:-[a-z0-9]{1,8})*\s*(?:;\s*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?",
+    re.IGNORECASE,
+)
+
+
 def accepted_language(header: str, *, otherwise: Language = "en") -> Language:
     """The language that a header Accept-Language asks for; `otherwise` where it asks for neither (RFC 9110, 12.5.4)."""
     best, weight = str(otherwise), 0.0
-    for each in header.split(","):
-        tag, _, parameters = each.partition(";")
-        name = tag.strip().lower().partition("-")[0]
-        found = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameters)
-        asked = float(found[1]) if found else 0.0 if parameters.strip() else 1.0
-        if name in {"zh", "en"} and asked > weight:
-            best, weight = name, asked
+    for each in header[: 50 * _MAX_ACCEPTED].split(",", _MAX_ACCEPTED)[:_MAX_ACCEPTED]:
+        if found := _RANGE.fullmatch(each.strip()):
+            name, asked = found["language"].lower(), float(found["weight"] or 1)
+            if name in {"zh", "en"} and asked > weight:
+                best, weight = name, asked
     return "zh" if best == "zh" else "en"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
 
-from mailerd.core.i18n import Language, joined, t, tn
+from mailerd.core.i18n import Language, joined, printed, t, tn
 from mailerd.core.situation import Facts, line, situation
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats
@@ -61,7 +61,7 @@ class EventLoopMonitor:
         silent = self._now() - self._last
         if silent > self._bound and not self._told:
             self._told = True
-            self._events.loop_blocked(seconds=silent, stacks=f"{dump_threads()}\n{dump_tasks(loop)}")
+            self._events.loop_blocked(seconds=silent, stacks=printed(f"{dump_threads()}\n{dump_tasks(loop)}"))
 
 
 _MAX_TASKS: Final = 100
@@ -289,7 +289,7 @@ class Watchdog:
                     loop=heartbeat.loop,
                     doing=heartbeat.doing,
                     seconds=heartbeat.age,
-                    stacks=dump_tasks(asyncio.get_running_loop()),
+                    stacks=printed(dump_tasks(asyncio.get_running_loop())),
                 )
                 self.flush()
                 self.systemd.trigger_watchdog()

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mailerd.client import ApiError, AsyncClient, NewJob, NoAnswerError
-from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.i18n import Text, joined, printed, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.locale import label, language, say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
@@ -76,7 +76,7 @@ class Commands:
             raise ProcessError(
                 t(
                     "`{command}` ended with exit code {code}:\n{output}",
-                    command=self._shown(words), code=process.returncode, output=tail,
+                    command=self._shown(words), code=process.returncode, output=printed(tail),
                 )
             )  # fmt: skip
         return said.decode()
@@ -127,7 +127,7 @@ class DaemonProcess:
         raise ProcessError(
             t(
                 "`{command}` ended with exit code {code}. The end of {log}:\n{output}",
-                command=self._shown, code=code, log=self._log, output=tail,
+                command=self._shown, code=code, log=self._log, output=printed(tail),
             )
         )  # fmt: skip
 

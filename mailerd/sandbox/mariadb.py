@@ -24,7 +24,7 @@ from typing import IO, Self
 
 import pymysql
 
-from mailerd.core.i18n import joined, t
+from mailerd.core.i18n import joined, printed, t
 
 # Start processes that cannot outlive this one. Nothing else in the sandbox starts a process that stays.
 #
@@ -140,7 +140,12 @@ class Program:
         if made.returncode != 0:
             said = (made.stdout + made.stderr)[-2000:]
             raise ServerError(
-                t("{program} could not create {folder}:\n{output}", program=command[0], folder=directory, output=said)
+                t(
+                    "{program} could not create {folder}:\n{output}",
+                    program=command[0],
+                    folder=directory,
+                    output=printed(said),
+                )
             )
         # MySQL's server_uuid: each copy of the directory makes one of its own at its first start, since a replica does
         # not follow a server of the same name, and two such servers could not be told apart.

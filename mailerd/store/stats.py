@@ -158,21 +158,28 @@ SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP
   FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
 _READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
+# Of each sender its own newest ones: no other sender's jobs hide them.
 _READ_BAD_JOBS: Final = """
-SELECT id, sender_email, COALESCE(pause_reason, bounce_warning),
-       IF(pause_reason IS NULL, bounce_warning_code, pause_reason_code),
-       IF(pause_reason IS NULL, bounce_warning_args, pause_reason_args), pause_reason IS NOT NULL
-  FROM jobs FORCE INDEX (finished)
- WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))
- ORDER BY id DESC LIMIT 50"""
+SELECT id, sender_email, reason, code, args, is_paused FROM (
+  SELECT id, sender_email, COALESCE(pause_reason, bounce_warning) reason,
+         IF(pause_reason IS NULL, bounce_warning_code, pause_reason_code) code,
+         IF(pause_reason IS NULL, bounce_warning_args, pause_reason_args) args, pause_reason IS NOT NULL is_paused,
+         ROW_NUMBER() OVER (PARTITION BY sender_email ORDER BY id DESC) place FROM jobs FORCE INDEX (finished)
+   WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))) bad
+ WHERE place <= 5 ORDER BY id DESC"""
 MAX_FAILED: Final = 1000
 """The most failed messages of a job that are counted."""
 READ_FAILED_JOBS: Final = """
-SELECT id, sender_email, total FROM (
-  SELECT id, sender_email, total, finished_at FROM jobs FORCE INDEX (finished)
-   WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY ORDER BY finished_at DESC LIMIT 200) j
- WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
- ORDER BY finished_at DESC LIMIT 10"""
+(SELECT id, sender_email, total, finished_at FROM (
+   SELECT id, sender_email, total, finished_at FROM jobs FORCE INDEX (finished_of_sender)
+    WHERE sender_email = %s AND finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY
+    ORDER BY finished_at DESC LIMIT %s) j
+  WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
+  ORDER BY finished_at DESC LIMIT %s)"""
+LOOKED_AT: Final = 200
+"""Ended jobs of one sender in which failures are looked for; of many senders, a tenth of it in those of each."""
+SHOWN_FAILED: Final = 10
+"""Jobs with failures that are counted of one sender; of many senders, of each of them at least one."""
 _COUNT_FAILED: Final = """
 SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                        WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
@@ -208,15 +215,19 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-async def _failed_jobs(cursor: Cursor) -> tuple[FailedJob, ...]:
-    await cursor.execute(READ_FAILED_JOBS)
+async def _failed_jobs(cursor: Cursor, senders: Sequence[str]) -> tuple[FailedJob, ...]:
+    if not senders:
+        return ()
+    bounds = max(LOOKED_AT // 10, LOOKED_AT // len(senders)), max(1, SHOWN_FAILED // len(senders))
+    parts = " UNION ALL ".join([READ_FAILED_JOBS] * len(senders))
+    await cursor.execute(f"{parts} ORDER BY finished_at DESC", [it for sender in senders for it in (sender, *bounds)])
     if not (rows := await cursor.fetchall()):
         return ()
     counts = await cursor.fetch_batch([(_COUNT_FAILED, (row[0], MAX_FAILED)) for row in rows])
     retries = await cursor.fetch_batch([(_IS_RETRIABLE, (row[0],)) for row in rows])
     return tuple(
         FailedJob(id_, sender, int(failed), total, retriable=bool(taken))
-        for (id_, sender, total), ((failed,),), ((taken,),) in zip(rows, counts, retries, strict=True)
+        for (id_, sender, total, _), ((failed,),), ((taken,),) in zip(rows, counts, retries, strict=True)
     )
 
 
@@ -290,13 +301,14 @@ class StatsReader:
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
             oldest, unsure = due or now, since or now
-        minute, sums, attempts = await self._recent(cursor) if was_tried else ({}, {}, {})
+        minute, sums, attempts = await self._recent(cursor) if was_tried or is_open else ({}, {}, {})
         refused = await cursor.fetch_batch([(_READ_REFUSED, ())]) if is_refused else [()]
         webhooks = await read_webhooks(cursor) if has_webhooks else ()
-        failed = await _failed_jobs(cursor) if has_ended else ()
         (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())])
         daemons = await read_daemons(cursor)
         await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
+        senders = await cursor.fetchall()
+        failed = await _failed_jobs(cursor, [row[0] for row in senders]) if has_ended else ()
         return QueueStats(
             at=utc(now),
             jobs=jobs,
@@ -306,7 +318,7 @@ class StatsReader:
             oldest_unsure=(now - unsure).total_seconds(),
             senders=tuple(
                 self._sender(row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), attempts.get(row[0], []))
-                for row in await cursor.fetchall()
+                for row in senders
             ),
             webhooks=webhooks,
             asked=tuple(RecentAction(*row) for row in asked),

@@ -16,6 +16,7 @@ from mailerd.core.situation import database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
+from mailerd.http.requests import asked_language
 from mailerd.locale import accepted_language, speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
@@ -343,7 +344,7 @@ def _begin(request: web.Request, session: str) -> web.Response:
 
 def _language(request: web.Request) -> Language:
     wish = request.query.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, "")
-    return accepted_language(wish or request.headers.get("Accept-Language", ""))
+    return accepted_language(wish) if wish else asked_language(request)
 
 
 async def _to_message(request: web.Request) -> web.StreamResponse:

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
-from mailerd.core.i18n import Language, Text, t, tc, tn
+from mailerd.core.i18n import Language, Text, t, tc, tn, visible
 from mailerd.core.labels import label
 from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
@@ -184,8 +184,8 @@ class PageRenderer:
 
 
 def said(text: str, language: Language) -> str:
-    """A text in a language."""
-    return say(text, language)
+    """A text in a language; a stranger's own words turn the direction of no line."""
+    return say(text, language) if isinstance(text, Text) else visible(text)
 
 
 def filled(text: Text, language: Language) -> Markup:

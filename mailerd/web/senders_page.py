@@ -9,6 +9,7 @@ from aiohttp import web
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
 from mailerd.core.pauses import repair
+from mailerd.core.situation import situation
 from mailerd.events.runbook import pause_runbook
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
@@ -35,9 +36,11 @@ async def show(it: ConsoleRequest) -> web.Response:
     """All that the key may see."""
     found = await _read(it, it.key.senders)
     minutes = {each.email: each.used_minute for each in it.senders(it.services.stats())}
+    worst = {each.about: each for each in reversed(situation(it.services.facts()))}
+    wrong = {each.state.email: worst.get(f"sender {each.state.email}") for each in found}
     return it.page(
         "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
-        live=True, repair=repair, counted=MAX_COUNTED,
+        wrong=wrong, live=True, repair=repair, counted=MAX_COUNTED,
     )  # fmt: skip
 
 

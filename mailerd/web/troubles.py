@@ -1,5 +1,6 @@
 """A finding as the console shows it: what it means and what to do by the runbook, and where to look."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -64,9 +65,9 @@ class Trouble:
         """What to do about it, as every surface says; then the likely causes, each with what shows or cures it."""
         kind, name = self.it.about.partition(" ")[0], self.it.subject
         names = {
-            f"@MAILERD_{each}@": name if kind == each.lower() else otherwise
+            f"@MAILERD_{each}@": shlex.quote(name) if kind == each.lower() else otherwise
             for each, otherwise in (("SENDER", "ADDRESS"), ("WEBHOOK", "NAME"), ("JOB", "ID"))
-        } | {"@MAILERD_RECIPIENT@": str(self.it.example or "ID")}
+        } | {"@MAILERD_RECIPIENT@": str(self.it.example or (name if kind == "job" else "ID"))}
         causes = [
             (it.zh if language == "zh" else it.en, _filled_in(it.command, names))
             for it in (self.runbook.causes if self.runbook else ())

@@ -168,6 +168,7 @@ async def test_what_commands_say_has_no_english_words_in_it(shop: Shop, monkeypa
         await shop.say("suppress", "add", "nix", code=1),
         await shop.say("senders", "pause", "nix", code=1),
         await shop.say("senders", "set", ME, "--per-day", "7", "--reserve", "2"),
+        await shop.say("senders", "pause", ME),
         await shop.say("senders", "list"),
     ]
     known = ("command, ", "mailerd: nix")

@@ -5,7 +5,8 @@ import pickle
 
 import pytest
 
-from mailerd.core.i18n import Text, joined, t, tc, tn
+from mailerd.core.i18n import Language, Text, joined, t, tc, tn
+from mailerd.locale import say
 
 
 def test_a_text_is_its_english() -> None:
@@ -29,3 +30,28 @@ def test_a_copy_is_the_same_text(text: Text) -> None:
     for each in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):  # noqa: S301 - our own
         assert each == text
         assert [getattr(each, name) for name in Text.__slots__] == [getattr(text, name) for name in Text.__slots__]
+
+
+UNSEEN = ("\x1b[31m", "\n", "\r", "\x07", "\x7f", "\x9b2J", "\u202e", "\u2066", "\u200f", "\u2028", "\ud800")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("unseen", UNSEEN, ids=ascii)
+def test_what_strangers_write_neither_moves_a_cursor_nor_begins_a_line(unseen: str, language: Language) -> None:
+    for text in (
+        t("skipped: {what}", what=unseen),
+        tn("{n} problem: {what}", "{n} problems: {what}", 2, what=unseen),
+        tc("a time", "{what}", what=unseen),
+        t("skipped: {what}", what=ValueError(unseen)),
+        t("skipped: {what}", what=t("skipped: {what}", what=unseen)),
+    ):
+        said = say(text, language)
+        assert unseen not in said
+        assert "\\" in said
+        assert said.isprintable()
+        said.encode()
+
+
+def test_line_feeds_of_ours_and_foreign_scripts_stay() -> None:
+    assert t("{what}", what="שלום, 世界\u3000é") == "שלום, 世界\u3000é"
+    assert joined([t("a\n{b}", b=t("c\nd")), t("e")], "\n") == "a\nc\nd\ne"

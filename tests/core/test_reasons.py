@@ -1,6 +1,7 @@
 """Reasons: a row keeps the English for who looks there, and a code with fields for everybody else, in any language."""
 
 import json
+import time
 from string import Formatter
 
 import pytest
@@ -82,6 +83,40 @@ def test_what_is_not_understood_stays_in_english(code: str | None, args: str | N
     found = from_row("as it was written", code, args)
     assert found == "as it was written"
     assert say(found, "zh") == "as it was written"
+
+
+HOSTILE = {
+    "brackets without end": "[" * 30_000,
+    "parts of parts": '{"cause":' + '{"parts":[' * 900 + '"x"' + "]}" * 900 + "}",
+    "texts of texts": '{"cause":' + '{"text":"{x}{x}{x}","args":{"x":' * 25 + '"x"' + "}}" * 25 + "}",
+    "a field named often": json.dumps({"cause": {"text": "{a}" * 3000, "args": {"a": "x" * 1000}}}),
+    "a wide field": '{"cause":{"text":"{a:>99999999}","args":{"a":"z"}}}',
+    "a nested width": '{"cause":{"text":"{a:{b}}","args":{"a":"z","b":">99999999"}}}',
+    "an attribute": '{"cause":{"text":"{a.__class__}","args":{"a":"z"}}}',
+    "an item": '{"cause":{"text":"{a[0]}","args":{"a":"z"}}}',
+    "a plural of no number": '{"cause":{"text":"a {n}","plural":"b {n}","args":{"n":"x"}}}',
+    "a plural of a fraction": '{"cause":{"text":"a {n}","plural":"b {n}","args":{"n":1.5}}}',
+    "a plural of nothing": '{"cause":{"text":"a","plural":"b","args":{}}}',
+    "a plural with a field more": '{"cause":{"text":"a","plural":"{c}","args":{"n":1}}}',
+    "a context that is a number": '{"cause":{"text":"a","context":5,"args":{}}}',
+    "a text that is a list": '{"cause":{"text":["x"],"args":{}}}',
+    "a text that moves a cursor": '{"cause":{"text":"\\u001b[2J","args":{}}}',
+    "arguments that are a list": '{"cause":{"text":"a","args":[]}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("args", HOSTILE.values(), ids=HOSTILE)
+def test_a_row_that_nobody_of_us_has_written_stays_in_english(args: str) -> None:
+    started = time.process_time()
+    found = from_row("as it was written", "not_accepted", args)
+    assert (found, say(found or "", "zh")) == ("as it was written", "as it was written")
+    assert time.process_time() - started < 1
+
+
+def test_half_a_character_of_a_row_is_said_in_both_languages() -> None:
+    found = from_row("not accepted: ?", "not_accepted", '{"cause":"\\ud800 lone"}')
+    assert isinstance(found, Text)
+    assert say(found, "zh").encode().decode().endswith("\\ud800 lone")
 
 
 def test_no_reason_is_none() -> None:

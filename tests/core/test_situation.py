@@ -1,5 +1,6 @@
 """The one judge of how it goes: what is wrong by which facts, how bad, and what to do."""
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, under_way, worst
 from mailerd.core.states import State
-from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox
+from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox, WebhookStats
 from mailerd.core.verdicts import judge
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -25,9 +26,9 @@ def found(**values: Any) -> list[Condition]:
     return situation(Facts(QueueStats(at=NOW, **{"daemons": (ALIVE,), **values})))
 
 
-def sender(**values: Any) -> SenderStats:
+def sender(email: str = "a@x", **values: Any) -> SenderStats:
     none = {"per_minute": 0, "per_day": 0, "used_minute": 0, "used_day": 0}
-    return SenderStats("a@x", **{**none, "paused_until": None, "pause_cause": "", "pause_reason": "", **values})
+    return SenderStats(email, **{**none, "paused_until": None, "pause_cause": "", "pause_reason": "", **values})
 
 
 def tried(*reasons: str | None, open_: bool = True) -> list[Attempted]:
@@ -167,3 +168,26 @@ def test_what_many_have_in_common_is_said_a_few_times() -> None:
     its = shortened(found(senders=many))
     assert len(its) == 6
     assert its[-1].text == "The same holds for 4 more."
+
+
+HOSTILE = "o'`id`@x"
+
+
+def test_a_remedy_is_a_command_that_a_shell_takes_whatever_its_names_are() -> None:
+    its = found(
+        senders=(
+            sender(per_day=30, used_day=30, email="3" + HOSTILE),
+            sender(email=HOSTILE, pause_cause="token_refused", paused_until=NOW + timedelta(hours=1),
+                   repair=remedy("token_refused", sender=HOSTILE)),
+            sender(email="4" + HOSTILE, pause_cause="throttled", paused_until=NOW + timedelta(hours=1)),
+        ),
+        webhooks=(WebhookStats("a b", "paused", 90.0, 1, 1.0),),
+        inboxes=(UnreadInbox(HOSTILE + "2", "403", None),),
+    )  # fmt: skip
+    commands = [shlex.split(each) for it in its for each in it.remedies if each.startswith("mailerd ")]
+    assert ["mailerd", "senders", "set", "3" + HOSTILE, "--per-day", "2000"] in commands
+    assert ["mailerd", "senders", "resume", "4" + HOSTILE] in commands
+    assert ["mailerd", "auth", "login", "--sender", HOSTILE] in commands
+    assert ["mailerd", "auth", "login", "--sender", HOSTILE + "2", "--readonly"] in commands
+    assert ["mailerd", "webhooks", "test", "a b"] in commands
+    assert ["mailerd", "webhooks", "resume", "a b"] in commands

@@ -20,8 +20,8 @@ def code() -> list[Message]:
     return [message for message in messages.in_code() if message.id]
 
 
-def fields(template: str) -> set[str]:
-    return {name for _, name, _, _ in Formatter().parse(template) if name}
+def fields(template: str) -> set[tuple[str, ...]]:
+    return {(name, spec or "", shown or "") for _, name, spec, shown in Formatter().parse(template) if name}
 
 
 def test_a_text_is_said_in_the_language_of_its_reader() -> None:

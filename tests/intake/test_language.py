@@ -5,15 +5,18 @@ import time
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
+from mailerd.core.i18n import joined, t
 from mailerd.core.reasons import from_row, in_row, reason
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.core.webhooks import EventType
+from mailerd.http.errors import cut
 from mailerd.http.responses import to_json
 from mailerd.intake.response_models import RejectedOut
-from mailerd.locale import speak
+from mailerd.locale import say, speak
 from mailerd.store.event_feed import NewEvent, insert_events
-from tests.intake.site import Site, event, job
+from tests.intake.site import Build, Site, event, job
 from tests.support.own_time import at_this_speed
 
 CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
@@ -36,6 +39,24 @@ async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
 async def test_it_is_english_where_nobody_asks_for_chinese(site: Site, header: dict[str, str]) -> None:
     _, answer = await site.post(BAD, headers=header)
     assert answer["error"]["message"].isascii()
+
+
+async def test_two_header_lines_count_as_one(site: Site) -> None:
+    lines = CIMultiDict([("Accept-Language", "de"), ("Accept-Language", "zh")])
+    async with site.client.get(f"{site.url}/api/jobs/x", headers=lines) as answer:
+        assert answer.headers["Content-Language"] == "zh"
+
+
+async def test_no_answer_claims_to_be_chinese_that_may_be_english(build: Build) -> None:
+    site = await build(page=lambda _: b"a 1\n")
+    for path, language in (("/docs", "zh"), ("/openapi.json", None), ("/docs/style.css", None), ("/metrics", None)):
+        async with site.client.get(f"{site.url}{path}", headers=CHINESE) as answer:
+            assert (answer.status, answer.headers.get("Content-Language")) == (200, language), path
+    once = {"Idempotency-Key": "two languages"}
+    good = job({"email": "a@example.com", "name": "A"})
+    for headers, language in ((once, None), (CHINESE | once, None)):
+        async with site.client.post(f"{site.url}/api/jobs/send_template_emails", json=good, headers=headers) as answer:
+            assert (answer.status, answer.headers.get("Content-Language")) == (200, language)
 
 
 async def test_both_languages_name_the_same_fields(site: Site) -> None:
@@ -103,3 +124,11 @@ def test_a_page_of_reasons_is_said_in_chinese_without_holding_up_others() -> Non
         speak("en")
     assert "第 7 次尝试后放弃；最后的错误：" in said[7]
     assert took < at_this_speed(0.15)
+
+
+def test_a_reason_of_several_parts_that_is_cut_is_still_said_in_chinese() -> None:
+    whole = joined([t("{name!r} is undefined", name="A" * 400), t("unknown field")], ", ")
+    short = cut(whole, 300)
+    assert (len(short), say(short, "zh").startswith("'AAAA"), "unknown field" in say(short, "zh")) == (300, True, False)
+    assert "未知的字段" in say(short, "zh")
+    assert len(say(short, "zh")) < 300

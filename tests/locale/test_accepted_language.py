@@ -1,8 +1,11 @@
 """The language that a request asks for."""
 
+import time
+
 import pytest
 
 from mailerd.locale import accepted_language
+from tests.support.own_time import at_this_speed
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,24 @@ from mailerd.locale import accepted_language
         ("zh;q=nonsense", "en"),
         ("*", "en"),
         (";;;,,,", "en"),
+        ("zh;Q=0.9", "zh"),
+        ("en;q=0.5,zh ; q=0.9", "zh"),
+        ("zh;q=1.9,en", "en"),
+        ("zh;q=1.9", "en"),
+        ("zh;q=0.1234,en;q=0.001", "en"),
+        ("zh_CN", "en"),
+        ("z h", "en"),
+        ("," * 19 + "zh", "zh"),
+        ("," * 20 + "zh", "en"),
     ],
 )
 def test_the_language_of_a_request(header: str, language: str) -> None:
     assert accepted_language(header) == language
+
+
+def test_a_header_as_long_as_one_may_be_takes_no_time() -> None:
+    started = time.process_time()
+    for header in ("," * 8_000, "zh;q=0.1," * 900, "a-" * 4_000, "zh" + " " * 8_000, "zh;" * 2_600):
+        for _ in range(100):
+            accepted_language(header)
+    assert (time.process_time() - started) / 500 < at_this_speed(0.000_3)

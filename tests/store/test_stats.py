@@ -10,15 +10,10 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.models import Outcome, Resolution
 from mailerd.core.rate_limit import SenderLimits
-<<<<<<< HEAD
+from mailerd.core.reasons import code_of, in_row, reason
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.stats import QueueStats, counts
 from mailerd.store import stats
-=======
-from mailerd.core.reasons import code_of, in_row, reason
-from mailerd.core.states import JobChange, State
-from mailerd.core.stats import QueueStats
->>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
@@ -28,11 +23,7 @@ from tests.store.queue.test_record import LOST, handler_reads, one_message, writ
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.handover import handover
-<<<<<<< HEAD
 from tests.support.rows import numbers, post, query
-=======
-from tests.support.rows import post, query
->>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
@@ -99,7 +90,6 @@ async def test_a_message_is_late_from_the_resume_of_its_job_or_the_end_of_its_br
     assert (await look(database)).oldest_claimable < 30
 
 
-<<<<<<< HEAD
 MANY = f"""
 INSERT INTO job_recipients (job_id, seq, to_email, status, due_at, updated_at)
 SELECT id, seq, CONCAT('m', seq, '@example.org'), 'waiting', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)
@@ -200,7 +190,8 @@ def test_a_number_that_was_counted_a_while_ago_says_so() -> None:
     seen = QueueStats(NOW, {JobStatus.SENDING: 1}, {State.WAITING: 900_000}, counted=180.0)
     assert counts(seen) == "1 job, 900,000 waiting (counted 3 min ago)"
     assert counts(replace(seen, counted=0.2)) == "1 job, 900,000 waiting"
-=======
+
+
 async def test_why_a_job_is_paused_for_its_bounces_is_a_reason_that_can_be_said_in_any_language(
     database: Database,
 ) -> None:
@@ -225,4 +216,33 @@ async def test_the_gap_between_messages_is_a_limit_of_the_minute(database: Datab
     await query(database, "UPDATE senders SET units_per_minute = 0, per_minute = 0, min_gap = 4")
     ((sender),) = (await look(database)).senders
     assert 0 < sender.per_minute <= 15
->>>>>>> 00e00013 (What a surface offers or says holds at that moment: a retry only where one would take a message, remedies that help, reasons in the language of the reader, and what goes on while all is well)
+
+
+async def test_no_sender_hides_what_has_become_of_another_ones_jobs(database: Database) -> None:
+    async def ended(sender: str, jobs: int) -> list[str]:
+        made = [await post(database, sender=sender) for _ in range(jobs)]
+        await query(database, "UPDATE job_recipients SET status = 'failed' WHERE job_id IN %s", tuple(made))
+        await query(
+            database,
+            "UPDATE jobs SET status = 'completed', next_claim_at = NULL, finished_at = UTC_TIMESTAMP(6) WHERE id IN %s",
+            tuple(made),
+        )
+        return made
+
+    (mine,) = await ended("b@example.com", 1)
+    assert [it.id for it in (await look(database)).failed_jobs] == [mine]
+    theirs = await ended("a@example.com", 12)
+    found = [it.id for it in (await look(database)).failed_jobs]
+    assert mine in found
+    assert set(found) & set(theirs)
+    assert len(found) <= stats.SHOWN_FAILED
+
+
+async def test_no_sender_hides_what_is_wrong_with_another_ones_open_jobs(database: Database) -> None:
+    paused = "UPDATE jobs SET status = 'paused', pause_cause = 'bounces', pause_reason = 'it is so' WHERE id IN %s"
+    mine = await post(database, sender="b@example.com")
+    theirs = [await post(database, sender="a@example.com", recipients=1) for _ in range(55)]
+    await query(database, paused, (mine, *theirs))
+    found = [it.id for it in (await look(database)).jobs_in_trouble]
+    assert mine in found
+    assert set(found) & set(theirs)

@@ -165,6 +165,10 @@ async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: Console
     command = "mailerd senders set me@example.com --per-day 2000"
     assert says(await look(site, browser), "has reached its limit of 24 hours, 30 of 30 messages", command)
     assert says(await look(site, browser, "zh"), "已达 24 小时上限（30 / 30 封）", command)
+    async with browser.get("/senders?lang=en") as answer:
+        page = await answer.text()
+    assert says(page, "has reached its limit of 24 hours")
+    assert ">Ready<" not in page
 
 
 async def test_an_inbox_that_is_refused_is_named_unless_its_sender_is_paused(site: ConsoleSite) -> None:

@@ -152,6 +152,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   KEY next_claim (sender_email, claimable, precedence, next_claim_at, id),
   KEY by_status (status, id),
   KEY finished (finished_at, sender_email),
+  KEY finished_of_sender (sender_email, finished_at),
   KEY by_from (from_address, id),
   KEY by_reference (reference, id),
   CONSTRAINT jobs_status CHECK (status IN ('queued', 'sending', 'paused', 'completed', 'cancelled'))

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.models import RECENT, Attempted, SenderState
+from mailerd.core.models import NEWEST, RECENT, Attempted, SenderState
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, PROBE_INTERVAL, SenderLimits
 from mailerd.core.reasons import from_row
 from mailerd.core.verdicts import PauseCause
@@ -121,25 +122,66 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
     return found
 
 
+_LINE: Final = "a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.error_code, a.error_args"
 # The newest lines of the log, whatever their number: of each sender its own newest ones tell how it goes.
 READ_ATTEMPTS: Final = f"""
-SELECT j.sender_email, a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.error_code, a.error_args,
-       a.recipient_id, r.status IN ('waiting', 'sending', 'unsure')
+SELECT a.id, j.sender_email, {_LINE}, a.recipient_id, r.status IN ('waiting', 'sending', 'unsure')
   FROM (SELECT id, recipient_id, event, error, error_code, error_args, at FROM attempts FORCE INDEX (at)
          WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
            AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
-  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}} ORDER BY a.at DESC, a.id DESC"""
+  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}}"""
+# A sender with busy neighbours has none of those lines, and neither has one that waits for an hour because all of its
+# attempts failed. So its jobs of which every message waits for another attempt, or where messages were deferred lately,
+# are asked for themselves.
+READ_DEFERRING: Final = f"""
+SELECT id, sender_email FROM (
+  SELECT j.id, j.sender_email, ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
+    FROM jobs j FORCE INDEX (by_status)
+   WHERE j.status = 'sending' {{where}}
+     AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
+     SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
+        AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring WHERE place <= 3"""
+# Those that wait for another attempt are due last; the next one may take its time to begin.
+READ_DEFERRED: Final = f"""
+(SELECT a.id, %s, {_LINE}, a.recipient_id, 1
+   FROM (SELECT id, due_at FROM job_recipients FORCE INDEX (claim)
+          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
+   STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim)
+      ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost')
+  WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""
+# What was sent since then; a message that was deferred for longer than a day tells nothing of now.
+READ_SENT_SINCE: Final = """
+SELECT sender_email, minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute >= GREATEST(%s, UTC_TIMESTAMP() - INTERVAL 1 DAY) AND sent > 0 AND sender_email IN %s
+ GROUP BY sender_email, minute"""
 
 
 async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) -> dict[str, list[Attempted]]:
     """The newest attempts of each sender, the newest first; of all senders, or of these."""
-    where = "WHERE j.sender_email IN %s" if senders is not None else ""
-    await cursor.execute(READ_ATTEMPTS.format(where=where), (tuple(senders),) if senders is not None else None)
-    found = dict[str, list[Attempted]]()
-    for sender, at, *reason, recipient, open_ in await cursor.fetchall():
-        found.setdefault(sender, []).append(Attempted(utc(at), from_row(*reason), recipient, bool(open_)))
-    return found
+    where, only = ("WHERE j.sender_email IN %s", (tuple(senders),)) if senders is not None else ("", ())
+    await cursor.execute(READ_ATTEMPTS.format(where=where), only)
+    lines = list(await cursor.fetchall())
+    await cursor.execute(READ_DEFERRING.format(where=where.replace("WHERE", "AND")), only)
+    if jobs := await cursor.fetchall():
+        parts = " UNION ALL ".join([READ_DEFERRED] * len(jobs))
+        await cursor.execute(parts, [value for job, sender in jobs for value in (sender, job)])
+        lines = list({line[0]: line for line in (*await cursor.fetchall(), *lines)}.values())
+    found = dict[str, list[tuple[datetime, int, Attempted]]]()
+    for id_, sender, at, *reason, recipient, open_ in lines:
+        found.setdefault(sender, []).append((at, id_, Attempted(utc(at), from_row(*reason), recipient, bool(open_))))
+    if jobs and lines:
+        hidden = tuple({sender for _, sender in jobs})
+        await cursor.execute(READ_SENT_SINCE, (min(line[2] for line in lines).replace(second=0, microsecond=0), hidden))
+        for sender, minute, sent in await cursor.fetchall():
+            known = sum(it.reason is None and at.replace(second=0, microsecond=0) == minute
+                        for at, _, it in found.get(sender, ()))  # fmt: skip
+            more = (minute, 0, Attempted(utc(minute), None, 0, open=False))
+            found.setdefault(sender, []).extend([more] * min(NEWEST, int(sent) - known))
+    newest_first = itemgetter(0, 1)
+    return {
+        sender: [it for *_, it in sorted(its, key=newest_first, reverse=True)][:NEWEST] for sender, its in found.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -476,6 +476,7 @@ async def test_a_server_that_is_killed_in_mid_migration_leaves_no_lock(
         ("jobs", "next_claim", "sender_email,claimable,precedence,next_claim_at,id"),
         ("jobs", "by_status", "status,id"),
         ("jobs", "finished", "finished_at,sender_email"),
+        ("jobs", "finished_of_sender", "sender_email,finished_at"),
         ("job_recipients", "claim", "job_id,status,due_at,id"),
         ("job_recipients", "lease", "lease_until,id"),
         ("job_recipients", "message", "job_id,seq"),
