@@ -58,6 +58,11 @@ async def fill(site: ConsoleSite) -> str:
         "UPDATE job_recipients SET result = 'bounced', result_kind = 'soft', result_reason = 'full', "
         "result_at = UTC_TIMESTAMP(6) WHERE seq = 6",
     )
+    await query(
+        site.database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, believed, kind, at, job_id, recipient_id) "
+        "SELECT 'me@example.com', 'g', 't', 1, 'soft', UTC_TIMESTAMP(6), job_id, id FROM job_recipients WHERE seq = 6",
+    )
     await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
         site.database,

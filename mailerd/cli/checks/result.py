@@ -38,7 +38,7 @@ class CheckResult:
     def line(self) -> str:
         """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or done."""
         check = say(self.check)
-        text = say(joined([self.what, self.remedy], " -> ") if self.remedy else self.what)
+        text = f"{say(self.what)} -> {say(self.remedy)}" if self.remedy else say(self.what)
         said = say(joined([" ".join(line.split()) for line in text.splitlines()]))
         said = said.replace(":; ", ": ").replace("：；", "：")  # behind a heading
         return f"{self.level}  {check}{' ' * (_LABEL - cell_len(check))} {said}"
