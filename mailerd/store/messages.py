@@ -70,7 +70,7 @@ UPDATE ({rows}) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id =
 _HAND_OVER: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, mode = ELT(FIELD(id, {each}), {each}), draft_id = ELT(FIELD(id, {each}), {each}),
-       thread_id = ELT(FIELD(id, {each}), {each}), unanswered = 0, discarding = 0,
+       thread_id = ELT(FIELD(id, {each}), {each}),
        handed_over_at = COALESCE(handed_over_at, UTC_TIMESTAMP(6)), crashes = 0, updated_at = UTC_TIMESTAMP(6)
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending' AND message_id IS NULL
    AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""

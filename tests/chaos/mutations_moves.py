@@ -44,6 +44,12 @@ OF_THE_DOOR: Final = (
          "    return cursor.rowcount == len(ids)\n", "    return cursor.rowcount > 0\n"),
     ),
     *noticed_by(
+        _HAND_OVER + "test_one_that_arrives_late_keeps_that_the_draft_is_being_deleted", _IN_MESSAGES,
+        ("a hand-over that arrives late forgets that the draft is being deleted",
+         "thread_id = ELT(FIELD(id, {each}), {each}),\n",
+         "thread_id = ELT(FIELD(id, {each}), {each}), discarding = 0,\n"),
+    ),
+    *noticed_by(
         _HAND_OVER + "test_where_one_has_opted_out_none_is_handed_over", _IN_MESSAGES,
         ("a new message is handed over though its address has opted out",
          'AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""',

@@ -77,6 +77,15 @@ async def test_it_may_be_done_again(database: Database) -> None:
     assert await query(database, "SELECT id, draft_id, handed_over_at FROM job_recipients") == first
 
 
+async def test_one_that_arrives_late_keeps_that_the_draft_is_being_deleted(database: Database) -> None:
+    """Its client had given it up and repeated it, and Google has refused the message meanwhile."""
+    (record,) = plain(*await claimed(database, 1))
+    assert await hand_over(database, record)
+    assert await write(database, replace(record, discarding=True)) == [WriteResult.APPLIED]
+    assert await hand_over(database, record)
+    assert await query(database, "SELECT discarding FROM job_recipients") == [(1,)]
+
+
 @pytest.mark.parametrize(
     "change",
     [
