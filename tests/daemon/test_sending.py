@@ -235,5 +235,5 @@ async def test_a_busy_daemon_claims_without_asking_first_whether_something_is_du
         looks, claims = asked.count("due_in"), asked.count("claim")
         await heard.wait_for("job_finished")
     assert await states(database, job) == {"sent": 300}
-    assert claims > 10
+    assert claims > 5
     assert looks <= 3, f"{looks} looks before {claims} claims"

@@ -99,6 +99,8 @@ async def test_while_all_attempts_of_a_sender_fail_no_time_is_named(site: Site) 
     other = await posted(site)
     assert (await seen(site, other))["cause_of_wait"] == "all attempts fail: answer 2", "of its sender, so its as well"
     await site.rows("UPDATE attempts SET at = at - INTERVAL 11 MINUTE")
+    assert (await seen(site, job_id))["forecast"]["done_at"] is None, "its messages still wait because of these"
+    await site.rows("UPDATE job_recipients SET due_at = due_at - INTERVAL 11 MINUTE")
     assert (await seen(site, job_id))["forecast"]["done_at"]
 
 
@@ -175,15 +177,15 @@ async def test_a_page_is_foreseen_for_the_price_of_a_few_statements(
         alone[each["job_id"]]["forecast"]["messages_ahead"] for each in page
     ]
     assert {each["forecast"]["messages_ahead"] for each in page} == {3, 9}
-    assert len(counted) <= 7, counted
+    assert len(counted) <= 9, counted
 
 
-async def test_a_post_is_foreseen_in_five_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_is_foreseen_in_six_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await posted(site)
     counted = counting(site, monkeypatch)
     status, answer = await site.post(job(*PEOPLE))
     assert (status, answer["forecast"]["messages_ahead"]) == (200, 3)
-    assert len(counted) == 5, counted
+    assert len(counted) == 6, counted
 
 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
