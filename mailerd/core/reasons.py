@@ -224,7 +224,7 @@ def from_json(value: Any, _depth: int = 0) -> Any:
     if value is None or isinstance(value, int | float):
         return value
     if _depth > MAX_DEPTH:
-        raise ValueError("texts in texts without end")
+        raise ValueError
     if "parts" in value:
         parts = [from_json(part, _depth + 1) for part in value["parts"]]
         return Text(_short("".join(parts)), parts=tuple(parts))
@@ -233,13 +233,13 @@ def from_json(value: Any, _depth: int = 0) -> Any:
     plural, context = value.get("plural", ""), value.get("context", "")
     one, many = _filled(template, fields), _filled(plural, fields)
     if not isinstance(context, str) or (plural and not isinstance(fields["n"], int)):
-        raise TypeError("of no use to gettext")
+        raise TypeError  # gettext would raise it later
     return Text(many if plural and fields["n"] != 1 else one, template, fields, plural, context)
 
 
 def _filled(template: str, fields: Mapping[str, Any]) -> str:
     if not _is_ours(template):
-        raise ValueError("no template of ours")
+        raise ValueError
     return _short(template.format_map(fields))
 
 
@@ -250,7 +250,7 @@ def _is_ours(template: str) -> bool:
 
 def _short(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise ValueError("a text too long")
+        raise ValueError
     return text
 
 
