@@ -233,7 +233,7 @@ def from_json(value: Any, _depth: int = 0) -> Any:
     plural, context = value.get("plural", ""), value.get("context", "")
     one, many = _filled(template, fields), _filled(plural, fields)
     if not isinstance(context, str) or (plural and not isinstance(fields["n"], int)):
-        raise TypeError
+        raise TypeError  # gettext would raise it later
     return Text(many if plural and fields["n"] != 1 else one, template, fields, plural, context)
 
 

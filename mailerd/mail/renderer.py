@@ -349,7 +349,7 @@ class Renderer:
         except Exception as error:
             # A bug here is no message's fault.
             self._exits.events.renderer_crashed(renderer=self._exits.renderer, origin=request.origin, error=error)
-            raise RendererError(t("internal error in the renderer: {error!r}", error=error)) from error
+            raise RendererError(t("internal error in the renderer: {error}", error=repr(error))) from error
         finally:
             self._requests.discard(request)
 
