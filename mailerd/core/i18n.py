@@ -15,7 +15,7 @@ UNSEEN: Final = (
     *range(0xD800, 0xE000),
 )  # fmt: skip
 """What a terminal obeys, what begins a line, what turns the direction of a line, and what no encoding has."""
-_ESCAPES: Final = {code: ascii(chr(code)).strip("'") for code in UNSEEN}
+_ESCAPES: Final = {code: ascii(chr(code)).strip("'") for code in UNSEEN} | {13: "\\x0d"}
 
 
 def visible(text: str) -> str:

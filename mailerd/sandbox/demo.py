@@ -633,7 +633,7 @@ async def _watch(server: Server) -> NoReturn:
     while server.running:  # noqa: ASYNC110 # a process gives no event
         await asyncio.sleep(_WATCH_S)
     died = t("the private database server stopped unexpectedly (its log is above): start the sandbox again")
-    raise ServerError(joined([server.log_tail(), died], "\n"))
+    raise ServerError(joined([printed(server.log_tail()), died], "\n"))
 
 
 @asynccontextmanager

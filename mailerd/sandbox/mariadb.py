@@ -508,7 +508,7 @@ class Server:
             what = t("the private database server stopped during its start:")
         self.kill()
         again = [t("To start with new data, delete {folder}", folder=self._kept)] if self._kept is not None else []
-        raise ServerError(joined([what, self.log_tail(), *again], "\n"))
+        raise ServerError(joined([what, printed(self.log_tail()), *again], "\n"))
 
     def _alive(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import LogSettings
-from mailerd.core.i18n import t
+from mailerd.core.i18n import printed, t
 from mailerd.core.reasons import reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event, EventEmitter, event
@@ -157,12 +157,15 @@ def test_an_error_in_json_stays_on_one_line(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_words_with_line_breaks_cannot_feign_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Log(LogSettings(format="text")).write).database_unavailable(
-        where="h:1", cause="x\n2026-01-01 INFO forged"
-    )
+    told, forged = StoreEvents(Log(LogSettings(format="text")).write), "x\n2026-01-01 INFO forged"
+    told.database_unavailable(where="h:1", cause=forged)
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(STAMP, line)
     assert "x\\n2026-01-01 INFO forged" in line
+    told.database_unavailable(where="h:1", cause=printed(forged))
+    lines = capsys.readouterr().err.splitlines()
+    assert [bool(re.match(STAMP, line)) for line in lines] == [True, False]
+    assert lines[1].startswith("    ")
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -172,7 +175,7 @@ def test_what_a_terminal_obeys_is_written_as_an_escape(capsys: pytest.CaptureFix
     err = capsys.readouterr().err
     words = json.loads(err)["message"] if form == "json" else err
     assert not set(words) & set("\x1b\0\r\x9b")
-    assert "a\\x1b[31mb\\x00c\\rd\\x9be\tf 中文 says 1" in words
+    assert "a\\x1b[31mb\\x00c\\x0dd\\x9be\tf 中文 says 1" in words
 
 
 def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
