@@ -124,32 +124,33 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
 
 _LINE: Final = "a.at, IF(a.event IN ('sent', 'found'), NULL, COALESCE(a.error, '')), a.error_code, a.error_args"
 # The newest lines of the log, whatever their number: of each sender its own newest ones tell how it goes.
-READ_ATTEMPTS: Final = f"""
+_NEWEST: Final = f"""
 SELECT a.id, j.sender_email, {_LINE}, a.recipient_id, r.status IN ('waiting', 'sending', 'unsure')
   FROM (SELECT id, recipient_id, event, error, error_code, error_args, at FROM attempts FORCE INDEX (at)
          WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
            AND event IN ('sent', 'found', 'deferred', 'released', 'lost') ORDER BY at DESC, id DESC LIMIT 300) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
-  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {{where}}"""
+  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id WHERE {{mine}}"""
 # A sender with busy neighbours has none of those lines, and neither has one that waits for an hour because all of its
 # attempts failed. So its jobs of which every message waits for another attempt, or where messages were deferred lately,
 # are asked for themselves.
-READ_DEFERRING: Final = f"""
-SELECT id, sender_email FROM (
+_DEFERRING: Final = f"""
+SELECT NULL, sender_email, NULL, id, NULL, NULL, NULL, NULL FROM (
   SELECT j.id, j.sender_email, ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
     FROM jobs j FORCE INDEX (by_status)
-   WHERE j.status = 'sending' {{where}}
-     AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
+   WHERE j.status = 'sending' AND {{mine}}
+     AND (j.next_claim_at > UTC_TIMESTAMP(6) OR j.sender_email IN (
      SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
         AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring WHERE place <= 3"""
-# Those that wait for another attempt are due last; the next one may take its time to begin.
+# Those that wait for another attempt are due last.
 READ_DEFERRED: Final = f"""
 (SELECT a.id, %s, {_LINE}, a.recipient_id, 1
    FROM (SELECT id, due_at FROM job_recipients FORCE INDEX (claim)
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
    STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim)
       ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost')
-  WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""
+  WHERE r.due_at > UTC_TIMESTAMP(6))"""
+READ_ATTEMPTS: Final = f"({_NEWEST}) UNION ALL ({_DEFERRING})"
 # What was sent since then; a message that was deferred for longer than a day tells nothing of now.
 READ_SENT_SINCE: Final = """
 SELECT sender_email, minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
@@ -159,11 +160,11 @@ SELECT sender_email, minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
 
 async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) -> dict[str, list[Attempted]]:
     """The newest attempts of each sender, the newest first; of all senders, or of these."""
-    where, only = ("WHERE j.sender_email IN %s", (tuple(senders),)) if senders is not None else ("", ())
-    await cursor.execute(READ_ATTEMPTS.format(where=where), only)
-    lines = list(await cursor.fetchall())
-    await cursor.execute(READ_DEFERRING.format(where=where.replace("WHERE", "AND")), only)
-    if jobs := await cursor.fetchall():
+    mine = "j.sender_email IN %s" if senders is not None else "TRUE"
+    await cursor.execute(READ_ATTEMPTS.format(mine=mine), [tuple(senders)] * 2 if senders is not None else ())
+    rows = await cursor.fetchall()
+    lines, jobs = [row for row in rows if row[0]], [(row[3], row[1]) for row in rows if not row[0]]
+    if jobs:
         parts = " UNION ALL ".join([READ_DEFERRED] * len(jobs))
         await cursor.execute(parts, [value for job, sender in jobs for value in (sender, job)])
         lines = list({line[0]: line for line in (*await cursor.fetchall(), *lines)}.values())
