@@ -139,17 +139,17 @@ SELECT NULL, sender_email, NULL, id, NULL, NULL, NULL, NULL FROM (
   SELECT j.id, j.sender_email, ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
     FROM jobs j FORCE INDEX (by_status)
    WHERE j.status = 'sending' AND {{mine}}
-     AND (j.next_claim_at > UTC_TIMESTAMP(6) OR j.sender_email IN (
+     AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
      SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
         AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring WHERE place <= 3"""
-# Those that wait for another attempt are due last.
+# Those that wait for another attempt are due last; the next one may take its time to begin.
 READ_DEFERRED: Final = f"""
 (SELECT a.id, %s, {_LINE}, a.recipient_id, 1
    FROM (SELECT id, due_at FROM job_recipients FORCE INDEX (claim)
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
    STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim)
       ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost')
-  WHERE r.due_at > UTC_TIMESTAMP(6))"""
+  WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""
 READ_ATTEMPTS: Final = f"({_NEWEST}) UNION ALL ({_DEFERRING})"
 # What was sent since then; a message that was deferred for longer than a day tells nothing of now.
 READ_SENT_SINCE: Final = """
