@@ -103,7 +103,7 @@ MAX_WORDS: Final = 25
 LONG: Final[dict[str, int]] = {
     "README.md": 1, "CHANGELOG.md": 2, "docs/api.md": 11, "docs/architecture.md": 3, "docs/console.md": 6,
     "docs/dependencies.md": 15, "docs/ha.md": 3, "docs/inbox.md": 11, "docs/internals/crash.md": 55,
-    "docs/internals/performance.md": 26, "docs/internals/proof.md": 6, "docs/internals/release.md": 1,
+    "docs/internals/performance.md": 7, "docs/internals/proof.md": 6, "docs/internals/release.md": 1,
     "docs/internals/scale.md": 6, "docs/mailboxes.md": 2, "docs/monitoring.md": 3, "docs/privacy.md": 1,
     "docs/sandbox.md": 2, "docs/security.md": 2, "docs/service.md": 1, "docs/troubleshooting.md": 1,
     "docs/webhooks.md": 1,
