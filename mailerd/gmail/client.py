@@ -57,12 +57,9 @@ Key = tuple[int, str]
 """A message's id and its claim's token."""
 
 
-def _ahead(slots: int) -> int:
-    """Messages that are claimed ahead for so many slots, so that a claim takes as many as there are slots.
-
-    A claim costs the same for ten as for fifty; and while it takes its time, or the loop is busy, no slot is empty.
-    """
-    return slots + slots // 2
+_AHEAD_S: Final = 0.25
+"""Seconds of work that are claimed ahead of the slots where Google is quick: a claim then takes as many messages as
+there are slots, and no slot is empty while it takes its time, or the loop is busy."""
 
 
 @dataclass(eq=False, slots=True)
@@ -83,20 +80,12 @@ class _SenderSlots:
     """A sender's share of the slots."""
 
     email: str
-    most: int
-    """As many as there are slots."""
     limit: int
     """The most messages in flight, beside those that wait for a slot."""
     in_flight: int = 0
     """Claimed, and without Google's last answer."""
     at_google: int = 0
     waiting: "deque[_Waiting]" = field(default_factory=deque)
-
-    @property
-    def capacity(self) -> int:
-        """Messages that may be claimed: some wait for their slot, fewer where calls had no answer."""
-        ahead = _ahead(self.most) if self.limit == self.most else self.limit // 2
-        return self.limit + ahead - self.in_flight
 
 
 _Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
@@ -105,12 +94,12 @@ _Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
 class MessageSemaphore:
     """At most `number` messages are at Google at once; `async with semaphore.slot(message)` waits for a slot.
 
-    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon. Some are claimed
-    ahead (`_ahead`): a slot that comes free has its next message at once, and need not wait for a claim.
-    Messages that have their answer and wait for their record hold no slot, or Google would idle for the length of a
-    commit; but none is claimed while there are twice as many of them as slots, since each would be a doubt if the
-    process died now. Nor does a draft hold one whose id is being written (`released`); it costs one question to Google
-    if the process dies.
+    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
+    as there are slots, or what is sent in `_AHEAD_S`. Then a slot that comes free has its next message at once, and
+    need not wait for a claim. Messages that have their answer and wait for their record hold no slot, or Google would
+    idle for the length of a commit; but the more there are of them, the fewer are claimed, since each would be a doubt
+    if the process died now. Nor does a draft hold one whose id is being written (`released`); it costs one question to
+    Google if the process dies.
     """
 
     def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
@@ -128,6 +117,10 @@ class MessageSemaphore:
         self._on_time_at_google = 0
         self._unrecorded = 0
         """Messages that have Google's last answer."""
+        self._ahead = number // 2
+        """Messages that are claimed ahead of the slots."""
+        self._answers, self._counted_since = 0, -math.inf
+        """The messages that got their answer since then, by the event loop's clock."""
         self._senders: dict[str, _SenderSlots] = {}
         self._queue: OrderedDict[str, _SenderSlots] = OrderedDict()
         """Senders whose messages wait for a slot; the one that was served last stands last."""
@@ -140,9 +133,7 @@ class MessageSemaphore:
         """Messages that may be claimed now."""
         slow = len(self._messages) - len(self._on_time) - self._aside
         counted = len(self._on_time) + max(0, slow - MAX_SLOW * self.number)
-        if self._unrecorded >= 2 * self.number:
-            return 0
-        return self.number + _ahead(self.number) - counted
+        return self.number + self._ahead - max(0, self._unrecorded - self._ahead) - counted
 
     @property
     def are_wanted(self) -> bool:
@@ -151,7 +142,7 @@ class MessageSemaphore:
 
     def capacity_by_sender(self) -> Mapping[str, int]:
         """Messages that may be claimed of each sender; a sender that is not named has nothing in flight."""
-        capacity = {email: sender.capacity for email, sender in self._senders.items()}
+        capacity = {email: self._capacity_of(sender) for email, sender in self._senders.items()}
         self._full = {email for email, number in capacity.items() if number <= 0}
         return capacity
 
@@ -232,9 +223,14 @@ class MessageSemaphore:
         sender = self._sender(email)
         sender.limit = max(1, sender.limit // 2)
 
+    def _capacity_of(self, sender: _SenderSlots) -> int:
+        """Messages of it that may be claimed: some wait for their slot, fewer where calls had no answer."""
+        ahead = self._ahead if sender.limit == self.number else sender.limit // 2
+        return sender.limit + ahead - sender.in_flight
+
     def _sender(self, email: str) -> _SenderSlots:
         if (sender := self._senders.get(email)) is None:
-            sender = self._senders[email] = _SenderSlots(email, most=self.number, limit=self.number)
+            sender = self._senders[email] = _SenderSlots(email, limit=self.number)
         return sender
 
     def _forget(self, sender: _SenderSlots) -> None:
@@ -263,15 +259,24 @@ class MessageSemaphore:
         self._on_time.pop(key, None)
         self._aside -= message.aside
         self._unrecorded += 1
+        self._count_answer(_now())
         sender = message.sender
         sender.in_flight -= 1
         self._release(message)
         self._grant()
         self._forget(sender)
         self._changed.set()
-        if sender.email in self._full and sender.capacity > 0:
+        if sender.email in self._full and self._capacity_of(sender) > 0:
             self._full.discard(sender.email)
             self.on_capacity()
+
+    def _count_answer(self, now: float) -> None:
+        """Learn how many messages get their answer in `_AHEAD_S`."""
+        if (seconds := now - self._counted_since) >= _AHEAD_S:
+            lately = round(self._answers * _AHEAD_S / seconds)
+            self._ahead = min(max(self.number // 2, lately), self.number + self.number // 2)
+            self._counted_since, self._answers = now, 0
+        self._answers += 1
 
     def _grant(self) -> None:
         """Give the free slots to the senders that have the fewest."""

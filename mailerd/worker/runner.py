@@ -23,7 +23,8 @@ _MAX_CLAIM: Final = 100
 """The most messages of one claim."""
 _GATHER_TIME: Final = 0.15
 """Seconds at most that a claim waits, while messages are in flight, until it can take as many as there are slots: a
-claim costs nearly the same for ten as for fifty, and so many are claimed ahead (gmail/client.py: `_ahead`)."""
+claim costs nearly the same for ten as for fifty, and so many are claimed ahead where Google is quick
+(gmail/client.py: `_AHEAD_S`)."""
 _MIN_POLL_DELAY: Final = 0.1
 """Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
