@@ -17,7 +17,7 @@ from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Statement, utc
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import RETRIABLE
+from mailerd.store.messages import RETRIABLE
 
 MAX_FAILURES: Final = 2_000
 """Failed messages of a job that are read to group them: each may have a reason of its own."""

@@ -12,7 +12,7 @@ from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import RETRIABLE
+from mailerd.store.messages import RETRIABLE
 from mailerd.store.secrets import Secrets
 from mailerd.store.stats import read_daemons
 

@@ -26,8 +26,6 @@ from mailerd.store.event_feed import NewEvent, insert_events
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
-RETRIABLE: Final = door._FAILED.partition(" AND ")[2]  # noqa: SLF001 - what is offered is what a retry takes
-"""Which failed messages of a job a retry takes; the others were refused before any attempt, or Google has them."""
 _LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"

@@ -355,10 +355,12 @@ UPDATE job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'waiting'"""
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
-_FAILED: Final = f"""
-job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND {NOT_FORGOTTEN} AND NOT EXISTS (
+RETRIABLE: Final = f"""
+status = 'failed' AND attempts > 0 AND message_id IS NULL AND {NOT_FORGOTTEN} AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event IN ('sent', 'answered')
        AND a.message_id IS NOT NULL)"""
+"""Which failed messages a retry takes."""
+_FAILED: Final = f"job_id = %s AND {RETRIABLE}"
 _OF_ERRORS: Final = " AND COALESCE(error, '') IN %s"
 # One that fails between the two statements has no line yet, and stays failed.
 _IS_LOGGED: Final = """ AND EXISTS (

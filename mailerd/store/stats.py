@@ -28,8 +28,8 @@ from mailerd.core.stats import (
 from mailerd.core.webhooks import EndpointState, PauseReason
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.job_actions import RETRIABLE
 from mailerd.store.job_changes import UNFINISHED
+from mailerd.store.messages import RETRIABLE
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS

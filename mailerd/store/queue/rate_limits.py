@@ -134,14 +134,18 @@ SELECT a.id, j.sender_email, {_LINE}, a.recipient_id, r.status IN ('waiting', 's
 # A sender with busy neighbours has none of those lines, and neither has one that waits for an hour because all of its
 # attempts failed. So its jobs of which every message waits for another attempt, or where messages were deferred lately,
 # are asked for themselves.
+MAX_DEFERRING: Final = 200
+"""Such jobs that are asked for: one of each sender first, and those that wait for the longest."""
 _DEFERRING: Final = f"""
 SELECT NULL, sender_email, NULL, id, NULL, NULL, NULL, NULL FROM (
-  SELECT j.id, j.sender_email, ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
+  SELECT j.id, j.sender_email, j.next_claim_at,
+         ROW_NUMBER() OVER (PARTITION BY j.sender_email ORDER BY j.id DESC) place
     FROM jobs j FORCE INDEX (by_status)
    WHERE j.status = 'sending' AND {{mine}}
      AND (j.next_claim_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND OR j.sender_email IN (
      SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
-        AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring WHERE place <= 3"""
+        AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring
+ WHERE place <= 3 ORDER BY place, next_claim_at DESC LIMIT {MAX_DEFERRING}"""
 # Those that wait for another attempt are due last; the next one may take its time to begin.
 READ_DEFERRED: Final = f"""
 (SELECT a.id, %s, {_LINE}, a.recipient_id, 1
