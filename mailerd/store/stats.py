@@ -180,12 +180,11 @@ LOOKED_AT: Final = 200
 """Ended jobs of one sender in which failures are looked for; of many senders, a tenth of it in those of each."""
 SHOWN_FAILED: Final = 10
 """Jobs with failures that are counted of one sender; of many senders, of each of them at least one."""
-_COUNT_FAILED: Final = """
-SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
-                       WHERE job_id = %s AND status = 'failed' LIMIT %s) counted"""
-_IS_RETRIABLE: Final = f"""
-SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
-                       WHERE job_id = %s AND {RETRIABLE} LIMIT 1) counted"""
+_COUNT_FAILED: Final = f"""
+(SELECT %s, (SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+                                    WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILED}) counted),
+        (SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+                                WHERE job_id = %s AND {RETRIABLE} LIMIT 1) taken))"""
 _OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
@@ -223,12 +222,10 @@ async def _failed_jobs(cursor: Cursor, senders: Sequence[str]) -> tuple[FailedJo
     await cursor.execute(f"{parts} ORDER BY finished_at DESC", [it for sender in senders for it in (sender, *bounds)])
     if not (rows := await cursor.fetchall()):
         return ()
-    counts = await cursor.fetch_batch([(_COUNT_FAILED, (row[0], MAX_FAILED)) for row in rows])
-    retries = await cursor.fetch_batch([(_IS_RETRIABLE, (row[0],)) for row in rows])
-    return tuple(
-        FailedJob(id_, sender, int(failed), total, retriable=bool(taken))
-        for (id_, sender, total, _), ((failed,),), ((taken,),) in zip(rows, counts, retries, strict=True)
-    )
+    ids = [id_ for id_, *_ in rows]
+    await cursor.execute(" UNION ALL ".join([_COUNT_FAILED] * len(ids)), [it for it in ids for _ in range(3)])
+    counts = {id_: (int(failed), bool(taken)) for id_, failed, taken in await cursor.fetchall()}
+    return tuple(FailedJob(id_, sender, counts[id_][0], total, counts[id_][1]) for id_, sender, total, _ in rows)
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ async def test_however_many_senders_send_a_look_asks_of_some_and_of_those_that_w
     await deferred(database, ILL, ago=11 * 60, due_in=40 * 60)
     await query(
         database,
-        "INSERT INTO jobs (id, sender_email, status, next_claim_at, type, total, created_at) "
+        "INSERT IGNORE INTO jobs (id, sender_email, status, next_claim_at, type, total, created_at) "
         "SELECT CONCAT('0000000000000000000000', LPAD(n.seq, 4, '0')), CONCAT(n.seq, '@example.org'), 'sending', "
         f"UTC_TIMESTAMP(6), 'template', 1, UTC_TIMESTAMP(6) FROM {numbers(3).replace('AS numbers', 'AS n')}",
     )
