@@ -57,7 +57,7 @@ messages: setup  ## update the catalogue of translated texts from the code
 man: setup  ## write docs/man from the commands' help
 	@$(BIN)/python tools/manpage.py
 
-events: setup  ## write docs/events.md and systemd/*.catalog from the events
+events: setup  ## write docs/reference/events.md and systemd/*.catalog from the events
 	@$(BIN)/python tools/events.py
 
 install:  ## as root: mailerd as a service, in PREFIX=/opt/mailerd; again: bring it up to date

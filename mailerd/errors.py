@@ -65,6 +65,6 @@ class LostKeysError(DatabaseError):
         self.args = (
             t(
                 "the table secrets lacks the keys of the stored suppressions; without them nothing is sent, because "
-                "people who unsubscribed could receive messages. Restore that table (docs/backup.md)"
+                "people who unsubscribed could receive messages. Restore that table (docs/how-to/backup.md)"
             ),
         )

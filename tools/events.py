@@ -1,4 +1,4 @@
-"""Writes docs/events.md and the message catalogues anew from the events; `make events` calls it."""
+"""Writes docs/reference/events.md and the message catalogues anew from the events; `make events` calls it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def files() -> dict[Path, str]:
     """What is made, and what must stand in it."""
     known = events()
     return {
-        ROOT / "docs" / "events.md": page(known),
+        ROOT / "docs" / "reference" / "events.md": page(known),
         ROOT / "systemd" / "mailerd.catalog": catalogue("en", known),
         ROOT / "systemd" / "mailerd.zh_CN.catalog": catalogue("zh", known),
     }

@@ -219,7 +219,7 @@ class PaceSettings(Section):
     )
     tier: Annotated[Literal["standard", "scaled", "internal"], BeforeValidator(values.word)] = Field(
         "standard",
-        description="standard: at most 6000 units from 2027-04-01, see docs/mailboxes.md",
+        description="standard: at most 6000 units from 2027-04-01, see docs/how-to/mailboxes.md",
     )
     per_minute: Limit = Field(0, description="messages per sender and minute, an additional limit; 0: no limit")
     per_day: Limit = Field(

@@ -1,4 +1,4 @@
-"""Makes journald's message catalogues and docs/events.md from the events: they are never written by hand.
+"""Makes journald's message catalogues and docs/reference/events.md from the events: they are never written by hand.
 
 The format of a catalogue is https://systemd.io/CATALOG/; `@FIELD@` is filled in from the record.
 """
@@ -85,7 +85,7 @@ def _words(event: Event, language: Language, place: str) -> str:
 
 
 def page(known: Sequence[Event]) -> str:
-    """docs/events.md."""
+    """docs/reference/events.md."""
     lines = [
         "# Events",
         "",

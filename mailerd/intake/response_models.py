@@ -255,7 +255,7 @@ class FeedEventOut(ResponseModel):
     job_id: str | None
     sender_email: str | None
     data: Annotated[
-        dict[str, Any], Field(description="IDs, states and reasons; see docs/api.md"), PlainSerializer(_said)
+        dict[str, Any], Field(description="IDs, states and reasons; see docs/reference/api.md"), PlainSerializer(_said)
     ]
 
     @classmethod

@@ -27,7 +27,7 @@ INSERT INTO old_mailer.job_recipients (job_id, email, name, status, sent_at) VAL
 
 
 @pytest.mark.skipif(not shutil.which("mariadb"), reason="the page uses MariaDB's client")
-@pytest.mark.parametrize("page", ["moving.md", "moving.zh-CN.md"])
+@pytest.mark.parametrize("page", ["how-to/moving.md", "how-to/moving.zh-CN.md"])
 async def test_the_commands_of_the_page_bring_over_what_was_not_sent_and_nothing_twice(
     page: str, shop: Shop, mariadb: Server, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from mailerd.store.suppressions import Suppressions
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 
-BACKUP = Path(__file__).parents[2] / "docs" / "backup.md"
+BACKUP = Path(__file__).parents[2] / "docs" / "how-to" / "backup.md"
 
 
 async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
@@ -23,7 +23,7 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
         "suppress", "add", "a.da@Gmail.com", "--list", "news", "--new-list"
     )
     assert "b@gmail.com suppressed (all messages)" in await shop.say("suppress", "add", "b@gmail.com")
-    person = user_name()  # docs/privacy.md: it says who asked for that
+    person = user_name()  # docs/how-to/privacy.md: it says who asked for that
     told = await shop.say("suppress", "why", "b@gmail.com")
     assert re.search(
         rf"b@gmail.com suppressed \(all messages\) at 20[-\d]+ [:\d]+Z: manual, source: cli, {re.escape(person)}\n",
@@ -182,7 +182,9 @@ async def test_what_was_exported_is_imported_with_its_lists_and_reasons(shop: Sh
         ("gone@example.com", None, "hard_bounce", "import"),
         ("left@example.com", "news", "unsubscribed", "import"),
     ]
-    assert await query(shop.database, "SELECT COUNT(*) FROM events") == events, "docs/api.md: an import has none"
+    assert await query(shop.database, "SELECT COUNT(*) FROM events") == events, (
+        "docs/reference/api.md: an import has none"
+    )
     await shop.say("suppress", "import", "out.csv", "--list", "other", "--reason", "manual", "--new-list")
     assert sorted(await query(shop.database, f"{read} WHERE l.name = 'other'")) == [
         (f"{name}@example.com", "other", "manual", "import") for name in ("gone", "left")

@@ -1,4 +1,4 @@
-"""The catalogues and docs/events.md: made from the events, and whole."""
+"""The catalogues and docs/reference/events.md: made from the events, and whole."""
 
 import importlib.util
 import re

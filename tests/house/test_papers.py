@@ -126,16 +126,22 @@ def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None
     assert set(README.spans) == set(CHINESE.spans)
 
 
-ENGLISH = {"architecture", "dependencies", "events"}
+ENGLISH = ("internals/", "reference/events")
 """The documents that are English alone: for those who change mailerd, and the reference that has both languages."""
-GUIDES = sorted({path.name.partition(".")[0] for path in (ROOT / "docs").glob("*.md")} - ENGLISH)
+GUIDES = sorted(
+    name
+    for path in (ROOT / "docs").rglob("*.md")
+    if ".zh-CN" not in path.name
+    and not (name := path.relative_to(ROOT / "docs").with_suffix("").as_posix()).startswith(ENGLISH)
+)
+TRANSLATED = [str(path.relative_to(ROOT / "docs")) for path in sorted((ROOT / "docs").rglob("*.zh-CN.md"))]
 
 
 @pytest.mark.parametrize("name", GUIDES)
 def test_a_guide_and_its_chinese_lead_to_one_another(name: str) -> None:
     english, chinese = Paper(ROOT / f"docs/{name}.md"), Paper(ROOT / f"docs/{name}.zh-CN.md")
-    assert f"{name}.zh-CN.md" in english.links
-    assert f"{name}.md" in chinese.links
+    assert f"{Path(name).name}.zh-CN.md" in english.links
+    assert f"{Path(name).name}.md" in chinese.links
     assert [level for level, _ in english.headings] == [level for level, _ in chinese.headings]
 
 
@@ -184,7 +190,9 @@ def test_the_commands_work_in_the_folder_whose_env_file_is_for_compose(
 
 
 def test_every_direct_dependency_is_explained_with_its_range() -> None:
-    rows = dict(re.findall(r"^\| ([\w-]+) `([^`]+)` \|", Paper(ROOT / "docs/dependencies.md").text, re.MULTILINE))
+    rows = dict(
+        re.findall(r"^\| ([\w-]+) `([^`]+)` \|", Paper(ROOT / "docs/internals/dependencies.md").text, re.MULTILINE)
+    )
     wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
     wanted += PROJECT["build-system"]["requires"]
     ranges = dict(found for each in wanted for found in re.findall(r"^([\w-]+)([^;\s]+)", each))
@@ -200,11 +208,11 @@ def test_every_package_that_the_code_imports_is_a_direct_dependency() -> None:
     assert needed - optional == declared
     for each in PROJECT["project"]["optional-dependencies"]["alerts"]:
         name, range_ = re.findall(r"^([\w-]+)(.+)$", each)[0]
-        assert f"**{name}** `{range_}`" in Paper(ROOT / "docs/dependencies.md").text
+        assert f"**{name}** `{range_}`" in Paper(ROOT / "docs/internals/dependencies.md").text
 
 
 def test_the_pins_and_their_reason_are_told() -> None:
-    text = Paper(ROOT / "docs/dependencies.md").text
+    text = Paper(ROOT / "docs/internals/dependencies.md").text
     assert "**PyMySQL 1.1.3.**" in text
     assert "**aiomysql 0.3.2.**" in text
     assert {"aiomysql==0.3.2", "pymysql==1.1.3"} <= set(PROJECT["project"]["dependencies"])
@@ -214,7 +222,7 @@ def test_the_page_on_architecture_draws_the_layers_that_are_held() -> None:
     (contract,) = (each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
     drawn = [
         [re.split(r"\s{2,}", line)[0] for line in block.body.splitlines()]
-        for block in Paper(ROOT / "docs/architecture.md").blocks
+        for block in Paper(ROOT / "docs/internals/architecture.md").blocks
     ]
     assert contract["layers"] in drawn
 
@@ -262,7 +270,7 @@ def test_the_licence_is_the_one_that_is_declared() -> None:
     assert "the mailerd founders" in text
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "docs").glob("*.zh-CN.md")))
+@pytest.mark.parametrize("name", TRANSLATED)
 def test_a_chinese_guide_has_the_sections_and_the_commands_of_the_english_one(name: str) -> None:
     chinese, english = Paper(ROOT / "docs" / name), Paper(ROOT / "docs" / name.replace(".zh-CN.md", ".md"))
     assert len(re.findall("^## ", chinese.text, re.MULTILINE)) == len(re.findall("^## ", english.text, re.MULTILINE))

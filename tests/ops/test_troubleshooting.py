@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md shows what comes out: each fault is provoked, and the lines on the page are looked for."""
+"""docs/how-to/troubleshooting.md shows what comes out: each fault is provoked, and the page's lines are looked for."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ from tests.house.source import ROOT
 from tests.support.daemon import sign_in
 from tests.support.faults import NO_ROOM, WITHIN, Faults, Told, missing_in
 
-PAGE: Final = Paper(ROOT / "docs/troubleshooting.md")
+PAGE: Final = Paper(ROOT / "docs/how-to/troubleshooting.md")
 _BEFORE: Final = re.compile(r"^\w{3} \d\d [\d:]{8} mail mailerd\[\d+\]:")
 _YOURS: Final = re.compile(
     r"(?P<any>…)|(?P<id>\b01[0-9A-Z]{24}\b)|(?P<path>/etc/mailerd(?:/credentials)?)|(?P<host>db\.example\.com)"

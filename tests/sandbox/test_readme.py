@@ -15,7 +15,7 @@ from tests.sandbox.test_demo import ROOT, Sandbox, commands, eventually
 SECTIONS = (
     ("README.md", "Try it"),
     ("README.md", "Post a job"),
-    ("docs/mailboxes.md", "Limits"),
+    ("docs/how-to/mailboxes.md", "Limits"),
 )
 VARIABLES = ("MAILERD_", "DATABASE_URL", "XDG_CONFIG_HOME")
 

@@ -1,4 +1,4 @@
-"""Every fault of docs/troubleshooting.md, provoked for real: daemons as processes, a database server, a bad network.
+"""Every fault of docs/how-to/troubleshooting.md, provoked for real: daemons, a database server, a bad network.
 
 All happen at once, since each mostly waits; what each daemon said is kept by the heading that the page has for it.
 """

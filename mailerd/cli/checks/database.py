@@ -191,7 +191,7 @@ def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
             _FAILOVER,
             t("replication is asynchronous: a failover loses the last commits, including accepted jobs"),
             remedy=t(
-                "set {prefix}_enabled = ON and {prefix}_timeout = 4294967295 on every server (docs/ha.md)",
+                "set {prefix}_enabled = ON and {prefix}_timeout = 4294967295 on every server (docs/how-to/ha.md)",
                 prefix=prefix,
             ),
         )
@@ -364,7 +364,7 @@ async def _lost_keys(database: Database) -> list[CheckResult]:
         await Secrets(database, timeout=ANSWER_TIMEOUT).examine()
     except LostKeysError:
         what = t("the keys of the suppressions are missing; no daemon starts without them")
-        return [fail(t("database: secrets"), what, remedy=t("restore the table secrets (docs/backup.md)"))]
+        return [fail(t("database: secrets"), what, remedy=t("restore the table secrets (docs/how-to/backup.md)"))]
     return []
 
 

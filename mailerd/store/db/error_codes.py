@@ -218,7 +218,7 @@ def explained(errno: int) -> tuple[str, str]:
             remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
         case "incomplete":
             said = t("lacks a table ({errno})", errno=errno)
-            return said, t("run `mailerd migrate`, or restore the table (docs/backup.md)")
+            return said, t("run `mailerd migrate`, or restore the table (docs/how-to/backup.md)")
         case _:
             return "", ""
     return t("accepts no writes: {said}", said=said), remedy

@@ -29,7 +29,8 @@ _SHOWN: Final = 5
 """The most columns of a table that are named."""
 _OWN_DATABASE: Final = t("give mailerd a database of its own (database.url); nothing was changed")
 _RESTORE_WHOLE: Final = t(
-    "restore the complete backup (docs/backup.md), or give mailerd its own database (database.url); nothing was changed"
+    "restore the complete backup (docs/how-to/backup.md), or give mailerd its own database (database.url); "
+    "nothing was changed"
 )
 
 _CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"

@@ -2,7 +2,7 @@
 
 They are tried in turn until one takes writes. It is used until it cannot be reached, is read-only or answers no COMMIT;
 then they are tried again. Of a single host nothing is asked. That no two servers take writes at once is ensured by the
-replicated database (a group, semi-synchronous replication, fencing) and not here: docs/ha.md.
+replicated database (a group, semi-synchronous replication, fencing) and not here: docs/how-to/ha.md.
 """
 
 import asyncio

@@ -33,7 +33,7 @@ def set_global(server: Server, *settings: str) -> None:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    """A primary and its semi-synchronous replica, as docs/ha.md wants them."""
+    """A primary and its semi-synchronous replica, as docs/how-to/ha.md wants them."""
     with replicated(CACHE, semi_synchronous=True) as pair:
         set_global(pair.primary, *DURABLE, f"{SOURCE}_timeout = 4294967295")
         set_global(pair.replica, *DURABLE, "read_only = ON")

@@ -157,7 +157,7 @@ async def test_the_claim_of_a_job_s_last_message_sees_that_no_job_follows(
 
 
 async def test_a_claim_takes_eleven_round_trips(database: Database, trips: list[bytes]) -> None:
-    """And on MySQL two more: it warns of VALUES(column), and the driver asks of what (docs/dependencies.md)."""
+    """And on MySQL two more: it warns of VALUES(column), and the driver asks of what (dependencies.md)."""
     jobs = [await post(database, sender=f"s{number}@example.com", recipients=20) for number in range(3)]
     claiming = claims(database)
     await claiming.claim(0)  # the first claim of a daemon reads the key of the addresses
