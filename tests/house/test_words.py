@@ -101,7 +101,7 @@ OURS: Final = [name for name in PAPERS if not name.endswith(".zh-CN.md")]
 THEIRS: Final = ["README.zh-CN.md", *(name for name in PAPERS if name.endswith(".zh-CN.md"))]
 MAX_WORDS: Final = 25
 LONG: Final[dict[str, int]] = {
-    "README.md": 1, "CHANGELOG.md": 2, "docs/reference/api.md": 11, "docs/internals/architecture.md": 3,
+    "README.md": 1, "CHANGELOG.md": 2, "docs/reference/api.md": 11,
     "docs/how-to/console.md": 6, "docs/internals/dependencies.md": 15, "docs/how-to/ha.md": 3,
     "docs/how-to/bounces.md": 11,
     "docs/internals/proof.md": 6, "docs/internals/release.md": 1,
