@@ -102,7 +102,7 @@ THEIRS: Final = ["README.zh-CN.md", *(name for name in PAPERS if name.endswith("
 MAX_WORDS: Final = 25
 LONG: Final[dict[str, int]] = {
     "README.md": 1, "CHANGELOG.md": 2, "docs/reference/api.md": 11,
-    "docs/how-to/console.md": 6, "docs/internals/dependencies.md": 15, "docs/how-to/ha.md": 3,
+    "docs/how-to/console.md": 6, "docs/how-to/ha.md": 3,
     "docs/how-to/bounces.md": 11,
     "docs/internals/proof.md": 6, "docs/internals/release.md": 1,
     "docs/how-to/mailboxes.md": 2, "docs/how-to/monitoring.md": 3, "docs/how-to/privacy.md": 1,
