@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -68,68 +68,96 @@ def failovers(results: Sequence[Result]) -> str:
     return f"\n## The failovers\n{head}" + "\n".join(rows) + f"\n\n{posts} posts in all, of ten messages each.\n"
 
 
-def write_proof(results: Sequence[Result], *, took: float) -> None:
-    """Write docs/internals/proof.md, the table as it came out."""
-    messages, faults = sum(r.truth.messages for r in results), sum(r.faults for r in results)
-    lost, twice = sum(r.truth.lost for r in results), sum(r.truth.twice for r in results)
-    whats = "\n".join(f"* **{scenario.name}**: {scenario.what}." for scenario in ALL)
-    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
-    text = f"""# What the storms showed
+_ON_THE_PAGE: Final = (
+    "messages", "faults", "lost", "twice", "twice, unknowable", "unsure at the end", "orphan drafts",
+    "longest silence s", "leases lapsed", "breaches",
+)  # fmt: skip
 
-{messages} messages, {faults} faults: **{lost} lost, {twice} sent twice**,
-{sum(bool(r.breaches) for r in results)} storms with a breach.
-Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
-{commit}); the table was not edited by hand.
 
-{table(results)}
-{failovers(results)}
-## What was done
-{whats}
+def page_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """The table of the page: of each storm's cells those that a reader wants, with what was done."""
+    whats = {scenario.name: scenario.what for scenario in ALL}
+    columns = ("storm", "what was done", *_ON_THE_PAGE)
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    return head + "\n".join(
+        f"| `{row['scenario']}` | {whats.get(row['scenario'], '')} | {' | '.join(row[name] for name in _ON_THE_PAGE)} |"
+        for row in rows
+    )
 
-Lost answers are: {", ".join(LOST_ANSWERS)}.
 
-Daemons, Google's stand-in and the database are processes of their own; signals are real; the faults of the network are
-made by a TCP proxy. A lease is {LEASE:g} s, a call to Google may take {REQUEST_TIMEOUT:g} s, a drain {DRAIN:g} s: all
-shorter than in life, so that more goes wrong in a minute. No message is given up (`max_attempts` is out of reach), so
-every message must end as sent. Clocks are shifted by tests.chaos.shifted.
+def page_failovers(costs: Mapping[str, Sequence[tuple[float, float, int]]]) -> str:
+    """What the failovers of each storm cost: the seconds in which nothing was sent, the last of them, posts refused."""
+    return "".join(
+        f"* `{name}`: {len(some)} changes of the servers. Nothing was sent for {max(pauses):.1f} s at most,\n"
+        f"  and for {max(after):.1f} s once a server was writable; {sum(refused)} posts got a 503.\n"
+        for name, some in costs.items()
+        if some
+        for pauses, after, refused in [tuple(zip(*some, strict=True))]
+    )
 
-{_columns()}
 
-## The machine
-{platform.system()} {platform.release()}, {os.cpu_count()} cores ({_processor()}), Python {platform.python_version()},
-{mariadb.find().version.partition(" (")[0]}.
+def page(table: str, failovers: str, *, totals: str, written: str, machine: str) -> str:
+    """The whole page."""
+    may_be_unsure = ", ".join(f"`{scenario.name}`" for scenario in ALL if scenario.may_be_unsure)
+    return f"""# What the storms showed
+
+For those who change mailerd: what real processes did under real faults. `make chaos` writes this page; never edit it.
+
+{totals}
+{written}
+
+{table}
+
+{failovers}
+Daemons, the simulated Google and the database are processes of their own, signals are real, and a TCP proxy makes the
+network's faults. A lease is {LEASE:g} s, a call to Google may take {REQUEST_TIMEOUT:g} s, a drain {DRAIN:g} s. That is
+shorter than in life, so that more goes wrong in a minute. No message is given up, so each has to end as sent.
+
+Lost responses are: {", ".join(f"`{kind}`" for kind in LOST_ANSWERS)}.
+
+## What the columns mean
+
+* **lost**: not sent and without a reason; or `sent` here and not accepted at Google; or accepted by the API and not in
+  the table. Google's side is its own list of accepted messages, by `X-Mailerd-Key`.
+* **twice**: a key that Google accepted more than once. **Unknowable**: the same, where a replica had forgotten the
+  send, and its daemon died at the same moment. No living process can know that, so it is no breach.
+* **unsure at the end**: only a person can decide. Allowed only in {may_be_unsure}.
+* **longest silence**: between two lines of a daemon's log while work was left; a breach above {SILENCE_LIMIT:g} s.
+* **leases lapsed**: claims that outlived their daemon.
+* **breaches**: each of these. Also counts that do not add up, a job that is left open, a wrong message ID, and a record
+  after its claim lapsed. Also a call or a drain that is {OVER_LIMIT:g} s over its limit. Also a finding of
+  `mailerd audit`, a deadlock, an unexpected error, and an exit code other than 0.
 
 ## How to repeat it
-`make chaos` (about {max(1, round(took / 60))} minutes; writes this page), or a part of it:
-`.venv/bin/python -m tests.chaos --scenario kill9 --seed {results[0].seed if results else 1}`. The seed fixes the order
-and the moments of what is done; what the machine makes of it differs from run to run. `--short` takes small sizes, as
-the suite does for some of them, `--mutations` breaks the fences in the code one by one and shows that the tests notice.
+
+{machine}
+
+`.venv/bin/python -m tests.chaos --scenario kill9 --seed 1` runs a part. The seed fixes what is done and when; what the
+machine makes of it differs. `--short` takes small sizes, as the suite does. `--mutations` breaks the fences in the code
+one by one, and a test must notice.
 """
+
+
+def page_of(results: Sequence[Result], *, took: float) -> str:
+    """The page of a run, the table as it came out."""
+    messages, faults = sum(r.truth.messages for r in results), sum(r.faults for r in results)
+    lost, twice = sum(r.truth.lost for r in results), sum(r.truth.twice for r in results)
+    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    return page(
+        page_table([dict(zip(_COLUMNS, _cells(result), strict=True)) for result in results]),
+        page_failovers({r.scenario: [(it.pause, it.after, it.refused) for it in r.failovers] for r in results}),
+        totals=f"{messages} messages, {faults} faults: **{lost} lost, {twice} sent twice**, "
+        f"{sum(bool(r.breaches) for r in results)} storms with a breach.",
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit {commit}.",
+        machine=f"{platform.system()} {platform.release()}, {os.cpu_count()} cores ({_processor()}),\n"
+        f"Python {platform.python_version()}, {mariadb.find().version.partition(' (')[0]}.",
+    )
+
+
+def write_proof(results: Sequence[Result], *, took: float) -> None:
+    """Write docs/internals/proof.md."""
     PROOF.parent.mkdir(exist_ok=True)
-    PROOF.write_text(text, encoding="utf-8")
-
-
-def _columns() -> str:
-    return f"""## What the columns mean
-* **lost**: not sent and not ended with a reason; or `sent` in the table though Google never accepted it; or answered
-  with 200 and not in the table. Google's side is the stand-in's own list of accepted messages, by `X-Mailerd-Key`.
-* **twice**: a key that Google accepted more than once.
-* **twice, unknowable**: the same after a failover to a replica that was behind, where the database had forgotten
-  that the message was sent, and its daemon died at the same moment. It is no breach: no process that lives can know.
-* **unsure at the end**: it could not be known. Only a sender with `gmail.send` alone may have any (direct_mode).
-* **orphan drafts**: drafts that were left in the mailbox.
-* **longest silence**: between two lines of one daemon's log (level debug) while work was left; a breach above
-  {SILENCE_LIMIT:g} s. The times for which a daemon was stopped by SIGSTOP are taken out.
-* **longest over its bound**: of the calls to Google, the answers of the HTTP intake and the drains, the one that was
-  the longest over (+) or the least within (-) its bound; a breach above {OVER_LIMIT:g} s.
-* **leases lapsed, found, missing, fenced off**: how often the storm hit, as the logs tell it: claims that
-  outlived their daemon, doubts that were looked up at Google and settled as sent or as not sent, records that came too
-  late.
-
-A breach is each of these, and also: a job whose counts do not add up to its total, a job that is not completed though
-nothing is open, a row that names the message ID of another one, a record that took although its
-claim had lapsed before, a finding of `mailerd audit`, a deadlock, an exception that
-was not foreseen, an exit code that is not 0 after SIGTERM."""
+    PROOF.write_text(page_of(results, took=took), encoding="utf-8")
 
 
 def _said(*command: str) -> str:

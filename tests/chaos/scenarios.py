@@ -215,7 +215,7 @@ ALL: Final = (
         setting=Setting(durable=True, latency=_SLOW), hits=("database_unavailable", "database_back"),
     ),
     Scenario(
-        "db_freeze", "the database stands still (SIGSTOP)", _db_freeze, Size(150, 1, 5.0), Size(500, 1, 30.0),
+        "db_freeze", "the database freezes (SIGSTOP)", _db_freeze, Size(150, 1, 5.0), Size(500, 1, 30.0),
         hits=("database_unavailable", "database_back"),
     ),
     Scenario(
@@ -224,7 +224,7 @@ ALL: Final = (
         hits=("database_unavailable", "database_back", "lease_lapsed"),
     ),
     Scenario(
-        "google_faults", "every kind of lost answer to drafts.create and drafts.send", _google_faults, Size(100, 1),
+        "google_faults", "every kind of lost response to drafts.create and drafts.send", _google_faults, Size(100, 1),
         Size(1200, 20), within=180, hits=("message_found", "message_missing", "orphan_deleted"),
     ),
     Scenario(
@@ -240,7 +240,7 @@ ALL: Final = (
         setting=Setting(daemons=3, latency=0.02, senders={f"s{n}@example.com": (COMPOSE,) for n in range(3)}),
     ),
     Scenario(
-        "direct_mode", "messages.send with lost answers and kills", _direct_mode, Size(80, 1), Size(400, 4),
+        "direct_mode", "messages.send with lost responses and kills", _direct_mode, Size(80, 1), Size(400, 4),
         setting=Setting(senders={LOOKS: (SEND, METADATA), BLIND: (SEND,)}), may_be_unsure=frozenset({BLIND}),
         within=150, hits=("message_found", "message_missing", "message_unresolved"),
     ),

@@ -177,8 +177,8 @@ _MOVED: Final = ("writer_changed", "outcomes_rewritten")
 
 OF_CLUSTER: Final = (
     Scenario(
-        "cluster_semi_synchronous", "three MariaDB servers, semi-synchronous, all in database.url: the primary is "
-        "killed, frozen, cut off from its replicas, and all are restarted one by one", _semi_synchronous, Size(200, 1),
+        "cluster_semi_synchronous", "three MariaDB servers, semi-synchronous: the primary is killed, frozen, cut off, "
+        "and all are restarted one by one", _semi_synchronous, Size(200, 1),
         Size(2000, 2, 1.0), setting=Setting(cluster="semi-synchronous"), within=400, hits=_MOVED,
     ),
     *(

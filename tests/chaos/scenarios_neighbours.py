@@ -131,7 +131,7 @@ OF_NEIGHBOURS: Final = (
         hits=("google_call_failed",),
     ),
     Scenario(
-        "dead_tokens", "the token endpoint is dead: who has a token goes on", _dead_tokens, Size(1500, 1, 6.0),
+        "dead_tokens", "the token endpoint is dead: who has a token continues", _dead_tokens, Size(1500, 1, 6.0),
         Size(6000, 1, 20.0), setting=Setting(senders=_TWO), within=240,
         hits=("sender_unreachable", "sender_reachable"),
     ),

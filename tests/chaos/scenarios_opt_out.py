@@ -78,7 +78,7 @@ async def _leave(place: Place, key: str, token: str, *, after: float) -> None:
 
 OF_OPT_OUT: Final = (
     Scenario(
-        "opt_out", "people leave a list while its messages go out: no send begins after the answer", _opt_out,
+        "opt_out", "people leave a list while it is sent: no send begins after the response", _opt_out,
         Size(600, 2, 3.0), Size(5000, 10, 40.0),
         setting=Setting(latency=_LATENCY, concurrency=4), within=300,
         hits=("message_suppressed", "lease_lapsed", "message_found"),

@@ -136,12 +136,12 @@ OF_PROOF: Final = (
         within=300, hits=("draft_discarded", "message_missing", "lease_lapsed"),
     ),
     Scenario(
-        "refused_and_killed", "long refusals, lost answers to the deletion of drafts, and kills", _refused_and_killed,
+        "refused_and_killed", "long refusals, lost responses to the deletion of drafts, and kills", _refused_and_killed,
         Size(60, 2), Size(400, 10), setting=Setting(senders=_SENDERS, latency=0.1), within=300,
         hits=("draft_discarded", "message_missing", "lease_lapsed"),
     ),
     Scenario(
-        "lagging_replica", "drafts.get denies young drafts for longer than the rest, and answers are lost", _lagging,
+        "lagging_replica", "drafts.get denies young drafts for longer than the wait, and responses are lost", _lagging,
         Size(60, 2), Size(300, 10), setting=Setting(senders=_SENDERS, latency=0.05), within=240,
         hits=("message_undone", "message_still_unsure"),
     ),

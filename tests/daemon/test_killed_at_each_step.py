@@ -51,11 +51,14 @@ async def test_a_daemon_that_is_killed_there_loses_no_message_and_doubles_none(
     await post(database, recipients=1)
     daemon = a_daemon(known, tmp_path)
 
+    async def is_struck() -> bool:
+        return fault.struck > 0
+
     async def is_at_google() -> bool:
         return fault.struck > 0 and (len(google.drafts()), len(google.sent)) == (step.drafts, step.sent)
 
     async def is_(status: str) -> bool:
-        return (await query(database, ROW))[0][0] == status
+        return [state for state, _ in await query(database, ROW)] == [status]
 
     async def no_draft_is_left() -> bool:
         return google.drafts() == []
@@ -64,7 +67,7 @@ async def test_a_daemon_that_is_killed_there_loses_no_message_and_doubles_none(
         daemon.start()
         async with AsyncExitStack() as lock:
             if name == "answered":
-                await eventually(lambda: _struck(fault))
+                await eventually(is_struck)
                 await lock.enter_async_context(holding(database_url, "SELECT id FROM job_recipients FOR UPDATE"))
                 await daemon.until(lambda log: "another transaction has locked rows" in log)
             await eventually(is_at_google)
@@ -83,7 +86,3 @@ async def test_a_daemon_that_is_killed_there_loses_no_message_and_doubles_none(
         daemon.kill()
     assert len(google.sent) == 1
     assert await query(database, "SELECT attempts FROM job_recipients") == [(step.attempts,)]
-
-
-async def _struck(fault: Fault) -> bool:
-    return fault.struck > 0
