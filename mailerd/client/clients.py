@@ -74,7 +74,7 @@ class NoAnswerError(ClientError):
 
 
 class ApiError(ClientError):
-    """The API has refused a call; docs/reference/api.md lists the codes."""
+    """The API has refused a call; docs/reference/errors.md lists the codes."""
 
     def __init__(
         self, status: int, failure: Mapping[str, Any], *, retry_after: float | None, idempotency_key: str

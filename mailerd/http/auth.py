@@ -204,9 +204,9 @@ class KeyShare:
     def __init__(self, what: str, *, per_key: int, keys: int, within: float, setting: str) -> None:
         self.places = per_key * keys
         self._what = what
-        self._per_key = per_key
-        self._within = within
-        self._setting = setting
+        self.per_key = per_key
+        self.within = within
+        self.setting = setting
         self._held: Counter[int] = Counter()
         self._line: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -227,12 +227,12 @@ class KeyShare:
         if self._may_take(key.id):
             self._held[key.id] += 1
             return
-        if not self._within:
+        if not self.within:
             raise self._refusal(key)
         turn = asyncio.get_running_loop().create_future()
         self._line.append((key.id, turn))
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self.within):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():  # the place came at the moment at which the wait ended
@@ -243,7 +243,7 @@ class KeyShare:
             raise
 
     def _may_take(self, key_id: int) -> bool:
-        return self._held[key_id] < self._per_key and self._held.total() < self.places
+        return self._held[key_id] < self.per_key and self._held.total() < self.places
 
     def _give_back(self, key_id: int) -> None:
         self._held[key_id] -= 1
@@ -256,7 +256,7 @@ class KeyShare:
             turn.set_result(None)
 
     def _refusal(self, key: ApiKey) -> ApiError:
-        if self._held[key.id] < self._per_key:
+        if self._held[key.id] < self.per_key:
             return ApiError(
                 503, "busy", unstored(t("all {places} places for {what} are taken by other keys; try again",
                                         places=self.places, what=self._what)), retry_after=RETRY_AFTER,
@@ -267,7 +267,7 @@ class KeyShare:
             unstored(
                 t(
                     "key {name!r} has reached its share of concurrent {what}: {per_key} ({setting}); try again",
-                    name=key.name, per_key=self._per_key, what=self._what, setting=self._setting,
+                    name=key.name, per_key=self.per_key, what=self._what, setting=self.setting,
                 )
             ),
             retry_after=RETRY_AFTER,

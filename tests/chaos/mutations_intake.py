@@ -10,7 +10,7 @@ OF_INTAKE: Final = (
     Mutation(
         "one key may take every place for checks",
         "mailerd/http/auth.py",
-        "self._held[key_id] < self._per_key and self._held.total() < self.places",
+        "self._held[key_id] < self.per_key and self._held.total() < self.places",
         "self._held.total() < self.places",
         "tests/intake/test_key_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
     ),

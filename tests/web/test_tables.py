@@ -45,7 +45,7 @@ async def send(browser: aiohttp.ClientSession, content: bytes, action: str) -> t
 def no_share_waits(site: ConsoleSite) -> None:
     """A place that is not free is refused at once."""
     for share in vars(site.daemon.intake.shares).values():
-        share._within = 0
+        share.within = 0
 
 
 @asynccontextmanager
@@ -54,7 +54,7 @@ async def all_taken(site: ConsoleSite, name: str) -> AsyncIterator[None]:
     (key,) = await site.keys.all()
     share = getattr(site.daemon.intake.shares, name)
     async with AsyncExitStack() as stack:
-        for _ in range(share._per_key):
+        for _ in range(share.per_key):
             await stack.enter_async_context(share.place(key))
         yield
 
