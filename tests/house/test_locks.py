@@ -19,7 +19,7 @@ def _locked(file: str) -> dict[str, str]:
     return {entry.partition("==")[0]: entry for entry in entries}
 
 
-def _project() -> dict[str, Any]:
+def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
@@ -42,12 +42,12 @@ def test_what_runs_mailerd_is_developed_with_in_the_same_versions() -> None:
 
 
 def test_what_only_develops_mailerd_is_not_installed_with_it() -> None:
-    project = _project()["project"]
-    extras = project["optional-dependencies"]
+    declared = project()["project"]
+    extras = declared["optional-dependencies"]
     run_time, development = _locked(RUN_TIME), _locked(DEVELOPMENT)
     assert _names(extras["dev"]) <= development.keys()
     assert not _names(extras["dev"]) & run_time.keys()
-    wanted = [*project["dependencies"], *extras["alerts"], *_project()["build-system"]["requires"]]
+    wanted = [*declared["dependencies"], *extras["alerts"], *project()["build-system"]["requires"]]
     assert _names(wanted) <= run_time.keys()
 
 

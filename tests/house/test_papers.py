@@ -182,7 +182,7 @@ def test_the_configuration_in_the_readme_loads(tmp_path: Path, monkeypatch: pyte
 def test_the_commands_work_in_the_folder_whose_env_file_is_for_compose(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    names = set(re.findall(r"\$\{(\w+)", (ROOT / "container/compose.yaml").read_text()))
     assert names
     (tmp_path / ".env").write_text("".join(f"{name}=a-long-one\n" for name in names))
     monkeypatch.chdir(tmp_path)
