@@ -146,7 +146,7 @@ def test_prometheus_itself_reads_rules_and_dashboard(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("page", ["docs/how-to/monitoring.md", "docs/how-to/monitoring.zh-CN.md"])
+@pytest.mark.parametrize("page", ["docs/reference/metrics.md", "docs/reference/metrics.zh-CN.md"])
 def test_every_metric_is_explained(page: str) -> None:
     words = (ROOT / page).read_text("utf-8")
     families = {
