@@ -63,7 +63,7 @@ class Row(NamedTuple):
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the statement of docs/how-to/privacy.md took its person out.
+        """Whether the statement of docs/how-to/security.md took its person out.
 
         What it leaves as an address gets no message.
         """

@@ -23,7 +23,7 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
         "suppress", "add", "a.da@Gmail.com", "--list", "news", "--new-list"
     )
     assert "b@gmail.com suppressed (all messages)" in await shop.say("suppress", "add", "b@gmail.com")
-    person = user_name()  # docs/how-to/privacy.md: it says who asked for that
+    person = user_name()  # docs/how-to/security.md: it says who asked for that
     told = await shop.say("suppress", "why", "b@gmail.com")
     assert re.search(
         rf"b@gmail.com suppressed \(all messages\) at 20[-\d]+ [:\d]+Z: manual, source: cli, {re.escape(person)}\n",

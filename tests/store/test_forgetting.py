@@ -1,4 +1,4 @@
-"""The statement of docs/how-to/privacy.md takes a person out of the rows that stay, and the counts still agree."""
+"""The statement of docs/how-to/security.md takes a person out of the rows that stay, and the counts still agree."""
 
 import re
 from datetime import timedelta
@@ -15,7 +15,7 @@ from tests.support.rows import post, query
 
 def forget() -> str:
     """The statement."""
-    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/privacy.md").read_text("utf-8"), re.DOTALL)
+    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/security.md").read_text("utf-8"), re.DOTALL)
     return str(statement).strip().rstrip(";")
 
 

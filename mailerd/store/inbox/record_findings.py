@@ -411,7 +411,7 @@ class _FindingsBatch:
         if not isinstance(it, Finding) or it.message is None:
             return it
         row = self._locked.rows.get(it.message.id)
-        if row is not None and row.is_forgotten:  # docs/how-to/privacy.md: nothing is noted of its person any more
+        if row is not None and row.is_forgotten:  # docs/how-to/security.md: nothing is noted of its person any more
             return replace(it, message=None) if it.unsubscribes else None
         if it.consequence.step is Step.UNDO and it.message.id in self._given_back and self.writer.undo:
             # It was sent again, and is not a third time: it has come back, and a person may retry it.
