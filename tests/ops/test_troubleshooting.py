@@ -36,11 +36,16 @@ def as_pattern(line: str) -> re.Pattern[str]:
     return re.compile(pattern + re.escape(bare[end:]))
 
 
+NIGHT: Final = "At three in the morning"
+"""The first section: no fault, but the table that leads to them."""
+
+
 def sections() -> dict[str, list[re.Pattern[str]]]:
     """By heading, the lines that the journal is said to show."""
     found = {}
-    for part in PAGE.text.split("\n## ")[1:]:
-        heading, _, body = part.partition("\n")
+    for heading, _, body in (part.partition("\n") for part in PAGE.text.split("\n## ")[1:]):
+        if heading == NIGHT:
+            continue
         blocks = re.findall(r"^```text\n(.*?)^```$", body, re.MULTILINE | re.DOTALL)
         found[heading] = [as_pattern(line) for block in blocks for line in block.splitlines()]
     return found
@@ -72,6 +77,15 @@ def test_the_journal_names_the_cause_within_a_minute_in_the_words_of_the_page(
     assert FAULTS[heading], "the page shows no line"
     assert told[heading].missing == [], told[heading].log[-3000:]
     assert told[heading].seconds < WITHIN
+
+
+def test_the_page_begins_with_the_table_of_the_night_and_it_leads_to_the_faults_that_all_mail_waits_for() -> None:
+    (table,) = (body for heading, body in PAGE.sections if heading == NIGHT)
+    assert PAGE.headings[1] == (2, NIGHT)
+    assert len(re.findall(r"^\| (?:red|amber|blue|green)", table, re.MULTILINE)) >= 10
+    linked = re.findall(r"\(#([^)]+)\)", table)
+    stops = [heading for heading in FAULTS if re.search("database is|database does|password|revoked|port|Google", heading)]
+    assert [each for each in stops if re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") not in linked] == []
 
 
 def test_every_fault_that_is_provoked_is_on_the_page(told: dict[str, Told]) -> None:
