@@ -25,9 +25,7 @@ def variables() -> dict[str, str]:
     return {name: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value) for name, value in found.items()}
 
 
-def test_every_variable_is_a_setting_and_all_ports_are_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_variable_is_a_setting_and_all_ports_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = load(environment=variables())
     assert len(variables()) >= 5

@@ -84,7 +84,7 @@ def test_the_page_begins_with_the_table_of_the_night_and_it_leads_to_the_faults_
     assert PAGE.headings[1] == (2, NIGHT)
     assert len(re.findall(r"^\| (?:red|amber|blue|green)", table, re.MULTILINE)) >= 10
     linked = re.findall(r"\(#([^)]+)\)", table)
-    stops = [heading for heading in FAULTS if re.search("database is|database does|password|revoked|port|Google", heading)]
+    stops = [each for each in FAULTS if re.search("database is|database does|password|revoked|port|Google", each)]
     assert [each for each in stops if re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") not in linked] == []
 
 
