@@ -54,10 +54,10 @@ lock: setup  ## write requirements*.lock from pyproject.toml (UPGRADE=1: with th
 messages: setup  ## update the catalogue of translated texts from the code
 	@$(BIN)/python tools/messages.py update
 
-man: setup  ## write docs/man from the commands' help
-	@$(BIN)/python tools/manpage.py
+man: setup  ## write build/man from the commands' help, as a wheel gets it; read it with `man -l`
+	@$(BIN)/python -m mailerd.cli.manual build/man
 
-events: setup  ## write docs/reference/events.md and systemd/*.catalog from the events
+events: setup  ## write systemd/*.catalog from the events
 	@$(BIN)/python tools/events.py
 
 install:  ## as root: mailerd as a service, in PREFIX=/opt/mailerd; again: bring it up to date

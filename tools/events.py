@@ -1,8 +1,8 @@
-"""Writes docs/reference/events.md and the message catalogues anew from the events; `make events` calls it."""
+"""Writes the message catalogues anew from the events; `make events` calls it."""
 
 from pathlib import Path
 
-from mailerd.events.journald_catalog import catalogue, events, page
+from mailerd.events.journald_catalog import catalogue, events
 
 ROOT = Path(__file__).parent.parent
 
@@ -11,7 +11,6 @@ def files() -> dict[Path, str]:
     """What is made, and what must stand in it."""
     known = events()
     return {
-        ROOT / "docs" / "reference" / "events.md": page(known),
         ROOT / "systemd" / "mailerd.catalog": catalogue("en", known),
         ROOT / "systemd" / "mailerd.zh_CN.catalog": catalogue("zh", known),
     }

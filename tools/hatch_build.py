@@ -1,5 +1,10 @@
-"""Compiles the catalogues of texts while a wheel is built, and while a checkout is installed."""
+"""Compiles the catalogues of texts while a wheel is built or a checkout is installed; makes a wheel's manual pages.
 
+The manual pages are made by mailerd itself: what it needs is there while it is built (`require-runtime-dependencies`).
+"""
+
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +14,15 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class CatalogueHook(BuildHookInterface):  # type: ignore[misc,type-arg]
-    """Of each .po below mailerd/locale makes the .mo that gettext reads."""
+    """Of each .po below mailerd/locale makes the .mo that gettext reads, and of the commands' help the manual pages."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
-        """Compile them."""
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Make them."""
         for po in Path(self.root, "mailerd", "locale").rglob("*.po"):
             with po.open("rb") as source, po.with_suffix(".mo").open("wb") as made:
                 write_mo(made, read_po(source))
+        if self.target_name == "wheel" and version != "editable":
+            man = Path(self.root, "build", "man")
+            subprocess.run([sys.executable, "-m", "mailerd.cli.manual", str(man)], cwd=self.root, check=True)
+            for page in man.rglob("*.1"):
+                build_data["shared_data"][str(page)] = f"share/man/{page.relative_to(man)}"

@@ -1,7 +1,4 @@
-"""The version, and the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.
-
-In an installed mailerd they lie in the package below `share`, in a checkout at their places below its root.
-"""
+"""The version, and the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual."""
 
 import shutil
 from pathlib import Path
@@ -12,28 +9,18 @@ import typer
 import mailerd
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
+from mailerd.ops.packaged_files import packaged
 
 EXAMPLE: Final = "config.example.toml"
-FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus", "docs/man")
-"""The files that come with mailerd; pyproject.toml lists the same, and puts them into the wheel."""
+FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus")
+"""The files that come with mailerd; pyproject.toml puts them into the wheel, with all of docs/."""
+MAN: Final = "docs/man"
+"""Where the manual pages are laid out, which are made on the spot."""
 
 
 UnreadConfigOption = Annotated[
     Path | None, typer.Option("--config", help="Accepted as by every command, but not read.")
 ]
-
-
-def packaged(name: str) -> Path:
-    """A file or a folder of them.
-
-    Raises:
-        MailerdError: it was left out when mailerd was packaged.
-    """
-    package = Path(mailerd.__file__).parent
-    for root in (package / "share", package.parent):
-        if (found := root / name).exists():
-            return found
-    raise MailerdError(t("{name} is missing from this installation; the wheel and a checkout have it", name=name))
 
 
 def version(config: UnreadConfigOption = None) -> None:  # noqa: ARG001
@@ -46,15 +33,19 @@ def install_files(
     config: UnreadConfigOption = None,  # noqa: ARG001
 ) -> None:
     """Copy the files that come with mailerd: examples, units, catalogs, alert rules, dashboard, manual page."""
-    for name in FILES:
-        source, target = packaged(name), folder / name
+    for name in (*FILES, MAN):
+        target = folder / name
         if target.exists():
             raise MailerdError(
                 t("{target} already exists and was not changed. The remaining files were not copied", target=target)
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
+            if name == MAN:
+                from mailerd.cli import manual  # noqa: PLC0415 - it imports every command
+
+                manual.write(target)
+            elif (source := packaged(name)).is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)

@@ -87,10 +87,17 @@ async def run_until_signalled(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.write, flush=log.flush)
+    daemon.intake.commands = _commands
     log.on_lost = daemon.service.metrics.on_event
     hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure, file=file)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     await daemon.run(stop)
+
+
+def _commands() -> str:
+    from mailerd.cli.manual import markdown  # noqa: PLC0415 - it imports every command, for who reads that page
+
+    return markdown()
 
 
 def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:

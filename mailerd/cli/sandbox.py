@@ -11,11 +11,11 @@ from yarl import URL
 from mailerd.cli.common import ConfigOption, settings
 from mailerd.cli.lazy_group import use_config
 from mailerd.cli.output import echo, print_json
-from mailerd.cli.packaged import packaged
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.network_rules import is_loopback
 from mailerd.errors import MailerdError
 from mailerd.locale import say
+from mailerd.ops.packaged_files import packaged
 
 DEMO: Final = "examples/welcome.json"
 """The job of the demonstration, as it lies in a checkout and in the wheel."""

@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from mailerd.config import Settings
-from mailerd.core.i18n import N_, verbatim
+from mailerd.core.i18n import N_, t, verbatim
 from mailerd.locale import say
 
 _HEAD: Final = (
@@ -30,6 +30,23 @@ def example() -> str:
     parts = ["".join(f"# {say(verbatim(line))}\n" for line in _HEAD)]
     parts += [f"\n[{name}]\n" + "".join(_lines(section)) for name, section in Settings()]
     return "".join(parts)
+
+
+def reference() -> str:
+    """The page of the site that says the same, as Markdown."""
+    parts = [f"# {say(t('Configuration'))}\n\n", *(f"{say(verbatim(line))}\n" for line in _HEAD)]
+    heads = f"| {say(t('Key'))} | {say(t('Default'))} | {say(t('Meaning'))} |\n|---|---|---|\n"
+    for name, section in Settings():
+        parts.append(f"\n## {name}\n\n{heads}")
+        for key, field in type(section).model_fields.items():
+            said = f"{say(verbatim(field.description or ''))}{_choices(field.annotation)}"
+            parts.append(f"| `{name}.{key}` | `{_toml(getattr(section, key))}` | {in_cell(said)} |\n")
+    return "".join(parts)
+
+
+def in_cell(text: str) -> str:
+    """A text as a cell of a table in Markdown."""
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")
 
 
 def comments() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Makes journald's message catalogues and docs/reference/events.md from the events: they are never written by hand.
+"""Makes journald's message catalogues and the page of events from the events: they are never written by hand.
 
 The format of a catalogue is https://systemd.io/CATALOG/; `@FIELD@` is filled in from the record.
 """
@@ -16,7 +16,7 @@ from mailerd.core.labels import coded
 from mailerd.core.quantities import in_words
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import PAUSE_RUNBOOKS, RUNBOOKS, Runbook
-from mailerd.locale import say
+from mailerd.locale import language, say
 
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """The runbooks of an event that has one for each value of its field `by`."""
@@ -85,44 +85,47 @@ def _words(event: Event, language: Language, place: str) -> str:
 
 
 def page(known: Sequence[Event]) -> str:
-    """docs/reference/events.md."""
+    """The page of the site, as Markdown in the language of this context."""
+    title, heads = say(t("Events")), " | ".join(say(t(each)) for each in _HEADS)
     lines = [
-        "# Events",
+        f"# {title}",
         "",
-        "Everything that mailerd can say. This page is made by `make events` from `mailerd/events/`; in the journal each",
-        "record carries `MAILERD_EVENT`, its `MESSAGE_ID` and every field as `MAILERD_<FIELD>`, so that",
-        "`journalctl MAILERD_EVENT=message_failed` or `journalctl MAILERD_JOB=…` finds it. For the events at warning or",
-        "above, `journalctl -x` shows what is written below, in English or in Chinese.",
+        say(t(_ABOUT)),
         "",
-        "| event | level | words | MESSAGE_ID |",
+        f"## {say(t('All events'))}",
+        "",
+        f"| {heads} |",
         "|---|---|---|---|",
     ]
-    lines += [
-        f"| `{event.name}` | {event.level} | {_cell(event, 'en')} <br> {_cell(event, 'zh')} | `{event.message_id}` |"
-        for event in known
-    ]
-    lines += ["", "## What to do", ""]
+    lines += [f"| `{it.name}` | {it.level} | {_cell(it)} | `{it.message_id}` |" for it in known]
+    lines += ["", f"## {say(t('What to do'))}", ""]
     for event in known:
         if event.level in SERIOUS:
             lines += _section(event.name, RUNBOOKS[event.name])
             for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
-                words = f"With `{event.by}` {value} its MESSAGE_ID is `{event.id_by(value)}`."
-                lines += [*_section(f"{event.name}: {value}", advice), words, ""]
+                own = t("With `{field}` {value} the MESSAGE_ID is `{id}`.",
+                        field=event.by, value=value, id=event.id_by(value))  # fmt: skip
+                lines += [*_section(f"{event.name}: {value}", advice), say(own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
+_HEADS: Final = (N_("Event"), N_("Level"), N_("Text"), N_("MESSAGE_ID"))
+_ABOUT: Final = N_(
+    "Everything that mailerd logs. In the journal each record carries `MAILERD_EVENT`, its `MESSAGE_ID` and every field "
+    "as `MAILERD_FIELD`: `journalctl MAILERD_EVENT=message_failed` finds it. For events of level warning and above, "
+    "`journalctl -x` also shows what is written here."
+)
+
+
 def _section(title: str, advice: Runbook) -> list[str]:
-    lines = [f"### {title}", "", say(advice.meaning, "en"), "", say(advice.meaning, "zh"), ""]
-    lines += [
-        f"{number}. {say(it.text, 'en')} / {say(it.text, 'zh')}:\n   `{_plain(it.command)}`"
-        for number, it in enumerate(advice.causes, 1)
-    ]
-    return [*lines, ""]
+    causes = [f"{n}. {say(it.text)}\n   `{_plain(it.command)}`" for n, it in enumerate(advice.causes, 1)]
+    return [f"### {title}", "", say(advice.meaning), "", *causes, ""]
 
 
 def _plain(command: str) -> str:
     return re.sub(r"@MAILERD_(\w+)@", r"\1", command)
 
 
-def _cell(event: Event, language: Language) -> str:
-    return _words(event, language, "{{{}}}").replace("|", "\\|").replace("\n", " ")
+def _cell(event: Event) -> str:
+    words = _words(event, language(), "{{{}}}")
+    return words.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")

@@ -1,6 +1,6 @@
 """What to do about each event at warning or above: what happened, the likely causes in their order, and what fixes each.
 
-It becomes the catalogues behind `journalctl -x` and docs/reference/events.md; a test refuses such an event without an entry here.
+It becomes the catalogues behind `journalctl -x` and the page of events; a test refuses such an event without an entry here.
 """
 
 from collections.abc import Mapping

@@ -201,6 +201,21 @@ def asked_language(request: web.Request) -> Language:
     return accepted_language(",".join(request.headers.getall("Accept-Language", ())))
 
 
+LANGUAGE_COOKIE: Final = "mailerd-lang"
+_YEAR: Final = 365 * 86_400
+
+
+def chosen_language(request: web.Request) -> Language:
+    """The language of a page: what its reader has chosen by `?lang=`, now or before, else that of the browser."""
+    wish = request.query.get("lang") or request.cookies.get(LANGUAGE_COOKIE, "")
+    return accepted_language(wish) if wish else asked_language(request)
+
+
+def keep_language(response: web.StreamResponse, chosen: Language) -> None:
+    """Let the next pages have the language as well."""
+    response.set_cookie(LANGUAGE_COOKIE, chosen, max_age=_YEAR, httponly=True, samesite="Lax")
+
+
 def refuse_parameters(request: web.Request) -> None:
     """Name every parameter of a request that takes none.
 

@@ -25,14 +25,16 @@ from mailerd.http.requests import BodyReader
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
 from mailerd.intake.create_job import CreateJobEndpoint
+from mailerd.intake.docs.library import Commands
+from mailerd.intake.docs.site import DocsSite
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.openapi import DocsEndpoints
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.suppressions import SuppressionEndpoints
+from mailerd.intake.templates_endpoint import TemplatesEndpoint
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
@@ -82,10 +84,13 @@ class Intake:
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
         hosts: Collection[str] = (),
+        commands: Commands | None = None,
     ) -> None:
         self._settings, self._page, self._hosts = settings, page, hosts
         self.console: Sequence[Route] = ()
         """Method, path and handler of each page for people."""
+        self.commands = commands
+        """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
@@ -179,15 +184,14 @@ class Intake:
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)
         application.on_shutdown.append(streams.stop)
-        docs = DocsEndpoints(library=self.library, renderer=self.renderer)
-        endpoints = self._endpoints(streams) | {"listTemplates": docs.templates}
+        endpoints = self._endpoints(streams)
         open_to_all = self._health()
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
             endpoint = self._for_key(it, it.call, endpoints[it.id]) if it.call else open_to_all[it.id]
             self._add_route(application, it.method, path, endpoint)
-        pages = docs.pages()
+        pages = DocsSite(self.commands).pages()
         if self._page:
             pages["/metrics"] = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).metrics
         if self.console:
@@ -273,6 +277,7 @@ class Intake:
             "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=self.shares.reads).events,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
+            "listTemplates": TemplatesEndpoint(library=self.library, renderer=self.renderer).templates,
             **webhooks.handlers(),
             **suppressions.handlers(),
         }

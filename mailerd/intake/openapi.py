@@ -1,32 +1,20 @@
-"""`GET /openapi.json` and `/docs`: OpenAPI 3.1, made from the models of requests and answers."""
+"""The OpenAPI document (3.1), made from the models of requests and answers."""
 
-import asyncio
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
-from html import escape
 from http import HTTPStatus
-from importlib.resources import files
 from typing import Any, Final
 
-from aiohttp import web
-from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.i18n import N_, Language, Text, joined, t, verbatim
+from mailerd.core.i18n import Text, joined, t, verbatim
 from mailerd.http.auth import HEADER
-from mailerd.http.errors import ApiError, cut
-from mailerd.http.responses import CODES, RETRY_AFTER, ErrorOut, json_response
-from mailerd.intake.response_models import BrokenOut, NotReadyOut, TemplateOut, TemplatesOut
+from mailerd.http.responses import CODES, ErrorOut
+from mailerd.intake.response_models import NotReadyOut
 from mailerd.intake.routes import OPERATIONS, Operation
-from mailerd.locale import language, say, speak
-from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
-from mailerd.store.api_keys import ApiKey
 
 # What the OpenAPI document says of fields that explain themselves nowhere else, and the examples of their values.
 
@@ -408,78 +396,6 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": _REF.format(model=model.__name__)}
 
 
-# `/openapi.json`, `/docs` and `/api/templates`; the pages load nothing from other hosts.
-
-_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
-
-
-class DocsEndpoints:
-    """The endpoints."""
-
-    def __init__(self, *, library: TemplateLibrary, renderer: Renderer) -> None:
-        self._library = library
-        self._renderer = renderer
-        self._pages: dict[Language, str] = {}
-        """By the language: they need no key, so each is made once."""
-
-    @cached_property
-    def _document(self) -> dict[str, Any]:
-        return document()
-
-    @cached_property
-    def _json(self) -> str:
-        return json.dumps(self._document)
-
-    def pages(self) -> dict[str, Handler]:
-        """The pages by their paths."""
-        return {"/openapi.json": self.openapi, "/docs": self.docs, "/docs/style.css": self.style, "/": self.root}
-
-    async def root(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        """The way to the page, for who opens the bare address."""
-        return web.Response(status=302, headers={"Location": "/docs"})
-
-    async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
-        """The document, which is English for every reader."""
-        speak("en")
-        return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
-
-    async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        """The document as a page."""
-        if (html := self._pages.get(language())) is None:
-            html = self._pages[language()] = page(self._document)
-        headers = {**_SAFE, "Vary": "Accept-Language"}
-        return web.Response(text=html, content_type="text/html", headers=headers)
-
-    async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        """The style sheet of the page."""
-        speak("en")
-        text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
-        return web.Response(text=text, content_type="text/css", headers=_SAFE)
-
-    async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
-        """The named templates."""
-        found = TemplatesOut(templates=[], broken=[])
-        try:
-            names = await asyncio.to_thread(self._library.names)
-        except TemplateLibraryError as error:
-            raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
-        for name in names:
-            try:
-                if (named := await asyncio.to_thread(self._library.find, name)) is not None:
-                    await check(named, self._renderer, origin="the library")
-                    found.templates.append(TemplateOut.of(named))
-            except TemplateLibraryError as error:
-                found.broken.append(BrokenOut(name=name, error=cut(str(error))))
-        return json_response(found)
-
-
-def words(text: str) -> str:
-    """A text of the document as HTML, in the language of its reader; what is between backticks is code."""
-    said = say(text if isinstance(text, Text) else verbatim(text))
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(said))
-
-
 def templates() -> Iterator[str]:
     """The templates of all that the document and the codes say: what tools/messages.py puts into the catalogues."""
     yield from (verbatim(each).msgid for each in CODES.values())
@@ -505,119 +421,3 @@ def _templates(node: Any) -> Iterator[str]:
             yield from filter(None, [verbatim(node).msgid])
         case _:
             pass
-
-
-def curl(method: str, path: str, body: object) -> str:
-    """A call as it is made at a terminal; `body` None: it has none."""
-    url = "http://127.0.0.1:5000" + path.replace("{id}", "$JOB").replace("{email}", "ada@example.com")
-    verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
-    key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
-    if body is None:
-        return f'curl {verb}{key}"{url}"'
-    text = json.dumps(body, ensure_ascii=False, indent=2)
-    return f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}" <<\'JSON\'\n{text}\nJSON'
-
-
-def page(document: dict[str, Any]) -> str:
-    """The document for people: plain HTML without scripts."""
-    schemas = document["components"]["schemas"]
-    operations = [
-        (method.upper(), path, it) for path, methods in document["paths"].items() for method, it in methods.items()
-    ]
-    contents = "".join(
-        f'<li><a href="#{it["operationId"]}"><b>{method}</b> {escape(path)}</a></li>' for method, path, it in operations
-    )
-    sections = "".join(_section(method, path, it, schemas) for method, path, it in operations)
-    codes = "".join(
-        f"<tr><td><code>{code}</code></td><td>{words(meaning)}</td></tr>" for code, meaning in sorted(CODES.items())
-    )
-    models = "".join(
-        f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{_model(schema)}</section>'
-        for name, schema in schemas.items()
-    )
-    said = "zh-CN" if language() == "zh" else "en"
-    return (
-        f'<!doctype html><html lang="{said}"><head><meta charset="utf-8">'
-        f"<title>{say(t('mailerd: the API'))}</title>"
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>'
-        f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{words(document['info']['description'])} "
-        f"{words(t('All calls except `/health` need a key in `X-API-Key`. For programs:'))} "
-        '<a href="/openapi.json">openapi.json</a></p></header>'
-        f"<nav><ul>{contents}</ul></nav><main>{sections}"
-        f"<h2>{say(t('Error codes'))}</h2><table>{codes}</table>"
-        f"<h2>{say(t('Schemas'))}</h2>{models}</main></body></html>"
-    )
-
-
-def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]) -> str:
-    need = f'<p class="key">{say(t("permission"))} <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
-    rows = "".join(
-        f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
-        f"<td>{words(each.get('description', ''))}</td></tr>"
-        for each in it["parameters"]
-    )
-    table = f"<h4>{say(t('Parameters'))}</h4><table>{rows}</table>" if rows else ""
-    body, sent = "", None
-    if "requestBody" in it:
-        content = it["requestBody"]["content"]["application/json"]
-        schema, sent = content["schema"], content["example"]
-        name = schema["$ref"].rpartition("/")[2]
-        body = f"<h4>{say(t('Request body'))}: {_type(schema)}</h4>{_model(schemas[name])}"
-    answers = "".join(
-        f"<tr><td><b>{status}</b></td><td>{words(each['description'])}</td><td>{_response_type(each)}</td></tr>"
-        for status, each in it["responses"].items()
-    )
-    return (
-        f'<section id="{it["operationId"]}">'
-        f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
-        f"<p><b>{words(it['summary'])}.</b> {words(it['description'])}</p>{need}"
-        f"<pre>{escape(curl(method, path, sent))}</pre>{table}{body}"
-        f"<h4>{say(t('Responses'))}</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
-    )
-
-
-def _answer(response: dict[str, Any]) -> str:
-    """An example of the answer, as a client gets it."""
-    example = next(iter(response["content"].values()))["example"]
-    text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
-    return f"<details><summary>{say(t('Example response'))}</summary><pre>{escape(text)}</pre></details>"
-
-
-def _response_type(response: dict[str, Any]) -> str:
-    return "".join(f"{escape(kind)}: {_type(it['schema'])}" for kind, it in response.get("content", {}).items())
-
-
-def _model(schema: dict[str, Any]) -> str:
-    said = f"<p>{words(schema['description'])}</p>" if "description" in schema else ""
-    if "enum" in schema:
-        return said + f"<p>{_type(schema)}</p>"
-    needed, must = set(schema.get("required", ())), f" <i>{say(t('required'))}</i>"
-    rows = "".join(
-        f"<tr><td><code>{escape(name)}</code>{must if name in needed else ''}</td><td>{_type(it)}</td>"
-        f"<td>{words(it.get('description', ''))}</td></tr>"
-        for name, it in schema.get("properties", {}).items()
-    )
-    return said + (f"<table>{rows}</table>" if rows else "")
-
-
-def _type(schema: dict[str, Any]) -> str:
-    """A schema in a few words."""
-    if "$ref" in schema:
-        name = escape(schema["$ref"].rpartition("/")[2])
-        return f'<a href="#{name}">{name}</a>'
-    for either in ("anyOf", "oneOf"):
-        if either in schema:
-            return say(t(" or ")).join(_type(each) for each in schema[either])
-    if "enum" in schema or "const" in schema:
-        return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
-    if schema.get("type") == "array":
-        return say(t("list of {kind}", kind=_type(schema.get("items", {}))))
-    bounds = [say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if key in schema]
-    return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
-
-
-_BOUNDS: Final = {
-    "minimum": N_("from {n}"), "maximum": N_("to {n}"), "minLength": N_("at least {n}"), "maxLength": N_("at most {n}"),
-    "pattern": N_("like {n}"),
-    "maxItems": N_("at most {n}"), "minItems": N_("at least {n}"), "default": N_("default {n}"),
-}  # fmt: skip

@@ -16,8 +16,8 @@ from mailerd.core.situation import database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
-from mailerd.http.requests import asked_language
-from mailerd.locale import accepted_language, speak
+from mailerd.http.requests import chosen_language, keep_language
+from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
     guards,
@@ -43,9 +43,7 @@ from mailerd.web.troubles import Trouble
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 """Method, path and handler of one route of the intake's listener."""
-_LANGUAGE_COOKIE: Final = "mailerd-lang"
 _NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
-_YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
 _AGAIN: Final = {"Retry-After": "5"}
@@ -124,7 +122,7 @@ class Console:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            speak(_language(request))  # as the page has it, whatever the browser asks for
+            speak(chosen_language(request))  # as the page has it, whatever the browser asks for
             if not is_own_host(request.headers.get("Host", ""), self._hosts):
                 return self._refused(
                     request,
@@ -142,7 +140,7 @@ class Console:
             try:
                 response = await handler(request)
             except DatabaseError as error:
-                response = self._failed(request, _language(request), error)
+                response = self._failed(request, chosen_language(request), error)
             if not response.prepared:
                 for name, value in guards.HEADERS.items():
                     response.headers.setdefault(name, value)
@@ -153,13 +151,13 @@ class Console:
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
         if self._auth.is_logged(request):
             self.services.events.console_refused(reason=reason, address=self._address(request))
-        return web.Response(text=said(text, _language(request)) + "\n", status=status, headers=guards.HEADERS)
+        return web.Response(text=said(text, chosen_language(request)) + "\n", status=status, headers=guards.HEADERS)
 
     def _signed_in(self, page: Page) -> Handler:
         """Let in who has a session; everybody else is led to the login."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            language = _language(request)
+            language = chosen_language(request)
             try:
                 key = await self._key(request)
                 if key is None:
@@ -175,7 +173,7 @@ class Console:
             except MailerdError as error:
                 return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
-                response.set_cookie(_LANGUAGE_COOKIE, language, max_age=_YEAR, httponly=True, samesite="Lax")
+                keep_language(response, language)
             return response
 
         return answer
@@ -236,7 +234,7 @@ class Console:
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
     ) -> web.Response:
-        language, plain = _language(request), guards.is_plain(request)
+        language, plain = chosen_language(request), guards.is_plain(request)
         html = "" if error else self._login_pages.get((language, link, plain), "")
         if not html:
             values = {"error": error, "link": link, "plain": plain}
@@ -247,7 +245,7 @@ class Console:
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:
         away = self.services.outage()  # a sign-in would need it
-        return self._away(request, _language(request)) if away else self._login_page(request)
+        return self._away(request, chosen_language(request)) if away else self._login_page(request)
 
     async def _show_link(self, request: web.Request) -> web.StreamResponse:
         """A link is used by a button: what looks at links beforehand must not use it up."""
@@ -340,11 +338,6 @@ def _begin(request: web.Request, session: str) -> web.Response:
     response = web.Response(status=303, headers={"Location": "/"})
     guards.set_session(request, response, session)
     return response
-
-
-def _language(request: web.Request) -> Language:
-    wish = request.query.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, "")
-    return accepted_language(wish) if wish else asked_language(request)
 
 
 async def _to_message(request: web.Request) -> web.StreamResponse:

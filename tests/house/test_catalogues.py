@@ -1,4 +1,4 @@
-"""The catalogues and docs/reference/events.md: made from the events, and whole."""
+"""The catalogues and the page of events: made from the events, and whole."""
 
 import importlib.util
 import re
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.core.i18n import Language
 from mailerd.core.quantities import in_words
 from mailerd.core.verdicts import PauseCause
-from mailerd.events.journald_catalog import RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events
+from mailerd.events.journald_catalog import RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events, page
 from mailerd.events.runbook import FULL_DAY, PAUSE_RUNBOOKS, REST_RUNBOOKS, RUNBOOKS
-from mailerd.locale import say
+from mailerd.locale import say, speak
 from mailerd.ops.log import journald_record
 from tests.house.source import ROOT
 from tests.house.test_papers import complaint
@@ -54,6 +55,18 @@ def test_message_ids_are_128_bits_and_differ() -> None:
 @pytest.mark.parametrize("path", sorted(path for path in made()), ids=lambda path: path.name)
 def test_what_is_made_from_the_events_is_up_to_date(path: Path) -> None:
     assert path.read_text("utf-8") == {**made()}[path], "run `make events`"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_page_has_every_event_and_what_to_do_about_it(language: Language) -> None:
+    speak(language)
+    try:
+        text = page(list(KNOWN.values()))
+    finally:
+        speak("en")
+    assert [it.name for it in KNOWN.values() if f"| `{it.name}` |" not in text or it.message_id not in text] == []
+    assert [name for name in RUNBOOKS if say(RUNBOOKS[name].meaning, language) not in text] == []
+    assert bool(CHINESE.search(text)) == (language == "zh")
 
 
 def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:

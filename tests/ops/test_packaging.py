@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailerd import __version__
+from mailerd.cli.manual import MAN
 from mailerd.cli.packaged import FILES
 from tests.house.source import ROOT
 
@@ -61,8 +62,8 @@ def test_the_wheel_has_the_package_and_every_file_that_comes_with_it(dist: Path)
     assert wheel.name == f"mailerd-{__version__}-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
     assert tracked("mailerd") <= names
-    assert {f"mailerd/share/{name}" for name in tracked(*FILES)} <= names
-    assert f"mailerd-{__version__}.data/data/share/man/man1/mailerd.1" in names
+    assert {f"mailerd/share/{name}" for name in tracked(*FILES, "docs")} <= names
+    assert {f"mailerd-{__version__}.data/data/share/man/{name}" for name in MAN} <= names
     assert not [name for name in names if "tests/" in name or "__pycache__" in name]
 
 
@@ -83,7 +84,7 @@ def test_an_installed_mailerd_lays_out_what_comes_with_it_and_overwrites_nothing
     assert say(site, tmp_path, "config", "--example") == (ROOT / "config.example.toml").read_text("utf-8")
     say(site, tmp_path, "install-files", "out")
     laid = {str(file.relative_to(tmp_path / "out")) for file in (tmp_path / "out").rglob("*") if file.is_file()}
-    assert laid == tracked(*FILES)
+    assert laid == tracked(*FILES) | {f"docs/man/{name}" for name in MAN}
     assert "already exists and was not changed" in say(site, tmp_path, "install-files", "out", code=1)
 
 

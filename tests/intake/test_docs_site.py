@@ -1,0 +1,172 @@
+"""/docs: the documents as a site: every page, its links, its language, its search, and what it refuses."""
+
+import gzip
+import re
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+
+from mailerd.cli.manual import markdown
+from mailerd.core.i18n import Language
+from mailerd.intake.docs import api_pages, library
+from mailerd.intake.docs.library import Library
+from mailerd.intake.docs.markdown import rendered
+from mailerd.intake.docs.site import _frame
+from mailerd.intake.openapi import document
+from mailerd.locale import speak
+from tests.house.source import ROOT
+from tests.intake.site import Build, Site
+
+ENGLISH = {"Accept-Language": "en"}
+CHINESE = {"Accept-Language": "zh"}
+
+
+@pytest.fixture
+async def site(build: Build) -> Site:
+    return await build(commands=markdown)
+
+
+async def got(site: Site, path: str, **headers: str) -> tuple[int, str]:
+    async with site.client.get(site.url + path, headers=ENGLISH | {"X-API-Key": ""} | headers) as response:
+        return response.status, await response.text()
+
+
+async def test_every_page_opens_without_a_key_and_every_link_of_the_site_leads_somewhere(site: Site) -> None:
+    for language in ("en", "zh"):
+        wanted, pages = ["/docs"], dict[str, str]()
+        links = set[tuple[str, str]]()
+        while wanted:
+            path = wanted.pop()
+            async with site.client.get(site.url + path, headers={"Accept-Language": language}) as response:
+                assert response.status == 200, path
+                pages[path] = await response.text() if response.content_type == "text/html" else ""
+            for target in re.findall(r'(?:href|src)="(/docs[^"]*|#[^"]*)"', pages[path]):
+                whole, anchor = urldefrag(target)
+                page = urlsplit(whole).path or path
+                links.add((page, unquote(anchor) if "lang=" not in target else ""))
+                if page not in pages and page not in wanted and page != "/docs/search":
+                    wanted.append(page)
+        wrong = [link for link in links if link[1] and f'id="{link[1]}"' not in pages[link[0]]]
+        assert wrong == []
+        written = {f"/docs/{p.relative_to(ROOT / 'docs').with_suffix('')}" for p in (ROOT / "docs").rglob("*.md")}
+        assert {each for each in written if ".zh-CN" not in each} - {"/docs/index"} <= pages.keys()
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_page_weighs_at_most_20_kb(language: Language) -> None:
+    speak(language)
+    try:
+        made = Library(language, markdown, api_pages.pages(document()))
+        weights = {name: len(gzip.compress(_frame(made, it.page, it).encode())) for name, it in made.entries.items()}
+    finally:
+        speak("en")
+    assert {name: it for name, it in weights.items() if it > 20_000 and not name.startswith("internals/")} == {}
+
+
+async def test_pages_that_are_made_of_the_code_are_there(site: Site) -> None:
+    for path, holds in {
+        "/docs/reference/events": "sender_paused",
+        "/docs/reference/configuration": "runner.concurrency",
+        "/docs/reference/commands": "mailerd keys create",
+    }.items():
+        status, page = await got(site, path)
+        assert (status, holds in page) == (200, True), path
+
+
+async def test_a_reader_gets_the_page_in_his_language_and_in_english_where_there_is_no_other(site: Site) -> None:
+    _, chinese = await got(site, "/docs/how-to/backup", **CHINESE)
+    assert "<h1" in chinese
+    assert "备份" in chinese
+    assert 'class="note"' not in chinese
+    async with site.client.get(site.url + "/docs/internals/release", headers=CHINESE) as response:
+        page = await response.text()
+        assert response.headers["Content-Language"] == "en"
+    assert "此页只有英文版" in page
+    assert '<main id="content" lang="en">' in page
+    assert '<html lang="zh-CN">' in page
+
+
+async def test_the_choice_of_a_language_holds_for_the_next_page(site: Site) -> None:
+    _, page = await got(site, "/docs/how-to/backup?lang=zh")
+    assert '<html lang="zh-CN">' in page
+    _, page = await got(site, "/docs/how-to/backup", Cookie="mailerd-lang=zh")
+    assert '<html lang="zh-CN">' in page
+
+
+@pytest.mark.parametrize(
+    "query, page",
+    [
+        ("restore a backup", "/docs/how-to/backup"),
+        ("退信", "/docs/how-to/bounces"),
+        ("runner.concurrency", "/docs/reference/configuration"),
+        ("createJob", "/docs/api/jobs#createJob"),
+        ("share_used_up", "/docs/api#errors"),
+        ("mailerd keys create", "/docs/reference/commands#mailerd-keys-create"),
+    ],
+)
+async def test_the_search_finds_titles_headings_text_and_what_is_made_of_the_code(
+    site: Site, query: str, page: str
+) -> None:
+    language = "en" if query.isascii() else "zh"
+    params = {"q": query}
+    headers = {"Accept-Language": language}
+    async with site.client.get(site.url + "/docs/search", params=params, headers=headers) as response:
+        hits = re.findall(r'<li><a href="([^"]+)">[^<]*</a><p>', await response.text())
+    assert any(hit.startswith(page) for hit in hits[:5]), hits
+
+
+async def test_a_search_for_anything_is_bounded_and_repeats_nothing_as_html(site: Site) -> None:
+    for query in ("", "<script>alert(1)</script>", "x" * 5_000, "a b " * 500, "的" * 300, "()[]*\\", "%00\ud7ff"):
+        async with site.client.get(site.url + "/docs/search", params={"q": query}, headers=ENGLISH) as response:
+            page = await response.text()
+            assert response.status == 200
+        assert "<script>alert" not in page
+        assert page.count("<li><a href=") < 100
+        assert "x" * 101 not in page
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs/none", "/docs/../pyproject.toml", "/docs/%2e%2e/README.md", "/docs/how-to/x.md"]
+)
+async def test_a_page_that_does_not_exist_is_a_404_that_looks_like_the_others(site: Site, path: str) -> None:
+    async with site.client.get(f"{site.url}{path}", headers=ENGLISH) as response:
+        page = await response.text()
+        assert response.status == 404
+        if response.url.path.startswith("/docs/"):
+            assert "Page not found" in page
+            assert "script-src 'self'" in response.headers["Content-Security-Policy"]
+
+
+async def test_pictures_and_examples_are_served_and_nothing_is_served_as_html(site: Site) -> None:
+    for address in library.files():
+        async with site.client.get(site.url + address) as response:
+            assert response.status == 200
+            assert response.content_type in {"text/plain", "image/png", "image/svg+xml"}
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_html_in_a_page_is_text_and_a_comment_is_nothing() -> None:
+    page = rendered("# A\n\n<!-- en 3f9a2c -->\n<b>x</b> <img src=x onerror=y>\n\n[j](javascript:x)\n", lambda it: it)
+    assert "<b>" not in page.html
+    assert "<img" not in page.html
+    assert "3f9a2c" not in page.html
+    assert 'href="javascript' not in page.html
+
+
+def test_a_link_that_leads_out_of_the_documents_is_text() -> None:
+    assert rendered("[a](../x.md) [b](#c)", lambda it: it if it[0] == "#" else None).html == (
+        '<p><span>a</span> <a href="#c">b</a></p>\n'
+    )
+
+
+def test_the_colours_are_the_consoles() -> None:
+    def colours(path: str) -> list[tuple[str, str]]:
+        return re.findall(r"(--[\w-]+): (#\w+)", (ROOT / "mailerd" / path).read_text("utf-8"))
+
+    assert set(colours("intake/docs/site.css")) <= set(colours("web/static/console.css"))
+
+
+def test_the_left_column_has_the_order_of_the_index() -> None:
+    known = [name for name in Library("en", None, {}).entries if name.startswith("how-to/")]
+    index = re.findall(r"\]\((how-to/[\w-]+)\.md\)", (ROOT / "docs/index.md").read_text("utf-8"))
+    assert known == list(dict.fromkeys(index))
