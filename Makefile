@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man messages
+.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man messages translations
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -11,7 +11,7 @@ FAST := $(wildcard tests/core tests/mail tests/house)
 WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN || echo 1))))
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## prepare this machine: Python, .venv, packages, database server
 	@tools/setup
@@ -53,6 +53,9 @@ lock: setup  ## write requirements*.lock from pyproject.toml (UPGRADE=1: with th
 
 messages: setup  ## update the catalogue of translated texts from the code
 	@$(BIN)/python tools/messages.py update
+
+translations: setup  ## show which Chinese sections are behind the English; RENEW=1: they are in step now (PAGES='…': those)
+	@$(BIN)/python tools/translations.py $(if $(RENEW),renew) $(PAGES)
 
 man: setup  ## write build/man from the commands' help, as a wheel gets it; read it with `man -l`
 	@$(BIN)/python -m mailerd.cli.manual build/man

@@ -2,9 +2,11 @@
 
 import gzip
 import re
+from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
 import pytest
+from markdown_it import MarkdownIt
 
 from mailerd.cli.manual import markdown
 from mailerd.core.i18n import Language
@@ -151,6 +153,13 @@ def test_html_in_a_page_is_text_and_a_comment_is_nothing() -> None:
     assert "<img" not in page.html
     assert "3f9a2c" not in page.html
     assert 'href="javascript' not in page.html
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.name)
+def test_no_page_has_html_which_would_be_shown_as_text(page: Path) -> None:
+    tokens = MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8"))
+    found = [each for token in tokens for each in (token, *(token.children or ())) if each.type.startswith("html_")]
+    assert [each.content for each in found if not each.content.lstrip().startswith("<!--")] == []
 
 
 def test_a_link_that_leads_out_of_the_documents_is_text() -> None:
