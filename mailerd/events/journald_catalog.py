@@ -85,20 +85,8 @@ def _words(event: Event, language: Language, place: str) -> str:
 
 
 def page(known: Sequence[Event]) -> str:
-    """The page of the site, as Markdown in the language of this context."""
-    title, heads = say(t("Events")), " | ".join(say(t(each)) for each in _HEADS)
-    lines = [
-        f"# {title}",
-        "",
-        say(t(_ABOUT)),
-        "",
-        f"## {say(t('All events'))}",
-        "",
-        f"| {heads} |",
-        "|---|---|---|---|",
-    ]
-    lines += [f"| `{it.name}` | {it.level} | {_cell(it)} | `{it.message_id}` |" for it in known]
-    lines += ["", f"## {say(t('What to do'))}", ""]
+    """The page of the site about events at warning or above, as Markdown in the language of this context."""
+    lines = [f"# {say(t('Events and what to do'))}", "", say(t(_ABOUT)), ""]
     for event in known:
         if event.level in SERIOUS:
             lines += _section(event.name, RUNBOOKS[event.name])
@@ -109,17 +97,25 @@ def page(known: Sequence[Event]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def table(known: Sequence[Event]) -> str:
+    """The page with every event."""
+    heads = " | ".join(say(t(each)) for each in _HEADS)
+    lines = [f"# {say(t('All events'))}", "", say(t(_ABOUT)), "", f"| {heads} |", "|---|---|---|---|"]
+    lines += [f"| `{it.name}` | {it.level} | {_cell(it)} | `{it.message_id}` |" for it in known]
+    return "\n".join(lines) + "\n"
+
+
 _HEADS: Final = (N_("Event"), N_("Level"), N_("Text"), N_("MESSAGE_ID"))
 _ABOUT: Final = N_(
     "Everything that mailerd logs. In the journal each record carries `MAILERD_EVENT`, its `MESSAGE_ID` and every field "
     "as `MAILERD_FIELD`: `journalctl MAILERD_EVENT=message_failed` finds it. For events of level warning and above, "
-    "`journalctl -x` also shows what is written here."
+    "`journalctl -x` also shows what to do."
 )
 
 
 def _section(title: str, advice: Runbook) -> list[str]:
     causes = [f"{n}. {say(it.text)}\n   `{_plain(it.command)}`" for n, it in enumerate(advice.causes, 1)]
-    return [f"### {title}", "", say(advice.meaning), "", *causes, ""]
+    return [f"## {title}", "", say(advice.meaning), "", *causes, ""]
 
 
 def _plain(command: str) -> str:

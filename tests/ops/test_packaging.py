@@ -62,7 +62,7 @@ def test_the_wheel_has_the_package_and_every_file_that_comes_with_it(dist: Path)
     assert wheel.name == f"mailerd-{__version__}-py3-none-any.whl"
     names = set(zipfile.ZipFile(wheel).namelist())
     assert tracked("mailerd") <= names
-    assert {f"mailerd/share/{name}" for name in tracked(*FILES, "docs")} <= names
+    assert {f"mailerd/share/{name}" for name in tracked(*FILES, "docs", "CHANGELOG.md")} <= names
     assert {f"mailerd-{__version__}.data/data/share/man/{name}" for name in MAN} <= names
     assert not [name for name in names if "tests/" in name or "__pycache__" in name]
 

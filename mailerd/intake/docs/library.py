@@ -33,10 +33,13 @@ _SHOWN: Final = ("docs/pictures", "docs/prometheus", "docs/grafana", "examples",
 """The folders with files that pages show or link to."""
 _MADE: Final = {
     "config.example.toml": "reference/configuration",
+    "CHANGELOG.md": "reference/changelog",
     "README.md": "index",
     "README.zh-CN.md": "index",
 }
 """Files outside docs/, and the page that the site has in their place."""
+_LIES_AT: Final = {"reference/changelog": "../CHANGELOG"}
+"""Where a page of the site lies from docs/, for its links."""
 _CHINESE: Final = ".zh-CN"
 
 
@@ -89,6 +92,8 @@ class Library:
         made: dict[str, Callable[[], str]] = {
             "reference/configuration": example.reference,
             "reference/events": partial(journald_catalog.page, journald_catalog.events()),
+            "reference/all-events": partial(journald_catalog.table, journald_catalog.events()),
+            "reference/changelog": lambda: packaged("CHANGELOG.md").read_text("utf-8"),
         }
         if commands:
             made["reference/commands"] = commands
@@ -107,9 +112,9 @@ class Library:
 
     def _entry(self, name: str, make: Callable[[], str] | None) -> SitePage:
         chinese = self._files.get(f"{name}{_CHINESE}")
-        own = bool(make or chinese) and self.language == "zh"
+        own = bool(make or chinese) and self.language == "zh" and name not in _LIES_AT
         text = make() if make else ((chinese if own else None) or self._files[name]).read_text("utf-8")
-        return SitePage(name, rendered(text, partial(self._link, name)), "zh" if own else "en")
+        return SitePage(name, rendered(text, partial(self._link, _LIES_AT.get(name, name))), "zh" if own else "en")
 
     def _ordered(self, found: Mapping[str, SitePage]) -> list[str]:
         """By kind, and within a kind as docs/index.md names them."""
