@@ -62,7 +62,7 @@ def test_a_page_weighs_at_most_20_kb(language: Language) -> None:
         weights = {name: len(gzip.compress(_frame(made, it.page, it).encode())) for name, it in made.entries.items()}
     finally:
         speak("en")
-    assert {name: it for name, it in weights.items() if it > 20_000 and not name.startswith("internals/")} == {}
+    assert {name: it for name, it in weights.items() if it > 20_000} == {}
 
 
 async def test_pages_that_are_made_of_the_code_are_there(site: Site) -> None:
