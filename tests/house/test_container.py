@@ -58,7 +58,7 @@ def test_what_the_wheel_is_made_of_reaches_the_build() -> None:
     ignored = (CONTAINER / "Containerfile.dockerignore").read_text("utf-8").splitlines()
     targets = project()["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = {"pyproject.toml", "README.md", "LICENSE", "requirements.lock", "tools/hatch_build.py", "mailerd"}
-    needed |= {*targets["force-include"], *targets["shared-data"]}
+    needed |= {*targets["force-include"]}
     tops = {each.split("/")[0] for each in needed}
     assert [top for top in sorted(tops) if any(fnmatch(top, each) for each in ignored)] == []
     assert {"container", ".git", ".venv", ".env"} <= set(ignored), "passwords and credentials stay out"

@@ -13,7 +13,8 @@ from tests.web.test_browser import AXE
 
 PAGES = [
     "/docs", "/docs/how-to/troubleshooting", "/docs/reference/events", "/docs/reference/commands",
-    "/docs/reference/configuration", "/docs/internals/architecture", "/docs/api", "/docs/api/jobs", "/docs/api/webhooks",
+    "/docs/reference/configuration", "/docs/internals/architecture",
+    "/docs/api", "/docs/api/jobs", "/docs/api/webhooks",
     "/docs/search?q=backup", "/docs/search?q=",
 ]  # fmt: skip
 AUDIT = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
