@@ -361,6 +361,7 @@ def _service(
         events=events,
         heartbeats=heartbeats,
         outage=database_status,
+        connections=lambda: database.connections,
     )
     alerter = Alerter(alert_state, stats.facts, events=events, heartbeats=heartbeats)
     monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)

@@ -100,6 +100,8 @@ class Facts:
     """For how many seconds nothing newer has been read, though it should have been."""
     just_back: bool = False
     """The database has only just come back: no daemon may have had the time to report itself."""
+    connections: int = 0
+    """With how many connections the daemon has to do, since the database allows no more; 0: with all that it wants."""
 
 
 def situation(facts: Facts) -> list[Condition]:
@@ -107,6 +109,15 @@ def situation(facts: Facts) -> list[Condition]:
     if facts.outage:
         return [database(facts.outage)]
     stats, found = facts.stats, list[Condition]()
+    if facts.connections:
+        text = tn(
+            "The database allows no further connections (too many connections): {n} is in use. Sending may be slow.",
+            "The database allows no further connections (too many connections): {n} are in use. Sending may be slow.",
+            facts.connections,
+        )
+        found.append(
+            Condition(Severity.AMBER, "database_crowded", text, "database", (FEWER_CONNECTIONS, "mailerd check"))
+        )
     if stats is None or facts.unknown_for:
         text = t("Not known for {span}: the tables cannot be read.", span=in_words(facts.unknown_for))
         found.append(Condition(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
@@ -158,7 +169,16 @@ def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
+CORRECT_LOGIN: Final = t(
+    "correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …"
+)
+FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
+GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+RESTORE_TABLE: Final = t("restore the table from a backup (docs/backup.md)")
+"""What to do about a database that cannot be used, wherever that is said."""
 _OUTAGES: Final = {
+    "login": t("the database rejects the login"),
+    "connections": t("the database has no free connection"),
     "full": t("the database is full"),
     "read-only": t("the database is read-only"),
     "denied": t("the database denies its user a privilege"),
@@ -183,10 +203,18 @@ def database(outage: str) -> Condition:
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
             text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
-            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+            remedy = GRANT
         case "incomplete":
             text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
-            remedy = "mailerd migrate"
+            return Condition(Severity.RED, "database_incomplete", text, "database", ("mailerd check", RESTORE_TABLE))
+        case "login":
+            text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
+            remedy = CORRECT_LOGIN
+        case "connections":
+            text = t(
+                "The database has no free connection (too many connections): nothing is accepted, and nothing is sent."
+            )
+            remedy = FEWER_CONNECTIONS
         case "stuck":
             text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
             remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"

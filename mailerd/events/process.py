@@ -37,6 +37,11 @@ class StoreEvents(EventEmitter):
     @event("warning", N_("database writes moved from {before} to {where}: {cause}"))
     def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
 
+    @event(
+        "warning", N_("database {where} allows no further connections: {connections} of {wanted} are in use: {cause}")
+    )
+    def database_crowded(self, *, where: str, connections: int, wanted: int, cause: str) -> None: ...
+
     @event("info", N_("database {where} back after {seconds}"))
     def database_back(self, *, where: str, seconds: Seconds) -> None: ...
 

@@ -87,6 +87,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("binary logs have accumulated: purge old ones"), "mariadb -e 'SHOW BINARY LOGS'"),
         LikelyCause(t("a table space has reached its quota or maximum size: raise it"), "mariadb -e 'SHOW TABLE STATUS' mailerd"),
     )),
+    "database_crowded": Runbook(t("The database allows mailerd fewer connections than database.pool_size. mailerd works with those it has, more slowly; nothing is lost."), (_CONNECTIONS,)),
     "transaction_repeated": Runbook(t("A transaction failed for a temporary reason (deadlock, lock, restart) and is repeated. Now and then this is normal."), (
         _SLOW,
         LikelyCause(t("another program holds locks: see which"), "mariadb -e 'SHOW ENGINE INNODB STATUS\\G'"),

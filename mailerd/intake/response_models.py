@@ -377,7 +377,7 @@ class NotReadyOut(ErrorOut):
     status: Literal["not ready"]
     reason: Sentence
     outage: Annotated[
-        Literal["", "away", "read-only", "full", "denied", "incomplete", "stuck"],
+        Literal["", "away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"],
         Field(description="how the database cannot be used; empty: it can, and something else is wrong"),
     ] = ""
 

@@ -501,6 +501,8 @@ class StatsPoller:
     """What was read last; None while the tables cannot be read."""
     outage: Callable[[], str] = lambda: ""
     """How the database cannot be used, in a word; empty: it can."""
+    connections: Callable[[], int] = lambda: 0
+    """With how many connections to the database the daemon has to do; 0: with all that it wants."""
     _read_at: float = field(default_factory=time.monotonic)
     """When the tables were read last, or when it was first tried."""
     _due: float = math.inf
@@ -523,8 +525,9 @@ class StatsPoller:
         now = time.monotonic()
         is_known = self.latest is not None and now < self._due
         return Facts(
-            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=now - self._back_at < SILENT
-        )
+            self.latest, self.outage(), 0.0 if is_known else now - self._read_at,
+            just_back=now - self._back_at < SILENT, connections=self.connections(),
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Read, until cancelled."""

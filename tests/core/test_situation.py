@@ -43,11 +43,19 @@ def test_all_is_well_only_where_it_is_known() -> None:
     assert worst(situation(Facts(QueueStats(at=NOW, daemons=(ALIVE,)), unknown_for=12))) is Severity.AMBER
 
 
-@pytest.mark.parametrize("outage", ["away", "read-only", "full", "denied"])
+@pytest.mark.parametrize(
+    "outage", ["away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"]
+)
 def test_a_database_that_cannot_be_used_is_all_there_is_to_say(outage: str) -> None:
     (it,) = situation(Facts(QueueStats(at=NOW, senders=(sender(paused_until=FOREVER),)), outage))
     assert (it.severity, it.code) == (Severity.RED, f"database_{outage.replace('-', '_')}")
     assert it.remedies
+
+
+def test_a_daemon_that_gets_fewer_connections_than_it_wants_says_so_and_what_helps() -> None:
+    (it,) = situation(Facts(QueueStats(at=NOW, daemons=(ALIVE,)), connections=2))
+    assert (it.severity, it.code) == (Severity.AMBER, "database_crowded")
+    assert ("2 are in use" in it.text, "max_connections" in it.remedies[0]) == (True, True)
 
 
 def test_the_newest_cause_wins_over_the_most_frequent() -> None:

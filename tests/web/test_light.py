@@ -247,6 +247,8 @@ async def test_what_is_not_known_is_not_green(site: ConsoleSite) -> None:
     [
         ("full", "The database is full", "df -h /var/lib/mysql"),
         ("denied", "The database denies its user a privilege", "GRANT ALL PRIVILEGES on the database"),
+        ("login", "The database rejects the login (access denied)", "ALTER USER"),
+        ("connections", "too many connections", "max_connections"),
     ],
 )
 async def test_a_database_that_cannot_be_written_to_is_red_with_its_name_and_remedy(
