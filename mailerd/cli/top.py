@@ -25,6 +25,7 @@ from rich.text import Text
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.daemon import Seen, look
 from mailerd.cli.tables import console, table
+from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Settings
 from mailerd.config import Live as LiveSetting
 from mailerd.core.forecast import Forecast, compute_forecast
@@ -90,11 +91,13 @@ class Snapshot:
     """Messages sent in each of the last 60 minutes, the newest last."""
     seen: Seen = field(default_factory=Seen)
     """What else is known of the database and of the daemon of this machine."""
+    clock_off: float = 0.0
+    """Seconds by which this machine's clock is ahead of the database's."""
 
     @property
     def findings(self) -> list[Condition]:
         """What is not as it should be."""
-        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives))
+        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives, clock_off=self.clock_off))
 
 
 async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = None) -> Snapshot:
@@ -102,6 +105,7 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
     began, database = time.monotonic(), reader.database
     jobs = Jobs(database, timeout=10.0)
     stats = await reader.read()  # first: only a transaction finds out that the database is back
+    clock_off = (Clock().now() - stats.at).total_seconds()
     seen = await look(database, intake, stats.daemons)
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
@@ -123,6 +127,7 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
         answered_in=time.monotonic() - began,
         writer=_writer(database.pool.writer),
         seen=seen,
+        clock_off=clock_off,
     )
 
 

@@ -102,6 +102,12 @@ class Facts:
     """The database has only just come back: no daemon may have had the time to report itself."""
     connections: int = 0
     """With how many connections the daemon has to do, since the database allows no more; 0: with all that it wants."""
+    clock_off: float = 0.0
+    """Seconds by which this machine's clock is ahead of the database's."""
+
+
+CLOCKS_DIFFER: Final = 5.0
+"""Seconds by which the two may differ: NTP keeps a clock within some milliseconds."""
 
 
 def situation(facts: Facts) -> list[Condition]:
@@ -121,6 +127,13 @@ def situation(facts: Facts) -> list[Condition]:
     if stats is None or facts.unknown_for:
         text = t("Not known for {span}: the tables cannot be read.", span=in_words(facts.unknown_for))
         found.append(Condition(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
+    if abs(facts.clock_off) > CLOCKS_DIFFER:
+        text = t(
+            "The clocks of this machine and of the database differ by {span}.", span=in_words(abs(facts.clock_off))
+        )
+        found.append(
+            Condition(Severity.AMBER, "clock_off", text, "clock", ("timedatectl set-ntp true", "mailerd check"))
+        )
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
@@ -206,7 +219,7 @@ def database(outage: str) -> Condition:
             remedy = GRANT
         case "incomplete":
             text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
-            return Condition(Severity.RED, "database_incomplete", text, "database", ("mailerd check", RESTORE_TABLE))
+            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLE, "mailerd check"))
         case "login":
             text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
             remedy = CORRECT_LOGIN

@@ -111,6 +111,9 @@ class ProcessEvents(EventEmitter):
     )
     def clock_off(self, *, seconds: Seconds, direction: str) -> None: ...
 
+    @event("warning", N_("daemon {daemon} has not responded for {seconds}; its messages are taken over"))
+    def daemon_gone(self, *, daemon: str, seconds: Seconds) -> None: ...
+
     @event("warning", N_("tables not read for metrics and status: {cause}"))
     def stats_failed(self, *, cause: str) -> None: ...
 

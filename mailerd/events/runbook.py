@@ -192,6 +192,10 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("the content of the message crashes a library: read its history"), "mailerd explain @MAILERD_RECIPIENT@"),
     )),
     "leases_not_renewed": Runbook(t("The database did not store the renewal of leases. Nothing is sent whose lease could expire before the response."), _DATABASE),
+    "daemon_gone": Runbook(t("Another daemon of this database does not respond. Its messages are safe: this daemon sends them again, or checks them first."), (
+        LikelyCause(t("the daemon was killed, or its machine is off: start it"), "systemctl start mailerd"),
+        LikelyCause(t("its log says why it ended: read it on its machine"), "journalctl -u mailerd -n 50"),
+    )),
     "lease_lapsed": Runbook(t("A daemon claimed a message and is no longer responding. The message is safe: it is sent again, or checked first."), (
         LikelyCause(t("the daemon was killed or lost power: read its last lines"), "journalctl -u mailerd -b -1 -n 50"),
         LikelyCause(t("it lost the database for longer than runner.lease: see when"), "journalctl -u mailerd -g 'database .* (unavailable|back)' -n 50"),

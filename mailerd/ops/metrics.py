@@ -24,7 +24,7 @@ from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES, MANUAL, until
 from mailerd.core.replies import Call
 from mailerd.core.results import Result
-from mailerd.core.situation import Facts
+from mailerd.core.situation import CLOCKS_DIFFER, Facts, situation
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
@@ -457,8 +457,6 @@ _STATS_SHARE: Final = 20
 _STATS_TIMEOUT: Final = 10.0
 _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
-_CLOCKS_DIFFER: Final = 5.0
-"""Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset({
     "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_paused", "project_paused",
@@ -511,6 +509,10 @@ class StatsPoller:
     """When they could be read again after they could not."""
     _manual_changes: ManualChanges = field(init=False)
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
+    _clock_off: float = 0.0
+    """Seconds by which this machine's clock was ahead of the database's when the tables were read last."""
+    _gone: frozenset[str] = frozenset()
+    """The daemons that were gone then."""
 
     def __post_init__(self) -> None:
         """Make the part that logs what people changed by hand."""
@@ -526,7 +528,7 @@ class StatsPoller:
         is_known = self.latest is not None and now < self._due
         return Facts(
             self.latest, self.outage(), 0.0 if is_known else now - self._read_at,
-            just_back=now - self._back_at < SILENT, connections=self.connections(),
+            just_back=now - self._back_at < SILENT, connections=self.connections(), clock_off=self._clock_off,
         )  # fmt: skip
 
     async def run(self) -> None:
@@ -569,8 +571,12 @@ class StatsPoller:
         self._manual_changes.compare(stats)
         self.latest, self._read_at = stats, time.monotonic()
         self.metrics.set_queue(stats)
-        off = (self.clock.now() - stats.at).total_seconds()
+        off = self._clock_off = (self.clock.now() - stats.at).total_seconds()
         now = time.monotonic()
-        if abs(off) > _CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
+        gone = {it.about: it for it in situation(Facts(stats)) if it.code == "daemon_gone"}
+        for name in gone.keys() - self._gone:
+            self.events.daemon_gone(daemon=name.partition(" ")[2], seconds=gone[name].lasts)
+        self._gone = frozenset(gone)
+        if abs(off) > CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
             self._clock_warned_at = now
             self.events.clock_off(seconds=abs(off), direction=t("ahead of") if off > 0 else t("behind"))

@@ -18,7 +18,7 @@ SURFACES: Final = ("log", "ready", "console", "check", "top", "alert")
 _NO_READY: Final = ("log", "console", "check", "top", "alert")
 """A job can be stored all the same."""
 _QUIET: Final = ("log", "console", "check", "top")
-"""It passes by itself, and nobody is woken for it."""
+"""It passes by itself: an alert is sent only after five minutes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Case:
     daemons: int = 1
     shift: float = 0.0
     small: bool = False
+    window: float = 0.0
+    """Seconds for which it is looked at, where it takes longer than others to be a fault."""
 
 
 def _google(*, method: str = "", kind: str, **more: object) -> Callable[[Scene], Awaitable[object]]:
@@ -93,8 +95,9 @@ async def _take_all_connections(it: Scene) -> None:
 
 
 async def _leave_one_connection(it: Scene) -> None:
-    """What they hold they keep."""
+    """Or a few: each loses what it holds, and gets what is left."""
     await it.admin("SET GLOBAL max_connections = 10")
+    await it.cut()
     it.messages = 40  # which want more than one
     with suppress(pymysql.err.MySQLError):
         while True:
@@ -130,9 +133,7 @@ async def _kill_last(it: Scene) -> None:
 
 async def _break_templates(it: Scene) -> None:
     """Every template of a job that is stored is spoilt, as by a writer with a bug."""
-    await it.admin(
-        "CREATE TRIGGER spoil BEFORE INSERT ON job_templates FOR EACH ROW SET NEW.subject = 'Dear {{ nobody.x.y }}'"
-    )
+    await it.admin("CREATE TRIGGER spoil BEFORE INSERT ON jobs FOR EACH ROW SET NEW.subject = 'Dear {{ nobody.x.y }}'")
 
 
 async def _break_hook(it: Scene) -> None:
@@ -162,7 +163,7 @@ CASES: Final = (
     Case("Google hangs", r"no answer|no response|hang|timed? ?out|not answer",
          r"status|firewall|way out|proxy|dashboard", _google(kind="hang_before", seconds=600)),
     Case("Google answers 5xx", r"backend ?error|\b500\b|\b5xx\b", r"status|dashboard|automatically|by itself|nothing",
-         _google(kind="backend_error")),
+         _google(kind="backend_error"), _QUIET),
     Case("mailbox throttled", r"throttl|rate.?limit",
          r"per_minute|units_per_minute|nothing|automatically|by itself|wait", _google(kind="user_rate_limit"), _QUIET),
     Case("project quota", r"project.{0,40}(quota|limit)|daily ?limit ?exceeded", r"cloud console|quotas",
@@ -170,7 +171,7 @@ CASES: Final = (
     Case("mailbox day full", r"mail sending|daily.limit", r"per_day|reserve|until|wait|resume",
          _google(kind="mail_sending_retry_after")),
     Case("sign-in revoked", r"invalid_grant|revoked|no longer honours", rf"auth login --sender {SENDER}", _revoke),
-    Case("credentials spoilt", r"not a json|cannot be used", rf"auth login --sender {SENDER}|make it (anew|again)",
+    Case("credentials spoilt", r"not a json|cannot be used", rf"auth login --sender {SENDER}|create the file again",
          _spoil_credentials),
     Case("credentials open", r"by others|0666", r"chmod 600", _open_credentials),
     Case("scope missing", r"scope", rf"auth login --sender {SENDER}|delegat",
@@ -184,7 +185,7 @@ CASES: Final = (
     Case("Gmail API disabled", r"accessnotconfigured|service_disabled|api is (not enabled|disabled)|api disabled",
          r"enable the gmail api|gmail\.googleapis\.com|library",
          _google(kind="api_disabled")),
-    Case("second daemon gone", r"silent|not responding|gone|not (been )?(seen|heard)",
+    Case("second daemon gone", r"not respond(ed|ing)",
          r"systemctl|start|lease|journal",
          _kill_last, _NO_READY, daemons=2),
     Case("only daemon killed", r"no daemon|not listening|nothing listens|not responding|silent",
@@ -193,7 +194,7 @@ CASES: Final = (
     Case("clock wrong", r"clock", r"ntp|timedatectl|chrony|set it|synchron", _sql("SELECT 1"), _QUIET, shift=400.0),
     Case("all renders fail", r"template|render|undefined", r"template", _break_templates),
     Case("webhook fails", r"webhook.{0,60}(fail|500)|crm.{0,60}(fail|500)", r"webhooks test|endpoint", _break_hook,
-         _QUIET),
+         _QUIET, window=100.0),
     Case("inbox unreadable", r"inbox|bounces.{0,40}not", r"auth login|scope|inbox",
          _google(kind="scope_insufficient", method="history.list"), _QUIET),
 )  # fmt: skip
