@@ -188,8 +188,9 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
         return order.accepted > 0
     try:
         return await watch_until_ended(known, job.id) == 0 and order.accepted > 0
-    finally:
+    except BaseException:
         echo(t("The daemon continues without this command. To watch again: `mailerd jobs watch {id}`", id=job.id))
+        raise
 
 
 def _read(file: Path) -> RecipientTable:

@@ -330,7 +330,7 @@ def suppression_line(address: str, it: Suppression) -> Text:
     """One suppression of an address, as a sentence."""
     line = t(
         "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
-        address=address, list=_named(it), at=in_utc(it.created_at), reason=label(it.reason), source=label(it.source),
+        address=address, list=_named(it), at=in_utc(it.created_at), reason=worded(it.reason), source=worded(it.source),
     )  # fmt: skip
     return joined([line, *(each for each in (it.actor, it.detail) if each)], ", ")
 

@@ -179,7 +179,7 @@ def _event_words(one: Attempt) -> Text:
         return t("Google accepted it")
     words = _EVENT_WORDS.get(one.event)
     if words is None:
-        return coded(one.event)
+        return worded(one.event)
     return t(words, message=one.message_id, error=one.error or t("no reason recorded"))
 
 
@@ -328,14 +328,6 @@ def _turn(at: datetime) -> Text:
     return t("its turn is about {at}, if nothing else holds it", at=moment(at))
 
 
-def _pause_reason(story: RecipientHistory) -> Text | str:
-    """Why its sender is paused; the cause only where the reason does not say it."""
-    cause, reason = worded(story.pause_cause or ""), story.pause_reason or ""
-    if not reason or reason.startswith(cause):
-        return reason or cause
-    return t("{cause}: {reason}", cause=cause, reason=reason)
-
-
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
     mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
@@ -344,7 +336,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=_pause_reason(story),
+        pause_reason=story.pause_reason or worded(story.pause_cause or ""),
         say=moment,
         repair=mended,
         job_reason=story.job_reason,
@@ -373,7 +365,7 @@ def _after_hold(story: RecipientHistory, queue: Queue, mended: Text | None) -> T
             return t("it is sent once that is done, and not before {at}", at=moment(story.due_at))
         return t("it is sent once that is done; until then one message is tried each minute")
     if story.paused_until == FOREVER:
-        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender)
+        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=shlex.quote(story.sender))
     if line := _in_line(story, queue):
         return line[1]
     if limited := _limited(story, queue, held=max(story.paused_until or story.now, story.due_at)):
@@ -400,9 +392,9 @@ def of_job(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
         job=job.id, sender=job.sender_email, status=standing(job, daemon=runs),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
-        counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
+        counts=joined([_number(n, worded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
-    heard = [_number(n, coded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
+    heard = [_number(n, worded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
     if heard:
         first = joined([first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " ")
     dates = [t("accepted {at}", at=moment(job.created_at))]
@@ -423,12 +415,12 @@ def of_job(
 
 
 def _asked(one: RecordedAction) -> Text:
-    action = coded(one.action)
+    action = worded(one.action)
     what = t("{action} ({detail})", action=action, detail=one.detail) if one.detail else action
     if not one.messages:
-        return t("{action}, requested by {actor}.", action=what, actor=one.actor)
+        return t("{action} by {actor}.", action=what, actor=one.actor)
     messages = tn("{n:,} message", "{n:,} messages", one.messages)
-    return t("{action}, requested by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
+    return t("{action} by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
 
 
 def held(job: Job) -> list[Text]:

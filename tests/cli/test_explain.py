@@ -46,7 +46,7 @@ AT = r"(\w+ )?\d\d:\d\d UTC"
         (
             "UPDATE jobs SET status = 'paused', send_at = UTC_TIMESTAMP(6) + INTERVAL 9 DAY",
             r"the job is paused\.",
-            r"not before the job is resumed\.",
+            r"nothing is sent until the job is resumed\.",
         ),
     ],
 )  # fmt: skip
@@ -166,7 +166,7 @@ async def test_a_sign_in_that_was_revoked_promises_no_time(shop: Shop) -> None:
     await query(shop.database, REVOKED)
     renewed = f"the authorization is renewed: `mailerd auth login --sender {ME}`"
     said = await shop.say("explain", job)
-    assert f"Next, if a daemon starts now: not before {renewed}." in said
+    assert f"Next, if a daemon starts now: nothing is sent until {renewed}." in said
     assert "done about" not in said
     said = await shop.say("explain", str(message))
     assert f"Now: waiting: {ME} is paused until {renewed} (tried each minute: " in said

@@ -43,7 +43,7 @@ async def test_a_missing_privilege_is_the_one_thing_that_all_commands_say(denied
     ]  # fmt: skip
     assert "The database denies its user a privilege: nothing is accepted" in top
     assert "Waiting: the database denies its user a privilege." in explained
-    assert "Next: not before the database can be written to again." in explained
+    assert "Next: nothing is sent until the database can be written to again." in explained
     assert f"{job}  no database  " in listed
     assert "INSERT missing" in checked
     for said in (top, explained, listed, checked):

@@ -116,6 +116,7 @@ NO_WORDS: Final = frozenset(
         "job {id}",
         "key {api_key_id}",
         "key {name}",
+        "key:(?P<name>.+) via console",
         "list {list_id}",
         "must be a string",
         "no object",

@@ -47,7 +47,7 @@ async def test_a_job_says_what_shall_happen_where_it_bounces_and_by_what_it_is_p
     _, shown = await site.get(f"/api/jobs/{job_id}")
     assert (shown["on_bounces"], shown["pause_cause"]) == ("go_on", "bounces")
     assert shown["cause_of_wait"] == "the job is paused: 6 of 6 came back"
-    assert shown["forecast"]["text"] == "not before the job is resumed"
+    assert shown["forecast"]["text"] == "nothing is sent until the job is resumed"
 
 
 async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
