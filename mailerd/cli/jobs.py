@@ -200,14 +200,20 @@ def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
 
 def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
     """Jobs, one a line; an id is never cut, since it is what other commands are given. `daemon`: one runs."""
+    cancelled = any(job.counts.get(State.CANCELLED) for job in jobs)
+    dated = not (cancelled and narrow(wide=False))  # 80 columns have room for one of the two
     rows = []
     for job in jobs:
-        sent, *others = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED, State.CANCELLED))
+        sent, failed, undone = (f"{job.counts.get(it, 0):,}" for it in (State.SENT, State.FAILED, State.CANCELLED))
         rows.append([
-            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", *others, _accepted(job), job.sender_email
+            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, *([undone] if cancelled else []),
+            *([_accepted(job)] if dated else []), job.sender_email,
         ])  # fmt: skip
-    headings = [t("Job"), t("Status"), t("Sent"), t("Failed"), t("Cancelled"), t("Accepted"), t("Sender")]
-    return table(headings, rows, soft={6})
+    headings = [
+        t("Job"), t("Status"), t("Sent"), t("Failed"), *([t("Cancelled")] if cancelled else []),
+        *([t("Accepted")] if dated else []), t("Sender"),
+    ]  # fmt: skip
+    return table(headings, rows, soft={len(headings) - 1})
 
 
 def _accepted(job: Job) -> str:
@@ -239,7 +245,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
+                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or t("no reason recorded"),
             )
         )  # fmt: skip
 

@@ -98,7 +98,7 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         return False
     parts = [t("PASS template {name}", name=name), t("version {version}", version=named.version)]
     if languages := _languages(named):
-        parts.append(t("languages: {languages}", languages=", ".join(languages)))
+        parts.append(t("languages: {languages}", languages=joined(languages, ", ")))
     if named.images:
         parts.append(tn("{n} image", "{n} images", len(named.images)))
     echo(joined(parts, ", "))
