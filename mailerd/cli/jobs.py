@@ -245,7 +245,8 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or t("no reason recorded"),
+                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient,
+                error=trouble.error or t("no reason recorded"),
             )
         )  # fmt: skip
 

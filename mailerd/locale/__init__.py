@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from mailerd.core.i18n import Language, Text
+from mailerd.core.i18n import Language, Text, filled
 from mailerd.core.labels import coded
 
 _FOLDER: Final = Path(__file__).parent
@@ -37,7 +37,7 @@ def say(text: str, language: Language | None = None) -> str:
         parts = (_JOINTS.get(part, part) if number % 2 else _said(part, language) for number, part in _places(text))
         return _closed("".join(parts))
     fields = {name: _said(value, language) for name, value in text.fields.items()}
-    return _closed(template(text, language).format_map(fields))
+    return _closed(filled(template(text, language), fields))
 
 
 def template(text: Text, language: Language | None = None) -> str:
@@ -77,7 +77,7 @@ def _said(value: Any, language: Language | None) -> Any:
 
 
 def _closed(text: str) -> str:
-    """Without the spaces that a template has beside a field, where what was filled in is Chinese too: 发件邮箱已暂停."""
+    """Without the spaces that a template has beside a field, where the field is Chinese too: 发件邮箱已暂停."""
     return _GAPS.sub("", text)
 
 
@@ -88,7 +88,7 @@ def _catalogue() -> gettext.NullTranslations:
 
 
 def from_environment(environment: Mapping[str, str]) -> Language:
-    """The language of a command before it has read a configuration: `log.language`, then gettext's and POSIX's variables.
+    """The language of a command before it has read a configuration: `log.language`, then gettext's variables.
 
     As gettext documents, `LANGUAGE` is a list, and counts only where the locale is not "C".
     """

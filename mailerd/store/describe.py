@@ -1,6 +1,5 @@
 """What became of a message, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -246,9 +245,8 @@ def _result(story: RecipientHistory) -> list[Text]:
     if story.result is not Result.BOUNCED:
         return [result]
     if story.result_kind == Kind.HARD:
-        address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
         further = t("The address receives no more messages; `mailerd suppress remove {address}` allows them again.",
-                    address=address)  # fmt: skip
+                    address=story.to_email)  # fmt: skip
     else:
         further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
                     job=story.job_id, kind=story.result_kind)  # fmt: skip
@@ -365,7 +363,7 @@ def _after_hold(story: RecipientHistory, queue: Queue, mended: Text | None) -> T
             return t("it is sent once that is done, and not before {at}", at=moment(story.due_at))
         return t("it is sent once that is done; until then one message is tried each minute")
     if story.paused_until == FOREVER:
-        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=shlex.quote(story.sender))
+        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender)
     if line := _in_line(story, queue):
         return line[1]
     if limited := _limited(story, queue, held=max(story.paused_until or story.now, story.due_at)):

@@ -1,6 +1,6 @@
 """A daemon in a hundred lines, true to the contract and to nothing else: for tests of the demonstration alone.
 
-A file `trouble` beside the sandbox's folder may say what goes wrong: migrate, deaf, start, half-way, opted-out, earlier.
+A file `trouble` beside the sandbox's folder says what goes wrong: migrate, deaf, start, half-way, opted-out, earlier.
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from shlex import quote
 from typing import Final
 
 from mailerd.cli.checks.clocks import Clocks
@@ -181,7 +182,7 @@ class _Examiner:
 def mode_of(box: Mailbox) -> CheckResult:
     """The delivery mode, and why it is that one."""
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
-    again = t("mailerd auth login --sender {sender} --metadata (asks for gmail.compose)", sender=box.sender)
+    again = t("mailerd auth login --sender {sender} --metadata (asks for gmail.compose)", sender=quote(box.sender))
     if box.mode == "draft":
         proof = "" if box.can_read_metadata else t("; without gmail.metadata, a confirmed message has no Message-ID")
         return ok(
@@ -254,6 +255,6 @@ def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -
     if cause is PauseCause.CLIENT_REFUSED:
         return t(
             "download the OAuth client's JSON again, then mailerd auth login --sender {sender} --client FILE",
-            sender=sender,
+            sender=quote(sender),
         )
-    return f"mailerd auth login --sender {sender}"
+    return f"mailerd auth login --sender {quote(sender)}"
