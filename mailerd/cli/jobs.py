@@ -125,11 +125,11 @@ def priority(
 def _say_change(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
     done, now = run_async(_ask(settings(config), job, change, options))
     if not done.changed:
-        echo(t("{action}: nothing to change", action=label(change)))
+        echo(t("{action}: nothing to change", action=change.value))
     elif done.messages:
-        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=label(change)))
+        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=change.value))
     else:
-        echo(t("{action}: done", action=label(change)))
+        echo(t("{action}: done", action=change.value))
     for line in describe.of_job(now):
         echo(line)
 

@@ -88,7 +88,9 @@ def send(
     work: Coroutine[Any, Any, bool]
     if url:
         if by_path:
-            raise MailerdError(t("--template must be a name with --url, not a path: the daemon has the templates"))
+            raise MailerdError(
+                t("with --url, --template must be a name, not a path: the daemon uses its own templates")
+            )
         work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
     else:
         known = settings(config)

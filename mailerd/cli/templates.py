@@ -38,7 +38,7 @@ def list_templates(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the named templates. Whether they can be used is shown by `mailerd templates check`."""
+    """List the named templates. `mailerd templates check` shows whether they can be used."""
     library = _library(folder, config)
     found, broken = list[dict[str, Any]](), list[str]()
     for name in library.names():

@@ -169,10 +169,10 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     return Group(
         _line(f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"),
         *(_line(line, style="bold red") for line in head),
-        _rule(t("health")), *health,
-        _rule(t("senders"), len(senders), for_senders),
+        _rule(t("Health")), *health,
+        _rule(t("Senders"), len(senders), for_senders),
         _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
-        _rule(t("jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
+        _rule(t("Jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
         _rule(t("Recent problems"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
@@ -328,8 +328,8 @@ def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
     if found is None:
         return Text(say(t("active")), "green") if it.used_minute else Text("-", "dim")
     state = worded("paused_manually" if found.code == MANUAL else found.code)
-    if found.until not in {None, FOREVER} and found.severity is not Severity.RED:
-        state = t("{state} {until}", state=state, until=until(found.until or now, now))
+    if found.until and found.until != FOREVER and found.severity is not Severity.RED:
+        state = t("{state} {until}", state=state, until=until(found.until, now))
     return Text(say(state), _STYLES[found.severity])
 
 

@@ -264,7 +264,7 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
     return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (*first, resume), until=end)
 
 
-_LOWER: Final = N_("it resumes automatically; if it happens often: mailerd senders set {sender} --per-minute …")
+_LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
 _FIRST: Final = {
     "throttled": (_LOWER,),
     "too_many_concurrent": (_LOWER,),

@@ -194,7 +194,7 @@ class CompiledPart:
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
         reason = t("'{path}' is undefined", path=path)
         if path == "name":
-            reason = t("'{path}' is undefined, as an empty name is", path=path)
+            reason = t("'{path}' is undefined; an empty name counts as undefined", path=path)
         return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:

@@ -404,7 +404,9 @@ def of_job(
     lines = [first, t("History: {dates}.", dates=joined(dates, ", "))]
     lines += [_at(one.at, _asked(one)) for one in reversed(asked) if one.changed]
     if job.finished_at and job.started_at:
-        return [*lines, t("It took {span}. Nothing more happens.", span=span(job.finished_at - job.started_at))]
+        took = (job.finished_at - job.started_at).total_seconds()
+        spent = in_words(took) if took >= 1 else t("less than a second")
+        return [*lines, t("It took {span}. Nothing more happens.", span=spent)]
     if job.finished_at:
         return [*lines, t("Nothing more happens.")]
     if job.warning:

@@ -43,7 +43,7 @@ async def test_a_sender_that_google_has_paused_is_told_with_the_command_that_res
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR, pause_cause = 'daily_limit', "
         "pause_reason = '429 (Mail sending)'",
     )
-    said = line(await shop.say("check"), f"sender {ME}")
+    said = line(await shop.say("check"), "  senders  ")
     assert said.startswith("WARN")
     assert "is paused until" in said
     assert f"-> mailerd senders resume {ME}" in said
@@ -57,7 +57,7 @@ async def test_an_authorization_that_was_revoked_fails_the_check(shop: Shop) -> 
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 50 SECOND, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
-    said = line(await shop.say("check", code=1), f"sender {ME}")
+    said = line(await shop.say("check", code=1), "  senders  ")
     assert said.startswith("FAIL")
     assert f"-> mailerd auth login --sender {ME}" in said
 
@@ -66,7 +66,7 @@ async def test_attempts_that_fail_are_told_with_the_newest_reason(shop: Shop) ->
     await daemon(shop)
     job = await post(shop.database)
     await attempts(shop, job, event="deferred", error="Google answered 503")
-    said = line(await shop.say("check"), f"sender {ME}")
+    said = line(await shop.say("check"), "  senders  ")
     assert said.startswith("WARN")
     assert "the last 3 attempts failed: Google answered 503" in said
     assert "-> mailerd explain " in said
@@ -89,7 +89,7 @@ async def test_a_job_whose_messages_failed_is_told(shop: Shop) -> None:
     await query(shop.database, "UPDATE job_recipients SET status = 'failed', error = 'no'")
     done = "status = 'completed', next_claim_at = NULL, finished_at = UTC_TIMESTAMP(6)"
     await query(shop.database, f"UPDATE jobs SET {done}")
-    said = line(await shop.say("check"), f"job {job}")
+    said = line(await shop.say("check"), "  jobs  ")
     assert said.startswith("WARN")
     assert "3 of 3 messages failed" in said
     assert f"mailerd explain {job}" in said

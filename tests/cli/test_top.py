@@ -94,7 +94,7 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
     titles = [line.split(" ─")[0].split(" (")[0] for line in lines if line.endswith("──")]
-    assert titles == ["health", "senders", "jobs", "Recent problems"]
+    assert titles == ["Health", "Senders", "Jobs", "Recent problems"]
     assert sum(any(job in line for job in jobs) for line in lines) >= 2
     assert any("0/1,200" in line for line in lines)
     assert any("0/2,000" in line for line in lines)

@@ -117,7 +117,7 @@ def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> 
         Severity.AMBER,
         "throttled",
         (
-            "it resumes automatically; if it happens often: mailerd senders set a@x --per-minute …",
+            "it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",
             "mailerd senders resume a@x",
         ),
     )

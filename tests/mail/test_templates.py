@@ -148,7 +148,7 @@ def test_everything_that_is_missing_on_the_way_is_named_once(html: str, subject:
 
 
 def test_a_render_error_reads_like_a_sentence() -> None:
-    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined, as an empty name is"
+    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined; an empty name counts as undefined"
 
 
 @pytest.mark.parametrize("default", ["default('you')", "d('you')", "default('you', true)"])

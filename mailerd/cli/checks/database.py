@@ -11,7 +11,7 @@ from mailerd.cli.daemon import look
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings, IntakeSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.i18n import N_, joined, t, tc, tn
+from mailerd.core.i18n import joined, t, tc, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
 from mailerd.core.states import State
@@ -376,15 +376,6 @@ _NAMES: Final = {
     "tables": t("database"),
     "database": t("database"),
     "daemons": t("daemons"),
-}
-_OF_ONE: Final = {
-    "inbox": N_("inbox of {name}"),
-    "webhook": N_("webhook {name}"),
-    "job": N_("job {name}"),
-    "sender": N_("sender {name}"),
-    "daemon": N_("daemon {name}"),
-}
-_OF_MORE: Final = {
     "inbox": t("inboxes"),
     "webhook": t("webhooks"),
     "job": t("jobs"),
@@ -394,11 +385,8 @@ _OF_MORE: Final = {
 
 
 def _name(about: str) -> str:
-    """What the check is called that shows a finding about this."""
-    kind, _, name = about.partition(" ")
-    if name and kind in _OF_ONE:
-        return t(_OF_ONE[kind], name=name)
-    return _NAMES.get(kind) or _OF_MORE.get(kind) or about
+    """What the check is called that shows a finding about this; which one it is, the finding says."""
+    return _NAMES.get(about.partition(" ")[0]) or about
 
 
 def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
