@@ -139,7 +139,7 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
     assert "database  last page read in " in styled
     assert ", 7 s ago" in styled
     assert "ago, 7 s ago" not in styled
-    health = styled.split("senders")[0]
+    health = styled.split("Senders")[0]
     assert "\x1b[32m" not in health
     assert "active" not in styled
 
