@@ -16,9 +16,10 @@ from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import MANUAL, repair_command
 from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.reasons import code_of
+from mailerd.core.reasons import cause_code, same_cause
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, as_counted, counts
+from mailerd.core.stats import QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
+from mailerd.core.verdicts import PauseCause
 
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""
@@ -140,7 +141,7 @@ def situation(facts: Facts) -> list[Condition]:
             (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
             _daemons(stats, just_back=facts.just_back),
             (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats)),
-            _inboxes(stats, silent), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
+            _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
     return sorted(found, key=lambda it: -it.severity.rank)
@@ -277,7 +278,7 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
-        code = next((code for code, reasons in _SCOPES if code_of(found.reason) in reasons), "deferred")
+        code = next((code for code, reasons in _SCOPES if cause_code(found.reason) in reasons), "deferred")
         if found.nothing_sent:
             text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
                       found.failed, sender=it.email, reason=found.reason)  # fmt: skip
@@ -343,14 +344,23 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
             yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
 
 
-def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Condition]:
-    """Inboxes that Google refuses to show; a sender that cannot sign in says so itself."""
+def _inboxes(stats: QueueStats) -> Iterator[Condition]:
+    """Inboxes that Google refuses to show, unless what is said of their sender has the same cause."""
+    senders = {it.email: it for it in stats.senders}
     for it in stats.inboxes:
-        if it.email not in silent and (it.since is None or stats.at - it.since > UNREAD):
+        told = (sender := senders.get(it.email)) and _tells_of(it, sender)
+        if not told and (it.since is None or stats.at - it.since > UNREAD):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=it.email, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
                           (f"mailerd auth login --sender {quote(it.email)} --readonly",), since=it.since)  # fmt: skip
+
+
+def _tells_of(it: UnreadInbox, sender: SenderStats) -> bool:
+    """Whether what is said of a sender is why its inbox cannot be read."""
+    if sender.paused_until:
+        return sender.pause_cause in PauseCause  # Google's; a person's pause, or one for bounces, hinders no reading
+    return sender.failing is not None and same_cause(it.detail, sender.failing.reason)
 
 
 def _webhook(it: WebhookStats) -> Iterator[Condition]:

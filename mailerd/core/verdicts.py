@@ -18,6 +18,7 @@ from mailerd.core.replies import (
     NoCredentials,
     NoResponse,
     NotSent,
+    OwnerUnknown,
     Refused,
     Reply,
     TokenRefused,
@@ -144,7 +145,8 @@ def _not_counted(cause: PauseCause, why: str, *, until: datetime | None = None, 
 
 def _unreachable(reply: NotSent) -> Verdict:
     if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
-        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("no_access_token", cause=reply.cause))
+        code = "owner_unknown" if isinstance(reply, OwnerUnknown) else "no_access_token"
+        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason(code, cause=reply.cause))
     return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("google_unreachable", cause=reply.cause), everybody=True)
 
 

@@ -22,6 +22,7 @@ from mailerd.core.replies import (
     NoCredentials,
     NoResponse,
     NotSent,
+    OwnerUnknown,
     Refused,
     Reply,
     TokenRefused,
@@ -247,7 +248,7 @@ class Ownership:
             async with asyncio.timeout_at(deadline):
                 await self._checking.acquire()
         except TimeoutError:
-            return TokenUnavailable(t("mailbox owner unknown: another check took the whole time-out"))
+            return OwnerUnknown(t("another check took the whole time-out"))
         try:
             if not self.is_known(token):
                 if self._rounds != rounds and self._last is not None:
@@ -270,16 +271,14 @@ class Ownership:
                 return self._compare(token, str(body.get("emailAddress")), file=file)
             case Refused() if reply.reason in SCOPE_REFUSED:
                 return self._unverifiable(token)
-            case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
-                cause = t("Google returned {status}", status=status)
-            case NoResponse(cause):
-                pass
+            case Refused() | NoResponse() if judge(Call.GET_PROFILE, reply).backoff is None:
+                cause = judge(Call.GET_PROFILE, reply).reason
             case MalformedResponse() | Accepted():
                 cause = t("the response does not name it")
             case _:
                 return reply
         # No message was sent, and none is to blame: only this sender waits.
-        return TokenUnavailable(t("mailbox owner unknown: {cause}", cause=cause))
+        return OwnerUnknown(cause)
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:
         if same_mailbox(address, self._sender):

@@ -157,7 +157,9 @@ SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
   FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
-_READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
+_READ_REFUSED: Final = (
+    "SELECT email, detail, detail_code, detail_args, read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
+)
 # Of each sender its own newest ones: no other sender's jobs hide them.
 _READ_BAD_JOBS: Final = """
 SELECT id, sender_email, reason, code, args, is_paused FROM (
@@ -321,7 +323,9 @@ class StatsReader:
             asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
             last_beat=last_beat,
-            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused[0]),
+            inboxes=tuple(
+                UnreadInbox(email, from_row(*why) or "", utc(read_at)) for email, *why, read_at in refused[0]
+            ),
             jobs_in_trouble=tuple(
                 JobTrouble(id_, sender, from_row(*reason) or "", paused) for id_, sender, *reason, paused in bad
             ),

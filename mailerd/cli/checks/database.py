@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mailerd.cli.checks import pace
@@ -33,8 +34,8 @@ from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 # Which inboxes are read, by which scope, and how far behind.
 
 
-def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
-    """A line for each inbox."""
+def read_states(known: Sequence[InboxState], told: Mapping[str, Condition]) -> list[CheckResult]:
+    """A line for each inbox; `told`: what `situation` says of its sender."""
     found = []
     for it in known:
         name, login = (
@@ -49,12 +50,11 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
                     "not read: the authorization has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
                 )
                 found.append(warn(name, what, remedy=t("optional: {login}", login=login)))
-            case "refused":
-                what = t("{read}; cannot be read now: {detail}", read=read, detail=it.detail)
-                remedy = t(
-                    "see the line of {email}; reading resumes automatically once the cause is gone", email=it.email
-                )
-                found.append(warn(name, what, remedy=remedy))
+            case "refused" if about := told.get(it.email):
+                found.append(warn(name, t("{read}; see {line}", read=read, line=_name(about.about)),
+                                  remedy=about.remedies[0]))  # fmt: skip
+            case "refused":  # it is told where it lasts
+                found.append(ok(name, t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail)))
             case "behind":
                 stuck = t(", stopped at notice {failing_id}", failing_id=it.failing_id) if it.failing_id else ""
                 what = t("catching up, by gmail.{scope} ({read}{stuck})", read=read, scope=it.scope, stuck=stuck)
@@ -302,6 +302,30 @@ _OLDEST: Final = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 _OTHERS: Final = ("TiDB", "Vitess", "OceanBase")
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What the tables show, for the checks beside this one."""
+
+    stats: QueueStats | None = None
+    """None: they cannot be read."""
+    found: Sequence[Condition] = ()
+    waits: Mapping[str, bool] = field(default_factory=dict)
+    """The senders that are known, and whether messages of theirs wait."""
+
+    @property
+    def senders_in_trouble(self) -> dict[str, Condition]:
+        """What is wrong with senders, other than by a person's decision, by their address."""
+        return {
+            it.subject: it
+            for it in reversed(self.found)
+            if it.about.startswith("sender ") and it.severity is not Severity.BLUE
+        }
+
+    def tells(self, codes: Collection[str]) -> Condition | None:
+        """The first finding of one of these causes."""
+        return next((it for it in self.found if it.code in codes), None)
+
+
 async def examine(
     settings: DatabaseSettings,
     *,
@@ -311,16 +335,16 @@ async def examine(
     hooks: WebhookSettings,
     limits: DefaultLimits,
     intake: IntakeSettings | None = None,
-) -> tuple[list[CheckResult], QueueStats | None, dict[str, bool]]:
-    """The findings, what the tables show (None: they cannot be read), and the senders that the database knows."""
+) -> tuple[list[CheckResult], Shown]:
+    """The findings, and what the tables show."""
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_TIMEOUT, settings.connect_timeout), "pool_size": 3}
     )
     try:
         database = Database(bounded, events=events)
     except ConfigurationError as error:
-        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], None, {}
-    found, stats = list[CheckResult](), None
+        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], Shown()
+    found, shown = list[CheckResult](), Shown()
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [
@@ -342,21 +366,24 @@ async def examine(
             its = situation(Facts(stats, seen.outage, just_back=seen.lives))
             if not (seen.outage and any(it.level is Level.FAIL for it in found)):  # which says why, and what to do
                 found += rows(stats, its)
+            shown = Shown(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
             known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
-            found += read_states([it for it in known_ if it.email not in told])
+            found += read_states([it for it in known_ if it.email not in told], shown.senders_in_trouble)
             failing = {it.subject for it in its if it.about.startswith("webhook ")}
             found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
-        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else {}
+        if applied:
+            waits = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS)
+            shown = replace(shown, waits=waits)
     except DatabaseError as error:
-        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, {}
+        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], Shown()
     except SchemaError as error:
         what, remedy = halves(str(error))
-        return [*found, fail(t("database: schema"), what, remedy=remedy)], None, {}
+        return [*found, fail(t("database: schema"), what, remedy=remedy)], Shown()
     finally:
         await database.close()
-    return found, stats, senders
+    return found, shown
 
 
 async def _lost_keys(database: Database) -> list[CheckResult]:
