@@ -152,12 +152,10 @@ def worst(findings: Iterable[Condition]) -> Severity:
     return max((it.severity for it in findings), key=lambda it: it.rank, default=Severity.GREEN)
 
 
-def under_way(stats: QueueStats, *, is_whole: bool = True) -> Text | None:
-    """What is done while all is well; None: that is not known, since `is_whole` is False and nothing is sent."""
+def under_way(stats: QueueStats) -> Text:
+    """What is done while all is well."""
     if stats.recipients.get(State.SENDING) or any(it.used_minute for it in stats.senders):
         return t("Messages are being sent.")
-    if not is_whole:
-        return None
     if stats.recipients.get(State.WAITING):
         return t("Messages wait for their time, or for sending limits.")
     return t("Nothing is waiting to be sent.")
