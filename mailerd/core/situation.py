@@ -37,6 +37,8 @@ MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
 _WAY: Final = t("check DNS, firewall and proxy on the way to Google (gmail.api_root): mailerd check")
+INCIDENT: Final = t("it is retried; if it lasts, see {page}", page="https://www.google.com/appsstatus/dashboard/")
+"""What there is to do where Google answers with an error of its own."""
 START: Final = t("systemctl start mailerd, or mailerd run")
 SEE: Final = "mailerd explain {}"
 
@@ -351,7 +353,14 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=it.email, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (f"mailerd auth login --sender {quote(it.email)} --readonly",), since=it.since)  # fmt: skip
+                          (_inbox_remedy(it),), since=it.since)  # fmt: skip
+
+
+def _inbox_remedy(it: UnreadInbox) -> str:
+    code = cause_code(it.detail)
+    if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
+        return _WAY
+    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(it.email)} --readonly"
 
 
 def _tells_of(it: UnreadInbox, sender: SenderStats) -> bool:

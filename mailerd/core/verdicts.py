@@ -127,10 +127,11 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 def refused_alone(reply: Refused) -> Verdict:
     """What a refusal means that seems to concern the mailbox, where Google takes other messages from it meanwhile."""
-    return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=_said(reply)))
+    return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=words_of(reply)))
 
 
-def _said(reply: Refused) -> str:
+def words_of(reply: Refused) -> str:
+    """Its status and Google's own words."""
     return f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
 
 
@@ -164,7 +165,7 @@ def _token(reply: TokenRefused) -> Verdict:
 
 
 def _refused(call: Call, reply: Refused) -> Verdict:
-    said = _said(reply)
+    said = words_of(reply)
     if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
         return _unknown(call, reason("google_error", said=said))
     match reply.status:

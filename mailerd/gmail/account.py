@@ -15,6 +15,7 @@ from google.auth import crypt, jwt
 from mailerd.clock import Clock
 from mailerd.core.i18n import joined, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
+from mailerd.core.reasons import reason
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -29,7 +30,7 @@ from mailerd.core.replies import (
     TokenUnavailable,
     WrongMailbox,
 )
-from mailerd.core.verdicts import SCOPE_REFUSED, judge
+from mailerd.core.verdicts import SCOPE_REFUSED, judge, words_of
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import (
@@ -265,13 +266,15 @@ class Ownership:
             return self._remember(token, None, verified=True)
         if not allow_profile(token.scopes):
             return self._unverifiable(token)
-        reply = await ask()
+        reply, cause = await ask(), ""
         match reply:
             case Accepted(body=dict() as body):
                 return self._compare(token, str(body.get("emailAddress")), file=file)
             case Refused() if reply.reason in SCOPE_REFUSED:
                 return self._unverifiable(token)
-            case Refused() | NoResponse() if judge(Call.GET_PROFILE, reply).backoff is None:
+            case Refused() if judge(Call.GET_PROFILE, reply).backoff is None:
+                cause = reason("google_error", said=words_of(reply))
+            case NoResponse():
                 cause = judge(Call.GET_PROFILE, reply).reason
             case MalformedResponse() | Accepted():
                 cause = t("the response does not name it")

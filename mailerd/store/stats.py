@@ -236,8 +236,8 @@ def _about(statement: str, senders: Collection[str] | None) -> Statement:
     """What is asked of all senders, or of these."""
     if senders is None:
         return statement.format(mine="TRUE", sender="TRUE", email="TRUE"), ()
-    names = {"mine": "j.from_address", "sender": "sender_email", "email": "email"}
-    return statement.format_map({name: f"{column} IN %s" for name, column in names.items()}), (tuple(senders),)
+    columns = statement.format(mine="j.from_address IN %s", sender="sender_email IN %s", email="email IN %s")
+    return columns, (tuple(senders),)
 
 
 async def _count_open(cursor: Cursor, senders: Collection[str] | None, *, most: int) -> tuple[int, dict[State, int]]:

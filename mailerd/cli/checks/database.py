@@ -31,11 +31,32 @@ from mailerd.store.server_info import Host, ServerInfo
 from mailerd.store.stats import StatsReader
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
+
+@dataclass(frozen=True)
+class Shown:
+    """What the tables show, for the checks beside this one."""
+
+    stats: QueueStats | None = None
+    """None: they cannot be read."""
+    found: Sequence[Condition] = ()
+    waits: Mapping[str, bool] = field(default_factory=dict)
+    """The senders that are known, and whether messages of theirs wait."""
+
+    def of_mailbox(self, email: str) -> list[Condition]:
+        """What is wrong with a sender or its inbox, other than by a person's decision, the worst first."""
+        mine = f"sender {email}", f"inbox {email}"
+        return [it for it in self.found if it.about in mine and it.severity is not Severity.BLUE]
+
+    def tells(self, codes: Collection[str]) -> Condition | None:
+        """The first finding of one of these causes."""
+        return next((it for it in self.found if it.code in codes), None)
+
+
 # Which inboxes are read, by which scope, and how far behind.
 
 
-def read_states(known: Sequence[InboxState], told: Mapping[str, Condition]) -> list[CheckResult]:
-    """A line for each inbox; `told`: what `situation` says of its sender."""
+def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
+    """A line for each inbox of which `situation` says nothing itself."""
     found = []
     for it in known:
         name, login = (
@@ -50,9 +71,9 @@ def read_states(known: Sequence[InboxState], told: Mapping[str, Condition]) -> l
                     "not read: the authorization has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
                 )
                 found.append(warn(name, what, remedy=t("optional: {login}", login=login)))
-            case "refused" if about := told.get(it.email):
-                found.append(warn(name, t("{read}; see {line}", read=read, line=_name(about.about)),
-                                  remedy=about.remedies[0]))  # fmt: skip
+            case "refused" if wrong := shown.of_mailbox(it.email):
+                found.append(warn(name, t("{read}; see {line}", read=read, line=name_of(wrong[0].about)),
+                                  remedy=wrong[0].remedies[0]))  # fmt: skip
             case "refused":  # it is told where it lasts
                 found.append(ok(name, t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail)))
             case "behind":
@@ -302,30 +323,6 @@ _OLDEST: Final = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 _OTHERS: Final = ("TiDB", "Vitess", "OceanBase")
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What the tables show, for the checks beside this one."""
-
-    stats: QueueStats | None = None
-    """None: they cannot be read."""
-    found: Sequence[Condition] = ()
-    waits: Mapping[str, bool] = field(default_factory=dict)
-    """The senders that are known, and whether messages of theirs wait."""
-
-    @property
-    def senders_in_trouble(self) -> dict[str, Condition]:
-        """What is wrong with senders, other than by a person's decision, by their address."""
-        return {
-            it.subject: it
-            for it in reversed(self.found)
-            if it.about.startswith("sender ") and it.severity is not Severity.BLUE
-        }
-
-    def tells(self, codes: Collection[str]) -> Condition | None:
-        """The first finding of one of these causes."""
-        return next((it for it in self.found if it.code in codes), None)
-
-
 async def examine(
     settings: DatabaseSettings,
     *,
@@ -369,7 +366,7 @@ async def examine(
             shown = Shown(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
             known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
-            found += read_states([it for it in known_ if it.email not in told], shown.senders_in_trouble)
+            found += read_states([it for it in known_ if it.email not in told], shown)
             failing = {it.subject for it in its if it.about.startswith("webhook ")}
             found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
@@ -411,7 +408,7 @@ _NAMES: Final = {
 }
 
 
-def _name(about: str) -> str:
+def name_of(about: str) -> str:
     """What the check is called that shows a finding about this; which one it is, the finding says."""
     return _NAMES.get(about.partition(" ")[0]) or about
 
@@ -426,7 +423,7 @@ def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
                           span=in_words(min(running, default=0)), waiting=as_counted(waiting, stats))))  # fmt: skip
     for it in shortened(found):
         say = fail if it.severity is Severity.RED else warn
-        results.append(say(_name(it.about), it.text, remedy=joined(it.remedies)))
+        results.append(say(name_of(it.about), it.text, remedy=joined(it.remedies)))
     return results
 
 

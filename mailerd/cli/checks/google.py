@@ -6,7 +6,7 @@ from shlex import quote
 from typing import Final
 
 from mailerd.cli.checks.clocks import Clocks
-from mailerd.cli.checks.database import Shown
+from mailerd.cli.checks.database import Shown, name_of
 from mailerd.cli.checks.result import CheckResult, Level, fail, halves, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
@@ -24,6 +24,7 @@ from mailerd.core.replies import (
     Reply,
     WrongMailbox,
 )
+from mailerd.core.situation import INCIDENT
 from mailerd.core.verdicts import PauseCause, Verdict, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
@@ -238,16 +239,12 @@ def _unusable(owner: str, cause: str) -> CheckResult:
 
 
 def _told_already(sender: str, verdict: Verdict, shown: Shown) -> CheckResult | None:
-    """A mailbox that cannot be used for a cause that is said of its sender."""
-    known = shown.senders_in_trouble.get(sender)
-    if known is None:
-        return None
-    paused = verdict.backoff is not None and known.code == verdict.backoff.cause
-    if not paused and not same_cause(known.text.fields.get("reason"), verdict.reason):
-        return None
-    return warn(
-        sender, t("cannot be used now; see {line}", line=t("sender {name}", name=sender)), remedy=known.remedies[0]
-    )
+    """A mailbox that cannot be used for a cause that is said of its sender, or of its inbox."""
+    cause = verdict.backoff.cause if verdict.backoff else None
+    for it in shown.of_mailbox(sender):
+        if it.code == cause or same_cause(it.text.fields.get("reason"), verdict.reason):
+            return warn(sender, t("cannot be used now; see {line}", line=name_of(it.about)), remedy=it.remedies[0])
+    return None
 
 
 def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
@@ -259,8 +256,7 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
     what = verdict.reason or t("unexpected response to {call}", call=call)
     if cause_code(what) == "google_error":
         client_error = isinstance(reply, Refused) and reply.status < 500  # noqa: PLR2004 - HTTP's server errors
-        remedy = t("messages are retried; if it lasts: {page}", page="https://www.google.com/appsstatus/dashboard/")
-        return (fail if client_error else warn)(sender, what, remedy=remedy)
+        return (fail if client_error else warn)(sender, what, remedy=INCIDENT)
     if cause in _PASSING:
         return warn(sender, what, remedy=t("no action needed; messages wait, and no attempt is counted"))
     return fail(sender, what, remedy=_remedy(sender, reply, cause, kind=kind))
