@@ -125,7 +125,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("a client guesses keys: see from where"), "journalctl -u mailerd MAILERD_EVENT=key_refused"),
         LikelyCause(t("the address is a proxy: add it to intake.trusted_proxies, then reload"), "systemctl reload mailerd"),
     )),
-    "requests_not_logged": Runbook(t("More requests without a valid API key arrived than are logged one by one. All got a response, and the metrics count them."), (
+    "requests_not_logged": Runbook(t("More requests without a verified API key arrived than are logged one by one: it was missing or wrong, or the database could not be asked. All got a response, and the metrics count them."), (
         LikelyCause(t("a client guesses keys or scans for weaknesses: see from where"), "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),
     )),
     "connection_too_slow": Runbook(t("A client did not send its request or read its response in time, or was idle while more than 1,000 connections were open. Its connection was closed."), (
