@@ -77,7 +77,7 @@ async def look(database: Database, settings: IntakeSettings | None, daemons: Seq
 
     It has met what no try shows that changes nothing: a full disk. A privilege that its user lacks is seen here.
     """
-    database.outage_elsewhere = ""
+    database.hear_of("")
     with suppress(DatabaseError, SchemaError):
         await check_writable(database)
     if database.outage:
@@ -90,5 +90,5 @@ async def look(database: Database, settings: IntakeSettings | None, daemons: Seq
             said = await ask_ready(settings)
     except (OSError, TimeoutError):
         return Seen()
-    database.outage_elsewhere = said.outage
+    database.hear_of(said.outage)
     return Seen(said.outage, lives=not said.reason)

@@ -112,7 +112,7 @@ class Database:
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
         """The newest failure of all, and the newest one of a server that responds."""
-        self.outage_elsewhere = ""
+        self._outage_elsewhere = ""
         """How another process cannot use it, where this one has met nothing: a disk is full only for what is added."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
@@ -132,7 +132,11 @@ class Database:
         "denied" (a privilege is missing), "incomplete" (a table is), or "stuck" (writes are not done in time, though it
         responds).
         """
-        return trouble.kind if (trouble := self.trouble) else self.outage_elsewhere
+        return trouble.kind if (trouble := self.trouble) else self._outage_elsewhere
+
+    def hear_of(self, outage: str) -> None:
+        """Take what another process says of how it cannot use it; "": it can."""
+        self._outage_elsewhere = outage
 
     @property
     def trouble(self) -> DatabaseTrouble | None:
