@@ -74,7 +74,7 @@ def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
             case "refused" if wrong := shown.of_mailbox(it.email):
                 found.append(warn(name, t("{read}; see {line}", read=read, line=name_of(wrong[0].about)),
                                   remedy=wrong[0].remedies[0]))  # fmt: skip
-            case "refused":  # it is told where it lasts
+            case "refused":  # a finding of its own where it lasts
                 found.append(ok(name, t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail)))
             case "behind":
                 stuck = t(", stopped at notice {failing_id}", failing_id=it.failing_id) if it.failing_id else ""
