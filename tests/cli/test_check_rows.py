@@ -160,18 +160,18 @@ async def test_one_cause_at_google_is_one_finding_and_the_probes_beside_it_refer
     remedy = line("\n".join(said), "3 attempts failed").rpartition(" -> ")[2].partition(";")[0]
     assert remedy.startswith("mailerd explain ")
     assert [it.split("-> ")[0].rstrip() for it in said] == [
-        f"WARN  sender {ME} {ME}: the last 3 attempts failed: {why}",
-        f"WARN  inbox of {ME} read 60 min ago; see sender {ME}",
-        f"WARN  {ME}        cannot be used now; see sender {ME}",
+        f"WARN  senders               {ME}: the last 3 attempts failed: {why}",
+        f"WARN  inbox of {ME} read 60 min ago; see senders",
+        f"WARN  {ME}        cannot be used now; see senders",
     ]
     assert all(f"-> {remedy}" in it for it in said)
     await query(shop.database, "DELETE FROM attempts")
     said = [it for it in (await shop.say("check")).splitlines() if ME in it]
     assert len(said) == 2
     assert said[0].startswith(
-        f"WARN  inbox of {ME} The inbox of {ME} cannot be read, so its bounces are not seen: the "
+        f"WARN  inboxes               The inbox of {ME} cannot be read, so its bounces are not seen: the "
     )
-    assert said[1].startswith(f"WARN  {ME}        cannot be used now; see inbox of {ME} -> it is retried; if it lasts")
+    assert said[1].startswith(f"WARN  {ME}        cannot be used now; see inboxes -> it is retried; if it lasts")
 
 
 async def test_a_google_that_cannot_be_reached_is_one_fail_and_no_mailbox_is_blamed(shop: Shop) -> None:

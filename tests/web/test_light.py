@@ -293,7 +293,7 @@ async def test_a_key_for_certain_senders_sees_how_late_its_own_messages_are_and_
     await post(site.database, sender="other@example.com", recipients=2000)
     browser = await site.signed_in("mine", senders=["me@example.com"])
     assert "Everything is working" in (text := await look(site, browser))
-    assert "<b>5</b><span>messages waiting</span>" in text
+    assert "<b>5</b><span>Messages waiting</span>" in text
     late = "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = r.due_at - INTERVAL 90 SECOND "
     turn = "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 90 SECOND WHERE email = %s"
     for sender, is_late in (("other@example.com", False), ("me@example.com", True)):
