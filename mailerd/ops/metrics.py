@@ -455,6 +455,9 @@ MIN_STATS_INTERVAL: Final = 1.0
 _STATS_SHARE: Final = 20
 """Reading may take one twentieth of the time, by the faster one of two reads in a row."""
 _STATS_TIMEOUT: Final = 10.0
+_SETTLING: Final = 0.25
+"""Seconds from a change to the read: a message that was just posted has the database to itself until it is at Google,
+and what follows from the change is read along with it."""
 _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
@@ -478,10 +481,11 @@ class QueueChanges:
             self._changed.set()
 
     async def wait(self, *, timeout: float) -> None:  # noqa: ASYNC109 - the time-out is no failure
-        """Wait for a change since the last wait, or for the time-out."""
+        """Wait for a change since the last wait, and for what follows from it, or for the time-out."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
+                await asyncio.sleep(_SETTLING)
         self._changed.clear()
 
 
