@@ -38,6 +38,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MAX_SENDERS: Final = 200
 """Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
 _TOGETHER: Final = "other"
+_WINDOWS: Final = ("minute", "day")
 _NO_SUMS: Final = frozenset({"mailerd_sender_limit_messages", "mailerd_sender_used_messages"})
 """Gauges of single senders: a limit may be 0, which is none."""
 _REMEMBERED: Final = 10_000
@@ -65,6 +66,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._senders: set[str] = set()
+        self._shown: dict[str, str | None] = {}
+        """The senders that the tables showed last, each with the cause of its pause; "": none."""
         self._begun: OrderedDict[int | str, float] = OrderedDict()
         self._gauge("mailerd_build_info", "Always 1.", "version").labels(__version__).set(1)
         self._of_messages()
@@ -319,8 +322,7 @@ class Metrics:
         self._set_senders(stats)
 
     def _set_senders(self, stats: QueueStats) -> None:
-        for gauge in (self._limit, self._used, self._paused):
-            gauge.clear()  # a sender that is not shown any more must not stay as it was
+        before, self._shown = self._shown, {}
         others = dict.fromkeys(CAUSES, 0)
         for sender in stats.senders:
             label, cause = self._sender(sender.email), sender.pause_cause if sender.paused_until is not None else ""
@@ -328,12 +330,17 @@ class Metrics:
                 if cause in others:
                     others[cause] += 1
                 continue
+            self._shown[label] = cause
             self._limit.labels(label, "minute").set(sender.per_minute)
             self._limit.labels(label, "day").set(sender.per_day)
             self._used.labels(label, "minute").set(sender.used_minute)
             self._used.labels(label, "day").set(sender.used_day)
-            for each in CAUSES:
+            for each in () if (label, cause) in before.items() else CAUSES:
                 self._paused.labels(label, each).set(1 if each == cause else 0)
+        for label in before.keys() - self._shown:  # it must not stay as it was
+            for gauge, values in ((self._limit, _WINDOWS), (self._used, _WINDOWS), (self._paused, CAUSES)):
+                for value in values:
+                    gauge.remove(label, value)
         if len(self._senders) >= MAX_SENDERS:
             for each, number in others.items():
                 self._paused.labels(_TOGETHER, each).set(number)
@@ -455,6 +462,9 @@ MIN_STATS_INTERVAL: Final = 1.0
 _STATS_SHARE: Final = 20
 """Reading may take one twentieth of the time, by the faster one of two reads in a row."""
 _STATS_TIMEOUT: Final = 10.0
+_SETTLING: Final = 0.25
+"""Seconds from a change to the read: a message that was just posted has the database to itself until it is at Google,
+and what follows from the change is read along with it."""
 _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
@@ -478,10 +488,11 @@ class QueueChanges:
             self._changed.set()
 
     async def wait(self, *, timeout: float) -> None:  # noqa: ASYNC109 - the time-out is no failure
-        """Wait for a change since the last wait, or for the time-out."""
+        """Wait for a change since the last wait, and for what follows from it, or for the time-out."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
+                await asyncio.sleep(_SETTLING)
         self._changed.clear()
 
 

@@ -131,6 +131,8 @@ NO_WORDS: Final = frozenset(
         "the key of the addresses has not been loaded",
         "webhook {name}",
         "{ident} is not an id of Google's",
+        "GET {path} HTTP/1.0",
+        "Host: {authority}",
         "{name} (no section)",
     }
 )
