@@ -405,7 +405,10 @@ def _jobs(stats: QueueStats) -> Iterator[Condition]:
 def _failed(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.failed_jobs:
         if it.failed >= FAILED_SHARE * it.total:
-            text = t("Job {job}: {failed:,} of {total:,} messages failed.", job=it.id, failed=it.failed, total=it.total)
+            numbers = {"job": it.id, "failed": it.failed, "total": it.total}
+            text = t("Job {job}: {failed:,} of {total:,} messages failed.", **numbers)
+            if not it.retriable:  # no attempt was made of any
+                text = t("Job {job}: {failed:,} of {total:,} recipients were not accepted.", **numbers)
             remedies = (SEE.format(it.id), *([f"mailerd jobs retry {it.id}"] if it.retriable else []))
             yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
     failed, sent = (
@@ -413,4 +416,5 @@ def _failed(stats: QueueStats) -> Iterator[Condition]:
     )
     if failed and failed >= FAILED_SHARE * (failed + sent):
         text = t("{failed} of the last {ended} messages failed.", failed=failed, ended=failed + sent)
-        yield Condition(Severity.AMBER, "failed", text, "failures", ("mailerd jobs list", "mailerd explain JOB"))
+        yield Condition(Severity.AMBER, "failed", text, "failures",
+                        tuple(SEE.format(it.id) for it in stats.failed_jobs[:1]) or ("mailerd jobs list",))  # fmt: skip

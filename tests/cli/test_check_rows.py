@@ -90,13 +90,15 @@ async def test_unconfirmed_messages_are_told(shop: Shop) -> None:
 async def test_a_job_whose_messages_failed_is_told(shop: Shop) -> None:
     await daemon(shop)
     job = await post(shop.database)
-    await query(shop.database, "UPDATE job_recipients SET status = 'failed', error = 'no'")
+    await query(shop.database, "UPDATE job_recipients SET status = 'failed', error = 'no', attempts = 1")
     done = "status = 'completed', next_claim_at = NULL, finished_at = UTC_TIMESTAMP(6)"
     await query(shop.database, f"UPDATE jobs SET {done}")
     said = line(await shop.say("check"), "  jobs  ")
     assert said.startswith("WARN")
     assert "3 of 3 messages failed" in said
     assert f"mailerd explain {job}" in said
+    await query(shop.database, "UPDATE job_recipients SET attempts = 0")  # as of those that a POST has skipped
+    assert "3 of 3 recipients were not accepted" in line(await shop.say("check"), "  jobs  ")
 
 
 async def test_a_second_daemon_that_does_not_respond_is_told_and_one_that_was_replaced_is_not(shop: Shop) -> None:
