@@ -361,6 +361,7 @@ def _service(
         events=events,
         heartbeats=heartbeats,
         outage=database_status,
+        connections=lambda: database.connections,
     )
     alerter = Alerter(alert_state, stats.facts, events=events, heartbeats=heartbeats)
     monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)
@@ -432,7 +433,8 @@ def _services(
         forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=intake.library, limits=claims.defaults,
-        facts=facts, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
+        stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
+        events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post,
     )  # fmt: skip

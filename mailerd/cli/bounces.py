@@ -14,6 +14,7 @@ from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.cli.tables import print_whole, table
 from mailerd.core.i18n import t
+from mailerd.core.labels import coded, worded
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.locale import label, say
 from mailerd.store.db.database import Database
@@ -57,11 +58,18 @@ def recipients(
 
 
 def _note(it: PersonsMessage) -> str:
-    """What became of it: its result, its error, or how it was confirmed; the newest of these."""
+    """What became of it: the reason of its result, its error, or how it was confirmed; the newest of these."""
     if it.result:
-        parts = [label(it.result.state.value), it.result.code or "", it.result.reason or ""]
-        return " ".join(filter(None, parts))
+        code, reason = it.result.code or "", it.result.reason or ""
+        return reason if code in reason else f"{code} {reason}"
     return say(it.error) if it.error else label(it.proof.value) if it.proof else ""
+
+
+def _result(it: PersonsMessage) -> str:
+    """What came back of it: "bounced (hard)", "replied"."""
+    if it.result and it.result.kind:
+        return say(t("bounced ({kind})", kind=coded(it.result.kind)))
+    return say(worded(it.result.state.value)) if it.result else ""
 
 
 def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
@@ -69,6 +77,7 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
         [
             str(it.id),
             label(it.status.value),
+            _result(it),
             f"{it.sent_at or it.updated_at:%Y-%m-%d %H:%M}Z",
             it.email,
             it.sender_email,
@@ -77,8 +86,8 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
         ]
         for it in messages
     ]
-    headings = [t("Recipient"), t("Status"), t("Since"), t("Address"), t("Sender"), t("Job"), t("Note")]
-    return table(headings, rows, soft={6})
+    headings = [t("Recipient"), t("Status"), t("Result"), t("Since"), t("Address"), t("Sender"), t("Job"), t("Note")]
+    return table(headings, rows, soft={7})
 
 
 _LIMIT: Final = 20

@@ -60,9 +60,10 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
         ConfigurationError: they cannot be used.
     """
     file = found(config)
-    configuration_taken(file)
     if file.sandbox:
         echo(t("using the sandbox's configuration"), err=True)
+    else:  # that is said already
+        configuration_taken(file)
     if file.beside_sandbox:
         echo(t("using ./mailerd.toml, not the sandbox that is running here"), err=True)
     known = load(file.path, named=file.named)

@@ -1,14 +1,15 @@
 """What a command knows of the daemon beside it: whether it lives, and what keeps it from storing anything."""
 
 import asyncio
+import io
+import json
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException, parse_headers
 from typing import Final
-
-from yarl import URL
 
 from mailerd.config import IntakeSettings
 from mailerd.core.i18n import t
@@ -34,28 +35,39 @@ class Readiness:
 
 
 async def ask_ready(settings: IntakeSettings) -> Readiness:
-    """What the mailerd says that listens there.
+    """What the mailerd says that listens there. One small request: aiohttp takes as long to import as all else here.
 
     Raises:
         OSError: nothing listens there, or what listens is no mailerd.
     """
-    import aiohttp  # noqa: PLC0415 - most commands ask no daemon
-
-    connector = aiohttp.UnixConnector(settings.unix_socket) if settings.unix_socket else None
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
-    url = URL.build(scheme="http", host=host, port=settings.port, path="/health/ready")
-    timeout, headers = aiohttp.ClientTimeout(total=READY_TIMEOUT), {"Accept-Language": language()}
     try:
-        async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session,
-            session.get(url) as answer,
-        ):
-            said = await answer.json() if answer.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        async with asyncio.timeout(READY_TIMEOUT):
+            status, server, body = await _get(settings, "/health/ready")
+        said = json.loads(body) if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    except (HTTPException, TimeoutError, ValueError) as error:
         raise OSError(t("no response ({cause})", cause=type(error).__name__)) from error
-    if answer.headers.get("Server") != "mailerd" or not isinstance(said, dict):
-        raise OSError(t("no response ({cause})", cause=f"HTTP {answer.status}"))
+    if server != "mailerd" or not isinstance(said, dict):
+        raise OSError(t("no response ({cause})", cause=f"HTTP {status}"))
     return Readiness(str(said.get("reason") or ""), str(said.get("outage") or ""))
+
+
+async def _get(settings: IntakeSettings, path: str) -> tuple[int, str, bytes]:
+    """The status, the header Server and the body of a response that ends with its connection."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - it is compared
+    reader, writer = await (
+        asyncio.open_unix_connection(settings.unix_socket)
+        if settings.unix_socket
+        else asyncio.open_connection(host, settings.port)
+    )
+    try:
+        authority = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
+        lines = (f"GET {path} HTTP/1.0", f"Host: {authority}", f"Accept-Language: {language()}", "", "")
+        writer.write("\r\n".join(lines).encode())
+        response = io.BytesIO(await reader.read())
+    finally:
+        writer.close()
+    _, status, *_ = response.readline().split(maxsplit=2)
+    return int(status), parse_headers(response).get("Server", ""), response.read()
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ async def look(database: Database, settings: IntakeSettings | None, daemons: Seq
 
     It has met what no try shows that changes nothing: a full disk. A privilege that its user lacks is seen here.
     """
-    database.outage_elsewhere = ""
+    database.hear_of("")
     with suppress(DatabaseError, SchemaError):
         await check_writable(database)
     if database.outage:
@@ -90,5 +102,5 @@ async def look(database: Database, settings: IntakeSettings | None, daemons: Seq
             said = await ask_ready(settings)
     except (OSError, TimeoutError):
         return Seen()
-    database.outage_elsewhere = said.outage
+    database.hear_of(said.outage)
     return Seen(said.outage, lives=not said.reason)

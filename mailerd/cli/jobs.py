@@ -32,7 +32,7 @@ from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import t, tn, visible
-from mailerd.core.labels import coded
+from mailerd.core.labels import worded
 from mailerd.core.states import (
     MAX_PRIORITY,
     MIN_PRIORITY,
@@ -125,11 +125,11 @@ def priority(
 def _say_change(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
     done, now = run_async(_ask(settings(config), job, change, options))
     if not done.changed:
-        echo(t("{action}: nothing to change", action=label(change)))
+        echo(t("{action}: nothing to change", action=change.value))
     elif done.messages:
-        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=label(change)))
+        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=change.value))
     else:
-        echo(t("{action}: done", action=label(change)))
+        echo(t("{action}: done", action=change.value))
     for line in describe.of_job(now):
         echo(line)
 
@@ -200,14 +200,20 @@ def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
 
 def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
     """Jobs, one a line; an id is never cut, since it is what other commands are given. `daemon`: one runs."""
+    cancelled = any(job.counts.get(State.CANCELLED) for job in jobs)
+    dated = not (cancelled and narrow(wide=False))  # 80 columns have room for one of the two
     rows = []
     for job in jobs:
-        sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
+        sent, failed, undone = (f"{job.counts.get(it, 0):,}" for it in (State.SENT, State.FAILED, State.CANCELLED))
         rows.append([
-            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, _accepted(job), job.sender_email
+            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, *([undone] if cancelled else []),
+            *([_accepted(job)] if dated else []), job.sender_email,
         ])  # fmt: skip
-    headings = [t("Job"), t("Status"), t("Sent"), t("Failed"), t("Accepted"), t("Sender")]
-    return table(headings, rows, soft={5})
+    headings = [
+        t("Job"), t("Status"), t("Sent"), t("Failed"), *([t("Cancelled")] if cancelled else []),
+        *([t("Accepted")] if dated else []), t("Sender"),
+    ]  # fmt: skip
+    return table(headings, rows, soft={len(headings) - 1})
 
 
 def _accepted(job: Job) -> str:
@@ -239,7 +245,8 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=coded(trouble.what), to=trouble.to_email, id=trouble.recipient, error=trouble.error or "",
+                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient,
+                error=trouble.error or t("no reason recorded"),
             )
         )  # fmt: skip
 
@@ -259,10 +266,10 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(known, no_log) as database:  # a line of the log would tear the bar
-        await job_named(database, id_)  # an unknown one is an error before a bar is drawn
+        total = (await job_named(database, id_)).total  # an unknown one is an error before a bar is drawn
         # A file or a pipe gets no bar: it would stand there without the end of its line.
         with Progress(*columns, refresh_per_second=4, disable=not sys.stdout.isatty()) as progress:
-            job = await _ended(database, id_, progress, progress.add_task(id_))
+            job = await _ended(database, id_, progress, progress.add_task(id_, total=total))
         await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)
 

@@ -88,7 +88,9 @@ def send(
     work: Coroutine[Any, Any, bool]
     if url:
         if by_path:
-            raise MailerdError(t("--template must be a name with --url, not a path: the daemon has the templates"))
+            raise MailerdError(
+                t("with --url, --template must be a name, not a path: the daemon uses its own templates")
+            )
         work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
     else:
         known = settings(config)
@@ -188,8 +190,9 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
         return order.accepted > 0
     try:
         return await watch_until_ended(known, job.id) == 0 and order.accepted > 0
-    finally:
+    except BaseException:
         echo(t("The daemon continues without this command. To watch again: `mailerd jobs watch {id}`", id=job.id))
+        raise
 
 
 def _read(file: Path) -> RecipientTable:

@@ -210,7 +210,7 @@ async def _once(client: AsyncClient, job: NewJob) -> str:
 async def _watch(client: AsyncClient, id_: str) -> Job:
     said = ""
     with Progress(console=console(), disable=not sys.stdout.isatty()) as progress:
-        bar = progress.add_task(id_)
+        bar = progress.add_task(id_, total=None)
         while True:
             job = await client.get_job(id_)
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))

@@ -12,7 +12,8 @@ from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t
-from mailerd.core.pauses import repair, until
+from mailerd.core.labels import worded
+from mailerd.core.pauses import MANUAL, repair, repair_command, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import reason as reason_of
 from mailerd.core.replies import NoCredentials
@@ -47,11 +48,14 @@ def list_senders(
         rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]
         headings = [t("Sender"), t("Sent in 24 h"), t("Waiting"), t("Per day"), t("State")]
         print_fitting(table(headings, rows, soft={0, 4}))
+        for each in found:
+            if why := _why(each):
+                echo(joined([each.state.email, why], ": "))
         _legend(found)
         return
     columns = (
         t("Sender"), t("State"), t("Sent in 24 h"), t("Waiting"), t("Per day"), t("Units per minute"),
-        t("Messages per minute"), t("Gap (s)"), t("Warm-up"), t("Mode"), t("Project"),
+        t("Messages per minute"), t("Gap (s)"), t("Warm-up"), t("Mode"), t("Project"), t("Reason"),
     )  # fmt: skip
     print_list(columns, map(_row, found))
     _legend(found)
@@ -241,20 +245,32 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.state
     state = t("active")
     if it.paused and it.paused_until:
-        remedy = _repair(each)
-        end = t("until {remedy}", remedy=remedy) if remedy else until(it.paused_until)
-        cause = label(it.pause_cause or "").replace("_", " ")
-        state = t("paused {until} ({cause}): {reason}", until=end, cause=cause, reason=it.pause_reason or "")
+        state = worded("paused_manually" if it.pause_cause == MANUAL else it.pause_cause or "paused")
+        if it.paused_until != FOREVER and not _repair(each):
+            state = t("{state} {until}", state=state, until=until(it.paused_until))
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = t("daily limit reached")
     elif it.limits.latency:
-        state = t("slowed down: Google took up to {seconds:.1f} s per message", seconds=it.limits.latency)
+        state = t("slowed down")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
         _limit(each, "units_per_minute", now=it.allowance.units_per_minute), _limit(each, "per_minute"),
-        _limit(each, "min_gap"), warm, label(it.mode or ""), it.project or "",
+        _limit(each, "min_gap"), warm, label(it.mode or ""), it.project or "", _why(each) or "",
     )  # fmt: skip
+
+
+def _why(each: SenderSummary) -> Text | None:
+    """Why it is paused or slower, and what to do."""
+    it = each.state
+    if it.paused:
+        reason = it.pause_reason or ""
+        if not _repair(each):
+            return joined([reason])
+        return t("{what} -> {remedy}", what=reason, remedy=repair_command(it.pause_cause or "", sender=it.email))
+    if it.limits.latency:
+        return t("Google took up to {seconds:.1f} s per message", seconds=it.limits.latency)
+    return None
 
 
 def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:

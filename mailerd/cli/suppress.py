@@ -17,6 +17,7 @@ from mailerd.cli.common import ConfigOption, asked_by, settings, user_name, with
 from mailerd.cli.output import JsonOption, echo, in_utc, print_json
 from mailerd.cli.tables import console, print_list
 from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.labels import worded
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
 from mailerd.errors import MailerdError
 from mailerd.locale import label
@@ -330,7 +331,7 @@ def suppression_line(address: str, it: Suppression) -> Text:
     """One suppression of an address, as a sentence."""
     line = t(
         "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
-        address=address, list=_named(it), at=in_utc(it.created_at), reason=label(it.reason), source=label(it.source),
+        address=address, list=_named(it), at=in_utc(it.created_at), reason=worded(it.reason), source=worded(it.source),
     )  # fmt: skip
     return joined([line, *(each for each in (it.actor, it.detail) if each)], ", ")
 

@@ -38,7 +38,7 @@ def list_templates(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the named templates. Whether they can be used is shown by `mailerd templates check`."""
+    """List the named templates. `mailerd templates check` shows whether they can be used."""
     library = _library(folder, config)
     found, broken = list[dict[str, Any]](), list[str]()
     for name in library.names():
@@ -51,7 +51,7 @@ def list_templates(
                 {
                     "name": it.name,
                     "version": it.version,
-                    "languages": sorted(it.template.languages),
+                    "languages": _languages(it),
                     "variables": sorted(it.variables),
                 }
             )
@@ -64,6 +64,11 @@ def list_templates(
         echo(each, err=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _languages(it: NamedTemplate) -> list[str]:
+    """Every language that it has; that of its default texts first, as far as it is said."""
+    return [*([it.language] if it.language else []), *sorted(it.template.languages)]
 
 
 @app.command("check")
@@ -92,8 +97,8 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         echo(t("FAIL {error}", error=str(error)))
         return False
     parts = [t("PASS template {name}", name=name), t("version {version}", version=named.version)]
-    if named.template.languages:
-        parts.append(t("languages: {languages}", languages=", ".join(sorted(named.template.languages))))
+    if languages := _languages(named):
+        parts.append(t("languages: {languages}", languages=joined(languages, ", ")))
     if named.images:
         parts.append(tn("{n} image", "{n} images", len(named.images)))
     echo(joined(parts, ", "))

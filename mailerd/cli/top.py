@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 import termios
-import textwrap
 import time
 import tty
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from itertools import groupby
 from typing import Annotated, Final
 
 import typer
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group
 from rich.live import Live
 from rich.rule import Rule
@@ -24,12 +23,16 @@ from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.daemon import Seen, look
+from mailerd.cli.output import broken
 from mailerd.cli.tables import console, table
+from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Settings
 from mailerd.config import Live as LiveSetting
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.i18n import joined, t, tn
-from mailerd.core.labels import coded, worded
+from mailerd.core.labels import worded
+from mailerd.core.pauses import MANUAL
+from mailerd.core.rate_limit import FOREVER
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
@@ -90,11 +93,13 @@ class Snapshot:
     """Messages sent in each of the last 60 minutes, the newest last."""
     seen: Seen = field(default_factory=Seen)
     """What else is known of the database and of the daemon of this machine."""
+    clock_off: float = 0.0
+    """Seconds by which this machine's clock is ahead of the database's."""
 
     @property
     def findings(self) -> list[Condition]:
         """What is not as it should be."""
-        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives))
+        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives, clock_off=self.clock_off))
 
 
 async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = None) -> Snapshot:
@@ -102,6 +107,7 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
     began, database = time.monotonic(), reader.database
     jobs = Jobs(database, timeout=10.0)
     stats = await reader.read()  # first: only a transaction finds out that the database is back
+    clock_off = (Clock().now() - stats.at).total_seconds()
     seen = await look(database, intake, stats.daemons)
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
@@ -123,6 +129,7 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
         answered_in=time.monotonic() - began,
         writer=_writer(database.pool.writer),
         seen=seen,
+        clock_off=clock_off,
     )
 
 
@@ -152,8 +159,9 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
     idle = bool(trouble) or any(it.code == "no_daemon" or it.about == "database" for it in findings)
-    first = trouble or next((say(it.told) for it in findings if it.severity is Severity.RED), "")
-    head = textwrap.wrap(first, width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
+    red = next((it for it in findings if it.severity is Severity.RED), None)
+    lines = 2 if height > _SMALL else 1
+    head = _cut(trouble, width, lines) if trouble else _told(red, width, lines) if red else []
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
@@ -161,10 +169,10 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     return Group(
         _line(f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"),
         *(_line(line, style="bold red") for line in head),
-        _rule(t("health")), *health,
-        _rule(t("senders"), len(senders), for_senders),
+        _rule(t("Health")), *health,
+        _rule(t("Senders"), len(senders), for_senders),
         _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
-        _rule(t("jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
+        _rule(t("Jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
         _rule(t("Recent problems"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
@@ -225,9 +233,9 @@ def _health(
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = snapshot.answered_in * 1000
     answered = (
-        t("responded in {ms:.0f} ms, {age:.0f} s ago", ms=took, age=age)
+        t("last page read in {ms:.0f} ms, {age:.0f} s ago", ms=took, age=age)
         if stale
-        else t("responds, {ms:.0f} ms{writer}", ms=took, writer=snapshot.writer)
+        else t("responds, page read in {ms:.0f} ms{writer}", ms=took, writer=snapshot.writer)
     )
     lines, daemons = [_label(t("database")) + Text(say(answered), "green")], snapshot.stats.daemons
     if sum(snapshot.hour):
@@ -244,10 +252,35 @@ def _health(
         lines.append(_label(t("now")) + Text(say(t("Everything is working.")), "green"))
     room = max(1, height // 6)
     rest = findings[1:] if findings and findings[0].severity is Severity.RED else findings  # it is the first line
-    lines += [Text(say(it.told), _STYLES[it.severity]) for it in rest[:room]]
-    if len(rest) > room:
-        lines.append(Text(say(t("and {n} more: `mailerd check`", n=len(rest) - room))))
+    shown = 0
+    for it in rest:
+        told = _told(it, width, 2 if height > _SMALL else 1)
+        if shown and room < len(told):
+            break
+        lines += [Text(line, _STYLES[it.severity]) for line in told]
+        room, shown = room - len(told), shown + 1
+    if len(rest) > shown:
+        lines.append(Text(say(t("and {n} more: `mailerd check`", n=len(rest) - shown))))
     return lines
+
+
+def _told(it: Condition, width: int, lines: int) -> list[str]:
+    """A finding in so many lines, in which its remedy is whole: a command that is cut is none."""
+    text, told = say(it.text), say(it.told)
+    if cell_len(told) <= width or not it.remedies:
+        return _cut(told, width, lines)
+    remedy = f"-> {say(it.remedies[0])}"
+    if lines > 1:
+        return [*_cut(text, width, lines - 1), *(f"  {line}" for line in _cut(remedy, width - 2, 1))]
+    return _cut(f"{_cut(text, max(1, width - cell_len(remedy) - 1), 1)[0]} {remedy}", width, 1)
+
+
+def _cut(text: str, width: int, lines: int) -> list[str]:
+    """A text in at most so many lines; where it is longer, the last one ends in an ellipsis."""
+    found = broken(text, width)
+    if len(found) <= lines and all(cell_len(line) <= width for line in found):
+        return found
+    return [*found[: lines - 1], set_cell_size(" ".join(found[lines - 1 :]), width - 1).rstrip() + "…"]
 
 
 def sparkline(values: Sequence[int]) -> str:
@@ -294,8 +327,10 @@ def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
     """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
     if found is None:
         return Text(say(t("active")), "green") if it.used_minute else Text("-", "dim")
-    end = f" {say(until(found.until, now))}" if found.until and found.severity is not Severity.RED else ""
-    return Text(f"{say(worded(found.code))}{end}", _STYLES[found.severity])
+    state = worded("paused_manually" if found.code == MANUAL else found.code)
+    if found.until and found.until != FOREVER and found.severity is not Severity.RED:
+        state = t("{state} {until}", state=state, until=until(found.until, now))
+    return Text(say(state), _STYLES[found.severity])
 
 
 def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
@@ -330,7 +365,7 @@ def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
         nothing = Text(say(said)) if failed else Text(say(t("no errors in 24 h")), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [
-        [f"{it.at:%H:%M:%S}", say(coded(it.what)), it.to_email, say(it.error).replace("\n", " ")] for it in troubles
+        [f"{it.at:%H:%M:%S}", say(worded(it.what)), it.to_email, say(it.error).replace("\n", " ")] for it in troubles
     ]
     return table([""] * 4, rows, soft={2, 3})
 

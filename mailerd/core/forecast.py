@@ -331,7 +331,10 @@ def summary(forecast: Forecast, *, now: datetime) -> Text:
     if forecast.fails:
         return t("all attempts fail: no time can be estimated")
     if not starts_at or not ends_at:
-        return t("not before {condition}", condition=forecast.until) if forecast.until else t("nothing is waiting")
+        return (
+            t("nothing is sent until {condition}", condition=forecast.until) if forecast.until
+            else t("nothing is waiting")
+        )  # fmt: skip
     parts = [t("from {at}", at=moment_in_words(starts_at, now))] if starts_at - now > _AT_ONCE else []
     if forecast.goes_on_at:
         first = forecast.first_day

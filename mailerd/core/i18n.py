@@ -6,6 +6,7 @@ of it by `+` or an f-string is an ordinary string, and stays English: so sentenc
 """
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any, Final, Literal, Self, override
 
 type Language = Literal["en", "zh"]
@@ -32,6 +33,19 @@ def _visible_field(value: Any) -> Any:
     if isinstance(value, BaseException):
         value = str(value)
     return visible(value) if type(value) is str else value
+
+
+_NAMES: Final = frozenset({"sender", "address", "webhook"})
+"""Fields that hold a name as it was given: o'brien@example.com is an address."""
+
+
+def filled(template: str, fields: Mapping[str, Any]) -> str:
+    """A template with its fields; within a command, which stands in backticks, names are quoted for the shell."""
+    if "`" not in template or fields.keys().isdisjoint(_NAMES):
+        return template.format_map(fields)
+    quoted = {name: quote(str(value)) if name in _NAMES else value for name, value in fields.items()}
+    parts = template.split("`")
+    return "`".join(part.format_map(quoted if number % 2 else fields) for number, part in enumerate(parts))
 
 
 class Text(str):
@@ -72,20 +86,20 @@ class Text(str):
 def t(msgid: str, /, **fields: Any) -> Text:
     """A sentence of a template and its fields: `t("sender {sender} resumed", sender=email)`."""
     fields = visible_fields(fields)
-    return Text(msgid.format_map(fields), msgid, fields)
+    return Text(filled(msgid, fields), msgid, fields)
 
 
 def tn(one: str, many: str, n: int, /, **fields: Any) -> Text:
     """A sentence of which the template depends on a number, which is its field `n`."""
     fields = visible_fields(fields)
     fields["n"] = n
-    return Text((one if n == 1 else many).format_map(fields), one, fields, plural=many)
+    return Text(filled(one if n == 1 else many, fields), one, fields, plural=many)
 
 
 def tc(context: str, msgid: str, /, **fields: Any) -> Text:
     """A sentence of a template that means something else elsewhere: `tc("a time", "since")`."""
     fields = visible_fields(fields)
-    return Text(msgid.format_map(fields), msgid, fields, context=context)
+    return Text(filled(msgid, fields), msgid, fields, context=context)
 
 
 def N_(msgid: str) -> str:  # noqa: N802 - the name by which gettext's tools know it

@@ -49,6 +49,8 @@ LABELS: Final[Mapping[str, Text]] = {
     "throttled": t("Throttled"),
     "daily_limit": t("Daily limit reached"),
     "project_limit": t("Project quota exhausted"),
+    "day_full": t("Daily limit reached"),
+    "google_silent": t("No response from Google"),
     "too_many_concurrent": t("Too many concurrent requests"),
     "token_refused": t("Authorization rejected"),
     "no_credentials": t("No credentials"),
@@ -130,29 +132,31 @@ def coded(code: str) -> Text:
     return Text(code, name.msgid, context=name.context) if name else Text(code, code)
 
 
+_NAMES: Final = ("Gmail", "Google", "OAuth", "API")
+
+
 def worded(code: str) -> Text:
-    """The same, of which the English is words: "sender paused"."""
-    name = LABELS.get(code)
-    english = code.replace("_", " ")
-    return Text(english, name.msgid, context=name.context) if name else Text(english, english)
+    """The label as a part of a sentence: "sender paused", "requeued"."""
+    if (name := LABELS.get(code)) is None:
+        return Text(english := code.replace("_", " "), english)
+    english = name if name.startswith(_NAMES) else name[0].lower() + name[1:]
+    return Text(english, name.msgid, context=name.context)
 
 
-_KEPT: Final = (
-    N_("{status}, recipient {recipient}"),
-    N_("key:{name} via console"),
-    N_("key {name}"),
-    N_("command, {person}"),
-)
-"""What rows keep in English of who asked and of what, and what is said of it in other languages."""
-_KEPT_PATTERNS: Final = {
-    template: re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>.+)", re.escape(template))) for template in _KEPT
+_KEPT: Final = {
+    r"(?P<status>\w+), recipient (?P<recipient>.+)": N_("{status}, recipient {recipient}"),
+    r"(?:bounced: )?(?P<status>failed|unsure|hard|soft|blocked|unknown)": N_("{status}"),
+    r"key:(?P<name>.+) via console": N_("key {name} in the console"),
+    r"key (?P<name>.+)": N_("key {name}"),
+    r"command, (?P<person>.+)": N_("{person} on the command line"),
 }
+"""What rows keep in English of who asked and of what, and how it is shown."""
 
 
 def said_of_row(english: str | None) -> str | None:
     """Who asked, or the detail of an action, of which rows keep the English; a person's own words stay as they are."""
-    for template, pattern in _KEPT_PATTERNS.items():
-        if english and (found := pattern.fullmatch(english)):
+    for pattern, template in _KEPT.items():
+        if english and (found := re.fullmatch(pattern, english)):
             fields = found.groupdict()
-            return t(template, **fields | ({"status": coded(fields["status"])} if "status" in fields else {}))
+            return t(template, **fields | ({"status": worded(fields["status"])} if "status" in fields else {}))
     return english

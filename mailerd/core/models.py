@@ -14,7 +14,7 @@ from mailerd.core import rate_limit
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.notices import Classification
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.core.reasons import code_of
+from mailerd.core.reasons import cause_code
 from mailerd.core.results import Consequence
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
@@ -508,7 +508,7 @@ def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     reason = newest[0].reason or ""
     failed = list(newest[:run])
     tried = run
-    if run == 1 and code_of(reason) not in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
+    if run == 1 and cause_code(reason) not in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
         failed, tried = [it for it in newest if it.reason is not None], len(newest)
         if len(failed) < MOSTLY or 2 * len(failed) <= tried:
             return None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from mailerd.core.labels import said_of_row
 from mailerd.core.models import (
     ALONE_AFTER,
     FAILED_AFTER_ALONE,
@@ -503,7 +504,7 @@ def settled(
     if row.status != State.UNSURE:
         return None
     sent = change is Transition.FOUND
-    note = reason("settled_sent" if sent else "settled_not_sent", actor=actor)
+    note = reason("settled_sent" if sent else "settled_not_sent", actor=said_of_row(actor) or actor)
     after = _ended(row, now)._replace(
         status=State.SENT if sent else State.WAITING, error=note, proof=Proof.PERSON.value if sent else None,
         message_id=row.message_id if message_id is None else message_id, discarding=0, nothing_found_at=None,

@@ -19,6 +19,7 @@ REASONS: Final[Mapping[str, str]] = {
     "google_error": N_("Google responded {said}"),
     "malformed_response": N_("Google's {status} response to {call} is incomplete: {excerpt}"),
     "no_access_token": N_("no access token: {cause}"),
+    "owner_unknown": N_("the mailbox owner could not be verified: {cause}"),
     "token_endpoint_unavailable": N_("Google's token endpoint is unavailable ({said})"),
     "authorization_revoked": N_("Google has revoked the authorization ({said})"),
     "access_token_rejected": N_("Google rejected a new access token ({said})"),
@@ -159,6 +160,18 @@ def reason(code: str, /, **fields: Any) -> Text:
 def code_of(text: str | None) -> str | None:
     """The code of a reason; None of any other text."""
     return _CODES.get(text.msgid) if isinstance(text, Text) else None
+
+
+def cause_code(text: str | None) -> str | None:
+    """What a reason goes back to: the code of the innermost of those that it quotes."""
+    while isinstance(text, Text) and code_of(inner := text.fields.get("cause") or text.fields.get("reason")):
+        text = inner
+    return code_of(text)
+
+
+def same_cause(one: str | None, other: str | None) -> bool:
+    """Whether two reasons go back to the same, as far as their codes tell."""
+    return (code := cause_code(one)) is not None and code == cause_code(other)
 
 
 def in_row(text: str | None, limit: int = 1000) -> tuple[str | None, str | None, str | None]:

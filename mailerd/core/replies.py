@@ -92,6 +92,11 @@ class TokenUnavailable(NotSent):
 
 
 @dataclass(frozen=True)
+class OwnerUnknown(TokenUnavailable):
+    """A token came, but Google did not say whose mailbox it opens: nothing may be sent by it."""
+
+
+@dataclass(frozen=True)
 class UnitsUsedUp(NotSent):
     """The call was not made, since it would be more than the sender may use now; Google is well."""
 

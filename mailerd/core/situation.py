@@ -16,9 +16,10 @@ from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import MANUAL, repair_command
 from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.reasons import code_of
+from mailerd.core.reasons import cause_code, same_cause
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, as_counted, counts
+from mailerd.core.stats import QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
+from mailerd.core.verdicts import PauseCause
 
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""
@@ -36,6 +37,8 @@ MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
 _WAY: Final = t("check DNS, firewall and proxy on the way to Google (gmail.api_root): mailerd check")
+INCIDENT: Final = t("it is retried; if it lasts, see {page}", page="https://www.google.com/appsstatus/dashboard/")
+"""What there is to do where Google answers with an error of its own."""
 START: Final = t("systemctl start mailerd, or mailerd run")
 SEE: Final = "mailerd explain {}"
 
@@ -100,6 +103,14 @@ class Facts:
     """For how many seconds nothing newer has been read, though it should have been."""
     just_back: bool = False
     """The database has only just come back: no daemon may have had the time to report itself."""
+    connections: int = 0
+    """With how many connections the daemon has to do, since the database allows no more; 0: with all that it wants."""
+    clock_off: float = 0.0
+    """Seconds by which this machine's clock is ahead of the database's."""
+
+
+CLOCKS_DIFFER: Final = 5.0
+"""Seconds by which the two may differ: NTP keeps a clock within some milliseconds."""
 
 
 def situation(facts: Facts) -> list[Condition]:
@@ -107,16 +118,32 @@ def situation(facts: Facts) -> list[Condition]:
     if facts.outage:
         return [database(facts.outage)]
     stats, found = facts.stats, list[Condition]()
+    if facts.connections:
+        text = tn(
+            "The database allows no further connections (too many connections): {n} is in use. Sending may be slow.",
+            "The database allows no further connections (too many connections): {n} are in use. Sending may be slow.",
+            facts.connections,
+        )
+        found.append(
+            Condition(Severity.AMBER, "database_crowded", text, "database", (FEWER_CONNECTIONS, "mailerd check"))
+        )
     if stats is None or facts.unknown_for:
         text = t("Not known for {span}: the tables cannot be read.", span=in_words(facts.unknown_for))
         found.append(Condition(Severity.AMBER, "not_known", text, "tables", (JOURNAL,), lasts=facts.unknown_for))
+    if abs(facts.clock_off) > CLOCKS_DIFFER:
+        text = t(
+            "The clocks of this machine and of the database differ by {span}.", span=in_words(abs(facts.clock_off))
+        )
+        found.append(
+            Condition(Severity.AMBER, "clock_off", text, "clock", ("timedatectl set-ntp true", "mailerd check"))
+        )
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
             (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
             _daemons(stats, just_back=facts.just_back),
             (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats)),
-            _inboxes(stats, silent), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
+            _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
     return sorted(found, key=lambda it: -it.severity.rank)
@@ -127,12 +154,10 @@ def worst(findings: Iterable[Condition]) -> Severity:
     return max((it.severity for it in findings), key=lambda it: it.rank, default=Severity.GREEN)
 
 
-def under_way(stats: QueueStats, *, is_whole: bool = True) -> Text | None:
-    """What is done while all is well; None: that is not known, since `is_whole` is False and nothing is sent."""
+def under_way(stats: QueueStats) -> Text:
+    """What is done while all is well."""
     if stats.recipients.get(State.SENDING) or any(it.used_minute for it in stats.senders):
         return t("Messages are being sent.")
-    if not is_whole:
-        return None
     if stats.recipients.get(State.WAITING):
         return t("Messages wait for their time, or for sending limits.")
     return t("Nothing is waiting to be sent.")
@@ -158,7 +183,16 @@ def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
+CORRECT_LOGIN: Final = t(
+    "correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …"
+)
+FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
+GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+RESTORE_TABLE: Final = t("restore the table from a backup (docs/how-to/backup.md)")
+"""What to do about a database that cannot be used, wherever that is said."""
 _OUTAGES: Final = {
+    "login": t("the database rejects the login"),
+    "connections": t("the database has no free connection"),
     "full": t("the database is full"),
     "read-only": t("the database is read-only"),
     "denied": t("the database denies its user a privilege"),
@@ -183,10 +217,18 @@ def database(outage: str) -> Condition:
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
             text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
-            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+            remedy = GRANT
         case "incomplete":
             text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
-            remedy = "mailerd migrate"
+            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLE, "mailerd check"))
+        case "login":
+            text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
+            remedy = CORRECT_LOGIN
+        case "connections":
+            text = t(
+                "The database has no free connection (too many connections): nothing is accepted, and nothing is sent."
+            )
+            remedy = FEWER_CONNECTIONS
         case "stuck":
             text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
             remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"
@@ -223,7 +265,7 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
     return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (*first, resume), until=end)
 
 
-_LOWER: Final = N_("it resumes automatically; if it happens often: mailerd senders set {sender} --per-minute …")
+_LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
 _FIRST: Final = {
     "throttled": (_LOWER,),
     "too_many_concurrent": (_LOWER,),
@@ -236,7 +278,7 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
-        code = next((code for code, reasons in _SCOPES if code_of(found.reason) in reasons), "deferred")
+        code = next((code for code, reasons in _SCOPES if cause_code(found.reason) in reasons), "deferred")
         if found.nothing_sent:
             text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
                       found.failed, sender=it.email, reason=found.reason)  # fmt: skip
@@ -302,14 +344,30 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
             yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
 
 
-def _inboxes(stats: QueueStats, silent: set[str]) -> Iterator[Condition]:
-    """Inboxes that Google refuses to show; a sender that cannot sign in says so itself."""
+def _inboxes(stats: QueueStats) -> Iterator[Condition]:
+    """Inboxes that Google refuses to show, unless what is said of their sender has the same cause."""
+    senders = {it.email: it for it in stats.senders}
     for it in stats.inboxes:
-        if it.email not in silent and (it.since is None or stats.at - it.since > UNREAD):
+        told = (sender := senders.get(it.email)) and _tells_of(it, sender)
+        if not told and (it.since is None or stats.at - it.since > UNREAD):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=it.email, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (f"mailerd auth login --sender {quote(it.email)} --readonly",), since=it.since)  # fmt: skip
+                          (_inbox_remedy(it),), since=it.since)  # fmt: skip
+
+
+def _inbox_remedy(it: UnreadInbox) -> str:
+    code = cause_code(it.detail)
+    if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
+        return _WAY
+    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(it.email)} --readonly"
+
+
+def _tells_of(it: UnreadInbox, sender: SenderStats) -> bool:
+    """Whether what is said of a sender is why its inbox cannot be read."""
+    if sender.paused_until:
+        return sender.pause_cause in PauseCause  # Google's; a person's pause, or one for bounces, hinders no reading
+    return sender.failing is not None and same_cause(it.detail, sender.failing.reason)
 
 
 def _webhook(it: WebhookStats) -> Iterator[Condition]:
@@ -347,7 +405,10 @@ def _jobs(stats: QueueStats) -> Iterator[Condition]:
 def _failed(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.failed_jobs:
         if it.failed >= FAILED_SHARE * it.total:
-            text = t("Job {job}: {failed:,} of {total:,} messages failed.", job=it.id, failed=it.failed, total=it.total)
+            numbers = {"job": it.id, "failed": it.failed, "total": it.total}
+            text = t("Job {job}: {failed:,} of {total:,} messages failed.", **numbers)
+            if not it.retriable:  # no attempt was made of any
+                text = t("Job {job}: {failed:,} of {total:,} recipients were not accepted.", **numbers)
             remedies = (SEE.format(it.id), *([f"mailerd jobs retry {it.id}"] if it.retriable else []))
             yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
     failed, sent = (
@@ -355,4 +416,5 @@ def _failed(stats: QueueStats) -> Iterator[Condition]:
     )
     if failed and failed >= FAILED_SHARE * (failed + sent):
         text = t("{failed} of the last {ended} messages failed.", failed=failed, ended=failed + sent)
-        yield Condition(Severity.AMBER, "failed", text, "failures", ("mailerd jobs list", "mailerd explain JOB"))
+        yield Condition(Severity.AMBER, "failed", text, "failures",
+                        tuple(SEE.format(it.id) for it in stats.failed_jobs[:1]) or ("mailerd jobs list",))  # fmt: skip

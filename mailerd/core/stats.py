@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from mailerd.core.i18n import Text, joined, t, tn
-from mailerd.core.labels import coded
+from mailerd.core.labels import worded
 from mailerd.core.models import FailingAttempts
 from mailerd.core.quantities import in_words
 from mailerd.core.states import JobStatus, State
@@ -174,7 +174,7 @@ def counts(stats: QueueStats) -> Text:
     """What is under way, in figures: "3 jobs, 1,204 waiting"."""
     jobs = stats.open_jobs()
     shown = [State.WAITING, *(state for state in (State.SENDING, State.UNSURE) if stats.recipients.get(state))]
-    states = [t("{n:,} {what}", n=stats.recipients.get(state, 0), what=coded(state)) for state in shown]
+    states = [t("{n:,} {what}", n=stats.recipients.get(state, 0), what=worded(state)) for state in shown]
     return as_counted(joined([tn("{n} job", "{n} jobs", jobs), *states], ", "), stats)
 
 

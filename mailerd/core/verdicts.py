@@ -18,6 +18,7 @@ from mailerd.core.replies import (
     NoCredentials,
     NoResponse,
     NotSent,
+    OwnerUnknown,
     Refused,
     Reply,
     TokenRefused,
@@ -126,10 +127,11 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 def refused_alone(reply: Refused) -> Verdict:
     """What a refusal means that seems to concern the mailbox, where Google takes other messages from it meanwhile."""
-    return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=_said(reply)))
+    return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=words_of(reply)))
 
 
-def _said(reply: Refused) -> str:
+def words_of(reply: Refused) -> str:
+    """Its status and Google's own words."""
     return f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
 
 
@@ -144,7 +146,8 @@ def _not_counted(cause: PauseCause, why: str, *, until: datetime | None = None, 
 
 def _unreachable(reply: NotSent) -> Verdict:
     if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
-        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("no_access_token", cause=reply.cause))
+        code = "owner_unknown" if isinstance(reply, OwnerUnknown) else "no_access_token"
+        return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason(code, cause=reply.cause))
     return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("google_unreachable", cause=reply.cause), everybody=True)
 
 
@@ -162,7 +165,7 @@ def _token(reply: TokenRefused) -> Verdict:
 
 
 def _refused(call: Call, reply: Refused) -> Verdict:
-    said = _said(reply)
+    said = words_of(reply)
     if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
         return _unknown(call, reason("google_error", said=said))
     match reply.status:

@@ -97,14 +97,17 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "debug",
-        N_("{method} {path}: {status} in {ms:.1f} ms, no API key, from {address}, one of many (request {request})"),
+        N_(
+            "{method} {path}: {status} in {ms:.1f} ms, no verified API key, from {address}, one of many (request {request})"
+        ),
     )
     def anonymous_answered(
         self, *, method: str, path: str, status: int, ms: float, address: str, request: str
     ) -> None: ...
 
     @event(
-        "warning", N_("{count} without a valid API key from {addresses} not logged one by one: {most} from {address}")
+        "warning",
+        N_("{count} without a verified API key from {addresses} not logged one by one: {most} from {address}"),
     )
     def requests_not_logged(self, *, count: Requests, addresses: Addresses, address: str, most: int) -> None: ...
 

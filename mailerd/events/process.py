@@ -37,6 +37,11 @@ class StoreEvents(EventEmitter):
     @event("warning", N_("database writes moved from {before} to {where}: {cause}"))
     def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
 
+    @event(
+        "warning", N_("database {where} allows no further connections: {connections} of {wanted} are in use: {cause}")
+    )
+    def database_crowded(self, *, where: str, connections: int, wanted: int, cause: str) -> None: ...
+
     @event("info", N_("database {where} back after {seconds}"))
     def database_back(self, *, where: str, seconds: Seconds) -> None: ...
 
@@ -105,6 +110,9 @@ class ProcessEvents(EventEmitter):
         ),
     )
     def clock_off(self, *, seconds: Seconds, direction: str) -> None: ...
+
+    @event("warning", N_("daemon {daemon} has not responded for {seconds}; its messages are taken over"))
+    def daemon_gone(self, *, daemon: str, seconds: Seconds) -> None: ...
 
     @event("warning", N_("tables not read for metrics and status: {cause}"))
     def stats_failed(self, *, cause: str) -> None: ...

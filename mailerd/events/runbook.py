@@ -87,6 +87,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("binary logs have accumulated: purge old ones"), "mariadb -e 'SHOW BINARY LOGS'"),
         LikelyCause(t("a table space has reached its quota or maximum size: raise it"), "mariadb -e 'SHOW TABLE STATUS' mailerd"),
     )),
+    "database_crowded": Runbook(t("The database allows mailerd fewer connections than database.pool_size. mailerd works with those it has, more slowly; nothing is lost."), (_CONNECTIONS,)),
     "transaction_repeated": Runbook(t("A transaction failed for a temporary reason (deadlock, lock, restart) and is repeated. Now and then this is normal."), (
         _SLOW,
         LikelyCause(t("another program holds locks: see which"), "mariadb -e 'SHOW ENGINE INNODB STATUS\\G'"),
@@ -124,7 +125,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("a client guesses keys: see from where"), "journalctl -u mailerd MAILERD_EVENT=key_refused"),
         LikelyCause(t("the address is a proxy: add it to intake.trusted_proxies, then reload"), "systemctl reload mailerd"),
     )),
-    "requests_not_logged": Runbook(t("More requests without a valid API key arrived than are logged one by one. All got a response, and the metrics count them."), (
+    "requests_not_logged": Runbook(t("More requests without a verified API key arrived than are logged one by one: it was missing or wrong, or the database could not be asked. All got a response, and the metrics count them."), (
         LikelyCause(t("a client guesses keys or scans for weaknesses: see from where"), "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),
     )),
     "connection_too_slow": Runbook(t("A client did not send its request or read its response in time, or was idle while more than 1,000 connections were open. Its connection was closed."), (
@@ -191,6 +192,10 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         LikelyCause(t("the content of the message crashes a library: read its history"), "mailerd explain @MAILERD_RECIPIENT@"),
     )),
     "leases_not_renewed": Runbook(t("The database did not store the renewal of leases. Nothing is sent whose lease could expire before the response."), _DATABASE),
+    "daemon_gone": Runbook(t("Another daemon of this database does not respond. Its messages are safe: this daemon sends them again, or checks them first."), (
+        LikelyCause(t("the daemon was killed, or its machine is off: start it"), "systemctl start mailerd"),
+        LikelyCause(t("its log says why it ended: read it on its machine"), "journalctl -u mailerd -n 50"),
+    )),
     "lease_lapsed": Runbook(t("A daemon claimed a message and is no longer responding. The message is safe: it is sent again, or checked first."), (
         LikelyCause(t("the daemon was killed or lost power: read its last lines"), "journalctl -u mailerd -b -1 -n 50"),
         LikelyCause(t("it lost the database for longer than runner.lease: see when"), "journalctl -u mailerd -g 'database .* (unavailable|back)' -n 50"),

@@ -222,7 +222,7 @@ class RunnerEvents(EventEmitter):
     @event("warning", N_("drain cut off after {timeout:g} s with {in_flight} in flight; the recovery checks them"))
     def drain_cut_off(self, *, in_flight: Messages, timeout: float) -> None: ...
 
-    @event("warning", N_("jobs not completed during the stop: {cause}; the next daemon completes them"))
+    @event("warning", N_("jobs not marked as completed while stopping: {cause}; the next daemon marks them"))
     def jobs_left_open(self, *, cause: str) -> None: ...
 
     @event("info", N_("stopped: {sent} sent, {failed} failed by this daemon"))

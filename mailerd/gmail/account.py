@@ -15,6 +15,7 @@ from google.auth import crypt, jwt
 from mailerd.clock import Clock
 from mailerd.core.i18n import joined, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
+from mailerd.core.reasons import reason
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -22,13 +23,14 @@ from mailerd.core.replies import (
     NoCredentials,
     NoResponse,
     NotSent,
+    OwnerUnknown,
     Refused,
     Reply,
     TokenRefused,
     TokenUnavailable,
     WrongMailbox,
 )
-from mailerd.core.verdicts import SCOPE_REFUSED, judge
+from mailerd.core.verdicts import SCOPE_REFUSED, judge, words_of
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import (
@@ -247,7 +249,7 @@ class Ownership:
             async with asyncio.timeout_at(deadline):
                 await self._checking.acquire()
         except TimeoutError:
-            return TokenUnavailable(t("mailbox owner unknown: another check took the whole time-out"))
+            return OwnerUnknown(t("another check took the whole time-out"))
         try:
             if not self.is_known(token):
                 if self._rounds != rounds and self._last is not None:
@@ -264,22 +266,22 @@ class Ownership:
             return self._remember(token, None, verified=True)
         if not allow_profile(token.scopes):
             return self._unverifiable(token)
-        reply = await ask()
+        reply, cause = await ask(), ""
         match reply:
             case Accepted(body=dict() as body):
                 return self._compare(token, str(body.get("emailAddress")), file=file)
             case Refused() if reply.reason in SCOPE_REFUSED:
                 return self._unverifiable(token)
-            case Refused(status=status) if judge(Call.GET_PROFILE, reply).backoff is None:
-                cause = t("Google returned {status}", status=status)
-            case NoResponse(cause):
-                pass
+            case Refused() if judge(Call.GET_PROFILE, reply).backoff is None:
+                cause = reason("google_error", said=words_of(reply))
+            case NoResponse():
+                cause = judge(Call.GET_PROFILE, reply).reason
             case MalformedResponse() | Accepted():
                 cause = t("the response does not name it")
             case _:
                 return reply
         # No message was sent, and none is to blame: only this sender waits.
-        return TokenUnavailable(t("mailbox owner unknown: {cause}", cause=cause))
+        return OwnerUnknown(cause)
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:
         if same_mailbox(address, self._sender):

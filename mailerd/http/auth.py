@@ -373,7 +373,7 @@ class ApiKeyAuth:
         return key
 
     def is_logged(self, request: web.Request) -> bool:
-        """Whether the log tells of a request: of each one with a key, and of some of strangers."""
+        """Whether the log tells of a request: of each one with a key that was verified, and of some of the others."""
         return bool(CALLER.get()) or self.strangers.logs_request(self.client_address.address(request))
 
     def note_use(self, key: ApiKey) -> None:

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.core.i18n import t
+from mailerd.core.situation import database, outage_reason
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.http.auth import HEADER, ApiKeyAuth
 from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response
@@ -73,7 +74,11 @@ class HealthEndpoints:
             async with asyncio.timeout(self._timeout):
                 await self._check()
         except TimeoutError:
-            return t("the database is unavailable: no response within {timeout:g} s", timeout=self._timeout)
+            return t(
+                "the database is unavailable: no response within {timeout:g} s; {remedy}",
+                timeout=self._timeout,
+                remedy=database("away").remedies[0],
+            )
         except (SchemaError, RendererError) as error:
             return str(error)
         except DatabaseError as error:  # the server's own message may hold host and user names
@@ -81,10 +86,13 @@ class HealthEndpoints:
                 return t("the database {why}", why=error.said)
             if isinstance(cause := error.__cause__, NoWriterError):
                 return t("the database is unavailable: {summary}; {remedy}", summary=cause.summary, remedy=cause.remedy)
+            outage = self._outage()
             return t(
-                "the database is unavailable: {phase} failed (errno {errno}); see the log",
+                "{reason}: {phase} failed (errno {errno}); {remedy}",
+                reason=outage_reason(outage),
                 phase=error.phase,
                 errno=error.errno,
+                remedy=database(outage).remedies[0],
             )
         return ""
 

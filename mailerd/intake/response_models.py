@@ -5,14 +5,16 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Json, PlainSerializer
 
-from mailerd.clock import ULID_PATTERN
+from mailerd.clock import ULID_PATTERN, Clock
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
+from mailerd.core.quantities import moment_in_words
 from mailerd.core.results import Result
 from mailerd.core.situation import outage_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
@@ -22,7 +24,6 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
 from mailerd.locale import say
 from mailerd.mail.template_library import NamedTemplate
-from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
 
@@ -209,24 +210,24 @@ class JobOut(ResponseModel):
             finished_at=job.finished_at,
             on_bounces=job.on_bounces,
             pause_cause=job.own_pause,
-            cause_of_wait=_cause_of_wait(job) or (forecast.cause_of_wait if forecast else None),
+            cause_of_wait=(forecast.cause_of_wait if forecast else None) or _cause_of_wait(job),
             forecast=forecast or ForecastOut(),
         )
 
 
 def _cause_of_wait(job: Job) -> str | None:
-    """Why the waiting messages of a job do not go now, as far as its own row and its sender's say."""
+    """What a forecast says, as far as the job's own row and its sender's tell, where there is no forecast."""
     if not job.counts[State.WAITING]:
         return None
     if job.outage:
         return outage_reason(job.outage)
     return hold_reason(
-        sender=t("sender {sender}", sender=job.sender_email),
+        sender=t("the sender"),
         job_paused=job.status is JobStatus.PAUSED,
         due=job.send_at if job.early else None,
         paused_until=job.paused_until,
         pause_reason=job.pause_reason,
-        say=rfc3339,
+        say=partial(moment_in_words, now=Clock().now()),
         repair=job.repair,
         job_reason=job.own_reason,
         braked_until=job.braked_until,
@@ -377,7 +378,7 @@ class NotReadyOut(ErrorOut):
     status: Literal["not ready"]
     reason: Sentence
     outage: Annotated[
-        Literal["", "away", "read-only", "full", "denied", "incomplete", "stuck"],
+        Literal["", "away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"],
         Field(description="how the database cannot be used; empty: it can, and something else is wrong"),
     ] = ""
 

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from mailerd.core.i18n import Language, Text
+from mailerd.core.i18n import Language, Text, filled
 from mailerd.core.labels import coded
 
 _FOLDER: Final = Path(__file__).parent
@@ -34,8 +34,10 @@ def say(text: str, language: Language | None = None) -> str:
     if (language or _LANGUAGE.get()) == "en":
         return str.__str__(text)
     if not text.msgid:
-        return "".join(_JOINTS.get(part, part) if number % 2 else say(part, language) for number, part in _places(text))
-    return template(text, language).format_map({name: _said(value, language) for name, value in text.fields.items()})
+        parts = (_JOINTS.get(part, part) if number % 2 else _said(part, language) for number, part in _places(text))
+        return _closed("".join(parts))
+    fields = {name: _said(value, language) for name, value in text.fields.items()}
+    return _closed(filled(template(text, language), fields))
 
 
 def template(text: Text, language: Language | None = None) -> str:
@@ -63,8 +65,20 @@ def _places(text: Text) -> enumerate[str]:
     return enumerate(text.parts)
 
 
+_EDGE: Final = "\0"
+"""Where a text of ours begins or ends in another; strangers' fields have none (`visible`)."""
+_CHINESE: Final = "[\u3000-\u9fff\uff00-\uffef]"
+_SPACE: Final = f"(?:{_EDGE} {_EDGE}?| {_EDGE})"
+_GAPS: Final = re.compile(f"(?<={_CHINESE}){_SPACE}(?={_CHINESE})|{_SPACE}(?=[（，。；：])|{_EDGE}")
+
+
 def _said(value: Any, language: Language | None) -> Any:
-    return say(value, language) if isinstance(value, Text) else value
+    return f"{_EDGE}{say(value, language)}{_EDGE}" if isinstance(value, Text) else value
+
+
+def _closed(text: str) -> str:
+    """Without the spaces that a template has beside a field, where the field is Chinese too: 发件邮箱已暂停."""
+    return _GAPS.sub("", text)
 
 
 @cache
@@ -74,13 +88,16 @@ def _catalogue() -> gettext.NullTranslations:
 
 
 def from_environment(environment: Mapping[str, str]) -> Language:
-    """The language of a command before it has read a configuration: `log.language`, then what POSIX's variables say."""
+    """The language of a command before it has read a configuration: `log.language`, then gettext's variables.
+
+    As gettext documents, `LANGUAGE` is a list, and counts only where the locale is not "C".
+    """
     if (own := environment.get("MAILERD_LOG__LANGUAGE", "").strip().lower()) in {"en", "zh"}:
         return "zh" if own == "zh" else "en"
-    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
-        if value := environment.get(name, ""):
-            return "zh" if value.lower().startswith("zh") else "en"
-    return "en"
+    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environment.get(name))), "C")
+    wanted = [] if locale == "C" else environment.get("LANGUAGE", "").split(":")
+    known = (name[:2].lower() for name in (*wanted, locale))
+    return "zh" if next((name for name in known if name in {"en", "zh"}), "en") == "zh" else "en"
 
 
 _MAX_ACCEPTED: Final = 20

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import batched
 from types import TracebackType
 from typing import Final, cast
 
@@ -12,7 +14,7 @@ import jinja2
 from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.runtime import Context
 
-from mailerd.core.i18n import t
+from mailerd.core.i18n import N_, Text, t
 from mailerd.mail.environment import (
     ESCAPED,
     PLAIN,
@@ -43,6 +45,8 @@ MAX_SUBJECT: Final = 1_000
 """Characters of a rendered subject at most; mail programs show about 70."""
 MAX_OUTPUT: Final = 1_000_000
 """Bytes of a rendered body, as UTF-8; Gmail clips a message far below that, at about 102 KB."""
+_PIECES: Final = 32
+"""Pieces of a text that are counted at once: to count each is a tenth of the work of a small message."""
 
 # Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
 _INLINER: Final = css_inline.CSSInliner(
@@ -95,7 +99,7 @@ class CompiledPart:
         except TemplateErrors:
             raise
         except TemplateSyntaxError as error:
-            raise TemplateErrors([TemplateError(str(error.message), part=name, line=error.lineno)]) from error
+            raise TemplateErrors([TemplateError(_of_jinja(error.message), part=name, line=error.lineno)]) from error
         except MemoryError:
             raise OutOfMemoryError(name, None) from None
         except (RecursionError, SyntaxError) as error:
@@ -104,7 +108,8 @@ class CompiledPart:
             line = _line_of_number(tree, environment) if tree else None
             raise TemplateErrors([TemplateError(t("a number with too many digits"), part=name, line=line)]) from error
         except Exception as error:
-            raise TemplateErrors([TemplateError(f"{type(error).__name__}: {error}", part=name, line=None)]) from error
+            said = _of_jinja(f"{type(error).__name__}: {error}")
+            raise TemplateErrors([TemplateError(said, part=name, line=None)]) from error
         return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
 
     def render(self, variables: Mapping[str, object]) -> str:
@@ -139,9 +144,9 @@ class CompiledPart:
     def _run(self, environment: MessageEnvironment, variables: Mapping[str, object]) -> str:
         context = Context(environment, {**environment.globals, **variables}, self.name, {})
         made, room = list[str](), self._most
-        for piece in self._code.root_render_func(context):
-            made.append(piece)
-            room -= len(piece)
+        for pieces in batched(self._code.root_render_func(context), _PIECES):
+            made.append("".join(pieces))
+            room -= len(made[-1])
             if room < 0:
                 raise ValueError(self._too_long)
         return "".join(made)
@@ -186,15 +191,15 @@ class CompiledPart:
             case RecursionError():
                 reason = t("nested too deeply")
             case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError() | AssertionError():
-                reason = str(error)
+                reason = _of_jinja(str(error))
             case _:
-                reason = f"{type(error).__name__}: {error}"
+                reason = _of_jinja(f"{type(error).__name__}: {error}")
         return RenderError(reason, part=self.name, line=line)
 
     def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
         reason = t("'{path}' is undefined", path=path)
         if path == "name":
-            reason = t("'{path}' is undefined, as an empty name is", path=path)
+            reason = t("'{path}' is undefined; an empty name counts as undefined", path=path)
         return RenderError(reason, part=self.name, line=line or place, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:
@@ -225,6 +230,41 @@ class CompiledPart:
             path for path in here if last and path[-1] == last
         }
         return ".".join(found.pop()) if len(found) == 1 else ""
+
+
+# What Jinja says of a template, and what we say instead.
+_MESSAGES: Final = (
+    (re.compile(r"unexpected end of template, expected (?P<expected>'.+')\."),
+     N_("the template ends where {expected} is expected")),
+    (re.compile(r"Unexpected end of template\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"),
+     N_("the template ends within a block; expected: {tags}")),
+    (re.compile(r"Encountered unknown tag '(?P<tag>.+?)'\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"),
+     N_("the tag '{tag}' does not belong here; expected: {tags}")),
+    (re.compile(r"Encountered unknown tag '(?P<tag>.+)'\."), N_("unknown tag '{tag}'")),
+    (re.compile(r"expected token (?P<expected>'.+'), got (?P<got>'.+')"), N_("expected {expected}, got {got}")),
+    (re.compile(r"unexpected (?P<got>'.+'), expected (?P<expected>'.+')"), N_("expected {expected}, got {got}")),
+    (re.compile(r"Expected an expression, got (?P<got>'.+')"), N_("expected an expression, got {got}")),
+    (re.compile(r"unexpected char (?P<got>.+) at \d+"), N_("unexpected character {got}")),
+    (re.compile(r"unexpected (?P<got>'.+')"), N_("unexpected {got}")),
+    (re.compile(r"Missing end of (?P<what>comment|raw) .+"), N_("the end of '{what}' is missing")),
+    (re.compile(r"No (?:filter|test) named '(?P<name>.+)'\."), N_("there is no filter or test '{name}'")),
+)  # fmt: skip
+_TOKEN: Final = re.compile(r"(begin|end) of (print|statement) (?:statement|block)")
+
+
+def _token(match: re.Match[str]) -> str:
+    return (("{{", "}}") if match[2] == "print" else ("{%", "%}"))[match[1] == "end"]
+
+
+def _of_jinja(said: str | None) -> str:
+    """A library's message as a reason of ours; one that is not known is quoted."""
+    if isinstance(said, Text):  # one of ours that came through Jinja
+        return said
+    for pattern, ours in _MESSAGES:
+        if match := pattern.fullmatch(said or ""):
+            fields = match.groupdict().items()
+            return t(ours, **{name: _TOKEN.sub(_token, value).replace("' or '", "', '") for name, value in fields})
+    return t('the template engine says: "{said}"', said=said)
 
 
 def _line_of_number(tree: jinja2.nodes.Template, environment: jinja2.Environment) -> int | None:

@@ -235,7 +235,7 @@ def _now(between: str) -> str:
 def _moment(at: int, between: str) -> str:
     """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and time."""
     second, rest = divmod(at, 1_000_000_000)
-    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d{between}%H:%M:%S}.{rest // 1_000_000:03d}Z"
+    return f"{datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat(between)}.{rest // 1_000_000:03d}Z"
 
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES, MANUAL, until
 from mailerd.core.replies import Call
 from mailerd.core.results import Result
-from mailerd.core.situation import Facts
+from mailerd.core.situation import CLOCKS_DIFFER, Facts, situation
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction
 from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
@@ -38,6 +38,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MAX_SENDERS: Final = 200
 """Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
 _TOGETHER: Final = "other"
+_WINDOWS: Final = ("minute", "day")
 _NO_SUMS: Final = frozenset({"mailerd_sender_limit_messages", "mailerd_sender_used_messages"})
 """Gauges of single senders: a limit may be 0, which is none."""
 _REMEMBERED: Final = 10_000
@@ -65,6 +66,8 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._senders: set[str] = set()
+        self._shown: dict[str, str | None] = {}
+        """The senders that the tables showed last, each with the cause of its pause; "": none."""
         self._begun: OrderedDict[int | str, float] = OrderedDict()
         self._gauge("mailerd_build_info", "Always 1.", "version").labels(__version__).set(1)
         self._of_messages()
@@ -319,8 +322,7 @@ class Metrics:
         self._set_senders(stats)
 
     def _set_senders(self, stats: QueueStats) -> None:
-        for gauge in (self._limit, self._used, self._paused):
-            gauge.clear()  # a sender that is not shown any more must not stay as it was
+        before, self._shown = self._shown, {}
         others = dict.fromkeys(CAUSES, 0)
         for sender in stats.senders:
             label, cause = self._sender(sender.email), sender.pause_cause if sender.paused_until is not None else ""
@@ -328,12 +330,17 @@ class Metrics:
                 if cause in others:
                     others[cause] += 1
                 continue
+            self._shown[label] = cause
             self._limit.labels(label, "minute").set(sender.per_minute)
             self._limit.labels(label, "day").set(sender.per_day)
             self._used.labels(label, "minute").set(sender.used_minute)
             self._used.labels(label, "day").set(sender.used_day)
-            for each in CAUSES:
+            for each in () if (label, cause) in before.items() else CAUSES:
                 self._paused.labels(label, each).set(1 if each == cause else 0)
+        for label in before.keys() - self._shown:  # it must not stay as it was
+            for gauge, values in ((self._limit, _WINDOWS), (self._used, _WINDOWS), (self._paused, CAUSES)):
+                for value in values:
+                    gauge.remove(label, value)
         if len(self._senders) >= MAX_SENDERS:
             for each, number in others.items():
                 self._paused.labels(_TOGETHER, each).set(number)
@@ -455,10 +462,11 @@ MIN_STATS_INTERVAL: Final = 1.0
 _STATS_SHARE: Final = 20
 """Reading may take one twentieth of the time, by the faster one of two reads in a row."""
 _STATS_TIMEOUT: Final = 10.0
+_SETTLING: Final = 0.25
+"""Seconds from a change to the read: a message that was just posted has the database to itself until it is at Google,
+and what follows from the change is read along with it."""
 _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
-_CLOCKS_DIFFER: Final = 5.0
-"""Seconds that this machine's clock may differ from the database's without a warning."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset({
     "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_paused", "project_paused",
@@ -480,10 +488,11 @@ class QueueChanges:
             self._changed.set()
 
     async def wait(self, *, timeout: float) -> None:  # noqa: ASYNC109 - the time-out is no failure
-        """Wait for a change since the last wait, or for the time-out."""
+        """Wait for a change since the last wait, and for what follows from it, or for the time-out."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
+                await asyncio.sleep(_SETTLING)
         self._changed.clear()
 
 
@@ -501,6 +510,8 @@ class StatsPoller:
     """What was read last; None while the tables cannot be read."""
     outage: Callable[[], str] = lambda: ""
     """How the database cannot be used, in a word; empty: it can."""
+    connections: Callable[[], int] = lambda: 0
+    """With how many connections to the database the daemon has to do; 0: with all that it wants."""
     _read_at: float = field(default_factory=time.monotonic)
     """When the tables were read last, or when it was first tried."""
     _due: float = math.inf
@@ -509,6 +520,10 @@ class StatsPoller:
     """When they could be read again after they could not."""
     _manual_changes: ManualChanges = field(init=False)
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
+    _clock_off: float = 0.0
+    """Seconds by which this machine's clock was ahead of the database's when the tables were read last."""
+    _gone: frozenset[str] = frozenset()
+    """The daemons that were gone then."""
 
     def __post_init__(self) -> None:
         """Make the part that logs what people changed by hand."""
@@ -523,8 +538,9 @@ class StatsPoller:
         now = time.monotonic()
         is_known = self.latest is not None and now < self._due
         return Facts(
-            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=now - self._back_at < SILENT
-        )
+            self.latest, self.outage(), 0.0 if is_known else now - self._read_at,
+            just_back=now - self._back_at < SILENT, connections=self.connections(), clock_off=self._clock_off,
+        )  # fmt: skip
 
     async def run(self) -> None:
         """Read, until cancelled."""
@@ -566,8 +582,12 @@ class StatsPoller:
         self._manual_changes.compare(stats)
         self.latest, self._read_at = stats, time.monotonic()
         self.metrics.set_queue(stats)
-        off = (self.clock.now() - stats.at).total_seconds()
+        off = self._clock_off = (self.clock.now() - stats.at).total_seconds()
         now = time.monotonic()
-        if abs(off) > _CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
+        gone = {it.about: it for it in situation(Facts(stats)) if it.code == "daemon_gone"}
+        for name in gone.keys() - self._gone:
+            self.events.daemon_gone(daemon=name.partition(" ")[2], seconds=gone[name].lasts)
+        self._gone = frozenset(gone)
+        if abs(off) > CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
             self._clock_warned_at = now
             self.events.clock_off(seconds=abs(off), direction=t("ahead of") if off > 0 else t("behind"))

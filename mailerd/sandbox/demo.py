@@ -410,7 +410,8 @@ def _outcome(summary: Summary) -> Iterator[Text]:
         for state, count in job.counts.items()
         if count and state != "sent"
     ]
-    yield t("{counts} (of {n:,})", counts=joined([sent, *rate, *others], ", "), n=job.total)
+    counts = joined([sent, *rate, *others], ", ")
+    yield t("{counts} (of {n:,})", counts=counts, n=job.total) if others else counts
     received = tn(
         "The simulated Google received {n:,} message", "The simulated Google received {n:,} messages", summary.received
     )
@@ -553,6 +554,14 @@ class _Sandbox:
     async def _demonstrate(self, google: FakeGoogle, *, outbox: str, base: str) -> bool:
         commands = Commands(program=self._options.program, configuration=self._sandbox_dir.configuration)
         await commands.ask("migrate")
+        if left := _open_messages(json.loads(await commands.ask("jobs", "list", "--limit", "1000", "--json"))):
+            self._screen.say(
+                tn(
+                    "  {n:,} message of an earlier run continues",
+                    "  {n:,} messages of an earlier run continue",
+                    left,
+                )
+            )
         # A name of its own: keys of earlier starts are in the database still, and keep working.
         key = (await commands.ask("keys", "create", f"demo-{secrets.token_hex(4)}")).split()[-1]
         async with commands.daemon(log=self._sandbox_dir.log) as daemon, _watched(daemon.watch()):
@@ -610,6 +619,12 @@ class _Sandbox:
             post_to=base + JOBS,
             next_job=_next_job(demo),
         )
+
+
+def _open_messages(jobs: Sequence[Mapping[str, Any]]) -> int:
+    """Messages of these jobs that are still sent."""
+    running = [job["counts"] for job in jobs if job["status"] != "paused"]
+    return sum(counts.get(state, 0) for counts in running for state in ("waiting", "sending", "unsure"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What became of a message, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -179,7 +178,7 @@ def _event_words(one: Attempt) -> Text:
         return t("Google accepted it")
     words = _EVENT_WORDS.get(one.event)
     if words is None:
-        return coded(one.event)
+        return worded(one.event)
     return t(words, message=one.message_id, error=one.error or t("no reason recorded"))
 
 
@@ -246,9 +245,8 @@ def _result(story: RecipientHistory) -> list[Text]:
     if story.result is not Result.BOUNCED:
         return [result]
     if story.result_kind == Kind.HARD:
-        address = shlex.quote(story.to_email)  # `reboot`@example.com is an address
         further = t("The address receives no more messages; `mailerd suppress remove {address}` allows them again.",
-                    address=address)  # fmt: skip
+                    address=story.to_email)  # fmt: skip
     else:
         further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
                     job=story.job_id, kind=story.result_kind)  # fmt: skip
@@ -328,14 +326,6 @@ def _turn(at: datetime) -> Text:
     return t("its turn is about {at}, if nothing else holds it", at=moment(at))
 
 
-def _pause_reason(story: RecipientHistory) -> Text | str:
-    """Why its sender is paused; the cause only where the reason does not say it."""
-    cause, reason = worded(story.pause_cause or ""), story.pause_reason or ""
-    if not reason or reason.startswith(cause):
-        return reason or cause
-    return t("{cause}: {reason}", cause=cause, reason=reason)
-
-
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
     mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
@@ -344,7 +334,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
         job_paused=story.job_status is JobStatus.PAUSED,
         due=story.due_at if story.due_at > story.now else None,
         paused_until=story.paused_until,
-        pause_reason=_pause_reason(story),
+        pause_reason=story.pause_reason or worded(story.pause_cause or ""),
         say=moment,
         repair=mended,
         job_reason=story.job_reason,
@@ -400,9 +390,9 @@ def of_job(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
         job=job.id, sender=job.sender_email, status=standing(job, daemon=runs),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
-        counts=joined([_number(n, coded(state)) for state, n in job.counts.items() if n], ", "),
+        counts=joined([_number(n, worded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
-    heard = [_number(n, coded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
+    heard = [_number(n, worded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
     if heard:
         first = joined([first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " ")
     dates = [t("accepted {at}", at=moment(job.created_at))]
@@ -414,7 +404,9 @@ def of_job(
     lines = [first, t("History: {dates}.", dates=joined(dates, ", "))]
     lines += [_at(one.at, _asked(one)) for one in reversed(asked) if one.changed]
     if job.finished_at and job.started_at:
-        return [*lines, t("It took {span}. Nothing more happens.", span=span(job.finished_at - job.started_at))]
+        took = (job.finished_at - job.started_at).total_seconds()
+        spent = in_words(took) if took >= 1 else t("less than a second")
+        return [*lines, t("It took {span}. Nothing more happens.", span=spent)]
     if job.finished_at:
         return [*lines, t("Nothing more happens.")]
     if job.warning:
@@ -423,12 +415,12 @@ def of_job(
 
 
 def _asked(one: RecordedAction) -> Text:
-    action = coded(one.action)
+    action = worded(one.action)
     what = t("{action} ({detail})", action=action, detail=one.detail) if one.detail else action
     if not one.messages:
-        return t("{action}, requested by {actor}.", action=what, actor=one.actor)
+        return t("{action} by {actor}.", action=what, actor=one.actor)
     messages = tn("{n:,} message", "{n:,} messages", one.messages)
-    return t("{action}, requested by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
+    return t("{action} by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
 
 
 def held(job: Job) -> list[Text]:

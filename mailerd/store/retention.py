@@ -27,8 +27,8 @@ from mailerd.store.webhooks import wanted
 
 BATCH: Final = 500
 """The most rows that one transaction deletes."""
-INTERVAL: Final = 60.0
-"""Seconds between two searches."""
+INTERVAL: Final = 300.0
+"""Seconds between two searches: what goes is hours old at least."""
 REST: Final = 0.5
 """Seconds between two batches, which leave the database to the messages."""
 _LOOP: Final = "retention.delete"

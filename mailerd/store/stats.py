@@ -105,9 +105,10 @@ SELECT UTC_TIMESTAMP(6), (SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TI
        (SELECT 1 FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY LIMIT 1),
        (SELECT 1 FROM mailboxes WHERE state = 'refused' LIMIT 1), (SELECT 1 FROM webhooks LIMIT 1)"""
 _COUNT_OPEN_JOBS: Final = """
-SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status)
- WHERE status IN ('queued', 'sending', 'paused') GROUP BY status"""
-_SUM_TOTALS: Final = f"SELECT COALESCE(SUM(total), 0) FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED}"
+SELECT status, COUNT(*) FROM jobs j FORCE INDEX (by_status)
+ WHERE status IN ('queued', 'sending', 'paused') AND {mine} GROUP BY status"""
+_SUM_TOTALS: Final = f"""
+SELECT COALESCE(SUM(total), 0) FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} AND {{mine}}"""
 # All messages of a job are due at once, and go as their sender's turns come: a message is late only from its turn on.
 # A sender without a next claim whose messages are due would never be claimed: that counts as well.
 # Only jobs of senders whose turn has come, and of each the first message that waits: no other is late for longer.
@@ -118,18 +119,20 @@ SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALE
                  WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.due_at, r.id LIMIT 1) due
           FROM senders s STRAIGHT_JOIN jobs j FORCE INDEX (finished) ON j.sender_email = s.email AND {UNFINISHED}
          WHERE j.status <> 'paused' AND COALESCE(s.next_claim_at, '1970-01-01') <= UTC_TIMESTAMP(6)
-           AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)) first WHERE due IS NOT NULL"""
+           AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6) AND {{mine}}) first WHERE due IS NOT NULL"""
 # Whatever is in flight has a lease.
 _COUNT_IN_FLIGHT: Final = """
-SELECT COUNT(*) FROM job_recipients FORCE INDEX (lease) WHERE lease_until > '1970-01-01' AND status = 'sending'"""
+SELECT COUNT(*) FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
+ WHERE r.lease_until > '1970-01-01' AND r.status = 'sending' AND {mine}"""
 _COUNT_UNSURE: Final = f"""
 SELECT COUNT(*), MIN(r.updated_at) FROM jobs j FORCE INDEX (finished)
-  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure' WHERE {UNFINISHED}"""
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE {UNFINISHED} AND {{mine}}"""
 _OTHERS: Final = (State.WAITING, State.SENT, State.FAILED, State.CANCELLED)
 """The states of which there may be as many messages as there are rows: there is no short way to count these."""
 _COUNT_OTHERS: Final = f"""
 SELECT {", ".join(f"COALESCE(SUM(r.status = '{state}'), 0)" for state in _OTHERS)} FROM jobs j FORCE INDEX (finished)
-  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id WHERE {UNFINISHED}"""
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id WHERE {UNFINISHED} AND {{mine}}"""
 _COUNT_ENDED_JOBS: Final = """
 SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status) WHERE status IN ('completed', 'cancelled') GROUP BY status"""
 COUNTED_EACH_TIME: Final = 50_000
@@ -139,33 +142,48 @@ ROWS_PER_SECOND: Final = 5_000
 200 s. At the pace of a whole Cloud project some three hundredths of them are sent meanwhile, however many there are."""
 MAX_ROWS_COUNTED: Final = 5_000_000
 """The most rows that are counted at all: it takes a second or two."""
+# Some of each cause of a pause, and of those that are not paused: two hundred of one kind hide no other.
 _READ_SENDERS: Final = f"""
-SELECT {COLUMNS}, {USED_TODAY} FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
+SELECT {COLUMNS}, {USED_TODAY} FROM (
+  SELECT named FROM (
+    SELECT email named, ROW_NUMBER() OVER (PARTITION BY IF(paused_until > UTC_TIMESTAMP(6), pause_cause, '')
+                                               ORDER BY next_claim_at IS NULL, email) place
+      FROM senders WHERE {{email}}) ranked
+   ORDER BY named NOT IN %s, place, named LIMIT {MAX_SENDERS}) found
+  STRAIGHT_JOIN senders s FORCE INDEX (PRIMARY) ON s.email = found.named
+ ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, messages, detail, sender FROM job_actions
  WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
-  JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
+  JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND {mine}
  GROUP BY j.sender_email"""
 _READ_ENDED: Final = f"""
 SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
- WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
+ WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND AND {{sender}} GROUP BY sender_email"""
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
   FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
-_READ_REFUSED: Final = "SELECT email, COALESCE(detail, ''), read_at FROM mailboxes WHERE state = 'refused' LIMIT 200"
+# Some of each cause, as of the senders.
+_READ_REFUSED: Final = f"""
+SELECT email, detail, detail_code, detail_args, read_at FROM (
+  SELECT email, detail, detail_code, detail_args, read_at,
+         ROW_NUMBER() OVER (PARTITION BY detail_code ORDER BY read_at, email) place
+    FROM mailboxes WHERE state = 'refused' AND {{email}}) refused
+ ORDER BY place, email LIMIT {MAX_SENDERS}"""
 # Of each sender its own newest ones: no other sender's jobs hide them.
 _READ_BAD_JOBS: Final = """
 SELECT id, sender_email, reason, code, args, is_paused FROM (
   SELECT id, sender_email, COALESCE(pause_reason, bounce_warning) reason,
          IF(pause_reason IS NULL, bounce_warning_code, pause_reason_code) code,
          IF(pause_reason IS NULL, bounce_warning_args, pause_reason_args) args, pause_reason IS NOT NULL is_paused,
-         ROW_NUMBER() OVER (PARTITION BY sender_email ORDER BY id DESC) place FROM jobs FORCE INDEX (finished)
-   WHERE finished_at IS NULL AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))) bad
+         ROW_NUMBER() OVER (PARTITION BY sender_email ORDER BY id DESC) place FROM jobs j FORCE INDEX (finished)
+   WHERE finished_at IS NULL AND {mine}
+     AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))) bad
  WHERE place <= 5 ORDER BY id DESC"""
 MAX_FAILED: Final = 1000
 """The most failed messages of a job that are counted."""
@@ -212,6 +230,25 @@ def _is_there(pid: int) -> bool:
     except (PermissionError, OverflowError):
         pass
     return True
+
+
+def _about(statement: str, senders: Collection[str] | None) -> Statement:
+    """What is asked of all senders, or of these."""
+    if senders is None:
+        return statement.format(mine="TRUE", sender="TRUE", email="TRUE"), ()
+    columns = statement.format(mine="j.from_address IN %s", sender="sender_email IN %s", email="email IN %s")
+    return columns, (tuple(senders),)
+
+
+async def _count_open(cursor: Cursor, senders: Collection[str] | None, *, most: int) -> tuple[int, dict[State, int]]:
+    """The size of the unfinished jobs, and how many of their messages are in which state; beyond `most` all wait."""
+    await cursor.execute(*_about(_SUM_TOTALS, senders))
+    total = int((await cursor.fetchone())[0])
+    if not 0 < total <= most:
+        return total, {State.WAITING: total}
+    await cursor.execute(*_about(_COUNT_OTHERS, senders))
+    numbers = map(int, await cursor.fetchone())
+    return total, {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
 
 
 async def _failed_jobs(cursor: Cursor, senders: Sequence[str]) -> tuple[FailedJob, ...]:
@@ -262,20 +299,17 @@ class StatsReader:
         """Read all counts."""
         return await self.database.read(self._read, what="stats.read", bound=bound)
 
+    async def read_of(self, senders: Collection[str], *, bound: float | None = None) -> QueueStats:
+        """Read what concerns these senders: neither jobs that have ended are counted, nor webhooks and actions."""
+        mine = tuple(senders) or ("",)
+        return await self.database.read(lambda cursor: self._read(cursor, mine), what="stats.read", bound=bound)
+
     async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
         """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
         last = self._counted
         if last and last.rows > COUNTED_EACH_TIME and last.age < last.rows / ROWS_PER_SECOND:
             return last
-        total, recipients = 0, dict[State, int]()
-        if is_open:
-            await cursor.execute(_SUM_TOTALS)
-            total = int((await cursor.fetchone())[0])
-            recipients = {State.WAITING: total}
-        if 0 < total <= MAX_ROWS_COUNTED:
-            await cursor.execute(_COUNT_OTHERS)
-            numbers = map(int, await cursor.fetchone())
-            recipients = {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
+        total, recipients = await _count_open(cursor, None, most=MAX_ROWS_COUNTED) if is_open else (0, {})
         await cursor.execute(_COUNT_ENDED_JOBS)
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
         self._counted = _Counted(
@@ -283,27 +317,36 @@ class StatsReader:
         )
         return self._counted
 
-    async def _read(self, cursor: Cursor) -> QueueStats:
+    async def _count_of(self, cursor: Cursor, mine: Collection[str], *, is_open: bool) -> _Counted:
+        total, recipients = await _count_open(cursor, mine, most=COUNTED_EACH_TIME) if is_open else (0, {})
+        return _Counted(time.monotonic(), total, recipients, {}, is_whole=total <= COUNTED_EACH_TIME)
+
+    async def _read(self, cursor: Cursor, mine: Collection[str] | None = None) -> QueueStats:
         await cursor.execute(_LOOK)
         now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
-        counted = await self._count(cursor, is_open=bool(is_open))
+        if mine is None:
+            counted = await self._count(cursor, is_open=bool(is_open))
+        else:
+            counted = await self._count_of(cursor, mine, is_open=bool(is_open))
         jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
         bad: Sequence[Any] = ()
         oldest, unsure = now, now
         if is_open:
             open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since),), bad = await cursor.fetch_batch(
-                [(each, ()) for each in _OF_OPEN_JOBS]
+                [_about(each, mine) for each in _OF_OPEN_JOBS]
             )
             jobs |= {JobStatus(status): number for status, number in open_jobs}
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
             oldest, unsure = due or now, since or now
-        minute, sums, attempts = await self._recent(cursor) if was_tried or is_open else ({}, {}, {})
-        refused = await cursor.fetch_batch([(_READ_REFUSED, ())]) if is_refused else [()]
-        webhooks = await read_webhooks(cursor) if has_webhooks else ()
-        (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())])
+        minute, sums, attempts = await self._recent(cursor, mine) if was_tried or is_open else ({}, {}, {})
+        refused = await cursor.fetch_batch([_about(_READ_REFUSED, mine)]) if is_refused else [()]
+        webhooks = await read_webhooks(cursor) if has_webhooks and mine is None else ()
+        (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())]) if mine is None else ((),)
         daemons = await read_daemons(cursor)
-        await cursor.execute(_READ_SENDERS, (MAX_SENDERS,))
+        fails = tuple(sender for sender, its in attempts.items() if failing(its)) or ("",)
+        statement, values = _about(_READ_SENDERS, mine)
+        await cursor.execute(statement, (*values, fails))
         senders = await cursor.fetchall()
         failed = await _failed_jobs(cursor, [row[0] for row in senders]) if has_ended else ()
         return QueueStats(
@@ -321,7 +364,9 @@ class StatsReader:
             asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
             last_beat=last_beat,
-            inboxes=tuple(UnreadInbox(email, detail, utc(read_at)) for email, detail, read_at in refused[0]),
+            inboxes=tuple(
+                UnreadInbox(email, from_row(*why) or "", utc(read_at)) for email, *why, read_at in refused[0]
+            ),
             jobs_in_trouble=tuple(
                 JobTrouble(id_, sender, from_row(*reason) or "", paused) for id_, sender, *reason, paused in bad
             ),
@@ -329,12 +374,12 @@ class StatsReader:
         )
 
     async def _recent(
-        self, cursor: Cursor
+        self, cursor: Cursor, mine: Collection[str] | None
     ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, list[Attempted]]]:
         """By sender: the messages sent in the last minute, those sent and failed of late, and the newest attempts."""
-        minute, ended = await cursor.fetch_batch([(_COUNT_LAST_MINUTE, ()), (_READ_ENDED, ())])
+        minute, ended = await cursor.fetch_batch([_about(it, mine) for it in (_COUNT_LAST_MINUTE, _READ_ENDED)])
         sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
-        return dict(minute), sums, await read_attempts(cursor)
+        return dict(minute), sums, await read_attempts(cursor, mine)
 
     def _sender(
         self, row: tuple[Any, ...], minute: int, ended: tuple[int, int], attempts: Sequence[Attempted]

@@ -18,7 +18,7 @@ from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.html import SHOWN
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.status_page import SPANS, chart_of, spans_in
+from mailerd.web.status_page import SPANS, chart_of, facts_for, spans_in
 
 PAUSES: Final[Mapping[str, timedelta | None]] = {
     "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "": None,
@@ -35,8 +35,9 @@ async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[Sender
 async def show(it: ConsoleRequest) -> web.Response:
     """All that the key may see."""
     found = await _read(it, it.key.senders)
-    minutes = {each.email: each.used_minute for each in it.senders(it.services.stats())}
-    worst = {each.about: each for each in reversed(situation(it.services.facts()))}
+    facts = await facts_for(it)
+    minutes = {each.email: each.used_minute for each in it.senders(facts.stats)}
+    worst = {each.about: each for each in reversed(situation(facts))}
     wrong = {each.state.email: worst.get(f"sender {each.state.email}") for each in found}
     return it.page(
         "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,

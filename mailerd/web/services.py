@@ -26,7 +26,7 @@ from mailerd.store.history import HistoryReader
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.stats import Tallies
+from mailerd.store.stats import StatsReader, Tallies
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
@@ -53,6 +53,7 @@ class Services:
     queries: ConsoleQueries
     library: TemplateLibrary
     limits: Live[DefaultLimits]
+    stats_reader: StatsReader
     facts: Callable[[], Facts]
     """What is known of how it goes."""
     outage: Callable[[], str]

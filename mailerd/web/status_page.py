@@ -9,15 +9,13 @@ from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.i18n import Language, t
-from mailerd.core.situation import shortened, situation, under_way, worst
+from mailerd.core.situation import Facts, shortened, situation, under_way, worst
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.core.stats import QueueStats, count_note
+from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
-from mailerd.store.api_keys import ApiKey
-from mailerd.store.console_queries import UnsureMessage
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.html import SHOWN, Chart, bars_of, said
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 from mailerd.web.troubles import Trouble
 
 MAX_OPEN_JOBS: Final = 6
@@ -32,10 +30,8 @@ SPANS: Final = {
 """The spans of the chart by name: how far back it goes, how wide a bar is, how many bars there are, and for how many
 seconds a reading is shared."""
 _SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
-DOUBTS_SHARED: Final = 10.0
-"""Seconds for which the doubts of a limited key are shared."""
-MAX_DOUBTS: Final = 1000
-"""Doubts of a limited key that are counted."""
+OWN_SHARED: Final = 10.0
+"""Seconds for which it is shared how it goes with the senders of a limited key."""
 MAX_SENDERS: Final = 20
 """Senders that are listed."""
 OPEN_JOBS_SHARED: Final = 3.0
@@ -49,19 +45,19 @@ def spans_in(language: Language) -> dict[str, str]:
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page; while the database is away it says so, and little else."""
-    facts, jobs, doubts = it.services.facts(), list[tuple[Job, str, str]](), list[UnsureMessage]()
+    facts, jobs = it.services.facts(), list[tuple[Job, str, str]]()
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
         jobs = await it.services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
-        doubts = await _own_doubts(it)
+        facts = await facts_for(it)
     except DatabaseError:
-        facts = replace(facts, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
-    facts = replace(facts, stats=stats_for(it.key, facts.stats, doubts))
+        facts = replace(facts, stats=facts.stats if it.key.senders is None else None, outage=it.services.outage(),
+                        unknown_for=facts.unknown_for or 1)  # fmt: skip
     found, stats = situation(facts), facts.stats
     return it.page(
         "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
-        well=stats and under_way(stats, is_whole=it.key.senders is None),
+        well=stats and under_way(stats),
         stats=stats, note=stats and count_note(stats), chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
         span_chosen=chosen, jobs=jobs,
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
@@ -118,26 +114,16 @@ def _outlook(it: ForecastInputs) -> tuple[str, str]:
     return cause, summary(forecast, now=it.now) if it.messages else ""
 
 
-async def _own_doubts(it: ConsoleRequest) -> list[UnsureMessage]:
-    """Unsure messages of the senders of a limited key; those of all senders are counted already."""
-    mine = it.key.senders
-    if mine is None:
-        return []
-    return await it.services.shared.get(
-        ("doubts", mine), DOUBTS_SHARED, lambda: it.services.queries.doubts(limit=MAX_DOUBTS, senders=mine)
+async def facts_for(it: ConsoleRequest) -> Facts:
+    """How it goes, as far as the key may see it.
+
+    Raises:
+        DatabaseError: it cannot be read.
+    """
+    facts, mine = it.services.facts(), it.key.senders
+    if mine is None or facts.stats is None:
+        return facts
+    own = await it.services.shared.get(
+        ("facts", mine), OWN_SHARED, lambda: it.services.stats_reader.read_of(mine, bound=TIMEOUT)
     )
-
-
-def stats_for(key: ApiKey, stats: QueueStats | None, doubts: Sequence[UnsureMessage]) -> QueueStats | None:
-    """What a key may see of it; `doubts`: those of its senders, where it is limited to some."""
-    if stats is None or key.senders is None:
-        return stats
-    since = min((one.since for one in doubts), default=stats.at)
-    return QueueStats(
-        at=stats.at, senders=tuple(each for each in stats.senders if key.may_send(each.email)),
-        recipients={State.UNSURE: len(doubts)}, oldest_unsure=max(0.0, (stats.at - since).total_seconds()),
-        daemons=stats.daemons, last_beat=stats.last_beat,
-        inboxes=tuple(each for each in stats.inboxes if key.may_send(each.email)),
-        jobs_in_trouble=tuple(each for each in stats.jobs_in_trouble if key.may_send(each.sender)),
-        failed_jobs=tuple(each for each in stats.failed_jobs if key.may_send(each.sender)),
-    )  # fmt: skip
+    return replace(facts, stats=own)

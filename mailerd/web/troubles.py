@@ -19,7 +19,8 @@ _BOOKS: Final[Mapping[str, Runbook]] = {
     "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": GOOGLE_SILENT, "deferred": RUNBOOKS["message_deferred"],
     "failed": RUNBOOKS["message_failed"],
     "database_full": RUNBOOKS["database_full"], "database_denied": UNWRITABLE, "database_read_only": UNWRITABLE,
-    "database_incomplete": UNWRITABLE, "database_stuck": UNWRITABLE,
+    "database_incomplete": UNWRITABLE, "database_stuck": UNWRITABLE, "database_login": UNWRITABLE,
+    "database_connections": UNWRITABLE, "database_crowded": RUNBOOKS["database_crowded"],
     "job_failed": RUNBOOKS["message_failed"],
 }  # fmt: skip
 """What to do about a finding, by its code."""

@@ -37,7 +37,7 @@ from mailerd.store.webhooks import ClaimedEvent, RecordedAttempt, WebhookQueue, 
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two queries for due deliveries."""
-IDLE_INTERVAL: Final = 5.0
+IDLE_INTERVAL: Final = 10.0
 """Seconds between two such queries while no endpoint is on."""
 MIN_REST: Final = 0.1
 """The least seconds between two such queries: a backlog leaves the processor to the messages."""

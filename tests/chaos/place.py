@@ -350,9 +350,10 @@ def _config(folder: Path, number: int, setting: Setting, url: str, google: Googl
     return config, port, public_port
 
 
-async def mailerd(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of mailerd to its end."""
-    command = [PYTHON, "-m", "mailerd", *arguments, "--config", str(config)]
+async def mailerd(config: Path, *arguments: str, shift: float = 0.0) -> subprocess.CompletedProcess[str]:
+    """Run a command of mailerd to its end; `shift`: seconds by which its clock is ahead."""
+    module = ["tests.chaos.shifted", f"{shift:g}"] if shift else ["mailerd"]
+    command = [PYTHON, "-m", *module, *arguments, "--config", str(config)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAILERD_", "DATABASE"))}
     return await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, cwd=config.parent,

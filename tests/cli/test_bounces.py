@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.cli.checks.database import read_states
+from mailerd.cli.checks.database import Shown, read_states
 from mailerd.cli.checks.result import Level
 from mailerd.store.inbox.mailboxes import InboxState
 from tests.cli.conftest import Shop
@@ -17,7 +17,7 @@ STATES = [
     ("read", "metadata", Level.PASS, "bounces have no class"),
     ("behind", "readonly", Level.WARN, "catching up, by gmail.readonly (read "),
     ("no scope", "", Level.WARN, "not read"),
-    ("refused", "readonly", Level.WARN, " ago; cannot be read now: revoked"),
+    ("refused", "readonly", Level.PASS, " ago; the last attempt failed: revoked"),
     ("new", "", Level.WARN, "never read"),
 ]
 
@@ -26,7 +26,7 @@ STATES = [
 def test_check_says_how_far_behind_an_inbox_is(state: str, scope: str, level: Level, words: str) -> None:
     read_at = None if state == "new" else NOW - timedelta(minutes=1)
     it = InboxState("me@example.com", scope, state, "revoked", read_at, NOW, None, NOW)
-    (found,) = read_states([it])
+    (found,) = read_states([it], Shown())
     assert found.level is level
     assert words in found.what
 

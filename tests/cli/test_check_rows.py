@@ -5,6 +5,10 @@ import re
 import socket
 import subprocess
 
+from mailerd.core.reasons import in_row, reason
+from mailerd.core.replies import Call, Refused
+from mailerd.core.verdicts import judge
+from mailerd.sandbox.google import Fault
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -43,7 +47,7 @@ async def test_a_sender_that_google_has_paused_is_told_with_the_command_that_res
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR, pause_cause = 'daily_limit', "
         "pause_reason = '429 (Mail sending)'",
     )
-    said = line(await shop.say("check"), f"sender {ME}")
+    said = line(await shop.say("check"), "  senders  ")
     assert said.startswith("WARN")
     assert "is paused until" in said
     assert f"-> mailerd senders resume {ME}" in said
@@ -57,7 +61,7 @@ async def test_an_authorization_that_was_revoked_fails_the_check(shop: Shop) -> 
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 50 SECOND, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
-    said = line(await shop.say("check", code=1), f"sender {ME}")
+    said = line(await shop.say("check", code=1), "  senders  ")
     assert said.startswith("FAIL")
     assert f"-> mailerd auth login --sender {ME}" in said
 
@@ -66,7 +70,7 @@ async def test_attempts_that_fail_are_told_with_the_newest_reason(shop: Shop) ->
     await daemon(shop)
     job = await post(shop.database)
     await attempts(shop, job, event="deferred", error="Google answered 503")
-    said = line(await shop.say("check"), f"sender {ME}")
+    said = line(await shop.say("check"), "  senders  ")
     assert said.startswith("WARN")
     assert "the last 3 attempts failed: Google answered 503" in said
     assert "-> mailerd explain " in said
@@ -86,13 +90,15 @@ async def test_unconfirmed_messages_are_told(shop: Shop) -> None:
 async def test_a_job_whose_messages_failed_is_told(shop: Shop) -> None:
     await daemon(shop)
     job = await post(shop.database)
-    await query(shop.database, "UPDATE job_recipients SET status = 'failed', error = 'no'")
+    await query(shop.database, "UPDATE job_recipients SET status = 'failed', error = 'no', attempts = 1")
     done = "status = 'completed', next_claim_at = NULL, finished_at = UTC_TIMESTAMP(6)"
     await query(shop.database, f"UPDATE jobs SET {done}")
-    said = line(await shop.say("check"), f"job {job}")
+    said = line(await shop.say("check"), "  jobs  ")
     assert said.startswith("WARN")
     assert "3 of 3 messages failed" in said
     assert f"mailerd explain {job}" in said
+    await query(shop.database, "UPDATE job_recipients SET attempts = 0")  # as of those that a POST has skipped
+    assert "3 of 3 recipients were not accepted" in line(await shop.say("check"), "  jobs  ")
 
 
 async def test_a_second_daemon_that_does_not_respond_is_told_and_one_that_was_replaced_is_not(shop: Shop) -> None:
@@ -133,3 +139,46 @@ async def test_nothing_is_said_of_what_goes_well(shop: Shop) -> None:
     await attempts(shop, job, event="sent", error="")
     said = await shop.say("check")
     assert not re.search("^(WARN|FAIL)  (sender|job|messages|daemon)", said, re.MULTILINE)
+
+
+async def test_one_cause_at_google_is_one_finding_and_the_probes_beside_it_refer_to_it(shop: Shop) -> None:
+    await daemon(shop)
+    job = await post(shop.database)
+    why = judge(Call.DRAFTS_CREATE, Refused(500, "backendError", "Backend Error")).reason
+    await query(
+        shop.database,
+        "INSERT INTO attempts (recipient_id, attempt, event, error, error_code, error_args, at, claim_token, daemon_id)"
+        " SELECT id, 1, 'deferred', %s, %s, %s, UTC_TIMESTAMP(6), id, 'd' FROM job_recipients WHERE job_id = %s",
+        *in_row(why), job,
+    )  # fmt: skip
+    await query(
+        shop.database,
+        "INSERT INTO mailboxes (email, scope, state, detail, detail_code, detail_args, next_at, read_at) VALUES "
+        "(%s, 'readonly', 'refused', %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 1 HOUR)",
+        ME, *in_row(reason("owner_unknown", cause=why)),
+    )  # fmt: skip
+    shop.google.fault(Fault(kind="backend_error", count=-1))
+    said = [it for it in (await shop.say("check")).splitlines() if ME in it]
+    remedy = line("\n".join(said), "3 attempts failed").rpartition(" -> ")[2].partition(";")[0]
+    assert remedy.startswith("mailerd explain ")
+    assert [it.split("-> ")[0].rstrip() for it in said] == [
+        f"WARN  senders               {ME}: the last 3 attempts failed: {why}",
+        f"WARN  inbox of {ME} read 60 min ago; see senders",
+        f"WARN  {ME}        cannot be used now; see senders",
+    ]
+    assert all(f"-> {remedy}" in it for it in said)
+    await query(shop.database, "DELETE FROM attempts")
+    said = [it for it in (await shop.say("check")).splitlines() if ME in it]
+    assert len(said) == 2
+    assert said[0].startswith(
+        f"WARN  inboxes               The inbox of {ME} cannot be read, so its bounces are not seen: the "
+    )
+    assert said[1].startswith(f"WARN  {ME}        cannot be used now; see inboxes -> it is retried; if it lasts")
+
+
+async def test_a_google_that_cannot_be_reached_is_one_fail_and_no_mailbox_is_blamed(shop: Shop) -> None:
+    await daemon(shop)
+    shop.config.write_text(shop.config.read_text().replace("http://127.0.0.1", "http://127.0.0.9"))
+    said = (await shop.say("check", code=1)).splitlines()
+    assert [it.split()[1] for it in said if it.startswith("FAIL")] == ["google"]
+    assert "not tested: Google cannot be reached -> check this machine's internet" in line("\n".join(said), f"  {ME}")

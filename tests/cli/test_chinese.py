@@ -73,7 +73,7 @@ SAID: Final[dict[str | None, str]] = {
     ): "me@example.com 已暂停（至 09:49）：云项目配额已用尽",
     hold_reason(
         sender=t("the sender"), job_paused=False, due=None, paused_until=None, pause_reason=None, say=str, repair=LOGIN
-    ): "发件邮箱 已暂停，待处理（重新授权），每分钟重试一次",
+    ): "发件邮箱已暂停，需先重新授权（每分钟重试一次）",
     by_proof({Proof.PERSON: 1200, None: 1}): "人工确认 1,200，没有依据 1",
     stored_and_waits([])[0]: (
         "已有 30 秒未见守护进程：请启动 `mailerd run`。任务已保存，有守护进程运行时即发送；本命令继续等待。"

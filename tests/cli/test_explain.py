@@ -46,7 +46,7 @@ AT = r"(\w+ )?\d\d:\d\d UTC"
         (
             "UPDATE jobs SET status = 'paused', send_at = UTC_TIMESTAMP(6) + INTERVAL 9 DAY",
             r"the job is paused\.",
-            r"not before the job is resumed\.",
+            r"nothing is sent until the job is resumed\.",
         ),
     ],
 )  # fmt: skip
@@ -78,7 +78,7 @@ async def test_a_paused_job_is_not_said_to_be_early(shop: Shop) -> None:
     said = await shop.say("jobs", "pause", job)
     assert said.splitlines()[-1] == "Waiting: the job is paused."
     said = await shop.say("explain", job)
-    assert re.search(r"UTC  pause, requested by command, \S+\.$", said, re.MULTILINE), said
+    assert re.search(r"UTC  paused by \S+ on the command line\.$", said, re.MULTILINE), said
 
 
 async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop: Shop) -> None:
@@ -89,12 +89,12 @@ async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop:
     await shop.say("settle", sent, "--sent")
     await shop.say("settle", unsent, "--not-sent")
     told, back = await shop.say("explain", sent), await shop.say("explain", unsent)
-    assert "attempt 1: confirmed as sent by command, " in told
-    assert "attempt 1: confirmed as not sent by command, " in back
+    assert re.search(r"attempt 1: confirmed as sent by \S+ on the command line\.", told)
+    assert re.search(r"attempt 1: confirmed as not sent by \S+ on the command line\.", back)
     assert re.search("checked( and found|: )", told + back) is None
     await shop.say("jobs", "cancel", job)
     cancelled = await shop.say("explain", job)
-    assert re.search(r"UTC  cancel, requested by command, \S+: 1 message\.$", cancelled, re.MULTILINE), cancelled
+    assert re.search(r"UTC  cancelled by \S+ on the command line: 1 message\.$", cancelled, re.MULTILINE), cancelled
 
 
 async def test_the_last_doubt_of_a_cancelled_job_finishes_it_and_does_not_call_it_completed(shop: Shop) -> None:
@@ -166,7 +166,7 @@ async def test_a_sign_in_that_was_revoked_promises_no_time(shop: Shop) -> None:
     await query(shop.database, REVOKED)
     renewed = f"the authorization is renewed: `mailerd auth login --sender {ME}`"
     said = await shop.say("explain", job)
-    assert f"Next, if a daemon starts now: not before {renewed}." in said
+    assert f"Next, if a daemon starts now: nothing is sent until {renewed}." in said
     assert "done about" not in said
     said = await shop.say("explain", str(message))
     assert f"Now: waiting: {ME} is paused until {renewed} (tried each minute: " in said
@@ -312,10 +312,11 @@ async def test_no_surface_says_a_time_for_what_only_a_person_can_mend(shop: Shop
     (held,) = describe.held(found)
     assert held.startswith(f"Waiting: {ME} is paused {renewed}"), "as `jobs watch` says it"
     listed = await shop.say("senders", "list")
-    assert f"paused {renewed} (token refused): invalid_grant" in listed
+    assert f"{ME}  authorization rejected  " in listed
+    assert f"invalid_grant -> mailerd auth login --sender {ME}" in listed
     assert renewed.removeprefix("until ") in await shop.say("senders", "list", "--json")
     await query(shop.database, "UPDATE senders SET pause_cause = 'throttled'")
-    assert "paused until 20" in await shop.say("senders", "list")
+    assert "throttled until 20" in await shop.say("senders", "list")
 
 
 async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) -> None:

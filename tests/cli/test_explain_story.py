@@ -50,7 +50,7 @@ async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tm
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
         mended = "a usable credential file exists: `mailerd auth login --sender me@example.com`"
-        assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
+        assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: " in paused
         assert "Last error" not in paused, "it said what the pause says"
         assert "Next, if a daemon starts now: it is sent once that is done;" in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")

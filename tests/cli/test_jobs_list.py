@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from mailerd.core.labels import worded
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -41,8 +42,7 @@ async def test_a_job_that_sends_nothing_now_says_why(shop: Shop, changes: tuple[
     (found,) = json.loads(await shop.say("jobs", "list", "--json"))
     paused = "UPDATE jobs SET status = 'paused'" in changes
     assert (found["status"], found["waits_for"]) == ("paused" if paused else "queued", word)
-    shown = (word or found["status"]).replace("_", " ")
-    assert f"{job}  {shown}  " in await shop.say("jobs", "list")
+    assert f"{job}  {worded(word or found['status'])}  " in await shop.say("jobs", "list")
 
 
 async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:

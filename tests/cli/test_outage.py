@@ -43,8 +43,8 @@ async def test_a_missing_privilege_is_the_one_thing_that_all_commands_say(denied
     ]  # fmt: skip
     assert "The database denies its user a privilege: nothing is accepted" in top
     assert "Waiting: the database denies its user a privilege." in explained
-    assert "Next: not before the database can be written to again." in explained
-    assert f"{job}  no database  " in listed
+    assert "Next: nothing is sent until the database can be written to again." in explained
+    assert f"{job}  database unavailable  " in listed
     assert "INSERT missing" in checked
     for said in (top, explained, listed, checked):
         assert "daemon responds" not in said
@@ -78,7 +78,7 @@ async def test_a_full_disk_that_only_the_daemon_has_met_is_what_commands_say_too
     async with daemon(shop, 503, {"status": "not ready", "reason": "why", "outage": "full"}):
         assert "The database is full: nothing can be stored" in await shop.say("top", "--once")
         assert "Waiting: the database is full." in await shop.say("explain", job)
-        assert f"{job}  no database  " in await shop.say("jobs", "list")
+        assert f"{job}  database unavailable  " in await shop.say("jobs", "list")
         assert "Waiting: the database is full." not in await shop.say("jobs", "list")
         assert "The database is full" in await shop.say("check", code=1)
 

@@ -11,7 +11,7 @@ async def test_a_persons_messages_and_what_keeps_messages_from_that_person(shop:
     jobs = [await post(shop.database, recipients=["A.da@gmail.com"]) for _ in range(3)]
     await shop.say("suppress", "add", "ada@gmail.com", "--list", "news", "--new-list")
     told = await shop.say("recipients", "ADA@googlemail.com", "--limit", "2")
-    assert re.search(r"ADA@googlemail.com suppressed \(news\) at 20[-\d]+ [:\d]+Z: manual, source: cli", told)
+    assert re.search(r"ADA@googlemail.com suppressed \(news\) at 20[-\d]+ [:\d]+Z: manual, source: command line", told)
     assert jobs[2] in told
     assert jobs[0] not in told
     (more,) = [line for line in told.splitlines() if line.startswith("For more: --before ")]
@@ -39,5 +39,6 @@ async def test_a_message_that_bounced_says_so_and_not_that_google_took_it(shop: 
         "result_code = '5.1.1', result_reason = 'no such user', result_at = UTC_TIMESTAMP(6)",
     )
     told = await shop.say("recipients", "ada@gmail.com")
-    assert "bounced 5.1.1 no such user" in told
+    assert "sent    bounced (hard)  " in told
+    assert "5.1.1 no such user" in told
     assert "answered" not in told

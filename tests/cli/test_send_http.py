@@ -233,7 +233,7 @@ async def test_a_dry_run_names_those_who_opted_out(place: Place, table: Table) -
     "words, told",
     [
         (("--template", "welcome"), "--url requires an API key: export MAILERD_API_KEY"),
-        (("--template", "./welcome", "--key", "k"), "--template must be a name with --url, not a path"),
+        (("--template", "./welcome", "--key", "k"), "with --url, --template must be a name, not a path"),
         (("--template", "welcome", "--key", "sk_live_x"), "unauthorized"),
         (("--template", "welcome", "--key", "k", "--url", "nowhere"), "not a valid address of mailerd"),
     ],

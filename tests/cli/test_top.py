@@ -69,7 +69,7 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
         "no credentials",
         "mailerd auth login",
         "0/4",
-        "released",
+        "requeued",
         "seen",
         "1 job, 4 waiting",
         "0/54",
@@ -94,7 +94,7 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
     titles = [line.split(" ─")[0].split(" (")[0] for line in lines if line.endswith("──")]
-    assert titles == ["health", "senders", "jobs", "Recent problems"]
+    assert titles == ["Health", "Senders", "Jobs", "Recent problems"]
     assert sum(any(job in line for job in jobs) for line in lines) >= 2
     assert any("0/1,200" in line for line in lines)
     assert any("0/2,000" in line for line in lines)
@@ -136,10 +136,10 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
         )
     )
     styled = console.export_text(styles=True)
-    assert "database  responded in " in styled
+    assert "database  last page read in " in styled
     assert ", 7 s ago" in styled
     assert "ago, 7 s ago" not in styled
-    health = styled.split("senders")[0]
+    health = styled.split("Senders")[0]
     assert "\x1b[32m" not in health
     assert "active" not in styled
 
@@ -387,3 +387,20 @@ def test_failures_for_one_reason_are_one_line_with_their_number() -> None:
     assert [(it.to_email, it.error) for it in found] == [
         ("r5@example.com +1", "no such user"), ("r3@example.com", "full"), ("r2@example.com", "no such user")
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width, height", [(80, 40), (80, 18), (100, 24)])
+async def test_no_remedy_is_cut_at_80_columns(tables: Database, width: int, height: int) -> None:
+    sender = "a-mailbox-of-somebody@example.com"
+    await post(tables, sender=sender)
+    await query(
+        tables, "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'manual', pause_reason = %s", "x" * 90
+    )
+    await query(
+        tables,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "VALUES ('d', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+    )
+    shown = Console(width=width, record=True)
+    shown.print(page(await read_snapshot(StatsReader(tables, Live(TERMS))), width=width, height=height))
+    assert f"-> mailerd senders resume {sender}\n" in re.sub(" +\n", "\n", shown.export_text())

@@ -234,8 +234,8 @@ def test_every_wait_has_its_cause() -> None:
         "nothing but a doubt": "1 message is unconfirmed until you run `mailerd settle`",
         "nothing": None,
     }
-    assert summary(compute_forecast(causes["held"]), now=NOW) == "not before the sender is resumed"
-    assert summary(compute_forecast(causes["job"]), now=NOW) == "not before the job is resumed"
+    assert summary(compute_forecast(causes["held"]), now=NOW) == "nothing is sent until the sender is resumed"
+    assert summary(compute_forecast(causes["job"]), now=NOW) == "nothing is sent until the job is resumed"
     assert summary(compute_forecast(causes["all fail"]), now=NOW) == "all attempts fail: no time can be estimated"
     assert compute_forecast(causes["all fail"]).done_at is compute_forecast(causes["all fail"]).starts_at is None
     assert compute_forecast(causes["most fail"]).done_at is not None
@@ -250,7 +250,7 @@ def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
     mended = "the authorization is renewed: `mailerd auth login --sender me@example.com`"
     it = outlook(100, paused_until=NOW + MINUTE, pause_reason="invalid_grant", pause_cause="token_refused")
     assert compute_forecast(it).done_at is compute_forecast(it).starts_at is None
-    assert describe(it, compute_forecast(it)) == f"not before {mended}"
+    assert describe(it, compute_forecast(it)) == f"nothing is sent until {mended}"
     assert (
         waiting_reason(it, compute_forecast(it))
         == f"the sender is paused until {mended} (tried each minute: invalid_grant)"

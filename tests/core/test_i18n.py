@@ -55,3 +55,11 @@ def test_what_strangers_write_neither_moves_a_cursor_nor_begins_a_line(unseen: s
 def test_line_feeds_of_ours_and_foreign_scripts_stay() -> None:
     assert t("{what}", what="שלום, 世界\u3000é") == "שלום, 世界\u3000é"
     assert joined([t("a\n{b}", b=t("c\nd")), t("e")], "\n") == "a\nc\nd\ne"
+
+
+def test_a_name_in_a_command_is_quoted_for_the_shell_in_both_languages_and_elsewhere_it_is_not() -> None:
+    said = t("{sender} has no credential file: `mailerd auth login --sender {sender}`", sender="o'brien@example.com")
+    command = "`mailerd auth login --sender 'o'\"'\"'brien@example.com'`"
+    assert said == f"o'brien@example.com has no credential file: {command}"
+    assert say(said, "zh").startswith("o'brien@example.com ")
+    assert say(said, "zh").endswith(command)

@@ -43,11 +43,19 @@ def test_all_is_well_only_where_it_is_known() -> None:
     assert worst(situation(Facts(QueueStats(at=NOW, daemons=(ALIVE,)), unknown_for=12))) is Severity.AMBER
 
 
-@pytest.mark.parametrize("outage", ["away", "read-only", "full", "denied"])
+@pytest.mark.parametrize(
+    "outage", ["away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"]
+)
 def test_a_database_that_cannot_be_used_is_all_there_is_to_say(outage: str) -> None:
     (it,) = situation(Facts(QueueStats(at=NOW, senders=(sender(paused_until=FOREVER),)), outage))
     assert (it.severity, it.code) == (Severity.RED, f"database_{outage.replace('-', '_')}")
     assert it.remedies
+
+
+def test_a_daemon_that_gets_fewer_connections_than_it_wants_says_so_and_what_helps() -> None:
+    (it,) = situation(Facts(QueueStats(at=NOW, daemons=(ALIVE,)), connections=2))
+    assert (it.severity, it.code) == (Severity.AMBER, "database_crowded")
+    assert ("2 are in use" in it.text, "max_connections" in it.remedies[0]) == (True, True)
 
 
 def test_the_newest_cause_wins_over_the_most_frequent() -> None:
@@ -90,7 +98,6 @@ def test_what_is_said_while_all_is_well_is_what_goes_on() -> None:
     )
     assert under_way(QueueStats(at=NOW, recipients={State.SENDING: 1})) == "Messages are being sent."
     assert under_way(QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))) == "Messages are being sent."
-    assert under_way(QueueStats(at=NOW), is_whole=False) is None
 
 
 def test_a_project_quota_is_raised_and_a_revoked_authorization_needs_no_resume() -> None:
@@ -109,7 +116,7 @@ def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> 
         Severity.AMBER,
         "throttled",
         (
-            "it resumes automatically; if it happens often: mailerd senders set a@x --per-minute …",
+            "it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",
             "mailerd senders resume a@x",
         ),
     )

@@ -27,7 +27,7 @@ async def main() -> int:
         if asked.words and not any(word.lower() in case.name.lower() for word in asked.words):
             continue
         try:
-            async with asyncio.timeout(asked.window + MOST):
+            async with asyncio.timeout((case.window or asked.window) + MOST):
                 results.append(await measure(case, window=asked.window))
         except Exception:  # noqa: BLE001 - the others go on
             print(f"{case.name}: {traceback.format_exc()}", file=sys.stderr, flush=True)

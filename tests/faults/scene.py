@@ -18,6 +18,7 @@ import pymysql
 from aiohttp import web
 
 from mailerd.sandbox.google import COMPOSE, READONLY
+from mailerd.sandbox.mariadb import ServerError
 from tests.chaos.place import SENDER, Place, Setting, mailerd, place
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -45,6 +46,8 @@ class Scene:
     hook_status: int = 200
     """What the endpoint of a webhook answers."""
     base: str = ""
+    shift: float = 0.0
+    """Seconds by which the clock of the machine is ahead."""
     messages: int = MESSAGES
     """Messages of each job that is posted."""
 
@@ -123,7 +126,7 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
         async with place(Path(folder), setting, seed=1) as here:
             google_port = int(here.google.url.rstrip("/").rpartition(":")[2])
             async with Proxy(google_port) as way, _listening(port) as it:
-                it.here, it.google_way, it.base = here, way, f"http://127.0.0.1:{port}"
+                it.here, it.google_way, it.base, it.shift = here, way, f"http://127.0.0.1:{port}", shift
                 for n in range(daemons):
                     config = here.folder / f"d{n}.toml"
                     config.write_text(config.read_text().replace(f":{google_port}/", f":{way.port}/"))
@@ -136,7 +139,8 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
                 yield it
                 for connection in it.connections:
                     connection.close()
-                here.server.thaw()
+                with suppress(ServerError):  # it may have been killed
+                    here.server.thaw()
 
 
 @asynccontextmanager
@@ -165,7 +169,7 @@ async def _listening(port: int) -> AsyncIterator[Scene]:
 async def command(it: Scene, *arguments: str) -> tuple[int, str]:
     """A command's exit code and its output; one that does not end is trouble too."""
     try:
-        done = await mailerd(it.config, *arguments)
+        done = await mailerd(it.config, *arguments, shift=it.shift)
     except subprocess.TimeoutExpired as error:
         return 124, str(error)
     return done.returncode, done.stdout + done.stderr

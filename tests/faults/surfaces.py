@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from mailerd.events.runbook import RUNBOOKS
+from mailerd.events.runbook import RUNBOOKS, pause_runbook
 from tests.faults.cases import SURFACES, Case
 from tests.faults.scene import Scene, command, now, scene
 
@@ -94,7 +94,7 @@ async def measure(case: Case, *, window: float = WINDOW) -> Result:
             watcher = _Watcher(it, result, browser, before, began=now())
             tasks = [asyncio.create_task(watcher.watch(name)) for name in case.where]
             try:
-                async with asyncio.timeout(window):
+                async with asyncio.timeout(case.window or window):
                     while any(result.looks[name].remedy is None for name in case.where):  # noqa: ASYNC110 - surfaces
                         await asyncio.sleep(0.5)
                     await asyncio.sleep(5.0)  # whether it stays so
@@ -147,8 +147,7 @@ class _Watcher:
             except ValueError:
                 continue
             if str(event.get("level", "")).upper() in _LEVELS:
-                book = RUNBOOKS.get(event.get("event", ""))
-                said.append(f"{event.get('message', '')} {book or ''}")
+                said.append(f"{event.get('message', '')} {_explained(event)}")
         return "\n".join(said), not said
 
     async def _ready(self) -> tuple[str, bool]:
@@ -186,6 +185,13 @@ class _Watcher:
 
     async def _alert(self) -> tuple[str, bool]:
         return "\n".join(self.it.alerts), not self.it.alerts
+
+
+def _explained(event: dict[str, object]) -> str:
+    """What `journalctl -x` adds to a line."""
+    name = str(event.get("event", ""))
+    book = pause_runbook(str(event["cause"])) if name == "sender_paused" else RUNBOOKS.get(name)
+    return re.sub(r"@MAILERD_(\w+)@", lambda found: str(event.get(found[1].lower(), found[0])), str(book or ""))
 
 
 def table(results: list[Result]) -> str:

@@ -12,6 +12,7 @@ from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.locale import say
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, RunningServer, serve
+from tests.gmail.raw import Raw, listening
 
 Told = list[tuple[str, Mapping[str, object]]]
 
@@ -66,3 +67,14 @@ def sign_up(google: FakeGoogle, settings: GmailSettings) -> Callable[..., Path]:
 async def gmail(settings: GmailSettings, events: GmailEvents) -> AsyncIterator[Gmail]:
     async with Gmail(settings, events=events, concurrency=20) as door:
         yield door
+
+
+@pytest.fixture
+def raw() -> Raw:
+    return Raw()
+
+
+@pytest.fixture
+async def port(raw: Raw) -> AsyncIterator[int]:
+    async with listening(raw) as number:
+        yield number

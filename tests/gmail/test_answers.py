@@ -12,7 +12,7 @@ from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import session as module
 from mailerd.gmail.session import Answer, GmailRequest, GmailSession
-from tests.gmail.raw import Raw, http, listening
+from tests.gmail.raw import Raw, http
 
 BODY = b'{"id": "m"}'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -22,17 +22,6 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 async def session(events: GmailEvents) -> AsyncIterator[GmailSession]:
     async with GmailSession(GmailSettings(request_timeout=5), events=events, limit=2) as it:
         yield it
-
-
-@pytest.fixture
-def raw() -> Raw:
-    return Raw()
-
-
-@pytest.fixture
-async def port(raw: Raw) -> AsyncIterator[int]:
-    async with listening(raw) as number:
-        yield number
 
 
 async def send(

@@ -16,7 +16,7 @@ from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.session import MAX_BODY
-from tests.gmail.raw import Raw, Script, http, listening
+from tests.gmail.raw import Raw, Script, http
 from tests.support.own_time import own_time
 
 ME = "me@example.com"
@@ -29,17 +29,6 @@ GZIP = "Content-Encoding: gzip\r\n"
 def bomb() -> bytes:
     """It takes most of a second: not whenever tests are collected."""
     return gzip.compress(b" " * (200 * MB), compresslevel=9)
-
-
-@pytest.fixture
-def raw() -> Raw:
-    return Raw()
-
-
-@pytest.fixture
-async def port(raw: Raw) -> AsyncIterator[int]:
-    async with listening(raw) as number:
-        yield number
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import GmailSettings
+from mailerd.core.reasons import cause_code, code_of, from_row, in_row
 from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, WrongMailbox
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
@@ -163,3 +164,15 @@ async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(
 )
 def test_addresses_are_compared_as_gmail_does(one: str, other: str, *, same: bool) -> None:
     assert same_mailbox(one, other) is same
+
+
+@pytest.mark.parametrize("kind, code", [("backend_error", "google_error"), ("hang_before", "google_silent")])
+async def test_an_owner_that_google_does_not_name_is_no_missing_token_and_has_googles_cause(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str, code: str
+) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind=kind, method="getProfile", count=-1))
+    reason = judge(Call.TOKEN, await gmail.authenticate(ME)).reason  # type: ignore[arg-type]  # it is no mailbox
+    assert reason.startswith("the mailbox owner could not be verified: ")
+    assert (code_of(reason), cause_code(reason)) == ("owner_unknown", code)
+    assert cause_code(from_row(*in_row(reason))) == code

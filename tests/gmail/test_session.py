@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from mailerd.core.replies import (
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.session import GmailRequest, GmailSession
-from tests.gmail.raw import Raw, Script, http, listening
+from tests.gmail.raw import Raw, Script, http
 from tests.support.own_time import own_time
 from tests.support.ports import free_port
 
@@ -34,17 +34,6 @@ Told = list[tuple[str, dict[str, object]]]
 ME = "me@example.com"
 BOUND = 1.0
 SECRETS = ("hush-secret", "hush-refresh", "hush-token")
-
-
-@pytest.fixture
-def raw() -> Raw:
-    return Raw()
-
-
-@pytest.fixture
-async def port(raw: Raw) -> AsyncIterator[int]:
-    async with listening(raw) as number:
-        yield number
 
 
 @pytest.fixture

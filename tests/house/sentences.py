@@ -15,7 +15,7 @@ _NO_WORDS = re.compile(
     r"|SKIP LOCKED|_TIMESTAMP|SHOW [A-Z]|IS NULL|%s|\bIF\(|CONVERT\(|DUPLICATE|\b[rjs]\.\w|^\(?[a-z]+(?:, [a-z_]+){5}"
     r"|^(?:sandbox; )?default-src |; charset=UTF-8$"
     r"|^\w+\[.*\]$|^event: |^attachment; |^To: "
-    r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
+    r"|^(?:mailerd|make|systemctl|timedatectl) [a-z-]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
 )
 """SQL, annotations, headers, markup and commands."""
 _CODE_OF_A_STEP = re.compile(r"[a-z]+\.[a-z_]+(?: (?:[a-z]+=)?\{\w+\})*")

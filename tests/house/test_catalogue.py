@@ -66,3 +66,12 @@ def test_an_empty_text_is_empty_in_every_language() -> None:
     assert [say(t(""), "zh"), say(joined([]), "zh"), say(coded(""), "zh")] == ["", "", ""], (
         "gettext keeps its header there"
     )
+
+
+def test_a_field_that_is_chinese_itself_has_no_space_beside_it() -> None:
+    sender, end = t("the sender"), t("until it is resumed")
+    assert say(t("{sender} is paused {until}", sender=sender, until=end), "zh") == "发件邮箱已暂停（需手动恢复）"
+    assert say(t("{sender} is paused {until}", sender="a@x.org", until=end), "zh") == "a@x.org 已暂停（需手动恢复）"
+    assert say(joined([t("Nothing more happens."), t("No jobs.")], " "), "zh") == "已处理完毕。没有任务。"
+    assert say(joined(["3", t("({note})", note="x")], " "), "zh") == "3（x）"
+    assert say(t("paused by {name}: {name}", name="太白 先生"), "zh").count("太白 先生") == 2, "a name stays as it is"

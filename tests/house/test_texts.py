@@ -117,6 +117,7 @@ NO_WORDS: Final = frozenset(
         "job {id}",
         "key {api_key_id}",
         "key {name}",
+        "key:(?P<name>.+) via console",
         "list {list_id}",
         "must be a string",
         "no object",
@@ -131,6 +132,8 @@ NO_WORDS: Final = frozenset(
         "the key of the addresses has not been loaded",
         "webhook {name}",
         "{ident} is not an id of Google's",
+        "GET {path} HTTP/1.0",
+        "Host: {authority}",
         "{name} (no section)",
     }
 )

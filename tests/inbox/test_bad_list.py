@@ -58,7 +58,7 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         inputs = await ForecastReader(database, Live(limits), timeout=10).read(job)
         lines = "\n".join(of_job(found, inputs))
         assert f"Waiting: the job is paused: {reason}." in lines
-        assert "not before the job is resumed." in lines
+        assert "nothing is sent until the job is resumed." in lines
         assert lines.count(reason) == 1
         assert "干净的名单" in say(from_event(json.loads(data))["reason"], "zh")
         await JobActions(database, timeout=10, late_arrival=timedelta(0)).apply(job, JobChange.RESUME, actor="ada")

@@ -79,9 +79,14 @@ def understand(raw: bytes, items: object) -> None:
     ids=lambda raw: f"{raw[len(HEAD) : len(HEAD) + 40]!r} {raw[-20:]!r} {len(raw)}",
 )
 def test_no_message_costs_much(raw: bytes) -> None:
+    assert min(cost(raw) for _ in range(3)) < at_this_speed(MAX_CPU)
+
+
+def cost(raw: bytes) -> float:
+    """Seconds of CPU; the least of several runs is the message's own, without what else the process had to do."""
     began = time.process_time()
     understand(raw, [])
-    assert time.process_time() - began < at_this_speed(MAX_CPU)
+    return time.process_time() - began
 
 
 @pytest.mark.parametrize("name", ["From", "To", "Subject", "Authentication-Results", "X-Failed-Recipients"])

@@ -148,7 +148,7 @@ async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None
     await site.rows("UPDATE senders SET paused_until = %s", FOREVER.replace(tzinfo=None))
     shown = await seen(site, job_id)
     assert shown["cause_of_wait"] == "the job is paused"
-    assert shown["forecast"]["text"] == "not before the job is resumed"
+    assert shown["forecast"]["text"] == "nothing is sent until the job is resumed"
     assert shown["forecast"]["starts_at"] is None
 
 

@@ -31,7 +31,7 @@ async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
         "colour": "未知的字段",
         "reference": "必须是字符串",
         "recipients[0].email": "缺少 @",
-        "recipients[1].variables": "subject，第 1 行：'name' 未定义，空名称也视为未定义",
+        "recipients[1].variables": "subject，第 1 行：'name' 未定义；空名称也视为未定义",
     }
 
 

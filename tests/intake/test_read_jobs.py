@@ -8,6 +8,7 @@ from yarl import URL
 
 from mailerd.http import responses
 from tests.intake.site import Site
+from tests.intake.test_job_actions import ask
 
 
 async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
@@ -47,7 +48,7 @@ async def test_a_job_says_what_shall_happen_where_it_bounces_and_by_what_it_is_p
     _, shown = await site.get(f"/api/jobs/{job_id}")
     assert (shown["on_bounces"], shown["pause_cause"]) == ("go_on", "bounces")
     assert shown["cause_of_wait"] == "the job is paused: 6 of 6 came back"
-    assert shown["forecast"]["text"] == "not before the job is resumed"
+    assert shown["forecast"]["text"] == "nothing is sent until the job is resumed"
 
 
 async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
@@ -73,15 +74,18 @@ async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
     async def cause() -> str | None:
         _, shown = await site.get(f"/api/jobs/{job_id}")
         found: str | None = shown["cause_of_wait"]
+        assert found == shown["forecast"].get("cause_of_wait"), "one wait has one text"
         return found
 
-    when = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    job_id = await site.posted(send_at=when)
-    assert await cause() == f"not due before {when}"
+    when = datetime.now(UTC) + timedelta(days=30)
+    job_id = await site.posted(send_at=f"{when:%Y-%m-%dT%H:%M:%SZ}")
+    assert await cause() == f"not due before {when:%Y-%m-%d %H:%M} UTC"
+    _, without_forecast = await ask(site, job_id, "resume")
+    assert without_forecast["job"]["cause_of_wait"] == await cause()
     job_id = await site.posted()
     assert await cause() is None
     await site.rows("UPDATE senders SET paused_until = '2099-01-01', pause_reason = 'Google said 429'")
-    assert await cause() == "sender me@example.com is paused until 2099-01-01T00:00:00Z: Google said 429"
+    assert await cause() == "the sender is paused until 2099-01-01 00:00 UTC: Google said 429"
     await site.rows("UPDATE senders SET paused_until = '2001-01-01'")
     assert await cause() is None
     await site.rows("UPDATE jobs SET status = 'paused'")

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from mailerd.locale import accepted_language
+from mailerd.locale import accepted_language, from_environment
 from tests.support.own_time import at_this_speed
 
 
@@ -44,3 +44,22 @@ def test_a_header_as_long_as_one_may_be_takes_no_time() -> None:
         for _ in range(100):
             accepted_language(header)
     assert (time.process_time() - started) / 500 < at_this_speed(0.000_3)
+
+
+@pytest.mark.parametrize(
+    "environment, language",
+    [
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "zh_CN"}, "zh"),
+        ({"LANG": "en_US.UTF-8", "LANGUAGE": "de:zh_CN:en"}, "zh"),
+        ({"LANG": "zh_CN.UTF-8", "LANGUAGE": "en"}, "en"),
+        ({"LANG": "zh_CN.UTF-8", "LANGUAGE": ""}, "zh"),
+        ({"LC_ALL": "C", "LANGUAGE": "zh_CN"}, "en"),
+        ({"LANGUAGE": "zh_CN"}, "en"),
+        ({"LC_ALL": "zh_TW.UTF-8", "LANG": "en_US.UTF-8"}, "zh"),
+        ({"LANG": "C", "LANGUAGE": "zh_CN", "MAILERD_LOG__LANGUAGE": "zh"}, "zh"),
+    ],
+)
+def test_a_command_speaks_the_language_of_its_environment_as_gettext_documents(
+    environment: dict[str, str], language: str
+) -> None:
+    assert from_environment(environment) == language

@@ -247,7 +247,7 @@ async def test_whatever_a_template_raises_is_an_error_with_its_line_and_ends_no_
 
 def test_a_compiler_that_fails_in_an_unforeseen_way_is_the_templates_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jinja2.meta.find_undeclared_variables", lambda _: {"a": 1}["x"])
-    with pytest.raises(TemplateErrors, match="html: KeyError"):
+    with pytest.raises(TemplateErrors, match='html: the template engine says: "KeyError'):
         InProcess(subject="s", html="x", text=None)
 
 

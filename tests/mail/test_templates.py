@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
+from mailerd.core.reasons import from_json, to_json
+from mailerd.locale import say
 from mailerd.mail.environment import FILTERS
 from mailerd.mail.templates import RenderError, TemplateErrors
 from tests.mail.in_process import InProcess
@@ -148,7 +150,7 @@ def test_everything_that_is_missing_on_the_way_is_named_once(html: str, subject:
 
 
 def test_a_render_error_reads_like_a_sentence() -> None:
-    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined, as an empty name is"
+    assert str(trouble("\n\n{{ name }}")) == "html, line 3: 'name' is undefined; an empty name counts as undefined"
 
 
 @pytest.mark.parametrize("default", ["default('you')", "d('you')", "default('you', true)"])
@@ -205,11 +207,39 @@ def test_a_subject_is_stripped_and_its_tabs_become_spaces() -> None:
 
 def test_every_error_of_every_part_is_named_at_once() -> None:
     assert refusals(subject="{{ a", html="{% include 'x' %}\n{{ y|uper }}", text="\n{{ z.__class__ }}") == [
-        "subject, line 1: unexpected end of template, expected 'end of print statement'.",
+        "subject, line 1: the template ends where '}}' is expected",
         "html, line 1: {% include %} is not available in a message; a template is one piece with if, for and set",
         "html, line 2: unknown filter 'uper'; did you mean 'upper'?",
         "text, line 2: '__class__' starts with an underscore; such names are not available",
     ]
+
+
+@pytest.mark.parametrize(
+    "source, en, zh",
+    [
+        ("{{ a b }}", "expected '}}', got 'b'", "此处应为 '}}'，实际为 'b'"),
+        ("{{ (a }}", "expected ')', got '}'", "此处应为 ')'，实际为 '}'"),
+        ("{{ }}", "expected an expression, got '}}'", "此处应为表达式，实际为 '}}'"),
+        ("{% if a %}x", "the template ends within a block; expected: 'elif', 'else', 'endif'", "模板在块内结束"),
+        ("{% foo %}", "unknown tag 'foo'", "未知标签 'foo'"),
+        (
+            "{% if a %}{% endfor %}",
+            "the tag 'endfor' does not belong here; expected: 'elif', ",
+            "标签 'endfor' 不应在此",
+        ),
+        ("{{ a & b }}", "unexpected character '&'", "意外的字符 '&'"),
+        ("{{ a ) }}", "unexpected ')'", "意外的 ')'"),
+        ("{# a", "the end of 'comment' is missing", "缺少 'comment' 的结尾"),
+        ("{% %}", 'the template engine says: "tag name expected"', "模板引擎报告：“tag name expected”"),
+    ],
+)
+def test_what_jinja_says_is_said_in_the_readers_language(source: str, en: str, zh: str) -> None:
+    with pytest.raises(TemplateErrors) as caught:
+        template(source)
+    (error,) = caught.value.errors
+    kept = from_json(to_json(error.reason))
+    assert en in str(kept)
+    assert zh in say(kept, "zh")
 
 
 @pytest.mark.parametrize("source", ["a\n{{ x }}\n{{ (10**5000)|string }}", "\n\n{% if (10**5000) ~ '' %}x{% endif %}"])

@@ -104,6 +104,14 @@ def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None
     assert value(page, 'mailerd_sender_limit_messages{sender="b@x",window="day"}') == 2000
 
 
+def test_a_pause_is_shown_while_it_lasts_and_no_longer() -> None:
+    metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
+    for until in (None, at, at, None):
+        metrics.set_queue(QueueStats(at=at, senders=(seen("a@x", until=until),)))
+        shown = value(metrics.page(), 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}')
+        assert shown == (1 if until else 0)
+
+
 def test_a_paused_sender_beyond_those_that_are_named_is_counted_with_the_others() -> None:
     metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
     for number in range(MAX_SENDERS):

@@ -48,7 +48,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
         assert "9999" not in text, who
         assert "00:00:00:" not in text, who
     message = (await told(database, job))["explain a message"]
-    assert "is paused until it is resumed: manual: the owner is on leave" in message
+    assert "is paused until it is resumed: the owner is on leave" in message
     assert (
         "Next, if a daemon starts now: nothing, until it is resumed: `mailerd senders resume me@example.com`."
         in message

@@ -16,7 +16,7 @@ import pytest
 from tests.house.source import ROOT
 
 _ABSOLUTE = re.compile(r"/(usr)/")
-_TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "mkdir", "mktemp", "rm", "touch")
+_TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "grep", "mkdir", "mktemp", "rm", "touch")
 _PYTHON = """#!/bin/bash
 minor={minor}
 case "$*" in

@@ -34,6 +34,19 @@ async def test_a_job_that_a_command_has_stored_is_counted_once_it_is_found(chang
         await changes.wait(timeout=60)
 
 
+async def test_what_follows_at_once_from_a_change_is_read_along_with_it() -> None:
+    changes = QueueChanges()
+    _job_found(changes.on_event)
+    first = asyncio.create_task(changes.wait(timeout=60))
+    await asyncio.sleep(0)
+    _job_finished(changes.on_event)
+    await first
+    second = asyncio.create_task(changes.wait(timeout=60))
+    done, _ = await asyncio.wait({second}, timeout=0.05)
+    assert not done
+    second.cancel()
+
+
 async def test_an_event_that_changes_no_count_waits_for_the_next_round() -> None:
     changes = QueueChanges()
     _alive(changes.on_event)

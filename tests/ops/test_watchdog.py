@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mailerd.core.situation import Facts, line, situation
+from mailerd.core.situation import Facts, Severity, line, situation
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats
 from mailerd.errors import DatabaseError
@@ -130,6 +130,20 @@ async def test_clocks_that_differ_are_told_once() -> None:
         poller.take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
     (told,) = heard.of("clock_off")
     assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
+    (it,) = (it for it in situation(poller.facts()) if it.code == "clock_off")
+    assert (it.severity, it.text) == (Severity.AMBER, "The clocks of this machine and of the database differ by 60 s.")
+
+
+async def test_a_daemon_that_is_gone_is_logged_once_by_those_that_run() -> None:
+    heard = Heard()
+    poller = StatsPoller(nothing, QueueChanges(), Metrics(), ProcessEvents(heard), Heartbeats())
+    ours, gone = DaemonInfo("1", "a", 7, "0", 2, age=90), DaemonInfo("2", "b", 8, "0", 41, age=90)
+    for _ in range(2):
+        poller.take(QueueStats(at=AT, daemons=(ours, gone)))
+    assert heard.of("daemon_gone") == [{"daemon": "b:8", "seconds": 41}]
+    poller.take(QueueStats(at=AT, daemons=(ours,)))
+    poller.take(QueueStats(at=AT, daemons=(ours, gone)))
+    assert len(heard.of("daemon_gone")) == 2
 
 
 async def test_the_tables_are_read_as_soon_as_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:

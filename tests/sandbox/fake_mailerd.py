@@ -1,6 +1,6 @@
 """A daemon in a hundred lines, true to the contract and to nothing else: for tests of the demonstration alone.
 
-A file `trouble` beside the sandbox's folder may say what goes wrong: migrate, deaf, start, half-way, opted-out.
+A file `trouble` beside the sandbox's folder says what goes wrong: migrate, deaf, start, half-way, opted-out, earlier.
 """
 
 import asyncio
@@ -116,6 +116,14 @@ def main() -> None:
         name = Path(path).parent / f"key-{words[2]}"
         name.touch(exist_ok=False)  # a name can be given once
         say(f"the key, shown once:\n{KEY}")
+    if words[:2] == ["jobs", "list"]:
+        say(
+            json.dumps(
+                [{"status": "sending", "counts": {"sent": 7, "waiting": 2, "unsure": 1}}]
+                if trouble == "earlier"
+                else []
+            )
+        )
     if words == ["run"]:
         say(f"DATABASE_URL {os.environ.get('DATABASE_URL')}")
         for variable, value in os.environ.items():

@@ -44,7 +44,7 @@ def test_who_presses_the_button_of_a_message_is_suppressed(tmp_path: Path) -> No
                 cwd=tmp_path, capture_output=True, text=True, check=True,
             )  # fmt: skip
             assert re.search(
-                r"suppressed \(new-readers\) at [-\d]+ [:\d]+Z: unsubscribed, source: one_click", why.stdout
+                r"suppressed \(new-readers\) at [-\d]+ [:\d]+Z: unsubscribed, source: one-click unsubscribe", why.stdout
             )
         finally:
             sandbox.terminate()

@@ -81,7 +81,8 @@ def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
     say("set", ME, "--default", "all")
     for _ in range(2):
         assert say("pause", ME, "--reason", "holidays") == f"{ME} paused until it is resumed: holidays\n"
-    assert f"{ME}  paused until it is resumed (manual): holidays" in say("list")
+    assert f"{ME}  paused manually  " in (listed := say("list"))
+    assert "  holidays" in listed
     assert say("resume", ME) == f"{ME} resumed (before: paused until it is resumed: holidays)\n"
     assert say("resume", ME) == f"{ME} is not paused\n"
     told = say("pause", ME, "--for", "2h")
@@ -95,7 +96,7 @@ def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
 def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
     say("set", ME, "--default", "all")
     assert say("pause", ME, "--reason", reason) == f"{ME} paused until it is resumed: {reason}\n"
-    assert f"(manual): {reason}" in say("list")
+    assert f"  {reason} " in say("list")
 
 
 def test_a_reason_is_one_line_without_control_characters() -> None:

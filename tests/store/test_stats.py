@@ -246,3 +246,51 @@ async def test_no_sender_hides_what_is_wrong_with_another_ones_open_jobs(databas
     found = [it.id for it in (await look(database)).jobs_in_trouble]
     assert mine in found
     assert set(found) & set(theirs)
+
+
+async def test_two_hundred_senders_of_one_tenant_hide_no_finding_of_another(database: Database) -> None:
+    crowd = (
+        "INSERT INTO senders (email, next_claim_at, paused_until, pause_cause, pause_reason, created_at) "
+        f"SELECT CONCAT('a', seq, '@example.com'), NULL, '9999-12-31', 'daily_limit', 'x', UTC_TIMESTAMP(6) "
+        f"FROM {numbers(3)} WHERE seq < 300"
+    )
+    await query(database, crowd)
+    for sender in ("z1@example.com", "z2@example.com"):
+        await post(database, sender=sender, recipients=2)
+    await query(
+        database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 50 SECOND, pause_cause = 'token_refused' "
+        "WHERE email = 'z1@example.com'",
+    )
+    await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = 'z2@example.com'")
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) SELECT r.id, 1, "
+        "UUID_SHORT(), '', 'deferred', 'no', UTC_TIMESTAMP(6) FROM job_recipients r JOIN jobs j ON j.id = r.job_id "
+        "WHERE j.sender_email = 'z2@example.com'",
+    )
+    await query(
+        database,
+        "INSERT INTO mailboxes (email, scope, state, detail, detail_code, next_at, read_at) SELECT email, '', "
+        "'refused', 'x', IF(email LIKE 'z%%', 'scope_missing', 'daily_limit'), UTC_TIMESTAMP(6), "
+        "UTC_TIMESTAMP(6) - INTERVAL 1 HOUR FROM senders",
+    )
+    seen = await look(database)
+    assert len(seen.senders) == len(seen.inboxes) == 200
+    by_email = {it.email: it for it in seen.senders}
+    assert by_email["z1@example.com"].pause_cause == "token_refused"
+    assert by_email["z2@example.com"].failing is not None
+    assert {"z1@example.com", "z2@example.com"} <= {it.email for it in seen.inboxes}
+
+
+async def test_of_certain_senders_only_their_own_is_read(database: Database) -> None:
+    for sender, messages in (("a@example.com", 3), ("b@example.com", 40)):
+        await post(database, sender=sender, recipients=messages)
+    await query(database, "UPDATE job_recipients SET due_at = due_at - INTERVAL 5 MINUTE")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = 'a@example.com'")
+    seen = await stats_reader(database).read_of({"a@example.com"})
+    assert [it.email for it in seen.senders] == ["a@example.com"]
+    assert seen.recipients == {State.WAITING: 3}
+    assert seen.open_jobs() == 1
+    nothing = await stats_reader(database).read_of(())
+    assert (nothing.senders, nothing.recipients, nothing.oldest_claimable) == ((), {State.WAITING: 0}, 0.0)

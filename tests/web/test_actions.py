@@ -13,6 +13,7 @@ from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 
 ACTOR = "key:shop via console"
+SHOWN = "key shop in the console"
 
 
 async def ask(browser: aiohttp.ClientSession, path: str, **form: Any) -> str:
@@ -37,7 +38,7 @@ async def test_a_job_is_paused_resumed_moved_and_cancelled_and_the_log_says_by_w
     assert "Nothing was changed. Job status: Cancelled." in await ask(browser, page, action="resume")
     assert "Enter a priority from -100 to 100." in await ask(browser, page, action="priority", priority="high")
     async with browser.get("/keys") as answer:
-        assert ACTOR in await answer.text()
+        assert SHOWN in await answer.text()
 
 
 async def test_several_jobs_are_paused_at_once(site: ConsoleSite) -> None:
@@ -99,7 +100,7 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     await ask(browser, "/messages/2", action="not-sent")
     assert await states(site.database, job) == {"sent": 1, "waiting": 1}
     assert await query(site.database, "SELECT proof, error FROM job_recipients WHERE id = 1") == [
-        ("person", f"confirmed as sent by {ACTOR}")
+        ("person", f"confirmed as sent by {SHOWN}")
     ]
     async with browser.post("/messages/1", data={"action": "sent"}) as answer:
         assert answer.status == 409

@@ -247,6 +247,8 @@ async def test_what_is_not_known_is_not_green(site: ConsoleSite) -> None:
     [
         ("full", "The database is full", "df -h /var/lib/mysql"),
         ("denied", "The database denies its user a privilege", "GRANT ALL PRIVILEGES on the database"),
+        ("login", "The database rejects the login (access denied)", "ALTER USER"),
+        ("connections", "too many connections", "max_connections"),
     ],
 )
 async def test_a_database_that_cannot_be_written_to_is_red_with_its_name_and_remedy(
@@ -282,3 +284,21 @@ async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_s
             assert answer.headers["Retry-After"] == "5"
     finally:
         site.find_database()
+
+
+async def test_a_key_for_certain_senders_sees_how_late_its_own_messages_are_and_how_many_wait(
+    site: ConsoleSite,
+) -> None:
+    await post(site.database, recipients=5)
+    await post(site.database, sender="other@example.com", recipients=2000)
+    browser = await site.signed_in("mine", senders=["me@example.com"])
+    assert "Everything is working" in (text := await look(site, browser))
+    assert "<b>5</b><span>Messages waiting</span>" in text
+    late = "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = r.due_at - INTERVAL 90 SECOND "
+    turn = "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 90 SECOND WHERE email = %s"
+    for sender, is_late in (("other@example.com", False), ("me@example.com", True)):
+        await query(site.database, f"{late} WHERE j.sender_email = %s", sender)
+        await query(site.database, turn, sender)
+        assert ("has been due for 9" in await look(site, browser)) is is_late
+    await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
+    assert says(await look(site, browser, alive=False), "No daemon responds", "5 messages wait.")

@@ -46,5 +46,5 @@ async def test_a_job_of_a_database_that_takes_no_writes_says_so_on_every_page_an
             said = await answer.json()
         job = said["jobs"][0] if "jobs" in said else said
         assert job["cause_of_wait"] == "the database denies its user a privilege"
-        assert job["forecast"]["text"] == "not before the database can be written to again"
+        assert job["forecast"]["text"] == "nothing is sent until the database can be written to again"
         assert job["forecast"]["done_at"] is None

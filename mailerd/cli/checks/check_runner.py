@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from mailerd.cli.checks import database, google, machine, pace
 from mailerd.cli.checks.clocks import Clocks
+from mailerd.cli.checks.database import Shown
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.common import no_log
@@ -88,18 +89,18 @@ class CheckRunner:
         return found, not worker.is_alive()
 
     async def _all(self, examined: threading.Event) -> None:
-        known: asyncio.Future[Mapping[str, bool]] = asyncio.get_running_loop().create_future()
+        shown: asyncio.Future[Shown] = asyncio.get_running_loop().create_future()
         stats: asyncio.Future[QueueStats | None] = asyncio.get_running_loop().create_future()
         clocks = Clocks()
         parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
-            "database": self._database(known, stats, clocks),
+            "database": self._database(shown, stats, clocks),
             "mailboxes": google.examine(
                 self.settings.gmail,
                 clock=self.clock,
                 clocks=clocks,
                 events=GmailEvents(no_log),
-                known=known,
+                shown=shown,
                 named=self.sender,
             ),
             "API": self._port(stats),
@@ -125,11 +126,11 @@ class CheckRunner:
             self._parts[name] = [fail(name, what, remedy=t("this is a bug in mailerd: please report it"))]
 
     async def _database(
-        self, known: asyncio.Future[Mapping[str, bool]], stats: asyncio.Future[QueueStats | None], clocks: Clocks
+        self, shown: asyncio.Future[Shown], stats: asyncio.Future[QueueStats | None], clocks: Clocks
     ) -> list[CheckResult]:
-        senders, shown = dict[str, bool](), None
+        known = Shown()
         try:
-            found, shown, senders = await database.examine(
+            found, known = await database.examine(
                 self.settings.database,
                 clock=self.clock,
                 clocks=clocks,
@@ -139,8 +140,8 @@ class CheckRunner:
                 intake=self.settings.intake,
             )
         finally:
-            known.set_result(senders)
-            stats.set_result(shown)
+            shown.set_result(known)
+            stats.set_result(known.stats)
         return found
 
     async def _port(self, stats: asyncio.Future[QueueStats | None]) -> list[CheckResult]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from mailerd.cli.checks import pace
@@ -11,7 +12,7 @@ from mailerd.cli.daemon import look
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings, IntakeSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
-from mailerd.core.i18n import N_, joined, t, tc, tn
+from mailerd.core.i18n import joined, t, tc, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
 from mailerd.core.states import State
@@ -30,11 +31,32 @@ from mailerd.store.server_info import Host, ServerInfo
 from mailerd.store.stats import StatsReader
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
+
+@dataclass(frozen=True)
+class Shown:
+    """What the tables show, for the checks beside this one."""
+
+    stats: QueueStats | None = None
+    """None: they cannot be read."""
+    found: Sequence[Condition] = ()
+    waits: Mapping[str, bool] = field(default_factory=dict)
+    """The senders that are known, and whether messages of theirs wait."""
+
+    def of_mailbox(self, email: str) -> list[Condition]:
+        """What is wrong with a sender or its inbox, other than by a person's decision, the worst first."""
+        mine = f"sender {email}", f"inbox {email}"
+        return [it for it in self.found if it.about in mine and it.severity is not Severity.BLUE]
+
+    def tells(self, codes: Collection[str]) -> Condition | None:
+        """The first finding of one of these causes."""
+        return next((it for it in self.found if it.code in codes), None)
+
+
 # Which inboxes are read, by which scope, and how far behind.
 
 
-def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
-    """A line for each inbox."""
+def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
+    """A line for each inbox of which `situation` says nothing itself."""
     found = []
     for it in known:
         name, login = (
@@ -49,12 +71,11 @@ def read_states(known: Sequence[InboxState]) -> list[CheckResult]:
                     "not read: the authorization has neither gmail.readonly nor gmail.metadata; bounces stay unknown"
                 )
                 found.append(warn(name, what, remedy=t("optional: {login}", login=login)))
-            case "refused":
-                what = t("{read}; cannot be read now: {detail}", read=read, detail=it.detail)
-                remedy = t(
-                    "see the line of {email}; reading resumes automatically once the cause is gone", email=it.email
-                )
-                found.append(warn(name, what, remedy=remedy))
+            case "refused" if wrong := shown.of_mailbox(it.email):
+                found.append(warn(name, t("{read}; see {line}", read=read, line=name_of(wrong[0].about)),
+                                  remedy=wrong[0].remedies[0]))  # fmt: skip
+            case "refused":  # a finding of its own where it lasts
+                found.append(ok(name, t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail)))
             case "behind":
                 stuck = t(", stopped at notice {failing_id}", failing_id=it.failing_id) if it.failing_id else ""
                 what = t("catching up, by gmail.{scope} ({read}{stuck})", read=read, scope=it.scope, stuck=stuck)
@@ -311,16 +332,16 @@ async def examine(
     hooks: WebhookSettings,
     limits: DefaultLimits,
     intake: IntakeSettings | None = None,
-) -> tuple[list[CheckResult], QueueStats | None, dict[str, bool]]:
-    """The findings, what the tables show (None: they cannot be read), and the senders that the database knows."""
+) -> tuple[list[CheckResult], Shown]:
+    """The findings, and what the tables show."""
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_TIMEOUT, settings.connect_timeout), "pool_size": 3}
     )
     try:
         database = Database(bounded, events=events)
     except ConfigurationError as error:
-        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], None, {}
-    found, stats = list[CheckResult](), None
+        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], Shown()
+    found, shown = list[CheckResult](), Shown()
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found += [
@@ -342,21 +363,24 @@ async def examine(
             its = situation(Facts(stats, seen.outage, just_back=seen.lives))
             if not (seen.outage and any(it.level is Level.FAIL for it in found)):  # which says why, and what to do
                 found += rows(stats, its)
+            shown = Shown(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
             known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
-            found += read_states([it for it in known_ if it.email not in told])
+            found += read_states([it for it in known_ if it.email not in told], shown)
             failing = {it.subject for it in its if it.about.startswith("webhook ")}
             found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
             found += await pace.of_senders(database, limits, bound=ANSWER_TIMEOUT)
-        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else {}
+        if applied:
+            waits = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS)
+            shown = replace(shown, waits=waits)
     except DatabaseError as error:
-        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], None, {}
+        return [unreachable(error, where=database.where, within=bounded.connect_timeout)], Shown()
     except SchemaError as error:
         what, remedy = halves(str(error))
-        return [*found, fail(t("database: schema"), what, remedy=remedy)], None, {}
+        return [*found, fail(t("database: schema"), what, remedy=remedy)], Shown()
     finally:
         await database.close()
-    return found, stats, senders
+    return found, shown
 
 
 async def _lost_keys(database: Database) -> list[CheckResult]:
@@ -376,15 +400,6 @@ _NAMES: Final = {
     "tables": t("database"),
     "database": t("database"),
     "daemons": t("daemons"),
-}
-_OF_ONE: Final = {
-    "inbox": N_("inbox of {name}"),
-    "webhook": N_("webhook {name}"),
-    "job": N_("job {name}"),
-    "sender": N_("sender {name}"),
-    "daemon": N_("daemon {name}"),
-}
-_OF_MORE: Final = {
     "inbox": t("inboxes"),
     "webhook": t("webhooks"),
     "job": t("jobs"),
@@ -393,12 +408,9 @@ _OF_MORE: Final = {
 }
 
 
-def _name(about: str) -> str:
-    """What the check is called that shows a finding about this."""
-    kind, _, name = about.partition(" ")
-    if name and kind in _OF_ONE:
-        return t(_OF_ONE[kind], name=name)
-    return _NAMES.get(kind) or _OF_MORE.get(kind) or about
+def name_of(about: str) -> str:
+    """What the check is called that shows a finding about this; which one it is, the finding says."""
+    return _NAMES.get(about.partition(" ")[0]) or about
 
 
 def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
@@ -411,7 +423,7 @@ def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
                           span=in_words(min(running, default=0)), waiting=as_counted(waiting, stats))))  # fmt: skip
     for it in shortened(found):
         say = fail if it.severity is Severity.RED else warn
-        results.append(say(_name(it.about), it.text, remedy=joined(it.remedies)))
+        results.append(say(name_of(it.about), it.text, remedy=joined(it.remedies)))
     return results
 
 

@@ -112,7 +112,7 @@ class Database:
         """
         self._newest = self._standing = _Failure("", "", "", "", -math.inf)
         """The newest failure of all, and the newest one of a server that responds."""
-        self.outage_elsewhere = ""
+        self._outage_elsewhere = ""
         """How another process cannot use it, where this one has met nothing: a disk is full only for what is added."""
         self._reminded = 0.0
         self._callers = asyncio.Semaphore(max(1, settings.pool_size - max(1, settings.pool_size // 4)))
@@ -128,10 +128,15 @@ class Database:
     def outage(self) -> str:
         """Why it is unavailable, by the newest failure; empty: it is available.
 
-        "away" (no answer, or no log-in), "read-only", "full", "denied" (a privilege is missing), "incomplete"
-        (a table is), or "stuck" (writes are not done in time, though it responds).
+        "away" (no answer), "login" (it is rejected), "connections" (there is none more), "read-only", "full",
+        "denied" (a privilege is missing), "incomplete" (a table is), or "stuck" (writes are not done in time, though it
+        responds).
         """
-        return trouble.kind if (trouble := self.trouble) else self.outage_elsewhere
+        return trouble.kind if (trouble := self.trouble) else self._outage_elsewhere
+
+    def hear_of(self, outage: str) -> None:
+        """Take what another process says of how it cannot use it; "": it can."""
+        self._outage_elsewhere = outage
 
     @property
     def trouble(self) -> DatabaseTrouble | None:
@@ -141,6 +146,11 @@ class Database:
         answers = not self._unreachable and (self._read_only or self._refused)
         it = self._standing if answers else self._newest
         return DatabaseTrouble(it.kind, it.cause, it.said, it.remedy, time.monotonic() - self._away_since)
+
+    @property
+    def connections(self) -> int:
+        """With how many connections it has to do, since the server allows no more; 0: with all that it wants."""
+        return self.pool.connections if self.pool.is_crowded else 0
 
     @property
     def probe_timeout(self) -> float:
@@ -424,7 +434,10 @@ class Database:
         remedy = explained[1] or error_codes.remedy(error.errno, error.__cause__, self.where)
         may_be_tried = len(error.statement) <= _MAX_KEPT and _MAY_BE_UNDONE.match(error.statement)
         statement = error.statement if may_be_tried else b""
-        before, self._newest = self.trouble, _Failure(kind or "away", cause, said, remedy, now, statement)
+        before, self._newest = (
+            self.trouble,
+            _Failure(kind or error_codes.no_entry(error.errno), cause, said, remedy, now, statement),
+        )
         self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"
         if kind:
             self._standing = self._newest

@@ -10,6 +10,7 @@ from typing import Final
 from pymysql.err import MySQLError
 
 from mailerd.core.i18n import t
+from mailerd.core.situation import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLE
 
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
 """What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
@@ -89,6 +90,9 @@ READ_ONLY: Final[Mapping[int, str]] = {
 LOCKED: Final = frozenset({1205})
 """Another transaction has held a lock that is needed for longer than a statement waits."""
 
+CROWDED: Final = frozenset({1040, 1203, 1226})
+"""There is no connection more, for all or for this user."""
+_LOGIN: Final = frozenset({1044, 1045, 1049, 1130, 1698, 2059, 2061})
 DISK_FULL: Final = 1021
 _FULL: Final = frozenset({DISK_FULL, 1114})
 _DENIED: Final = frozenset({1142, 1143})
@@ -141,11 +145,11 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
     """The remedy where the server answers and refuses the log-in; empty for other numbers. `cause`: what was raised."""
     match errno:
         case 1045 | 1698:
-            return t("correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …")
+            return CORRECT_LOGIN
         case 1044 | 1049:
             return t("run CREATE DATABASE …, then GRANT ALL PRIVILEGES on it to the user in database.url")
         case 1040 | 1203 | 1226:
-            return t("raise max_connections, or lower database.pool_size of the daemons")
+            return FEWER_CONNECTIONS
         case 1037 | 1041:
             return t("free memory on the server, or lower its innodb_buffer_pool_size")
         case 1130:
@@ -175,8 +179,15 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
             return ""
 
 
+def no_entry(errno: int) -> str:
+    """Why no connection can be made, as `Database.outage` calls it."""
+    if errno in CROWDED:
+        return "connections"
+    return "login" if errno in _LOGIN else "away"
+
+
 def refusal(errno: int) -> str:
-    """Which kind of refusal the number is, as `Database.outage` calls it; empty for other numbers."""
+    """Which kind of refusal of a statement the number is, as `Database.outage` calls it; empty for other numbers."""
     if errno in READ_ONLY:
         return "read-only"
     if errno in _FULL:
@@ -215,10 +226,10 @@ def explained(errno: int) -> tuple[str, str]:
             remedy = t("free disk space on its server (df -h), or raise its limit")
         case "denied":
             said = t("its user lacks a privilege ({errno})", errno=errno)
-            remedy = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+            remedy = GRANT
         case "incomplete":
             said = t("lacks a table ({errno})", errno=errno)
-            return said, t("run `mailerd migrate`, or restore the table (docs/how-to/backup.md)")
+            return said, RESTORE_TABLE
         case _:
             return "", ""
     return t("accepts no writes: {said}", said=said), remedy

@@ -6,6 +6,7 @@ unchecked; and it can keep an implicit transaction open with its locks.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -27,6 +28,11 @@ T = TypeVar("T")
 
 _WORK_ERRORS: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
+CROWDED_FOR: Final = 60.0
+"""Seconds for which it counts that the server allowed no further connection."""
+_ASK_FOR_MORE: Final = 1.0
+"""Seconds after which it is asked for one again; meanwhile the connections that there are go round."""
+_REMIND: Final = 30.0
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
 NO_LIMIT: Final = (1 << 64) - 1
@@ -78,6 +84,10 @@ class Pool:
         self._idle: list[Connection] = []
         self._live: set[Connection] = set()
         self._kills: set[asyncio.Task[None]] = set()
+        self._freed = asyncio.Event()
+        """Set when a connection can be used again, or is gone."""
+        self._crowded_at = self._told_crowded = -math.inf
+        """When the server last allowed no further connection, and when that was last logged, in monotonic seconds."""
         self._cut_at = 0.0
         """When a connection was last lost, in monotonic seconds: those that are older may lead to where it led."""
 
@@ -165,7 +175,7 @@ class Pool:
             connection, clean = None, False
             try:
                 phase.name = "connect"
-                connection = await self._get()
+                connection = await self._get(phase)
                 result = await run(connection, phase)
                 phase.name = "done"
                 clean = True
@@ -202,19 +212,42 @@ class Pool:
             return False
         return True
 
-    async def _get(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()  # last in, first out: what is not needed grows old
-            try:
-                if await self._usable(connection):
+    async def _get(self, phase: _Phase) -> Connection:
+        while True:
+            while self._idle:
+                connection = self._idle.pop()  # last in, first out: what is not needed grows old
+                try:
+                    if await self._usable(connection):
+                        return connection
+                    self._abort(connection)
+                except error_codes.LOST:
+                    self._abort(connection)
+                except BaseException:
+                    self._abort(connection)
+                    raise
+            if not self._live or time.monotonic() - self._crowded_at >= _ASK_FOR_MORE:
+                try:
+                    connection = await asyncio.wait_for(self._connect(), self._settings.connect_timeout)
+                except MySQLError as error:
+                    if error_codes.number(error) not in error_codes.CROWDED or not self._live:
+                        raise
+                    self._note_crowded(error)
+                else:
+                    self._crowded_at = -math.inf
                     return connection
-                self._abort(connection)
-            except error_codes.LOST:
-                self._abort(connection)
-            except BaseException:
-                self._abort(connection)
-                raise
-        return await asyncio.wait_for(self._connect(), self._settings.connect_timeout)
+            # There is work for as many connections as the server allows: another call will be done with its own.
+            phase.name = "queue"
+            self._freed.clear()
+            await self._freed.wait()
+            phase.name = "connect"
+
+    def _note_crowded(self, error: MySQLError) -> None:
+        now = self._crowded_at = time.monotonic()
+        if now - self._told_crowded >= _REMIND:
+            self._told_crowded = now
+            self._events.database_crowded(
+                where=self.writer.where, connections=len(self._live), wanted=self._settings.pool_size, cause=str(error)
+            )
 
     async def _usable(self, connection: Connection) -> bool:
         now = time.monotonic()
@@ -285,6 +318,7 @@ class Pool:
         if clean and not connection.closed and not connection.driver.get_transaction_status():
             connection.used = time.monotonic()
             self._idle.append(connection)
+            self._freed.set()
             return
         self._abort(connection)
         silent = phase.name == "commit" and phase.refusal is None and not phase.lost and self.writer.doubt(connection)
@@ -300,6 +334,7 @@ class Pool:
 
     def _abort(self, connection: Connection) -> None:
         self._live.discard(connection)
+        self._freed.set()
         connection.abort()
 
     async def _kill(self, thread: int, cut_off: Connection) -> None:
@@ -327,6 +362,11 @@ class Pool:
     def connections(self) -> int:
         """Live connections, idle or in use."""
         return len(self._live)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the server allowed no further connection when one was last asked for."""
+        return time.monotonic() - self._crowded_at < CROWDED_FOR
 
     async def close(self) -> None:
         """Drop every connection at once; what is in use fails."""

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pymysql
@@ -216,6 +216,40 @@ async def test_a_server_with_too_many_connections(mariadb: Server, database_url:
             for other in others:
                 other.close()
             assert await pool.transaction(one, what="test") == 1
+
+
+async def test_a_server_that_allows_one_connection_more_is_worked_with_by_that_one(
+    mariadb: Server, database_url: str, heard: Heard
+) -> None:
+    address: dict[str, Any] = {"host": "127.0.0.1", "port": mariadb.port, "password": mariadb.password}
+    others: list[Any] = []
+    with pymysql.connect(user="admin", autocommit=True, **address) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT @@max_connections")
+        (before,) = cursor.fetchone() or (150,)
+        async with pooled(database_url, heard) as pool:
+            assert await pool.transaction(one, what="test") == 1
+            cursor.execute("SET GLOBAL max_connections = 10")
+            with suppress(pymysql.err.OperationalError):
+                while len(others) < 20:
+                    others.append(pymysql.connect(user="mailerd", **address))
+            try:
+                done = await asyncio.gather(*(pool.transaction(napping, what="test") for _ in range(8)))
+                assert (done, pool.connections, pool.is_crowded) == ([1] * 8, 1, True)
+                assert heard.names() == ["database_crowded"], "once, and no outage"
+                cursor.execute(f"SET GLOBAL max_connections = {before}")
+                while pool.is_crowded:  # it is asked for another every second
+                    await asyncio.gather(*(pool.transaction(napping, what="test") for _ in range(8)))
+                assert pool.connections > 1
+            finally:
+                cursor.execute(f"SET GLOBAL max_connections = {before}")
+                for other in others:
+                    other.close()
+
+
+async def napping(cursor: Cursor) -> int:
+    """A transaction beside which others want a connection."""
+    await cursor.execute("DO SLEEP(0.05)")
+    return await one(cursor)
 
 
 @pytest.mark.parametrize(
