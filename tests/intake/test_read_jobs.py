@@ -239,7 +239,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
 
     assert first.startswith(b"HTTP/1.1 200")
     assert second.startswith(b"HTTP/1.1 200")
-    assert (body, more) == (b'{"status":"alive"}', [])
+    assert (body, more) == (b'{"status":"alive"}\n', [])
 
 
 @pytest.mark.parametrize(
