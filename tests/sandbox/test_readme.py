@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,10 +108,10 @@ def paper(folder: Path, name: str, section: str = "") -> Paper:
     return Paper(part)
 
 
-def lines(folder: Path, *, ports: dict[str, str]) -> str:
+def lines(folder: Path, sections: Sequence[tuple[str, str]], *, ports: dict[str, str]) -> str:
     """All lines of shell on those pages, as one script that stops at the first that fails; writes their programs."""
     blocks: list[str] = []
-    for name, section in SECTIONS:
+    for name, section in sections:
         page = paper(folder, name, section)
         blocks += [block.body for block in page.blocks if block.language == "bash"]
         for file, body in re.findall(r"`(\w+\.py)`[^`]*\n\n```python\n(.*?)^```$", page.text, re.DOTALL | re.MULTILINE):
@@ -136,12 +136,10 @@ def ports_of(sandbox: Sandbox) -> dict[str, str]:
     return {"5000": daemon, "8000": str(free_port())}
 
 
-def assert_all_worked(ended: subprocess.CompletedProcess[str]) -> None:
+def assert_the_readme_is_right(ended: subprocess.CompletedProcess[str]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "using the sandbox's configuration" in ended.stderr
     assert "3 of 3 messages can be sent" in ended.stdout
-    assert "job.finished {" in ended.stdout, "the receiver of the tutorial has its event"
-    assert "completed {'waiting': 0, 'sending': 0, 'unsure': 0, 'sent': 2" in ended.stdout
     [job] = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"job_id"')][:1]
     [shown] = [block for block in Paper(ROOT / "README.md").blocks if block.language == "json"]
     assert json.loads(shown.body).items() <= job.items(), "the response that the README shows"
@@ -149,7 +147,10 @@ def assert_all_worked(ended: subprocess.CompletedProcess[str]) -> None:
 
 def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(checkout: Place, sandbox: Sandbox) -> None:
     ports = ports_of(sandbox)
-    assert_all_worked(checkout.run(lines(checkout.folder, ports=ports)))
+    ended = checkout.run(lines(checkout.folder, SECTIONS, ports=ports))
+    assert_the_readme_is_right(ended)
+    assert "job.finished {" in ended.stdout, "the receiver of the tutorial has its event"
+    assert "completed {'waiting': 0, 'sending': 0, 'unsure': 0, 'sent': 2" in ended.stdout
     [program] = [it.body for it in paper(checkout.folder, "README.md", "Send").blocks if it.language == "python"]
     job = (ROOT / "examples" / "first-job.json").read_text("utf-8")
     (checkout.folder / "own.py").write_text(
@@ -160,9 +161,9 @@ def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(che
     assert "'sent': 2" in ended.stdout, ended.stderr
 
 
-def test_the_same_lines_work_with_a_wheel_in_an_empty_folder(wheel: Place, installed: Sandbox) -> None:
-    script = lines(wheel.folder, ports=ports_of(installed))
-    assert_all_worked(wheel.run(script.replace(".venv/bin/", "")))
+def test_the_lines_of_the_readme_work_with_a_wheel_in_an_empty_folder(wheel: Place, installed: Sandbox) -> None:
+    script = lines(wheel.folder, SECTIONS[:1], ports=ports_of(installed))
+    assert_the_readme_is_right(wheel.run(script.replace(".venv/bin/", "")))
 
 
 def test_the_lines_for_a_mailbox_of_ones_own_lead_to_a_daemon_that_is_ready(checkout: Place, sandbox: Sandbox) -> None:
@@ -221,7 +222,8 @@ def authorize(place: Place, line: str) -> None:
     assert process.stdout is not None
     said = ""
     while not (found := re.search(r"http\S+/auth\?\S+", said)):
-        assert (more := process.stdout.readline()), said
+        more = process.stdout.readline()
+        assert more, said
         said += more
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(found[0], timeout=60) as page:
         assert "is authorized" in page.read().decode()
