@@ -163,6 +163,7 @@ def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(che
 
 def test_the_lines_of_the_readme_work_with_a_wheel_in_an_empty_folder(wheel: Place, installed: Sandbox) -> None:
     script = lines(wheel.folder, SECTIONS[:1], ports=ports_of(installed))
+    assert (wheel.folder / ".sandbox/templates/welcome/body.html").is_file(), "the console of the tutorial has one"
     assert_the_readme_is_right(wheel.run(script.replace(".venv/bin/", "")))
 
 
