@@ -187,7 +187,7 @@ def test_what_a_tutorial_says_to_press_is_what_the_console_calls_it(name: str) -
     labels = set()
     for each in read(po):
         many = [each.id] if isinstance(each.id, str) else [*each.id]
-        chinese = [each.string] if isinstance(each.string, str) else [*each.string]
+        chinese = [each.string] if isinstance(each.string, str) else [*(each.string or ())]
         labels |= {re.sub(r"\{[^}]*\}", "3", said) for said in (chinese if ".zh" in name else many)}
     named = set(re.findall(r"\*\*(.+?)\*\*", Paper(ROOT / "docs/tutorial" / name).text))
     assert len(named) > 5
