@@ -16,7 +16,9 @@ help:  ## list these commands
 setup:  ## prepare this machine: Python, .venv, packages, database server
 	@tools/setup
 
-run: setup  ## try it: a private database, a simulated Google, a sample job; Ctrl-C stops it
+run:  ## try it: a private database, a simulated Google, a sample job; Ctrl-C stops it
+	@[ -e $(BIN)/../ready ] || echo 'make run: the first start prepares this machine, in 1 to 2 minutes; later ones take seconds'
+	@tools/setup
 	@$(BIN)/mailerd sandbox --demo
 
 test:  ## run the whole test suite (WORKERS=1: in one process; TESTS=tests/store: a part of it)

@@ -1,4 +1,4 @@
-"""Makes the README's pictures from the sandbox as it runs: `.venv/bin/python tools/pictures.py`."""
+"""Makes the pictures of the documents from the sandbox as it runs: `.venv/bin/python tools/pictures.py`."""
 
 import json
 import os
@@ -26,15 +26,15 @@ MESSAGES = 8
 
 
 def main() -> None:
-    """Run the demonstration: take `mailerd top` and the console while it sends, then the outbox, then two troubles."""
+    """Run the demonstration: take pictures while it sends, of the outbox, of a campaign and of two troubles."""
     mailerd = str(Path(sys.executable).with_name("mailerd"))
     with tempfile.TemporaryDirectory() as folder:
         command = [mailerd, "sandbox", "--demo", "--latency", "0.8"]
         sandbox = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert sandbox.stdout is not None  # noqa: S101 - it is a pipe
         try:
-            outbox = until(sandbox.stdout, r"stand-in for Google +(\S+)")
-            link = until(sandbox.stdout, r"console +(\S+)")
+            outbox = until(sandbox.stdout, r"Simulated Google +(\S+)")
+            link = until(sandbox.stdout, r"Console +(\S+)")
             until(sandbox.stdout, r"(60) of 240")
             top(mailerd, Path(folder))
             with sync_playwright() as playwright:
@@ -44,13 +44,35 @@ def main() -> None:
                 page.click("button")
                 page.wait_for_load_state()
                 shoot(page, "console")
-                until(sandbox.stdout, r"(Ctrl-C ends it all)")
+                until(sandbox.stdout, r"(Ctrl-C stops the sandbox)")
                 messages(outbox)
+                campaign(page, link.partition("/login")[0], [mailerd], Path(folder))
                 troubles(page, link.partition("/login")[0], [mailerd], Path(folder))
                 browser.close()
         finally:
             sandbox.terminate()
             sandbox.wait(60)
+
+
+def campaign(page: Page, console: str, mailerd: list[str], folder: Path) -> None:
+    """The steps of the tutorial: a table that was checked, and its results after a bounce and a reply."""
+    page.goto(f"{console}/send")
+    for field, value in (("sender", SENDER), ("sender_name", "The Lantern Library"), ("reference", "first campaign")):
+        page.fill(f"#{field}", value)
+    page.set_input_files("#table", ROOT / "examples" / "people.csv")
+    page.click("text=Check table")
+    shoot(page, "send", height=830)
+    page.click("text=Send to 3 people")
+    until_shown(page, page.url, "3 sent (of 3)")
+    for shape, name in (("hard", "mary.shelley"), ("reply", "ada.lovelace")):
+        subprocess.run([*mailerd, "sandbox", "notice", shape, "--to", name], cwd=folder, check=True)
+    for word in ("Bounced", "Replied"):
+        until_shown(page, page.url, word)
+    page.set_viewport_size({"width": 1280, "height": 1240})
+    table = page.locator("h2", has_text="Recipients").bounding_box()
+    assert table is not None  # noqa: S101 - it is on the page
+    clip = {"x": 0, "y": table["y"] - 20, "width": 1280, "height": 310}
+    page.screenshot(path=PICTURES / "results.png", clip=clip)  # type: ignore[arg-type]
 
 
 def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None:
@@ -63,12 +85,12 @@ def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None
     for kind, count in (("invalid_to", "9"), ("recipient_required", "4")):
         command("sandbox", "fault", kind, "--method", "drafts.create", "--count", count)
     job = post(console, key, "autumn messages", 60)
-    until_shown(page, f"{console}/jobs/{job}", "60 of 60")
+    until_shown(page, f"{console}/jobs/{job}", "47 sent, 13 failed")
     shoot(page, "job")
     command("sandbox", "mailbox", SENDER, "--revoke")
     post(console, key, "winter messages", 40)
     until_shown(page, console, "cannot send")
-    shoot(page, "trouble")
+    shoot(page, "trouble", height=720)
 
 
 def post(console: str, key: str, reference: str, messages: int) -> str:
@@ -94,8 +116,9 @@ def until_shown(page: Page, url: str, text: str) -> None:
     raise SystemExit(f"{url} does not show {text!r}")
 
 
-def shoot(page: Page, name: str) -> None:
+def shoot(page: Page, name: str, *, height: int = 760) -> None:
     """A picture of a page, as a browser shows it."""
+    page.set_viewport_size({"width": 1280, "height": height})
     page.screenshot(path=PICTURES / f"{name}.png")
 
 

@@ -223,10 +223,31 @@ def _accepted(job: Job) -> str:
 
 
 @app.command("show")
-def show(job: JobArgument, config: ConfigOption = None) -> None:
+def show(
+    job: Annotated[str | None, typer.Argument(help="The job's ID.")] = None,
+    *,
+    last: Annotated[bool, typer.Option("--last", help="Show the newest job.")] = False,
+    config: ConfigOption = None,
+) -> None:
     """Show one job and its errors."""
+    if last == (job is not None):
+        raise typer.BadParameter(t("give the job's ID or --last"), param_hint="JOB")
     known = settings(config)
-    with_database(known, lambda database: _tell_job(known, database, job))
+    with_database(known, lambda database: _show(known, database, job))
+
+
+async def _show(known: Settings, database: Database, id_: str | None) -> None:
+    """Tell a job; without an id the newest.
+
+    Raises:
+        UnknownError: there is none.
+    """
+    if id_ is None:
+        newest = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=1, senders=None)
+        if not newest:
+            raise UnknownError(t("no job has been posted yet"))
+        id_ = newest[0].id
+    await _tell_job(known, database, id_)
 
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:

@@ -35,6 +35,8 @@ def create(
     per_minute: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="Requests per minute to each daemon; more get a 429.")
     ] = None,
+    *,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the key only, for scripts.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Create a key. It is the last line of the output, and cannot be shown again."""
@@ -51,7 +53,7 @@ def create(
         else t("Created API key {name} for any sender. Save it now: it cannot be shown again.", name=repr(name))
     )  # fmt: skip
     print_once(
-        joined([created, secret], "\n"),
+        secret if quiet else joined([created, secret], "\n"),
         or_else=t(
             "API key {name} was created but could not be shown: run `mailerd keys revoke {quoted}` and create another",
             name=repr(name), quoted=shlex.quote(name),

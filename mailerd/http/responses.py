@@ -154,8 +154,8 @@ class UnreadError(ConnectionError):
 
 
 def json_response(body: ResponseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A model as an answer."""
-    return web.Response(text=to_json(body), status=status, headers=headers, content_type="application/json")
+    """A model as an answer, whose last line ends as those of a terminal do."""
+    return web.Response(text=to_json(body) + "\n", status=status, headers=headers, content_type="application/json")
 
 
 def to_json(body: ResponseModel) -> str:
@@ -335,7 +335,7 @@ async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Re
     rows: Sequence[ResponseModel] = getattr(body, name)
     encoded = await pace.encode(rows, to_json)
     begin, there, end = to_json(body.model_copy(update={name: []})).partition(f'"{name}":[')
-    return web.Response(text="".join([begin, there, ",".join(encoded), end]), content_type="application/json")
+    return web.Response(text="".join([begin, there, ",".join(encoded), end, "\n"]), content_type="application/json")
 
 
 RESULT_COLUMNS: Final = (

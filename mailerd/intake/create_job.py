@@ -313,7 +313,7 @@ class CreateJobEndpoint:
             known = await self.answers.find(key.id, idempotency_key) or known
         self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         speak("en")  # which no header claims: the answer has the language of the first request, whatever that was
-        return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
+        return web.Response(text=known.response + "\n", content_type="application/json", headers={REPLAYED: "true"})
 
     async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:
         job = parsed.job

@@ -503,6 +503,8 @@ class _Sandbox:
 
     async def _up(self) -> bool:
         self._screen.banner()
+        if self._job:
+            self._screen.say(t("Starting a private database, a simulated Google and a daemon; about 10 s:"))
         async with self._sandbox_dir.claimed():
             self._sandbox_dir.make()
             with Server(data=self._sandbox_dir.database, durable=True, port=self._options.database_port) as server:

@@ -7,6 +7,7 @@ import asyncio
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, Final
 
 from mailerd.core.i18n import t
 
-_EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
-"""The templates of a checkout; an installed mailerd has none."""
+_PACKAGE: Final = Path(__file__).parents[1]
+_EXAMPLES: Final = [root / "examples" / "templates" for root in (_PACKAGE / "share", _PACKAGE.parent)]
+"""Where the sample templates are: in an installed mailerd, and in a checkout."""
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
 _LOOPBACK: Final = "127.0.0.0/8, ::1"
@@ -37,6 +39,7 @@ class SandboxDir:
         self.credentials = self.folder / "credentials"
         self.database = self.folder / "mariadb"
         self.outbox = self.folder / "outbox"
+        self.templates = self.folder / "templates"
         self.log = self.folder / "mailerd.log"
 
     def make(self) -> None:
@@ -47,6 +50,9 @@ class SandboxDir:
         self.configuration.unlink(missing_ok=True)  # it points at an earlier run
         for message in self.outbox.glob("*.eml"):
             message.unlink()
+        for examples in filter(Path.is_dir, _EXAMPLES):
+            if not self.templates.exists():  # what a person changed in them stays
+                shutil.copytree(examples, self.templates)
 
     @asynccontextmanager
     async def claimed(self) -> AsyncIterator[None]:
@@ -104,7 +110,7 @@ class SandboxDir:
             "webhooks": {"allow_http": True, "ports": [], "allow_networks": _LOOPBACK},
             "inbox": {"interval": _INBOX_INTERVAL_S},
             "web": {"outbox": google},
-            "templates": {"folder": str(_EXAMPLES)} if _EXAMPLES.is_dir() else {},
+            "templates": {"folder": str(self.templates)} if self.templates.is_dir() else {},
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},
         }

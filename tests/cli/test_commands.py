@@ -350,6 +350,12 @@ async def test_every_list_is_there_as_json(shop: Shop, words: tuple[str, ...]) -
     assert {"jobs": job, "keys": "shop", "senders": ME, "auth": ME}[words[0]] in found[0].values()
 
 
+async def test_a_new_key_is_printed_alone_for_scripts(shop: Shop) -> None:
+    [secret] = (await shop.say("keys", "create", "shop", "--quiet")).splitlines()
+    assert re.fullmatch(r"sk_live_\S+", secret)
+    assert secret[-4:] in await shop.say("keys", "list")
+
+
 async def test_the_templates_are_listed(shop: Shop) -> None:
     template = shop.folder / "templates" / "welcome"
     (template / "zh").mkdir(parents=True)

@@ -53,6 +53,15 @@ async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:
     assert "is not one of" in await shop.say("jobs", "list", "--status", "waiting", code=2)
 
 
+async def test_the_newest_job_is_shown_without_its_id(shop: Shop) -> None:
+    assert "no job has been posted yet" in await shop.say("jobs", "show", "--last", code=1)
+    old, new = await post(shop.database), await post(shop.database)
+    assert new in (shown := await shop.say("jobs", "show", "--last"))
+    assert old not in shown
+    assert "give the job's ID or --last" in await shop.say("jobs", "show", code=2)
+    assert "give the job's ID or --last" in await shop.say("jobs", "show", old, "--last", code=2)
+
+
 async def test_the_words_of_the_list_are_chinese_in_chinese(shop: Shop) -> None:
     await post(shop.database, sender=ME)
     shop.config.write_text(shop.config.read_text() + '[log]\nlanguage = "zh"\n')

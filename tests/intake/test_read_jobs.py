@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from mailerd.http import responses
-from tests.intake.site import Site
+from tests.intake.site import Site, job
 from tests.intake.test_job_actions import ask
 
 
@@ -243,7 +243,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
 
     assert first.startswith(b"HTTP/1.1 200")
     assert second.startswith(b"HTTP/1.1 200")
-    assert (body, more) == (b'{"status":"alive"}', [])
+    assert (body, more) == (b'{"status":"alive"}\n', [])
 
 
 @pytest.mark.parametrize(
@@ -286,3 +286,13 @@ async def test_a_parameter_that_is_no_text_is_refused(site: Site, bad: str) -> N
         assert answer.status == 422
         details = (await answer.json())["error"]["details"]
     assert details == [{"field": "reference", "message": "is not UTF-8 or contains a NUL character"}]
+
+
+async def test_every_response_in_json_ends_as_a_line_of_a_terminal_does(site: Site) -> None:
+    job_id, post = await site.posted(), f"{site.url}/api/jobs/send_template_emails"
+    for _ in range(2):  # the second one is the stored response again
+        async with site.client.post(post, json=job(), headers={"Idempotency-Key": "order-17"}) as response:
+            assert (await response.text()).endswith("}\n")
+    for path in ("/api/jobs", f"/api/jobs/{job_id}", f"/api/jobs/{job_id}/recipients", "/api/nothing", "/openapi.json"):
+        async with site.client.get(f"{site.url}{path}") as response:
+            assert (await response.text()).endswith("}\n"), path

@@ -12,35 +12,18 @@ from mailerd import __version__
 from mailerd.cli.manual import MAN
 from mailerd.cli.packaged import FILES
 from tests.house.source import ROOT
+from tests.support.wheel import build, install
 
 
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    words = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=120)
-    return folder
+    return build(tmp_path_factory.mktemp("dist")).parent
 
 
 @pytest.fixture(scope="module")
 def site(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as an installation lays it out; its dependencies are those of this environment."""
-    site = tmp_path_factory.mktemp("site")
     (wheel,) = dist.glob("*.whl")
-    words = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--target",
-        str(site),
-        str(wheel),
-    ]
-    subprocess.run(words, check=True, timeout=120)
-    return site
+    return install(wheel, tmp_path_factory.mktemp("site"))
 
 
 def say(site: Path, folder: Path, *words: str, code: int = 0) -> str:

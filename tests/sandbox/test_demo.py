@@ -329,6 +329,15 @@ def test_a_configuration_in_the_folder_that_commands_take_before_the_sandbox_is_
     assert "commands in this folder use ./mailerd.toml. To use this sandbox, add --config" in sandbox.said
 
 
+def test_what_a_person_changed_in_the_sandboxs_templates_stays(tmp_path: Path) -> None:
+    place = SandboxDir(tmp_path)
+    place.make()
+    body = place.templates / "welcome" / "body.html"
+    body.write_text("mine")
+    place.make()
+    assert body.read_text() == "mine"
+
+
 def test_two_sandboxes_in_one_folder_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
     sandbox.start()
     sandbox.until("Ctrl-C stops the sandbox")

@@ -1,86 +1,247 @@
-"""The README's commands, as they stand, in a second terminal beside `make run`."""
+"""The commands of the README and of the tutorials, as they stand, in a second terminal beside `make run`."""
 
+import json
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.house.markdown import Paper
 from tests.sandbox.test_demo import ROOT, Sandbox, commands, eventually
+from tests.support.ports import free_port
+from tests.support.wheel import build, install
 
 # The blocks that need nothing but the sandbox; the others set up a mailbox of one's own.
 SECTIONS = (
-    ("README.md", "Try it"),
-    ("README.md", "Post a job"),
+    ("README.md", "Send"),
+    ("docs/tutorial/first-campaign.md", ""),
+    ("docs/tutorial/first-call.md", ""),
     ("docs/how-to/mailboxes.md", "Limits"),
 )
 VARIABLES = ("MAILERD_", "DATABASE_URL", "XDG_CONFIG_HOME")
+MAKE = re.compile(r"^make .*\n", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which a reader types, and what runs there."""
+
+    folder: Path
+    site: Path
+    """Where the package is: this tree, or an installed wheel."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        known = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
+        path = f"{self.folder}/.venv/bin:{known['PATH']}"
+        return {**known, "HOME": "/nonexistent", "PYTHONPATH": str(self.site), "PATH": path}
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-x", "-c", script], cwd=self.folder, env=self.environment, capture_output=True, text=True,
+            timeout=300, check=False,
+        )  # fmt: skip
+
+    def sandbox(self) -> Iterator[Sandbox]:
+        """What `make run` runs, or the line of the README for a wheel."""
+        it = Sandbox(self.folder)
+        it.process = subprocess.Popen(
+            ["mailerd", "sandbox", "--demo", "--latency", "0"], cwd=self.folder, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True, env=self.environment,
+            executable=self.folder / ".venv" / "bin" / "mailerd",
+        )  # fmt: skip
+        yield it
+        it.process.terminate()
+        it.wait()
+        assert eventually(lambda: not any(str(self.folder) in line for line in commands()))
+
+
+def programs(folder: Path) -> None:
+    """What the lines call by name: `mailerd` and `python` of a virtual environment."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name, words in (("mailerd", "-m mailerd"), ("python", "")):
+        program = folder / ".venv" / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        program.chmod(0o755)
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path) -> Place:
     """A checkout as far as the lines of the README see it."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    program = tmp_path / ".venv" / "bin" / "mailerd"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mailerd "$@"\n')
-    program.chmod(0o755)
-    return tmp_path
+    programs(tmp_path)
+    return Place(tmp_path, ROOT)
 
 
 @pytest.fixture
-def sandbox(checkout: Path, port_5000: None) -> Iterator[Sandbox]:  # noqa: ARG001 # it is held
-    """What `make run` runs."""
-    it = Sandbox(checkout)
-    words = [".venv/bin/mailerd", "sandbox", "--demo", "--latency", "0"]
-    it.process = subprocess.Popen(
-        words, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-        env=environment(),
-    )  # fmt: skip
-    yield it
-    it.process.terminate()
-    it.wait()
-    assert eventually(lambda: not any(str(checkout) in line for line in commands()))
+def sandbox(checkout: Place, port_5000: None) -> Iterator[Sandbox]:  # noqa: ARG001 # it is held
+    yield from checkout.sandbox()
 
 
-def environment() -> dict[str, str]:
-    known = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
-    return {**known, "HOME": "/nonexistent", "PYTHONPATH": str(ROOT)}
+@pytest.fixture
+def wheel(tmp_path: Path) -> Place:
+    """An empty folder beside an installed wheel."""
+    site = install(build(tmp_path / "dist"), tmp_path / "site")
+    (tmp_path / "empty").mkdir()
+    programs(tmp_path / "empty")
+    return Place(tmp_path / "empty", site)
 
 
-def lines(checkout: Path, *, port: str) -> str:
-    """All lines of shell in those sections, as one script that stops at the first that fails."""
+@pytest.fixture
+def installed(wheel: Place, port_5000: None) -> Iterator[Sandbox]:  # noqa: ARG001 # it is held
+    assert wheel.run("mailerd install-files .").returncode == 0
+    yield from wheel.sandbox()
+
+
+def paper(folder: Path, name: str, section: str = "") -> Paper:
+    """A page, or a section of it."""
+    text = (ROOT / name).read_text("utf-8")
+    part = folder / "part.md"
+    part.write_text(text.split(f"\n## {section}\n")[1].split("\n## ")[0] + "\n" if section else text, "utf-8")
+    return Paper(part)
+
+
+def lines(folder: Path, sections: Sequence[tuple[str, str]], *, ports: dict[str, str]) -> str:
+    """All lines of shell on those pages, as one script that stops at the first that fails; writes their programs."""
     blocks: list[str] = []
-    for paper, section in SECTIONS:
-        text = (ROOT / paper).read_text("utf-8")
-        part = checkout / "section.md"
-        part.write_text(text.split(f"\n## {section}\n")[1].split("\n## ")[0] + "\n", "utf-8")
-        shell = [block.body for block in Paper(part).blocks if block.language == "bash"]
-        blocks += [body for body in shell if not body.startswith("make ")]
-    return "set -euo pipefail\n" + "".join(blocks).replace(":5000/", f":{port}/")
+    for name, section in sections:
+        page = paper(folder, name, section)
+        blocks += [block.body for block in page.blocks if block.language == "bash"]
+        for file, body in re.findall(r"`(\w+\.py)`[^`]*\n\n```python\n(.*?)^```$", page.text, re.DOTALL | re.MULTILINE):
+            (folder / file).write_text(translated(body, ports), "utf-8")
+    script = MAKE.sub("", translated("".join(blocks), ports))
+    # A person needs longer than the bounce that they have just ordered.
+    script = re.sub(r"^(\S+ suppress why .*)$", r"until \1; do sleep 0.2; done", script, flags=re.MULTILINE)
+    return f"set -euo pipefail\n{script}"
 
 
-def run(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-x", "-c", script], cwd=checkout, env=environment(), capture_output=True, text=True, timeout=300,
-        check=False,
-    )  # fmt: skip
+def translated(text: str, ports: dict[str, str]) -> str:
+    for port, free in ports.items():
+        text = text.replace(f":{port}/", f":{free}/").replace(f':{port}"', f':{free}"')
+        text = text.replace(f'"127.0.0.1", {port}', f'"127.0.0.1", {free}')
+    return text
 
 
-def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(checkout: Path, sandbox: Sandbox) -> None:
+def ports_of(sandbox: Sandbox) -> dict[str, str]:
+    """The ports of the pages, each with the one that is free here."""
     sandbox.until("Ctrl-C stops the sandbox")
-    port = sandbox.said.split("Daemon               http://127.0.0.1:")[1].split()[0]
-    ended = run(checkout, lines(checkout, port=port))
+    daemon = sandbox.said.split("Daemon               http://127.0.0.1:")[1].split()[0]
+    return {"5000": daemon, "8000": str(free_port())}
+
+
+def assert_the_readme_is_right(ended: subprocess.CompletedProcess[str]) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "using the sandbox's configuration" in ended.stderr
     assert "3 of 3 messages can be sent" in ended.stdout
-    assert ", no findings" in ended.stdout
+    [job] = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"job_id"')][:1]
+    [shown] = [block for block in Paper(ROOT / "README.md").blocks if block.language == "json"]
+    assert json.loads(shown.body).items() <= job.items(), "the response that the README shows"
 
 
-def test_without_the_sandbox_a_command_says_that_it_found_no_configuration(checkout: Path) -> None:
-    ended = run(checkout, "DATABASE_URL=mysql://u@127.0.0.1:9/d .venv/bin/mailerd jobs list")
+def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(checkout: Place, sandbox: Sandbox) -> None:
+    ports = ports_of(sandbox)
+    ended = checkout.run(lines(checkout.folder, SECTIONS, ports=ports))
+    assert_the_readme_is_right(ended)
+    assert "job.finished {" in ended.stdout, "the receiver of the tutorial has its event"
+    assert "completed {'waiting': 0, 'sending': 0, 'unsure': 0, 'sent': 2" in ended.stdout
+    [program] = [it.body for it in paper(checkout.folder, "README.md", "Send").blocks if it.language == "python"]
+    job = (ROOT / "examples" / "first-job.json").read_text("utf-8")
+    (checkout.folder / "own.py").write_text(
+        f"import json, os\nkey, job = os.environ['KEY'], json.loads('''{job}''', strict=False)\n"
+        + translated(program, ports)
+    )
+    ended = checkout.run("set -e; export KEY=$(mailerd keys create python --quiet); .venv/bin/python own.py")
+    assert "'sent': 2" in ended.stdout, ended.stderr
+
+
+def test_the_lines_of_the_readme_work_with_a_wheel_in_an_empty_folder(wheel: Place, installed: Sandbox) -> None:
+    script = lines(wheel.folder, SECTIONS[:1], ports=ports_of(installed))
+    assert (wheel.folder / ".sandbox/templates/welcome/body.html").is_file(), "the console of the tutorial has one"
+    assert_the_readme_is_right(wheel.run(script.replace(".venv/bin/", "")))
+
+
+def test_the_lines_for_a_mailbox_of_ones_own_lead_to_a_daemon_that_is_ready(checkout: Place, sandbox: Sandbox) -> None:
+    sandbox.until("Ctrl-C stops the sandbox")
+    known = tomllib.loads((checkout.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))
+    database = known["database"]["url"]  # mysql://mailerd:password@127.0.0.1:port/mailerd
+    blocks = paper(checkout.folder, "README.md", "Your own Gmail").blocks
+    own = Place(checkout.folder / "own", ROOT)
+    programs(own.folder)
+    (own.folder / "client.json").write_text((checkout.folder / ".sandbox/credentials/client.json").read_text())
+    (own.folder / "client.json").chmod(0o600)
+    [statements] = [block.body.replace("mailerd", "reader") for block in blocks if block.language == "sql"]
+    admin = database.replace("//mailerd:", "//admin:").removesuffix("mailerd")
+    execute(own, admin, statements)
+    [toml] = [block.body for block in blocks if block.language == "toml"]
+    port, google = free_port(), {name: known["gmail"][name] for name in ("api_root", "token_uri", "auth_uri")}
+    toml = toml.replace("mailerd:", "reader:").replace("3306/mailerd", admin.rsplit(":", 1)[1] + "reader")
+    toml += "\n[gmail]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in google.items())
+    (own.folder / "mailerd.toml").write_text(f"{toml}\n[intake]\nport = {port}\n")
+    (own.folder / "mailerd.toml").chmod(0o600)
+    login, run = [block.body for block in blocks if block.language == "bash"]
+    authorize(own, login)
+    assert run.endswith("mailerd run\n")
+    ended = own.run("set -e\n" + run.removesuffix(".venv/bin/mailerd run\n"))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    daemon = subprocess.Popen(
+        [own.folder / ".venv/bin/mailerd", "run"], cwd=own.folder, env=own.environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert eventually(lambda: ready(port))
+    finally:
+        daemon.terminate()
+        assert daemon.wait(60) == 0
+
+
+def execute(place: Place, url: str, statements: str) -> None:
+    program = (
+        "import asyncio, sys, aiomysql\nfrom yarl import URL\n"
+        "async def main(url, statements):\n"
+        "    server = await aiomysql.connect(host=url.host, port=url.port, user=url.user, password=url.password,"
+        " autocommit=True)\n"
+        "    async with server.cursor() as cursor:\n"
+        "        for each in filter(str.strip, statements.split(';')):\n"
+        "            await cursor.execute(each)\n"
+        "    server.close()\n"
+        "asyncio.run(main(URL(sys.argv[1]), sys.argv[2]))\n"
+    )
+    subprocess.run([sys.executable, "-c", program, url, statements], cwd=place.folder, check=True, timeout=60)
+
+
+def authorize(place: Place, line: str) -> None:
+    """Type the line of the README, and agree in the browser as the owner of the mailbox does."""
+    process = subprocess.Popen(
+        ["bash", "-c", line], cwd=place.folder, env=place.environment, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    said = ""
+    while not (found := re.search(r"http\S+/auth\?\S+", said)):
+        more = process.stdout.readline()
+        assert more, said
+        said += more
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(found[0], timeout=60) as page:
+        assert "is authorized" in page.read().decode()
+    assert process.wait(60) == 0
+    process.stdout.close()
+
+
+def ready(port: int) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://127.0.0.1:{port}/health/ready", timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def test_without_the_sandbox_a_command_says_that_it_found_no_configuration(checkout: Place) -> None:
+    ended = checkout.run("DATABASE_URL=mysql://u@127.0.0.1:9/d .venv/bin/mailerd jobs list")
     assert ended.returncode == 1
     assert "no configuration file found" in ended.stderr

@@ -69,7 +69,7 @@ class DocsSite:
         """The document, which is English for every reader."""
         speak("en")
         if self._json is None:
-            self._json = json.dumps(self._described())
+            self._json = json.dumps(self._described()) + "\n"
         return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
 
     async def own(self, request: web.Request) -> web.Response:
