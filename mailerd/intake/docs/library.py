@@ -41,6 +41,8 @@ _MADE: Final = {
 _LIES_AT: Final = {"reference/changelog": "../CHANGELOG"}
 """Where a page of the site lies from docs/, for its links."""
 _CHINESE: Final = ".zh-CN"
+_OTHER_LANGUAGE: Final = re.compile(r"(?: · |\n\n)\[(?:中文|English)\]\([^)]*\)")
+"""A link to the page in the other language, which each page of the site has at its top."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Library:
         chinese = self._files.get(f"{name}{_CHINESE}")
         own = bool(make or chinese) and self.language == "zh" and name not in _LIES_AT
         text = make() if make else ((chinese if own else None) or self._files[name]).read_text("utf-8")
+        text = _OTHER_LANGUAGE.sub("", text)
         return SitePage(name, rendered(text, partial(self._link, _LIES_AT.get(name, name))), "zh" if own else "en")
 
     def _ordered(self, found: Mapping[str, SitePage]) -> list[str]:
