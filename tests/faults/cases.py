@@ -143,9 +143,9 @@ async def _break_hook(it: Scene) -> None:
 
 CASES: Final = (
     Case("database stopped", r"cannot be reached|can't connect|is away|unavailable|unreachable|no answer",
-         r"server runs|start|systemctl", _stop_database, SURFACES),
+         r"server (runs|is running)|start|systemctl", _stop_database, SURFACES),
     Case("database frozen", r"no answer|not answer|timed? ?-?out|unavailable|is away",
-         r"server runs|systemctl|processlist", _freeze_database, SURFACES),
+         r"server (runs|is running)|systemctl|processlist", _freeze_database, SURFACES),
     Case("database disk full", r"\bfull\b|1114|no space", r"free (some |disk )?space|\bdf\b|room|make space", _fill,
          SURFACES, small=True),
     Case("INSERT denied", r"command denied|1142|privilege|may not (insert|write)", r"\bgrant\b",
