@@ -278,7 +278,8 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
-        code = next((code for code, reasons in _SCOPES if cause_code(found.reason) in reasons), "deferred")
+        cause = cause_code(found.reason)
+        code = next((code for code, reasons in _SCOPES if cause in reasons), "deferred")
         if found.nothing_sent:
             text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
                       found.failed, sender=it.email, reason=found.reason)  # fmt: skip
@@ -287,7 +288,8 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
                      failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
         severity = Severity.AMBER if code == "deferred" else Severity.RED
         remedy = SEE.format(found.example) if code == "deferred" else _WAY
-        yield Condition(severity, code, text, about, (remedy, JOURNAL), since=found.since, example=found.example,
+        then = INCIDENT if cause == "google_error" else JOURNAL
+        yield Condition(severity, code, text, about, (remedy, then), since=found.since, example=found.example,
                       lasts=(stats.at - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",

@@ -10,6 +10,7 @@ import pytest
 from mailerd.core.models import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import reason
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, under_way, worst
 from mailerd.core.states import State
@@ -78,6 +79,11 @@ def test_two_failures_in_a_row_are_trouble_and_one_that_took_long_is(newest: lis
 
 def test_attempts_of_messages_that_are_finished_are_no_trouble() -> None:
     assert failing(tried("503", "503", open_=False)) is None
+
+
+def test_where_google_itself_fails_its_status_page_is_named() -> None:
+    (it,) = found(senders=(sender(failing=failing(tried(*[reason("google_error", said="500")] * 2))),))
+    assert (it.code, "appsstatus" in it.remedies[1]) == ("deferred", True)
 
 
 @pytest.mark.parametrize("reason, code, severity", [
