@@ -21,8 +21,10 @@ from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
 from mailerd.core.verdicts import PauseCause
 
+SECOND_FAILURE: Final = 5.0
+"""Seconds for which an endpoint fails until that is told: one that was restarted accepts the second try."""
 LATE: Final = 60.0
-"""Seconds for which a message may have been due without being claimed, or an endpoint may fail, until it is late."""
+"""Seconds for which a message may have been due without being claimed until it is late."""
 LONG_UNSURE: Final = 900.0
 """Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
 UNREAD: Final = timedelta(minutes=15)
@@ -376,7 +378,7 @@ def _webhook(it: WebhookStats) -> Iterator[Condition]:
     """An endpoint that takes no events; one that a person has paused is no trouble."""
     test, remedies = f"mailerd webhooks test {quote(it.name)}", tuple[str, ...]()
     match it.standing:
-        case "failing" if it.failing > LATE:
+        case "failing" if it.failing > SECOND_FAILURE:
             text = t("The webhook {name} has been failing for {span}; its events wait.", name=it.name,
                      span=in_words(it.failing))  # fmt: skip
         case "paused":
@@ -407,10 +409,10 @@ def _jobs(stats: QueueStats) -> Iterator[Condition]:
 def _failed(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.failed_jobs:
         if it.failed >= FAILED_SHARE * it.total:
-            numbers = {"job": it.id, "failed": it.failed, "total": it.total}
-            text = t("Job {job}: {failed:,} of {total:,} messages failed.", **numbers)
+            fields = {"job": it.id, "failed": it.failed, "total": it.total, "reason": it.reason or "-"}
+            text = t("Job {job}: {failed:,} of {total:,} messages failed: {reason}", **fields)
             if not it.retriable:  # no attempt was made of any
-                text = t("Job {job}: {failed:,} of {total:,} recipients were not accepted.", **numbers)
+                text = t("Job {job}: {failed:,} of {total:,} recipients were not accepted: {reason}", **fields)
             remedies = (SEE.format(it.id), *([f"mailerd jobs retry {it.id}"] if it.retriable else []))
             yield Condition(Severity.BLUE, "job_failed", text, f"job {it.id}", remedies)
     failed, sent = (

@@ -94,6 +94,8 @@ class FailedJob:
     total: int
     retriable: bool = False
     """A retry would take some of them."""
+    reason: str = ""
+    """Why one of them failed."""
 
 
 @dataclass(frozen=True)

@@ -93,12 +93,14 @@ class AlertState:
     _told: LastMessage = LastMessage()
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
+    _why_failed: str = ""
 
     def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
         """Take note of an event; `now` is for tests."""
         now = time.monotonic() if now is None else now
         if event.name in {"message_failed", "message_sent"}:
             self._outcomes.append((now, event.name == "message_failed"))
+            self._why_failed = str(fields.get("cause", self._why_failed))
         elif event.name == "job_finished" and fields["failed"]:
             self._notes.append(
                 t(
@@ -183,7 +185,8 @@ class AlertState:
         if len(self._outcomes) >= self.settings.failure_messages and failed >= self.settings.failure_rate * len(
             self._outcomes
         ):
-            line = t("{failed} of the last {ended} messages failed", failed=failed, ended=len(self._outcomes))
+            line = t("{failed} of the last {ended} messages failed, the last one: {cause}", failed=failed,
+                     ended=len(self._outcomes), cause=self._why_failed)  # fmt: skip
             self._see("failure rate", line, now)
 
     def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = "") -> None:

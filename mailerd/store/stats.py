@@ -203,6 +203,9 @@ _COUNT_FAILED: Final = f"""
                                     WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILED}) counted),
         (SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                                 WHERE job_id = %s AND {RETRIABLE} LIMIT 1) taken))"""
+_READ_WHY_FAILED: Final = """
+(SELECT job_id, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = 'failed' LIMIT 1)"""
 _OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
 OVERDUE: Final = 12
 """Seconds without a heartbeat after which the next one is overdue."""
@@ -262,7 +265,12 @@ async def _failed_jobs(cursor: Cursor, senders: Sequence[str]) -> tuple[FailedJo
     ids = [id_ for id_, *_ in rows]
     await cursor.execute(" UNION ALL ".join([_COUNT_FAILED] * len(ids)), [it for it in ids for _ in range(3)])
     counts = {id_: (int(failed), bool(taken)) for id_, failed, taken in await cursor.fetchall()}
-    return tuple(FailedJob(id_, sender, counts[id_][0], total, counts[id_][1]) for id_, sender, total, _ in rows)
+    await cursor.execute(" UNION ALL ".join([_READ_WHY_FAILED] * len(ids)), ids)
+    why = {id_: from_row(*error) or "" for id_, *error in await cursor.fetchall()}
+    return tuple(
+        FailedJob(id_, sender, failed=counts[id_][0], total=total, retriable=counts[id_][1], reason=why.get(id_, ""))
+        for id_, sender, total, _ in rows
+    )
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ async def test_a_job_whose_messages_failed_is_told(shop: Shop) -> None:
     await query(shop.database, f"UPDATE jobs SET {done}")
     said = line(await shop.say("check"), "  jobs  ")
     assert said.startswith("WARN")
-    assert "3 of 3 messages failed" in said
+    assert "3 of 3 messages failed: no" in said
     assert f"mailerd explain {job}" in said
     await query(shop.database, "UPDATE job_recipients SET attempts = 0")  # as of those that a POST has skipped
     assert "3 of 3 recipients were not accepted" in line(await shop.say("check"), "  jobs  ")

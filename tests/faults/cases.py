@@ -192,7 +192,7 @@ CASES: Final = (
          r"systemctl|start|mailerd run",
          _kill_last, ("check", "top")),
     Case("clock wrong", r"clock", r"ntp|timedatectl|chrony|set it|synchron", _sql("SELECT 1"), _QUIET, shift=400.0),
-    Case("all renders fail", r"template|render|undefined", r"template", _break_templates),
+    Case("all renders fail", r"template|render|undefined", r"template|jobs retry|mailerd explain", _break_templates),
     Case("webhook fails", r"webhook.{0,60}(fail|500)|crm.{0,60}(fail|500)", r"webhooks test|endpoint", _break_hook,
          _QUIET, window=100.0),
     Case("inbox unreadable", r"inbox|bounces.{0,40}not", r"auth login|scope|inbox",

@@ -169,7 +169,7 @@ def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
     state.update(known(), now=1)
     told = state.message(now=1)
     assert told is not None
-    assert "20 of the last 20 messages failed" in told.text
+    assert "20 of the last 20 messages failed, the last one: no" in told.text
     assert "job J finished with failures: 0 sent, 20 failed" in told.text
 
 
