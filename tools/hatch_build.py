@@ -19,8 +19,9 @@ class CatalogueHook(BuildHookInterface):  # type: ignore[misc,type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Make them."""
         for po in Path(self.root, "mailerd", "locale").rglob("*.po"):
-            with po.open("rb") as source, po.with_suffix(".mo").open("wb") as made:
+            with po.open("rb") as source, po.with_suffix(".mo.new").open("wb") as made:
                 write_mo(made, read_po(source))
+            po.with_suffix(".mo.new").replace(po.with_suffix(".mo"))  # a mailerd that starts meanwhile reads it whole
         runs = sys.version_info >= (3, 12)  # with an older Python pip refuses, and says why
         if self.target_name == "wheel" and version != "editable" and runs:
             man = Path(self.root, "build", "man")

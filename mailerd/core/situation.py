@@ -22,7 +22,7 @@ from mailerd.core.stats import QueueStats, SenderStats, UnreadInbox, WebhookStat
 from mailerd.core.verdicts import PauseCause
 
 SECOND_FAILURE: Final = 5.0
-"""Seconds for which an endpoint fails until that is told: one that was restarted accepts the second try."""
+"""Seconds for which an endpoint fails until that is a finding: one that was restarted accepts the second try."""
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed until it is late."""
 LONG_UNSURE: Final = 900.0

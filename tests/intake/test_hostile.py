@@ -149,7 +149,7 @@ async def test_no_path_leads_to_a_file(site: Site, path: str) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
-        f"GET {path.replace(' ', '%20')} HTTP/1.1\r\nHost: x\r\n".encode()
+        f"GET {path.replace(' ', '%20')} HTTP/1.1\r\nHost: {host}:{port}\r\n".encode()
         + f"X-API-Key: {site.key}\r\nConnection: close\r\n\r\n".encode()
     )
     answer = await asyncio.wait_for(reader.read(), 5)

@@ -24,7 +24,11 @@ case "$*" in
     --version) echo Python 3.13.1 ;;
     "-m venv"*) mkdir -p "${@: -1}/bin"; cp "$0" "${@: -1}/bin/python"; touch "${@: -1}/pyvenv.cfg" ;;
     *"pip install"*"--requirement"*) [ -z "$NO_INDEX" ] || { echo "ERROR: no index" >&2; exit 1; } ;;
-    *"pip install"*) touch "$(dirname "$0")/mailerd" ;;
+    *"pip install"*)
+        touch "$(dirname "$0")/mailerd"
+        for page in man1 zh_CN/man1; do
+            install -D /dev/null "$(dirname "$0")/../share/man/$page/mailerd.1"
+        done ;;
 esac
 """
 
