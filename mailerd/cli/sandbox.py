@@ -154,7 +154,9 @@ def notice(
     *,
     to: Annotated[str, typer.Option(help="Only about messages to addresses that contain this.")] = "",
     sender: Annotated[str, typer.Option(help="Only into this mailbox. Default: all.")] = "",
-    count: Annotated[int, typer.Option(min=1, help="About this many messages, oldest first.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=1, help="About this many messages: the newest that have no result yet.")
+    ] = 1,
     config: ConfigOption = None,
 ) -> None:
     """Put a bounce, a limit notice, a reply or a forgery into the mailboxes of the simulated Google."""

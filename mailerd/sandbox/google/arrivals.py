@@ -23,12 +23,18 @@ class Arrivals:
 
     def __init__(self) -> None:
         self._due: dict[str, list[_Due]] = {}
+        self._about = set[str]()
         self._bounced = self._answered = 0
 
     def add(self, message: Message, shape: str, *, due: float) -> None:
         """Let mail about a message come at `due`; raises ValueError for a shape that it cannot have."""
         notices.write(shape, message)
+        self._about.add(message.id)
         self._due.setdefault(message.sender, []).append(_Due(due, shape, message))
+
+    def has_any(self, message: Message) -> bool:
+        """Whether any mail about a message came or is on its way."""
+        return message.id in self._about
 
     def by_rule(self, message: Message, rules: FakeLimits, *, now: float) -> None:
         """Draw what becomes of a message that was just sent: by its addresses, since jobs have other keys each time."""
@@ -61,3 +67,4 @@ class Arrivals:
     def clear(self) -> None:
         """Forget what is on its way."""
         self._due.clear()
+        self._about.clear()

@@ -137,9 +137,14 @@ class Control:
         return Answer(200, message.raw, "message/rfc822", (("Content-Disposition", name),))
 
     def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or an `id`)."""
+        """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or an `id`).
+
+        `count`: for so many of them, the newest first, and before the others those that nothing has come about.
+        """
         wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
-        found = [it for it in self._google.sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
+        sent = reversed(self._google.sent)
+        found = [it for it in sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
+        found.sort(key=self._google.arrivals.has_any)
         found = found[: int(body.get("count", len(found)))]
         if not found:
             raise KeyError("no such message was sent")

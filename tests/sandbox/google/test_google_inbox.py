@@ -143,6 +143,18 @@ async def test_rules_draw_the_messages_to_the_same_people_each_time(
     assert 0 < len(drawn[0]) < 20
 
 
+async def test_a_notice_is_about_the_newest_message_that_nothing_has_come_about(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    for key in ("1", "2", "3"):
+        await sent(session, compose, to="ada@example.com", key=key)
+    await sent(session, compose, to="bob@example.com", key="4")
+    for _ in range(4):
+        async with session.post("/sandbox/notices", json={"to": "ada", "shape": "hard", "count": 1}) as response:
+            assert await response.json() == {"notices": 1}
+    assert [it.message.key for it in google.arrivals._due[ME]] == ["3", "2", "1", "3"]
+
+
 async def test_notices_on_demand_by_the_control_interface(session: aiohttp.ClientSession, compose: Compose) -> None:
     await sent(session, compose, key="k")
     async with session.post("/sandbox/notices", json={"key": "k", "shape": "reply"}) as response:
