@@ -72,5 +72,5 @@ uninstall:  ## as root: remove the service; configuration, credentials and datab
 	@PREFIX=$(PREFIX) tools/install uninstall
 
 clean:  ## remove what the commands above have made, the demonstration's data included
-	rm -rf .venv .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info mailerd/locale/*/LC_MESSAGES/*.mo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

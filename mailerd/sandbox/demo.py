@@ -591,7 +591,8 @@ class _Sandbox:
                     t("  Port {port}, which the README uses, is in use by another process.", port=_INTAKE_PORT)
                 )
             link = (await commands.ask("console", "login")).split()[-1]
-            self._screen.step(t("Console"), t("{link} (works once; for another: `mailerd console login`)", link=link))
+            self._screen.step(t("Console"), t("{link} (works once)", link=link))
+            self._screen.step(t("Another link"), _command(self._options.program, self._sandbox_dir, "console", "login"))
             posted = await post(client, self._job)
             self._screen.step(
                 t("Sample job"),

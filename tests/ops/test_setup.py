@@ -16,7 +16,7 @@ import pytest
 from tests.house.source import ROOT
 
 _ABSOLUTE = re.compile(r"/(usr)/")
-_TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "grep", "mkdir", "mktemp", "rm", "touch")
+_TOOLS = ("bash", "cat", "chmod", "cksum", "cp", "dirname", "env", "grep", "mkdir", "mktemp", "rm", "sleep", "touch")
 _PYTHON = """#!/bin/bash
 minor={minor}
 case "$*" in
@@ -24,6 +24,11 @@ case "$*" in
     *"version_info[:2]"*) echo "3.$minor" ;;
     *"import ensurepip"*) [ -n "{ensurepip}" ] || [ -e "{root}/ensurepip" ] ;;
     --version) echo "Python 3.$minor.0" ;;
+    "-m pip install"*requirements-dev.lock)
+        for each in $(grep -o '^[a-z][^ ]*==' requirements-dev.lock); do
+            if [ -z "$once" ]; then once=1; echo "Ignoring $each"; else echo "Collecting $each"; fi
+        done
+        sleep {slow} ;;
     "-m venv"*) mkdir -p .venv/bin; cp "$0" .venv/bin/python ;;
 esac
 """
@@ -44,9 +49,9 @@ class Machine:
 
     root: Path
 
-    def python(self, name: str, minor: int, *, ensurepip: bool = True) -> None:
+    def python(self, name: str, minor: int, *, ensurepip: bool = True, slow: int = 0) -> None:
         """One that is installed."""
-        text = _PYTHON.format(minor=minor, ensurepip="yes" if ensurepip else "", root=self.root)
+        text = _PYTHON.format(minor=minor, ensurepip="yes" if ensurepip else "", root=self.root, slow=slow)
         self._program(self.root / name, text)
 
     def packages(self, *names: str) -> None:
@@ -161,3 +166,23 @@ def test_a_venv_of_an_older_python_is_made_anew(machine: Machine) -> None:
     assert (code, machine.made_with()) == (0, "13"), said
     code, said = machine.run(user=1000)
     assert (code, said) == (0, "setup: ready\n"), "again: nothing to do"
+
+
+def test_while_pip_installs_without_a_word_setup_says_so(machine: Machine) -> None:
+    script = machine.root / "src/tools/setup"
+    script.write_text(script.read_text("utf-8").replace("-t 10 ", "-t 0.2 ").replace(">= 10)", ">= 1)"), "utf-8")
+    machine.python("bin/python3", 13, slow=3)
+    code, said = machine.run()
+    assert code == 0, said
+    known = sum("==" in line for line in (ROOT / "requirements-dev.lock").read_text("utf-8").splitlines()) - 1
+    assert re.search(rf"setup:   all {known} fetched, installing them \(\d+ s\)\n", said), said
+
+
+def test_make_clean_leaves_no_compiled_catalogue(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    folder = tmp_path / "mailerd/locale/zh_CN/LC_MESSAGES"
+    folder.mkdir(parents=True)
+    for name in ("mailerd.po", "mailerd.mo"):
+        (folder / name).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert [each.name for each in folder.iterdir()] == ["mailerd.po"]

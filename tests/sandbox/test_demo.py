@@ -169,6 +169,8 @@ def test_the_demonstration_sends_the_whole_job_and_says_so(empty: Sandbox) -> No
     sandbox.start(then_exit=True)
     assert sandbox.wait() == 0, sandbox.said
     assert "nothing leaves this machine" in sandbox.said
+    another = rf"^  Another link +{re.escape(sys.executable)} .* console login --config .*/mailerd.toml$"
+    assert re.search(another, sandbox.said, re.MULTILINE), sandbox.said
     assert re.search(rf"^{total} messages sent in [\d.]+ s$", sandbox.said, re.MULTILINE)
     assert f"The simulated Google received {total} messages, none more than once" in sandbox.said
     assert "100 %" in sandbox.said
