@@ -72,3 +72,16 @@ async def test_without_scripts_one_searches_and_opens_what_was_found(site: Site,
         assert "/docs/how-to/" in page.url
         assert await page.get_by_role("button", name="Copy").count() == 0
     await context.close()
+
+
+async def test_the_language_switches_each_time_and_holds_on_the_page_before(site: Site, browser: Browser) -> None:
+    context = await browser.new_context(locale="en")
+    async with page_of(context) as page:
+        for path in ("/docs", "/docs/how-to/backup"):
+            await page.goto(f"{site.url}{path}")
+        for code, other in (("zh-CN", "中文"), ("en", "English")) * 2:
+            await page.get_by_role("link", name=other, exact=True).first.click()
+            for path in ("/docs", "/docs/how-to/backup"):
+                await page.goto(f"{site.url}{path}")
+                await expect(page.locator("html")).to_have_attribute("lang", code)
+    await context.close()

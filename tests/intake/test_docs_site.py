@@ -95,6 +95,68 @@ async def test_the_choice_of_a_language_holds_for_the_next_page(site: Site) -> N
     assert '<html lang="zh-CN">' in page
 
 
+async def test_a_page_is_asked_for_anew_each_time_since_it_may_be_in_another_language_now(site: Site) -> None:
+    for path, kept in (("/docs/how-to/backup", "no-cache"), ("/docs/how-to/backup?lang=zh", "no-store")):
+        async with site.client.get(site.url + path, headers=ENGLISH) as response:
+            assert response.headers["Cache-Control"] == kept
+            assert response.headers["Vary"] == "Accept-Language, Cookie"
+            assert ("mailerd-lang" in response.cookies) == ("lang" in path)
+
+
+async def test_each_page_leads_to_itself_in_the_other_language(site: Site) -> None:
+    names = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.zh-CN.md")]
+    for path in (f"/docs/{name.removesuffix('.zh-CN.md')}" for name in names if not name.startswith("index")):
+        for language, other in (("en", "zh"), ("zh", "en")):
+            _, page = await got(site, path, Cookie=f"mailerd-lang={language}")
+            (switch,) = re.findall(rf'href="(\?lang={other})"', page)
+            async with site.client.get(site.url + path + switch, headers=ENGLISH) as response:
+                assert (response.status, response.headers["Content-Language"]) == (200, other), path
+
+
+@pytest.mark.parametrize(
+    "query, page",
+    [
+        ("how to back up", "/docs/how-to/backup#back-up"),
+        ("backup", "/docs/how-to/backup#back-up"),
+        ("back up", "/docs/how-to/backup#back-up"),
+        ("如何备份", "/docs/how-to/backup#%E5%A4%87%E4%BB%BD"),
+        ("port already in use", "/docs/how-to/troubleshooting#the-port-is-taken"),
+        ("new api key", "/docs/reference/commands#mailerd-keys-create"),
+        ("token expired", "/docs/how-to/troubleshooting"),
+        ("why is my job waiting", "/docs/how-to/faq#why-is-my-job-waiting"),
+    ],
+)
+async def test_the_section_whose_heading_says_it_comes_first(site: Site, query: str, page: str) -> None:
+    assert (await hits_of(site, query))[0].startswith(page)
+
+
+def test_words_without_a_meaning_of_their_own_count_only_alone() -> None:
+    known = Library("en", None, {})
+    assert {term for hit in known.search("how to back up in a hurry") for term in hit.terms} == {"back", "up"}
+    assert {hit.terms for hit in known.search("how")} == {("how",)}
+
+
+async def test_whole_words_are_marked_and_no_stop_words(site: Site) -> None:
+    for query, marked in (("a webhook", {"webhook", "webhooks"}), ("x key", {"x", "key", "keys"})):
+        async with site.client.get(site.url + "/docs/search", params={"q": query}, headers=ENGLISH) as response:
+            page = await response.text()
+        assert {each.lower() for each in re.findall("<mark>([^<]*)</mark>", page)} <= marked
+        assert re.findall(r"[a-z]<mark>\w+|<mark>\w+</mark>[a-z]\w*", page) == []
+
+
+async def test_what_is_made_of_the_code_comes_after_the_guides(site: Site) -> None:
+    hits = await hits_of(site, "token expired")
+    guides = [place for place, hit in enumerate(hits) if "/how-to/" in hit]
+    tables = [place for place, hit in enumerate(hits) if "all-events" in hit]
+    assert guides[0] < tables[0]
+
+
+async def hits_of(site: Site, query: str) -> list[str]:
+    headers = {"Accept-Language": "en" if query.isascii() else "zh"}
+    async with site.client.get(site.url + "/docs/search", params={"q": query}, headers=headers) as response:
+        return re.findall(r'<li><a href="([^"]+)">[^<]*</a><p>', await response.text())
+
+
 @pytest.mark.parametrize(
     "query, page",
     [
@@ -109,11 +171,7 @@ async def test_the_choice_of_a_language_holds_for_the_next_page(site: Site) -> N
 async def test_the_search_finds_titles_headings_text_and_what_is_made_of_the_code(
     site: Site, query: str, page: str
 ) -> None:
-    language = "en" if query.isascii() else "zh"
-    params = {"q": query}
-    headers = {"Accept-Language": language}
-    async with site.client.get(site.url + "/docs/search", params=params, headers=headers) as response:
-        hits = re.findall(r'<li><a href="([^"]+)">[^<]*</a><p>', await response.text())
+    hits = await hits_of(site, query)
     assert any(hit.startswith(page) for hit in hits[:5]), hits
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import islice, pairwise
 from math import log
 from pathlib import Path
 from typing import Final
@@ -106,6 +107,7 @@ class Library:
         found = {name: self._entry(name, made.get(name)) for name in self._names}
         found |= {name: SitePage(name, page, language) for name, page in api.items()}
         self.entries: Final = {name: found[name] for name in self._ordered(found)}
+        self._of_code = made.keys() | api.keys()
         self._index = [
             (entry, section, f"{section.title}\n{section.text}".lower())
             for entry in self.entries.values()
@@ -151,22 +153,22 @@ class Library:
                 yield say(t(title), self.language), entries
 
     def search(self, query: str) -> list["Hit"]:
-        """The sections that fit a query best, at most three of a page."""
-        terms = _terms(query)
-        spread = {term: sum(term in text for _, _, text in self._index) for term in terms}
-        weights = {term: log(len(self._index) / many) + 0.01 for term, many in spread.items() if many}
+        """The sections that fit a query best, at most three of a page; first those whose heading says all of it."""
+        wanted = {term: re.compile(pattern_of(term)) for term in _terms(query)}
+        found = [(_Place(*each, wanted), *each[:2]) for each in self._index]
+        found = [each for each in found if each[0].there]
+        weights = {
+            term: log(len(self._index) / many) + 0.01
+            for term in wanted
+            if (many := sum(term in place.there for place, *_ in found))
+        }
         hits = list[Hit]()
-        for entry, section, text in self._index:
-            there = [term for term in weights if term in text]
-            if there:
-                title, heading = entry.page.title.lower(), section.title.lower()
-                score = sum(
-                    weights[term] * (6 * (term in title) + 4 * (term in heading) + min(3, text.count(term)))
-                    for term in there
-                )
-                score *= (len(there) / len(terms)) ** 2 * _WEIGHTS.get(entry.kind, 1)
-                hits.append(Hit(score, entry, section, tuple(there)))
-        hits.sort(key=lambda hit: -hit.score)
+        for place, entry, section in found:
+            score = sum(weights[term] * place.points(term) for term in place.there)
+            score *= (len(place.there) / len(wanted)) ** 2 * (1 + place.share_of_heading / 2)
+            score *= _OF_CODE if entry.name in self._of_code else _WEIGHTS.get(entry.kind, 1)
+            hits.append(Hit((place.tier, score), entry, section, tuple(place.there)))
+        hits.sort(key=lambda hit: hit.rank, reverse=True)
         shown = dict[str, int]()
         kept = list[Hit]()
         for hit in hits:
@@ -180,29 +182,80 @@ MAX_QUERY: Final = 100
 """Characters of a query that are read."""
 MAX_HITS: Final = 20
 _MAX_OF_PAGE: Final = 3
-_WEIGHTS: Final = {"internals": 0.4, "reference": 0.7, "api": 0.7}
-"""Who searches wants to do something."""
+_WEIGHTS: Final = {"internals": 0.4, "reference": 0.7}
+_OF_CODE: Final = 0.5
+"""Who searches wants to do something: guides come before tables, those most of all that are made of the code."""
 _MAX_TERMS: Final = 12
+_MAX_COUNT: Final = 3
 _TERM: Final = re.compile(r"[\u3400-\u9fff]+|[^\s\u3400-\u9fff,;:!?()\"'`，。；：？！（）、]+")
+_STOP_WORDS: Final = {
+    "a", "already", "an", "and", "are", "can", "do", "does", "for", "how", "i", "in", "is", "it", "my", "of", "on",
+    "only", "or", "the", "to", "what", "when", "where", "why", "with",
+}  # fmt: skip
+_CHINESE_STOP_WORDS: Final = re.compile("如何|怎么样?|怎样|会不会|为什么|是否|什么|我的|吗")
+_SAID_AS: Final = {r"\bin use\b": "taken", r"\bapi keys?\b": "key", r"\bnew\b": "create"}
+"""What people look for, and the word that the headings have for it."""
+_ENDING: Final = re.compile(r"(?<=[a-z]{4})(?:ed|ing)$|(?<=[a-z]{3})s$")
+_SHORT: Final = 3
+"""Letters up to which a word is found only whole, with or without an s: api, key, up."""
 
 
 @dataclass(frozen=True)
 class Hit:
     """A section that a search has found."""
 
-    score: float
+    rank: tuple[int, float]
     entry: SitePage
     section: PageSection
     terms: tuple[str, ...]
     """The words of the query that it has."""
 
 
+class _Place:
+    """Where a section has which words of a query."""
+
+    def __init__(self, entry: SitePage, section: PageSection, text: str, wanted: Mapping[str, re.Pattern[str]]) -> None:
+        heading, title = section.title.lower(), f"{entry.page.title} {entry.name}".lower()
+        self._in_heading = {term for term, it in wanted.items() if it.search(f"{heading} {_joined(heading)}")}
+        self._in_title = {term for term, it in wanted.items() if it.search(title)}
+        self._counts = {
+            # most sections have not even the letters, and to see that is fast
+            term: sum(1 for _ in islice(it.finditer(text), _MAX_COUNT)) if term in text else 0
+            for term, it in wanted.items()
+        }
+        self.there = [term for term in wanted if self._counts[term] or term in self._in_heading]
+        self.tier = 2 if self._in_heading == wanted.keys() else int(self._in_heading | self._in_title == wanted.keys())
+        self.share_of_heading = min(1.0, sum(map(len, self._in_heading)) / max(1, len(heading)))
+
+    def points(self, term: str) -> int:
+        """What a word counts here."""
+        return 6 * (term in self._in_heading) + 4 * (term in self._in_title) + self._counts[term]
+
+
+def _joined(heading: str) -> str:
+    """Its neighbouring words as one: who looks for "backup" finds "Back up"."""
+    return " ".join(map("".join, pairwise(re.findall(r"[a-z0-9]+", heading))))
+
+
+def pattern_of(term: str) -> str:
+    """The words of a text that a word of a query finds, whole."""
+    if "\u3400" <= term[0] <= "\u9fff":
+        return re.escape(term)
+    before = f"(?<![a-z0-9]{re.escape(term)})" if term[0].isalnum() else ""
+    end = "s?(?![a-z0-9])" if len(term) <= _SHORT else "[a-z0-9]*"
+    return re.escape(term) + before + end  # it begins with plain letters, which is what makes it fast
+
+
 def _terms(query: str) -> list[str]:
     """The words of a query; Chinese, which has no spaces, as the whole and as its pairs of characters."""
+    asked = query[:MAX_QUERY].lower()
+    for phrase, said in _SAID_AS.items():
+        asked = re.sub(phrase, said, asked)
+    words = [word for word in _TERM.findall(_CHINESE_STOP_WORDS.sub(" ", asked)) if word not in _STOP_WORDS]
     found: list[str] = []
-    for word in _TERM.findall(query[:MAX_QUERY].lower()):
+    for word in words or _TERM.findall(asked):
         if "\u3400" <= word[0] <= "\u9fff":
             found += [word, *(word[at : at + 2] for at in range(len(word) - 1))]
         else:
-            found.append(word[:-1] if word.endswith("s") and len(word) > 3 else word)  # noqa: PLR2004 - bounces, bounce
+            found.append(_ENDING.sub("", word))
     return list(dict.fromkeys(found))[:_MAX_TERMS]

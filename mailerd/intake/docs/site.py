@@ -18,7 +18,7 @@ from mailerd import __version__
 from mailerd.core.i18n import Language, t
 from mailerd.http.requests import chosen_language, keep_language
 from mailerd.intake.docs import api_pages
-from mailerd.intake.docs.library import MAX_QUERY, Commands, Hit, Library, SitePage, files
+from mailerd.intake.docs.library import MAX_QUERY, Commands, Hit, Library, SitePage, files, pattern_of
 from mailerd.intake.docs.markdown import Page
 from mailerd.intake.openapi import document
 from mailerd.locale import say, speak
@@ -123,7 +123,11 @@ class DocsSite:
     def _answer(
         self, request: web.Request, library: Library, html: str, language: Language | None = None, *, status: int = 200
     ) -> web.Response:
-        headers = {"Vary": "Accept-Language, Cookie", "Content-Language": language or library.language}
+        # Chromium compares no cookies for Vary: a page that it may show unasked would stay in the language before.
+        headers = {
+            "Vary": "Accept-Language, Cookie", "Content-Language": language or library.language,
+            "Cache-Control": "no-store" if "lang" in request.query else "no-cache",
+        }  # fmt: skip
         response = web.Response(text=html, status=status, content_type="text/html", headers=_SAFE | headers)
         if "lang" in request.query:
             keep_language(response, library.language)
@@ -157,7 +161,7 @@ def _results(hits: list[Hit]) -> str:
 def _result(hit: Hit) -> str:
     section, page = hit.section, hit.entry.page
     title = page.title if section.title in {"", page.title} else f"{page.title} › {section.title}"
-    found = re.compile("|".join(map(re.escape, sorted(hit.terms, key=len, reverse=True))), re.IGNORECASE)
+    found = re.compile("|".join(map(pattern_of, sorted(hit.terms, key=len, reverse=True))), re.IGNORECASE)
     first = found.search(section.text)
     begin = max(0, first.start() - _AROUND) if first else 0
     text = section.text[begin : (first.end() if first else _AROUND) + _AROUND]
