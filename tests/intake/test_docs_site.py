@@ -122,7 +122,7 @@ async def test_each_page_leads_to_itself_in_the_other_language(site: Site) -> No
         ("如何备份", "/docs/how-to/backup#%E5%A4%87%E4%BB%BD"),
         ("port already in use", "/docs/how-to/troubleshooting#the-port-is-taken"),
         ("new api key", "/docs/reference/commands#mailerd-keys-create"),
-        ("token expired", "/docs/how-to/troubleshooting"),
+        ("token expired", "/docs/how-to/troubleshooting#an-authorization-was-revoked"),
         ("why is my job waiting", "/docs/how-to/faq#why-is-my-job-waiting"),
     ],
 )
@@ -145,7 +145,7 @@ async def test_whole_words_are_marked_and_no_stop_words(site: Site) -> None:
 
 
 async def test_what_is_made_of_the_code_comes_after_the_guides(site: Site) -> None:
-    hits = await hits_of(site, "token expired")
+    hits = await hits_of(site, "token revoked")
     guides = [place for place, hit in enumerate(hits) if "/how-to/" in hit]
     tables = [place for place, hit in enumerate(hits) if "all-events" in hit]
     assert guides[0] < tables[0]

@@ -155,7 +155,7 @@ class Library:
     def search(self, query: str) -> list["Hit"]:
         """The sections that fit a query best, at most three of a page; first those whose heading says all of it."""
         wanted = {term: re.compile(pattern_of(term)) for term in _terms(query)}
-        found = [(_Place(*each, wanted), *each[:2]) for each in self._index]
+        found = [(_Match(*each, wanted), *each[:2]) for each in self._index]
         found = [each for each in found if each[0].there]
         weights = {
             term: log(len(self._index) / many) + 0.01
@@ -193,8 +193,13 @@ _STOP_WORDS: Final = {
     "only", "or", "the", "to", "what", "when", "where", "why", "with",
 }  # fmt: skip
 _CHINESE_STOP_WORDS: Final = re.compile("如何|怎么样?|怎样|会不会|为什么|是否|什么|我的|吗")
-_SAID_AS: Final = {r"\bin use\b": "taken", r"\bapi keys?\b": "key", r"\bnew\b": "create"}
-"""What people look for, and the word that the headings have for it."""
+_SAID_AS: Final = {
+    "taken": re.compile(r"\bin use\b"),
+    "key": re.compile(r"\bapi keys?\b"),
+    "create": re.compile(r"\bnew\b"),
+    "authorization": re.compile(r"\btoken(?= (?:has |is )?expire)"),
+}
+"""The words of headings, and what people look for instead."""
 _ENDING: Final = re.compile(r"(?<=[a-z]{4})(?:ed|ing)$|(?<=[a-z]{3})s$")
 _SHORT: Final = 3
 """Letters up to which a word is found only whole, with or without an s: api, key, up."""
@@ -211,8 +216,8 @@ class Hit:
     """The words of the query that it has."""
 
 
-class _Place:
-    """Where a section has which words of a query."""
+class _Match:
+    """Which words of a query a section has, and where."""
 
     def __init__(self, entry: SitePage, section: PageSection, text: str, wanted: Mapping[str, re.Pattern[str]]) -> None:
         heading, title = section.title.lower(), f"{entry.page.title} {entry.name}".lower()
@@ -249,8 +254,8 @@ def pattern_of(term: str) -> str:
 def _terms(query: str) -> list[str]:
     """The words of a query; Chinese, which has no spaces, as the whole and as its pairs of characters."""
     asked = query[:MAX_QUERY].lower()
-    for phrase, said in _SAID_AS.items():
-        asked = re.sub(phrase, said, asked)
+    for said, phrase in _SAID_AS.items():
+        asked = phrase.sub(said, asked)
     words = [word for word in _TERM.findall(_CHINESE_STOP_WORDS.sub(" ", asked)) if word not in _STOP_WORDS]
     found: list[str] = []
     for word in words or _TERM.findall(asked):
