@@ -5,10 +5,10 @@ from typing import Final
 
 from mailerd.config import Settings
 from mailerd.core import rate_limit
-from mailerd.http import auth, requests, server
-from mailerd.intake import events_endpoint, read_jobs, request_models, strict_json, suppressions
+from mailerd.http import auth, errors, requests, responses, server
+from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, strict_json, suppressions
 from mailerd.mail import mime, render, renderer
-from mailerd.store import api_keys
+from mailerd.store import api_keys, event_feed
 from mailerd.web import forms
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
@@ -23,9 +23,11 @@ SETTINGS: Final = {
     "safety.sender_bounces": 1, "webhooks.timeout": 1, "webhooks.pause_after": DAY, "retention.events": 1,
 }  # fmt: skip
 """The settings of the page, each with the seconds of its unit there."""
+STREAM: Final = rate_limit.rate(rate_limit.SenderLimits(rate_limit.STANDARD_UNITS, per_minute=0, per_day=0))
+assert STREAM is not None
 CONSTANTS: Final[dict[str, float]] = {
     "quota units of one message": rate_limit.DRAFT_PAIR_UNITS,
-    "messages per mailbox and minute": rate_limit.STANDARD_UNITS // rate_limit.DRAFT_PAIR_UNITS,
+    "messages per mailbox and minute, about": round(60 / STREAM.interval.total_seconds()),
     "of these, messages of 1 MB or more": message_builder.MAX_LARGE,
     "seconds for the body to arrive": requests.BODY_TIMEOUT,
     "days that `send_at` may be ahead": request_models.MAX_SEND_AHEAD.days,
@@ -33,11 +35,21 @@ CONSTANTS: Final[dict[str, float]] = {
     "bytes with attachments, base64 included": mime.MAX_MESSAGE_BYTES,
     "characters of the subject": render.MAX_SUBJECT,
     "characters of the HTML, or of the text": render.MAX_OUTPUT,
-    "variables": strict_json.MAX_VARIABLES,
+    "values in its variables": strict_json.MAX_VARIABLES,
+    "levels of a variable": strict_json.MAX_DEPTH,
+    "seconds of a dry run": create_job.DRY_RUN_TIMEOUT,
+    "rejected recipients listed in a response": create_job.MAX_REJECTED_LISTED,
+    "bytes of that list": create_job.MAX_REJECTED_BYTES,
+    "errors listed in a response": errors.MAX_DETAILS,
+    "errors counted in a response": errors.MAX_COUNTED,
     "seconds of CPU to render it": renderer.CHECK_LIMITS.cpu,
     "MB of memory to render it": renderer.CHECK_LIMITS.memory / 1024**2,
     "jobs per page": read_jobs.MAX_JOBS_LIMIT,
     "recipients per page": read_jobs.MAX_RECIPIENTS_LIMIT,
+    "events per page": event_feed.MAX_PAGE,
+    "bytes of a page of events": event_feed.MAX_BYTES,
+    "seconds for the first request of a connection": server.FIRST_REQUEST_TIMEOUT,
+    "seconds for a response to be read": responses.WRITE_TIMEOUT,
     "connections": server.MAX_CONNECTIONS,
     "invalid keys per minute and address": auth.MAX_FAILURES_PER_MINUTE,
     "hours of an event stream": events_endpoint.MAX_STREAM_SECONDS / 3600,
@@ -69,3 +81,15 @@ def test_the_chinese_page_of_limits_has_the_same_numbers() -> None:
         for name in ("limits.md", "limits.zh-CN.md")
     )
     assert english == chinese
+
+
+def test_every_page_says_the_same_rate() -> None:
+    rate = f"{CONSTANTS['messages per mailbox and minute, about']:.0f}"
+    pages = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    said = {
+        str(page.relative_to(ROOT)): found
+        for page in pages
+        if (found := re.findall(r"about (\d+)(?: messages)? a minute|每分钟约(?:发送)? ?(\d+) 封", Paper(page).prose))
+    }
+    assert len(said) >= 6
+    assert {number for found in said.values() for pair in found for number in pair if number} == {rate}
