@@ -20,6 +20,8 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.describe import heard_of
 
+_MOST: Final = 65_536
+"""Bytes of a response that are read: a daemon says less, and another program may say more."""
 READY_TIMEOUT: Final = 5.0
 """Seconds for the answer of a daemon that may wait for its database first."""
 
@@ -44,7 +46,7 @@ async def ask_ready(settings: IntakeSettings) -> Readiness:
         async with asyncio.timeout(READY_TIMEOUT):
             status, server, body = await _get(settings, "/health/ready")
         said = json.loads(body) if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
-    except (HTTPException, TimeoutError, ValueError) as error:
+    except (HTTPException, TimeoutError, ValueError, RecursionError) as error:
         raise OSError(t("no response ({cause})", cause=type(error).__name__)) from error
     if server != "mailerd" or not isinstance(said, dict):
         raise OSError(t("no response ({cause})", cause=f"HTTP {status}"))
@@ -63,7 +65,10 @@ async def _get(settings: IntakeSettings, path: str) -> tuple[int, str, bytes]:
         authority = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
         lines = (f"GET {path} HTTP/1.0", f"Host: {authority}", f"Accept-Language: {language()}", "", "")
         writer.write("\r\n".join(lines).encode())
-        response = io.BytesIO(await reader.read())
+        received = bytearray()
+        while len(received) < _MOST and (more := await reader.read(_MOST)):
+            received += more
+        response = io.BytesIO(received)
     finally:
         writer.close()
     _, status, *_ = response.readline().split(maxsplit=2)

@@ -21,9 +21,16 @@ from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 _CONNECTIONS: Final = 2
 """The connections to the database for webhooks; those of the messages are never used for this."""
 _TOLD_ALREADY: Final = frozenset(
-    {"connection_cut", "database_unavailable", "database_back", "database_still_unavailable", "writer_changed"}
+    {
+        "connection_cut",
+        "database_unavailable",
+        "database_back",
+        "database_still_unavailable",
+        "writer_changed",
+        "database_crowded",
+    }
 )
-"""The events that the messages' connections report as well."""
+"""The events that the messages' connections report as well, unless they have all that the server allows."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
     """Join the sender, with a database pool of its own."""
 
     def quiet(event: Event, fields: Mapping[str, object], /) -> None:
-        if event.name not in _TOLD_ALREADY:
+        if event.name not in _TOLD_ALREADY or database.outage == "connections":
             sink(event, fields)
 
     it, clock, events = settings.webhooks, Clock(), WebhookEvents(sink)

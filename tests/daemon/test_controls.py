@@ -65,6 +65,10 @@ async def test_a_cancelled_job_ends_when_its_last_message_is_off_the_wire(
 ) -> None:
     async with running(known, heard):
         await heard.wait_for("message_sent", times=5)
+        google.change_rules(
+            latency_s=1.0
+        )  # or nothing may be on the wire when it is cancelled, and the cancelling ends it
+        await heard.wait_for("message_started", times=len(heard.of("message_sent")) + 1)
         before = await ask.counts()
         done = await ask(JobChange.CANCEL)
         finished = await heard.wait_for("job_finished")

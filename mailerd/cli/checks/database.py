@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Final
 
 from mailerd.cli.checks import pace
@@ -61,7 +62,7 @@ def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
     for it in known:
         name, login = (
             t("inbox of {name}", name=it.email),
-            f"mailerd auth login --sender {it.email} --readonly",
+            f"mailerd auth login --sender {quote(it.email)} --readonly",
         )
         behind = (it.now - it.read_at).total_seconds() if it.read_at else None
         read = t("never read") if behind is None else t("read {behind} ago", behind=in_words(behind))

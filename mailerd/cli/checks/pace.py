@@ -1,5 +1,6 @@
 """What Google's Standard tier will take, for senders that may use more than it has."""
 
+from shlex import quote
 from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, warn
@@ -29,7 +30,7 @@ async def of_senders(database: Database, defaults: DefaultLimits, *, bound: floa
         for result in _slower(
             t("sending limits of {email}", email=it.email),
             it.limits,
-            keep=f"mailerd senders set {it.email} --units-per-minute {STANDARD_UNITS}",
+            keep=f"mailerd senders set {quote(it.email)} --units-per-minute {STANDARD_UNITS}",
         )
     ]
 

@@ -235,6 +235,8 @@ class Pool:
                 else:
                     self._crowded_at = -math.inf
                     return connection
+            if self._idle:  # one that was put back while another was asked for
+                continue
             # There is work for as many connections as the server allows: another call will be done with its own.
             phase.name = "queue"
             self._freed.clear()

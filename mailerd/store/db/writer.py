@@ -9,9 +9,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
-from pymysql.err import OperationalError
+from pymysql.err import MySQLError, OperationalError
 from yarl import URL
 
 from mailerd.core.i18n import t
@@ -57,8 +58,8 @@ class Writer:
         self._events: Final = events
         self._trying: Final = asyncio.Lock()
         """One task tries the hosts at a time; the others then find its host the first."""
-        self._failed = (0.0, "")
-        """When all hosts had been tried in vain last, in monotonic seconds, and why."""
+        self._failed: tuple[float, Callable[[], MySQLError]] = (0.0, partial(NoWriterError, ""))
+        """When all hosts had been tried in vain last, in monotonic seconds, and what is raised."""
 
     @property
     def where(self) -> str:
@@ -82,20 +83,26 @@ class Writer:
         came = time.monotonic()
         async with self._trying:
             if self._failed[0] > came:
-                raise NoWriterError(self._failed[1])
-            troubles = dict[URL, str]()
+                _, failure = self._failed
+                raise failure()
+            troubles, crowded = dict[URL, str](), None
             for url in tuple(self._order):
                 try:
                     connection = await asyncio.wait_for(to(url), self._bound)
                 except error_codes.LOST as error:
                     troubles[url] = error_codes.words(error) or t("no response within {bound:g} s", bound=self._bound)
                     self._put_last(url)
+                    if url == self.current and error_codes.number(error) in error_codes.CROWDED:
+                        crowded = partial(OperationalError, *error.args)
                 else:
                     self._use(url, troubles)
                     return connection
             said = "; ".join(f"{place(url)}: {trouble}" for url, trouble in troubles.items())
-            self._failed = time.monotonic(), t("no server accepts writes ({said})", said=said)
-            raise NoWriterError(self._failed[1])
+            # The writer that only has no connection more is still the writer: its connections go on.
+            none = partial(NoWriterError, t("no server accepts writes ({said})", said=said))
+            failure = crowded or none
+            self._failed = time.monotonic(), failure
+            raise failure()
 
     async def check(self, connection: Connection) -> None:
         """Make sure that one of several hosts takes writes now, unless it has said so within the last seconds.

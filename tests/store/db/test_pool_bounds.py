@@ -246,6 +246,33 @@ async def test_a_server_that_allows_one_connection_more_is_worked_with_by_that_o
                     other.close()
 
 
+async def test_a_connection_that_is_put_back_while_another_is_refused_is_taken_at_once(
+    database_url: str, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, refuse, release = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def refused() -> None:
+        asked.set()
+        await refuse.wait()
+        raise pymysql.err.OperationalError(1040, "Too many connections")
+
+    async def held(cursor: Cursor) -> int:
+        await release.wait()
+        return await one(cursor)
+
+    async with pooled(database_url, heard) as pool:
+        await pool.transaction(one, what="test")
+        monkeypatch.setattr(pool, "_connect", refused)
+        first = asyncio.create_task(pool.transaction(held, what="test"))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(pool.transaction(one, what="test"))
+        await asked.wait()
+        release.set()
+        assert await first == 1
+        refuse.set()
+        assert await asyncio.wait_for(second, 1.0) == 1, "nothing else would wake it"
+
+
 async def napping(cursor: Cursor) -> int:
     """A transaction beside which others want a connection."""
     await cursor.execute("DO SLEEP(0.05)")
