@@ -2,6 +2,8 @@
 
 import gzip
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
 
@@ -13,7 +15,7 @@ from mailerd.core.i18n import Language
 from mailerd.intake.docs import api_pages, library
 from mailerd.intake.docs.library import Library
 from mailerd.intake.docs.markdown import rendered
-from mailerd.intake.docs.site import _frame
+from mailerd.intake.docs.site import _frame, _results
 from mailerd.intake.openapi import document
 from mailerd.locale import speak
 from tests.house.source import ROOT
@@ -183,6 +185,42 @@ async def test_a_search_for_anything_is_bounded_and_repeats_nothing_as_html(site
         assert "<script>alert" not in page
         assert page.count("<li><a href=") < 100
         assert "x" * 101 not in page
+
+
+@pytest.mark.parametrize("query", [
+    "mail send messag its that one from this sender jobs error", "e a i o n t r s l d c u", "test_ test_a mail maile",
+    "的 件 邮 发 一 中的 是", "重复发送" * 25,
+])  # fmt: skip
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_search_for_whatever_stands_in_most_sections_is_little_work(language: Language, query: str) -> None:
+    known = Library(language, markdown, api_pages.pages(document()))
+    assert steps_of(lambda: _results(known.search(query))) < 13_000
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """The lines of Python that this runs, each turn of a loop for itself."""
+    steps, monitor = 0, sys.monitoring
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    tool = next(number for number in range(6) if monitor.get_tool(number) is None)
+    monitor.use_tool_id(tool, "steps")
+    try:
+        monitor.register_callback(tool, monitor.events.LINE, count)
+        monitor.register_callback(tool, monitor.events.JUMP, count)
+        monitor.set_events(tool, monitor.events.LINE | monitor.events.JUMP)
+        work()
+    finally:
+        monitor.set_events(tool, 0)
+        monitor.free_tool_id(tool)
+    return steps
+
+
+@pytest.mark.parametrize("path", ["/docs/", "/docs/how-to/send/"])
+async def test_a_slash_at_the_end_of_an_address_leads_to_the_page(site: Site, path: str) -> None:
+    assert await got(site, path) == await got(site, path.rstrip("/"))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,15 @@
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice, pairwise
 from math import log
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from mailerd.config import example
 from mailerd.core.i18n import N_, Language, t
@@ -107,11 +109,11 @@ class Library:
         found = {name: self._entry(name, made.get(name)) for name in self._names}
         found |= {name: SitePage(name, page, language) for name, page in api.items()}
         self.entries: Final = {name: found[name] for name in self._ordered(found)}
-        self._of_code = made.keys() | api.keys()
-        self._index = [
-            (entry, section, f"{section.title}\n{section.text}".lower())
-            for entry in self.entries.values()
-            for section in entry.page.sections
+        self._sections = [(entry, section) for entry in self.entries.values() for section in entry.page.sections]
+        self._words = _WordIndex(self._sections)
+        of_code = made.keys() | api.keys()
+        self._weights = [
+            _OF_CODE if entry.name in of_code else _WEIGHTS.get(entry.kind, 1) for entry, _ in self._sections
         ]
 
     def _entry(self, name: str, make: Callable[[], str] | None) -> SitePage:
@@ -154,28 +156,49 @@ class Library:
 
     def search(self, query: str) -> list["Hit"]:
         """The sections that fit a query best, at most three of a page; first those whose heading says all of it."""
-        wanted = {term: re.compile(pattern_of(term)) for term in _terms(query)}
-        found = [(_Match(*each, wanted), *each[:2]) for each in self._index]
-        found = [each for each in found if each[0].there]
-        weights = {
-            term: log(len(self._index) / many) + 0.01
-            for term in wanted
-            if (many := sum(term in place.there for place, *_ in found))
-        }
-        hits = list[Hit]()
-        for place, entry, section in found:
-            score = sum(weights[term] * place.points(term) for term in place.there)
-            score *= (len(place.there) / len(wanted)) ** 2 * (1 + place.share_of_heading / 2)
-            score *= _OF_CODE if entry.name in self._of_code else _WEIGHTS.get(entry.kind, 1)
-            hits.append(Hit((place.tier, score), entry, section, tuple(place.there)))
-        hits.sort(key=lambda hit: hit.rank, reverse=True)
-        shown = dict[str, int]()
+        found = {term: self._words.found(term) for term in _terms(query)}
+        words = frozenset(word for it in found.values() for word in it.words)
+        shown = Counter[str]()
         kept = list[Hit]()
-        for hit in hits:
-            shown[hit.entry.name] = shown.get(hit.entry.name, 0) + 1
-            if shown[hit.entry.name] <= _MAX_OF_PAGE and len(kept) < MAX_HITS:
-                kept.append(hit)
+        for place in self._ranked(found):
+            entry, section = self._sections[place]
+            shown[entry.name] += 1
+            if shown[entry.name] <= _MAX_OF_PAGE:
+                first = min((it.text[place][1] for it in found.values() if place in it.text), default=None)
+                terms = tuple(term for term, it in found.items() if place in it.text or place in it.heading)
+                kept.append(Hit(entry, section, terms, words, first))
+            if len(kept) == MAX_HITS:
+                break
         return kept
+
+    def _ranked(self, found: Mapping[str, "_Places"]) -> list[int]:
+        """The places of the sections that have any of the words, the best first."""
+        scores, letters = defaultdict[int, float](float), defaultdict[int, int](int)
+        many, in_heading, in_both = Counter[int](), Counter[int](), Counter[int]()
+        left = _MAX_SCORED
+        for term, it in sorted(found.items(), key=lambda each: len(each[1].text)):
+            weight = log(len(self._sections) / max(1, len(it.text), len(it.heading))) + 0.01
+            text = it.text if len(it.text) <= left else dict(islice(it.text.items(), left))
+            left -= len(text)
+            there = text.keys() | it.heading
+            for place, (count, _) in text.items():
+                scores[place] += weight * count
+            for place in it.heading:
+                scores[place] += weight * 7
+                letters[place] += len(term)
+            for place in it.title & there:
+                scores[place] += weight * 4
+            many.update(there)
+            in_heading.update(it.heading)
+            in_both.update(it.heading | it.title)
+        named = {place for place, count in in_heading.items() if count == len(found)}
+        led_to = {place for place, count in in_both.items() if count == len(found)}
+        for place, count in many.items():
+            scores[place] *= count * count * self._weights[place]
+        for place, length in letters.items():
+            scores[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
+        ranks = {place: ((place in named) + (place in led_to), score) for place, score in scores.items()}
+        return sorted(sorted(ranks), key=ranks.__getitem__, reverse=True)
 
 
 MAX_QUERY: Final = 100
@@ -185,9 +208,13 @@ _MAX_OF_PAGE: Final = 3
 _WEIGHTS: Final = {"internals": 0.4, "reference": 0.7}
 _OF_CODE: Final = 0.5
 """Who searches wants to do something: guides come before tables, those most of all that are made of the code."""
-_MAX_TERMS: Final = 12
+_MAX_TERMS: Final = 6
 _MAX_COUNT: Final = 3
-_TERM: Final = re.compile(r"[\u3400-\u9fff]+|[^\s\u3400-\u9fff,;:!?()\"'`，。；：？！（）、]+")
+_MAX_SCORED: Final = 600
+"""Sections whose text counts for the words of a query, all words together, the rarest first."""
+_FIRST_CHINESE: Final = "\u3400"
+_WORD: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*|[\u3400-\u9fff]+")
+_PART: Final = re.compile(r"[a-z0-9]+")
 _STOP_WORDS: Final = {
     "a", "already", "an", "and", "are", "can", "do", "does", "for", "how", "i", "in", "is", "it", "my", "of", "on",
     "only", "or", "the", "to", "what", "when", "where", "why", "with",
@@ -202,65 +229,113 @@ _SAID_AS: Final = {
 """The words of headings, and what people look for instead."""
 _ENDING: Final = re.compile(r"(?<=[a-z]{4})(?:ed|ing)$|(?<=[a-z]{3})s$")
 _SHORT: Final = 3
-"""Letters up to which a word is found only whole, with or without an s: api, key, up."""
+"""Characters up to which a word is found only whole, with or without an s: api, key, up."""
 
 
 @dataclass(frozen=True)
 class Hit:
     """A section that a search has found."""
 
-    rank: tuple[int, float]
     entry: SitePage
     section: PageSection
     terms: tuple[str, ...]
     """The words of the query that it has."""
+    words: frozenset[str]
+    """What they find in the documents."""
+    first: int | None
+    """Where the text has one of them."""
+
+    def marked(self, text: str, before: str, after: str) -> str:
+        """A part of the text with something before and after each word that was looked for."""
+
+        def mark(found: re.Match[str]) -> str:
+            word = found[0]
+            if word.lower() in self.words:
+                return before + word + after
+            if word[0] >= _FIRST_CHINESE:
+                for term in self.terms:
+                    word = word.replace(term, before + term + after)
+                return word
+            return word if word.isalnum() else _PART.sub(mark, word)
+
+        return _WORD.sub(mark, text)
 
 
-class _Match:
-    """Which words of a query a section has, and where."""
+class _Places(NamedTuple):
+    """The places of the sections that have a word of a query."""
 
-    def __init__(self, entry: SitePage, section: PageSection, text: str, wanted: Mapping[str, re.Pattern[str]]) -> None:
-        heading, title = section.title.lower(), f"{entry.page.title} {entry.name}".lower()
-        self._in_heading = {term for term, it in wanted.items() if it.search(f"{heading} {_joined(heading)}")}
-        self._in_title = {term for term, it in wanted.items() if it.search(title)}
-        self._counts = {
-            # most sections have not even the letters, and to see that is fast
-            term: sum(1 for _ in islice(it.finditer(text), _MAX_COUNT)) if term in text else 0
-            for term, it in wanted.items()
-        }
-        self.there = [term for term in wanted if self._counts[term] or term in self._in_heading]
-        self.tier = 2 if self._in_heading == wanted.keys() else int(self._in_heading | self._in_title == wanted.keys())
-        self.share_of_heading = min(1.0, sum(map(len, self._in_heading)) / max(1, len(heading)))
+    words: list[str]
+    text: dict[int, tuple[int, int]]
+    """How often, and where first."""
+    heading: set[int]
+    title: set[int]
+    """Those whose page is called so."""
 
-    def points(self, term: str) -> int:
-        """What a word counts here."""
-        return 6 * (term in self._in_heading) + 4 * (term in self._in_title) + self._counts[term]
+
+class _WordIndex:
+    """The words of all sections: made once, so that a search of anything costs as little as a page."""
+
+    def __init__(self, sections: Sequence[tuple[SitePage, PageSection]]) -> None:
+        self._text = defaultdict[str, dict[int, tuple[int, int]]](dict)
+        self._heading, self._title = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+        for place, (entry, section) in enumerate(sections):
+            for word, at in _words(section.text):
+                count, first = self._text[word].get(place, (0, at))
+                self._text[word][place] = min(_MAX_COUNT, count + 1), first
+            heading = section.title.lower()
+            for word, _ in _words(f"{heading} {_joined(heading)}"):
+                self._heading[word].add(place)
+            for word, _ in _words(f"{entry.page.title} {entry.name}"):
+                self._title[word].add(place)
+        known = self._text.keys() | self._heading.keys() | self._title.keys()
+        self._long = sorted(word for word in known if len(word) > _SHORT)
+
+    def found(self, term: str) -> _Places:
+        """Where a word is, whole; a long one with every ending."""
+        words = [term, f"{term}s"]
+        if len(term) > _SHORT:
+            begin, end = bisect_left(self._long, term), bisect_left(self._long, f"{term}{_FIRST_CHINESE}")
+            words = [word for word in self._long[begin:end] if word.isalnum() == term.isalnum()]
+        found = _Places(words, {}, set(), set())
+        for word in reversed(words):  # the plainest is the last, and counts
+            found.text.update(self._text.get(word, {}))
+            found.heading.update(self._heading.get(word, ()))
+            found.title.update(self._title.get(word, ()))
+        return found
+
+
+def _words(text: str) -> Iterator[tuple[str, int]]:
+    """The words of a text and where they are; a compound also by its parts, Chinese by its characters and pairs."""
+    for found in _WORD.finditer(text.lower()):
+        word, at = found[0], found.start()
+        if word[0] >= _FIRST_CHINESE:
+            yield from ((each, at + place) for place, each in enumerate(word))
+            yield from ((word[place : place + 2], at + place) for place in range(len(word) - 1))
+        else:
+            yield word, at
+            if not word.isalnum():
+                yield from ((part[0], at + part.start()) for part in _PART.finditer(word))
 
 
 def _joined(heading: str) -> str:
     """Its neighbouring words as one: who looks for "backup" finds "Back up"."""
-    return " ".join(map("".join, pairwise(re.findall(r"[a-z0-9]+", heading))))
-
-
-def pattern_of(term: str) -> str:
-    """The words of a text that a word of a query finds, whole."""
-    if "\u3400" <= term[0] <= "\u9fff":
-        return re.escape(term)
-    before = f"(?<![a-z0-9]{re.escape(term)})" if term[0].isalnum() else ""
-    end = "s?(?![a-z0-9])" if len(term) <= _SHORT else "[a-z0-9]*"
-    return re.escape(term) + before + end  # it begins with plain letters, which is what makes it fast
+    return " ".join(map("".join, pairwise(_PART.findall(heading))))
 
 
 def _terms(query: str) -> list[str]:
-    """The words of a query; Chinese, which has no spaces, as the whole and as its pairs of characters."""
+    """The words of a query; Chinese, which has no spaces, as its pairs of characters."""
     asked = query[:MAX_QUERY].lower()
     for said, phrase in _SAID_AS.items():
         asked = phrase.sub(said, asked)
-    words = [word for word in _TERM.findall(_CHINESE_STOP_WORDS.sub(" ", asked)) if word not in _STOP_WORDS]
+    words = [
+        word
+        for word in _WORD.findall(_CHINESE_STOP_WORDS.sub(" ", asked))
+        if word not in _STOP_WORDS and (len(word) > 1 or word >= _FIRST_CHINESE)
+    ]
     found: list[str] = []
-    for word in words or _TERM.findall(asked):
-        if "\u3400" <= word[0] <= "\u9fff":
-            found += [word, *(word[at : at + 2] for at in range(len(word) - 1))]
+    for word in words or _WORD.findall(asked):
+        if word[0] >= _FIRST_CHINESE:
+            found += [word[at : at + 2] for at in range(max(1, len(word) - 1))]
         else:
             found.append(_ENDING.sub("", word))
     return list(dict.fromkeys(found))[:_MAX_TERMS]

@@ -18,7 +18,7 @@ from mailerd import __version__
 from mailerd.core.i18n import Language, t
 from mailerd.http.requests import chosen_language, keep_language
 from mailerd.intake.docs import api_pages
-from mailerd.intake.docs.library import MAX_QUERY, Commands, Hit, Library, SitePage, files, pattern_of
+from mailerd.intake.docs.library import MAX_QUERY, Commands, Hit, Library, SitePage, files
 from mailerd.intake.docs.markdown import Page
 from mailerd.intake.openapi import document
 from mailerd.locale import say, speak
@@ -37,6 +37,8 @@ _MANY_HEADINGS: Final = 60
 """A page of so many sections shows the main ones in its right column."""
 _AROUND: Final = 90
 """Characters that a result of the search shows on both sides of what was found."""
+_MARKS: Final = "\x02", "\x03"
+"""Around what was found, until the text is HTML."""
 
 
 class DocsSite:
@@ -57,7 +59,7 @@ class DocsSite:
             "/docs": self.page,
             "/docs/search": self.search,
             **{f"/docs/{name}": self.own for name in _OWN},
-            "/docs/{name:.+}": self.page,
+            "/docs/{name:.*}": self.page,
             "/": self.root,
         }
 
@@ -81,7 +83,7 @@ class DocsSite:
     async def page(self, request: web.Request) -> web.Response:
         """A page, or a file that pages show."""
         library = await self._library(request)
-        name = request.match_info.get("name", "index").rstrip("/")
+        name = request.match_info.get("name", "").rstrip("/") or "index"
         if (file := files().get(f"/docs/{name}")) is not None:
             speak("en")
             kind = mimetypes.guess_type(file.name)[0]
@@ -161,18 +163,13 @@ def _results(hits: list[Hit]) -> str:
 def _result(hit: Hit) -> str:
     section, page = hit.section, hit.entry.page
     title = page.title if section.title in {"", page.title} else f"{page.title} › {section.title}"
-    found = re.compile("|".join(map(pattern_of, sorted(hit.terms, key=len, reverse=True))), re.IGNORECASE)
-    first = found.search(section.text)
-    begin = max(0, first.start() - _AROUND) if first else 0
-    text = section.text[begin : (first.end() if first else _AROUND) + _AROUND]
-    shown, at = "", 0
-    for each in found.finditer(text):
-        shown += f"{escape(text[at : each.start()])}<mark>{escape(each[0])}</mark>"
-        at = each.end()
+    begin = max(0, (hit.first or 0) - _AROUND)
+    shown = hit.marked(section.text[begin : begin + 2 * _AROUND], *_MARKS)
+    shown = escape(shown).replace(_MARKS[0], "<mark>").replace(_MARKS[1], "</mark>")
     dots = "… " if begin else ""
     return (
         f'<li><a href="{hit.entry.path}{"#" * bool(section.anchor)}{quote(section.anchor)}">{escape(title)}</a>'
-        f"<p>{dots}{shown}{escape(text[at:])}</p></li>"
+        f"<p>{dots}{shown}</p></li>"
     )
 
 
