@@ -39,6 +39,13 @@ class SenderStats:
     """Messages that were sent, and that failed for good, in the last ten minutes."""
     failing: FailingAttempts | None = None
     """Whether its attempts fail."""
+    alias: str = ""
+    """What it sends as for whoever asks, if they may not send as the mailbox itself."""
+
+    @property
+    def name(self) -> str:
+        """What it is called for whoever asks."""
+        return self.alias or self.email
 
 
 @dataclass(frozen=True)
