@@ -40,11 +40,11 @@ class SenderStats:
     failing: FailingAttempts | None = None
     """Whether its attempts fail."""
     alias: str = ""
-    """What it sends as for whoever asks, if they may not send as the mailbox itself."""
+    """The aliases that a limited key names, if it does not name the mailbox itself."""
 
     @property
     def name(self) -> str:
-        """What it is called for whoever asks."""
+        """What the key that asks calls it."""
         return self.alias or self.email
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, Final
 
 from mailerd.config import Live
@@ -163,7 +164,7 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 _READ_ENDED: Final = f"""
 SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
-# The tallies are a mailbox's, whatever From said: of a key's own messages the newest lines of the log tell.
+# The tallies are a mailbox's, with any From: the newest lines of the log tell what became of a key's own messages.
 COUNT_ENDED: Final = f"""
 SELECT j.sender_email, SUM(a.event <> 'failed'), SUM(a.event = 'failed')
   FROM (SELECT recipient_id, event FROM attempts FORCE INDEX (at)
@@ -171,13 +172,12 @@ SELECT j.sender_email, SUM(a.event <> 'failed'), SUM(a.event = 'failed')
            AND event IN ('sent', 'found', 'failed') ORDER BY at DESC LIMIT 5000) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
   STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id WHERE {{mine}} GROUP BY j.sender_email"""
-READ_MAILBOXES: Final = f"""
-SELECT j.from_address, j.sender_email
-  FROM (SELECT MAX(id) id FROM jobs FORCE INDEX (by_from) WHERE from_address IN %s GROUP BY from_address) newest
-  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = newest.id
-UNION
-SELECT j.from_address, j.sender_email FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} AND j.from_address IN %s"""
-"""Through which mailboxes these addresses send: that of the newest job of each, and of all that have not ended."""
+# Through which mailboxes these addresses send: that of the newest job of each, and of all that have not ended.
+_READ_OPEN_MAILBOXES: Final = f"""
+SELECT DISTINCT j.from_address, j.sender_email FROM jobs j FORCE INDEX (finished)
+ WHERE {UNFINISHED} AND j.from_address IN %s"""
+_READ_NEWEST_MAILBOX: Final = """
+(SELECT from_address, sender_email FROM jobs FORCE INDEX (by_from) WHERE from_address = %s ORDER BY id DESC LIMIT 1)"""
 _READ_OWN: Final = """
 SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
  WHERE r.id IN %s AND j.from_address IN %s"""
@@ -272,11 +272,17 @@ def _about(statement: str, mine: _Mine | None) -> Statement:
     return columns, (mine.mailboxes if "{email}" in statement else mine.names,)
 
 
+def mailboxes_statement(names: Sequence[str]) -> Statement:
+    """What asks for the newest mailbox of each; a test has it explained."""
+    return " UNION ALL ".join([_READ_NEWEST_MAILBOX] * len(names)), tuple(names)
+
+
 async def _find_mailboxes(cursor: Cursor, senders: Collection[str]) -> _Mine:
     names = tuple(senders) or ("",)
-    await cursor.execute(READ_MAILBOXES, (names, names))
+    newest = [mailboxes_statement(some) for some in batched(names, MAX_SENDERS)]
+    found = await cursor.fetch_batch([*newest, (_READ_OPEN_MAILBOXES, (names,))])
     aliases = dict[str, list[str]]()
-    for name, mailbox in sorted(await cursor.fetchall()):
+    for name, mailbox in sorted({row for rows in found for row in rows}):
         if mailbox not in names:
             aliases.setdefault(mailbox, []).append(name)
     return _Mine(names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()})
@@ -438,7 +444,7 @@ class StatsReader:
         sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
         attempts = await read_attempts(cursor, mine.mailboxes if mine else None)
         fails = {sender: found for sender, its in attempts.items() if (found := failing(its))}
-        if mine and fails:  # how a mailbox goes concerns all who send through it; whose message showed it does not
+        if mine and fails:  # all who send through a mailbox see how it goes, and only their own messages
             examples = tuple(it.example for it in fails.values())
             (own,) = await cursor.fetch_batch([(_READ_OWN, (examples, mine.names))])
             known = {id_ for (id_,) in own}

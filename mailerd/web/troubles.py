@@ -36,7 +36,7 @@ class Trouble:
 
     it: Condition
     is_shown: bool = True
-    """Whether who looks may see the page about it."""
+    """Whether the key may see the page about it."""
 
     @property
     def level(self) -> str:

@@ -58,7 +58,7 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
      {"finished_of_sender", "claim", "PRIMARY"}),
     ("which of mine failed", (stats.READ_FAILED_JOBS.format(mine=AS_ME), (ME, (ME,), 20, 10)),
      {"finished_of_sender", "claim", "PRIMARY"}),
-    ("through which mailboxes I send", (stats.READ_MAILBOXES, ((ME,), (ME,))), {"by_from", "PRIMARY", "finished"}),
+    ("through which mailboxes I send", stats.mailboxes_statement((ME, "sales@example.com")), {"by_from"}),
     ("how many of mine failed", (stats.COUNT_ENDED.format(mine=AS_ME), ((ME,),)), {"at", "PRIMARY"}),
     ("how deferred ones go", (rate_limits.READ_DEFERRED, (ME, JOB)), {"claim", "event_of_claim"}),
     ("what was sent since", (rate_limits.READ_SENT_SINCE, (datetime(2026, 1, 1, tzinfo=UTC), (ME,))), {"PRIMARY"}),

@@ -125,3 +125,9 @@ async def test_a_full_day_and_an_inbox_that_cannot_be_read_are_told_by_the_alias
     _, found = await seen_by(database, {ALIAS})
     assert {it.code for it in found} == {"day_full", "inbox_unreadable"}
     assert all(ALIAS in it.text and MAILBOX not in it.text for it in found)
+
+
+async def test_a_key_of_many_names_finds_the_mailbox_behind_the_last_of_them(database: Database) -> None:
+    await fail(database, await posted_as(database, "z@example.org"))
+    seen, _ = await seen_by(database, [f"a{number}@example.org" for number in range(450)] + ["z@example.org"])
+    assert [(it.email, it.name) for it in seen.senders] == [(MAILBOX, "z@example.org")]
