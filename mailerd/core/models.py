@@ -488,7 +488,7 @@ class FailingAttempts:
     """The newest one: an older one may be fixed."""
     since: datetime
     example: int
-    """The recipient of the newest one."""
+    """The recipient of the newest one; 0: the key that asks may not see it."""
 
     @property
     def nothing_sent(self) -> bool:

@@ -248,7 +248,7 @@ def until(end: datetime, now: datetime) -> Text:
 def _paused(it: SenderStats, now: datetime) -> Condition:
     about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {quote(it.email)}"
     reason = it.pause_reason or it.pause_cause.replace("_", " ")
-    fields = {"sender": it.email, "until": until(end, now), "reason": reason}
+    fields = {"sender": it.name, "until": until(end, now), "reason": reason}
     if it.pause_cause == MANUAL:
         text = t("{sender} is paused manually {until}: {reason}", **fields)
         return Condition(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
@@ -284,18 +284,19 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
         code = next((code for code, reasons in _SCOPES if cause in reasons), "deferred")
         if found.nothing_sent:
             text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
-                      found.failed, sender=it.email, reason=found.reason)  # fmt: skip
+                      found.failed, sender=it.name, reason=found.reason)  # fmt: skip
         else:
-            text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.email,
+            text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.name,
                      failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
         severity = Severity.AMBER if code == "deferred" else Severity.RED
-        remedy = SEE.format(found.example) if code == "deferred" else _WAY
+        see = (SEE.format(found.example),) if found.example else ()
         then = INCIDENT if cause == "google_error" else JOURNAL
-        yield Condition(severity, code, text, about, (remedy, then), since=found.since, example=found.example,
+        remedies = (*(see if code == "deferred" else (_WAY,)), then)
+        yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
                       lasts=(stats.at - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
-                 sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
+                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
         more = it.per_day < MOST_A_DAY
         remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}" if more else "mailerd senders list"
         yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
@@ -353,9 +354,10 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
     senders = {it.email: it for it in stats.senders}
     for it in stats.inboxes:
         told = (sender := senders.get(it.email)) and _tells_of(it, sender)
+        name = sender.name if sender else it.email
         if not told and (it.since is None or stats.at - it.since > UNREAD):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
-                     sender=it.email, reason=it.detail)  # fmt: skip
+                     sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
                           (_inbox_remedy(it),), since=it.since)  # fmt: skip
 

@@ -39,6 +39,13 @@ class SenderStats:
     """Messages that were sent, and that failed for good, in the last ten minutes."""
     failing: FailingAttempts | None = None
     """Whether its attempts fail."""
+    alias: str = ""
+    """The aliases that a limited key names, if it does not name the mailbox itself."""
+
+    @property
+    def name(self) -> str:
+        """What the key that asks calls it."""
+        return self.alias or self.email
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, Final
 
 from mailerd.config import Live
-from mailerd.core.models import RECENT, Attempted, failing
+from mailerd.core.models import RECENT, FailingAttempts, failing
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import mean_gap
 from mailerd.core.reasons import from_row
@@ -162,7 +163,24 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
  GROUP BY j.sender_email"""
 _READ_ENDED: Final = f"""
 SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
- WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND AND {{sender}} GROUP BY sender_email"""
+ WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
+# The tallies are a mailbox's, with any From: the newest lines of the log tell what became of a key's own messages.
+COUNT_ENDED: Final = f"""
+SELECT j.sender_email, SUM(a.event <> 'failed'), SUM(a.event = 'failed')
+  FROM (SELECT recipient_id, event FROM attempts FORCE INDEX (at)
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND
+           AND event IN ('sent', 'found', 'failed') ORDER BY at DESC LIMIT 5000) a
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
+  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id WHERE {{mine}} GROUP BY j.sender_email"""
+# Through which mailboxes these addresses send: that of the newest job of each, and of all that have not ended.
+_READ_OPEN_MAILBOXES: Final = f"""
+SELECT DISTINCT j.from_address, j.sender_email FROM jobs j FORCE INDEX (finished)
+ WHERE {UNFINISHED} AND j.from_address IN %s"""
+_READ_NEWEST_MAILBOX: Final = """
+(SELECT from_address, sender_email FROM jobs FORCE INDEX (by_from) WHERE from_address = %s ORDER BY id DESC LIMIT 1)"""
+_READ_OWN: Final = """
+SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
+ WHERE r.id IN %s AND j.from_address IN %s"""
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
@@ -189,8 +207,8 @@ MAX_FAILED: Final = 1000
 """The most failed messages of a job that are counted."""
 READ_FAILED_JOBS: Final = """
 (SELECT id, sender_email, total, finished_at FROM (
-   SELECT id, sender_email, total, finished_at FROM jobs FORCE INDEX (finished_of_sender)
-    WHERE sender_email = %s AND finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY
+   SELECT id, sender_email, total, finished_at FROM jobs j FORCE INDEX (finished_of_sender)
+    WHERE sender_email = %s AND {mine} AND finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY
     ORDER BY finished_at DESC LIMIT %s) j
   WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
   ORDER BY finished_at DESC LIMIT %s)"""
@@ -235,31 +253,59 @@ def _is_there(pid: int) -> bool:
     return True
 
 
-def _about(statement: str, senders: Collection[str] | None) -> Statement:
-    """What is asked of all senders, or of these."""
-    if senders is None:
-        return statement.format(mine="TRUE", sender="TRUE", email="TRUE"), ()
-    columns = statement.format(mine="j.from_address IN %s", sender="sender_email IN %s", email="email IN %s")
-    return columns, (tuple(senders),)
+@dataclass(frozen=True)
+class _Mine:
+    """What a limited key may see: jobs by what From says, and the state of the mailboxes through which they go."""
+
+    names: tuple[str, ...]
+    """The addresses that it may send as, mailboxes and aliases."""
+    mailboxes: tuple[str, ...]
+    aliases: Mapping[str, str]
+    """By the mailbox that is not named: what its messages are sent as."""
 
 
-async def _count_open(cursor: Cursor, senders: Collection[str] | None, *, most: int) -> tuple[int, dict[State, int]]:
+def _about(statement: str, mine: _Mine | None) -> Statement:
+    """What is asked of all, or of these: of jobs by what From says, and of what a mailbox is by the mailbox."""
+    if mine is None:
+        return statement.format(mine="TRUE", email="TRUE"), ()
+    columns = statement.format(mine="j.from_address IN %s", email="email IN %s")
+    return columns, (mine.mailboxes if "{email}" in statement else mine.names,)
+
+
+def mailboxes_statement(names: Sequence[str]) -> Statement:
+    """What asks for the newest mailbox of each; a test has it explained."""
+    return " UNION ALL ".join([_READ_NEWEST_MAILBOX] * len(names)), tuple(names)
+
+
+async def _find_mailboxes(cursor: Cursor, senders: Collection[str]) -> _Mine:
+    names = tuple(senders) or ("",)
+    newest = [mailboxes_statement(some) for some in batched(names, MAX_SENDERS)]
+    found = await cursor.fetch_batch([*newest, (_READ_OPEN_MAILBOXES, (names,))])
+    aliases = dict[str, list[str]]()
+    for name, mailbox in sorted({row for rows in found for row in rows}):
+        if mailbox not in names:
+            aliases.setdefault(mailbox, []).append(name)
+    return _Mine(names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()})
+
+
+async def _count_open(cursor: Cursor, mine: _Mine | None, *, most: int) -> tuple[int, dict[State, int]]:
     """The size of the unfinished jobs, and how many of their messages are in which state; beyond `most` all wait."""
-    await cursor.execute(*_about(_SUM_TOTALS, senders))
+    await cursor.execute(*_about(_SUM_TOTALS, mine))
     total = int((await cursor.fetchone())[0])
     if not 0 < total <= most:
         return total, {State.WAITING: total}
-    await cursor.execute(*_about(_COUNT_OTHERS, senders))
+    await cursor.execute(*_about(_COUNT_OTHERS, mine))
     numbers = map(int, await cursor.fetchone())
     return total, {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
 
 
-async def _failed_jobs(cursor: Cursor, senders: Sequence[str]) -> tuple[FailedJob, ...]:
+async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: _Mine | None) -> tuple[FailedJob, ...]:
     if not senders:
         return ()
     bounds = max(LOOKED_AT // 10, LOOKED_AT // len(senders)), max(1, SHOWN_FAILED // len(senders))
-    parts = " UNION ALL ".join([READ_FAILED_JOBS] * len(senders))
-    await cursor.execute(f"{parts} ORDER BY finished_at DESC", [it for sender in senders for it in (sender, *bounds)])
+    part, names = _about(READ_FAILED_JOBS, mine)
+    values = [it for sender in senders for it in (sender, *names, *bounds)]
+    await cursor.execute(f"{' UNION ALL '.join([part] * len(senders))} ORDER BY finished_at DESC", values)
     if not (rows := await cursor.fetchall()):
         return ()
     ids = [id_ for id_, *_ in rows]
@@ -308,9 +354,15 @@ class StatsReader:
         return await self.database.read(self._read, what="stats.read", bound=bound)
 
     async def read_of(self, senders: Collection[str], *, bound: float | None = None) -> QueueStats:
-        """Read what concerns these senders: neither jobs that have ended are counted, nor webhooks and actions."""
-        mine = tuple(senders) or ("",)
-        return await self.database.read(lambda cursor: self._read(cursor, mine), what="stats.read", bound=bound)
+        """Read what concerns those who send as these: their jobs, and the mailboxes through which they go.
+
+        Neither jobs that have ended are counted, nor webhooks and actions.
+        """
+
+        async def read(cursor: Cursor) -> QueueStats:
+            return await self._read(cursor, await _find_mailboxes(cursor, senders))
+
+        return await self.database.read(read, what="stats.read", bound=bound)
 
     async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
         """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
@@ -325,11 +377,11 @@ class StatsReader:
         )
         return self._counted
 
-    async def _count_of(self, cursor: Cursor, mine: Collection[str], *, is_open: bool) -> _Counted:
+    async def _count_of(self, cursor: Cursor, mine: _Mine, *, is_open: bool) -> _Counted:
         total, recipients = await _count_open(cursor, mine, most=COUNTED_EACH_TIME) if is_open else (0, {})
         return _Counted(time.monotonic(), total, recipients, {}, is_whole=total <= COUNTED_EACH_TIME)
 
-    async def _read(self, cursor: Cursor, mine: Collection[str] | None = None) -> QueueStats:
+    async def _read(self, cursor: Cursor, mine: _Mine | None = None) -> QueueStats:
         await cursor.execute(_LOOK)
         now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
         if mine is None:
@@ -347,16 +399,16 @@ class StatsReader:
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
             oldest, unsure = due or now, since or now
-        minute, sums, attempts = await self._recent(cursor, mine) if was_tried or is_open else ({}, {}, {})
+        minute, sums, fails = await self._recent(cursor, mine) if was_tried or is_open else ({}, {}, {})
         refused = await cursor.fetch_batch([_about(_READ_REFUSED, mine)]) if is_refused else [()]
         webhooks = await read_webhooks(cursor) if has_webhooks and mine is None else ()
         (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())]) if mine is None else ((),)
         daemons = await read_daemons(cursor)
-        fails = tuple(sender for sender, its in attempts.items() if failing(its)) or ("",)
         statement, values = _about(_READ_SENDERS, mine)
-        await cursor.execute(statement, (*values, fails))
+        await cursor.execute(statement, (*values, tuple(fails) or ("",)))
         senders = await cursor.fetchall()
-        failed = await _failed_jobs(cursor, [row[0] for row in senders]) if has_ended else ()
+        failed = await _failed_jobs(cursor, [row[0] for row in senders], mine) if has_ended else ()
+        aliases = mine.aliases if mine else {}
         return QueueStats(
             at=utc(now),
             jobs=jobs,
@@ -365,7 +417,9 @@ class StatsReader:
             oldest_claimable=max(0.0, (now - oldest).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds(),
             senders=tuple(
-                self._sender(row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), attempts.get(row[0], []))
+                self._sender(
+                    row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), fails.get(row[0]), aliases.get(row[0])
+                )
                 for row in senders
             ),
             webhooks=webhooks,
@@ -382,15 +436,29 @@ class StatsReader:
         )
 
     async def _recent(
-        self, cursor: Cursor, mine: Collection[str] | None
-    ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, list[Attempted]]]:
-        """By sender: the messages sent in the last minute, those sent and failed of late, and the newest attempts."""
-        minute, ended = await cursor.fetch_batch([_about(it, mine) for it in (_COUNT_LAST_MINUTE, _READ_ENDED)])
+        self, cursor: Cursor, mine: _Mine | None
+    ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, FailingAttempts]]:
+        """By mailbox: the messages sent in the last minute, those sent and failed of late, and how attempts fail."""
+        statements = _COUNT_LAST_MINUTE, COUNT_ENDED if mine else _READ_ENDED
+        minute, ended = await cursor.fetch_batch([_about(it, mine) for it in statements])
         sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
-        return dict(minute), sums, await read_attempts(cursor, mine)
+        attempts = await read_attempts(cursor, mine.mailboxes if mine else None)
+        fails = {sender: found for sender, its in attempts.items() if (found := failing(its))}
+        if mine and fails:  # all who send through a mailbox see how it goes, and only their own messages
+            examples = tuple(it.example for it in fails.values())
+            (own,) = await cursor.fetch_batch([(_READ_OWN, (examples, mine.names))])
+            known = {id_ for (id_,) in own}
+            fails = {sender: replace(it, example=it.example if it.example in known else 0)
+                     for sender, it in fails.items()}  # fmt: skip
+        return dict(minute), sums, fails
 
     def _sender(
-        self, row: tuple[Any, ...], minute: int, ended: tuple[int, int], attempts: Sequence[Attempted]
+        self,
+        row: tuple[Any, ...],
+        minute: int,
+        ended: tuple[int, int],
+        fails: FailingAttempts | None,
+        alias: str | None,
     ) -> SenderStats:
         *columns, used = row
         it = rate_limits.sender_state(columns, self.defaults.now)
@@ -410,7 +478,8 @@ class StatsReader:
             repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
             sent=ended[0],
             failed=ended[1],
-            failing=failing(attempts),
+            failing=fails,
+            alias=alias or "",
         )
 
 

@@ -55,11 +55,16 @@ async def show(it: ConsoleRequest) -> web.Response:
         facts = replace(facts, stats=facts.stats if it.key.senders is None else None, outage=it.services.outage(),
                         unknown_for=facts.unknown_for or 1)  # fmt: skip
     found, stats = situation(facts), facts.stats
+    hidden = (
+        {f"{kind} {each.email}" for each in stats.senders if each.alias for kind in ("sender", "inbox")}
+        if stats
+        else ()
+    )
     return it.page(
-        "status.html", active="status", troubles=[Trouble(each) for each in shortened(found)], light=worst(found),
-        well=stats and under_way(stats),
-        stats=stats, note=stats and count_note(stats), chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
-        span_chosen=chosen, jobs=jobs,
+        "status.html", active="status", light=worst(found), well=stats and under_way(stats),
+        troubles=[Trouble(each, each.about not in hidden) for each in shortened(found)],
+        stats=stats, note=stats and count_note(stats), chart_drawn=None if hidden else drawn, kinds=SHOWN,
+        spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
         alive=sum(one.runs for one in stats.daemons) if stats else 0,
     )  # fmt: skip

@@ -35,6 +35,8 @@ class Trouble:
     """A finding with its runbook."""
 
     it: Condition
+    is_shown: bool = True
+    """Whether the key may see the page about it."""
 
     @property
     def level(self) -> str:
@@ -55,6 +57,8 @@ class Trouble:
         """The page that shows more."""
         if self.it.example:
             return f"/messages/{self.it.example}"
+        if not self.is_shown:
+            return ""
         return _PAGES.get(self.it.about.partition(" ")[0], "").format(quote(self.it.subject, safe="@"))
 
     def meaning(self, language: Language) -> str:

@@ -28,6 +28,7 @@ HOOK = "1" * 26
 MESSAGES = 3_000
 ME = "me@example.com"
 MINE = "j.sender_email IN %s"
+AS_ME = "j.from_address IN %s"
 SPAN = timedelta(days=14)
 
 
@@ -53,7 +54,12 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     # MySQL gives the derived table a key of its own.
     ("jobs with failures", (console_queries.FAILED_JOBS, (20_000, 500)), {"PRIMARY", "<auto_key0>"}),
     ("how attempts go", (rate_limits.READ_ATTEMPTS.format(mine="TRUE"), ()), {"at", "PRIMARY", "by_status"}),
-    ("which jobs failed", (stats.READ_FAILED_JOBS, (ME, 20, 10)), {"finished_of_sender", "claim", "PRIMARY"}),
+    ("which jobs failed", (stats.READ_FAILED_JOBS.format(mine="TRUE"), (ME, 20, 10)),
+     {"finished_of_sender", "claim", "PRIMARY"}),
+    ("which of mine failed", (stats.READ_FAILED_JOBS.format(mine=AS_ME), (ME, (ME,), 20, 10)),
+     {"finished_of_sender", "claim", "PRIMARY"}),
+    ("through which mailboxes I send", stats.mailboxes_statement((ME, "sales@example.com")), {"by_from"}),
+    ("how many of mine failed", (stats.COUNT_ENDED.format(mine=AS_ME), ((ME,),)), {"at", "PRIMARY"}),
     ("how deferred ones go", (rate_limits.READ_DEFERRED, (ME, JOB)), {"claim", "event_of_claim"}),
     ("what was sent since", (rate_limits.READ_SENT_SINCE, (datetime(2026, 1, 1, tzinfo=UTC), (ME,))), {"PRIMARY"}),
     ("how mine go", (rate_limits.READ_ATTEMPTS.format(mine=MINE), ((ME,), (ME,))), {"at", "PRIMARY", "by_status"}),

@@ -302,3 +302,21 @@ async def test_a_key_for_certain_senders_sees_how_late_its_own_messages_are_and_
         assert ("has been due for 9" in await look(site, browser)) is is_late
     await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
     assert says(await look(site, browser, alive=False), "No daemon responds", "5 messages wait.")
+
+
+async def test_the_key_of_an_alias_sees_how_its_messages_and_their_mailbox_go(site: ConsoleSite) -> None:
+    job = await post(site.database)
+    await query(site.database, "UPDATE jobs SET from_email = 'sales@example.com' WHERE id = %s", job)
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'manual', pause_reason = 'moving house'",
+    )
+    of_alias = await site.signed_in("alias", senders={"sales@example.com"})
+    of_mailbox = await site.signed_in("mailbox", senders={"me@example.com"})
+    text = await look(site, of_alias)
+    assert says(text, "sales@example.com is paused manually", "No chart: messages are counted by mailbox")
+    assert "No sender yet" not in text
+    assert "/senders/me@example.com" not in text
+    text = await look(site, of_mailbox)
+    assert says(text, "me@example.com is paused manually", "/senders/me@example.com", "Show as table")
+    assert job not in text
