@@ -29,7 +29,7 @@ from mailerd.core.webhooks import (
 )
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.heartbeat import Heartbeats, every
+from mailerd.heartbeat import Heartbeats, current, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.event_feed import EventFeed
@@ -85,9 +85,11 @@ class WebhookSender:
 
     async def _rest(self, seconds: float) -> None:
         """Rest until an attempt has ended, or for so long."""
+        seconds = IDLE_INTERVAL if self._idle else seconds
+        current().waiting("next_round", at_most=seconds)
         await self.clock.sleep(min(MIN_REST, seconds))
         with suppress(TimeoutError):
-            async with asyncio.timeout(IDLE_INTERVAL if self._idle else seconds):
+            async with asyncio.timeout(seconds):
                 await self._wakeup.wait()
         self._wakeup.clear()
 
