@@ -93,14 +93,15 @@ class AlertState:
     _told: LastMessage = LastMessage()
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
-    _why_failed: str = ""
+    _why_failed: object = ""
+    """The cause of the message that failed last."""
 
     def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
         """Take note of an event; `now` is for tests."""
         now = time.monotonic() if now is None else now
         if event.name in {"message_failed", "message_sent"}:
             self._outcomes.append((now, event.name == "message_failed"))
-            self._why_failed = str(fields.get("cause", self._why_failed))
+            self._why_failed = fields.get("cause", self._why_failed)
         elif event.name == "job_finished" and fields["failed"]:
             self._notes.append(
                 t(

@@ -1,13 +1,16 @@
 """While the database takes no writes, every command says so: none calls the daemon dead, or the queue well."""
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 from aiohttp import web
 
+from mailerd.cli.daemon import ask_ready
+from mailerd.config import IntakeSettings
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import Shop
 from tests.support.ports import free_port
@@ -96,3 +99,23 @@ async def test_a_daemon_that_is_ready_is_not_dead_for_want_of_a_heartbeat(shop: 
         assert "No daemon" not in each
         assert "no daemon" not in each
         assert "of another database" not in each
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"x" * 10_000_000, b"{}"], ids=["deep", "endless", "stranger"])
+async def test_whatever_listens_in_the_daemons_place_is_read_to_a_bound_and_is_no_daemon(body: bytes) -> None:
+    sent = 0
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.0 503 no\r\nServer: " + (b"mailerd" if body != b"{}" else b"other") + b"\r\n\r\n")
+        with suppress(ConnectionError):
+            for begin in range(0, len(body), 65_536):
+                writer.write(body[begin : begin + 65_536])
+                await writer.drain()
+                sent += 65_536
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", port := free_port()):
+        with pytest.raises(OSError):  # noqa: PT011 - reset, or said as no response
+            await ask_ready(IntakeSettings(port=port))
+    assert sent < 8_000_000

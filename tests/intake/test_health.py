@@ -28,6 +28,7 @@ async def test_without_a_database_it_is_alive_and_not_ready_and_says_why(site: S
     assert status == 503
     assert "the database is unavailable" in answer["reason"]
     assert "mailerd@" not in answer["reason"]
+    assert answer["reason"].endswith("; systemctl status mariadb mysql")
     assert answer["error"] == {
         "code": "not_ready", "message": answer["reason"], "details": [], "request_id": request_id,
     }  # fmt: skip

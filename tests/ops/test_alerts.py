@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mailerd.config import AlertSettings
 from mailerd.core.pauses import remedy
+from mailerd.core.reasons import reason
 from mailerd.core.situation import Facts
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats, WebhookStats
@@ -20,6 +21,7 @@ from mailerd.events.inbox import InboxEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RendererEvents, RunnerEvents
 from mailerd.heartbeat import Heartbeats
+from mailerd.locale import say
 from mailerd.ops.alerts import Alerter, AlertState, Message, Webhook
 from tests.support.heard import Heard
 
@@ -158,6 +160,18 @@ async def test_a_loop_that_stays_stalled_is_not_called_resolved() -> None:
     now = 171.0
     await alerter._check()
     assert state._firing["stalled runner"].line == "runner has made no progress for 171 s"
+
+
+def test_why_the_last_message_failed_is_said_in_the_language_of_the_alerts() -> None:
+    state = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
+    for number in range(20):
+        cause = reason("google_error", said="400")
+        events.message_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause=cause)
+    state.update(known(), now=1)
+    told = state.message(now=1)
+    assert told is not None
+    assert [say(line, "zh") for line in told.lines] == ["最近 20 封邮件中有 20 封失败，最后一封：Google 响应 400"]
 
 
 def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:

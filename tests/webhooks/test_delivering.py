@@ -5,11 +5,13 @@ import base64
 import hashlib
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
+from pymysql.err import OperationalError
 from yarl import URL
 
 from mailerd.core.webhooks import EventType
@@ -390,3 +392,35 @@ async def test_a_slow_endpoint_holds_up_no_other(
             assert set(receiver.taken) == set(uids)
             assert slow.most_at_once <= 4
             release.set()
+
+
+@pytest.mark.parametrize("errno, told", [(1040, True), (2003, False)])
+async def test_webhooks_that_get_no_connection_say_so_where_the_messages_have_all_that_there_are(
+    deliver: Deliver, heard: Heard, monkeypatch: pytest.MonkeyPatch, errno: int, *, told: bool
+) -> None:
+    it, asked = deliver(), asyncio.Event()
+
+    async def refused() -> None:
+        asked.set()
+        raise OperationalError(errno, "no")
+
+    monkeypatch.setattr(it.database.pool, "_connect", refused)
+    async with running(it):
+        await asked.wait()
+
+        async def is_known() -> bool:
+            return it.database.unavailable
+
+        await eventually(is_known)
+    assert bool(heard.of("database_unavailable")) == told, "the messages' connections tell of a server that is away"
+
+
+async def test_a_loop_that_rests_while_no_endpoint_is_on_says_for_how_long(database_url: str, heard: Heard) -> None:
+    heartbeats = Heartbeats(limit=0.5)
+    it = service.build(settings(database_url), heard, heartbeats=heartbeats, meter=Metrics())
+    async with running(it):
+
+        async def rests() -> bool:
+            return any(each.until > time.monotonic() + sender.IDLE_INTERVAL - 1 for each in heartbeats.all())
+
+        await eventually(rests, within=5.0)

@@ -19,6 +19,7 @@ from mailerd.store.db.pool import Pool
 from tests.support.dialect import is_mariadb, known_by_its_digest
 from tests.support.heard import Heard
 from tests.support.own_time import own_time
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 BOUND, CONNECT = 3.0, 1.5
@@ -218,15 +219,18 @@ async def test_a_server_with_too_many_connections(mariadb: Server, database_url:
             assert await pool.transaction(one, what="test") == 1
 
 
-async def test_a_server_that_allows_one_connection_more_is_worked_with_by_that_one(
-    mariadb: Server, database_url: str, heard: Heard
+@pytest.mark.parametrize("others_named", [False, True], ids=["one host", "several hosts"])
+async def test_a_server_that_allows_no_further_connection_is_worked_with_by_those_that_there_are(
+    mariadb: Server, database_url: str, heard: Heard, *, others_named: bool
 ) -> None:
+    host = f"127.0.0.1:{mariadb.port}"
+    url = database_url.replace(host, f"{host},127.0.0.1:{free_port()}") if others_named else database_url
     address: dict[str, Any] = {"host": "127.0.0.1", "port": mariadb.port, "password": mariadb.password}
     others: list[Any] = []
     with pymysql.connect(user="admin", autocommit=True, **address) as admin, admin.cursor() as cursor:
         cursor.execute("SELECT @@max_connections")
         (before,) = cursor.fetchone() or (150,)
-        async with pooled(database_url, heard) as pool:
+        async with pooled(url, heard) as pool:
             assert await pool.transaction(one, what="test") == 1
             cursor.execute("SET GLOBAL max_connections = 10")
             with suppress(pymysql.err.OperationalError):
