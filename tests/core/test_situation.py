@@ -81,6 +81,13 @@ def test_attempts_of_messages_that_are_finished_are_no_trouble() -> None:
     assert failing(tried("503", "503", open_=False)) is None
 
 
+def test_an_endpoint_that_has_failed_twice_is_a_finding_and_one_that_was_restarted_is_none() -> None:
+    codes = [
+        [it.code for it in found(webhooks=(WebhookStats("crm", "failing", seconds, 1, 1.0),))] for seconds in (4, 6)
+    ]
+    assert codes == [[], ["webhook_failing"]]
+
+
 def test_where_google_itself_fails_its_status_page_is_named() -> None:
     (it,) = found(senders=(sender(failing=failing(tried(*[reason("google_error", said="500")] * 2))),))
     assert (it.code, "appsstatus" in it.remedies[1]) == ("deferred", True)
