@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import islice, pairwise
+from itertools import pairwise
 from math import log
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -175,13 +175,10 @@ class Library:
         """The places of the sections that have any of the words, the best first."""
         scores, letters = defaultdict[int, float](float), defaultdict[int, int](int)
         many, in_heading, in_both = Counter[int](), Counter[int](), Counter[int]()
-        left = _MAX_SCORED
-        for term, it in sorted(found.items(), key=lambda each: len(each[1].text)):
+        for term, it in found.items():
             weight = log(len(self._sections) / max(1, len(it.text), len(it.heading))) + 0.01
-            text = it.text if len(it.text) <= left else dict(islice(it.text.items(), left))
-            left -= len(text)
-            there = text.keys() | it.heading
-            for place, (count, _) in text.items():
+            there = it.text.keys() | it.heading
+            for place, (count, _) in it.text.items():
                 scores[place] += weight * count
             for place in it.heading:
                 scores[place] += weight * 7
@@ -210,8 +207,6 @@ _OF_CODE: Final = 0.5
 """Who searches wants to do something: guides come before tables, those most of all that are made of the code."""
 _MAX_TERMS: Final = 6
 _MAX_COUNT: Final = 3
-_MAX_SCORED: Final = 600
-"""Sections whose text counts for the words of a query, all words together, the rarest first."""
 _FIRST_CHINESE: Final = "\u3400"
 _WORD: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*|[\u3400-\u9fff]+")
 _PART: Final = re.compile(r"[a-z0-9]+")
