@@ -314,11 +314,14 @@ def _late(stats: QueueStats) -> Iterator[Condition]:
         text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
                   number, span=in_words(lasts))  # fmt: skip
         severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
-        remedies = (
-            "mailerd jobs list",
-            "mailerd jobs retry JOB --unsure",
-            t("mailerd settle RECIPIENT --sent or --not-sent"),
-        )
+        remedies: tuple[str, ...] = ("mailerd jobs list",)
+        if stats.unsure_longest:
+            job, id_ = stats.unsure_longest
+            remedies = (
+                SEE.format(id_),
+                f"mailerd jobs retry {job} --unsure",
+                t("after a look into the mailbox: `mailerd settle {id} --sent`, or --not-sent", id=id_),
+            )
         yield Condition(
             severity, code, text, "unsure", remedies, lasts=lasts, since=stats.at - timedelta(seconds=lasts)
         )

@@ -157,6 +157,8 @@ class QueueStats:
     paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
     """Seconds for which the oldest unsure message has been unsure."""
+    unsure_longest: tuple[str, int] | None = None
+    """Its job and its id."""
     senders: tuple[SenderStats, ...] = ()
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()

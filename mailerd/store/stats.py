@@ -126,7 +126,7 @@ _COUNT_IN_FLIGHT: Final = """
 SELECT COUNT(*) FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
  WHERE r.lease_until > '1970-01-01' AND r.status = 'sending' AND {mine}"""
 _COUNT_UNSURE: Final = f"""
-SELECT COUNT(*), MIN(r.updated_at) FROM jobs j FORCE INDEX (finished)
+SELECT COUNT(*), MIN(r.updated_at), MIN(CONCAT_WS('/', r.updated_at, r.job_id, r.id)) FROM jobs j FORCE INDEX (finished)
   STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
  WHERE {UNFINISHED} AND {{mine}}"""
 _OTHERS: Final = (State.WAITING, State.SENT, State.FAILED, State.CANCELLED)
@@ -390,9 +390,9 @@ class StatsReader:
             counted = await self._count_of(cursor, mine, is_open=bool(is_open))
         jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
         bad: Sequence[Any] = ()
-        oldest, unsure = now, now
+        oldest, unsure, longest = now, now, ""
         if is_open:
-            open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since),), bad = await cursor.fetch_batch(
+            open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since, longest),), bad = await cursor.fetch_batch(
                 [_about(each, mine) for each in _OF_OPEN_JOBS]
             )
             jobs |= {JobStatus(status): number for status, number in open_jobs}
@@ -416,6 +416,7 @@ class StatsReader:
             counted=counted.age if counted.is_whole else None,
             oldest_claimable=max(0.0, (now - oldest).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds(),
+            unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
             senders=tuple(
                 self._sender(
                     row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), fails.get(row[0]), aliases.get(row[0])

@@ -78,13 +78,19 @@ async def test_attempts_that_fail_are_told_with_the_newest_reason(shop: Shop) ->
 
 async def test_unconfirmed_messages_are_told(shop: Shop) -> None:
     await daemon(shop)
-    await post(shop.database)
+    job = await post(shop.database)
     await query(shop.database, "UPDATE job_recipients SET status = 'unsure'")
+    [(oldest,)] = await query(shop.database, "SELECT id FROM job_recipients WHERE seq = 1")
+    past = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 9 SECOND WHERE id = %s"
+    await query(shop.database, past, oldest)
     await query(shop.database, "UPDATE jobs SET status = 'sending'")
     said = line(await shop.say("check"), "messages are unconfirmed")
     assert said.startswith("WARN")
     assert "3 messages are unconfirmed" in said
-    assert "mailerd settle" in said
+    remedies = f"mailerd explain {oldest}", f"mailerd jobs retry {job} --unsure", f"mailerd settle {oldest} --sent"
+    assert [it for it in remedies if it not in said] == []
+    for remedy in remedies[:2]:  # as they stand
+        await shop.say(*remedy.split()[1:], code=0)
 
 
 async def test_a_job_whose_messages_failed_is_told(shop: Shop) -> None:
