@@ -117,7 +117,8 @@ _OLDEST_CLAIMABLE: Final = f"""
 SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALESCE(resumed, due)))
   FROM (SELECT j.braked_until, s.next_claim_at turn, s.paused_until resumed,
                (SELECT r.due_at FROM job_recipients r FORCE INDEX (claim)
-                 WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.due_at, r.id LIMIT 1) due
+                 WHERE r.job_id = j.id AND r.status = 'waiting'
+                 ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1) due
           FROM senders s STRAIGHT_JOIN jobs j FORCE INDEX (finished) ON j.sender_email = s.email AND {UNFINISHED}
          WHERE j.status <> 'paused' AND COALESCE(s.next_claim_at, '1970-01-01') <= UTC_TIMESTAMP(6)
            AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6) AND {{mine}}) first WHERE due IS NOT NULL"""

@@ -39,7 +39,8 @@ SELECT 1 FROM (SELECT id, status, on_bounces FROM jobs FORCE INDEX (next_claim)
                 WHERE sender_email = %s AND claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT 50) j
  WHERE j.status = 'sending' AND j.on_bounces = 'pause'
    AND COALESCE((SELECT r.sent_at FROM job_recipients r FORCE INDEX (claim)
-                  WHERE r.job_id = j.id AND r.status = 'sent' ORDER BY r.due_at, r.id LIMIT 1 OFFSET %s),
+                  WHERE r.job_id = j.id AND r.status = 'sent'
+                  ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1 OFFSET %s),
                 UTC_TIMESTAMP(6)) > UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND LIMIT 1"""
 
 
