@@ -11,6 +11,7 @@ import pytest
 from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
+from mailerd.worker.message_builder import MAX_LARGE
 from tests.daemon.test_whole_messages import a_file, accept
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
@@ -105,7 +106,9 @@ async def test_messages_that_wait_for_room_hold_no_slots(
 ) -> None:
     await busy(google, database)
     patient = known.gmail.model_copy(update={"request_timeout": 12.0})
-    async with running(known.model_copy(update={"gmail": patient}), heard):
+    # The two that have room keep their slots: a sixth of these, so that the bound below tells of those that wait.
+    runner = known.runner.model_copy(update={"concurrency": 6 * MAX_LARGE})
+    async with running(known.model_copy(update={"gmail": patient, "runner": runner}), heard):
         await until(lambda: sent(google).total() > 20)
         alone = await rate(google, seconds=4)
         # So slow that the few which have room are hardly made anew: making them takes the others' time as well.
