@@ -133,7 +133,7 @@ class Job(TypedDict):
     bounced: int
     replied: int
     progress: float
-    rate: float | None
+    per_minute: float | None
     created_at: str
     send_at: str
     started_at: str | None

@@ -169,7 +169,7 @@ def is_over(job: Job) -> bool:
 def event_id(job: Job) -> str:
     """A short form of what an event shows; the end differs from the event before it, also where no count does.
 
-    What changes by itself, which is the rate, is no part of it.
+    What changes by itself, which is `per_minute`, is no part of it.
     """
     end = "-end" if is_over(job) else ""
     cause = JobOut.of(job).cause_of_wait

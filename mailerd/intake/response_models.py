@@ -30,6 +30,8 @@ from mailerd.store.jobs import Job
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
 Whole = Annotated[int, Field(ge=0)]
+MEASURED_FROM: Final = 10.0
+"""Seconds of sending from which on messages per minute are told: 245 in 6.6 s would be 2,226, which is noise."""
 
 
 class RejectedOut(ResponseModel):
@@ -167,8 +169,13 @@ class JobOut(ResponseModel):
     bounced: Annotated[Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")]
     replied: Annotated[Whole, Field(description="of the sent messages: those with a reply from a person")]
     progress: Annotated[float, Field(ge=0, le=1, description="the finished share")]
-    rate: Annotated[
-        float | None, Field(ge=0, description="messages per minute, from the first message to the end or until now")
+    per_minute: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            description="messages sent per minute, from the first message to the end or until now; null: for less than "
+            "10 s",
+        ),
     ]
     created_at: Moment
     send_at: Moment
@@ -203,7 +210,7 @@ class JobOut(ResponseModel):
             bounced=job.bounced,
             replied=job.replied,
             progress=ended / job.total if job.total else 1.0,
-            rate=round(60 * job.counts[State.SENT] / job.took, 1) if job.took and job.took > 0 else None,
+            per_minute=job.per_minute(least=MEASURED_FROM),
             created_at=job.created_at,
             send_at=job.send_at,
             started_at=job.started_at,

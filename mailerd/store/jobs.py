@@ -449,6 +449,12 @@ class Job:
     outage: str = ""
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
 
+    def per_minute(self, *, least: float) -> float | None:
+        """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
+        if self.took is None or self.took < least:
+            return None
+        return round(60 * self.counts[State.SENT] / self.took, 1)
+
 
 @dataclass(frozen=True)
 class JobFilter:

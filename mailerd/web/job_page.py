@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -69,7 +68,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject),
         more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
-        asked=asked, story=await _story(it, job), rate=_rate(job),
+        asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
         done=_done(job), soft=bool(job.bounced) and await services.queries.has_soft_bounce(job.id),
     )  # fmt: skip
@@ -113,13 +112,6 @@ def _done(job: Job) -> Text:
         if counts[state] or state is State.SENT
     ]
     return t("{results} (of {total:,})", results=joined(ended, ", "), total=job.total)
-
-
-def _rate(job: Job) -> float | None:
-    """Messages a minute since it began; within its first minute that says nothing."""
-    if not job.took or job.took < timedelta(minutes=1).total_seconds():
-        return None
-    return round(60 * job.counts[State.SENT] / job.took, 1)
 
 
 def _possible(job: Job) -> list[str]:

@@ -29,7 +29,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "bounced": 0,
         "replied": 0,
         "progress": 0.0,
-        "rate": None,
+        "per_minute": None,
         "created_at": shown["created_at"],
         "send_at": shown["created_at"],
         "started_at": None,
@@ -61,13 +61,18 @@ async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
     assert shown["counts"] == {"waiting": 1, "sending": 0, "unsure": 1, "sent": 1, "failed": 1, "cancelled": 1}
 
 
-async def test_the_rate_is_the_messages_sent_a_minute_since_the_first_one(site: Site) -> None:
+async def test_messages_per_minute_are_told_once_the_job_was_sending_for_ten_seconds(site: Site) -> None:
+    async def told() -> float | None:
+        found: float | None = (await site.get(f"/api/jobs/{job_id}"))[1]["per_minute"]
+        return found
+
     job_id = await site.posted(*({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
     await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq < 3")
     await site.rows("UPDATE jobs SET started_at = UTC_TIMESTAMP(6) - INTERVAL 30 SECOND")
-    assert (await site.get(f"/api/jobs/{job_id}"))[1]["rate"] == pytest.approx(6, abs=0.5)
-    await site.rows("UPDATE jobs SET finished_at = started_at + INTERVAL 90 SECOND")
-    assert (await site.get(f"/api/jobs/{job_id}"))[1]["rate"] == 2.0
+    assert await told() == pytest.approx(6, abs=0.5)
+    for seconds, per_minute in ((90, 2.0), (10, 18.0), (9, None), (0, None)):
+        await site.rows("UPDATE jobs SET finished_at = started_at + INTERVAL %s SECOND", seconds)
+        assert await told() == per_minute
 
 
 async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
