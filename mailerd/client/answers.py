@@ -155,9 +155,10 @@ class ResultOfMessage(TypedDict):
 
 
 class Recipient(TypedDict):
-    """A recipient, and where its message stands."""
+    """A recipient, and where its message stands; `index`: its position in the post, from 0."""
 
     id: int
+    index: int
     email: str
     name: str | None
     status: Literal["waiting", "sending", "sent", "failed", "unsure", "cancelled"]

@@ -353,7 +353,7 @@ async def write_results(
         after = -1
         while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
             yield [_row(each) for each in page]
-            after = page[-1].seq
+            after = page[-1].index
             await pace.turn()
 
     return await write_csv(request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}.csv")
@@ -364,4 +364,4 @@ def _row(row: Recipient) -> tuple[object, ...]:
     known = row.result
     result = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
     said = (row.error and say(row.error), row.message_id, row.proof)
-    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result
+    return row.index, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result

@@ -214,14 +214,14 @@ class ReadEndpoints:
         first = -1 if after is None else int(after)
         found = await self._pace.read(
             lambda last, limit: self._jobs.recipients(
-                job.id, status=status, email=email, after=last.seq if last else first, limit=limit, result=result
+                job.id, status=status, email=email, after=last.index if last else first, limit=limit, result=result
             ),
             most=size + 1,
         )
         page = found[:size]
         body = RecipientsOut(
             recipients=[RecipientOut.model_validate(each) for each in page],
-            next_cursor=str(page[-1].seq) if len(found) > size else None,
+            next_cursor=str(page[-1].index) if len(found) > size else None,
         )
         return await page_response(body, "recipients", self._pace)
 

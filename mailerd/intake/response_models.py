@@ -407,6 +407,7 @@ class RecipientOut(ResponseModel):
     """A recipient and the state of its message."""
 
     id: int
+    index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
     name: str | None
     status: State

@@ -147,8 +147,8 @@ def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
     """What happened to one message, why it waits, and what comes next."""
     lines = [
         t(
-            "Recipient {id}: {email}, job {job}, from {sender}.",
-            id=story.id, email=story.to_email, job=story.job_id, sender=story.sender,
+            "Recipient {id}: {email}, no. {n:,} of job {job}, from {sender}.",
+            id=story.id, email=story.to_email, n=story.index + 1, job=story.job_id, sender=story.sender,
         ),
         _at(story.accepted_at, t("accepted.")),
     ]  # fmt: skip

@@ -76,7 +76,7 @@ async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
     await cursor.execute(_READ_SENT, (tuple(recipients),))
     made, data, size = list[NewEvent](), dict[str, Any](), 0
     for job, mailbox, sender, recipient, seq, email, message, at in await cursor.fetchall():
-        it = {"recipient_id": recipient, "job_id": job, "seq": seq, "email": email, "message_id": message,
+        it = {"recipient_id": recipient, "job_id": job, "index": seq, "email": email, "message_id": message,
               "sent_at": rfc3339(utc(at))}  # fmt: skip
         more = len(json.dumps(it, ensure_ascii=False).encode())
         if not made or made[-1].job != job or size + more > MAX_SENT_BYTES:

@@ -268,7 +268,8 @@ class Recipient:
     """One recipient and where it stands."""
 
     id: int
-    seq: int
+    index: int
+    """Its place in the request, from 0: the column `seq`."""
     email: str
     name: str | None
     status: State
@@ -352,7 +353,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
     """A recipient, from the columns of RECIPIENT_COLUMNS."""
     return Recipient(
         id=row[0],
-        seq=row[1],
+        index=row[1],
         email=row[2],
         name=row[3],
         status=State(row[4]),
@@ -610,7 +611,7 @@ class Jobs:
         email: str | None = None,
         result: Result | None = None,
     ) -> list[Recipient]:
-        """Recipients in the order of the request, those whose `seq` is above `after`."""
+        """Recipients in the order of the request, those whose `index` is above `after`."""
         statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, result=result)
         rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
         return [recipient_of(row) for row in rows]

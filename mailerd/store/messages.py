@@ -248,7 +248,8 @@ def _event(it: Move) -> NewEvent | None:
     if it.transition is None or (type_ := FOLLOWS[it.transition].event) is None:
         return None
     data: dict[str, object] = {
-        "recipient_id": row.id, "job_id": row.job_id, "seq": row.seq, "email": row.to_email, "sender_email": it.sender,
+        "recipient_id": row.id, "job_id": row.job_id, "index": row.seq, "email": row.to_email,
+        "sender_email": it.sender,
     }  # fmt: skip
     if type_ is EventType.RECIPIENT_FAILED:
         data["attempts"] = it.lines[0].attempt

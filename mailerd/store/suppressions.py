@@ -450,7 +450,7 @@ def _event(
     name, at = rows[it.digest, it.list_id]
     job, seq, to, sender = message_of.get(it.recipient_id or 0, (None, None, it.address, None))
     data = {
-        "recipient_id": it.recipient_id if job else None, "job_id": job, "seq": seq, "email": to,
+        "recipient_id": it.recipient_id if job else None, "job_id": job, "index": seq, "email": to,
         "sender_email": sender, "list": name, "source": it.source.value,
     }  # fmt: skip
     cause = f"{it.digest.hex()}:{it.list_id}:{at.isoformat()}"

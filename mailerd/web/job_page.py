@@ -66,7 +66,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         results=((Result.BOUNCED, job.bounced), (Result.REPLIED, job.replied)), email=email,
         recipients=found[:MAX_LISTED],
         title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject),
-        more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
+        more=found[MAX_LISTED - 1].index if len(found) > MAX_LISTED else None, subject=subject, template=template,
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,

@@ -124,9 +124,13 @@ async def test_the_forecast_is_typed_and_its_answer_is_as_before(site: Site) -> 
     assert set(shown["forecast"]) == set(known()["components"]["schemas"]["ForecastOut"]["properties"])
 
 
-async def test_results_have_the_ids_of_the_recipients(site: Site) -> None:
-    _, posted = await site.post(job())
+async def test_results_have_the_ids_and_positions_of_the_recipients(site: Site) -> None:
+    _, posted = await site.post(job(*({"email": f"r{n}@example.com", "name": "R"} for n in range(3))))
     _, page = await site.get(f"/api/jobs/{posted['job_id']}/recipients")
     async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as answer:
-        head, row = (await answer.text()).splitlines()
-    assert dict(zip(head.split(","), row.split(","), strict=True))["id"] == str(page["recipients"][0]["id"])
+        head, *rows = (await answer.text()).splitlines()
+    found = [dict(zip(head.split(","), row.split(","), strict=True)) for row in rows]
+    assert [(it["index"], it["id"]) for it in found] == [
+        (str(index), str(page["recipients"][index]["id"])) for index in range(3)
+    ]
+    assert [it["index"] for it in page["recipients"]] == [0, 1, 2]

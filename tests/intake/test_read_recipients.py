@@ -28,6 +28,7 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
     assert (newer["job_id"], newer["sender_email"], newer["status"]) == (jobs[1], "you@example.com", "waiting")
     assert older == {
         "id": older["id"],
+        "index": 0,
         "job_id": jobs[0],
         "sender_email": "me@example.com",
         "email": "A.da@gmail.com",

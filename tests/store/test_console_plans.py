@@ -145,7 +145,7 @@ async def test_a_page_of_messages_with_a_result_begins_where_it_is_asked_to(fill
     for after in (-1, 999, 2500):
         found = await jobs.recipients(JOB, status=None, after=after, limit=50, result=Result.BOUNCED)
         first = max(after + 1, 1000)
-        assert [it.seq for it in found] == list(range(first, first + 50))
+        assert [it.index for it in found] == list(range(first, first + 50))
     rows = await plan(filled, *ask(Result.BOUNCED))
     assert not any(word in (row["Extra"] or "") for row in rows for word in ("filesort", "temporary")), rows
 
@@ -157,7 +157,7 @@ async def test_a_message_with_two_notices_is_one_message(filled: Database) -> No
         "SELECT mailbox, CONCAT('x', gmail_id), thread_id, recipient_id, job_id, email, 'soft', 1, at FROM notices",
     )
     found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, result=Result.BOUNCED)
-    assert [it.seq for it in found] == list(range(1000, 1050))
+    assert [it.index for it in found] == list(range(1000, 1050))
     found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, result=Result.REPLIED)
     assert found == []
 

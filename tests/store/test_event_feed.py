@@ -221,12 +221,12 @@ async def test_a_message_that_failed_has_its_event_in_the_same_commit_and_a_sent
     (event,) = await seen(database)
     assert (event.type, event.job_id, event.sender) == (EventType.RECIPIENT_FAILED, job, "me@example.com")
     assert event.data == {
-        "recipient_id": messages[1].id, "job_id": job, "seq": 1, "email": "r1@example.org",
+        "recipient_id": messages[1].id, "job_id": job, "index": 1, "email": "r1@example.org",
         "sender_email": "me@example.com", "attempts": 1, "reason": "no such address",
     }  # fmt: skip
     # One by one, since the first row does not take its record any more.
     await write(database, Outcome(messages[0], SENT), Outcome(messages[2], FAILED))
-    assert [it.data["seq"] for it in await seen(database)] == [1, 2]
+    assert [it.data["index"] for it in await seen(database)] == [1, 2]
 
 
 @pytest.mark.parametrize("others", [0, 1])
@@ -367,7 +367,7 @@ async def test_who_leaves_has_an_event_with_the_message_whose_link_was_used(data
         "recipient.unsubscribed", "me@example.com", message.job_id
     )  # fmt: skip
     assert event.data["email"] == "r0@example.org"
-    assert (event.data["list"], event.data["source"], event.data["seq"]) == ("news", "one_click", 0)
+    assert (event.data["list"], event.data["source"], event.data["index"]) == ("news", "one_click", 0)
     await it.remove(digest, list_id=news.id, source=Channel.PAGE)
     await it.add([left])
     assert len(await seen(database)) == 2

@@ -90,7 +90,7 @@ async def test_one_commit_of_several_jobs_has_an_event_of_each_with_all_that_its
         {
             "recipient_id": id_,
             "job_id": job,
-            "seq": seq,
+            "index": seq,
             "email": to,
             "message_id": message_id,
             "sent_at": rfc3339(utc(at)),

@@ -467,7 +467,7 @@ class _FindingsBatch:
         if type_ is None:
             return
         data: dict[str, object] = {
-            "recipient_id": message.id, "job_id": message.job_id, "seq": message.seq, "email": message.to_email,
+            "recipient_id": message.id, "job_id": message.job_id, "index": message.seq, "email": message.to_email,
             "sender_email": message.sender, "at": rfc3339(it.at),
         }  # fmt: skip
         if result is Result.BOUNCED:
