@@ -100,7 +100,6 @@ class DryRun(TypedDict):
     """What a post would be answered; nothing is stored."""
 
     dry_run: bool
-    job_id: None
     status: str
     total: int
     accepted: int
@@ -113,7 +112,7 @@ class DryRun(TypedDict):
     warnings: list[str]
     send_at: str | None
     forecast: Forecast
-    template: dict[str, str | None]
+    template: dict[str, str] | None
     message_bytes: dict[str, int]
     samples: list[dict[str, Any]]
 
@@ -125,7 +124,7 @@ class Job(TypedDict):
     type: str
     sender_email: str
     reference: str | None
-    template: dict[str, str | None] | None
+    template: dict[str, str] | None
     priority: int
     status: Literal["queued", "sending", "paused", "completed", "cancelled"]
     total: int

@@ -226,7 +226,7 @@ class Intake:
 
     def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
         """What only reads holds one of the key's places for reads; a stream, a download and a post have others."""
-        only_reads = it.method == "GET" and it.kind == "application/json" and it.stream is None
+        only_reads = it.method == "GET" and it.kind == "application/json" and not it.negotiates
         return behind_key(
             endpoint, self.auth, call, takes_query=any(each.where == "query" for each in it.params),
             reads=self.shares.reads if only_reads else None,
@@ -256,7 +256,10 @@ class Intake:
         actions = JobActionEndpoints(jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events)
         read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
-        feed = EventFeed(self._database, timeout=self._patience)
+        feed = EventFeedEndpoint(
+            auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
+            reads=self.shares.reads,
+        )  # fmt: skip
         webhooks = WebhookEndpoints(
             self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares
         )
@@ -274,7 +277,8 @@ class Intake:
             ).messages,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
-            "listEvents": EventFeedEndpoint(auth=self.auth, feed=feed, streams=streams, reads=self.shares.reads).events,
+            "listEvents": feed.events,
+            "streamEvents": feed.stream,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             "listTemplates": TemplatesEndpoint(library=self.library, renderer=self.renderer).templates,

@@ -330,7 +330,6 @@ class CreateJobEndpoint:
         return json_response(
             DryRunOut(
                 dry_run=True,
-                job_id=None,
                 status="dry_run",
                 total=parsed.total,
                 accepted=messages,
@@ -342,7 +341,7 @@ class CreateJobEndpoint:
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
                 forecast=forecast or ForecastOut(),
-                template=TemplateVersionOut(name=job.template_name, version=job.template_version),
+                template=TemplateVersionOut.of(job.template_name, job.template_version),
                 message_bytes=found.sizes,
                 samples=found.samples,
             )

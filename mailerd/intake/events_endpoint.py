@@ -1,4 +1,4 @@
-"""`GET /api/events` and a job's events: what happened, page by page or as server-sent events."""
+"""`GET /api/events`, its stream and a job's events: what happened, page by page or as server-sent events."""
 
 import asyncio
 import re
@@ -202,19 +202,19 @@ class EventFeedEndpoint:
         self._reads = reads
 
     async def events(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
-        """A page, or a stream where the client accepts one."""
-        with Query(request, allowed=("after", "types", "limit")) as given:
-            reader = _FeedQuery(
-                given.read("after", _position) or 0,
-                given.limit(default=DEFAULT_LIMIT, most=MAX_PAGE),
-                given.read("types", _types) or set(),
+        """A page, or the stream where the client accepts one."""
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            return await self.stream(request, key)
+        reader = _feed_query(request)
+        async with self._reads.place(key):
+            page = await self._page(reader, key)
+            return json_response(
+                FeedOut(events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after)
             )
-        if "text/event-stream" not in request.headers.get("Accept", ""):
-            async with self._reads.place(key):
-                page = await self._page(reader, key)
-                return json_response(
-                    FeedOut(events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after)
-                )
+
+    async def stream(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
+        """The stream."""
+        reader = _feed_query(request)
         if _POSITION.fullmatch(last := request.headers.get("Last-Event-ID", "")):
             reader.after = int(last)
         async with self._streams.places.place(key):
@@ -251,6 +251,15 @@ class EventFeedEndpoint:
             return EventPage([], reader.after)
         except ApiError:  # the client comes again, and gets it as an answer
             return None
+
+
+def _feed_query(request: web.Request) -> _FeedQuery:
+    with Query(request, allowed=("after", "types", "limit")) as given:
+        return _FeedQuery(
+            given.read("after", _position) or 0,
+            given.limit(default=DEFAULT_LIMIT, most=MAX_PAGE),
+            given.read("types", _types) or set(),
+        )
 
 
 def _position(text: str) -> int:

@@ -32,15 +32,15 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "changed": "whether anything changed",
     "code": "the error for programs: one of the codes in `/docs`",
     "created_at": "when it was stored",
-    "database_moved_at": "when another database server became writable; null: never",
-    "database_server": "the writable database server, if there are several",
+    "database_moved_at": "when another database server became writable; absent: never",
+    "database_server": "the writable database server; absent: there is only one",
     "data": "the job as in `GET /api/jobs/{id}`, without its forecast",
     "description": "the template's own description",
-    "detail": "a note",
+    "detail": "a note; null: none",
     "dry_run": "always true",
     "due_at": "when the next attempt is due",
     "email": "the address as given; the domain of a valid one is in lower case and ASCII",
-    "error": "why it is not sent (yet)",
+    "error": "why it is not sent (yet); null: no error",
     "events": "the events, oldest first",
     "finished_at": "when it finished; null: not finished",
     "forecast": "when its messages will be sent; empty: no forecast",
@@ -50,7 +50,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "job": "the job after the request",
     "job_id": "the job's ID",
     "jobs": "the jobs, newest first",
-    "language": "its main language",
+    "language": "its main language; null: not set",
     "largest": "bytes of the largest message",
     "message_bytes": "the sizes of the messages",
     "list": "the mailing list",
@@ -63,17 +63,17 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "priority": "higher is sent first among the jobs of one sender",
     "reason": "the reason",
     "recipients": "one message to each, in the order of the request",
-    "reference": "the client's own ID",
+    "reference": "the client's own ID; null: none",
     "rejected": "invalid recipients, each with its reason",
     "rejected_total": "the number of invalid recipients",
     "removed": "it was removed",
     "samples": "the first three messages, as their recipients would read them",
     "send_at": "not sent before this time",
     "sender_email": "the sending mailbox or one of its aliases",
-    "sent_at": "when Google accepted it",
+    "sent_at": "when Google accepted it; null: not sent",
     "smallest": "bytes of the smallest message",
     "source": "its source",
-    "started_at": "when its first message was started",
+    "started_at": "when its first message was started; null: not started",
     "status": "the status",
     "subject": "the subject",
     "suppressed": "suppressed recipients, each with its reason",
@@ -83,7 +83,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "templates": "usable templates",
     "text": "the plain text",
     "timestamp": "when it happened",
-    "title": "the title that people read instead of the name",
+    "title": "the title that people read; null: they read the name",
     "total": "the total",
     "type": "its type",
     "updated_at": "when it last changed",
@@ -165,6 +165,7 @@ def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
         properties = {field: _property(field, each) for field, each in schema.get("properties", {}).items()}
         made[name] = {**schema, "properties": properties} if properties else schema
     code = made["FailureOut"]["properties"]["code"]
+    code["x-codes"] = sorted(CODES)  # no enum: a client must not break at a code that is new
     known = ", ".join(f"`{code}`" for code in sorted(CODES))
     code["description"] = t("{what}: {codes}", what=verbatim(code["description"]), codes=known)
     return made
@@ -238,9 +239,16 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {
     400: "cut_off", 401: "unauthorized", 403: "call_not_allowed", 404: "not_found", 408: "timeout", 409: "conflict",
-    413: "too_large", 415: "unsupported_encoding", 429: "too_fast", 503: "database_away",
+    410: "events_deleted", 413: "too_large", 415: "unsupported_encoding", 422: "invalid_request", 429: "too_fast",
+    503: "database_away",
 }  # fmt: skip
-"""The code that an example of each status has; else it is `invalid_request`."""
+"""The code that an example of each status has."""
+_OWN_EXAMPLES: Final = {
+    ("createJob", 409): "idempotency_conflict",
+    ("listEvents", 409): "unknown_position",
+    ("streamEvents", 409): "unknown_position",
+}
+"""The code where an operation has another one of that status."""
 _CSV: Final = {"schema": {"type": "string"}, "example": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n"}
 _WITH_KEY: Final = (401, 403, 429, 503)
 _MEANINGS: Final = {
@@ -291,7 +299,9 @@ def document() -> dict[str, Any]:
             "title": "mailerd",
             "version": __version__,
             "description": "Accepts jobs of messages, sends them and reports the result of every message.",
+            "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "externalDocs": {"url": "/docs", "description": "The guides and the reference of this version."},
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": TAGS.get(tag, tag)} for tag in tags],
         "paths": paths,
@@ -307,8 +317,6 @@ def _models() -> Iterable[type[BaseModel]]:
     yield from (ErrorOut, NotReadyOut)
     for operation in OPERATIONS:
         yield from operation.answers
-        if operation.stream:
-            yield operation.stream
         if operation.body:
             yield operation.body
 
@@ -354,8 +362,6 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     headers = {"X-Request-Id": _header("X-Request-Id")}
     content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
-    if it.stream:
-        content["text/event-stream"] = _content(it.stream, schemas)
     found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")
@@ -373,15 +379,29 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
             "headers": headers | ({"Retry-After": _header("Retry-After")} if status in _LATER else {}),
-            "content": {"application/json": {"schema": _ref(ErrorOut), "example": _error(status)}},
+            "content": {"application/json": {"schema": _ref(ErrorOut), "example": _error(it, status)}},
         }
     return found
 
 
-def _error(status: int) -> dict[str, Any]:
-    code = _ERROR_EXAMPLES.get(status, "invalid_request")
-    details = [{"field": "recipients[3].email", "message": "is required"}] if code == "invalid_request" else []
+def _error(it: Operation, status: int) -> dict[str, Any]:
+    code = _OWN_EXAMPLES.get((it.id, status), _ERROR_EXAMPLES[status])
+    details = [_wrong_field(it)] if code == "invalid_request" else []
     return {"error": {"code": code, "message": CODES[code], "details": details}}
+
+
+def _wrong_field(it: Operation) -> dict[str, str]:
+    """What a 422 of an operation may name."""
+    fields = it.body.model_fields if it.body else {}
+    if "recipients" in fields:
+        return {"field": "recipients[3].email", "message": "is required"}
+    for name, field in fields.items():
+        if field.is_required():
+            return {"field": name, "message": "is required"}
+    for each in it.params:
+        if each.where == "query":
+            return {"field": each.name, "message": "is given twice"}
+    return {"field": "verbose", "message": "unknown parameter"}
 
 
 def _content(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:

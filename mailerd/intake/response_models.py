@@ -9,6 +9,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Json, PlainSerializer
+from pydantic.json_schema import SkipJsonSchema
 
 from mailerd.clock import ULID_PATTERN, Clock
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
@@ -53,7 +54,9 @@ class ForecastOut(ResponseModel):
     ] = None
     starts_at: Annotated[Moment | None, Field(description="when its next message is sent; null: unknown")] = None
     done_at: Annotated[Moment | None, Field(description="when its last message is sent; null: unknown")] = None
-    cause_of_wait: Annotated[Sentence | None, Field(description="what delays it, other than sending limits")] = None
+    cause_of_wait: Annotated[
+        Sentence | None, Field(description="what delays it; null: nothing, or only sending limits")
+    ] = None
     text: Annotated[Sentence, Field(description="the forecast as a sentence")] = ""
 
     @classmethod
@@ -108,8 +111,13 @@ class AcceptedOut(ResponseModel):
 class TemplateVersionOut(ResponseModel):
     """A template and its version."""
 
-    name: str | None
-    version: str | None
+    name: str
+    version: str
+
+    @classmethod
+    def of(cls, name: str | None, version: str | None) -> Self | None:
+        """The named template of a job; None: it has a template of its own."""
+        return cls(name=name, version=version) if name and version else None
 
 
 class SizesOut(ResponseModel):
@@ -127,7 +135,7 @@ class SampleOut(ResponseModel):
     index: Whole
     email: str
     subject: str
-    html: str | None
+    html: Annotated[str | None, Field(description="null: the message is plain text")]
     text: str
     bytes: Whole
     attachments: list[str]
@@ -137,7 +145,6 @@ class DryRunOut(ResponseModel):
     """The result of a dry run; nothing was stored."""
 
     dry_run: Literal[True]
-    job_id: None
     status: Literal["dry_run"]
     total: Whole
     accepted: Whole
@@ -147,9 +154,9 @@ class DryRunOut(ResponseModel):
     suppressed_total: Whole
     post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
     warnings: list[Sentence]
-    send_at: Moment | None
+    send_at: Annotated[Moment | None, Field(description="not sent before this time; null: sent immediately")]
     forecast: Annotated[ForecastOut, Field(description="as if posted now")]
-    template: TemplateVersionOut
+    template: Annotated[TemplateVersionOut | None, Field(description="the named template; null: the job has its own")]
     message_bytes: SizesOut
     samples: list[SampleOut]
 
@@ -161,7 +168,9 @@ class JobOut(ResponseModel):
     type: str
     sender_email: str
     reference: str | None
-    template: Annotated[TemplateVersionOut | None, Field(description="the named template it was posted with")]
+    template: Annotated[
+        TemplateVersionOut | None, Field(description="the named template it was posted with; null: the job has its own")
+    ]
     priority: int
     status: JobStatus
     total: Whole
@@ -184,7 +193,7 @@ class JobOut(ResponseModel):
     on_bounces: Annotated[Literal["pause", "go_on"], Field(description="as posted")]
     pause_cause: Annotated[
         Literal["manual", "bounces"] | None,
-        Field(description="if paused: by a person, or because too many messages bounced"),
+        Field(description="by a person, or because too many messages bounced; null: not paused"),
     ]
     cause_of_wait: Annotated[
         Sentence | None, Field(description="null: nothing is waiting, or only because of sending limits")
@@ -200,9 +209,7 @@ class JobOut(ResponseModel):
             type=job.type,
             sender_email=job.sender_email,
             reference=job.reference,
-            template=TemplateVersionOut(name=job.template_name, version=job.template_version)
-            if job.template_name
-            else None,
+            template=TemplateVersionOut.of(job.template_name, job.template_version),
             priority=job.priority,
             status=job.status,
             total=job.total,
@@ -260,8 +267,10 @@ class FeedEventOut(ResponseModel):
     uid: Annotated[str, Field(pattern=f"^evt_{ULID_PATTERN[1:]}", description="its permanent ID")]
     type: EventType
     timestamp: Moment
-    job_id: str | None
-    sender_email: str | None
+    job_id: Annotated[str | None, Field(description="the job's ID; null: the event is about no job")]
+    sender_email: Annotated[
+        str | None, Field(description="the sending mailbox or one of its aliases; null: the event is about no sender")
+    ]
     data: Annotated[
         dict[str, Any], Field(description="IDs, states and reasons; see docs/reference/api.md"), PlainSerializer(_said)
     ]
@@ -352,7 +361,7 @@ class BrokenOut(ResponseModel):
     """A template that cannot be used."""
 
     name: str
-    error: Sentence
+    error: Annotated[Sentence, Field(description="why it cannot be used")]
 
 
 class TemplatesOut(ResponseModel):
@@ -369,14 +378,15 @@ class LiveOut(ResponseModel):
 
 
 _WHERE_THERE_ARE_SEVERAL: Final = Field(exclude_if=lambda value: value is None)
+"""What is None here is not in the answer."""
 
 
 class ReadyOut(ResponseModel):
     """A job can be stored now. If `database.url` names several hosts, it also names the writable one."""
 
     status: Literal["ready"]
-    database_server: Annotated[str | None, _WHERE_THERE_ARE_SEVERAL] = None
-    database_moved_at: Annotated[Moment | None, _WHERE_THERE_ARE_SEVERAL] = None
+    database_server: Annotated[str | SkipJsonSchema[None], _WHERE_THERE_ARE_SEVERAL] = None
+    database_moved_at: Annotated[Moment | SkipJsonSchema[None], _WHERE_THERE_ARE_SEVERAL] = None
 
 
 class NotReadyOut(ErrorOut):
@@ -397,9 +407,12 @@ class ResultOut(ResponseModel):
     """The result of a sent message, as read in the sender's inbox."""
 
     state: Annotated[Result, Field(description="the result")]
-    kind: Annotated[str | None, Field(description="for a bounce: hard, soft, blocked or unknown")]
-    code: Annotated[str | None, Field(description="for a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
-    reason: Annotated[str | None, Field(description="for a bounce: the text of the notice")]
+    kind: Annotated[str | None, Field(description="hard, soft, blocked or unknown; null: not a bounce")]
+    code: Annotated[
+        str | None,
+        Field(description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"),
+    ]
+    reason: Annotated[str | None, Field(description="the text of the notice; null: not a bounce, or it has none")]
     at: Moment
 
 
@@ -409,7 +422,7 @@ class RecipientOut(ResponseModel):
     id: int
     index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
-    name: str | None
+    name: Annotated[str | None, Field(description="the display name; null: none")]
     status: State
     attempts: Whole
     error: Sentence | None

@@ -51,8 +51,9 @@ class Operation:
     answers: tuple[type[BaseModel], ...] = ()
     """What an answer of status 200 holds; several: it holds one of them."""
     kind: str = "application/json"
-    stream: type[BaseModel] | None = None
-    """One event of the stream that it answers with where the client accepts `text/event-stream`."""
+    negotiates: bool = False
+    """Where the client accepts `text/event-stream`, it is the stream that has a path of its own. The document does not
+    say so: what a generator makes of an answer of two types fits neither."""
     errors: tuple[int, ...] = ()
     """The statuses of its errors, without 401, 403, 429 and 503, which everything that needs a key has."""
 
@@ -90,6 +91,9 @@ def id_of(change: JobChange) -> str:
 _BODY: Final = (400, 408, 413, 415, 422)
 """What is answered to a body that cannot be read."""
 _RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state")
+_LAST_EVENT: Final = Param("Last-Event-ID", {"type": "string"}, "the ID of the last event received", where="header")
+_AFTER: Final = _matching("after", "^[0-9]{0,18}$", "events after this ID; absent: all")
+_TYPES: Final = _text("types", 320, t("only these types, separated by commas: {types}", types=", ".join(EventType)))
 _LIST: Final = _text("list", MAX_LIST_NAME, "for this list; if absent, see the description")
 _REASON: Final = _choice("reason", Reason, "suppressions with this reason")
 
@@ -177,27 +181,24 @@ _JOBS: Final = (
         "(`progress`, finally `finished`) is the job as in `GET /api/jobs/{id}`, without its forecast. "
         "After a broken connection, send the `Last-Event-ID` that you saw: you get the current job if it "
         "has changed, or a 204 if you saw the last event.",
-        Permission.READ,
-        params=(Param("Last-Event-ID", {"type": "string"}, "the ID of the last event received", where="header"),),
+        Permission.READ, params=(_LAST_EVENT,),
         answers=(response_models.EventOut,), kind="text/event-stream", errors=(404, 422),
     ),
     Operation(
         "listEvents", "GET", "/api/events",
         "What happened: jobs, messages, bounces and replies, unsubscribes, paused senders",
         "All events in order and without gaps, oldest first. Store `next_after` and send it as `after` "
-        "next time. With `Accept: text/event-stream` the response is a stream: the ID of each event is "
-        "its `id` here, and `Last-Event-ID` has priority over `after`. A key for certain senders gets "
-        "only their events.",
-        Permission.READ,
-        params=(
-            _matching("after", "^[0-9]{0,18}$", "events after this ID; absent: all"),
-            _text("types", 320, t("only these types, separated by commas: {types}", types=", ".join(EventType))),
-            _page_size(100, MAX_FEED_PAGE),
-            Param(
-                "Last-Event-ID", {"type": "string"}, "for a stream: the ID of the last event received", where="header"
-            ),
-        ),
-        answers=(response_models.FeedOut,), stream=response_models.FeedStreamOut, errors=(409, 410, 422),
+        "next time. A key for certain senders gets only their events.",
+        Permission.READ, params=(_AFTER, _TYPES, _page_size(100, MAX_FEED_PAGE)),
+        answers=(response_models.FeedOut,), negotiates=True, errors=(409, 410, 422),
+    ),
+    Operation(
+        "streamEvents", "GET", "/api/events/stream", "What happens, as server-sent events",
+        "The events of `GET /api/events` as they happen. The schema describes one event; comments and "
+        "`retry:` lines can come between events. The ID of each event is its `id` there. After a broken "
+        "connection, send the `Last-Event-ID` that you saw; it has priority over `after`.",
+        Permission.READ, params=(_AFTER, _TYPES, _LAST_EVENT),
+        answers=(response_models.FeedStreamOut,), kind="text/event-stream", errors=(409, 410, 422),
     ),
     Operation(
         "listJobActions", "GET", "/api/jobs/{id}/actions", "A job's activity: who requested what, and when",

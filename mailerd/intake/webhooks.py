@@ -122,11 +122,15 @@ class WebhookOut(ResponseModel):
     types: Annotated[list[EventType] | None, Field(description="the types that it receives; null: all")]
     senders: Annotated[list[str] | None, Field(description="the mailboxes whose events it receives; null: all")]
     state: Annotated[EndpointState, Field(description="on, paused, or gone (it responded with 410)")]
-    pause_cause: Annotated[PauseReason | None, Field(description="manual, or failing (it failed for too long)")]
+    pause_cause: Annotated[
+        PauseReason | None, Field(description="manual, or failing (it failed for too long); null: not paused")
+    ]
     failures: Annotated[Whole, Field(description="consecutive failed attempts")]
-    failing_since: Annotated[Moment | None, Field(description="the first of these failures")]
-    retry_at: Annotated[Moment | None, Field(description="no attempts until then")]
-    old_secret_until: Annotated[Moment | None, Field(description="until then the old signing secret is used too")]
+    failing_since: Annotated[Moment | None, Field(description="the first of these failures; null: there are none")]
+    retry_at: Annotated[Moment | None, Field(description="no attempts until then; null: attempts as they are due")]
+    old_secret_until: Annotated[
+        Moment | None, Field(description="until then the old signing secret is used too; null: there was none")
+    ]
     created_at: Annotated[Moment, Field(description="when it was created")]
 
     @classmethod
@@ -156,7 +160,7 @@ class RotatedOut(ResponseModel):
     """A new signing secret."""
 
     secret: Annotated[str, Field(description="the new signing secret; it cannot be shown again")]
-    old_secret_until: Annotated[Moment | None, Field(description="until then the old signing secret is used too")]
+    old_secret_until: Annotated[Moment, Field(description="until then the old signing secret is used too")]
 
 
 class DeliveryOut(ResponseModel):
@@ -168,10 +172,12 @@ class DeliveryOut(ResponseModel):
     status: Annotated[DeliveryStatus, Field(description="waiting, sending, delivered, or failed (no more attempts)")]
     attempts: Annotated[Whole, Field(description="the number of posts")]
     http: Annotated[Whole | None, Field(description="the status of the last response; null: no response")]
-    error: Annotated[Sentence | None, Field(description="why the last attempt failed")]
-    took_ms: Annotated[Whole | None, Field(description="duration of the last attempt in milliseconds")]
+    error: Annotated[Sentence | None, Field(description="why the last attempt failed; null: it did not")]
+    took_ms: Annotated[
+        Whole | None, Field(description="duration of the last attempt in milliseconds; null: none was made")
+    ]
     created_at: Annotated[Moment, Field(description="when it was queued")]
-    tried_at: Annotated[Moment | None, Field(description="when the event was last posted")]
+    tried_at: Annotated[Moment | None, Field(description="when the event was last posted; null: not yet")]
     due_at: Annotated[Moment | None, Field(description="when the next attempt is due; null: none")]
 
     @classmethod
@@ -195,7 +201,7 @@ class TestedOut(ResponseModel):
 
     delivered: Annotated[bool, Field(description="whether the delivery succeeded")]
     http: Annotated[Whole | None, Field(description="the status of the response; null: no response")]
-    error: Annotated[Sentence | None, Field(description="why it failed")]
+    error: Annotated[Sentence | None, Field(description="why it failed; null: it did not")]
     took_ms: Annotated[Whole, Field(description="milliseconds until the response")]
 
 
@@ -299,7 +305,7 @@ class WebhookEndpoints:
         it = await self._of(request, key)
         secret = await self._webhooks.rotate(it.id, overlap=timedelta(seconds=given.overlap))
         now = await self._webhooks.find(it.id)
-        return json_response(RotatedOut(secret=secret, old_secret_until=now.old_until))
+        return json_response(RotatedOut.model_validate({"secret": secret, "old_secret_until": now.old_until}))
 
     async def test(self, request: web.Request, key: ApiKey) -> web.Response:
         """Post a test event now; the answer says what came of it."""

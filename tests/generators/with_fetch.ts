@@ -16,4 +16,7 @@ const { data, error } = await api.POST("/api/jobs/send_template_emails", {
 if (error) throw new Error(`${error.error.code}: ${error.error.message}`);
 const done: string | null | undefined = data.forecast.done_at;
 const job = await api.GET("/api/jobs/{id}", { params: { path: { id: data.job_id } } });
-console.log(data.job_id, job.data?.total, done);
+const perMinute: number | null | undefined = job.data?.per_minute;
+const page = await api.GET("/api/events", { params: { query: { after: "0" } } });
+const told: string[] | undefined = page.data?.events.map((it) => `${it.id} ${it.type}`);
+console.log(data.job_id, job.data?.total, done, perMinute, told);

@@ -89,6 +89,23 @@ async def test_each_call_has_its_examples_and_no_backtick_is_left(site: Site) ->
     assert whole.count("<tr><td><code>share_used_up</code></td>") == 1
 
 
+@pytest.mark.parametrize("tool", ["curl", "requests", "node"])
+async def test_the_example_of_a_stream_reads_it_as_it_stands(
+    site: Site, tool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.events_endpoint.MAX_STREAM_SECONDS", 0.0)  # it ends once it has said all
+    job_id = await site.posted({"email": "ada@example.com", "name": "Ada"})
+    async with site.client.post(f"{site.url}/api/jobs/{job_id}/cancel") as response:
+        assert response.status == 200
+    for path, said in (("/api/events/stream", "event: job.cancelled"), ("/api/jobs/{id}/events", "event: finished")):
+        words = {
+            "curl": ["sh", "-c", curl("GET", path, None, server=site.url).replace("curl", "curl -sS")],
+            "requests": [sys.executable, "-c", python("", "GET", path, None, server=site.url)],
+            "node": ["node", "--input-type=module", "-e", javascript("GET", path, None, server=site.url)],
+        }[tool]
+        assert said in await shown_by(words, site, JOB=job_id)
+
+
 def posted(tool: str, site: Site) -> list[str]:
     """The words of a process that makes the example of a post."""
     body = document()["paths"]["/api/jobs/send_template_emails"]["post"]["requestBody"]["content"]["application/json"]
@@ -104,14 +121,19 @@ def posted(tool: str, site: Site) -> list[str]:
 
 @pytest.mark.parametrize("tool", ["curl", "python", "requests", "node"])
 async def test_the_example_of_a_post_works_as_it_stands(site: Site, tool: str) -> None:
-    words = posted(tool, site)
+    out = await shown_by(posted(tool, site), site)
+    assert re.search(r"""accepted['"]?: 2""", out.replace('":2', '": 2'))
+
+
+async def shown_by(words: list[str], site: Site, **environment: str) -> str:
+    """What an example prints, which is run as it stands."""
     if shutil.which(words[0]) is None:
         pytest.skip(f"{words[0]} is not installed")
     process = await asyncio.create_subprocess_exec(
-        *words, env={**os.environ, "KEY": site.key}, stdout=asyncio.subprocess.PIPE
+        *words, env={**os.environ, "KEY": site.key, **environment}, stdout=asyncio.subprocess.PIPE
     )
     out, _ = await asyncio.wait_for(process.communicate(), 20)
-    assert re.search(r"""accepted['"]?: 2""", out.decode().replace('":2', '": 2'))
+    return out.decode()
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     assert status == 200
     assert (answer["dry_run"], answer["total"], answer["accepted"]) == (True, 4, 2)
     assert {each["index"]: each["email"] for each in answer["rejected"]} == {1: "nobody", 2: "bob@example.com"}
-    assert (answer["job_id"], answer["status"]) == (None, "dry_run")
+    assert ("job_id" in answer, answer["template"], answer["status"]) == (False, None, "dry_run")
     assert answer["forecast"]["messages_ahead"] == 0
     assert answer["forecast"]["done_at"]
     assert answer["forecast"]["text"]

@@ -1,4 +1,4 @@
-"""`GET /api/events`: pages and streams; a client that comes again misses nothing, and a key sees what is its own."""
+"""`GET /api/events` and its stream: a client that comes again misses nothing, and a key sees what is its own."""
 
 import asyncio
 import json
@@ -15,8 +15,6 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
 
-STREAM = {"Accept": "text/event-stream"}
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,8 +30,10 @@ async def happen(site: Site, *senders: str | None, type_: EventType = EventType.
 
 
 @asynccontextmanager
-async def stream(site: Site, query: str = "", **headers: str) -> AsyncIterator[aiohttp.ClientResponse]:
-    async with site.client.get(f"{site.url}/api/events{query}", headers=STREAM | headers) as response:
+async def stream(
+    site: Site, query: str = "", path: str = "/api/events/stream", **headers: str
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    async with site.client.get(f"{site.url}{path}{query}", headers=headers) as response:
         assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream")
         yield response
 
@@ -71,8 +71,8 @@ async def test_a_wrong_parameter_is_named(site: Site, query: str) -> None:
 
 async def test_an_id_that_the_database_does_not_know_is_a_conflict(site: Site) -> None:
     await happen(site, "a@example.com")
-    for headers in ({}, STREAM):
-        status, answer = await site.get("/api/events?after=9", headers=headers)
+    for path in ("/api/events", "/api/events/stream"):
+        status, answer = await site.get(f"{path}?after=9")
         assert (status, answer["error"]["code"]) == (409, "unknown_position")
 
 
@@ -109,8 +109,8 @@ async def test_the_events_of_a_job_are_those_of_the_alias_that_it_was_posted_for
 
 async def test_a_key_that_may_not_read_gets_nothing(site: Site) -> None:
     other = {"X-API-Key": await site.keys.create("sends", permissions=[Permission.SEND])}
-    for headers in (other, other | STREAM):
-        assert (await site.get("/api/events", headers=headers))[0] == 403
+    for path in ("/api/events", "/api/events/stream"):
+        assert (await site.get(path, headers=other))[0] == 403
 
 
 async def test_a_stream_that_broke_is_taken_up_where_it_was(site: Site) -> None:
@@ -125,6 +125,17 @@ async def test_a_stream_that_broke_is_taken_up_where_it_was(site: Site) -> None:
         assert (await event(response))["id"] == "2"
         await happen(site, "a@example.com")
         assert (await event(response))["id"] == "3"
+
+
+async def test_a_client_that_accepts_a_stream_gets_it_at_the_path_of_the_pages_too(site: Site) -> None:
+    await happen(site, "a@example.com", "a@example.com")
+    asked = {"Accept": "text/event-stream", "Last-Event-ID": "1"}
+    told = []
+    for path, headers in (("/api/events", asked), ("/api/events/stream", {"Last-Event-ID": "1"})):
+        async with stream(site, path=path, **headers) as response:
+            told.append(await event(response))
+    assert told[0] == told[1]
+    assert told[0]["id"] == "2"
 
 
 async def test_a_stream_ends_when_its_key_is_revoked(site: Site) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 import mailerd.http
 import mailerd.intake
-from mailerd.http.responses import CODES
+from mailerd.http.responses import CODES, ErrorOut
 from mailerd.intake import response_models
 from mailerd.intake.openapi import document
 from mailerd.intake.routes import OPERATIONS, Operation
@@ -102,8 +102,53 @@ def test_every_code_that_an_answer_may_have_is_explained() -> None:
     )
 
 
+def test_what_may_be_null_in_an_answer_says_what_null_means_and_nothing_else_has_a_null() -> None:
+    """A null that never comes makes every client check for it: a field that may be absent has no null in its schema."""
+    answers = {name: model for name, model in known()["components"]["schemas"].items() if not name.endswith("In")}
+    nullable = {
+        f"{name}.{field}": it["description"]
+        for name, model in answers.items()
+        for field, it in model.get("properties", {}).items()
+        if {"type": "null"} in [it, *it.get("anyOf", ())] or it.get("type") == "null"
+    }
+    assert len(nullable) > 20
+    assert [name for name, said in nullable.items() if "null" not in said] == []
+    ready = answers["ReadyOut"]["properties"]
+    assert ready["database_server"]["type"] == ready["database_moved_at"]["type"] == "string"
+    assert {name for name in nullable if name.endswith(".job_id")} == {"FeedEventOut.job_id"}, "of an event about no job"
+
+
+@each
+def test_each_status_of_an_error_has_an_example_of_a_code_that_comes_with_it(it: Operation) -> None:
+    come = codes_by_status()
+    for status, answer in operation(it)["responses"].items():
+        if status[0] == "4":
+            example = answer["content"]["application/json"]["example"]
+            ErrorOut.model_validate(example)
+            assert example["error"]["code"] in come[status], (it.id, status)
+            assert bool(example["error"]["details"]) == (status == "422")
+
+
+@cache
+def codes_by_status() -> dict[str, set[str]]:
+    """The codes that stand beside each status in the source."""
+    rooms = (Path(mailerd.http.__file__).parent, Path(mailerd.intake.__file__).parent)
+    found: dict[str, set[str]] = {}
+    for path in (path for room in rooms for path in room.glob("*.py")):
+        for status, code in re.findall(r'\b(4\d\d),\s*"([a-z_]+)"', path.read_text("utf-8")):
+            found.setdefault(status, set()).add(code)
+    return found
+
+
+def test_the_document_names_its_licence_its_guides_and_every_code() -> None:
+    assert known()["info"]["license"] == {"name": "MIT", "identifier": "MIT"}
+    assert known()["externalDocs"]["url"] == "/docs"
+    assert known()["components"]["schemas"]["FailureOut"]["properties"]["code"]["x-codes"] == sorted(CODES)
+    assert "text/event-stream" not in known()["paths"]["/api/events"]["get"]["responses"]["200"]["content"]
+
+
 @pytest.mark.parametrize("path, model, data", [
-    ("/api/events", "FeedStreamOut", "FeedEventOut"), ("/api/jobs/{id}/events", "EventOut", "JobOut"),
+    ("/api/events/stream", "FeedStreamOut", "FeedEventOut"), ("/api/jobs/{id}/events", "EventOut", "JobOut"),
 ])  # fmt: skip
 def test_a_stream_is_described_by_one_of_its_events_whose_data_is_a_text_of_json(
     path: str, model: str, data: str

@@ -244,7 +244,7 @@ def curl(method: str, path: str, body: object, server: str = SERVER) -> str:
     verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
     key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
     if body is None:
-        return f'curl {verb}{key}"{url}"'
+        return f'curl {"-N " if path.endswith(_STREAMS) else ""}{verb}{key}"{url}"'
     return (
         f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}" <<\'JSON\'\n{_json(body)}\nJSON'
     )
@@ -264,6 +264,8 @@ _CLIENT: Final = {
 }
 """The calls of mailerd.client, by the ids of the operations; for others there is requests."""
 _JOB: Final = 'os.environ["JOB"]'
+_STREAMS: Final = ("/{id}/events", "/events/stream")
+"""How the paths end that answer with server-sent events."""
 
 
 def python(name: str, method: str, path: str, body: object, server: str = SERVER) -> str:
@@ -280,10 +282,12 @@ def python(name: str, method: str, path: str, body: object, server: str = SERVER
         url = "f" + url.replace("{id}", "{os.environ['JOB']}")
     key = "" if path.startswith("/health") else '    headers={"X-API-Key": os.environ["KEY"]},\n'
     sent = "" if body is None else f"    json={given},\n"
-    shown = "text" if path.endswith(".csv") else "json()"
+    shown = f"print(response.{'text' if path.endswith('.csv') else 'json()'})"
+    if path.endswith(_STREAMS):
+        sent, shown = "    stream=True,\n", "for line in response.iter_lines(decode_unicode=True):\n    print(line)"
     return (
         f"import os\n\nimport requests\n\nresponse = requests.{method.lower()}(\n    {url},\n{key}{sent}"
-        f"    timeout=30,\n)\nprint(response.{shown})"
+        f"    timeout=30,\n)\n{shown}"
     )
 
 
@@ -300,5 +304,7 @@ def javascript(method: str, path: str, body: object, server: str = SERVER) -> st
         *([f"  body: JSON.stringify({_json(body)}),"] if body is not None else []),
     ]
     options = ", {\n" + "\n".join(lines) + "\n}" if lines else ""
-    shown = "text" if path.endswith(".csv") else "json"
-    return f"const response = await fetch({url}{options});\nconsole.log(await response.{shown}());"
+    shown = f"console.log(await response.{'text' if path.endswith('.csv') else 'json'}());"
+    if path.endswith(_STREAMS):
+        shown = "for await (const text of response.body.pipeThrough(new TextDecoderStream())) console.log(text);"
+    return f"const response = await fetch({url}{options});\n{shown}"
