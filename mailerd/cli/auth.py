@@ -286,7 +286,7 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
         rows.append((alias, t("alias of {sender}", sender=target), "", "", "", problem))
         shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
     if as_json:
-        print_json(shown)
+        print_json({"mailboxes": shown})
     else:
         headings = (t("Mailbox"), t("Kind"), t("Mode"), t("Scopes"), t("File"), t("Problem"))
         print_list(headings, rows)

@@ -30,7 +30,7 @@ def recipients(
     *,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, help="Only recipients with an ID below this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object, as the API does.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show the messages to one person in all jobs, and the suppressions of that person."""
@@ -45,7 +45,7 @@ def recipients(
     found, suppressions = with_database(settings(config), work)
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
     if as_json:
-        print_json(page.model_dump(mode="json"))
+        print_json(page)
         return
     if not found and not suppressions:
         raise UnknownError(t("no messages to {email}, and no suppressions of it", email=email))
@@ -135,7 +135,7 @@ def bounces(
         ),
     )
     if as_json:
-        print_json([asdict(it) for it in found])
+        print_json({"bounces": [asdict(it) for it in found]})
     elif found:
         print_whole(_table(found))
         if len(found) == (limit or _LIMIT):
@@ -146,7 +146,7 @@ def bounces(
 
 def _show_domains(counts: Sequence[BounceCounts], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(it) for it in counts])
+        print_json({"domains": [asdict(it) for it in counts]})
         return
     rows = [[it.name, str(it.total), *(str(it.kinds.get(kind, 0)) for kind in BOUNCE_KINDS)] for it in counts]
     print_whole(table([t("Domain"), t("Bounced"), *map(label, BOUNCE_KINDS)], rows))

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured
-from mailerd.cli.output import as_text, echo
+from mailerd.cli.output import JsonOption, as_text, echo
 from mailerd.cli.tables import console
 from mailerd.core.i18n import t
 from mailerd.errors import ConfigurationError
@@ -23,7 +23,7 @@ from mailerd.locale import language
 
 def check(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON object, for programs.")] = False,
+    as_json: JsonOption = False,
     sender: Annotated[
         str, typer.Option(help="A mailbox to try a domain's service account with, or to be looked at in any case.")
     ] = "",

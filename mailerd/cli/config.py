@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mailerd.cli.common import ConfigOption, configured
-from mailerd.cli.output import echo
+from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.core.i18n import t
 
 
@@ -14,9 +14,12 @@ def config(
     example: Annotated[
         bool, typer.Option("--example", help="Print an example instead: every key with its default.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Check the configuration, and report each key that is not valid."""
+    if example and as_json:
+        raise typer.BadParameter(t("cannot be combined with --json"), param_hint="--example")
     if example:
         from mailerd.config.example import example as text  # noqa: PLC0415 - slow to import, as all of the settings
 
@@ -26,4 +29,7 @@ def config(
 
     known, file = configured(config)
     build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these
-    echo(t("configuration valid ({file})", file=str(file)))
+    if as_json:
+        print_json({"valid": True, "file": str(file.path) if file.path else None})
+    else:
+        echo(t("configuration valid ({file})", file=str(file)))

@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,6 +32,8 @@ from mailerd.cli.output import JsonOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
+from mailerd.core import i18n
+from mailerd.core.forecast import ForecastInputs
 from mailerd.core.i18n import t, tn, visible
 from mailerd.core.labels import worded
 from mailerd.core.states import (
@@ -43,15 +46,16 @@ from mailerd.core.states import (
     Proof,
     State,
 )
+from mailerd.core.stats import DaemonInfo
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.locale import label, say
 from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.describe import standing, waits_for
+from mailerd.store.describe import standing
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import HistoryReader, RecipientHistory
+from mailerd.store.history import HistoryReader, MessageFailure, RecipientHistory
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
-from mailerd.store.job_actions import ActionResult, JobActions
+from mailerd.store.job_actions import ActionResult, JobActions, RecordedAction
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
 
@@ -174,28 +178,20 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
     async with open_database(known) as database:
         daemons = await HistoryReader(database).daemons()
         daemon = (await look(database, known.intake, daemons)).runs(daemons)
-        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None, only=only)
-    if as_json:
-        print_json([_as_json(job, daemon=daemon) for job in found])
-        return
-    if found:
-        print_fitting(jobs_table(found, daemon=daemon))
+        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit + 1, senders=None, only=only)
+        page, more = found[:limit], len(found) > limit
+        if as_json:
+            from mailerd.cli.json_models import ListedJob, ListedJobs  # noqa: PLC0415 - slow to import
+
+            open_ = [job.id for job in page if job.finished_at is None]
+            inputs = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(open_)
+            jobs = [ListedJob.listed(job, inputs.get(job.id), daemon=daemon) for job in page]
+            print_json(ListedJobs(jobs=jobs, next_cursor=page[-1].id if more else None))
+            return
+    if page:
+        print_fitting(jobs_table(page, daemon=daemon))
     else:
         echo(t("No jobs."))
-
-
-def _as_json(job: Job, *, daemon: bool) -> dict[str, object]:
-    return {
-        "id": job.id,
-        "status": job.status.value,
-        "waits_for": waits_for(job, daemon=daemon),
-        "sender_email": job.sender_email,
-        "reference": job.reference,
-        "total": job.total,
-        "counts": {state.value: number for state, number in job.counts.items()},
-        "created_at": job.created_at,
-        "finished_at": job.finished_at,
-    }
 
 
 def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
@@ -227,16 +223,17 @@ def show(
     job: Annotated[str | None, typer.Argument(help="The job's ID.")] = None,
     *,
     last: Annotated[bool, typer.Option("--last", help="Show the newest job.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show one job and its errors."""
     if last == (job is not None):
         raise typer.BadParameter(t("give the job's ID or --last"), param_hint="JOB")
     known = settings(config)
-    with_database(known, lambda database: _show(known, database, job))
+    with_database(known, lambda database: _show(known, database, job, as_json=as_json))
 
 
-async def _show(known: Settings, database: Database, id_: str | None) -> None:
+async def _show(known: Settings, database: Database, id_: str | None, *, as_json: bool) -> None:
     """Tell a job; without an id the newest.
 
     Raises:
@@ -247,22 +244,56 @@ async def _show(known: Settings, database: Database, id_: str | None) -> None:
         if not newest:
             raise UnknownError(t("no job has been posted yet"))
         id_ = newest[0].id
-    await _tell_job(known, database, id_)
+    await _tell_job(await _read_story(known, database, id_), as_json=as_json)
 
 
-async def _tell_job(known: Settings, database: Database, id_: str) -> None:
+@dataclass(frozen=True)
+class _JobStory:
+    """All that is told of a job."""
+
+    job: Job
+    inputs: ForecastInputs | None
+    asked: Sequence[RecordedAction]
+    daemons: Sequence[DaemonInfo]
+    runs: bool
+    proofs: Mapping[Proof | None, int]
+    failures: Sequence[MessageFailure]
+
+    @property
+    def lines(self) -> list[i18n.Text]:
+        """It in sentences."""
+        return describe.of_job(self.job, self.inputs, asked=self.asked, daemons=self.daemons, runs=self.runs)
+
+
+async def _read_story(known: Settings, database: Database, id_: str) -> _JobStory:
+    """Read all that is told of a job.
+
+    Raises:
+        UnknownError: there is none.
+    """
     history = HistoryReader(database)
     daemons = await history.daemons()
     runs = (await look(database, known.intake, daemons)).runs(daemons)
-    job = await job_named(database, id_)
-    outlook = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_)
-    # Nothing is asked here, only read: how long a lost send may travel does not matter.
-    asked = await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_)
-    _say(describe.of_job(job, outlook, asked=asked, daemons=daemons, runs=runs))
-    found = await history.proofs_of(id_)
-    if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
-        echo(t("Sent messages, by how they were confirmed: {counts}.", counts=describe.by_proof(found)))
-    for trouble in await history.failures_of(id_):
+    return _JobStory(
+        job=await job_named(database, id_),
+        inputs=await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_),
+        # Nothing is asked here, only read: how long a lost send may travel does not matter.
+        asked=await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_),
+        daemons=daemons,
+        runs=runs,
+        proofs=await history.proofs_of(id_),
+        failures=await history.failures_of(id_),
+    )
+
+
+def _tell_job(it: _JobStory, *, as_json: bool = False) -> None:
+    if as_json:
+        _print_job(it)
+        return
+    _say(it.lines)
+    if it.proofs.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
+        echo(t("Sent messages, by how they were confirmed: {counts}.", counts=describe.by_proof(it.proofs)))
+    for trouble in it.failures:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
@@ -272,26 +303,43 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         )  # fmt: skip
 
 
+def _print_job(it: _JobStory, *, explained: bool = False) -> None:
+    from mailerd.cli.json_models import Explained, ListedJob, ShownJob  # noqa: PLC0415 - slow to import
+
+    listed = ListedJob.listed(it.job, it.inputs, daemon=it.runs)
+    job = ShownJob.told(listed, it.lines, actions=it.asked, proofs=it.proofs, failures=it.failures)
+    print_json(Explained(job=job, recipients=[]) if explained else job)
+
+
 @app.command("watch")
-def watch(job: JobArgument, config: ConfigOption = None) -> None:
+def watch(
+    job: JobArgument,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Do not wait: show the job as it is now.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
     """Show a progress bar until the job has ended. The exit code is 1 when messages failed."""
-    if run_async(watch_until_ended(settings(config), job)):
+    if run_async(watch_until_ended(settings(config), job, once=once, as_json=as_json)):
         raise typer.Exit(1)
 
 
-async def watch_until_ended(known: Settings, id_: str) -> int:
+async def watch_until_ended(known: Settings, id_: str, *, once: bool = False, as_json: bool = False) -> int:
     """Draw a bar until the job has ended, and tell it; how many messages failed. The database may be away meanwhile.
+
+    `once`: tell it as it is. `as_json`: tell it as one object, and nothing before.
 
     Raises:
         UnknownError: there is no such job.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(known, no_log) as database:  # a line of the log would tear the bar
-        total = (await job_named(database, id_)).total  # an unknown one is an error before a bar is drawn
-        # A file or a pipe gets no bar: it would stand there without the end of its line.
-        with Progress(*columns, refresh_per_second=4, disable=not sys.stdout.isatty()) as progress:
-            job = await _ended(database, id_, progress, progress.add_task(id_, total=total))
-        await _tell_job(known, database, id_)
+        job = await job_named(database, id_)  # an unknown one is an error before a bar is drawn
+        if not once:
+            # A file or a pipe gets no bar: it would stand there without the end of its line.
+            with Progress(*columns, refresh_per_second=4, disable=as_json or not sys.stdout.isatty()) as progress:
+                job = await _ended(database, id_, progress, progress.add_task(id_, total=job.total), silent=as_json)
+        _tell_job(await _read_story(known, database, id_), as_json=as_json)
     return job.counts.get(State.FAILED, 0)
 
 
@@ -302,8 +350,8 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
         shown.print(Text(visible(say(line))), soft_wrap=not sys.stdout.isatty())
 
 
-async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
-    """The job, once it has ended; what it waits for is said, a database that is away too."""
+async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID, *, silent: bool) -> Job:
+    """The job, once it has ended; what it waits for is said, a database that is away too, unless it is `silent`."""
     said, job, why = "", None, ""
     while True:
         try:
@@ -320,7 +368,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
             why = " ".join(map(say, [*describe.held(job), *alone]))
         if job is not None and job.finished_at is not None:
             return job
-        if why != said:
+        if why != said and not silent:
             said = why
             if why or job is None or job.status is not JobStatus.CANCELLED:  # of such a one only what is in flight ends
                 _say([why or t("Sending continues.")], console=progress.console)  # above the bar
@@ -329,22 +377,34 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
 
 def explain(
     what: Annotated[str, typer.Argument(help="A job ID, a recipient ID or an email address.")],
+    *,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Explain a job or a message: what happened, why it is waiting, and what happens next."""
     known = settings(config)
-    with_database(known, lambda database: _explain(known, database, what))
+    with_database(known, lambda database: _explain(known, database, what, as_json=as_json))
 
 
-async def _explain(known: Settings, database: Database, what: str) -> None:
+async def _explain(known: Settings, database: Database, what: str, *, as_json: bool) -> None:
     if ULID.fullmatch(what):
-        await _tell_job(known, database, what)
+        story = await _read_story(known, database, what)
+        if as_json:
+            _print_job(story, explained=True)
+        else:
+            _tell_job(story)
         return
     stories = HistoryReader(database)
     found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
     if not found:
         raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
     queue = await _queue(known, database, found)
+    if as_json:
+        from mailerd.cli.json_models import Explained, ExplainedMessage  # noqa: PLC0415 - slow to import
+
+        messages = [ExplainedMessage.of(story, describe.of_message(story, queue)) for story in found]
+        print_json(Explained(job=None, recipients=messages))
+        return
     for number, story in enumerate(found):
         _say([*([""] if number else []), *describe.of_message(story, queue)])
 

@@ -100,7 +100,7 @@ def list_keys(
     """List all keys, including revoked ones."""
     found = _ask(config, lambda keys: keys.all())
     if as_json:
-        print_json([_as_json(key) for key in found])
+        print_json({"keys": [_as_json(key) for key in found]})
         return
     if narrow(wide=wide):
         rows = [

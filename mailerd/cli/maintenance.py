@@ -2,21 +2,23 @@
 
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
 
 from mailerd.cli.common import ConfigOption, asked_by, connect, run_async, settings, warnings_only, with_database
 from mailerd.cli.failure import say_failed
-from mailerd.cli.output import echo
+from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn
-from mailerd.core.states import State, Transition
+from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
-from mailerd.locale import label
+from mailerd.locale import label, say
 from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
@@ -51,6 +53,7 @@ def after_restore(
     yes: Annotated[
         bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """After restoring a backup: check at Google for every open message before it is sent.
@@ -64,6 +67,9 @@ def after_restore(
         queue = RestoredQueue(database)
         found = await queue.open_messages()
         doubted = await queue.doubt_all() if yes else 0  # before a word: a reader that has gone ends the command
+        if as_json:
+            print_json({"changed": doubted, "open_messages": found})
+            return
         for sender, messages in found.items():
             echo(
                 tn(
@@ -88,41 +94,63 @@ def after_restore(
     with_database(settings(config), work)
 
 
-def audit(config: ConfigOption = None) -> None:
+def audit(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Check that the counts and rows of every job agree, and list each finding.
 
     The exit code is 0 without findings, 1 with findings, and 3 when the tables could not be read.
     """
     try:
-        lines, findings = _audit(settings(config))
+        found = _audit(settings(config))
         with suppress(BrokenPipeError):  # its reader has seen enough: the exit code says all the same what was found
-            echo(joined(lines, "\n"))
+            if as_json:
+                print_json(found.as_json)
+            else:
+                echo(joined(found.lines, "\n"))
             sys.stdout.flush()  # here, where what cannot be written is no finding
     except ConfigurationError:
         raise
     except MailerdError as error:
         say_failed(error)
         raise typer.Exit(_NOT_EXAMINED) from error
-    if findings:
+    if found.findings:
         raise typer.Exit(1)
 
 
-def _audit(known: Settings) -> tuple[list[Text], int]:
-    """What is to be said, and how many findings there are."""
+@dataclass(frozen=True)
+class _Audited:
+    """What an audit found."""
 
-    async def work(database: Database) -> tuple[list[Text], int]:
-        jobs, findings = await audits.audit(database, defaults=default_limits(known))
-        by_proof = await audits.proofs(database)
-        lines = [joined([it.where, it.kind, it.what], ": ") for it in findings]
-        if by_proof:
-            lines.append(t("sent messages, by how they were confirmed: {counts}", counts=describe.by_proof(by_proof)))
-        checked = tn("{n:,} job checked", "{n:,} jobs checked", jobs)
-        lines.append(
-            joined(
-                [checked, tn("{n:,} finding", "{n:,} findings", len(findings)) if findings else t("no findings")], ", "
+    jobs: int
+    findings: Sequence[audits.AuditFinding]
+    proofs: Mapping[Proof | None, int]
+
+    @property
+    def lines(self) -> list[Text]:
+        """What is said of it."""
+        lines = [joined([it.where, it.kind, it.what], ": ") for it in self.findings]
+        if self.proofs:
+            lines.append(
+                t("sent messages, by how they were confirmed: {counts}", counts=describe.by_proof(self.proofs))
             )
-        )
-        return lines, len(findings)
+        checked, number = tn("{n:,} job checked", "{n:,} jobs checked", self.jobs), len(self.findings)
+        found = tn("{n:,} finding", "{n:,} findings", number) if number else t("no findings")
+        return [*lines, joined([checked, found], ", ")]
+
+    @property
+    def as_json(self) -> dict[str, object]:
+        """It as one object."""
+        from mailerd.cli.json_models import by_proof  # noqa: PLC0415 - slow to import
+
+        findings = [{"where": say(it.where), "kind": str(it.kind), "what": say(it.what)} for it in self.findings]
+        return {
+            "ok": not findings, "jobs": self.jobs, "findings": findings, "confirmed_by": by_proof(self.proofs),
+        }  # fmt: skip
+
+
+def _audit(known: Settings) -> _Audited:
+    async def work(database: Database) -> _Audited:
+        jobs, findings = await audits.audit(database, defaults=default_limits(known))
+        return _Audited(jobs, findings, await audits.proofs(database))
 
     return with_database(known, work)
 

@@ -5,10 +5,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
-from typing import IO, Annotated, Any, Final, cast
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 from rich.cells import cell_len
@@ -16,6 +16,9 @@ from rich.cells import cell_len
 from mailerd.core.i18n import UNSEEN, t, visible
 from mailerd.errors import MailerdError
 from mailerd.locale import say
+
+if TYPE_CHECKING:  # slow to import, and most commands show none
+    from pydantic import BaseModel
 
 # The standard streams of a command: a closed one does no harm, one that cannot be written to is one error.
 
@@ -146,7 +149,7 @@ def broken(text: str, width: int, *, indent: str = "") -> list[str]:
     return [each.rstrip() for each in lines]
 
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 WideOption = Annotated[bool, typer.Option("--wide", help="Show every column, as in a pipe.")]
 
 
@@ -158,15 +161,19 @@ def narrow(*, wide: bool) -> bool:
 _IN_JSON: Final = {code: f"\\u{code:04x}" for code in UNSEEN if code >= 127}  # noqa: PLR2004 - JSON escapes the rest
 
 
-def as_text(found: object) -> str:
-    """JSON for programs and people, moments as ISO 8601 has them; what standard output cannot write is escaped."""
+def as_text(found: "Mapping[str, object] | BaseModel") -> str:
+    """An object as JSON, as the API shows it; what standard output cannot write is escaped."""
+    shown = found if isinstance(found, Mapping) else found.model_dump(mode="json")
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    text = json.dumps(found, ensure_ascii=not speaks_unicode, indent=2, default=datetime.isoformat)
-    return text.translate(_IN_JSON)
+    return json.dumps(shown, ensure_ascii=not speaks_unicode, indent=2, default=_moment).translate(_IN_JSON)
 
 
-def print_json(found: object) -> None:
-    """Show something as JSON."""
+def _moment(it: datetime) -> str:
+    return it.isoformat().replace("+00:00", "Z")
+
+
+def print_json(found: "Mapping[str, object] | BaseModel") -> None:
+    """Show one object as JSON: a program finds all of it, and what is new later, by its name."""
     print(as_text(found))
 
 

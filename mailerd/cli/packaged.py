@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 import mailerd
+from mailerd.cli.output import JsonOption, print_json
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 from mailerd.ops.packaged_files import packaged
@@ -23,9 +24,12 @@ UnreadConfigOption = Annotated[
 ]
 
 
-def version(config: UnreadConfigOption = None) -> None:  # noqa: ARG001
+def version(*, as_json: JsonOption = False, config: UnreadConfigOption = None) -> None:  # noqa: ARG001
     """Print the version."""
-    print(mailerd.__version__)
+    if as_json:
+        print_json({"version": mailerd.__version__})
+    else:
+        print(mailerd.__version__)
 
 
 def install_files(

@@ -10,7 +10,7 @@ from yarl import URL
 
 from mailerd.cli.common import ConfigOption, settings
 from mailerd.cli.lazy_group import use_config
-from mailerd.cli.output import echo, print_json
+from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.network_rules import is_loopback
 from mailerd.errors import MailerdError
@@ -124,13 +124,16 @@ def faults(
     *,
     clear: Annotated[bool, typer.Option("--clear", help="Clear all faults.")] = False,
     kinds: Annotated[bool, typer.Option("--kinds", help="List all kinds of faults.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List the faults that are set and those that are over, or clear them."""
     if kinds:
         from mailerd.sandbox.google.faults import WHAT_HAPPENS  # noqa: PLC0415 # a daemon never loads the stand-in
 
+        if as_json:
+            print_json({"kinds": {kind: say(t(words)) for kind, words in WHAT_HAPPENS.items()}})
+            return
         width = max(map(len, WHAT_HAPPENS))
         for kind, words in WHAT_HAPPENS.items():
             echo(f"{kind:{width}}  {say(t(words))}")

@@ -42,7 +42,7 @@ def list_senders(
     """List all senders: limits (* own limits), messages sent in 24 hours, messages waiting, and pauses."""
     found = _ask(settings(config), lambda senders: senders.all())
     if as_json:
-        print_json([_shown(each) for each in found])
+        print_json({"senders": [_shown(each) for each in found]})
         return
     if narrow(wide=wide):
         rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]

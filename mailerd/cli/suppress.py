@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import batched, groupby
@@ -100,7 +100,7 @@ def why(address: AddressArgument, *, as_json: JsonOption = False, config: Config
     address = checked_address(address)
     found = _ask(config, lambda suppressions: suppressions.of(address))
     if as_json:
-        print_json([_as_json(it) for it in found])
+        _print_page(found)
     elif not found:
         echo(t("No suppressions of {address}.", address=address))
     for it in () if as_json else found:
@@ -122,14 +122,22 @@ def list_suppressions(
 
     async def work(suppressions: Suppressions) -> list[Suppression]:
         list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
-        return await suppressions.page(list_id=list_id, reason=reason, limit=limit)
+        return await suppressions.page(list_id=list_id, reason=reason, limit=limit + 1)
 
     found = _ask(config, work)
     if as_json:
-        print_json([_as_json(it) for it in found])
+        _print_page(found[:limit], more=len(found) > limit)
         return
     headings = (t("Address"), t("List"), t("Reason"), t("Source"), t("Since"), t("Note"))
-    print_list(headings, map(_table_row, found))
+    print_list(headings, map(_table_row, found[:limit]))
+
+
+def _print_page(page: Sequence[Suppression], *, more: bool = False) -> None:
+    """Print suppressions as the API does."""
+    from mailerd.intake.suppressions import SuppressionOut, SuppressionsOut  # noqa: PLC0415 - slow to import
+
+    shown = [SuppressionOut.of(it) for it in page]
+    print_json(SuppressionsOut(suppressions=shown, next_cursor=page[-1].cursor if more else None))
 
 
 @app.command("lists")
@@ -137,8 +145,9 @@ def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List all lists that people can unsubscribe from."""
     found = _ask(config, lambda suppressions: suppressions.lists())
     if as_json:
-        shown = [{"name": it.name, "title": it.title, "created_at": it.created_at} for it in found]
-        print_json(shown)
+        from mailerd.intake.suppressions import ListOut, ListsOut  # noqa: PLC0415 - slow to import
+
+        print_json(ListsOut(lists=[ListOut.model_validate(it) for it in found]))
         return
     rows = ((it.name, it.title or "", in_utc(it.created_at)) for it in found)
     print_list((t("Name"), t("Title"), t("Created")), rows)
@@ -343,15 +352,3 @@ def _named(it: Suppression) -> str:
 def _table_row(it: Suppression) -> tuple[str, ...]:
     address, since = it.address or it.digest.hex(), in_utc(it.created_at)
     return address, _named(it), label(it.reason), label(it.source), since, it.detail or ""
-
-
-def _as_json(it: Suppression) -> dict[str, object]:
-    return {
-        "email": it.address,
-        "list": it.list_name,
-        "reason": it.reason.value,
-        "source": it.source.value,
-        "detail": it.detail,
-        "actor": it.actor,
-        "created_at": it.created_at,
-    }

@@ -1,6 +1,6 @@
 """`mailerd templates`: whether the named templates can be used, and what a message of one looks like."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ import typer
 from mailerd.cli.common import ConfigOption, json_object, no_log, run_async, settings
 from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.cli.tables import print_fitting, table
-from mailerd.core.i18n import joined, t, tn
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
@@ -40,30 +40,29 @@ def list_templates(
 ) -> None:
     """List the named templates. `mailerd templates check` shows whether they can be used."""
     library = _library(folder, config)
-    found, broken = list[dict[str, Any]](), list[str]()
+    found, broken = list[NamedTemplate](), dict[str, str]()
     for name in library.names():
         try:
-            it = _find(library, name)
+            found.append(_find(library, name))
         except MailerdError as error:
-            broken.append(joined([name, str(error)], ": "))
-        else:
-            found.append(
-                {
-                    "name": it.name,
-                    "version": it.version,
-                    "languages": _languages(it),
-                    "variables": sorted(it.variables),
-                }
-            )
+            broken[name] = str(error)
     if as_json:
-        print_json(found)
+        _print_found(found, broken)
     else:
-        rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
+        rows = [[it.name, it.version, ", ".join(_languages(it)), ", ".join(sorted(it.variables))] for it in found]
         print_fitting(table([t("Template"), t("Version"), t("Languages"), t("Variables")], rows, soft={2, 3}))
-    for each in broken:
-        echo(each, err=True)
+        for name, why in broken.items():
+            echo(joined([name, why], ": "), err=True)
     if broken:
         raise typer.Exit(1)
+
+
+def _print_found(found: Sequence[NamedTemplate], broken: Mapping[str, str]) -> None:
+    """Print templates as the API does."""
+    from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut  # noqa: PLC0415 - slow to import
+
+    unusable = [BrokenOut(name=name, error=why) for name, why in broken.items()]
+    print_json(TemplatesOut(templates=[TemplateOut.of(it) for it in found], broken=unusable))
 
 
 def _languages(it: NamedTemplate) -> list[str]:
@@ -72,37 +71,47 @@ def _languages(it: NamedTemplate) -> list[str]:
 
 
 @app.command("check")
-def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption = None) -> None:
+def check(
+    folder: Annotated[Path | None, _FOLDER] = None, *, as_json: JsonOption = False, config: ConfigOption = None
+) -> None:
     """Compile every template and render it with its own examples. The exit code is 1 when one cannot be used."""
-    library = _library(folder, config)
-    names = library.names()
-    broken = run_async(_broken(library, names))
-    checked = tn("{n:,} template checked", "{n:,} templates checked", len(names))
-    echo(joined([checked, t("{n:,} not usable", n=broken) if broken else t("all usable")], ", "))
+    found, broken = run_async(_check(_library(folder, config), tell=not as_json))
+    if as_json:
+        _print_found(found, broken)
+    else:
+        checked = tn("{n:,} template checked", "{n:,} templates checked", len(found) + len(broken))
+        echo(joined([checked, t("{n:,} not usable", n=len(broken)) if broken else t("all usable")], ", "))
     if broken:
         raise typer.Exit(1)
 
 
-async def _broken(library: TemplateLibrary, names: Sequence[str]) -> int:
-    async with rendering() as it:
-        return len([name for name in names if not await _passes(library, name, it)])
+async def _check(library: TemplateLibrary, *, tell: bool) -> tuple[list[NamedTemplate], dict[str, str]]:
+    """The usable templates, and why each of the others is not; `tell`: a line of each, as soon as it is checked."""
+    found, broken = list[NamedTemplate](), dict[str, str]()
+    async with rendering() as renderer:
+        for name in library.names():
+            try:
+                named = _find(library, name)
+                for language in (None, *named.template.languages):
+                    await _render(named, renderer, language=language, variables={})
+            except MailerdError as error:
+                broken[name] = str(error)
+                line = t("FAIL {error}", error=str(error))
+            else:
+                found.append(named)
+                line = _passed(named)
+            if tell:
+                echo(line)
+    return found, broken
 
 
-async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bool:
-    try:
-        named = _find(library, name)
-        for language in (None, *named.template.languages):
-            await _render(named, renderer, language=language, variables={})
-    except MailerdError as error:
-        echo(t("FAIL {error}", error=str(error)))
-        return False
-    parts = [t("PASS template {name}", name=name), t("version {version}", version=named.version)]
+def _passed(named: NamedTemplate) -> Text:
+    parts = [t("PASS template {name}", name=named.name), t("version {version}", version=named.version)]
     if languages := _languages(named):
         parts.append(t("languages: {languages}", languages=joined(languages, ", ")))
     if named.images:
         parts.append(tn("{n} image", "{n} images", len(named.images)))
-    echo(joined(parts, ", "))
-    return True
+    return joined(parts, ", ")
 
 
 @app.command("preview")
@@ -115,13 +124,20 @@ def preview(
         str, typer.Option(help='Variables as JSON, in place of the examples: {"name": "Ada"}.')
     ] = "{}",
     html: Annotated[bool, typer.Option("--html", help="Print only the HTML, as for a browser.")] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Print a message as its recipient would get it, made with the examples of the template."""
+    if html and as_json:
+        raise typer.BadParameter(t("cannot be combined with --json"), param_hint="--html")
     named = _find(_library(folder, config), name)
     content = run_async(_preview(named, language=language, variables=json_object("--variables", variables)))
     if html:
         print(content.html or "")
+        return
+    if as_json:
+        shown = {"name": named.name, "version": named.version, "language": language}
+        print_json(shown | {"subject": content.subject, "html": content.html, "text": content.text})
         return
     echo(t("Template: {name}, version {version}", name=named.name, version=named.version))
     echo(t("Subject: {subject}", subject=content.subject))

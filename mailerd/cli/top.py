@@ -8,7 +8,7 @@ import time
 import tty
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Annotated, Final
@@ -23,12 +23,12 @@ from rich.text import Text
 
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.daemon import Seen, look
-from mailerd.cli.output import broken
+from mailerd.cli.output import JsonOption, broken, print_json
 from mailerd.cli.tables import console, table
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Settings
 from mailerd.config import Live as LiveSetting
-from mailerd.core.forecast import Forecast, compute_forecast
+from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
 from mailerd.core.i18n import joined, t, tn
 from mailerd.core.labels import worded
 from mailerd.core.pauses import MANUAL
@@ -83,10 +83,13 @@ class Snapshot:
     jobs: list[Job]
     """The jobs of the page, the open ones first."""
     troubles: list[MessageFailure]
+    """What went wrong lately, the newest first."""
     answered_in: float
     """Seconds that the database took for all of it."""
     writer: str = ""
     """It says which of several servers takes the writes, and since when; empty where there is only one."""
+    inputs: Mapping[str, ForecastInputs] = field(default_factory=dict)
+    """What the forecasts of the open jobs are made of, by job."""
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
     """When the open jobs are done, by job."""
     hour: tuple[int, ...] = ()
@@ -123,7 +126,8 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
-        troubles=_grouped(failures),
+        troubles=failures,
+        inputs=inputs,
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.messages},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
@@ -151,7 +155,7 @@ async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
 
 def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
-    senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, snapshot.troubles
+    senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, _grouped(snapshot.troubles)
     findings = [] if trouble else shortened(snapshot.findings)
     health = _health(snapshot, findings, width=width, height=height, age=age, stale=bool(trouble))
     if trouble:  # nothing of it may look as if it were known now
@@ -379,22 +383,53 @@ _LATE: Final = 1.0
 def top(
     every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two refreshes.")] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show one page and end.")] = False,
+    *,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Watch senders, jobs, failures, daemons and the database; q ends it."""
+    """Watch senders, jobs, failures, daemons and the database; q ends it.
+
+    With --json, it shows one page and ends.
+    """
     known = settings(config)
     try:
-        run_async(_once(known) if once or not sys.stdout.isatty() else _top(known, every=every))
+        if once or as_json or not sys.stdout.isatty():
+            run_async(_once(known, as_json=as_json))
+        else:
+            run_async(_top(known, every=every))
     except KeyboardInterrupt:
         return
 
 
-async def _once(known: Settings) -> None:
+async def _once(known: Settings, *, as_json: bool) -> None:
     async with open_database(known) as database:
-        shown = console()
         reader = StatsReader(database, LiveSetting(default_limits(known)))
         snapshot = await read_snapshot(reader, known.intake)
-        shown.print(page(snapshot, width=shown.width, height=_PIPE_HEIGHT))
+    if as_json:
+        print_json(_as_json(snapshot))
+        return
+    shown = console()
+    shown.print(page(snapshot, width=shown.width, height=_PIPE_HEIGHT))
+
+
+def _as_json(it: Snapshot) -> dict[str, object]:
+    """What the page shows, and all of it."""
+    from mailerd.cli.json_models import Failure, ListedJob, finding  # noqa: PLC0415 - slow to import
+
+    daemon = it.seen.runs(it.stats.daemons)
+    jobs = [ListedJob.listed(job, it.inputs.get(job.id), daemon=daemon) for job in it.jobs]
+    return {
+        "at": it.stats.at,
+        "findings": [finding(each) for each in it.findings],
+        "database": {"page_read_in_ms": round(it.answered_in * 1000), "writer": say(it.writer) or None},
+        "recipients": dict(it.stats.recipients),
+        "daemons": [asdict(each) | {"runs": each.runs} for each in it.stats.daemons],
+        "senders": [asdict(each) for each in it.stats.senders],
+        "webhooks": [asdict(each) for each in it.stats.webhooks],
+        "jobs": [job.model_dump(mode="json") for job in jobs],
+        "failures": [Failure.of(each).model_dump(mode="json") for each in it.troubles],
+        "sent_by_minute": list(it.hour),
+    }
 
 
 async def _top(known: Settings, *, every: float) -> None:

@@ -1,6 +1,5 @@
 """`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: endpoints that receive events."""
 
-import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,7 @@ import typer
 
 from mailerd.cli.common import ConfigOption, configured, settings, with_database
 from mailerd.cli.keys import sender_option
-from mailerd.cli.output import WideOption, as_text, echo, in_utc, narrow, print_json, print_once
+from mailerd.cli.output import JsonOption, WideOption, as_text, echo, in_utc, narrow, print_json, print_once
 from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.clock import Clock
 from mailerd.config import Settings
@@ -18,6 +17,7 @@ from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
+from mailerd.intake.webhooks import DeliveryOut, NewWebhookOut, TestedOut, WebhookOut, WebhooksOut
 from mailerd.locale import label
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.db.database import Database
@@ -36,7 +36,6 @@ _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", 
 app = typer.Typer(help="Add, show, test, pause, replay and remove webhook endpoints.", no_args_is_help=True)
 
 WhichArgument = Annotated[str, typer.Argument(metavar="NAME|ID", help="The name or ID in `mailerd webhooks list`.")]
-_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("add")
@@ -51,7 +50,7 @@ def add(
         list[str] | None, typer.Option(help="Only events of this mailbox. Can be repeated; default: all.")
     ] = None,
     *,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Add an endpoint, which receives all events from now on. Its signing secret is the last line of the output."""
@@ -66,17 +65,17 @@ def add(
         name=repr(name),
     )
     print_once(
-        as_text({**_as_json(made), "secret": secret}) if as_json else joined([added, secret], "\n"),
+        as_text(NewWebhookOut.of(made, secret=secret)) if as_json else joined([added, secret], "\n"),
         or_else=t("webhook {name} was added, but its signing secret could not be shown: rotate it", name=repr(name)),
     )
 
 
 @app.command("list")
-def list_webhooks(*, as_json: _JsonOption = False, wide: WideOption = False, config: ConfigOption = None) -> None:
+def list_webhooks(*, as_json: JsonOption = False, wide: WideOption = False, config: ConfigOption = None) -> None:
     """List all endpoints."""
     found = _ask(settings(config), lambda webhooks: webhooks.all())
     if as_json:
-        print_json([_as_json(it) for it in found])
+        print_json(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
         return
     headings = [t("Name"), t("State"), t("Since"), t("Types"), t("Senders"), "URL"]
     if narrow(wide=wide):
@@ -93,7 +92,7 @@ def show(
         int, typer.Option(min=1, max=MAX_PAGE, help="Show at most this many deliveries, newest first.")
     ] = 20,
     *,
-    as_json: _JsonOption = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Show an endpoint and its deliveries."""
@@ -106,7 +105,8 @@ def show(
 
     it, deliveries = with_database(known, work)
     if as_json:
-        print_json({**_as_json(it), "deliveries": [_delivery_as_json(each) for each in deliveries]})
+        shown = [DeliveryOut.of(each).model_dump(mode="json") for each in deliveries]
+        print_json({**WebhookOut.of(it).model_dump(mode="json"), "deliveries": shown})
         return
     echo(f"{it.name} ({it.id}): {shown_url(it.url)}")
     echo(_standing(it))
@@ -160,7 +160,7 @@ def rotate(
 
 
 @app.command("test")
-def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, config: ConfigOption = None) -> None:
+def post_test_event(which: WhichArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Post an event of the type webhook.test now, and show the response. The exit code is 1 if it was rejected."""
     known, file = configured(config)
 
@@ -174,7 +174,8 @@ def post_test_event(which: WhichArgument, *, as_json: _JsonOption = False, confi
     attempt = _ask(known, work)
     ms = attempt.took // timedelta(milliseconds=1)
     if as_json:
-        print(json.dumps({"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}))
+        said = {"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}
+        print_json(TestedOut.model_validate(said))
     elif attempt.succeeded:
         echo(t("webhook {name} returned {status} in {ms} ms", name=which, status=attempt.http, ms=ms))
     else:
@@ -256,22 +257,3 @@ def _delivery_row(it: WebhookDelivery) -> tuple[str, ...]:
     if it.took_ms is not None and not it.error:
         said = t("{status} in {ms} ms", status=said, ms=it.took_ms)
     return it.event, it.type, label(it.status), str(it.attempts), in_utc(it.tried_at), said
-
-
-def _as_json(it: WebhookEndpoint) -> dict[str, object]:
-    return {
-        "id": it.id,
-        "name": it.name,
-        "url": it.url,
-        "types": it.types,
-        "senders": None if it.senders is None else sorted(it.senders),
-        "state": it.state.value,
-        "pause_cause": it.pause_cause and it.pause_cause.value,
-        "failures": it.failures,
-        **{name: getattr(it, name) for name in ("failing_since", "retry_at", "old_until", "created_at")},
-    }
-
-
-def _delivery_as_json(it: WebhookDelivery) -> dict[str, object]:
-    names = ("event", "type", "status", "attempts", "http", "error", "took_ms", "created_at", "tried_at", "due_at")
-    return {"id": it.position, **{name: getattr(it, name) for name in names}}

@@ -128,14 +128,7 @@ class JobActionEndpoints:
         """What was asked of a job, by whom and when."""
         job = await job_of(request, key, self._jobs)
         found = await self._controls.actions(job.id)
-        actions = [
-            ActionOut.model_validate({
-                "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,
-                "recipients": it.messages, "at": it.at,
-            })
-            for it in found
-        ]  # fmt: skip
-        return json_response(ActionsOut(actions=actions))
+        return json_response(ActionsOut(actions=[ActionOut.of(it) for it in found]))
 
 
 DEFAULT_JOBS_LIMIT: Final = 20

@@ -26,6 +26,7 @@ from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
 from mailerd.locale import say
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.event_feed import FeedEvent
+from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
@@ -324,6 +325,14 @@ class ActionOut(ResponseModel):
     changed: bool
     recipients: Whole
     at: Moment
+
+    @classmethod
+    def of(cls, it: RecordedAction) -> Self:
+        """A request as the store has it."""
+        return cls.model_validate({
+            "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,
+            "recipients": it.messages, "at": it.at,
+        })  # fmt: skip
 
 
 class ActionsOut(ResponseModel):

@@ -556,7 +556,7 @@ class _Sandbox:
     async def _demonstrate(self, google: FakeGoogle, *, outbox: str, base: str) -> bool:
         commands = Commands(program=self._options.program, configuration=self._sandbox_dir.configuration)
         await commands.ask("migrate")
-        if left := _open_messages(json.loads(await commands.ask("jobs", "list", "--limit", "1000", "--json"))):
+        if left := _open_messages(json.loads(await commands.ask("jobs", "list", "--limit", "1000", "--json"))["jobs"]):
             self._screen.say(
                 tn(
                     "  {n:,} message of an earlier run continues",

@@ -39,7 +39,7 @@ async def test_a_job_that_sends_nothing_now_says_why(shop: Shop, changes: tuple[
     job = await post(shop.database)
     for change in changes:
         await query(shop.database, change)
-    (found,) = json.loads(await shop.say("jobs", "list", "--json"))
+    (found,) = json.loads(await shop.say("jobs", "list", "--json"))["jobs"]
     paused = "UPDATE jobs SET status = 'paused'" in changes
     assert (found["status"], found["waits_for"]) == ("paused" if paused else "queued", word)
     assert f"{job}  {worded(word or found['status'])}  " in await shop.say("jobs", "list")
@@ -48,7 +48,10 @@ async def test_a_job_that_sends_nothing_now_says_why(shop: Shop, changes: tuple[
 async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:
     old, new = await post(shop.database), await post(shop.database, sender="you@example.com")
     await query(shop.database, "UPDATE jobs SET status = 'paused' WHERE id = %s", old)
-    assert [it["id"] for it in json.loads(await shop.say("jobs", "list", "--status", "paused", "--json"))] == [old]
+    found = json.loads(await shop.say("jobs", "list", "--status", "paused", "--json"))
+    assert ([it["job_id"] for it in found["jobs"]], found["next_cursor"]) == ([old], None)
+    found = json.loads(await shop.say("jobs", "list", "--limit", "1", "--json"))
+    assert ([it["job_id"] for it in found["jobs"]], found["next_cursor"]) == ([new], new)
     assert new in await shop.say("jobs", "list", "--status", "queued")
     assert "is not one of" in await shop.say("jobs", "list", "--status", "waiting", code=2)
 

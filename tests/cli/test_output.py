@@ -39,7 +39,7 @@ async def test_a_cell_of_a_table_and_json_are_harmless(shop: Shop) -> None:
     assert not set(said) & set("\x1b\u202e\x9b")
     raw = await shop.say("jobs", "list", "--json")
     assert not set(raw) & set("\x1b\u202e\x9b")
-    assert json.loads(raw)[0]["sender_email"] == f"{HOSTILE}@example.com"
+    assert json.loads(raw)["jobs"][0]["sender_email"] == f"{HOSTILE}@example.com"
 
 
 def test_rich_draws_its_own_colours_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:

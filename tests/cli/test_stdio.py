@@ -75,7 +75,7 @@ async def test_what_a_terminal_cannot_show_is_escaped(shop: Shop, encoding: str)
         code, said = await _typed(shop, f"M {words} | cat", PYTHONIOENCODING=encoding, LC_ALL="zh_CN.UTF-8")
         assert code == 0, said
     await _typed(shop, "M keys list --json >keys", PYTHONIOENCODING=encoding)
-    (key,) = json.loads((shop.folder / "keys").read_bytes())
+    (key,) = json.loads((shop.folder / "keys").read_bytes())["keys"]
     assert key["name"] == name
     await _typed(shop, f"M suppress add ada@example.org --detail '{name}'")
     await _typed(shop, "M recipients ada@example.org --json >person", PYTHONIOENCODING=encoding)

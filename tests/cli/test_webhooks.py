@@ -28,7 +28,7 @@ async def test_one_is_added_looked_at_tested_paused_rotated_and_removed(shop: Sh
     )
     receiver.secret = told.splitlines()[-1]
     assert receiver.secret.startswith("whsec_")
-    (listed,) = json.loads(await shop.say("webhooks", "list", "--json"))
+    (listed,) = json.loads(await shop.say("webhooks", "list", "--json"))["webhooks"]
     assert (listed["name"], listed["types"], listed["senders"], listed["state"]) == (
         "shop", ["job.finished"], ["me@example.com"], "on"
     )  # fmt: skip

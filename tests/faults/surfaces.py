@@ -177,7 +177,7 @@ class _Watcher:
 
     async def _top(self) -> tuple[str, bool]:
         jobs = await command(self.it, "jobs", "list", "--json")
-        open_jobs = re.findall(r'"(?:job_)?id": "(\w+)"', jobs[1]) if jobs[0] == 0 else []
+        open_jobs = re.findall(r'"job_id": "(\w+)"', jobs[1]) if jobs[0] == 0 else []
         told = await command(self.it, "explain", open_jobs[0] if open_jobs else self.it.job)
         page = await command(self.it, "top", "--once")
         text = f"{told[1]}\n{page[1]}"

@@ -115,7 +115,9 @@ def test_what_may_be_null_in_an_answer_says_what_null_means_and_nothing_else_has
     assert [name for name, said in nullable.items() if "null" not in said] == []
     ready = answers["ReadyOut"]["properties"]
     assert ready["database_server"]["type"] == ready["database_moved_at"]["type"] == "string"
-    assert {name for name in nullable if name.endswith(".job_id")} == {"FeedEventOut.job_id"}, "of an event about no job"
+    assert {name for name in nullable if name.endswith(".job_id")} == {"FeedEventOut.job_id"}, (
+        "of an event about no job"
+    )
 
 
 @each

@@ -42,7 +42,7 @@ def test_limits_are_set_shown_and_given_back() -> None:
         told = say("set", "Me@Example.com", "--profile", "consumer", "--reserve", "40", "--min-gap", "2.5")
         assert told == f"{ME}: units per minute: 6000, per minute: no limit, per day: 500, reserve: 40, min gap: 2.5\n"
     say("set", ME, "--warm-up", "50+25", "--units-per-minute", "5000", "--per-minute", "30")
-    (shown,) = json.loads(say("list", "--json"))
+    (shown,) = json.loads(say("list", "--json"))["senders"]
     assert shown["limits"] == {
         "units_per_minute": 5000, "per_minute": 30, "per_day": 500, "reserve": 40, "min_gap": 2.5, "warm_up": 50,
         "warm_up_growth": 25,
@@ -53,7 +53,7 @@ def test_limits_are_set_shown_and_given_back() -> None:
     assert "5000*" in line
     told = say("set", ME, "--default", "all", "--per-day", "7")
     assert told == f"{ME}: units per minute: 6000, per minute: no limit, per day: 7\n"
-    (shown,) = json.loads(say("list", "--json"))
+    (shown,) = json.loads(say("list", "--json"))["senders"]
     assert shown["own"] == ["per_day"]
     assert "per day: 2000" in say("set", ME, "--default", "per-day")
 
@@ -61,7 +61,7 @@ def test_limits_are_set_shown_and_given_back() -> None:
 def test_a_sender_that_nobody_knows_cannot_be_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MailerdError, match=r"unknown sender you@\S+: it has no credential file and no job"):
         say("pause", "you@example.com")
-    assert json.loads(say("list", "--json")) == []
+    assert json.loads(say("list", "--json"))["senders"] == []
     monkeypatch.setenv("MAILERD_GMAIL__CREDENTIALS_DIR", str(tmp_path))
     monkeypatch.setenv("MAILERD_GMAIL__ALIASES", f'{{"sales@example.com": "{ME}"}}')
     (tmp_path / f"{ME}.json").write_text("{}")
@@ -73,7 +73,7 @@ def test_an_alias_stands_for_its_mailbox_in_every_command(monkeypatch: pytest.Mo
     assert say("set", "Sales@example.com", "--per-day", "7").startswith(f"{ME}: ")
     say("pause", "sales@example.com")
     assert say("resume", "sales@example.com").startswith(f"{ME} resumed")
-    (shown,) = json.loads(say("list", "--json"))
+    (shown,) = json.loads(say("list", "--json"))["senders"]
     assert (shown["email"], shown["own"], shown["paused"]) == (ME, ["per_day"], False)
 
 
@@ -87,7 +87,7 @@ def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
     assert say("resume", ME) == f"{ME} is not paused\n"
     told = say("pause", ME, "--for", "2h")
     assert told.startswith(f"{ME} paused until 20")
-    (shown,) = json.loads(say("list", "--json"))
+    (shown,) = json.loads(say("list", "--json"))["senders"]
     assert (shown["paused"], shown["pause_cause"]) == (True, "manual")
     assert shown["paused_until"]
 
@@ -103,7 +103,7 @@ def test_a_reason_is_one_line_without_control_characters() -> None:
     say("set", ME, "--default", "all")
     told = say("pause", ME, "--reason", "first\nsecond \x1b[31mred\x07" + "x" * 600)
     assert told.startswith(f"{ME} paused until it is resumed: first second [31mred xxx")
-    (shown,) = json.loads(say("list", "--json"))
+    (shown,) = json.loads(say("list", "--json"))["senders"]
     assert shown["pause_reason"].isprintable()
     assert len(shown["pause_reason"]) == 500
     assert len(say("list").splitlines()) == 2
@@ -123,7 +123,7 @@ def test_a_reason_is_one_line_without_control_characters() -> None:
 )
 def test_what_cannot_be_meant_is_refused_and_changes_nothing(words: tuple[str, ...]) -> None:
     say(*words, code=2)
-    assert json.loads(say("list", "--json")) == []
+    assert json.loads(say("list", "--json"))["senders"] == []
 
 
 def test_a_wrong_address_or_an_unknown_sender_is_named() -> None:

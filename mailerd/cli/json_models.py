@@ -1,0 +1,136 @@
+"""What commands print with --json: the API's models, and what people are told besides.
+
+Imported for --json alone: all that the API's models need is slow to import.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Self
+
+from mailerd.core.forecast import ForecastInputs
+from mailerd.core.situation import Condition
+from mailerd.core.states import Proof
+from mailerd.http.responses import ResponseModel, Sentence
+from mailerd.intake.read_jobs import PersonsMessageOut
+from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut, Moment, ResultOut, Whole
+from mailerd.locale import say
+from mailerd.store.describe import Waits, waits_for
+from mailerd.store.history import Attempt, MessageFailure, RecipientHistory
+from mailerd.store.job_actions import RecordedAction
+from mailerd.store.jobs import Job
+
+
+class ListedJob(JobOut):
+    """A job as in `GET /api/jobs/{id}`, and what it waits for."""
+
+    waits_for: Waits | None = None
+
+    @classmethod
+    def listed(cls, job: Job, inputs: ForecastInputs | None, *, daemon: bool) -> Self:
+        """A job; `daemon`: one runs."""
+        return cls.of(job, ForecastOut.of(inputs)).model_copy(update={"waits_for": waits_for(job, daemon=daemon)})
+
+
+class ListedJobs(ResponseModel):
+    """The newest jobs, as in `GET /api/jobs`."""
+
+    jobs: list[ListedJob]
+    next_cursor: str | None
+
+
+class Failure(ResponseModel):
+    """A message that failed, or an attempt that did."""
+
+    recipient_id: int
+    job_id: str
+    email: str
+    what: str
+    error: Sentence
+    at: Moment
+
+    @classmethod
+    def of(cls, it: MessageFailure) -> Self:
+        """One as the store has it."""
+        return cls(
+            recipient_id=it.recipient, job_id=it.job_id, email=it.to_email, what=it.what, error=it.error, at=it.at
+        )
+
+
+class ShownJob(ListedJob):
+    """A job, and all that `mailerd jobs show` tells of it."""
+
+    story: list[Sentence]
+    actions: list[ActionOut]
+    confirmed_by: dict[str, Whole]
+    failures: list[Failure]
+
+    @classmethod
+    def told(
+        cls, job: ListedJob, story: Sequence[str], *, actions: Sequence[RecordedAction],
+        proofs: Mapping[Proof | None, int], failures: Sequence[MessageFailure],
+    ) -> Self:  # fmt: skip
+        """A job with its story."""
+        return cls(
+            **dict(job), story=list(story), actions=[ActionOut.of(it) for it in actions],
+            confirmed_by=by_proof(proofs), failures=[Failure.of(it) for it in failures],
+        )  # fmt: skip
+
+
+def by_proof(counts: Mapping[Proof | None, int]) -> dict[str, int]:
+    """Sent messages by how they were confirmed."""
+    return {str(proof or "none"): number for proof, number in counts.items()}
+
+
+class LoggedAttempt(ResponseModel):
+    """A line of a message's log of attempts."""
+
+    at: Moment
+    attempt: Whole
+    event: str
+    daemon: str
+    draft_id: str | None
+    message_id: str | None
+    error: Sentence | None
+
+
+class ExplainedMessage(PersonsMessageOut):
+    """A message as in `GET /api/recipients`, its log of attempts, and its story."""
+
+    log: list[LoggedAttempt]
+    log_left_out: Whole
+    story: list[Sentence]
+
+    @classmethod
+    def of(cls, it: RecipientHistory, story: Sequence[str]) -> Self:
+        """A message; `story`: what `mailerd explain` says of it."""
+        result = None
+        if it.result and it.result_at:
+            result = ResultOut(
+                state=it.result, kind=it.result_kind, code=it.result_code, reason=it.result_reason, at=it.result_at
+            )
+        return cls(
+            id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
+            error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
+            updated_at=it.updated_at, result=result, job_id=it.job_id, sender_email=it.from_address or it.sender,
+            log=[_logged(each) for each in it.log], log_left_out=it.left_out, story=list(story),
+        )  # fmt: skip
+
+
+def _logged(it: Attempt) -> LoggedAttempt:
+    return LoggedAttempt.model_validate(it)
+
+
+class Explained(ResponseModel):
+    """What `mailerd explain` found: a job, or messages."""
+
+    job: ShownJob | None
+    recipients: list[ExplainedMessage]
+
+
+def finding(it: Condition) -> dict[str, Any]:
+    """What is not as it should be."""
+    moments: dict[str, datetime | None] = {"since": it.since, "until": it.until}
+    return {
+        "severity": it.severity.value, "code": it.code, "about": it.about, "text": say(it.text),
+        "remedies": [say(each) for each in it.remedies], "recipient_id": it.example, **moments,
+    }  # fmt: skip
