@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from mailerd.http import auth
 from mailerd.intake import events_endpoint
@@ -20,6 +21,13 @@ WITHIN = 240.0
 async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth, "MAX_FAILURES_PER_MINUTE", 100_000)  # it leaves the key away on purpose, once each call
     monkeypatch.setattr(events_endpoint, "MAX_STREAM_SECONDS", 0.0)  # a stream ends once it has said what there is
+    streamed, begin = set[str](), events_endpoint.EventStreams.begin
+
+    async def noted(self: events_endpoint.EventStreams, request: web.Request) -> events_endpoint.EventStream:
+        streamed.add(request.path)
+        return await begin(self, request)
+
+    monkeypatch.setattr(events_endpoint.EventStreams, "begin", noted)
     templates = Path(__file__).parents[2] / "examples" / "templates"
     site = await build(patience=5.0, templates=templates)
     _, posted = await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))
@@ -48,3 +56,4 @@ async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monke
     assert found, told
     assert int((found[1] or found[2]).replace(",", "")) >= CASES_AT_LEAST, told
     assert not site.heard.of("request_failed")
+    assert {"/api/events/stream", f"/api/jobs/{posted['job_id']}/events"} <= streamed, "both streams are read"
