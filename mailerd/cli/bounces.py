@@ -46,9 +46,10 @@ def recipients(
     page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
     if as_json:
         print_json(page)
-        return
     if not found and not suppressions:
         raise UnknownError(t("no messages to {email}, and no suppressions of it", email=email))
+    if as_json:
+        return
     for it in suppressions:
         echo(suppression_line(email, it))
     if found:

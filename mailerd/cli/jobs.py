@@ -244,12 +244,12 @@ async def _show(known: Settings, database: Database, id_: str | None, *, as_json
         if not newest:
             raise UnknownError(t("no job has been posted yet"))
         id_ = newest[0].id
-    await _tell_job(await _read_story(known, database, id_), as_json=as_json)
+    _tell_job(await _read_details(known, database, id_), as_json=as_json)
 
 
 @dataclass(frozen=True)
-class _JobStory:
-    """All that is told of a job."""
+class _JobDetails:
+    """All that is shown of a job."""
 
     job: Job
     inputs: ForecastInputs | None
@@ -265,8 +265,8 @@ class _JobStory:
         return describe.of_job(self.job, self.inputs, asked=self.asked, daemons=self.daemons, runs=self.runs)
 
 
-async def _read_story(known: Settings, database: Database, id_: str) -> _JobStory:
-    """Read all that is told of a job.
+async def _read_details(known: Settings, database: Database, id_: str) -> _JobDetails:
+    """Read all that is shown of a job.
 
     Raises:
         UnknownError: there is none.
@@ -274,7 +274,7 @@ async def _read_story(known: Settings, database: Database, id_: str) -> _JobStor
     history = HistoryReader(database)
     daemons = await history.daemons()
     runs = (await look(database, known.intake, daemons)).runs(daemons)
-    return _JobStory(
+    return _JobDetails(
         job=await job_named(database, id_),
         inputs=await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_),
         # Nothing is asked here, only read: how long a lost send may travel does not matter.
@@ -286,7 +286,7 @@ async def _read_story(known: Settings, database: Database, id_: str) -> _JobStor
     )
 
 
-def _tell_job(it: _JobStory, *, as_json: bool = False) -> None:
+def _tell_job(it: _JobDetails, *, as_json: bool = False) -> None:
     if as_json:
         _print_job(it)
         return
@@ -303,7 +303,7 @@ def _tell_job(it: _JobStory, *, as_json: bool = False) -> None:
         )  # fmt: skip
 
 
-def _print_job(it: _JobStory, *, explained: bool = False) -> None:
+def _print_job(it: _JobDetails, *, explained: bool = False) -> None:
     from mailerd.cli.json_models import Explained, ListedJob, ShownJob  # noqa: PLC0415 - slow to import
 
     listed = ListedJob.listed(it.job, it.inputs, daemon=it.runs)
@@ -325,9 +325,9 @@ def watch(
 
 
 async def watch_until_ended(known: Settings, id_: str, *, once: bool = False, as_json: bool = False) -> int:
-    """Draw a bar until the job has ended, and tell it; how many messages failed. The database may be away meanwhile.
+    """Draw a bar until the job has ended, and show it; how many messages failed. The database may be away meanwhile.
 
-    `once`: tell it as it is. `as_json`: tell it as one object, and nothing before.
+    `once`: show it as it is. `as_json`: show it as one object, and nothing before.
 
     Raises:
         UnknownError: there is no such job.
@@ -339,7 +339,7 @@ async def watch_until_ended(known: Settings, id_: str, *, once: bool = False, as
             # A file or a pipe gets no bar: it would stand there without the end of its line.
             with Progress(*columns, refresh_per_second=4, disable=as_json or not sys.stdout.isatty()) as progress:
                 job = await _ended(database, id_, progress, progress.add_task(id_, total=job.total), silent=as_json)
-        _tell_job(await _read_story(known, database, id_), as_json=as_json)
+        _tell_job(await _read_details(known, database, id_), as_json=as_json)
     return job.counts.get(State.FAILED, 0)
 
 
@@ -388,11 +388,11 @@ def explain(
 
 async def _explain(known: Settings, database: Database, what: str, *, as_json: bool) -> None:
     if ULID.fullmatch(what):
-        story = await _read_story(known, database, what)
+        job = await _read_details(known, database, what)
         if as_json:
-            _print_job(story, explained=True)
+            _print_job(job, explained=True)
         else:
-            _tell_job(story)
+            _tell_job(job)
         return
     stories = HistoryReader(database)
     found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))

@@ -1,6 +1,6 @@
-"""What commands print with --json: the API's models, and what people are told besides.
+"""What commands print with --json: the API's models, and what commands show beyond them.
 
-Imported for --json alone: all that the API's models need is slow to import.
+Only --json imports it: all that the API's models need is slow to import.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +57,7 @@ class Failure(ResponseModel):
 
 
 class ShownJob(ListedJob):
-    """A job, and all that `mailerd jobs show` tells of it."""
+    """A job, and all that `mailerd jobs show` shows of it."""
 
     story: list[Sentence]
     actions: list[ActionOut]
@@ -69,7 +69,7 @@ class ShownJob(ListedJob):
         cls, job: ListedJob, story: Sequence[str], *, actions: Sequence[RecordedAction],
         proofs: Mapping[Proof | None, int], failures: Sequence[MessageFailure],
     ) -> Self:  # fmt: skip
-        """A job with its story."""
+        """A job; `story`: its sentences."""
         return cls(
             **dict(job), story=list(story), actions=[ActionOut.of(it) for it in actions],
             confirmed_by=by_proof(proofs), failures=[Failure.of(it) for it in failures],
@@ -94,7 +94,7 @@ class LoggedAttempt(ResponseModel):
 
 
 class ExplainedMessage(PersonsMessageOut):
-    """A message as in `GET /api/recipients`, its log of attempts, and its story."""
+    """A message as in `GET /api/recipients`, its log of attempts, and the sentences of `mailerd explain`."""
 
     log: list[LoggedAttempt]
     log_left_out: Whole
@@ -102,7 +102,7 @@ class ExplainedMessage(PersonsMessageOut):
 
     @classmethod
     def of(cls, it: RecipientHistory, story: Sequence[str]) -> Self:
-        """A message; `story`: what `mailerd explain` says of it."""
+        """A message; `story`: its sentences."""
         result = None
         if it.result and it.result_at:
             result = ResultOut(

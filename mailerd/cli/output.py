@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import IO, Annotated, Any, Final, Literal, Protocol, cast
 
 import typer
 from rich.cells import cell_len
@@ -16,9 +16,6 @@ from rich.cells import cell_len
 from mailerd.core.i18n import UNSEEN, t, visible
 from mailerd.errors import MailerdError
 from mailerd.locale import say
-
-if TYPE_CHECKING:  # slow to import, and most commands show none
-    from pydantic import BaseModel
 
 # The standard streams of a command: a closed one does no harm, one that cannot be written to is one error.
 
@@ -161,7 +158,14 @@ def narrow(*, wide: bool) -> bool:
 _IN_JSON: Final = {code: f"\\u{code:04x}" for code in UNSEEN if code >= 127}  # noqa: PLR2004 - JSON escapes the rest
 
 
-def as_text(found: "Mapping[str, object] | BaseModel") -> str:
+class _Model(Protocol):
+    """A model of pydantic, which is slow to import."""
+
+    def model_dump(self, *, mode: Literal["json"]) -> dict[str, Any]:
+        """It as JSON has it."""
+
+
+def as_text(found: Mapping[str, object] | _Model) -> str:
     """An object as JSON, as the API shows it; what standard output cannot write is escaped."""
     shown = found if isinstance(found, Mapping) else found.model_dump(mode="json")
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
@@ -172,7 +176,7 @@ def _moment(it: datetime) -> str:
     return it.isoformat().replace("+00:00", "Z")
 
 
-def print_json(found: "Mapping[str, object] | BaseModel") -> None:
+def print_json(found: Mapping[str, object] | _Model) -> None:
     """Show one object as JSON: a program finds all of it, and what is new later, by its name."""
     print(as_text(found))
 

@@ -135,6 +135,9 @@ EXAMPLES: Final[dict[str, Any]] = {
 }
 """An example of the value of a field, by its name."""
 
+DOCS: Final = "http://127.0.0.1:5000/docs"
+"""The address of the guides, which must be a whole one: each answer says its own server's."""
+
 TAGS: Final = {
     "jobs": "Post jobs, control them and read their results.",
     "recipients": "One person's messages in all jobs.",
@@ -301,7 +304,7 @@ def document() -> dict[str, Any]:
             "description": "Accepts jobs of messages, sends them and reports the result of every message.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "externalDocs": {"url": "/docs", "description": "The guides and the reference of this version."},
+        "externalDocs": {"url": DOCS, "description": "The guides and the reference of this version."},
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": TAGS.get(tag, tag)} for tag in tags],
         "paths": paths,

@@ -33,7 +33,7 @@ Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
 Whole = Annotated[int, Field(ge=0)]
 MEASURED_FROM: Final = 10.0
-"""Seconds of sending from which on messages per minute are told: 245 in 6.6 s would be 2,226, which is noise."""
+"""Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226, which is noise."""
 
 
 class RejectedOut(ResponseModel):

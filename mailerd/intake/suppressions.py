@@ -43,7 +43,7 @@ class SuppressionOut(ResponseModel):
     reason: Reason
     source: Channel
     detail: str | None
-    actor: Annotated[str | None, Field(description="who requested it: the name of a key or a person; null: nobody did")]
+    actor: Annotated[str | None, Field(description="who requested it: the name of a key or a person; null: unknown")]
     created_at: Moment
 
     @classmethod

@@ -248,4 +248,4 @@ def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> R
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     values[23] = Proof(values[23]) if values[23] else None
     values[24] = Result(values[24]) if values[24] else None
-    return RecipientHistory(*values, index=index, name=name, from_address=address)
+    return replace(RecipientHistory(*values), index=index, name=name, from_address=address)

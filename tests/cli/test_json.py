@@ -5,14 +5,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
 from mailerd import __version__
 from mailerd.cli.manual import commands
+from mailerd.intake import webhooks
 from mailerd.intake.openapi import document
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.response_models import TemplatesOut
 from mailerd.intake.suppressions import ListsOut, SuppressionsOut
-from mailerd.intake.webhooks import NewWebhookOut, TestedOut, WebhooksOut
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -72,7 +73,7 @@ SHOWS: Final = {
     "jobs show": ["{job}", "--last", "00000000000000000000000000"],
     "jobs watch": ["{ended}", "{job} --once", "00000000000000000000000000"],
     "explain": ["{job}", "{recipient}", "r0@example.org", "nobody@example.org"],
-    "recipients": ["r0@example.org"],
+    "recipients": ["r0@example.org", "nobody@example.org"],
     "bounces": ["", "--domains"],
     "top": ["", "--once"],
     "after-restore": [""],
@@ -82,10 +83,10 @@ SHOWS: Final = {
 }
 """The commands that show something, each with the arguments that it is given."""
 
-MODELS: Final = {
+MODELS: Final[dict[str, type[BaseModel]]] = {
     "recipients": PersonOut, "suppress list": SuppressionsOut, "suppress why": SuppressionsOut,
     "suppress lists": ListsOut, "templates check": TemplatesOut, "templates list": TemplatesOut,
-    "webhooks add": NewWebhookOut, "webhooks list": WebhooksOut, "webhooks test": TestedOut,
+    "webhooks add": webhooks.NewWebhookOut, "webhooks list": webhooks.WebhooksOut, "webhooks test": webhooks.TestedOut,
 }  # fmt: skip
 """The models of the API that commands print as they are."""
 
@@ -169,6 +170,7 @@ async def test_a_message_is_explained_as_the_api_shows_it_with_its_log(shop: Sho
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) "
         "VALUES (%s, 1, REPEAT('0', 26), 'D', 'deferred', 'Google answered 503', UTC_TIMESTAMP(6))", recipient,
     )  # fmt: skip
+    first = f"Recipient {recipient}: r1@example.org, no. 2 of job {job}, from {ME}."
     for what in (str(recipient), "R1@example.org"):
         told = json.loads(await shop.say("explain", what, "--json"))
         (message,) = told["recipients"]
@@ -176,7 +178,6 @@ async def test_a_message_is_explained_as_the_api_shows_it_with_its_log(shop: Sho
         assert (told["job"], message.keys()) == (None, {*of_api, "log", "log_left_out", "story"})
         assert (message["id"], message["index"], message["job_id"]) == (recipient, 1, job)
         assert [(it["event"], it["error"]) for it in message["log"]] == [("deferred", "Google answered 503")]
-        first = f"Recipient {recipient}: r1@example.org, no. 2 of job {job}, from {ME}."
         assert message["story"][0] == first
     assert first in await shop.say("explain", str(recipient))
 

@@ -232,7 +232,7 @@ async def test_a_dry_run_names_no_wait_that_a_post_would_end(site: Site) -> None
 async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     status, answer = await site.post(job(*PEOPLE, {"email": "r4@example.com", "name": "R"}, dry_run=True))
     assert status == 200
-    assert (answer["job_id"], answer["status"]) == (None, "dry_run")
+    assert (answer["accepted"], answer["status"]) == (4, "dry_run")
     first = answer["forecast"]
     assert first["messages_ahead"] == 0
     await posted(site)

@@ -130,6 +130,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
     [row] = page["recipients"]
     assert row == {
         "id": row["id"],
+        "index": 2,
         "email": "r2@example.com",
         "name": "R",
         "status": "sent",

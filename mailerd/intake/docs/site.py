@@ -20,7 +20,7 @@ from mailerd.http.requests import chosen_language, keep_language
 from mailerd.intake.docs import api_pages
 from mailerd.intake.docs.library import MAX_QUERY, Commands, Hit, Library, SitePage, files
 from mailerd.intake.docs.markdown import Page
-from mailerd.intake.openapi import document
+from mailerd.intake.openapi import DOCS, document
 from mailerd.locale import say, speak
 
 _POLICY: Final = (
@@ -67,12 +67,13 @@ class DocsSite:
         """The way to the site, for who opens the bare address."""
         return web.Response(status=302, headers={"Location": "/docs"})
 
-    async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+    async def openapi(self, request: web.Request) -> web.Response:
         """The document, which is English for every reader."""
         speak("en")
         if self._json is None:
             self._json = json.dumps(self._described()) + "\n"
-        return web.Response(text=self._json, content_type="application/json", headers=_SAFE)
+        text = self._json.replace(DOCS, f"{_server(request)}/docs")
+        return web.Response(text=text, content_type="application/json", headers=_SAFE)
 
     async def own(self, request: web.Request) -> web.Response:
         """The style sheet, the script and the icon."""
