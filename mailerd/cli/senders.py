@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -21,7 +21,7 @@ from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
 from mailerd.locale import label
 from mailerd.mail.mime import mailbox
-from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary, default_limits
+from mailerd.store.senders import LIMITS, PauseResult, SenderError, Senders, SenderSummary, default_limits
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -105,7 +105,7 @@ def change(
         raise typer.BadParameter(t("give at least one limit: `mailerd senders set --help` lists the options"))
     known = settings(config)
     address = mailbox_of(known, email)
-    now = _ask(known, lambda senders: senders.change(address, limits))
+    now, _ = _ask(known, lambda senders: senders.change(address, limits, actor=asked_by()))
     echo(joined([address, _limits(now)], ": "))
 
 
@@ -129,7 +129,7 @@ def pause(
     gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
     file = gmail.credential_file(address)
 
-    async def work(senders: Senders) -> tuple[datetime, str]:
+    async def work(senders: Senders) -> PauseResult:
         if isinstance(file, NoCredentials) and not await senders.knows(address):
             raise SenderError(
                 t(
@@ -140,8 +140,8 @@ def pause(
             )
         return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
 
-    end, why = _ask(known, work)
-    echo(t("{sender} paused {until}: {reason}", sender=address, until=until(end), reason=why))
+    done = _ask(known, work)
+    echo(t("{sender} paused {until}: {reason}", sender=address, until=until(done.until), reason=done.reason))
 
 
 @app.command("resume")

@@ -206,6 +206,124 @@ class EventsPage(TypedDict):
     next_after: int
 
 
+class Authorization(TypedDict):
+    """Of a mailbox, as Google's last response to a request for a token said."""
+
+    state: Literal["ok", "missing", "refused", "unusable", "unknown"]
+    scopes: list[str]
+    checked_at: str | None
+
+
+class SenderPause(TypedDict):
+    """Why nothing is sent; `until` None: until it is resumed or fixed."""
+
+    cause: str
+    reason: str
+    until: str | None
+    remedy: str | None
+
+
+class SenderFinding(TypedDict):
+    """The worst that is known of a sender."""
+
+    severity: Literal["green", "blue", "amber", "red"]
+    code: str
+    text: str
+    remedy: str | None
+
+
+class SenderLimits(TypedDict):
+    """Limits; 0 means no limit. `own`: those that are the sender's own."""
+
+    units_per_minute: int
+    per_minute: int
+    per_day: int
+    reserve: int
+    min_gap: float
+    warm_up: int
+    warm_up_growth: int
+    own: list[str]
+
+
+class NewSenderLimits(TypedDict, total=False):
+    """Limits to change; None: the configured one again."""
+
+    units_per_minute: int | None
+    per_minute: int | None
+    per_day: int | None
+    reserve: int | None
+    min_gap: float | None
+    warm_up: int | None
+    warm_up_growth: int | None
+
+
+class SenderDay(TypedDict):
+    """The last 24 hours; `limit` and `left` None: there is no limit."""
+
+    limit: int | None
+    used: int
+    elsewhere: int
+    left: int | None
+    next_free_at: str | None
+
+
+class SenderMinute(TypedDict):
+    """The last 60 seconds."""
+
+    limit: int | None
+    left: int | None
+
+
+class SenderInbox(TypedDict):
+    """How far an inbox is read."""
+
+    read_at: str | None
+    behind_s: int | None
+
+
+class Sender(TypedDict):
+    """A mailbox: what it does, and what is left of its limits."""
+
+    email: str
+    aliases: list[str]
+    mode: Literal["draft", "direct"] | None
+    signed_in: Authorization
+    state: Literal["sending", "idle", "paused"]
+    pause: SenderPause | None
+    finding: SenderFinding | None
+    limits: SenderLimits
+    day: SenderDay
+    minute: SenderMinute
+    waiting: int
+    waiting_counted_to: int
+    next_message_at: str | None
+    done_at: str | None
+    inbox: SenderInbox
+
+
+class SendersPage(TypedDict):
+    """A page of senders; `next_cursor` None: it is the last one."""
+
+    senders: list[Sender]
+    next_cursor: str | None
+
+
+class SenderChanged(TypedDict):
+    """Whether a request has changed anything, and the sender after it."""
+
+    changed: bool
+    sender: Sender
+
+
+class KeyDetails(TypedDict):
+    """What an API key may do; `senders` None: any."""
+
+    name: str
+    senders: list[str] | None
+    permissions: list[str]
+    per_minute: int | None
+
+
 class NamedTemplate(TypedDict):
     """A template of the daemon's folder; `variables`: each that it uses, with an example."""
 

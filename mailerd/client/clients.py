@@ -15,7 +15,7 @@ from datetime import datetime
 from email.message import Message
 from functools import wraps
 from http import HTTPStatus
-from typing import Any, Concatenate, Final, Self, cast, override
+from typing import Any, Concatenate, Final, Self, Unpack, cast, override
 from urllib.parse import quote, urlencode, urlsplit
 from uuid import uuid4
 
@@ -30,10 +30,15 @@ from mailerd.client.answers import (
     EventsPage,
     Job,
     JobActionResult,
+    KeyDetails,
     NewJob,
+    NewSenderLimits,
     Recipient,
     RecipientsPage,
     RetryOnly,
+    Sender,
+    SenderChanged,
+    SendersPage,
     Templates,
 )
 from mailerd.core.i18n import t
@@ -53,6 +58,7 @@ _PASSING: Final = frozenset({429, 502, 503, 504})
 _POST: Final = "/api/jobs/send_template_emails"
 _OPEN: Final = ("waiting", "sending", "unsure")
 _PAGE: Final = 1000
+_SENDERS_PAGE: Final = 100
 
 
 class ClientError(MailerdError):
@@ -247,6 +253,37 @@ class _Calls(ABC):
         """The named templates."""
         return await self._send(_Call[Templates]("GET", "/api/templates"))
 
+    async def senders(self) -> AsyncGenerator[Sender, None]:
+        """The mailboxes that the key covers, by address, fetched page by page."""
+        cursor: str | None = ""
+        while cursor is not None:
+            path = _with_query("/api/senders", cursor=cursor, limit=_SENDERS_PAGE)
+            page = await self._send(_Call[SendersPage]("GET", path))
+            for each in page["senders"]:
+                yield each
+            cursor = page["next_cursor"]
+
+    async def get_sender(self, email: str) -> Sender:
+        """A mailbox: what it does, and what is left of its limits."""
+        return await self._send(_Call[Sender]("GET", _sender_path(email)))
+
+    async def pause_sender(self, email: str, *, reason: str, seconds: int | None = None) -> SenderChanged:
+        """Send nothing from a mailbox for so long, or until it is resumed."""
+        fields = {"reason": reason} if seconds is None else {"reason": reason, "for": seconds}
+        return await self._send(_Call[SenderChanged]("POST", f"{_sender_path(email)}/pause", _json(fields)))
+
+    async def resume_sender(self, email: str) -> SenderChanged:
+        """End a pause, whatever its cause."""
+        return await self._send(_Call[SenderChanged]("POST", f"{_sender_path(email)}/resume", _json({})))
+
+    async def change_sender(self, email: str, **limits: Unpack[NewSenderLimits]) -> SenderChanged:
+        """Change these limits of a mailbox; None: the configured one again. The key needs the permission `senders`."""
+        return await self._send(_Call[SenderChanged]("PATCH", _sender_path(email), _json(limits)))
+
+    async def get_key(self) -> KeyDetails:
+        """What the key of this client may do."""
+        return await self._send(_Call[KeyDetails]("GET", "/api/key"))
+
     async def _change(self, job_id: str, action: str, **fields: object) -> JobActionResult:
         return await self._send(_Call[JobActionResult]("POST", f"{_path(job_id)}/{action}", _json(fields)))
 
@@ -429,6 +466,12 @@ class Client:
     wait_until_finished = _blocking(_Calls.wait_until_finished)
     events = _iterating(_Calls.events)
     templates = _blocking(_Calls.templates)
+    senders = _iterating(_Calls.senders)
+    get_sender = _blocking(_Calls.get_sender)
+    pause_sender = _blocking(_Calls.pause_sender)
+    resume_sender = _blocking(_Calls.resume_sender)
+    change_sender = _blocking(_Calls.change_sender)
+    get_key = _blocking(_Calls.get_key)
 
 
 def is_finished(job: Job) -> bool:
@@ -438,6 +481,10 @@ def is_finished(job: Job) -> bool:
 
 def _path(job_id: str) -> str:
     return f"/api/jobs/{quote(job_id, safe='')}"
+
+
+def _sender_path(email: str) -> str:
+    return f"/api/senders/{quote(email, safe='@')}"
 
 
 def _with_query(path: str, **query: str | int | None) -> str:

@@ -147,7 +147,7 @@ _KEPT: Final = {
     r"(?P<status>\w+), recipient (?P<recipient>.+)": N_("{status}, recipient {recipient}"),
     r"(?:bounced: )?(?P<status>failed|unsure|hard|soft|blocked|unknown)": N_("{status}"),
     r"key:(?P<name>.+) via console": N_("key {name} in the console"),
-    r"key (?P<name>.+)": N_("key {name}"),
+    r"key[ :](?P<name>.+)": N_("key {name}"),
     r"command, (?P<person>.+)": N_("{person} on the command line"),
 }
 """What rows keep in English of who asked and of what, and how it is shown."""

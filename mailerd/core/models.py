@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Final, Literal
 
 from mailerd.core import rate_limit
@@ -208,7 +209,7 @@ class SenderState:
     pauses: int
     now: datetime
 
-    @property
+    @cached_property
     def allowance(self) -> SenderLimits:
         """The limits of now, after reserve and warm-up."""
         return self.limits.on(self.now, since=self.since)

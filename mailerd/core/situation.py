@@ -144,7 +144,7 @@ def situation(facts: Facts) -> list[Condition]:
         found += chain(
             (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
             _daemons(stats, just_back=facts.just_back),
-            (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats)),
+            (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats.at)),
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
@@ -276,7 +276,13 @@ _FIRST: Final = {
 """What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
 
 
-def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
+def of_sender(it: SenderStats, now: datetime) -> list[Condition]:
+    """What is said of one sender, the worst first; an empty list: nothing is wrong with it."""
+    found = [_paused(it, now)] if it.paused_until else _sender(it, now)
+    return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
     if found := it.failing:
@@ -293,7 +299,7 @@ def _sender(it: SenderStats, stats: QueueStats) -> Iterator[Condition]:
         then = INCIDENT if cause == "google_error" else JOURNAL
         remedies = (*(see if code == "deferred" else (_WAY,)), then)
         yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
-                      lasts=(stats.at - found.since).total_seconds())  # fmt: skip
+                      lasts=(now - found.since).total_seconds())  # fmt: skip
     if 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip

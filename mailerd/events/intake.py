@@ -117,6 +117,9 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("job {job}: {action} by {actor}: {messages} changed, job {status}"))
     def job_action(self, *, job: str, action: Code, actor: str, messages: Messages, status: Code) -> None: ...
 
+    @event("info", N_("sender {sender}: {action} by {actor}"))
+    def sender_action(self, *, sender: str, action: Code, actor: str) -> None: ...
+
     @event("info", N_("{key} reused an Idempotency-Key; returned job {job}"))
     def job_repeated(self, *, job: str, key: str, request: str) -> None: ...
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import assert_never
 from urllib.parse import quote, quote_plus, urlencode
 
 from aiogoogle.auth.creds import UserCreds
@@ -30,7 +31,8 @@ from mailerd.core.replies import (
     TokenUnavailable,
     WrongMailbox,
 )
-from mailerd.core.verdicts import SCOPE_REFUSED, judge, words_of
+from mailerd.core.senders import Authorization, AuthorizationState
+from mailerd.core.verdicts import SCOPE_REFUSED, PauseCause, judge, words_of
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import (
@@ -354,6 +356,8 @@ class Account:
         self._rounds = 0
         """Grows with every refresh that has ended."""
         self._last: Token | NoToken = TokenUnavailable(t("none was requested yet"))
+        self._known = Authorization()
+        """What is known of the credentials in the present file."""
 
     @property
     def project(self) -> str:
@@ -364,6 +368,14 @@ class Account:
     def file(self) -> str:
         """Where the credentials were found; "" without any."""
         return str(self._found.path) if isinstance(self._found, CredentialFile) else ""
+
+    def authorization(self, found: CredentialFile) -> Authorization:
+        """What the last request for a token said of a credential file, if that is still the one in use."""
+        if found != self._found:
+            return Authorization()
+        if self._known.state is AuthorizationState.OK and (wrong := self.ownership.problem):
+            return replace(self._known, state=AuthorizationState.UNUSABLE, reason=wrong.cause)
+        return self._known
 
     def invalidate(self) -> None:
         """Drop the token: the next call requests a new one, and a refresh under way does not bring the old one back."""
@@ -380,7 +392,7 @@ class Account:
         if self._found is not None:
             file = str(found.path) if isinstance(found, CredentialFile) else t("missing file")
             self._events.credentials_changed(sender=self._sender, file=file)
-        self._found = found
+        self._found, self._known = found, Authorization()
         self._credentials = credentials.read(found) if isinstance(found, CredentialFile) else found
         self.invalidate()
 
@@ -427,6 +439,7 @@ class Account:
         self.reload()
         known, generation = self._credentials, self._generation
         if isinstance(known, NoCredentials):
+            self._note(known)
             return known
         outcome = await self._tokens.get(self._sender, credentials=known, deadline=deadline)
         if isinstance(outcome, Token):
@@ -435,7 +448,25 @@ class Account:
             self._token = outcome if isinstance(outcome, Token) else None
             self._last = outcome
             self._rounds += 1
+            self._note(outcome)
         return outcome
+
+    def _note(self, outcome: Token | NoToken) -> None:
+        """Keep what Google said of the credentials; where it said nothing, what it said before."""
+        now, known = self._clock.now(), AuthorizationState
+        match outcome:
+            case Token():
+                self._known = Authorization(known.OK, outcome.scopes, now)
+            case TokenRefused():
+                verdict = judge(Call.TOKEN, outcome)
+                if verdict.backoff and verdict.backoff.cause is not PauseCause.THROTTLED:  # it has trouble of its own
+                    self._known = Authorization(known.REFUSED, checked_at=now, reason=verdict.reason)
+            case NoCredentials():
+                self._known = Authorization(known.UNUSABLE, checked_at=now, reason=outcome.cause)
+            case TokenUnavailable():
+                pass
+            case _:
+                assert_never(outcome)
 
     async def send(self, request: GmailRequest, *, token: Token) -> Response:
         """Send a request in the sender's name, by aiogoogle.

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Self, assert_never, override
 
@@ -30,6 +30,7 @@ from mailerd.core.replies import (
     TooLate,
     WrongMailbox,
 )
+from mailerd.core.senders import Authorization, AuthorizationState
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import session
 from mailerd.gmail.account import Account, Token, Tokens
@@ -663,6 +664,19 @@ class Gmail(GmailCalls):
     def credential_file(self, sender: str) -> CredentialFile | NoCredentials:
         """The credential file that a sender has, unread; only the disk is asked."""
         return self._credential_dirs.find(sender.lower())
+
+    def authorization(self, sender: str) -> Authorization:
+        """What is known of a sender's authorization; only the disk is asked, so it may run in a thread."""
+        sender = sender.lower()
+        found = self._credential_dirs.find(sender)
+        if isinstance(found, NoCredentials):
+            return Authorization(AuthorizationState.MISSING, reason=found.cause)
+        known = account.authorization(found) if (account := self._accounts.get(sender)) else Authorization()
+        if known.state is AuthorizationState.OK:
+            box = mailbox_with(sender, scopes=known.scopes)
+            if isinstance(box, NoCredentials):
+                return replace(known, state=AuthorizationState.UNUSABLE, reason=box.cause)
+        return known
 
     def credentials_version(self) -> object:
         """A value that changes when a credential file comes, goes or is replaced; costs one stat per folder."""

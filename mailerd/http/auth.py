@@ -347,8 +347,8 @@ class ApiKeyAuth:
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
 
-    async def authenticate(self, request: web.Request, call: Permission) -> ApiKey:
-        """The key of a request.
+    async def authenticate(self, request: web.Request, call: Permission | None) -> ApiKey:
+        """The key of a request; `call` None: whatever it may do.
 
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
@@ -357,7 +357,7 @@ class ApiKeyAuth:
         key = await self.check_secret(request, request.headers.get(HEADER))
         CALLER.set(key.name)
         self.count_request(key)
-        if not key.may(call):
+        if call is not None and not key.may(call):
             allowed = ", ".join(sorted(key.permissions)) if key.permissions else t("certain senders")
             raise ApiError(
                 403,

@@ -394,7 +394,7 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
     if isinstance(text, Text) and text.msgid == NOTHING_STORED:
         if request.method in {"GET", "HEAD"}:
             text = text.fields["message"]
-        elif "id" in request.match_info:
+        elif request.match_info.keys() & {"id", "email"}:
             text = t(NOTHING_CHANGED, message=text.fields["message"])
     return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
 
@@ -562,7 +562,7 @@ def _abort(request: web.Request) -> None:
 
 
 def behind_key(
-    endpoint: KeyHandler, auth: ApiKeyAuth, call: Permission, *, takes_query: bool, reads: KeyShare | None
+    endpoint: KeyHandler, auth: ApiKeyAuth, call: Permission | None, *, takes_query: bool, reads: KeyShare | None
 ) -> Handler:
     """An endpoint behind the check of the key, and of a query where it takes none; `reads`: whose place it holds."""
 

@@ -33,6 +33,7 @@ from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
+from mailerd.intake.senders import SenderEndpoints
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.templates_endpoint import TemplatesEndpoint
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
@@ -40,7 +41,7 @@ from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
-from mailerd.store.api_keys import ApiKeys, Permission
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
 from mailerd.store.event_feed import EventFeed
@@ -103,7 +104,7 @@ class Intake:
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self.library = TemplateLibrary(templates)
-        self._forecasts = forecasts
+        self._forecasts, self._mailboxes = forecasts, senders
         self.create: Final = CreateJobEndpoint(
             settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
             reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
@@ -189,7 +190,7 @@ class Intake:
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
-            endpoint = self._for_key(it, it.call, endpoints[it.id]) if it.call else open_to_all[it.id]
+            endpoint = self._for_key(it, endpoints[it.id]) if it.needs_key else open_to_all[it.id]
             self._add_route(application, it.method, path, endpoint)
         pages = DocsSite(self.commands).pages()
         if self._page:
@@ -224,11 +225,11 @@ class Intake:
 
         return answer
 
-    def _for_key(self, it: Operation, call: Permission, endpoint: KeyHandler) -> Handler:
+    def _for_key(self, it: Operation, endpoint: KeyHandler) -> Handler:
         """What only reads holds one of the key's places for reads; a stream, a download and a post have others."""
         only_reads = it.method == "GET" and it.kind == "application/json" and not it.negotiates
         return behind_key(
-            endpoint, self.auth, call, takes_query=any(each.where == "query" for each in it.params),
+            endpoint, self.auth, it.call, takes_query=any(each.where == "query" for each in it.params),
             reads=self.shares.reads if only_reads else None,
         )  # fmt: skip
 
@@ -266,6 +267,9 @@ class Intake:
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
+        senders = SenderEndpoints(
+            self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
+        )
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,
@@ -284,4 +288,5 @@ class Intake:
             "listTemplates": TemplatesEndpoint(library=self.library, renderer=self.renderer).templates,
             **webhooks.handlers(),
             **suppressions.handlers(),
+            **senders.handlers(),
         }

@@ -143,6 +143,8 @@ TAGS: Final = {
     "recipients": "One person's messages in all jobs.",
     "events": "What happened, in order and without gaps.",
     "templates": "The named templates.",
+    "senders": "Mailboxes: their state, pauses and limits.",
+    "key": "The API key of the request.",
     "suppressions": "Addresses that get no messages.",
     "lists": "A mailing list.",
     "webhooks": "Endpoints that events are posted to.",
@@ -352,7 +354,7 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": it.description,
         "parameters": parameters,
         "responses": _responses(it, schemas),
-        "security": [{"key": []}] if it.call else [],
+        "security": [{"key": []}] if it.needs_key else [],
     }
     if it.call:
         made["x-call"] = it.call.value
@@ -378,7 +380,7 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "headers": headers | {"Retry-After": _header("Retry-After")},
             "content": {it.kind: _content(NotReadyOut, schemas)},
         }
-    for status in sorted({*it.errors, *(_WITH_KEY if it.call else ())}):
+    for status in sorted({*it.errors, *(_WITH_KEY if it.needs_key else ())} - ({403} if it.any_key else set())):
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
             "headers": headers | ({"Retry-After": _header("Retry-After")} if status in _LATER else {}),

@@ -403,6 +403,8 @@ _MESSAGES: Final = {
     "list_type": N_("must be a list"),
     "bool_type": N_("must be true or false"),
     "int_type": N_("must be a whole number"),
+    "float_type": N_("must be a number"),
+    "finite_number": N_("must be a number"),
     "string_too_short": N_("must not be empty"),
     "string_too_long": N_("exceeds {max_length} characters"),
     "string_pattern_mismatch": N_("must match the pattern {pattern}"),

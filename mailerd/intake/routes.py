@@ -12,7 +12,7 @@ from mailerd.core.results import Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
-from mailerd.intake import response_models, suppressions, webhooks
+from mailerd.intake import response_models, senders, suppressions, webhooks
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
@@ -44,7 +44,7 @@ class Operation:
     summary: str
     description: str = ""
     call: Permission | None = None
-    """What a key must be allowed; None: no key is needed."""
+    """What a key must be allowed; None: nothing, or no key is needed."""
     params: tuple[Param, ...] = ()
     body: type[BaseModel] | None = None
     body_required: bool = False
@@ -56,6 +56,13 @@ class Operation:
     say so: what a generator makes of an answer of two types fits neither."""
     errors: tuple[int, ...] = ()
     """The statuses of its errors, without 401, 403, 429 and 503, which everything that needs a key has."""
+    any_key: bool = False
+    """A key is needed, whatever it may do."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it is served to who shows a key only."""
+        return self.any_key or self.call is not None
 
 
 def _text(name: str, most: int, description: str, *, where: Where = "query", required: bool = False) -> Param:
@@ -321,8 +328,48 @@ _WEBHOOKS: Final = (
     ),
 )  # fmt: skip
 
+_SENDER: Final = _text("email", 320, "the mailbox, or an alias of it", where="path")
+_SENDERS: Final = (
+    Operation(
+        "listSenders", "GET", "/api/senders", "Mailboxes that messages are sent from, by address",
+        "A key for certain senders gets only these. Nothing is requested from Google.", Permission.READ,
+        params=(_text("cursor", 320, "`next_cursor` of the previous page"), _page_size(20, senders.MAX_PAGE)),
+        answers=(senders.SendersOut,), errors=(422,),
+    ),
+    Operation(
+        "getSender", "GET", "/api/senders/{email}", "One sender: what it does, and what is left of its limits",
+        "`left` is a reading, not a promise: another post may use it.", Permission.READ, params=(_SENDER,),
+        answers=(senders.SenderOut,), errors=(404, 422),
+    ),
+    Operation(
+        "pauseSender", "POST", "/api/senders/{email}/pause", "Pause a sender",
+        "No more messages are claimed, of any job or key. Messages in flight are finished. A longer pause that "
+        "Google caused stays as it is, and `changed` is false.",
+        Permission.CONTROL, params=(_SENDER,), body=senders.PauseIn, body_required=True,
+        answers=(senders.SenderChangedOut,), errors=(404, *_BODY),
+    ),
+    Operation(
+        "resumeSender", "POST", "/api/senders/{email}/resume", "Resume a sender",
+        "Ends any pause, whatever its cause. If the cause persists, the next message pauses it again.",
+        Permission.CONTROL, params=(_SENDER,), body=NothingIn,
+        answers=(senders.SenderChangedOut,), errors=(404, *_BODY),
+    ),
+    Operation(
+        "changeSender", "PATCH", "/api/senders/{email}", "Change the limits of a sender",
+        "Only the given limits are changed; null uses the configured one again. Limits bind all jobs and keys, and "
+        "apply from the next claim of each daemon.",
+        Permission.SENDERS, params=(_SENDER,), body=senders.SenderLimitsIn, body_required=True,
+        answers=(senders.SenderChangedOut,), errors=(404, *_BODY),
+    ),
+    Operation(
+        "getKey", "GET", "/api/key", "The key of the request: its name, senders and permissions",
+        "Every key may ask this.", any_key=True, answers=(senders.KeyOut,), errors=(422,),
+    ),
+)  # fmt: skip
+
 OPERATIONS: Final = (
     *_JOBS,
+    *_SENDERS,
     *_SUPPRESSIONS,
     *_WEBHOOKS,
     Operation(

@@ -469,8 +469,8 @@ _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
 _CHANGES: Final = frozenset({
-    "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_paused", "project_paused",
-    "sender_resumed", "message_deferred", "message_released", "message_unsure", "message_failed",
+    "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_action", "sender_paused",
+    "project_paused", "sender_resumed", "message_deferred", "message_released", "message_unsure", "message_failed",
 })  # fmt: skip
 """Events after which the counts are read soon, and not only at the next interval."""
 

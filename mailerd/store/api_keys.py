@@ -47,9 +47,11 @@ class Permission(StrEnum):
     WEBHOOKS = "webhooks"
     """See, add and change endpoints that events are posted to; a key for some senders must be given it by name, and
     sees the endpoints of these senders only."""
+    SENDERS = "senders"
+    """Change the limits of mailboxes, which bind every key: a key for some senders must be given it by name."""
 
 
-_ONLY_IF_NAMED: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS})
+_ONLY_IF_NAMED: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS, Permission.SENDERS})
 """What a key for some senders may do only if it is named."""
 
 

@@ -50,7 +50,9 @@ _MEASURE_GAPS: Final = """
 SELECT sender_email, COUNT(*), SUM(gap) FROM
   (SELECT j.sender_email,
           TIMESTAMPDIFF(MICROSECOND, LAG(a.at) OVER (PARTITION BY j.sender_email ORDER BY a.at), a.at) AS gap
-     FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
+     FROM attempts a FORCE INDEX (at)
+     STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
+     STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
     WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s) sent
  WHERE gap < 10000000 GROUP BY sender_email"""
 _MIN_GAPS: Final = 4
@@ -145,6 +147,46 @@ class ForecastReader:
             now = utc((await cursor.fetchone())[0])
             states |= {it: rate_limits.default_state(it, now=now, defaults=defaults) for it in missing}
         return states, {row[0]: utc(row[-1]) for row in rows}
+
+
+@dataclass(frozen=True)
+class WaitingMessages:
+    """The messages of a sender's jobs that wait, as far as they were counted."""
+
+    number: int
+    due: datetime | None
+    """When the first of them is due; None: none waits."""
+    last_due: datetime | None
+    is_cut_off: bool
+    """There may be more."""
+
+
+async def of_senders(
+    cursor: Cursor,
+    states: Mapping[str, SenderState],
+    *,
+    turns: Mapping[str, datetime | None],
+    hours: Mapping[str, Mapping[datetime, int]],
+    waiting: Mapping[str, WaitingMessages],
+    outage: str,
+) -> dict[str, ForecastInputs]:
+    """What is known of all that waits of each sender, as if it were one job."""
+    measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, tuple(states))
+    return {
+        email: ForecastInputs(
+            sender=it,
+            messages=waiting[email].number,
+            due=max(it.now, waiting[email].due or it.now),
+            last_due=waiting[email].last_due,
+            next_claim_at=turns.get(email),
+            hours=hours[email],
+            measured=measured.get(email, 0.0),
+            failing=failing(tried.get(email, [])),
+            outage=outage,
+            queue_cut_off=waiting[email].is_cut_off,
+        )
+        for email, it in states.items()
+    }
 
 
 async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]) -> Sequence[Any]:

@@ -1,22 +1,25 @@
 """Senders as an operator sees and changes them: their limits, state and pauses; every change is idempotent."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mailerd.config import Settings
 from mailerd.core.i18n import t
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
+from mailerd.core.senders import SenderReading
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, Statement, utc
-from mailerd.store.db.database import Database, transaction
+from mailerd.store.db.connection import Cursor, Statement, naive, utc
+from mailerd.store.db.database import Database, request
+from mailerd.store.forecast_inputs import WaitingMessages, of_senders
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
+from mailerd.store.stats import find_mailboxes, sender_stats
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
@@ -33,8 +36,22 @@ SELECT COUNT(*) FROM (
   SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
 MAX_COUNTED: Final = 10_000
-"""The most waiting messages of a sender that a page counts."""
+"""The most waiting messages of a sender that a page counts; `page` counts as many of all its senders together."""
 _NO_BOUND: Final = 1 << 62
+# A job that waits since what bounced is read first has a time of its own.
+_COUNT_DUE: Final = """
+(SELECT %s, COUNT(*), MIN(due), MAX(due) FROM (
+  SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due
+    FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
+      ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted)"""
+_READ_ELSEWHERE: Final = """
+SELECT sender_email, SUM(elsewhere) FROM sender_hours FORCE INDEX (PRIMARY)
+ WHERE sender_email IN %s AND hour > %s GROUP BY sender_email"""
+# The part of the minute before that still lies within 60 seconds: no query counts messages.
+_SUM_LAST_MINUTE: Final = """
+SELECT sender_email, SUM(IF(minute = %s, sent, CEIL(sent * %s))) FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute IN %s AND sender_email IN %s GROUP BY sender_email"""
+_READ_INBOXES: Final = "SELECT email, read_at FROM mailboxes FORCE INDEX (PRIMARY) WHERE email IN %s"
 REPAIRS_TIMEOUT: Final = 4.0
 """Seconds for what one command shows beside something else."""
 
@@ -49,8 +66,29 @@ def some_statement(only: Collection[str] | None, limit: int) -> Statement:
     )
 
 
+def readings_statement(only: Collection[str] | None, after: str, limit: int) -> Statement:
+    """What `page` asks; a test has it explained."""
+    columns = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email > %s"
+    if only is None:
+        return f"{columns} ORDER BY email LIMIT %s", (after, limit)
+    return f"{columns} AND email IN %s ORDER BY email LIMIT %s", (after, tuple(only) or ("",), limit)
+
+
 class SenderError(MailerdError):
     """There is no such sender, or the limits contradict each other."""
+
+
+class ReserveError(SenderError):
+    """The reserve leaves nothing of the day."""
+
+
+class PauseResult(NamedTuple):
+    """What a request to pause a sender came to."""
+
+    until: datetime
+    reason: str
+    changed: bool
+    """Whether it is paused for another time or another reason than before."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +107,8 @@ class Senders:
 
     database: Database
     defaults: DefaultLimits
+    timeout: float | None = None
+    """Seconds that a caller waits for a change, or for a page; None: as long as for any statement."""
 
     async def all(self) -> list[SenderSummary]:
         """Every sender, by address."""
@@ -106,19 +146,95 @@ class Senders:
         hours = await rate_limits.sent_by_hour(cursor, [it.email for it in states], now=now)
         counts = await cursor.fetch_batch([(_COUNT_WAITING, (it.email, most)) for it in states])
         return [
-            SenderSummary(
-                it, used=sum(number for hour, number in hours[it.email].items() if hour > now - timedelta(hours=25)),
-                waiting=int(count[0][0]),
-            )
+            SenderSummary(it, used=_used(hours[it.email], now), waiting=int(count[0][0]))
             for it, count in zip(states, counts, strict=True)
+        ]
+
+    @request("senders.page", read_only=True)
+    async def page(
+        self,
+        cursor: Cursor,
+        *,
+        only: Collection[str] | None,
+        after: str = "",
+        limit: int,
+        aliases: Mapping[str, str] | None,
+    ) -> list[SenderReading]:
+        """The first senders behind an address, of `only` where it is given.
+
+        `aliases`: by mailbox, what a limited key calls it that does not name it; None: the key has no limit, and may be
+        shown any message. The more senders a page has, the fewer waiting messages of each are counted, so that it takes
+        no longer.
+        """
+        await cursor.execute(*readings_statement(only, after, limit))
+        rows = await cursor.fetchall()
+        states = {row[0]: rate_limits.sender_state(row[:-1], self.defaults) for row in rows}
+        return await self._readings(cursor, states, {row[0]: utc(row[-1]) for row in rows}, aliases)
+
+    @request("senders.find_one", read_only=True)
+    async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
+        """The same of a mailbox that has no row yet, since nothing was ever posted for it."""
+        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        state = rate_limits.default_state(email, now=utc((await cursor.fetchone())[0]), defaults=self.defaults)
+        return (await self._readings(cursor, {email: state}, {}, aliases))[0]
+
+    async def _readings(
+        self,
+        cursor: Cursor,
+        states: Mapping[str, SenderState],
+        turns: Mapping[str, datetime | None],
+        aliases: Mapping[str, str] | None,
+    ) -> list[SenderReading]:
+        if not states:
+            return []
+        names, now = tuple(states), next(iter(states.values())).now
+        most, day = max(1, MAX_COUNTED // len(names)), naive(now - timedelta(hours=25))
+        hours = await rate_limits.sent_by_hour(cursor, names, now=now)
+        # One statement: a hundred of them take twice as long.
+        values = [value for email in names for value in (email, email, most)]
+        await cursor.execute(" UNION ALL ".join([_COUNT_DUE] * len(names)), values)
+        waiting = {
+            email: WaitingMessages(number, utc(due), utc(last), is_cut_off=number >= most)
+            for email, number, due, last in await cursor.fetchall()
+        }
+        elsewhere, inboxes, sent = map(dict, await cursor.fetch_batch([
+            (_READ_ELSEWHERE, (names, day)), (_READ_INBOXES, (names,)), _last_minute(names, now),
+        ]))  # fmt: skip
+        inputs = await of_senders(
+            cursor, states, turns=turns, hours=hours, waiting=waiting, outage=self.database.outage
+        )
+        fails = {email: it.failing for email, it in inputs.items()}
+        if aliases is not None:  # the message that failed may be another key's
+            fails = {email: it and replace(it, example=0) for email, it in fails.items()}
+        return [
+            SenderReading(
+                inputs=inputs[email],
+                stats=sender_stats(
+                    it, used_minute=int(sent.get(email, 0)), used_day=_used(hours[email], now), fails=fails[email],
+                    alias=(aliases or {}).get(email, ""),
+                ),
+                elsewhere=int(elsewhere.get(email, 0)),
+                counted_to=most,
+                read_at=utc(inboxes.get(email)),
+            )
+            for email, it in states.items()
         ]  # fmt: skip
 
-    @transaction("senders.change")
-    async def change(self, cursor: Cursor, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
+    @request("senders.find_mailboxes", read_only=True)
+    async def mailboxes_of(self, cursor: Cursor, names: Collection[str]) -> Mapping[str, str]:
+        """The mailboxes behind these names that are none of them, each with the aliases that stand for it."""
+        return (await find_mailboxes(cursor, names)).aliases
+
+    @request("senders.change")
+    async def change(
+        self, cursor: Cursor, email: str, limits: Mapping[str, float | None], *, actor: str
+    ) -> tuple[SenderSummary, bool]:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
 
+        Returns how it is now, and whether anything was changed.
+
         Raises:
-            SenderError: nothing would be left of its day.
+            ReserveError: nothing would be left of its day.
         """
         unknown = set(limits) - set(LIMITS)
         if unknown:
@@ -129,7 +245,7 @@ class Senders:
             await sender_changes.set_limits(cursor, email, limits)
         after = await self._read(cursor, email)
         if after.limits.per_day and after.limits.reserve >= after.limits.per_day:
-            raise SenderError(
+            raise ReserveError(
                 t(
                     "{email}: a reserve of {reserve} leaves nothing of {per_day} messages per day",
                     email=email,
@@ -143,7 +259,12 @@ class Senders:
         if after.limits.min_gap < before.limits.min_gap:
             await sender_changes.shorten_gap(cursor, email, timedelta(seconds=after.limits.min_gap))
         await sender_changes.claim_now(cursor, email)
-        return (await self._summaries(cursor, [await self._read(cursor, email)], most=_NO_BOUND))[0]
+        changed = _limits(before) != _limits(after)
+        if limits:
+            given = {name: "default" if value is None else f"{value:g}" for name, value in limits.items()}
+            detail = ", ".join(f"{name} {value}" for name, value in given.items())
+            await cursor.execute(*note_action("limits", actor, sender=email, detail=detail, changed=changed))
+        return (await self._summaries(cursor, [await self._read(cursor, email)], most=MAX_COUNTED))[0], changed
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
         if (state := await rate_limits.lock_sender(cursor, email, self.defaults)) is None:
@@ -152,14 +273,16 @@ class Senders:
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name."""
-        ((known,),) = await self.database.read_rows(_IS_KNOWN, (email, email), what="senders.find")
+        ((known,),) = await self.database.request_rows(
+            _IS_KNOWN, (email, email), what="senders.find", bound=self.timeout
+        )
         return bool(known)
 
-    @transaction("senders.pause")
+    @request("senders.pause")
     async def pause(
         self, cursor: Cursor, email: str, *, lasts: timedelta | None, reason: str, actor: str
-    ) -> tuple[datetime, str]:
-        """Claim nothing for a sender for so long, or until it is resumed; when that ends, and why it stands.
+    ) -> PauseResult:
+        """Claim nothing for a sender for so long, or until it is resumed.
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
@@ -167,14 +290,16 @@ class Senders:
         await sender_changes.add_sender(cursor, email)
         it = await self._read(cursor, email)
         until = FOREVER if lasts is None else it.now + lasts
-        await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
         if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
-            return it.paused_until, it.pause_reason or reason
-        tell = (it.paused_until, it.pause_cause) != (until, MANUAL)
-        await sender_changes.pause_by_hand(cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell)
-        return until, reason
+            done = PauseResult(it.paused_until, it.pause_reason or reason, changed=False)
+        else:
+            tell = (it.paused_until, it.pause_cause) != (until, MANUAL)
+            done = PauseResult(until, reason, changed=tell or it.pause_reason != reason)
+            await sender_changes.pause_by_hand(cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell)
+        await cursor.execute(*note_action("pause", actor, sender=email, detail=reason, changed=done.changed))
+        return done
 
-    @transaction("senders.resume")
+    @request("senders.resume")
     async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
@@ -185,6 +310,22 @@ class Senders:
         await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
         await sender_changes.resume(cursor, email, cause=before.pause_cause)
         return before
+
+
+def _limits(it: SenderState) -> dict[str, tuple[float, bool]]:
+    """Each limit, and whether it is the sender's own."""
+    return {name: (getattr(it.limits, name), name in it.own) for name in LIMITS}
+
+
+def _last_minute(senders: Sequence[str], now: datetime) -> Statement:
+    """What sums up how many messages each has sent in the last 60 seconds, by the tallies of two minutes."""
+    this = now.replace(second=0, microsecond=0)
+    minutes = naive(this), naive(this - timedelta(minutes=1))
+    return _SUM_LAST_MINUTE, (minutes[0], 1 - (now - this) / timedelta(minutes=1), minutes, tuple(senders))
+
+
+def _used(hours: Mapping[datetime, int], now: datetime) -> int:
+    return sum(number for hour, number in hours.items() if hour > now - timedelta(hours=25))
 
 
 def default_limits(settings: Settings) -> DefaultLimits:

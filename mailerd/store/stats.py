@@ -11,7 +11,7 @@ from itertools import batched
 from typing import Any, Final
 
 from mailerd.config import Live
-from mailerd.core.models import RECENT, FailingAttempts, failing
+from mailerd.core.models import RECENT, FailingAttempts, SenderState, failing
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import mean_gap
 from mailerd.core.reasons import from_row
@@ -255,7 +255,7 @@ def _is_there(pid: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Mine:
+class KeyMailboxes:
     """What a limited key may see: jobs by what From says, and the state of the mailboxes through which they go."""
 
     names: tuple[str, ...]
@@ -265,7 +265,7 @@ class _Mine:
     """By the mailbox that is not named: what its messages are sent as."""
 
 
-def _about(statement: str, mine: _Mine | None) -> Statement:
+def _about(statement: str, mine: KeyMailboxes | None) -> Statement:
     """What is asked of all, or of these: of jobs by what From says, and of what a mailbox is by the mailbox."""
     if mine is None:
         return statement.format(mine="TRUE", email="TRUE"), ()
@@ -278,7 +278,8 @@ def mailboxes_statement(names: Sequence[str]) -> Statement:
     return " UNION ALL ".join([_READ_NEWEST_MAILBOX] * len(names)), tuple(names)
 
 
-async def _find_mailboxes(cursor: Cursor, senders: Collection[str]) -> _Mine:
+async def find_mailboxes(cursor: Cursor, senders: Collection[str]) -> KeyMailboxes:
+    """The mailboxes that these names send through, by the jobs that were posted."""
     names = tuple(senders) or ("",)
     newest = [mailboxes_statement(some) for some in batched(names, MAX_SENDERS)]
     found = await cursor.fetch_batch([*newest, (_READ_OPEN_MAILBOXES, (names,))])
@@ -286,10 +287,10 @@ async def _find_mailboxes(cursor: Cursor, senders: Collection[str]) -> _Mine:
     for name, mailbox in sorted({row for rows in found for row in rows}):
         if mailbox not in names:
             aliases.setdefault(mailbox, []).append(name)
-    return _Mine(names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()})
+    return KeyMailboxes(names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()})
 
 
-async def _count_open(cursor: Cursor, mine: _Mine | None, *, most: int) -> tuple[int, dict[State, int]]:
+async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -> tuple[int, dict[State, int]]:
     """The size of the unfinished jobs, and how many of their messages are in which state; beyond `most` all wait."""
     await cursor.execute(*_about(_SUM_TOTALS, mine))
     total = int((await cursor.fetchone())[0])
@@ -300,7 +301,7 @@ async def _count_open(cursor: Cursor, mine: _Mine | None, *, most: int) -> tuple
     return total, {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
 
 
-async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: _Mine | None) -> tuple[FailedJob, ...]:
+async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: KeyMailboxes | None) -> tuple[FailedJob, ...]:
     if not senders:
         return ()
     bounds = max(LOOKED_AT // 10, LOOKED_AT // len(senders)), max(1, SHOWN_FAILED // len(senders))
@@ -317,6 +318,37 @@ async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: _Mine | Non
     return tuple(
         FailedJob(id_, sender, failed=counts[id_][0], total=total, retriable=counts[id_][1], reason=why.get(id_, ""))
         for id_, sender, total, _ in rows
+    )
+
+
+def sender_stats(
+    it: SenderState,
+    *,
+    used_minute: int,
+    used_day: int,
+    ended: tuple[int, int] = (0, 0),
+    fails: FailingAttempts | None = None,
+    alias: str = "",
+) -> SenderStats:
+    """What `situation` judges a sender by. `ended`: how many of its messages were sent and failed of late."""
+    allowed = it.allowance  # after reserve and warm-up: what the claims go by
+    caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
+    if gap := mean_gap(it.limits):
+        caps.append(max(1, timedelta(minutes=1) // gap))
+    return SenderStats(
+        email=it.email,
+        per_minute=min(caps, default=0),
+        per_day=allowed.per_day,
+        used_minute=used_minute,
+        used_day=used_day,
+        paused_until=it.paused_until if it.paused else None,
+        pause_cause=it.pause_cause or "",
+        pause_reason=it.pause_reason or "",
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+        sent=ended[0],
+        failed=ended[1],
+        failing=fails,
+        alias=alias,
     )
 
 
@@ -361,7 +393,7 @@ class StatsReader:
         """
 
         async def read(cursor: Cursor) -> QueueStats:
-            return await self._read(cursor, await _find_mailboxes(cursor, senders))
+            return await self._read(cursor, await find_mailboxes(cursor, senders))
 
         return await self.database.read(read, what="stats.read", bound=bound)
 
@@ -378,11 +410,11 @@ class StatsReader:
         )
         return self._counted
 
-    async def _count_of(self, cursor: Cursor, mine: _Mine, *, is_open: bool) -> _Counted:
+    async def _count_of(self, cursor: Cursor, mine: KeyMailboxes, *, is_open: bool) -> _Counted:
         total, recipients = await _count_open(cursor, mine, most=COUNTED_EACH_TIME) if is_open else (0, {})
         return _Counted(time.monotonic(), total, recipients, {}, is_whole=total <= COUNTED_EACH_TIME)
 
-    async def _read(self, cursor: Cursor, mine: _Mine | None = None) -> QueueStats:
+    async def _read(self, cursor: Cursor, mine: KeyMailboxes | None = None) -> QueueStats:
         await cursor.execute(_LOOK)
         now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
         if mine is None:
@@ -419,8 +451,13 @@ class StatsReader:
             oldest_unsure=(now - unsure).total_seconds(),
             unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
             senders=tuple(
-                self._sender(
-                    row, minute.get(row[0], 0), sums.get(row[0], (0, 0)), fails.get(row[0]), aliases.get(row[0])
+                sender_stats(
+                    rate_limits.sender_state(row[:-1], self.defaults.now),
+                    used_day=int(row[-1]),
+                    used_minute=minute.get(row[0], 0),
+                    ended=sums.get(row[0], (0, 0)),
+                    fails=fails.get(row[0]),
+                    alias=aliases.get(row[0], ""),
                 )
                 for row in senders
             ),
@@ -438,7 +475,7 @@ class StatsReader:
         )
 
     async def _recent(
-        self, cursor: Cursor, mine: _Mine | None
+        self, cursor: Cursor, mine: KeyMailboxes | None
     ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, FailingAttempts]]:
         """By mailbox: the messages sent in the last minute, those sent and failed of late, and how attempts fail."""
         statements = _COUNT_LAST_MINUTE, COUNT_ENDED if mine else _READ_ENDED
@@ -453,36 +490,6 @@ class StatsReader:
             fails = {sender: replace(it, example=it.example if it.example in known else 0)
                      for sender, it in fails.items()}  # fmt: skip
         return dict(minute), sums, fails
-
-    def _sender(
-        self,
-        row: tuple[Any, ...],
-        minute: int,
-        ended: tuple[int, int],
-        fails: FailingAttempts | None,
-        alias: str | None,
-    ) -> SenderStats:
-        *columns, used = row
-        it = rate_limits.sender_state(columns, self.defaults.now)
-        allowed = it.allowance  # after reserve and warm-up: what the claims go by
-        caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
-        if gap := mean_gap(it.limits):
-            caps.append(max(1, timedelta(minutes=1) // gap))
-        return SenderStats(
-            email=it.email,
-            per_minute=min(caps, default=0),
-            per_day=allowed.per_day,
-            used_minute=minute,
-            used_day=int(used),
-            paused_until=it.paused_until if it.paused else None,
-            pause_cause=it.pause_cause or "",
-            pause_reason=it.pause_reason or "",
-            repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
-            sent=ended[0],
-            failed=ended[1],
-            failing=fails,
-            alias=alias or "",
-        )
 
 
 MAX_COUNTED: Final = 10_000

@@ -66,6 +66,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     return it.page(
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
         span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), book=book,
+        may_limit=it.may(Permission.SENDERS),
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
         domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
     )  # fmt: skip
@@ -76,11 +77,11 @@ async def act(it: ConsoleRequest) -> web.Response:
     email = _mailbox(it)
     if not it.key.may_send(email):
         it.missing()
-    it.require(Permission.CONTROL, email)
+    form = await read_form(it.http)
+    it.require(Permission.SENDERS if form.text("action") == "limits" else Permission.CONTROL, email)
     senders = Senders(it.services.database, it.services.limits.now)
     if not await senders.knows(email):
         it.missing()
-    form = await read_form(it.http)
     here = f"/senders/{email}"
     match form.text("action"):
         case "pause":
@@ -93,7 +94,6 @@ async def act(it: ConsoleRequest) -> web.Response:
             it.services.wake()
             done = t("{sender} resumed.", sender=email)
         case "limits":
-            it.require_admin()
             if why := await _change_limits(it, senders, email, form):
                 return it.back(here, t("Nothing was changed: {why}", why=why))
             done = t("Limits of {sender} changed.", sender=email)
@@ -122,7 +122,7 @@ async def _change_limits(it: ConsoleRequest, senders: Senders, email: str, form:
                 return t("{limit}: enter a whole number from 0 to {most:,}.", limit=label(name), most=most)
             return t("{limit}: enter a number from 0 to {most:,.0f}.", limit=label(name), most=most)
     try:
-        await senders.change(email, limits)
+        await senders.change(email, limits, actor=it.actor)
     except SenderError as error:
         return str(error)
     it.services.wake()

@@ -189,7 +189,7 @@ def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None
 async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds(tables: Database) -> None:
     await post(tables, sender="me@gmail.com", recipients=1)
     await post(tables, sender="me@example.com", recipients=1)
-    await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
+    await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100}, actor="T")
     seen = {
         sender.email: sender.per_day for sender in (await read_snapshot(StatsReader(tables, Live(TERMS)))).stats.senders
     }

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
-from mailerd.intake import response_models
+from mailerd.intake import response_models, senders
 from mailerd.intake.request_models import JobFields, RecipientIn
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -85,6 +85,37 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
         await ask(client, "retry_job", job_id)
     assert (caught.value.status, caught.value.code) == (409, "conflict")
     assert [each["name"] for each in (await ask(client, "templates"))["templates"]] == ["welcome"]
+    await close(client)
+
+
+async def test_a_sender_is_seen_paused_resumed_and_limited(
+    place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.client.clients._SENDERS_PAGE", 1)
+    client, me = kind(place.url, key=place.key), "me@example.com"
+    posted = await ask(client, "create_job", a_job())
+    await ask(client, "wait_until_finished", posted["job_id"], within=60)
+    sender = await ask(client, "get_sender", me)
+    assert (sender["signed_in"]["state"], sender["mode"], sender["day"]["used"]) == ("ok", "draft", 1)
+    paused = await ask(client, "pause_sender", me, reason="moving house", seconds=3600)
+    assert (paused["changed"], paused["sender"]["pause"]["reason"]) == (True, "moving house")
+    assert paused["sender"]["pause"]["until"] is not None
+    assert (await ask(client, "pause_sender", me, reason="moving house"))["sender"]["pause"]["until"] is None
+    assert (await ask(client, "resume_sender", me))["sender"]["pause"] is None
+    changed = await ask(client, "change_sender", me, per_day=50, reserve=None)
+    assert (changed["sender"]["day"]["left"], changed["sender"]["limits"]["own"]) == (49, ["per_day"])
+    with pytest.raises(ApiError, match=r"422 .*\n  per_day: must be at least 0"):
+        await ask(client, "change_sender", me, per_day=-1)
+    with pytest.raises(ApiError, match="404 not_found: no sender has this address"):
+        await ask(client, "get_sender", "nobody@example.org")
+    await ask(client, "change_sender", me, per_day=None)
+    for number in range(2):
+        await place.database.execute(
+            "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6))",
+            (f"x{number}@example.com",), what="more",
+        )  # fmt: skip
+    assert [it["email"] for it in await ask(client, "senders")] == [me, "x0@example.com", "x1@example.com"]
+    assert (await ask(client, "get_key"))["name"] == "shop"
     await close(client)
 
 
@@ -291,6 +322,18 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
         (answers.EventsPage, response_models.FeedOut, set()),
         (answers.Unmailed, response_models.RejectedOut, set()),
         (answers.NamedTemplate, response_models.TemplateOut, set()),
+        (answers.Sender, senders.SenderOut, set()),
+        (answers.Authorization, senders.SignedInOut, set()),
+        (answers.SenderPause, senders.SenderPauseOut, set()),
+        (answers.SenderFinding, senders.SenderFindingOut, set()),
+        (answers.SenderLimits, senders.SenderLimitsOut, set()),
+        (answers.NewSenderLimits, senders.SenderLimitsIn, set()),
+        (answers.SenderDay, senders.SenderDayOut, set()),
+        (answers.SenderMinute, senders.SenderMinuteOut, set()),
+        (answers.SenderInbox, senders.SenderInboxOut, set()),
+        (answers.SendersPage, senders.SendersOut, set()),
+        (answers.SenderChanged, senders.SenderChangedOut, set()),
+        (answers.KeyDetails, senders.KeyOut, set()),
         (answers.NewJob, JobFields, {"recipients"}),
         (answers.NewRecipient, RecipientIn, set()),
     ],

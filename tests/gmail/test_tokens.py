@@ -12,6 +12,7 @@ import pytest
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
+from mailerd.core.senders import AuthorizationState
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox, account
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, FakeGoogle, Fault
@@ -97,6 +98,53 @@ async def test_an_undelegated_service_account_is_refused(gmail: Gmail, sign_up: 
     reply = await gmail.authenticate(ME)
     assert isinstance(reply, TokenRefused)
     assert (reply.status, reply.error) == (401, "unauthorized_client")
+
+
+async def test_what_is_known_of_an_authorization_is_what_the_last_request_for_a_token_said(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
+) -> None:
+    assert gmail.authorization(ME).state is AuthorizationState.MISSING
+    path = sign_up(ME)
+    assert gmail.authorization(ME).state is AuthorizationState.UNKNOWN
+    assert asked_for_tokens(google) == 0
+    await gmail.authenticate(ME)
+    known = gmail.authorization("Me@Example.com")
+    assert (known.state, known.scopes, known.is_broken) == (AuthorizationState.OK, (COMPOSE,), False)
+    assert known.checked_at is not None
+    google.accounts.expire_tokens()
+    google.fault(Fault(kind="status", method="token", status=503, count=2))
+    for _ in range(2):
+        await gmail.get_profile(ME)
+        assert gmail.authorization(ME) == known, "trouble of the endpoint says nothing of the mailbox"
+    google.revoke(ME)
+    await gmail.get_profile(ME)
+    refused = gmail.authorization(ME)
+    assert (refused.state, refused.scopes) == (AuthorizationState.REFUSED, ())
+    assert "Google has revoked the authorization" in refused.reason
+    path.unlink()
+    assert gmail.authorization(ME).state is AuthorizationState.MISSING
+    sign_up(ME)
+    assert gmail.authorization(ME).state is AuthorizationState.UNKNOWN, "the new file was not tried yet"
+    asked = asked_for_tokens(google)
+    await gmail.authenticate(ME)
+    assert (gmail.authorization(ME).state, asked_for_tokens(google)) == (AuthorizationState.OK, asked + 1)
+
+
+async def test_an_authorization_that_cannot_send_or_opens_another_mailbox_is_unusable(
+    gmail: Gmail, sign_up: SignUp
+) -> None:
+    path = sign_up(ME, scopes=(READONLY,))
+    await gmail.authenticate(ME)
+    known = gmail.authorization(ME)
+    assert (known.state, known.scopes, known.is_broken) == (AuthorizationState.UNUSABLE, (READONLY,), True)
+    path.write_text(sign_up("other@example.com").read_text())
+    await gmail.authenticate(ME)
+    known = gmail.authorization(ME)
+    assert known.state is AuthorizationState.UNUSABLE
+    assert "opens the mailbox other@example.com" in known.reason
+    path.write_text("{")
+    await gmail.authenticate(ME)
+    assert gmail.authorization(ME).state is AuthorizationState.UNUSABLE
 
 
 async def test_a_revoked_service_account_is_asked_once(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 from mailerd.config import Settings
 from mailerd.core import rate_limit
 from mailerd.http import auth, errors, requests, responses, server
-from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, strict_json, suppressions
+from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, senders, strict_json, suppressions
 from mailerd.mail import mime, render, renderer
 from mailerd.store import api_keys, event_feed
 from mailerd.web import forms
@@ -45,6 +45,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "seconds of CPU to render it": renderer.CHECK_LIMITS.cpu,
     "MB of memory to render it": renderer.CHECK_LIMITS.memory / 1024**2,
     "jobs per page": read_jobs.MAX_JOBS_LIMIT,
+    "senders per page": senders.MAX_PAGE,
     "recipients per page": read_jobs.MAX_RECIPIENTS_LIMIT,
     "events per page": event_feed.MAX_PAGE,
     "bytes of a page of events": event_feed.MAX_BYTES,

@@ -57,7 +57,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
 
 async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) -> None:
     job = await post(database, recipients=["a@example.org"])
-    end, _ = await Senders(database, TERMS).pause(
+    end, *_ = await Senders(database, TERMS).pause(
         "me@example.com", lasts=timedelta(hours=2), reason="not now", actor="T"
     )
     said = await told(database, job)

@@ -17,7 +17,7 @@ from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest
 from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import Senders, some_statement
+from mailerd.store.senders import Senders, readings_statement, some_statement
 from mailerd.store.suppressions import LISTS, page_statement
 from mailerd.store.webhooks import deliveries_statement
 from tests.support.dialect import plan
@@ -73,6 +73,9 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("bounces of a sender by domain", counts_statement(SPAN, ME, 20_000, by_sender=False), {"by_kind"}),
     ("senders", some_statement(None, 201), {"PRIMARY"}),
     ("a sender", some_statement([ME], 201), {"PRIMARY"}),
+    ("a page of senders", readings_statement(None, "m@example.com", 101), {"PRIMARY"}),
+    ("a page of some senders", readings_statement([ME, "you@example.com"], "", 101), {"PRIMARY"}),
+    ("what waits for a sender, and when", (senders._COUNT_DUE, (ME, ME, 10_000)), {"next_claim", "claim"}),
     ("what waits for a sender", (senders._COUNT_WAITING, (ME, 10_000)), {"next_claim", "claim"}),
     ("deliveries", deliveries_statement(HOOK, None, None, 51), {"PRIMARY", "position"}),
     ("deliveries in a state", deliveries_statement(HOOK, 900, DeliveryStatus.FAILED, 51), {"undelivered", "position"}),

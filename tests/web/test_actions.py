@@ -208,6 +208,10 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
             assert ('<a href="/senders/me@example.com">' in await answer.text()) is seen
     await ask(browser, page, action="limits", per_day="90", reserve="5")
     assert await query(site.database, "SELECT per_day, reserve, per_minute FROM senders") == [(90, 5, None)]
+    ((detail, actor),) = await query(
+        site.database, "SELECT detail, actor FROM job_actions WHERE action = 'limits' AND changed = 1"
+    )
+    assert ("per_day 90, reserve 5" in detail, actor) == (True, ACTOR)
     await ask(browser, page, action="limits")
     assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
     assert "Nothing was changed: Messages per 24 hours: enter a whole number from 0 to " in await ask(

@@ -208,6 +208,22 @@ async def test_a_key_for_one_sender_cannot_raise_its_limits(site: ConsoleSite) -
     assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
 
 
+async def test_a_key_for_one_sender_that_has_the_permission_by_name_changes_its_limits(site: ConsoleSite) -> None:
+    await post(site.database)
+    await post(site.database, sender="other@example.com")
+    browser = await site.signed_in(senders=["me@example.com"], permissions=[Permission.READ, Permission.SENDERS])
+    async with browser.get("/senders/me@example.com") as answer:
+        assert 'value="limits"' in await answer.text()
+    for sender, status in (("me", 200), ("other", 404)):
+        async with browser.post(f"/senders/{sender}@example.com", data={"action": "limits", "per_day": "9"}) as answer:
+            assert answer.status == status
+    async with browser.post("/senders/me@example.com", data={"action": "pause"}) as answer:
+        assert answer.status == 403
+    assert await query(site.database, "SELECT per_day, paused_until FROM senders ORDER BY email") == [
+        (9, None), (None, None),
+    ]  # fmt: skip
+
+
 EVIL = "<script>alert(1)</script>"
 
 

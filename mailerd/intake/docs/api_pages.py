@@ -18,6 +18,7 @@ GROUPS: Final = {
     "jobs": (N_("Jobs"), ("jobs",)),
     "recipients": (N_("Recipients"), ("recipients",)),
     "templates": (N_("Templates"), ("templates",)),
+    "senders": (N_("Senders and keys"), ("senders", "key")),
     "suppressions": (N_("Suppressions and lists"), ("suppressions", "lists")),
     "webhooks": (N_("Webhooks and events"), ("webhooks", "events")),
     "health": (N_("Health"), ("health",)),
@@ -240,7 +241,7 @@ def _json(value: object) -> str:
 
 def curl(method: str, path: str, body: object, server: str = SERVER) -> str:
     """A call as it is made at a terminal."""
-    url = server + path.replace("{id}", "$JOB").replace("{email}", "ada@example.com")
+    url = server + _with_email(path).replace("{id}", "$JOB")
     verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
     key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
     if body is None:
@@ -261,6 +262,12 @@ _CLIENT: Final = {
     "retryJob": 'print(mailerd.retry_job({id}, only="failed"))',
     "listEvents": 'for each in mailerd.events(after=0):\n    print(each["id"], each["type"])',
     "listTemplates": "print(mailerd.templates())",
+    "listSenders": 'for each in mailerd.senders():\n    print(each["email"], each["state"])',
+    "getSender": "print(mailerd.get_sender({email}))",
+    "pauseSender": 'print(mailerd.pause_sender({email}, seconds=3600, reason="maintenance"))',
+    "resumeSender": "print(mailerd.resume_sender({email}))",
+    "changeSender": "print(mailerd.change_sender({email}, per_day=1500, reserve=None))",
+    "getKey": "print(mailerd.get_key())",
 }
 """The calls of mailerd.client, by the ids of the operations; for others there is requests."""
 _JOB: Final = 'os.environ["JOB"]'
@@ -268,16 +275,23 @@ _STREAMS: Final = ("/{id}/events", "/events/stream")
 """How the paths end that answer with server-sent events."""
 
 
+def _with_email(path: str) -> str:
+    """A path of an example: a sender has another address than a recipient."""
+    return path.replace("{email}", "me@example.com" if path.startswith("/api/senders") else "ada@example.com")
+
+
 def python(name: str, method: str, path: str, body: object, server: str = SERVER) -> str:
     """A call in Python."""
     given = pformat(body, indent=4, width=88, sort_dicts=False)
     if name in _CLIENT:
-        call = indent(_CLIENT[name].replace("{id}", _JOB).replace("{body}", given), "    ")
+        call = indent(
+            _CLIENT[name].replace("{id}", _JOB).replace("{email}", '"me@example.com"').replace("{body}", given), "    "
+        )
         return (
             "import os\n\nfrom mailerd.client import Client\n\n"
             f'with Client("{server}", key=os.environ["KEY"]) as mailerd:\n{call}'
         )
-    url = f'"{server}{path.replace("{email}", "ada@example.com")}"'
+    url = f'"{server}{_with_email(path)}"'
     if "{id}" in url:
         url = "f" + url.replace("{id}", "{os.environ['JOB']}")
     key = "" if path.startswith("/health") else '    headers={"X-API-Key": os.environ["KEY"]},\n'
@@ -293,7 +307,7 @@ def python(name: str, method: str, path: str, body: object, server: str = SERVER
 
 def javascript(method: str, path: str, body: object, server: str = SERVER) -> str:
     """A call in JavaScript, as Node and browsers make it."""
-    url = f'"{server}{path.replace("{email}", "ada@example.com")}"'
+    url = f'"{server}{_with_email(path)}"'
     if "{id}" in url:
         url = url.replace("{id}", "${process.env.JOB}").replace('"', "`")
     key = [] if path.startswith("/health") else ['"X-API-Key": process.env.KEY']

@@ -190,11 +190,10 @@ class Library:
             in_both.update(it.heading | it.title)
         named = {place for place, count in in_heading.items() if count == len(found)}
         led_to = {place for place, count in in_both.items() if count == len(found)}
-        for place, count in many.items():
-            scores[place] *= count * count * self._weights[place]
+        weighed = {place: scores[place] * count * count * self._weights[place] for place, count in many.items()}
         for place, length in letters.items():
-            scores[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
-        ranks = {place: ((place in named) + (place in led_to), score) for place, score in scores.items()}
+            weighed[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
+        ranks = {place: ((place in named) + (place in led_to), score) for place, score in weighed.items()}
         return sorted(sorted(ranks), key=ranks.__getitem__, reverse=True)
 
 

@@ -1,0 +1,436 @@
+"""`/api/senders` and `/api/key`: what each mailbox does, its limits and pauses, and what the key of the request may do.
+
+Limits and pauses are the mailbox's: a key that names only an alias sees the mailbox behind it, and cannot change it.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated, Any, Final, Self
+
+from aiohttp import web
+from pydantic import AfterValidator, ConfigDict, Field
+
+from mailerd.config import Live
+from mailerd.core.i18n import t
+from mailerd.core.models import Mode
+from mailerd.core.rate_limit import MAX_GAP
+from mailerd.core.senders import Authorization, AuthorizationState, SenderActivity, SenderReading, authorization
+from mailerd.core.situation import Condition, Severity
+from mailerd.events.intake import IntakeEvents
+from mailerd.http.auth import KeyHandler
+from mailerd.http.errors import NOTHING_CHANGED, ApiError, FieldError, invalid
+from mailerd.http.requests import BodyReader, Query
+from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
+from mailerd.intake.parse_job import SenderResolver
+from mailerd.intake.request_models import NothingIn, RequestModel, one_name, read_model
+from mailerd.intake.response_models import Moment, Whole
+from mailerd.intake.strict_json import parse
+from mailerd.mail.mime import mailbox
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.senders import LIMITS, ReserveError, SenderError, Senders
+
+MAX_PAGE: Final = 100
+MAX_REASON: Final = 200
+MAX_PAUSE: Final = 3660 * 86_400
+"""Seconds of the longest pause that has an end."""
+MAX_BODY: Final = 10_000
+_CURSOR: Final = re.compile(r"\S{1,320}")
+_MOST: Final = int(LIMITS["per_day"])
+_SCOPES: Final = "https://www.googleapis.com/auth/"
+
+# What requests and responses hold.
+
+Limit = Annotated[int, Field(ge=0, le=_MOST)]
+Days = Annotated[int, Field(ge=0, le=int(LIMITS["warm_up"]))]
+Growth = Annotated[int, Field(ge=0, le=int(LIMITS["warm_up_growth"]))]
+Gap = Annotated[float, Field(ge=0, le=MAX_GAP, allow_inf_nan=False)]
+
+
+class PauseIn(RequestModel):
+    """The body of `pause`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"for": 3600, "reason": "maintenance"}]})
+
+    lasts: Annotated[
+        Annotated[int, Field(ge=1, le=MAX_PAUSE)] | None,
+        Field(alias="for", description="seconds; absent: until it is resumed"),
+    ] = None
+    reason: Annotated[
+        str, Field(min_length=1, max_length=MAX_REASON, description="why, for people"), AfterValidator(one_name)
+    ]
+
+
+class SenderLimitsIn(RequestModel):
+    """The limits to change; null: the configured default again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"per_day": 1500, "reserve": None}]})
+
+    units_per_minute: Annotated[Limit | None, Field(description="Google's quota units; 0: no limit")] = None
+    per_minute: Annotated[Limit | None, Field(description="messages per minute; 0: no limit")] = None
+    per_day: Annotated[Limit | None, Field(description="messages in any 24 hours; 0: no limit")] = None
+    reserve: Annotated[Limit | None, Field(description="messages of the day kept for the mailbox owner")] = None
+    min_gap: Annotated[Gap | None, Field(description="minimum seconds between two messages")] = None
+    warm_up: Annotated[Days | None, Field(description="messages on the first day; 0: no warm-up")] = None
+    warm_up_growth: Annotated[Growth | None, Field(description="additional messages on each day after the first")] = (
+        None
+    )
+
+
+class SignedInOut(ResponseModel):
+    """A mailbox's authorization at Google, as of the last request for a token; nothing is requested to show it."""
+
+    state: Annotated[
+        AuthorizationState,
+        Field(
+            description="missing: no credential file; refused: by Google; unusable: wrong file, mailbox or scopes; "
+            "unknown: this daemon has not requested a token yet"
+        ),
+    ]
+    scopes: Annotated[list[str], Field(description="the granted scopes", examples=[["gmail.compose"]])]
+    checked_at: Annotated[Moment | None, Field(description="when Google last responded; null: not known")]
+
+    @classmethod
+    def of(cls, it: Authorization) -> Self:
+        """What is known, as the API shows it."""
+        return cls(
+            state=it.state, scopes=[scope.removeprefix(_SCOPES) for scope in it.scopes], checked_at=it.checked_at
+        )
+
+
+class SenderPauseOut(ResponseModel):
+    """Why a sender sends nothing."""
+
+    cause: Annotated[str, Field(description="manual, or what Google reported, such as daily_limit")]
+    reason: Sentence
+    until: Annotated[Moment | None, Field(description="when it ends; null: when it is resumed or fixed")]
+    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps; null: waiting is enough")]
+
+
+class SenderFindingOut(ResponseModel):
+    """The worst that is known of a sender, as the console and `mailerd check` show it."""
+
+    severity: Annotated[Severity, Field(description="red: nothing is sent; amber: late; blue: for information")]
+    code: Annotated[str, Field(description="the cause, for programs", examples=["day_full"])]
+    text: Annotated[Sentence, Field(description="the finding as a sentence")]
+    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps")]
+
+    @classmethod
+    def of(cls, it: Condition) -> Self:
+        """A finding as the API shows it."""
+        return cls(severity=it.severity, code=it.code, text=it.text, remedy=next(iter(it.remedies), None))
+
+
+class SenderLimitsOut(ResponseModel):
+    """The limits of a sender; 0: no limit."""
+
+    units_per_minute: Annotated[Whole, Field(description="Google's quota units per minute")]
+    per_minute: Annotated[Whole, Field(description="messages per minute")]
+    per_day: Annotated[Whole, Field(description="messages in any 24 hours")]
+    reserve: Annotated[Whole, Field(description="messages of the day kept for the mailbox owner")]
+    min_gap: Annotated[float, Field(ge=0, description="minimum seconds between two messages")]
+    warm_up: Annotated[Whole, Field(description="messages on the first day of a warm-up")]
+    warm_up_growth: Annotated[Whole, Field(description="additional messages on each day after the first")]
+    own: Annotated[list[str], Field(description="the limits that are its own; the others are the configured ones")]
+
+
+class SenderDayOut(ResponseModel):
+    """The last 24 hours. The oldest hour counts whole."""
+
+    limit: Annotated[Whole | None, Field(description="after reserve and warm-up; null: no limit")]
+    used: Annotated[Whole, Field(description="messages that count")]
+    elsewhere: Annotated[Whole, Field(description="of these, those sent without mailerd, as far as the inbox is read")]
+    left: Annotated[Whole | None, Field(description="a reading, not a promise; null: no limit")]
+    next_free_at: Annotated[Moment | None, Field(description="when there is room again; null: there is room")]
+
+
+class SenderMinuteOut(ResponseModel):
+    """The last 60 seconds."""
+
+    limit: Annotated[Whole | None, Field(description="messages; null: no limit")]
+    left: Annotated[Whole | None, Field(description="by the counts of two clock minutes; null: no limit")]
+
+
+class SenderInboxOut(ResponseModel):
+    """How far a sender's inbox is read."""
+
+    read_at: Annotated[Moment | None, Field(description="when it was last read to its end; null: never")]
+    behind_s: Annotated[Whole | None, Field(description="seconds since then")]
+
+
+class SenderOut(ResponseModel):
+    """A mailbox that messages are sent from."""
+
+    email: Annotated[str, Field(description="the mailbox", examples=["me@example.com"])]
+    aliases: Annotated[
+        list[str],
+        Field(description="its other addresses; for a limited key, those it names", examples=[["desk@example.com"]]),
+    ]
+    mode: Annotated[Mode | None, Field(description="how it sends; null: nothing was sent yet")]
+    signed_in: Annotated[SignedInOut, Field(description="its authorization")]
+    state: Annotated[
+        SenderActivity,
+        Field(
+            description="sending: a message was sent in the last minute, or the next one is sent within a minute; "
+            "paused: `pause` says why, a broken authorization included; idle: neither"
+        ),
+    ]
+    pause: Annotated[SenderPauseOut | None, Field(description="why nothing is sent; null: not paused")]
+    finding: Annotated[SenderFindingOut | None, Field(description="the worst finding; null: nothing is wrong")]
+    limits: Annotated[SenderLimitsOut, Field(description="its limits")]
+    day: Annotated[SenderDayOut, Field(description="its last 24 hours")]
+    minute: Annotated[SenderMinuteOut, Field(description="its last minute")]
+    waiting: Annotated[Whole, Field(description="messages that wait in jobs that are not paused")]
+    waiting_counted_to: Annotated[
+        Whole, Field(description="`waiting` is exact below this number; above, there may be more", examples=[10_000])
+    ]
+    next_message_at: Annotated[Moment | None, Field(description="when the next message is sent; null: not known")]
+    done_at: Annotated[Moment | None, Field(description="when all of them are sent; null: not known")]
+    inbox: Annotated[SenderInboxOut, Field(description="its inbox")]
+
+    @classmethod
+    def of(cls, it: SenderReading, known: Authorization, aliases: Collection[str]) -> Self:
+        """A sender as the API shows it. `known`: what this daemon knows of its authorization."""
+        state, stats, found = it.state, it.stats, authorization(known, it.state)
+        pause, sends = it.pause(found), not found.is_broken
+        behind = state.now - it.read_at if it.read_at else None
+        return cls(
+            email=state.email,
+            aliases=sorted(aliases),
+            mode=state.mode,
+            signed_in=SignedInOut.of(found),
+            state=it.activity(found),
+            pause=SenderPauseOut.model_validate(pause) if pause else None,
+            finding=SenderFindingOut.of(it.finding) if it.finding else None,
+            limits=SenderLimitsOut(**{name: getattr(state.limits, name) for name in LIMITS}, own=sorted(state.own)),
+            day=SenderDayOut(
+                limit=stats.per_day or None, used=stats.used_day, elsewhere=it.elsewhere, left=it.day.messages,
+                next_free_at=it.day.next_at,
+            ),
+            minute=SenderMinuteOut(limit=stats.per_minute or None, left=it.left_of_minute),
+            waiting=it.inputs.messages,
+            waiting_counted_to=it.counted_to,
+            next_message_at=it.forecast.starts_at if sends else None,
+            done_at=it.forecast.done_at if sends else None,
+            inbox=SenderInboxOut(read_at=it.read_at, behind_s=max(0, int(behind.total_seconds())) if behind else None),
+        )  # fmt: skip
+
+
+class SendersOut(ResponseModel):
+    """A page of senders, by address."""
+
+    senders: Annotated[list[SenderOut], Field(description="the senders")]
+    next_cursor: str | None
+
+
+class SenderChangedOut(ResponseModel):
+    """The result of a request to change a sender."""
+
+    changed: Annotated[bool, Field(description="false: nothing to change")]
+    sender: Annotated[SenderOut, Field(description="the sender after the request")]
+
+
+class KeyOut(ResponseModel):
+    """The API key of the request; its secret is not shown."""
+
+    name: Annotated[str, Field(description="its name", examples=["shop"])]
+    senders: Annotated[
+        list[str] | None,
+        Field(description="the addresses that it may send as; null: any", examples=[["me@example.com"]]),
+    ]
+    permissions: Annotated[
+        list[Permission], Field(description="all that it may do", examples=[["control", "read", "send"]])
+    ]
+    per_minute: Annotated[Whole | None, Field(description="requests per minute to each daemon; null: no limit")]
+
+
+async def show_key(request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG001 - as every endpoint
+    """The key that the request shows."""
+    return json_response(
+        KeyOut(
+            name=key.name,
+            senders=None if key.senders is None else sorted(key.senders),
+            permissions=sorted(each for each in Permission if key.may(each)),
+            per_minute=key.per_minute,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class SenderEndpoints:
+    """The handlers. `timeout`: seconds that the database gets for a response; `wake`: lets the runner look for work.
+
+    `mailboxes` None: every address has a mailbox.
+    """
+
+    database: Database
+    limits: Live[DefaultLimits]
+    timeout: float
+    wake: Callable[[], None]
+    events: IntakeEvents
+    mailboxes: SenderResolver | None = None
+    bodies: BodyReader = field(default_factory=lambda: BodyReader(max_body=MAX_BODY))
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """The handlers by the ids of their operations."""
+        return {
+            "listSenders": self.index, "getSender": self.show, "pauseSender": self.pause, "resumeSender": self.resume,
+            "changeSender": self.change, "getKey": show_key,
+        }  # fmt: skip
+
+    @property
+    def _senders(self) -> Senders:
+        return Senders(self.database, self.limits.now, self.timeout)
+
+    @property
+    def _aliases(self) -> Mapping[str, str]:
+        return self.mailboxes.aliases if self.mailboxes else {}
+
+    async def _authorizations(self, emails: Sequence[str]) -> list[Authorization]:
+        """What is known of the authorization of each mailbox; the disk is asked in a thread, and not for ever."""
+        if self.mailboxes is None:
+            return [Authorization()] * len(emails)
+        ask = self.mailboxes.gmail.authorization
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await asyncio.to_thread(lambda: [ask(email) for email in emails])
+        except TimeoutError:
+            return [Authorization()] * len(emails)
+
+    async def index(self, request: web.Request, key: ApiKey) -> web.Response:
+        """A page of the senders that the key covers, by address."""
+        with Query(request, allowed=("cursor", "limit")) as given:
+            size, after = given.limit(default=20, most=MAX_PAGE), given.cursor(shape=_CURSOR) or ""
+        names = await self._names(key)
+        found = await self._senders.page(
+            only=None if names is None else names.keys(), after=after, limit=size + 1, aliases=_unnamed(names)
+        )
+        shown = await self._shown(found[:size], key)
+        return json_response(SendersOut(senders=shown, next_cursor=shown[-1].email if len(found) > size else None))
+
+    async def show(self, request: web.Request, key: ApiKey) -> web.Response:
+        """One sender."""
+        email, names = await self._find(request, key)
+        return json_response(await self._one(email, names, key))
+
+    async def pause(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Send nothing for a while, or until it is resumed."""
+        email, names = await self._find(request, key, to_change=True)
+        asked = read_model(PauseIn, await self._body(request, key))
+        lasts = None if asked.lasts is None else timedelta(seconds=asked.lasts)
+        done = await self._senders.pause(email, lasts=lasts, reason=asked.reason, actor=_actor(key))
+        return await self._changed(email, names, key, "pause", changed=done.changed)
+
+    async def resume(self, request: web.Request, key: ApiKey) -> web.Response:
+        """End a pause, whatever its cause."""
+        email, names = await self._find(request, key, to_change=True)
+        read_model(NothingIn, await self._body(request, key))
+        try:
+            changed = (await self._senders.resume(email, actor=_actor(key))).paused
+        except SenderError:  # nothing was ever posted for it
+            changed = False
+        return await self._changed(email, names, key, "resume", changed=changed)
+
+    async def change(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Change the limits that are given."""
+        email, names = await self._find(request, key, to_change=True)
+        async with self.bodies.read(request, key) as raw:
+            asked: dict[str, Any] = read_model(SenderLimitsIn, parse(raw)).model_dump(exclude_unset=True)
+        if not asked:
+            return json_response(SenderChangedOut(changed=False, sender=await self._one(email, names, key)))
+        try:
+            _, changed = await self._senders.change(email, asked, actor=_actor(key))
+        except ReserveError as error:
+            fields = {"per_day", "reserve"} & asked.keys() or asked.keys()
+            raise invalid([FieldError(name, str(error)) for name in sorted(fields)]) from None
+        return await self._changed(email, names, key, "limits", changed=changed)
+
+    async def _changed(
+        self, email: str, names: Mapping[str, str] | None, key: ApiKey, action: str, *, changed: bool
+    ) -> web.Response:
+        self.events.sender_action(sender=email, action=action, actor=_actor(key))
+        if changed:
+            self.wake()
+        return json_response(SenderChangedOut(changed=changed, sender=await self._one(email, names, key)))
+
+    async def _names(self, key: ApiKey) -> dict[str, str] | None:
+        """By mailbox that a key covers: the aliases that it names instead of it, or ""; None: it covers all."""
+        if key.senders is None:
+            return None
+        behind = dict[str, list[str]]()
+        for name in sorted(key.senders):
+            behind.setdefault(self._aliases.get(name, name), []).append(name)
+        configured = {box: ", ".join(its) for box, its in behind.items()}
+        by_jobs = await self._senders.mailboxes_of(key.senders)
+        return {**by_jobs, **configured, **dict.fromkeys(key.senders, "")}
+
+    async def _find(
+        self, request: web.Request, key: ApiKey, *, to_change: bool = False
+    ) -> tuple[str, Mapping[str, str] | None]:
+        """The mailbox of a path, and what the key covers. `to_change`: its pause or its limits.
+
+        Raises:
+            ApiError: 422, it is not an address; 404, there is no such sender or the key does not cover it; 403, the key
+                only names an alias of it, and may not change it.
+        """
+        try:
+            given = mailbox(request.match_info["email"])
+        except ValueError as error:
+            raise invalid([FieldError("email", str(error))]) from None
+        names, email = await self._names(key), self._aliases.get(given, given)
+        if names is not None and given not in names:
+            raise _missing()
+        if not to_change:
+            return email, names
+        if not await self._senders.knows(email) and not await self._is_authorized(email):
+            raise _missing()
+        if not key.may_send(email):
+            why = t("key {name!r} does not name the mailbox {sender_email}; a pause or limit binds all of it",
+                    name=key.name, sender_email=email)  # fmt: skip
+            raise ApiError(403, "sender_not_allowed", t(NOTHING_CHANGED, message=why))
+        return email, names
+
+    async def _is_authorized(self, email: str) -> bool:
+        return (await self._authorizations([email]))[0].state is not AuthorizationState.MISSING
+
+    async def _one(self, email: str, names: Mapping[str, str] | None, key: ApiKey) -> SenderOut:
+        """One sender that the key covers; one that is authorized and was never used, as its defaults are.
+
+        Raises:
+            ApiError: 404, there is none.
+        """
+        found = await self._senders.page(only=[email], limit=1, aliases=_unnamed(names))
+        if not found:
+            if not await self._is_authorized(email):
+                raise _missing()
+            found = [await self._senders.unused(email, aliases=_unnamed(names))]
+        return (await self._shown(found, key))[0]
+
+    async def _shown(self, found: Sequence[SenderReading], key: ApiKey) -> list[SenderOut]:
+        emails = [it.state.email for it in found]
+        known = await self._authorizations(emails)
+        aliases = {
+            email: [name for name, box in self._aliases.items() if box == email and key.may_send(name)]
+            for email in emails
+        }
+        return [SenderOut.of(it, each, aliases[it.state.email]) for it, each in zip(found, known, strict=True)]
+
+    async def _body(self, request: web.Request, key: ApiKey) -> Mapping[str, Any]:
+        async with self.bodies.read(request, key) as raw:
+            return parse(raw) if raw else {}
+
+
+def _actor(key: ApiKey) -> str:
+    return f"key:{key.name}"
+
+
+def _unnamed(names: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if names is None else {box: aliases for box, aliases in names.items() if aliases}
+
+
+def _missing() -> ApiError:
+    return not_found(t("no sender has this address, or the key does not cover it; see GET /api/senders"))
