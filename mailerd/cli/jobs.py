@@ -52,8 +52,8 @@ from mailerd.locale import label, say
 from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.describe import standing
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import HistoryReader, MessageFailure, RecipientHistory
+from mailerd.store.forecast_inputs import ForecastReader, read_queue
+from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions, RecordedAction
 from mailerd.store.jobs import Job, JobFilter, Jobs
@@ -398,7 +398,9 @@ async def _explain(known: Settings, database: Database, what: str, *, as_json: b
     found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
     if not found:
         raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
-    queue = await _queue(known, database, found)
+    seen = await look(database, known.intake, await stories.daemons())
+    forecasts = ForecastReader(database, Live(default_limits(known)), PATIENCE)
+    queue = await read_queue(found, history=stories, forecasts=forecasts, outage=seen.outage, runs=seen.lives)
     if as_json:
         from mailerd.cli.json_models import Explained, ExplainedMessage  # noqa: PLC0415 - slow to import
 
@@ -407,21 +409,3 @@ async def _explain(known: Settings, database: Database, what: str, *, as_json: b
         return
     for number, story in enumerate(found):
         _say([*([""] if number else []), *describe.of_message(story, queue)])
-
-
-async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:
-    """What the messages that wait have before them, and who sends them."""
-    stories, waiting = HistoryReader(database), [story for story in found if story.status is State.WAITING]
-    daemons = await stories.daemons()
-    seen = await look(database, known.intake, daemons)
-    outlooks = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(
-        list(dict.fromkeys(story.job_id for story in waiting))
-    )
-    return describe.Queue(
-        before={story.id: await stories.queued_before(story) for story in waiting},
-        outlooks=outlooks,
-        daemons=daemons,
-        suppressed=await stories.suppressed(waiting),
-        outage=seen.outage,
-        runs=seen.lives,
-    )

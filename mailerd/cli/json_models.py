@@ -11,11 +11,11 @@ from mailerd.core.forecast import ForecastInputs
 from mailerd.core.situation import Condition
 from mailerd.core.states import Proof
 from mailerd.http.responses import ResponseModel, Sentence
-from mailerd.intake.read_jobs import PersonsMessageOut
-from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut, Moment, ResultOut, Whole
+from mailerd.intake.recipients import ExplainedMessage
+from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut, Moment, Whole
 from mailerd.locale import say
 from mailerd.store.describe import Waits, waits_for
-from mailerd.store.history import Attempt, MessageFailure, RecipientHistory
+from mailerd.store.history import MessageFailure
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
@@ -79,45 +79,6 @@ class ShownJob(ListedJob):
 def by_proof(counts: Mapping[Proof | None, int]) -> dict[str, int]:
     """Sent messages by how they were confirmed."""
     return {str(proof or "none"): number for proof, number in counts.items()}
-
-
-class LoggedAttempt(ResponseModel):
-    """A line of a message's log of attempts."""
-
-    at: Moment
-    attempt: Whole
-    event: str
-    daemon: str
-    draft_id: str | None
-    message_id: str | None
-    error: Sentence | None
-
-
-class ExplainedMessage(PersonsMessageOut):
-    """A message as in `GET /api/recipients`, its log of attempts, and the sentences of `mailerd explain`."""
-
-    log: list[LoggedAttempt]
-    log_left_out: Whole
-    story: list[Sentence]
-
-    @classmethod
-    def of(cls, it: RecipientHistory, story: Sequence[str]) -> Self:
-        """A message; `story`: its sentences."""
-        result = None
-        if it.result and it.result_at:
-            result = ResultOut(
-                state=it.result, kind=it.result_kind, code=it.result_code, reason=it.result_reason, at=it.result_at
-            )
-        return cls(
-            id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
-            error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
-            updated_at=it.updated_at, result=result, job_id=it.job_id, sender_email=it.from_address or it.sender,
-            log=[_logged(each) for each in it.log], log_left_out=it.left_out, story=list(story),
-        )  # fmt: skip
-
-
-def _logged(it: Attempt) -> LoggedAttempt:
-    return LoggedAttempt.model_validate(it)
 
 
 class Explained(ResponseModel):

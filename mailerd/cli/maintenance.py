@@ -14,7 +14,7 @@ from mailerd.cli.failure import say_failed
 from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn
-from mailerd.core.states import Proof, State, Transition
+from mailerd.core.states import Proof, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
@@ -23,7 +23,6 @@ from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
-from mailerd.store.job_changes import complete
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
 from mailerd.store.senders import default_limits
@@ -184,16 +183,9 @@ def settle(
                 id=done.recipient, to=done.to_email, job=done.job_id, status=label(done.status),
             )
         )  # fmt: skip
-        if done.status is not State.WAITING:
-            # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
-            for job in await database.transaction(lambda cursor: complete(cursor, [done.job_id]), what="jobs.complete"):
-                echo(
-                    t(
-                        "job {id} finished: {sent:,} sent, {failed:,} failed",
-                        id=job.id,
-                        sent=job.sent,
-                        failed=job.failed,
-                    )
-                )
+        for job in done.finished:
+            echo(
+                t("job {id} finished: {sent:,} sent, {failed:,} failed", id=job.job, sent=job.sent, failed=job.failed)
+            )
 
     with_database(settings(config), work)

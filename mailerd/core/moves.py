@@ -586,9 +586,9 @@ def resulted(
     return Move(row, after, None, sender)
 
 
-def cancelled(row: Row, actor: str, *, now: datetime) -> Move:
-    """It came back into a cancelled job: it has nothing to wait for."""
-    after = row._replace(status=State.CANCELLED, error=reason("job_cancelled", actor=actor), updated_at=now)
+def cancelled(row: Row, actor: str, *, now: datetime, code: str = "job_cancelled") -> Move:
+    """It has nothing to wait for: it came back into a cancelled job, or was cancelled alone, as `code` says."""
+    after = row._replace(status=State.CANCELLED, error=reason(code, actor=actor), updated_at=now)
     return Move(row, after, Transition.CANCELLED)
 
 

@@ -56,6 +56,7 @@ REASONS: Final[Mapping[str, str]] = {
     "suppression_unknown": N_("could not check whether the address has unsubscribed"),
     "suppressed": N_("the address is suppressed: {reason}"),
     "job_cancelled": N_("the job was cancelled by {actor}"),
+    "recipient_cancelled": N_("cancelled by {actor}, only for this recipient"),
     "template_refused": N_(
         "this version of mailerd refuses the template that the job was stored with; correct it and post the job again: "
         "{cause}"

@@ -32,8 +32,11 @@ from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
+from mailerd.intake.recipients import RecipientEndpoints
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
+from mailerd.intake.search import SearchEndpoint
 from mailerd.intake.senders import SenderEndpoints
+from mailerd.intake.stats import StatsEndpoint
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.templates_endpoint import TemplatesEndpoint
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
@@ -254,8 +257,14 @@ class Intake:
 
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
-        actions = JobActionEndpoints(jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events)
+        actions = JobActionEndpoints(
+            jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock
+        )
         read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
+        messages = RecipientEndpoints(
+            database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,
+            wake=self._wake, events=self._events,
+        )  # fmt: skip
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeedEndpoint(
             auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
@@ -279,11 +288,15 @@ class Intake:
             "findRecipients": PersonEndpoint(
                 database=self._database, timeout=self._patience, pace=self.shares.rows
             ).messages,
+            **messages.handlers(),
+            **SearchEndpoint(database=self._database, timeout=self._patience).handlers(),
+            **StatsEndpoint(database=self._database, timeout=self._patience, clock=self._clock).handlers(),
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listEvents": feed.events,
             "streamEvents": feed.stream,
             "listJobActions": actions.list_actions,
+            "changeJob": actions.change,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             "listTemplates": TemplatesEndpoint(library=self.library, renderer=self.renderer).templates,
             **webhooks.handlers(),

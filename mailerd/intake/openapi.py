@@ -345,7 +345,9 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         for each in it.params
     ]
     if "{id}" in it.path:
-        schema = {"type": "string", "pattern": ULID_PATTERN}
+        schema: dict[str, Any] = {"type": "string", "pattern": ULID_PATTERN}
+        if _tag(it) == "recipients":
+            schema = {"type": "integer", "format": "int64", "minimum": 1}
         parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": schema})
     made: dict[str, Any] = {
         "operationId": it.id,

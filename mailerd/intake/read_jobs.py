@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Self
 from aiohttp import web
 from pydantic import Field
 
-from mailerd.clock import ULID
+from mailerd.clock import ULID, Clock
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded
 from mailerd.core.results import Result
@@ -24,12 +24,13 @@ from mailerd.http.responses import (
     page_response,
     write_results,
 )
-from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
+from mailerd.intake.request_models import JobChangeIn, NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
     ActionOut,
     ActionResultOut,
     ActionsOut,
     ForecastOut,
+    JobChangedOut,
     JobOut,
     JobsOut,
     RecipientOut,
@@ -42,7 +43,7 @@ from mailerd.mail.mime import Addresses, mailbox
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.job_actions import JobActions
+from mailerd.store.job_actions import BegunError, JobActions
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 
@@ -71,8 +72,10 @@ class JobActionEndpoints:
         controls: JobActions,
         wake: Callable[[], None],
         events: IntakeEvents,
+        clock: Clock,
     ) -> None:
         self._jobs = jobs
+        self._clock = clock
         self._controls = controls
         self._wake = wake
         self._events = events
@@ -110,6 +113,24 @@ class JobActionEndpoints:
         return json_response(
             ActionResultOut(action=change, changed=done.changed, recipients=done.messages, job=JobOut.of(shown))
         )
+
+    async def change(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Change what can be changed of a job."""
+        job = await job_of(request, key, self._jobs)
+        async with self._bodies.read(request, key) as raw:
+            asked = read_model(JobChangeIn, parse(raw) if raw else {}, context={"now": self._clock.now()})
+        fields, actor = asked.model_dump(exclude_unset=True), f"key {key.name}"
+        try:
+            done = await self._controls.change(job.id, fields, actor=actor, messages=job.total)
+        except BegunError as error:
+            raise ApiError(409, "conflict", str(error)) from None
+        self._events.job_action(job=job.id, action="change", actor=actor, messages=0, status=done.status.value)
+        if done.changed:
+            self._wake()
+        shown = await self._jobs.job(job.id)
+        if shown is None:
+            raise not_found(t("the job was deleted in the meantime"))
+        return json_response(JobChangedOut(changed=done.changed, job=JobOut.of(shown)))
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:

@@ -316,6 +316,29 @@ class PriorityIn(RequestModel):
     priority: Priority
 
 
+class JobChangeIn(RequestModel):
+    """What can be changed of a job; only the given fields are."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"send_at": "2026-12-02T09:00:00+01:00"}]})
+
+    reference: Annotated[Line | None, Field(description="the client's own ID; null: none")] = None
+    priority: Priority = 0
+    send_at: Annotated[
+        datetime | None,
+        BeforeValidator(_moment),
+        Field(description="only before the first message is sent; null: immediately"),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leaves_the_rest(cls, fields: Any) -> Any:
+        fixed = (JobIn.model_fields.keys() - cls.model_fields.keys()) & fields.keys()
+        if fixed:
+            names = ", ".join(sorted(fixed))
+            raise ValueError(t("{names} cannot be changed; cancel the job and post it anew", names=names))
+        return fields
+
+
 def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:
     """A small body; `context`: what its validators are given.
 

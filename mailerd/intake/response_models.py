@@ -307,6 +307,13 @@ class JobsOut(ResponseModel):
     next_cursor: str | None
 
 
+class JobChangedOut(ResponseModel):
+    """The changed job."""
+
+    changed: Annotated[bool, Field(description="false: nothing to change")]
+    job: JobOut
+
+
 class ActionResultOut(ResponseModel):
     """The result of a request."""
 
@@ -319,7 +326,7 @@ class ActionResultOut(ResponseModel):
 class ActionOut(ResponseModel):
     """A request in the job's activity; `settle`: a person confirmed a message as sent or not sent."""
 
-    action: Literal["cancel", "pause", "resume", "retry", "priority", "settle"]
+    action: Literal["cancel", "pause", "resume", "retry", "priority", "change", "settle"]
     actor: str
     detail: str | None
     changed: bool

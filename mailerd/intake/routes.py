@@ -12,9 +12,9 @@ from mailerd.core.results import Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
-from mailerd.intake import response_models, senders, suppressions, webhooks
+from mailerd.intake import recipients, response_models, search, senders, stats, suppressions, webhooks
 from mailerd.intake.read_jobs import PersonOut
-from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
+from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
@@ -79,6 +79,10 @@ def _choice(name: str, among: Iterable[str], description: str) -> Param:
 
 def _moment(name: str, description: str) -> Param:
     return Param(name, {"type": "string", "format": "date-time"}, description)
+
+
+def _day(name: str, description: str) -> Param:
+    return Param(name, {"type": "string", "format": "date"}, description)
 
 
 def _cursor(pattern: str) -> Param:
@@ -178,6 +182,48 @@ _JOBS: Final = (
         answers=(PersonOut,), errors=(422,),
     ),
     Operation(
+        "getRecipient", "GET", "/api/recipients/{id}", "One message: its state, its history and what came back of it",
+        "`id` as in lists, events and the log. `story` is for people and says why it waits and what comes next.",
+        Permission.READ, answers=(recipients.RecipientStoryOut,), errors=(404, 422),
+    ),
+    Operation(
+        "settleRecipient", "POST", "/api/recipients/{id}/settle", "Confirm an unconfirmed message as sent or not sent",
+        "For a message with the status `unsure` that only a person can confirm, after a look into the mailbox. A "
+        "wrong `sent`: false sends it twice. A 409: its state is certain now, or it was tried again since.",
+        Permission.CONTROL, body=recipients.SettleIn, body_required=True, answers=(recipients.SettledOut,),
+        errors=(404, 409, *_BODY),
+    ),
+    Operation(
+        "cancelRecipient", "POST", "/api/recipients/{id}/cancel", "Cancel one waiting message",
+        "The other messages of the job go on. A 409: it is being sent, or has ended.",
+        Permission.CONTROL, body=NothingIn, answers=(recipients.CancelledOut,), errors=(404, 409, *_BODY),
+    ),
+    Operation(
+        "search", "GET", "/api/search", "Jobs and people by a part of what you remember of them",
+        "Jobs by ID, by the beginning of `reference`, by a part of the subject or of the template's name. People by "
+        "the ID of a message, by the beginning of the address, by a part of the name. Subjects and names are looked "
+        "for in the newest rows only; `back_to` says how far. A key for certain senders finds only theirs.",
+        Permission.READ,
+        params=(
+            _text("q", search.MAX_TEXT, "at least 3 characters", required=True),
+            _page_size(search.DEFAULT_LIMIT, search.MAX_LIMIT),
+        ),
+        answers=(search.SearchOut,), errors=(422,),
+    ),
+    Operation(
+        "getStats", "GET", "/api/stats", "Numbers of a period by day, sender or template",
+        "By day and by sender as messages came to their results, kept by the hour for 400 days; by template the jobs "
+        "that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets only theirs.",
+        Permission.READ,
+        params=(
+            _choice("by", stats.By, "what a row stands for (default: day)"),
+            _day("from", "the first day (default: 29 days before `to`)"),
+            _day("to", "the last day (default: today)"),
+            _text("zone", 64, "the time zone of days, a name or an offset of whole hours (default: UTC)"),
+        ),
+        answers=(stats.StatsOut,), errors=(422,),
+    ),
+    Operation(
         "downloadResults", "GET", "/api/jobs/{id}/results.csv", "All recipients as CSV",
         "Text that a spreadsheet would read as a formula starts with an apostrophe.",
         Permission.READ, params=(_RECIPIENT_STATUS,), kind="text/csv", errors=(404, 422),
@@ -211,6 +257,13 @@ _JOBS: Final = (
         "listJobActions", "GET", "/api/jobs/{id}/actions", "A job's activity: who requested what, and when",
         call=Permission.READ,
         answers=(response_models.ActionsOut,), errors=(404, 422),
+    ),
+    Operation(
+        "changeJob", "PATCH", "/api/jobs/{id}", "Change a job's time, reference or priority",
+        "Only the given fields are changed. `send_at` can be changed until the first message is being sent; "
+        "recipients with a time of their own keep it. Everything else is fixed: cancel the job and post it anew.",
+        Permission.CONTROL, body=JobChangeIn, body_required=True, answers=(response_models.JobChangedOut,),
+        errors=(404, 409, *_BODY),
     ),
     _change(
         JobChange.CANCEL, "Cancel a job",

@@ -14,9 +14,11 @@ from mailerd.core import rate_limit
 from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.models import SenderState, failing
 from mailerd.core.reasons import from_row
-from mailerd.core.states import JobStatus
+from mailerd.core.states import JobStatus, State
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
+from mailerd.store.describe import Queue
+from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 
@@ -259,3 +261,19 @@ def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
     A single message goes at its own turn, whatever stands behind it.
     """
     return len(before) > _MAX_JOBS and not (it.messages == 1 and id_ in before)
+
+
+async def read_queue(
+    found: Sequence[RecipientHistory], *, history: HistoryReader, forecasts: ForecastReader, outage: str = "",
+    runs: bool = False,
+) -> Queue:  # fmt: skip
+    """What those of the messages that wait have before them; `outage` and `runs` as in `Queue`."""
+    waiting = [story for story in found if story.status is State.WAITING]
+    return Queue(
+        before={story.id: await history.queued_before(story) for story in waiting},
+        outlooks=await forecasts.read_all(list(dict.fromkeys(story.job_id for story in waiting))),
+        daemons=await history.daemons(),
+        suppressed=await history.suppressed(waiting),
+        outage=outage,
+        runs=runs,
+    )

@@ -3,18 +3,21 @@
 A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.labels import said_of_row
+from mailerd.core import moves
+from mailerd.core.i18n import t
+from mailerd.core.labels import coded, said_of_row
 from mailerd.core.pauses import MANUAL
 from mailerd.core.reasons import reason
-from mailerd.core.states import JobChange, JobStatus, job_after
+from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.webhooks import EventType
+from mailerd.errors import MailerdError
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
@@ -22,11 +25,17 @@ from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.job_changes import CompletedJob
 
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
-_LOCK_JOB: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
+_LOCK_JOB: Final = """
+SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6) FROM jobs
+ WHERE id = %s FOR UPDATE"""
+_COUNT_BEGUN: Final = """
+SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id = %s AND status IN ('sending', 'unsure', 'sent')"""
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 
@@ -38,6 +47,24 @@ class ActionResult:
     changed: bool
     messages: int
     status: JobStatus
+
+
+class BegunError(MailerdError):
+    """A job has begun, or has ended: its time cannot be changed any more."""
+
+
+class NotWaitingError(MailerdError):
+    """A message is not cancelled: it does not wait."""
+
+
+@dataclass(frozen=True)
+class CancelledMessage:
+    """A message that was to be cancelled, and is."""
+
+    changed: bool
+    """False: it was cancelled before."""
+    finished: tuple[CompletedJob, ...] = ()
+    """Its job, if nothing is open in it any more."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +89,8 @@ class _Found:
     reference: str | None
     started: bool
     priority: int
+    send_at: datetime
+    now: datetime
 
 
 class JobActions:
@@ -149,6 +178,62 @@ class JobActions:
                 await job_changes.set_priority(cursor, job.id, priority)
                 return ActionResult(priority != job.priority, 0, job.status)
 
+    async def change(self, job_id: str, fields: Mapping[str, Any], *, actor: str, messages: int = 0) -> ActionResult:
+        """Change `reference`, `priority` or `send_at` of a job, those that are given, and record it.
+
+        `send_at`: aware; None or past: now. The messages that have a time of their own keep it. `messages`: the job's
+        size.
+
+        Raises:
+            BegunError: with `send_at`: a message of it is sent or being sent, or it has ended; nothing was changed.
+            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+        """
+
+        async def work(cursor: Cursor) -> ActionResult:
+            job, done = await _lock(cursor, job_id), dict[str, str]()
+            if "send_at" in fields:
+                at = max(job.now, fields["send_at"] or job.now)
+                if at != max(job.now, job.send_at):
+                    done["send_at"] = f"{at:%Y-%m-%dT%H:%M:%SZ}"
+                    await _send_at(cursor, job, at)
+            if fields.get("priority", job.priority) != job.priority:
+                done["priority"] = str(fields["priority"])
+                await job_changes.set_priority(cursor, job_id, fields["priority"])
+            if fields.get("reference", job.reference) != job.reference:
+                done["reference"] = fields["reference"] or "-"
+                await job_changes.set_reference(cursor, job_id, fields["reference"])
+            detail = ", ".join(f"{name} {value}" for name, value in done.items())
+            await cursor.execute(*note_action("change", actor, job=job_id, detail=detail or None, changed=bool(done)))
+            return ActionResult(bool(done), 0, job.status)
+
+        act = partial(_unlimited, work) if messages > MESSAGES_PER_SECOND else work
+        bound = self._timeout + messages / MESSAGES_PER_SECOND
+        return await self._database.request(act, what="jobs.change", bound=bound)
+
+    async def cancel_message(self, recipient: int, *, actor: str) -> CancelledMessage:
+        """Cancel one message that waits, and record it; the others of its job go on.
+
+        Raises:
+            NotWaitingError: it is being sent or has ended; nothing was changed or noted.
+            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+        """
+
+        async def work(cursor: Cursor) -> CancelledMessage:
+            locked = await door.lock(cursor, [recipient])
+            row = locked.rows.get(recipient)
+            if row is not None and row.status is State.CANCELLED:
+                return CancelledMessage(changed=False)
+            if row is None or row.status is not State.WAITING:
+                status = "" if row is None else row.status
+                raise NotWaitingError(t("this message is {status}; only a waiting one can be cancelled", status=status))
+            made = moves.cancelled(row, said_of_row(actor) or actor, now=locked.now, code="recipient_cancelled")
+            await door.move(cursor, [made], by=new_id())
+            detail = t("recipient {recipient}", recipient=recipient)
+            await cursor.execute(*note_action("cancel", actor, job=row.job_id, detail=detail, messages=1))
+            return CancelledMessage(changed=True, finished=tuple(await job_changes.complete(cursor, [row.job_id])))
+
+        return await self._database.request(work, what="messages.cancel", bound=self._timeout)
+
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
         """What was asked of a job, the last hundred requests, the newest first. `within`: seconds, if not the usual."""
         rows = await self._database.request_rows(
@@ -180,8 +265,30 @@ def _action(row: tuple[Any, ...]) -> RecordedAction:
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
     await cursor.execute(_LOCK_JOB, (job_id,))
-    status, sender, started_at, priority, reference = await cursor.fetchone()
-    return _Found(job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority)
+    status, sender, started_at, priority, reference, send_at, now = await cursor.fetchone()
+    return _Found(
+        job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority,
+        send_at=utc(send_at), now=utc(now),
+    )  # fmt: skip
+
+
+async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:
+    """Give a job that has not begun another time.
+
+    Raises:
+        BegunError: it has.
+    """
+    await cursor.execute(_COUNT_BEGUN, (job.id,))
+    begun, sent = await cursor.fetchone()
+    if job.started or begun or job.status not in {JobStatus.QUEUED, JobStatus.PAUSED}:
+        raise BegunError(
+            t("this job is {status}, {sent:,} of its messages are sent; `send_at` can be changed before the first one",
+              status=coded(job.status), sent=int(sent or 0))
+        )  # fmt: skip
+    await job_changes.set_send_at(cursor, job.id, at)
+    await door.move_due(cursor, job.id, was=job.send_at, at=at)
+    if job.status is not JobStatus.PAUSED:
+        await _run(cursor, job, job.status)
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:

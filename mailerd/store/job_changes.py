@@ -174,7 +174,8 @@ COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s G
 _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
    SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.pause_cause = NULL,
-       j.pause_reason = NULL, j.bounce_warning = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+       j.pause_reason = NULL, j.bounce_warning = NULL, j.status = IF(j.status = 'cancelled', j.status, %s),
+       j.sent = %s, j.failed = %s
  WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
 _COUNT_ENDED: Final = """
 SELECT job_id, COUNT(*) FROM job_recipients
@@ -187,9 +188,9 @@ _READ_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, fini
 
 @dataclass(frozen=True)
 class CompletedJob:
-    """A job that has ended."""
+    """A job that has ended, with the fields of the event that says so."""
 
-    id: str
+    job: str
     sent: int
     failed: int
     cancelled: int
@@ -206,12 +207,13 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
         counts = dict(await cursor.fetchall())
         if OPEN & counts.keys():
             continue
-        await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
+        ended = counts.get("sent", 0), counts.get("failed", 0)
+        await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, *ended, job, sum(counts.values())))
         if cursor.rowcount == 1:
             await write_finished(cursor, job, counts)
             done.append(
                 CompletedJob(
-                    id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
+                    job=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
                     cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
                 )
             )  # fmt: skip
@@ -222,8 +224,8 @@ async def was_completed(cursor: Cursor, done: Sequence[CompletedJob]) -> bool:
     """Whether this transaction completed the jobs: another daemon's would have ended at another microsecond."""
     if not done:
         return False
-    await lock_jobs(cursor, [done[0].id])  # a commit that is under way comes first
-    return await _took(cursor, done[0].id) == done[0].seconds
+    await lock_jobs(cursor, [done[0].job])  # a commit that is under way comes first
+    return await _took(cursor, done[0].job) == done[0].seconds
 
 
 async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) -> None:
@@ -274,6 +276,8 @@ UPDATE jobs FORCE INDEX (PRIMARY)
 _FORGET_PAUSE: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET pause_cause = NULL, pause_reason = NULL WHERE id = %s"""
 _SET_PRIORITY: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET priority = %s WHERE id = %s"
+_SET_REFERENCE: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET reference = %s WHERE id = %s"
+_SET_SEND_AT: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = %s WHERE id = %s"
 _SET_WARNING: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET bounce_warning = %s, bounce_warning_code = %s, bounce_warning_args = %s WHERE id = %s"""
@@ -314,6 +318,16 @@ async def end_pause(cursor: Cursor, job: str) -> None:
 async def set_priority(cursor: Cursor, job: str, priority: int) -> None:
     """Give a job another place among those of its sender."""
     await cursor.execute(_SET_PRIORITY, (priority, job))
+
+
+async def set_reference(cursor: Cursor, job: str, reference: str | None) -> None:
+    """Give a job another reference."""
+    await cursor.execute(_SET_REFERENCE, (reference, job))
+
+
+async def set_send_at(cursor: Cursor, job: str, at: datetime) -> None:
+    """Give a job that has not begun another time; its turn and its messages are the caller's."""
+    await cursor.execute(_SET_SEND_AT, (naive(at), job))
 
 
 async def set_warning(cursor: Cursor, job: str, words: str | None) -> None:

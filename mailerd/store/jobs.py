@@ -249,6 +249,11 @@ _SELECT_MESSAGES: Final = (
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
 )
+_SELECT_MESSAGES_BY_ID: Final = (
+    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
+    "FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
+    "WHERE r.id IN %s"
+)
 
 
 @dataclass(frozen=True)
@@ -307,6 +312,17 @@ class Recipients:
         """Messages to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = messages_statement(email, before=before, limit=limit, senders=senders)
         rows = await self.database.request_rows(*statement, what="people.list_messages", bound=self.timeout)
+        return [_message(row) for row in rows]
+
+    async def of_ids(self, ids: Collection[int], *, senders: Collection[str] | None) -> list[PersonsMessage]:
+        """Those of these messages that are there, oldest first; `senders` None: those of all senders."""
+        where, values = "", list[object]([tuple(ids) or (0,)])
+        if senders is not None:
+            where = " AND j.from_address IN %s"
+            values.append(tuple(senders) or ("",))
+        rows = await self.database.request_rows(
+            f"{_SELECT_MESSAGES_BY_ID}{where} ORDER BY r.id", values, what="messages.read", bound=self.timeout
+        )
         return [_message(row) for row in rows]
 
 

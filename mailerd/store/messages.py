@@ -350,6 +350,9 @@ async def suppressed(database: Database, message: ClaimedRecipient) -> Reason | 
 
 # A whole job at once: one statement for each table, however many messages there are.
 
+_MOVE_DUE: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET due_at = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting' AND due_at = %s"""
 _CANCEL_WAITING: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, error = %s, error_code = %s, error_args = %s, updated_at = UTC_TIMESTAMP(6)
@@ -395,6 +398,12 @@ def _let_wait(values: Mapping[str, Any]) -> Statement:
 async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
     """Cancel the messages of a locked job that wait; how many."""
     await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, *in_row(reason), job))
+    return cursor.rowcount
+
+
+async def move_due(cursor: Cursor, job: str, *, was: datetime, at: datetime) -> int:
+    """Let those messages of a locked job wait until `at` that wait until its own time, `was`; how many."""
+    await cursor.execute(_MOVE_DUE, (naive(at), job, naive(was)))
     return cursor.rowcount
 
 

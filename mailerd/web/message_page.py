@@ -21,9 +21,9 @@ from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MessageRow
+from mailerd.store.forecast_inputs import read_queue
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
-from mailerd.store.job_changes import complete
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form
@@ -54,12 +54,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
     story = await find_message(it)
     services = it.services
-    before, inputs, suppressed = {}, {}, {}
-    if story.status is State.WAITING:
-        before = {story.id: await services.history.queued_before(story)}
-        inputs = await services.forecasts.read_all([story.job_id])
-        suppressed = await services.history.suppressed([story])
-    queue = describe.Queue(before, inputs, await services.history.daemons(), suppressed, services.outage())
+    queue = await read_queue([story], history=services.history, forecasts=services.forecasts, outage=services.outage())
     lines = describe.of_message(story, queue)
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
     return it.page(
@@ -103,18 +98,15 @@ async def act(it: ConsoleRequest) -> web.Response:
     here = f"/messages/{story.id}"
     if change is None:
         return it.back(here)
-    database = it.services.database
-    settled = await settle(database, story.id, change=change, actor=it.actor, attempt=row_number(form.text("attempt")))
+    settled = await settle(
+        it.services.database, story.id, change=change, actor=it.actor, attempt=row_number(form.text("attempt"))
+    )
     it.services.events.console_changed(
         actor=it.actor, what=t("message {id} of job {job}", id=story.id, job=story.job_id),
         change=t("confirmed as {status}", status=settled.status.value),
     )  # fmt: skip
-    if settled.status is not State.WAITING:
-        done = await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="jobs.complete")
-        for job in done:
-            RunnerEvents(it.services.events.sink).job_finished(
-                job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
-            )
+    for job in settled.finished:
+        RunnerEvents(it.services.events.sink).job_finished(**vars(job))
     it.services.wake()
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
 

@@ -326,6 +326,4 @@ class Recorder:
                 self._touched = {**self._touched, **jobs}
                 raise
             for job in finished:
-                self._events.job_finished(
-                    job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
-                )
+                self._events.job_finished(**vars(job))

@@ -207,7 +207,7 @@ async def test_a_doubt_that_a_person_settled_is_among_what_was_asked_of_its_job(
     assert [(it["action"], it["actor"], it["recipients"]) for it in answer["actions"]] == [
         ("settle", "ada on the command line", 1)
     ]
-    assert set(get_args(ActionOut.model_fields["action"].annotation)) == {*JobChange, "settle"}
+    assert set(get_args(ActionOut.model_fields["action"].annotation)) == {*JobChange, "change", "settle"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ by a caller who was told that nothing was done.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -267,7 +267,8 @@ def a_person(change: Transition, *, cancelled: bool = False) -> Callable[[Databa
             await query(database, CANCELLED)
 
         async def act(far: Database) -> object:
-            return await settle(far, message.id, change=change, actor="ada", message_id="m5")
+            settled = await settle(far, message.id, change=change, actor="ada", message_id="m5")
+            return replace(settled, finished=len(settled.finished))  # how long it took is another matter
 
         return act
 
@@ -389,6 +390,27 @@ def asked(change: JobChange, **how: Any) -> Callable[[Database], Awaitable[Act]]
     return prepare
 
 
+async def a_message_that_is_cancelled_alone(database: Database) -> Act:
+    await post(database, recipients=1)
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+
+    async def act(far: Database) -> object:
+        done = await JobActions(far, timeout=20, late_arrival=WAIT).cancel_message(recipient, actor="a")
+        return done.changed, len(done.finished)
+
+    return act
+
+
+async def another_time_of_a_job(database: Database) -> Act:
+    job = await post(database)
+
+    async def act(far: Database) -> object:
+        fields = {"send_at": datetime(2037, 1, 1, tzinfo=UTC), "reference": "r", "priority": 3}
+        return await JobActions(far, timeout=20, late_arrival=WAIT).change(job, fields, actor="a")
+
+    return act
+
+
 async def a_claim(database: Database) -> Act:
     await post(database)
     await post(database, sender="you@example.com")
@@ -436,6 +458,7 @@ KINDS: Final[Sequence[Callable[[Database], Awaitable[Act]]]] = (
     notices(GIVEN_BACK), notices(BOUNCED, REPLIED, GIVEN_BACK), notices(GIVEN_BACK, given_back=True),
     asked(JobChange.CANCEL), asked(JobChange.RETRY), asked(JobChange.RETRY, bounced=["soft"]),
     asked(JobChange.RETRY, unsure=True), asked(JobChange.PAUSE), a_claim, a_claim_of_one_alone, the_end_of_a_job,
+    a_message_that_is_cancelled_alone, another_time_of_a_job,
 )  # fmt: skip
 
 

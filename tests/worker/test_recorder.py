@@ -21,7 +21,7 @@ class Store:
         self.times -= 1
         if self.times >= 0:
             raise self.kind("finish", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)
-        return [CompletedJob(id=job, sent=1, failed=0, cancelled=0, seconds=1.0) for job in jobs]
+        return [CompletedJob(job=job, sent=1, failed=0, cancelled=0, seconds=1.0) for job in jobs]
 
 
 async def story(kind: type[DatabaseError]) -> list[str]:

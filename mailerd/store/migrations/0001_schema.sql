@@ -99,7 +99,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
--- bounced, replied: how many of its messages have that result.
+-- sent, failed: how many of its messages ended so, once it has finished. bounced, replied: how many have that result.
 -- on_bounces: whether it is paused where too many of its messages come back (core/bounce_rule.py): 'pause' or 'go_on'.
 -- pause_cause, pause_reason: while it is paused, by what and why: 'manual' (a person) or 'bounces'.
 -- bounces_seen: when a person last resumed it after a pause for 'bounces'; what was sent before counts for its rule no more.
@@ -129,6 +129,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   override_suppression TINYINT UNSIGNED NOT NULL DEFAULT 0,
   status VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   total INT UNSIGNED NOT NULL,
+  sent INT UNSIGNED NOT NULL DEFAULT 0,
+  failed INT UNSIGNED NOT NULL DEFAULT 0,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
   replied INT UNSIGNED NOT NULL DEFAULT 0,
   on_bounces VARCHAR(5) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'pause',

@@ -19,7 +19,7 @@ from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import leap_at_next
-from mailerd.store.job_changes import MAX_FOUND, UNFINISHED
+from mailerd.store.job_changes import MAX_FOUND, UNFINISHED, CompletedJob, complete
 from mailerd.store.queue.failover import ReplayLog
 
 # Recovers messages whose lease has expired: their daemon died, was paused or lost the database.
@@ -140,6 +140,8 @@ class ManualResolution:
     to_email: str
     status: State
     """Its new state: sent, waiting, or cancelled if its job was."""
+    finished: tuple[CompletedJob, ...] = ()
+    """Its job, if nothing is open in it any more."""
 
 
 async def settle(
@@ -152,6 +154,8 @@ async def settle(
     attempt: int | None = None,
 ) -> ManualResolution:
     """Write what a person found out: FOUND or MISSING. `actor`: who says so; `attempt`: of which attempt, None: any.
+
+    Its job may end by it, which is said at once: who waits for the answer looks at the job next.
 
     Raises:
         NotUnsureError: it is not unsure, or a later attempt is.
@@ -186,7 +190,8 @@ async def settle(
         (now,) = await messages.move(cursor, [made] if made else [], by=token)
         detail = t("{status}, recipient {recipient}", status=now.status, recipient=recipient)
         await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, messages=1))
-        return ManualResolution(recipient=recipient, job_id=row.job_id, to_email=row.to_email, status=now.status)
+        finished = tuple(await complete(cursor, [row.job_id]))
+        return ManualResolution(recipient, row.job_id, row.to_email, State(now.status), finished)
 
     return await database.request(work, what="unconfirmed.confirm")
 

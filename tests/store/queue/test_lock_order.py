@@ -235,6 +235,9 @@ class Everything:
             "found": lambda back: rescues.resolve(Resolution(doubts[-1 if back else 0], Transition.FOUND)),
             "missing": lambda back: rescues.resolve(Resolution(doubts[-1 if back else 0], Transition.MISSING)),
             "settle": lambda back: settle(it, doubts[-1 if back else 0].id, change=Transition.MISSING, actor="ada"),
+            "cancel one": lambda back: JobActions(it, timeout=60.0, late_arrival=MINUTE).cancel_message(
+                rows["waiting"][-1 if back else 0].id, actor="ada"
+            ),
             "undo": lambda back: rescues.undo(
                 job=of_sent[-1 if back else 0].job_id, seq=of_sent[-1 if back else 0].seq, draft="d"
             ),
@@ -254,7 +257,7 @@ class Everything:
 WHOLE_JOBS: Final = ("cancel", "retry", "retry bounced", "retry unsure")
 MAY_MEET: Final = {
     *(f"{one} and {whole}" for whole in WHOLE_JOBS for one in (
-        "late answers", "late doubts", "found", "missing", "settle", "undo", "note", "replay",
+        "late answers", "late doubts", "found", "missing", "settle", "undo", "note", "replay", "cancel one",
     )),
 }  # fmt: skip
 """What changes a whole job has the job first, and its messages by their index: the class is allowed, though not each

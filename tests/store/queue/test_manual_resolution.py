@@ -5,7 +5,6 @@ import pytest
 from mailerd.core.models import Outcome
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import NotUnsureError, settle
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_message, row, write
@@ -25,7 +24,8 @@ async def test_a_message_that_was_sent_ends_its_job(database: Database) -> None:
     id_ = await doubt(database)
     settled = await settle(database, id_, change=Transition.FOUND, actor="T", message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
-    assert len(await RecordWriter(database, "D1").complete_jobs([settled.job_id])) == 1
+    assert [it.job for it in settled.finished] == [settled.job_id]
+    assert await query(database, "SELECT status, sent, failed FROM jobs") == [("completed", 1, 0)]
 
 
 async def test_the_draft_of_a_message_that_a_person_calls_sent_lies_about_no_longer(database: Database) -> None:

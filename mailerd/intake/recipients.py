@@ -1,0 +1,208 @@
+"""`/api/recipients/{id}`: the history of one message, and what a person confirms of it."""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Self
+
+from aiohttp import web
+from pydantic import Field, model_validator
+
+from mailerd.core.i18n import t
+from mailerd.core.states import State, Transition
+from mailerd.events.intake import IntakeEvents
+from mailerd.events.worker import RunnerEvents
+from mailerd.http.auth import KeyHandler
+from mailerd.http.errors import ApiError
+from mailerd.http.requests import BodyReader
+from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
+from mailerd.intake.read_jobs import MAX_BODY, PersonsMessageOut
+from mailerd.intake.request_models import NothingIn, RequestModel, read_model
+from mailerd.intake.response_models import Moment, ResultOut, Whole
+from mailerd.intake.strict_json import parse
+from mailerd.store import describe
+from mailerd.store.api_keys import ApiKey
+from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import ForecastReader, read_queue
+from mailerd.store.history import HistoryReader, RecipientHistory
+from mailerd.store.inbox.mailboxes import NoticeReader
+from mailerd.store.job_actions import JobActions, NotWaitingError
+from mailerd.store.job_changes import CompletedJob
+from mailerd.store.queue.recovery import NotUnsureError, settle
+
+_ROW_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class AttemptOut(ResponseModel):
+    """A line of a message's log of attempts."""
+
+    at: Moment
+    attempt: Whole
+    event: Annotated[str, Field(description="what happened: sent, failed, deferred, lost, found, missing, …")]
+    daemon: str
+    draft_id: str | None
+    message_id: str | None
+    error: Sentence | None
+
+
+class ExplainedMessage(PersonsMessageOut):
+    """A message as in `GET /api/recipients`, its log of attempts, and the sentences of `mailerd explain`."""
+
+    log: Annotated[list[AttemptOut], Field(description="the first and the last lines, oldest first")]
+    log_left_out: Annotated[Whole, Field(description="lines between those")]
+    story: Annotated[
+        list[Sentence], Field(description="what happened, why it waits and what comes next; the words may change")
+    ]
+
+    @classmethod
+    def of(cls, it: RecipientHistory, story: Sequence[str]) -> Self:
+        """A message; `story`: its sentences."""
+        result = None
+        if it.result and it.result_at:
+            result = ResultOut(
+                state=it.result, kind=it.result_kind, code=it.result_code, reason=it.result_reason, at=it.result_at
+            )
+        return cls(
+            id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
+            error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
+            updated_at=it.updated_at, result=result, job_id=it.job_id, sender_email=it.from_address or it.sender,
+            log=[AttemptOut.model_validate(each) for each in it.log], log_left_out=it.left_out, story=list(story),
+        )  # fmt: skip
+
+
+class NoticeOut(ResponseModel):
+    """Received mail about the message: a bounce, a reply, an unsubscribe request."""
+
+    kind: str
+    code: Annotated[str | None, Field(description="for a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
+    detail: Annotated[str | None, Field(description="for a bounce: the text of the notice")]
+    believed: Annotated[bool, Field(description="false: it does not prove that it is about this message")]
+    at: Moment
+
+
+class RecipientStoryOut(ExplainedMessage):
+    """A message, all that happened to it, and all that came back of it."""
+
+    notices: Annotated[list[NoticeOut], Field(description="oldest first; empty: none, or the inbox is not read")]
+    suppressed: Annotated[
+        Sentence | None, Field(description="why it will be cancelled at its turn; null: it is not suppressed")
+    ]
+
+
+class SettleIn(RequestModel):
+    """What a person found out in the mailbox about a message whose send was not confirmed."""
+
+    sent: Annotated[
+        bool, Field(description="true: it is in Sent; false: it is not, and is sent again", examples=[True])
+    ]
+    attempt: Annotated[
+        int,
+        Field(ge=1, description="`attempts` of the message when you checked: after a later attempt you get a 409"),
+    ]
+    message_id: Annotated[
+        str | None,
+        Field(pattern=r"^[\x21-\x7e]{1,128}$", description="with `sent`: true, Google's ID of the message"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _only_of_a_sent_one(self) -> Self:
+        if self.message_id and not self.sent:
+            raise ValueError(t('"message_id" is allowed only with "sent": true'))
+        return self
+
+
+class SettledOut(ResponseModel):
+    """The confirmed message."""
+
+    recipient_id: int
+    job_id: str
+    status: Annotated[State, Field(description="waiting: it is sent again; cancelled: its job was")]
+
+
+class CancelledOut(ResponseModel):
+    """A message that is cancelled."""
+
+    recipient_id: int
+    job_id: str
+    changed: Annotated[bool, Field(description="false: it was cancelled before")]
+
+
+class RecipientEndpoints:
+    """The endpoints. `timeout`: seconds that the database gets for an answer; `wake` makes the runner look for work."""
+
+    def __init__(
+        self, *, database: Database, timeout: float, forecasts: ForecastReader, actions: JobActions,
+        wake: Callable[[], None], events: IntakeEvents,
+    ) -> None:  # fmt: skip
+        self._database = database
+        self._history = HistoryReader(database, timeout)
+        self._notices = NoticeReader(database, timeout=timeout)
+        self._forecasts = forecasts
+        self._actions = actions
+        self._wake = wake
+        self._events = events
+        self._bodies = BodyReader(max_body=MAX_BODY)
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """Each by the id of its operation."""
+        return {"getRecipient": self.story, "settleRecipient": self.settle, "cancelRecipient": self.cancel}
+
+    async def story(self, request: web.Request, key: ApiKey) -> web.Response:
+        """One message."""
+        it = await self._found(request, key)
+        queue = await read_queue([it], history=self._history, forecasts=self._forecasts)
+        explained = ExplainedMessage.of(it, describe.of_message(it, queue))
+        notices = [NoticeOut.model_validate(each) for each in await self._notices.of_message(it.id)]
+        return json_response(
+            RecipientStoryOut(**dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id))
+        )
+
+    async def settle(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Record what a person has seen in the mailbox."""
+        it = await self._found(request, key)
+        async with self._bodies.read(request, key) as raw:
+            asked = read_model(SettleIn, parse(raw) if raw else {})
+        actor = f"key {key.name}"
+        change = Transition.FOUND if asked.sent else Transition.MISSING
+        try:
+            done = await settle(
+                self._database, it.id, change=change, actor=actor, message_id=asked.message_id, attempt=asked.attempt
+            )
+        except NotUnsureError as error:
+            raise ApiError(409, "conflict", str(error)) from None
+        self._events.job_action(job=it.job_id, action="settle", actor=actor, messages=1, status=done.status.value)
+        self._say_finished(done.finished)
+        self._wake()
+        return json_response(SettledOut(recipient_id=it.id, job_id=it.job_id, status=done.status))
+
+    async def cancel(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Cancel one message that waits."""
+        it = await self._found(request, key)
+        async with self._bodies.read(request, key) as raw:
+            read_model(NothingIn, parse(raw) if raw else {})
+        actor = f"key {key.name}"
+        try:
+            done = await self._actions.cancel_message(it.id, actor=actor)
+        except NotWaitingError as error:
+            raise ApiError(409, "conflict", str(error)) from None
+        if done.changed:
+            self._events.job_action(
+                job=it.job_id, action="cancel", actor=actor, messages=1, status=State.CANCELLED.value
+            )
+        self._say_finished(done.finished)
+        return json_response(CancelledOut(recipient_id=it.id, job_id=it.job_id, changed=done.changed))
+
+    def _say_finished(self, jobs: Sequence[CompletedJob]) -> None:
+        for job in jobs:
+            RunnerEvents(self._events.sink).job_finished(**vars(job))
+
+    async def _found(self, request: web.Request, key: ApiKey) -> RecipientHistory:
+        """The message of the path.
+
+        Raises:
+            ApiError: 404, there is none that the key may see.
+        """
+        id_ = request.match_info["id"]
+        found = await self._history.of_recipient(int(id_)) if _ROW_ID.fullmatch(id_) else []
+        if not found or not key.may_send(found[0].from_address or found[0].sender):
+            raise not_found(t("no recipient has this ID"))
+        return found[0]

@@ -1,0 +1,97 @@
+"""`GET /api/search`: jobs and people by a part of what a person remembers of them."""
+
+from typing import Annotated, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from mailerd.core.i18n import t
+from mailerd.core.states import JobStatus
+from mailerd.http.auth import KeyHandler
+from mailerd.http.requests import Query
+from mailerd.http.responses import ResponseModel, json_response
+from mailerd.intake.read_jobs import PersonsMessageOut
+from mailerd.intake.response_models import Moment
+from mailerd.store.api_keys import ApiKey
+from mailerd.store.db.database import Database
+from mailerd.store.search import Search
+
+MIN_TEXT: Final = 3
+"""Characters of a text that is looked for; of an id or of Chinese, fewer."""
+MAX_TEXT: Final = 100
+DEFAULT_LIMIT: Final = 20
+MAX_LIMIT: Final = 100
+
+_COMPLETE: Final = Field(description="false: there is more; see `back_to`, or use a longer text")
+_BACK_TO: Final = Field(description="older ones were not looked at; null: all were")
+
+
+class FoundJobOut(ResponseModel):
+    """A job that was found."""
+
+    job_id: str
+    sender_email: str
+    subject: Annotated[str, Field(description="the subject of its template")]
+    reference: str | None
+    template_name: Annotated[str | None, Field(description="the named template; null: it was posted with its own")]
+    status: JobStatus
+    created_at: Moment
+
+
+class FoundJobsOut(ResponseModel):
+    """Jobs, newest first."""
+
+    items: list[FoundJobOut]
+    complete: Annotated[bool, _COMPLETE]
+    back_to: Annotated[Moment | None, _BACK_TO]
+
+
+class FoundPeopleOut(ResponseModel):
+    """The newest message of each person, newest first."""
+
+    items: list[PersonsMessageOut]
+    complete: Annotated[bool, _COMPLETE]
+    back_to: Annotated[Moment | None, _BACK_TO]
+
+
+class SearchOut(ResponseModel):
+    """What was found."""
+
+    jobs: FoundJobsOut
+    people: FoundPeopleOut
+
+
+class SearchEndpoint:
+    """The endpoint. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, *, database: Database, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """Each by the id of its operation."""
+        return {"search": self.search}
+
+    async def search(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Jobs and people of the key's senders."""
+        with Query(request, allowed=("q", "limit")) as given:
+            text = given.required_text("q", convert=_text)
+            limit = given.limit(default=DEFAULT_LIMIT, most=MAX_LIMIT)
+        search = Search(self._database, timeout=self._timeout, senders=key.senders)
+        return json_response(
+            SearchOut(
+                jobs=FoundJobsOut.model_validate(await search.jobs(text, limit=limit)),
+                people=FoundPeopleOut.model_validate(await search.people(text, limit=limit)),
+            )
+        )
+
+
+def _text(text: str) -> str:
+    text = text.strip()
+    if len(text) > MAX_TEXT:
+        raise ValueError(t("exceeds {most} characters", most=MAX_TEXT))
+    if len(text) < MIN_TEXT and text.isascii() and not text.isdecimal():
+        raise ValueError(t("needs {least} characters", least=MIN_TEXT))
+    if not text:
+        raise ValueError(t("is missing"))
+    return text

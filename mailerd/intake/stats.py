@@ -1,0 +1,159 @@
+"""`GET /api/stats`: how many messages came to what, by day, sender or template."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from enum import StrEnum
+from typing import Annotated, Final, Self
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+from pydantic import ConfigDict, Field
+
+from mailerd.clock import Clock
+from mailerd.core.i18n import t
+from mailerd.core.states import Tally
+from mailerd.http.auth import KeyHandler
+from mailerd.http.errors import FieldError, invalid
+from mailerd.http.requests import Query
+from mailerd.http.responses import ResponseModel, json_response
+from mailerd.intake.response_models import Whole
+from mailerd.store.api_keys import ApiKey
+from mailerd.store.db.database import Database
+from mailerd.store.reports import MAX_JOBS, Reports, TemplateSums, TooManyJobsError
+
+MAX_DAYS: Final = 400
+"""The most days of a period: as long as the tallies are kept."""
+_DEFAULT_DAYS: Final = 30
+_OFFSET: Final = re.compile(r"([+-])([01][0-9]):00", re.ASCII)
+_AN_HOUR: Final = timedelta(hours=1)
+
+
+class By(StrEnum):
+    """What a row of the answer stands for."""
+
+    DAY = "day"
+    SENDER = "sender"
+    TEMPLATE = "template"
+
+
+def _one_of(what: str) -> object:
+    return Field(exclude_if=lambda value: value is None, description=f"{what}; absent with another `by`")
+
+
+class StatsRowOut(ResponseModel):
+    """Messages of one day, sender or template."""
+
+    day: Annotated[date | None, _one_of("the day, in `zone`")] = None
+    sender_email: Annotated[str | None, _one_of("the mailbox")] = None
+    template_name: Annotated[
+        str | None,
+        Field(
+            exclude_if=lambda value: value is None,
+            description="the named template; absent: the jobs that were posted without one",
+        ),
+    ] = None
+    jobs: Annotated[Whole | None, _one_of("the jobs")] = None
+    sent: Whole
+    failed: Whole
+    put_off: Annotated[Whole | None, _one_of("attempts after which the message waited again")] = None
+    unsure: Annotated[Whole | None, _one_of("sends that were not confirmed at once")] = None
+    bounced: Annotated[Whole, Field(description="as far as inboxes are read")]
+    replied: Annotated[Whole | None, _one_of("messages with a reply from a person")] = None
+
+    @classmethod
+    def of_tallies(cls, counts: Mapping[Tally, int], *, day: date | None = None, sender: str | None = None) -> Self:
+        """A day or a sender."""
+        numbers = {each.value: counts[each] for each in Tally}
+        return cls.model_validate({"day": day, "sender_email": sender, **numbers})
+
+    @classmethod
+    def of_template(cls, it: TemplateSums) -> Self:
+        """A template."""
+        return cls.model_validate(it)
+
+
+class StatsOut(ResponseModel):
+    """Messages of a period; what has none has no row."""
+
+    model_config = ConfigDict(serialize_by_alias=True)  # `from` is no name for a field in Python
+
+    by: By
+    from_: Annotated[date, Field(alias="from", description="the first day")]
+    to: Annotated[date, Field(description="the last day")]
+    zone: str
+    rows: list[StatsRowOut]
+
+
+class StatsEndpoint:
+    """The endpoint. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, *, database: Database, timeout: float, clock: Clock) -> None:
+        self._database = database
+        self._timeout = timeout
+        self._clock = clock
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """Each by the id of its operation."""
+        return {"getStats": self.stats}
+
+    async def stats(self, request: web.Request, key: ApiKey) -> web.Response:
+        """The numbers of the key's senders."""
+        with Query(request, allowed=("by", "from", "to", "zone")) as given:
+            by = given.choice("by", By) or By.DAY
+            zone = given.read("zone", _zone) or UTC
+            last = given.read("to", _day) or self._clock.now().astimezone(zone).date()
+            first = given.read("from", _day) or last - timedelta(days=_DEFAULT_DAYS - 1)
+        if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
+            raise invalid([FieldError("from", t("must be at most {most} days before `to`", most=MAX_DAYS - 1))])
+        since, until = _start(first, zone), _start(last + timedelta(days=1), zone)
+        rows = await self._rows(by, since, until, Reports(self._database, self._timeout, key.senders), zone)
+        name = request.query.get("zone") or "UTC"
+        return json_response(StatsOut.model_validate({"by": by, "from": first, "to": last, "zone": name, "rows": rows}))
+
+    async def _rows(
+        self, by: By, since: datetime, until: datetime, reports: Reports, zone: tzinfo
+    ) -> list[StatsRowOut]:
+        match by:
+            case By.SENDER:
+                found = await reports.tallies("sender", since, until)
+                return [StatsRowOut.of_tallies(counts, sender=str(sender)) for sender, counts in found.items()]
+            case By.TEMPLATE:
+                try:
+                    return [StatsRowOut.of_template(it) for it in await reports.templates(since, until)]
+                except TooManyJobsError:
+                    why = t("more than {most:,} jobs ended then; choose a shorter period", most=MAX_JOBS)
+                    raise invalid([FieldError("from", why)]) from None
+            case By.DAY:
+                days: dict[date, Counter[Tally]] = {}
+                for hour, counts in (await reports.tallies("hour", since, until)).items():
+                    assert isinstance(hour, datetime)  # noqa: S101 - what `tallies` says
+                    days.setdefault(hour.astimezone(zone).date(), Counter()).update(counts)
+                return [StatsRowOut.of_tallies(counts, day=day) for day, counts in days.items()]
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(t('must be a day such as "2026-12-01"')) from None
+
+
+def _zone(text: str) -> tzinfo:
+    """A zone whose days begin with an hour of UTC, since numbers are kept by the hour."""
+    if given := _OFFSET.fullmatch(text):
+        hours = timedelta(hours=int(given[2]))
+        return timezone(hours if given[1] == "+" else -hours)
+    try:
+        zone = ZoneInfo(text)
+    except (OSError, ValueError, KeyError):  # so says ZoneInfo of a name that is none
+        raise ValueError(t('must be a time zone such as "Asia/Shanghai" or "+08:00"')) from None
+    if any((datetime(2026, month, 15, tzinfo=zone).utcoffset() or timedelta(0)) % _AN_HOUR for month in range(1, 13)):
+        raise ValueError(t("has days that do not begin with an hour of UTC, by which numbers are kept"))
+    return zone
+
+
+def _start(day: date, zone: tzinfo) -> datetime:
+    """When a day begins."""
+    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)
