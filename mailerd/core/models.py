@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -183,6 +184,13 @@ class Extras(NamedTuple):
 
 NO_EXTRAS: Final = Extras()
 
+
+def read_metadata(text: str | None) -> dict[str, str]:
+    """The metadata of a row; empty where it has none."""
+    found: dict[str, str] = json.loads(text) if text else {}
+    return found
+
+
 Mode = Literal["draft", "direct"]
 
 ALONE_AFTER: Final = 3
@@ -288,6 +296,8 @@ class ClaimedRecipient:
     """Its job goes also to who has opted out; a hard bounce binds it all the same."""
     suppressed: Reason | None = None
     """Why it must not be sent, as the claim found it; None: it may be sent."""
+    headers: str | None = None
+    """Headers of its own, as JSON."""
     is_new: bool = False
     """The claim found nothing in the log of attempts: no worker has ever asked Google for anything about it."""
 

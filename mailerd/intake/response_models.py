@@ -30,6 +30,7 @@ from mailerd.store.jobs import Job
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
 Whole = Annotated[int, Field(ge=0)]
+_IF_ANY: Final = Field(exclude_if=lambda value: not value, description="as posted; only if there is any")
 
 
 class RejectedOut(ResponseModel):
@@ -38,6 +39,7 @@ class RejectedOut(ResponseModel):
     index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
     reason: Sentence
+    metadata: Annotated[dict[str, str], _IF_ANY] = Field(default_factory=dict)
 
 
 class ForecastOut(ResponseModel):
@@ -159,6 +161,8 @@ class JobOut(ResponseModel):
     type: str
     sender_email: str
     reference: str | None
+    tags: list[str]
+    metadata: dict[str, str]
     template: Annotated[TemplateVersionOut | None, Field(description="the named template it was posted with")]
     priority: int
     status: JobStatus
@@ -193,6 +197,8 @@ class JobOut(ResponseModel):
             type=job.type,
             sender_email=job.sender_email,
             reference=job.reference,
+            tags=list(job.tags),
+            metadata=dict(job.metadata),
             template=TemplateVersionOut(name=job.template_name, version=job.template_version)
             if job.template_name
             else None,
@@ -411,6 +417,7 @@ class RecipientOut(ResponseModel):
     sent_at: Moment | None
     updated_at: Moment
     result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
+    metadata: dict[str, str]
 
 
 class RecipientsOut(ResponseModel):

@@ -9,7 +9,7 @@ from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
-from mailerd.core.models import NO_EXTRAS, Extras
+from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
@@ -22,6 +22,7 @@ from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.idempotency import IdempotencyKey, claim_key
+from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 
 # A job as it is to be stored: valid throughout, and not yet in the database.
 
@@ -71,6 +72,7 @@ class NewJob:
     """The job's variables as JSON."""
     extras: Extras = NO_EXTRAS
     reference: str | None = None
+    tags: Sequence[str] = ()
     priority: int = 0
     send_at: datetime | None = None
     """When it is sent, aware; None or a past time means now, by the database's clock."""
@@ -124,6 +126,8 @@ class JobContent:
     """The key that posted it; None: the command line did."""
     attachments: int = 0
     """How many attachments there are, those of single recipients included."""
+    headers: str | None = None
+    """Those of all its messages, as JSON."""
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
@@ -135,13 +139,13 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, j.headers, "
             "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
             "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )
         *row, has_languages = await cursor.fetchone()
-        size = await _attached_bytes(cursor, job) if row[-1] else 0
+        size = await _attached_bytes(cursor, job) if row[-2] else 0
         languages = await _languages(cursor, job) if has_languages else ()
         return JobContent(*row, attached_bytes=size, languages=languages)
 
@@ -221,7 +225,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
     "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
-    "r.error_args"
+    "r.error_args, r.metadata"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The messages of one person, over all jobs, are few; those of a job may be very many.
@@ -285,6 +289,7 @@ class Recipient:
     updated_at: datetime
     result: MessageResult | None
     """Its result after it was sent; None: nothing was heard of it."""
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -367,6 +372,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
         result=MessageResult(Result(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
+        metadata=read_metadata(row[19]),
     )
 
 
@@ -386,6 +392,9 @@ _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 _ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s{', %%s' * len(NO_EXTRAS)})"
 """The same for jobs of which a recipient has `Extras`: the others do not pay for them."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
+_OF_ALL: Final = "FROM jobs j"
+# In the order of the index that has the tag: of a tag that few jobs have, few are read.
+_OF_TAG: Final = "FROM job_tags t FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = t.job_id"
 # One statement, so that status and counts are of one moment.
 _READ_JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
@@ -398,7 +407,8 @@ _READ_JOBS: Final = (
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
     "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
     "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
-    "j.bounce_warning_args "
+    "j.bounce_warning_args, "
+    f"j.metadata, {SELECT_TAGS} "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -453,6 +463,8 @@ class Job:
     """Until when it waits, since what came back of it is read first."""
     outage: str = ""
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -462,6 +474,7 @@ class JobFilter:
     status: JobStatus | None = None
     sender: str | None = None
     reference: str | None = None
+    tag: str | None = None
     since: datetime | None = None
     """Aware: accepted at this time or later."""
     until: datetime | None = None
@@ -474,6 +487,7 @@ class JobFilter:
             "j.status = %s": self.status and self.status.value,
             "j.from_address = %s": self.sender,
             "j.reference = %s": self.reference,
+            "t.tag = %s": self.tag,
             "j.created_at >= %s": naive(self.since),
             "j.created_at < %s": naive(self.until),
             "j.id IN %s": None if self.ids is None else tuple(self.ids) or ("",),
@@ -547,7 +561,12 @@ class Jobs:
         async with asyncio.timeout(self.timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await job_changes.insert_job(cursor, values)
+            insert_job = job_changes.INSERT_JOB.format(
+                columns=", ".join(values), places=", ".join(["%s"] * len(values))
+            )
+            await cursor.execute(insert_job, [*values.values()])
+            if job.tags:
+                await cursor.execute(*insert_many(INSERT_TAGS, [(tag, job.id) for tag in job.tags]))
             await cursor.execute(sender_changes.SCHEDULE, (job.sender_email, due, now, due, due))
         return utc(due)
 
@@ -595,14 +614,16 @@ class Jobs:
         `counted`: messages that may be counted for it; the jobs that are left over then have no counts.
         """
         where, values = only.conditions() if only else ([], [])
+        tagged = only is not None and only.tag is not None
+        start, id_ = (_OF_TAG, "t.job_id") if tagged else (_OF_ALL, "j.id")
         if before is not None:
-            where.append("j.id < %s")
+            where.append(f"{id_} < %s")
             values.append(before)
         if senders is not None:
             where.append("j.from_address IN %s")
             values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
         clause = f"WHERE {' AND '.join(where)} " if where else ""
-        statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
+        statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
         rows = list(await cursor.fetchall())
         ids, outage = [row[0] for row in rows], self.database.outage
@@ -697,4 +718,6 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         warning=from_row(row[30], row[36], row[37]),
         braked_until=utc(row[31]),
         outage=outage,
+        metadata=read_metadata(row[38]),
+        tags=read_tags(row[39]),
     )

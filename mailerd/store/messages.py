@@ -481,11 +481,12 @@ async def check_job_now(cursor: Cursor, job: str, *, late_arrival: timedelta) ->
 
 # New rows, and what a clock that was ahead has left in old ones.
 
-INSERT_RECIPIENTS: Final = (
+_INSERT_RECIPIENTS: Final = (
     "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, error_code, error_args, "
-    "due_at, updated_at) VALUES "
+    "due_at, updated_at{more}) VALUES "
 )
-INSERT_WITH_EXTRAS: Final = INSERT_RECIPIENTS.replace("updated_at", f"updated_at, {', '.join(Extras._fields)}")
+INSERT_RECIPIENTS: Final = _INSERT_RECIPIENTS.format(more="")
+INSERT_WITH_EXTRAS: Final = _INSERT_RECIPIENTS.format(more="".join(f", {name}" for name in Extras._fields))
 # A message that waits for a later try keeps its time, and so does one for whose time a client has asked.
 DUE_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)

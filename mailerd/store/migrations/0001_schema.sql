@@ -263,6 +263,14 @@ CREATE TABLE IF NOT EXISTS job_templates (
   PRIMARY KEY (job_id, language)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- The tags of a job, by which it is found.
+CREATE TABLE IF NOT EXISTS job_tags (
+  tag VARCHAR(50) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  PRIMARY KEY (tag, job_id),
+  KEY job (job_id, tag)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- A file that a job's messages carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
 -- content_id: the message's HTML shows it. digest: SHA-256 of its content, which stands in attachment_chunks.
 CREATE TABLE IF NOT EXISTS job_attachments (
@@ -389,7 +397,8 @@ CREATE TABLE IF NOT EXISTS secrets (
 
 -- What the application hears of. A row is written in the transaction that makes the change (store/event_feed.py).
 -- uid: the name of the event outside. cause: what made the change, so that a repeated transaction writes no second row.
--- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON.
+-- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON. recipient_id: the one message
+-- that it is about.
 -- position: its place in the feed, given after the COMMIT (store/event_feed.py), since ids are not committed in order.
 CREATE TABLE IF NOT EXISTS events (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -398,6 +407,7 @@ CREATE TABLE IF NOT EXISTS events (
   cause VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   sender_email VARCHAR(320) NULL,
+  recipient_id BIGINT UNSIGNED NULL,
   data MEDIUMTEXT NOT NULL,
   at DATETIME(6) NOT NULL,
   position BIGINT UNSIGNED NULL,
