@@ -58,6 +58,7 @@ from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions, RecordedAction
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
+from mailerd.store.tags import check_tag
 
 # `mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API.
 
@@ -167,11 +168,16 @@ def list_jobs(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
     *,
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List the newest jobs. For a job that is sending nothing now, the status says what it is waiting for."""
-    run_async(_list(settings(config), JobFilter(status=status), limit, as_json=as_json))
+    try:
+        only = JobFilter(status=status, tag=tag and check_tag(tag))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tag") from None
+    run_async(_list(settings(config), only, limit, as_json=as_json))
 
 
 async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) -> None:

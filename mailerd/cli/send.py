@@ -56,6 +56,7 @@ def send(
     send_at: Annotated[str | None, typer.Option(help="Do not send before this time: 2026-12-01T09:00:00Z.")] = None,
     priority: Annotated[int, typer.Option(help="Jobs of the sender with a higher number are sent first.")] = 0,
     reference: Annotated[str | None, typer.Option(help="Your own reference for the job.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag to find the job by. Can be repeated.")] = None,
     mailing_list: Annotated[
         str | None, typer.Option("--list", help="The list that recipients can unsubscribe from.")
     ] = None,
@@ -81,7 +82,7 @@ def send(
     job = {
         "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
         "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
-        "reference": reference, "list": mailing_list,
+        "reference": reference, "tags": tag or None, "list": mailing_list,
         "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
         "recipients": table.recipients,
     }  # fmt: skip

@@ -39,7 +39,7 @@ Line = Callable[[int], str]
 OPTIONS: Final = {
     "sender_email": "--sender", "sender_name": "--sender-name", "reply_to": "--reply-to", "template_name": "--template",
     "variables": "--variables", "send_at": "--send-at", "priority": "--priority", "reference": "--reference",
-    "list": "--list",
+    "tags": "--tag", "list": "--list",
 }  # fmt: skip
 """The fields of a job, as who typed the command calls them."""
 
@@ -54,7 +54,7 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
                 named = joined([named, of_it.removeprefix("variables.")], ", ")
         else:
             first, dot, rest = field.partition(".")
-            named = f"{OPTIONS.get(first, first)}{dot}{rest}"
+            named = f"{OPTIONS.get(first.partition('[')[0], first)}{dot}{rest}"
         yield t("  {field}: {why}", field=named, why=_by_line(why, line))
     if len(errors) > MAX_SHOWN:
         yield t("  and {n:,} more", n=len(errors) - MAX_SHOWN)

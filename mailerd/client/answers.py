@@ -1,7 +1,7 @@
 """What goes to the API and comes from it, as types of plain JSON; `/docs` of a daemon explains each field."""
 
 from datetime import datetime
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, NotRequired, Required, TypedDict
 
 RetryOnly = Literal["failed", "unsure", "bounced"]
 """Which messages of a job are tried again."""
@@ -34,6 +34,8 @@ class NewRecipient(TypedDict, total=False):
     variables: dict[str, Any]
     language: str
     attachments: list[NewAttachment]
+    headers: dict[str, str]
+    metadata: dict[str, str]
 
 
 class NewJob(TypedDict, total=False):
@@ -50,6 +52,9 @@ class NewJob(TypedDict, total=False):
     send_at: str | datetime
     priority: int
     reference: str
+    headers: dict[str, str]
+    metadata: dict[str, str]
+    tags: list[str]
     list: str
     override_suppression: bool
     on_bounces: Literal["pause", "go_on"]
@@ -74,6 +79,7 @@ class Unmailed(TypedDict):
     index: int
     email: str
     reason: str
+    metadata: NotRequired[dict[str, str]]
 
 
 class AcceptedJob(TypedDict):
@@ -124,6 +130,8 @@ class Job(TypedDict):
     type: str
     sender_email: str
     reference: str | None
+    tags: list[str]
+    metadata: dict[str, str]
     template: dict[str, str] | None
     priority: int
     status: Literal["queued", "sending", "paused", "completed", "cancelled"]
@@ -169,6 +177,7 @@ class Recipient(TypedDict):
     sent_at: str | None
     updated_at: str
     result: ResultOfMessage | None
+    metadata: dict[str, str]
 
 
 class RecipientsPage(TypedDict):

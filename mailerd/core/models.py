@@ -3,13 +3,14 @@
 import base64
 import hashlib
 import hmac
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from mailerd.core import rate_limit
 from mailerd.core.decisions import Decision, Pause
@@ -170,6 +171,27 @@ def is_proof(said: str, key: str, secret: bytes) -> bool:
     return hmac.compare_digest(said.encode("utf-8", "replace"), proof_of(key, secret).encode("ascii"))
 
 
+class Extras(NamedTuple):
+    """What a job or a recipient brings beside its variables, each as JSON; the names are columns of both tables.
+
+    A field that stands here goes from the reading of a post to its row.
+    """
+
+    headers: str | None = None
+    """Headers of its own: by name what it says."""
+    metadata: str | None = None
+    """What the application wants to have back with it."""
+
+
+NO_EXTRAS: Final = Extras()
+
+
+def read_metadata(text: str | None) -> dict[str, str]:
+    """The metadata of a row; empty where it has none."""
+    found: dict[str, str] = json.loads(text) if text else {}
+    return found
+
+
 Mode = Literal["draft", "direct"]
 
 ALONE_AFTER: Final = 3
@@ -275,6 +297,8 @@ class ClaimedRecipient:
     """Its job goes also to who has opted out; a hard bounce binds it all the same."""
     suppressed: Reason | None = None
     """Why it must not be sent, as the claim found it; None: it may be sent."""
+    headers: str | None = None
+    """Headers of its own, as JSON."""
     is_new: bool = False
     """The claim found nothing in the log of attempts: no worker has ever asked Google for anything about it."""
 

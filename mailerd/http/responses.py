@@ -341,6 +341,7 @@ async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Re
 RESULT_COLUMNS: Final = (
     "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
     "updated_at", "result", "result_kind", "result_code", "result_reason", "result_at",
+    "metadata",
 )  # fmt: skip
 
 
@@ -364,4 +365,5 @@ def _row(row: Recipient) -> tuple[object, ...]:
     known = row.result
     result = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
     said = (row.error and say(row.error), row.message_id, row.proof)
-    return row.index, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result
+    metadata = _ENCODE(row.metadata) if row.metadata else None
+    return row.index, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result, metadata

@@ -14,6 +14,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.core.i18n import t
+from mailerd.core.models import read_metadata
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
@@ -100,7 +101,8 @@ async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryR
         sized = await asyncio.to_thread(_sizes, parsed, batch, made, attached)
         for (seq, recipient), content, size in zip(batch, made, sized, strict=True):
             if isinstance(size, str):
-                found.rejected.append(RejectedRecipient(seq, recipient.email, cut(size)))
+                metadata = read_metadata(recipient.extras.metadata)
+                found.rejected.append(RejectedRecipient(seq, recipient.email, cut(size), metadata))
                 continue
             sizes.append(size)
             if len(found.samples) < MAX_SAMPLES and isinstance(content, Content):
@@ -138,7 +140,10 @@ def _sizes(
             continue
         size = attached.get(None, 0) + attached.get(seq, 0)
         try:
-            sizes.append(message_size(content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size))
+            size = message_size(
+                content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size, extras=it.extras
+            )
+            sizes.append(size)
         except ValueError as error:
             sizes.append(str(error))
     return sizes

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any, Final, Self
 
 from mailerd.core.i18n import t
+from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import from_json
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import LARGE_BODY
@@ -58,6 +59,7 @@ class JobHead:
     """Without attachments; what was wrong has its default."""
     variables: str
     """The job's variables as JSON."""
+    extras: Extras
     errors: list[FieldError]
     recipients: int | None
     """How many recipients there are; None: none are given, -1: what is given is no list."""
@@ -166,7 +168,8 @@ class JobReading:
         if "rows" in answer:
             self._first = self._take(answer)
         errors = field_errors(found["errors"])
-        return JobHead(JobFields.model_construct(**fields), found["variables"], errors, found["recipients"])
+        extras = Extras(*found["extras"]) if found["extras"] else NO_EXTRAS
+        return JobHead(JobFields.model_construct(**fields), found["variables"], extras, errors, found["recipients"])
 
     async def begin(self, template: Template | None, pictures: Sequence[StoredAttachment]) -> None:
         """Read the first rows, if that is still to be done; with the named template, and its pictures."""
@@ -217,8 +220,9 @@ class JobReading:
                 variables,
                 [Attached(*each) for each in attached],
                 [(part, from_json(why)) for part, why in errors],
+                extras and Extras(*extras),
             )
-            for email, name, variables, attached, errors in answer["rows"]
+            for email, name, variables, attached, errors, extras in answer["rows"]
         ]
         self._behind += len(rows)
         self.rendered = answer["rendered"]

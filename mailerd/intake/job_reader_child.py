@@ -6,6 +6,7 @@ messages are rendered on the way, each within its bounds of CPU and memory. One 
 who is to blame is found by the renderer: `job_reader` then lets the body be read without rendering.
 """
 
+import gc
 import hashlib
 import mimetypes
 import secrets
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from mailerd.core.i18n import Text, joined, t
+from mailerd.core.models import Extras
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import TOKEN_BYTES, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
@@ -25,6 +27,7 @@ from mailerd.intake.request_models import (
     MAX_REASONS_PER_RECIPIENT,
     AttachmentIn,
     JobFields,
+    extras_of,
     read_job_fields,
     read_recipient,
 )
@@ -43,6 +46,8 @@ READ_SECONDS: Final = 10.0
 """Seconds of CPU for the reading of one turn; the body of 100,000 recipients takes a fifth of one."""
 MESSAGE_MEMORY: Final = 200 * 1024 * 1024
 """Bytes that a message may take beside the body: what the renderer of the check has left for it."""
+FROZEN_FROM: Final = 1024 * 1024
+"""Bytes of a body above which it has a process to itself, which ends with it."""
 MAX_ROWS: Final = 1000
 """The most rows of one answer: the daemon's loop does something with each."""
 MAX_CONTENT: Final = 1 << 20
@@ -153,6 +158,8 @@ class RecipientRow(NamedTuple):
     """Its own variables, as JSON."""
     attached: Sequence[Attached]
     errors: list[tuple[str, Any]]
+    extras: Extras | None = None
+    """None: it has none, as most."""
 
     @property
     def attached_bytes(self) -> int:
@@ -203,6 +210,8 @@ class JobBody:
             errors.append(FieldError("variables", str(error)))
         self.attachments = AttachmentSet()
         self._count = len(self._items) if isinstance(self._items, list) else 0
+        if len(body) > FROZEN_FROM:
+            gc.freeze()  # or each look for cycles goes through the whole body, which has none
         self._read = 0
         self._next = deque[RecipientRow]()
         """Rows that are read and not answered yet."""
@@ -212,6 +221,7 @@ class JobBody:
         self.head = {
             "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables"}),
             "variables": variables,
+            "extras": extras_of(self.fields),
             "errors": _listed(errors),
             "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
         }
@@ -247,7 +257,7 @@ class JobBody:
         if read.attachments is not None:
             attached, wrong = self.attachments.for_recipient(read.attachments)
             errors += wrong
-        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors))
+        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras_of(read))
 
 
 def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:

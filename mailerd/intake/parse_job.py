@@ -1,6 +1,7 @@
 """From the bytes of a body to a job that can be stored: read and rendered in the cage, judged here."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,13 +14,13 @@ from urllib.parse import quote
 
 from mailerd.clock import new_id
 from mailerd.core.i18n import joined, t, tn
-from mailerd.core.models import PROOF_LENGTH
+from mailerd.core.models import NO_EXTRAS, PROOF_LENGTH, Extras, read_metadata
 from mailerd.core.reasons import REASONS, reason
 from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
-from mailerd.intake.job_reader import JobReader, JobReading
+from mailerd.intake.job_reader import JobHead, JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
 from mailerd.mail.cage import Blob
@@ -30,6 +31,7 @@ from mailerd.mail.mime import (
     check_size,
     compose,
     encoded_size,
+    merged_headers,
     unsubscribe_mailbox,
 )
 from mailerd.mail.renderer import MAX_STOPPED, CpuTime, Rendered, Renderer
@@ -61,7 +63,7 @@ def may_be_too_large(attached: int) -> bool:
 
 
 def message_size(
-    content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int
+    content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int, extras: Extras
 ) -> int:
     """Bytes of the message to a recipient of a job, whose attachments take up `attached` bytes at most.
 
@@ -73,6 +75,8 @@ def message_size(
     domain = envelope.sender_email.rpartition("@")[2]
     key = f"{envelope.key}-{index}"
     envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
+    if extras.headers is not None:
+        envelope = replace(envelope, headers=merged_headers(envelope.headers, json.loads(extras.headers)))
     message = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
     return check_size(len(message) + attached)
 
@@ -141,6 +145,7 @@ class RejectedRecipient:
     index: int
     email: str
     reason: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -273,16 +278,17 @@ class _Checker:
             same = t("duplicate of recipients[{index}]", index=known[0])
             other = t("duplicate of recipients[{index}], written {email}", index=known[0], email=known[1])
             row.errors.append(("email", same if known[1] == row.email else other))
+        extras = row.extras or NO_EXTRAS
         if not row.errors:
             self._seen[mailbox] = (index, row.email)
             self.found.attached += self._reading.stored(row, index)
-            self.found.rows.append(NewRecipient(row.email, row.name, row.variables))
+            self.found.rows.append(NewRecipient(row.email, row.name, row.variables, extras=extras))
             return
         said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
         why = joined(said) if len(said) > 1 else said[0]
         failed = reason("not_accepted", cause=cut(why, MAX_REASON - len(REASONS["not_accepted"])))
-        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed))
-        self.found.rejected.append(RejectedRecipient(index, row.email, cut(why)))
+        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed, extras=extras))
+        self.found.rejected.append(RejectedRecipient(index, row.email, cut(why), read_metadata(extras.metadata)))
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)
 
@@ -308,7 +314,7 @@ class _Checker:
                 try:
                     await asyncio.to_thread(
                         message_size, content, self._envelope, email=each.email, name=each.name, index=index,
-                        attached=self._shared + each.attached_bytes,
+                        attached=self._shared + each.attached_bytes, extras=each.extras or NO_EXTRAS,
                     )  # fmt: skip
                 except ValueError as error:
                     each.errors.append(("", str(error)))
@@ -448,7 +454,7 @@ async def parse_job(
     if refusal and not fields.dry_run:
         raise invalid(checked.errors)
     checked.attached[:0] = shared
-    job = _job(fields, checked, variables=head.variables, key=key, mailbox=mailbox, named=named)
+    job = _job(fields, checked, head=head, key=key, mailbox=mailbox, named=named)
     return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
 
 
@@ -456,7 +462,10 @@ def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
     """What the envelopes of its messages have in common; an id is as long as any other."""
     sender, name = fields.sender_email or "", fields.sender_name or None
     headers = _list_headers(fields.list, sender, mailbox, base_url) if fields.list else None
-    return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers)
+    return Envelope(
+        sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers,
+        headers=fields.headers or {},
+    )  # fmt: skip
 
 
 def _list_headers(name: str, sender: str, mailbox: str, base_url: str) -> ListHeaders:
@@ -548,7 +557,7 @@ def _job(
     fields: JobFields,
     checked: CheckedRecipients,
     *,
-    variables: str,
+    head: JobHead,
     key: ApiKey | None,
     mailbox: str,
     named: NamedTemplate | None,
@@ -565,8 +574,10 @@ def _job(
         subject=source.subject,
         html=source.html or None,
         text=source.text or None,
-        variables=variables,
+        variables=head.variables,
+        extras=head.extras,
         reference=fields.reference,
+        tags=fields.tags or (),
         priority=fields.priority,
         send_at=fields.send_at,
         api_key_id=key.id if key else None,
@@ -625,7 +636,9 @@ class OptOutCheck:
             reasons = {address: why for address, why in reasons.items() if why.binds_always}
         rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
         suppressed = [
-            RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
+            RejectedRecipient(index, each.email, each.error or "", read_metadata(each.extras.metadata))
+            for index, each in enumerate(rows)
+            if each.suppressed
         ]
         warnings = list[str]()
         if parsed.list_name is None and self._warn_above and parsed.total > self._warn_above:

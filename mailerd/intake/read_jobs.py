@@ -46,6 +46,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import BegunError, JobActions
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
+from mailerd.store.tags import check_tag
 
 # `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
 
@@ -197,13 +198,14 @@ class ReadEndpoints:
         """Jobs, the newest first."""
         with Query(
             request,
-            allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
+            allowed=("cursor", "limit", "status", "sender_email", "reference", "tag", "created_from", "created_before"),
         ) as given:
             size = given.limit(default=DEFAULT_JOBS_LIMIT, most=MAX_JOBS_LIMIT)
             only = JobFilter(
                 status=given.choice("status", JobStatus),
                 sender=given.text("sender_email", convert=mailbox),
                 reference=given.text("reference"),
+                tag=given.text("tag", convert=check_tag),
                 since=given.moment("created_from"),
                 until=given.moment("created_before"),
             )

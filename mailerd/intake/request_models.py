@@ -1,8 +1,9 @@
 """The bodies of requests as models."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -18,16 +19,26 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from mailerd.clock import read_moment
 from mailerd.core.i18n import N_, t, tn
+from mailerd.core.models import Extras
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
-from mailerd.intake.strict_json import why_too_large
-from mailerd.mail.mime import Addresses, check_base64, check_content_id, check_content_type, check_filename, mailbox
+from mailerd.intake.strict_json import encode, why_too_large
+from mailerd.mail.mime import (
+    Addresses,
+    check_base64,
+    check_content_id,
+    check_content_type,
+    check_filename,
+    check_header,
+    mailbox,
+)
 from mailerd.mail.templates import CONTROL, NAME
 from mailerd.store.list_names import check_list
+from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
@@ -40,6 +51,17 @@ MAX_TEMPLATE_PART: Final = 4_000_000
 MAX_SEND_AHEAD: Final = timedelta(days=366)
 MAX_ATTACHMENTS: Final = 50
 """Files of one list."""
+MAX_ENTRIES: Final = 20
+"""Headers, or entries of metadata, of a job or a recipient."""
+MAX_METADATA_VALUE: Final = 500
+"""Characters of a value of metadata."""
+MAX_HEADERS: Final = 8_000
+"""Bytes of the headers of a job or a recipient as JSON."""
+MAX_METADATA: Final = 8_000
+"""Bytes of a job's metadata as JSON."""
+MAX_OWN_METADATA: Final = 2_000
+"""Bytes of a recipient's metadata as JSON: an event may have that of many."""
+METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 MAX_REASONS_PER_RECIPIENT: Final = 10
 """Missing variables, unknown fields or errors of attachments that are named for one recipient."""
 LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
@@ -85,6 +107,78 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
     if why := why_too_large(value):
         raise ValueError(why)
     return value
+
+
+def _texts(value: object, check: Callable[[str, str], None], most: int) -> object:
+    """Names and texts, of which `check` refuses each by itself; `most`: bytes of all as JSON.
+
+    They are counted first: a stranger may give a million, and pydantic makes an error of each.
+    """
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_ENTRIES:
+        raise ValueError(t(_MESSAGES["too_long"], actual_length=len(value), max_length=MAX_ENTRIES))
+    if wrong := {name: why for name, text in value.items() if (why := _why_wrong(name, text, check))}:
+        errors = [
+            InitErrorDetails(type="value_error", loc=(name,), input=None, ctx={"error": ValueError(why)})
+            for name, why in wrong.items()
+        ]
+        raise ValidationError.from_exception_data("texts", errors)
+    characters = sum(map(len, value.values())) + sum(map(len, value))
+    at_most = 6 * (characters + len(value)) + 2  # so many bytes has a control character: what is short is not written
+    if at_most > most and (size := len(encode(value).encode("utf-8", "surrogatepass"))) > most:
+        raise ValueError(t("has {size:,} bytes as JSON, above the limit of {most:,}", size=size, most=most))
+    return value
+
+
+def _why_wrong(name: str, text: object, check: Callable[[str, str], None]) -> str:
+    if not isinstance(text, str):
+        return t(_MESSAGES["string_type"])
+    try:
+        check(name, text)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _headers(value: object) -> object:
+    """Headers, each once: their names have no case."""
+    if isinstance(value, dict) and len(set(map(str.lower, islice(value, MAX_ENTRIES)))) < min(len(value), MAX_ENTRIES):
+        raise ValueError(t("has a name twice, in upper and lower case"))
+    return _texts(value, check_header, MAX_HEADERS)
+
+
+def _check_metadata(key: str, value: str) -> None:
+    if not METADATA_KEY.fullmatch(key):
+        raise ValueError(t("is not a key: it must have 1 to 40 of the characters A-Z, a-z, 0-9, _, . and -"))
+    if len(value) > MAX_METADATA_VALUE:
+        raise ValueError(t("is longer than {n} characters", n=MAX_METADATA_VALUE))
+
+
+_METADATA: Final = Field(
+    examples=[{"customer": "c_81"}],
+    json_schema_extra={
+        "maxProperties": MAX_ENTRIES,
+        "propertyNames": {"pattern": f"^{METADATA_KEY.pattern}$"},
+        "additionalProperties": {"type": "string", "maxLength": MAX_METADATA_VALUE},
+    },
+)
+Metadata = Annotated[
+    dict[str, str], BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_METADATA)), _METADATA
+]
+OwnMetadata = Annotated[
+    dict[str, str], BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_OWN_METADATA)), _METADATA
+]
+Headers = Annotated[
+    dict[str, str],
+    BeforeValidator(_headers),
+    Field(examples=[{"X-Entity-Ref-ID": "order-1042"}], json_schema_extra={"maxProperties": MAX_ENTRIES}),
+]
+Tags = Annotated[
+    list[Annotated[str, Field(json_schema_extra={"pattern": f"^{TAG.pattern}$"}), AfterValidator(check_tag)]],
+    Field(max_length=MAX_TAGS, examples=[["welcome"]]),
+    AfterValidator(lambda tags: [*dict.fromkeys(tags)]),
+]
 
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
@@ -203,6 +297,12 @@ class RecipientIn(RequestModel):
         Field(description="the language of a named template, such as zh or zh-TW"),
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for this recipient only")] = None
+    headers: Annotated[
+        Headers | None, Field(description="headers of this message; they override the job's of the same name")
+    ] = None
+    metadata: Annotated[
+        OwnMetadata | None, Field(description="returned with the recipient and its events; at most 2,000 bytes")
+    ] = None
 
 
 class JobFields(RequestModel):
@@ -236,6 +336,18 @@ class JobFields(RequestModel):
     ] = None
     priority: Priority = 0
     reference: Annotated[Line | None, Field(description="the client's own ID; jobs can be searched by it")] = None
+    headers: Annotated[
+        Headers | None,
+        Field(
+            description="headers of every message, such as `X-…`, `References` or `Auto-Submitted`; others are refused "
+            "with a reason"
+        ),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(description="returned with the job and its events, never in a message; at most 8,000 bytes"),
+    ] = None
+    tags: Annotated[Tags | None, Field(description="jobs can be searched by them")] = None
     list: Annotated[
         Annotated[str, AfterValidator(check_list)] | None,
         Field(description="the mailing list that a recipient can leave; absent: not subscription mail"),
@@ -337,6 +449,16 @@ class JobChangeIn(RequestModel):
             names = ", ".join(sorted(fixed))
             raise ValueError(t("{names} cannot be changed; cancel the job and post it anew", names=names))
         return fields
+
+
+def extras_of(read: RecipientIn | JobFields) -> Extras | None:
+    """What goes into a row beside the variables; None: nothing does."""
+    if not read.headers and not read.metadata:
+        return None
+    return Extras(
+        headers=encode(read.headers) if read.headers else None,
+        metadata=encode(read.metadata) if read.metadata else None,
+    )
 
 
 def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:

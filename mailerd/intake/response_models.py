@@ -34,6 +34,7 @@ Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 Whole = Annotated[int, Field(ge=0)]
 MEASURED_FROM: Final = 10.0
 """Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226, which is noise."""
+_IF_ANY: Final = Field(exclude_if=lambda value: not value, description="as posted; only if there is any")
 
 
 class RejectedOut(ResponseModel):
@@ -42,6 +43,7 @@ class RejectedOut(ResponseModel):
     index: Annotated[Whole, Field(description="its position in the request, from 0")]
     email: str
     reason: Sentence
+    metadata: Annotated[dict[str, str], _IF_ANY] = Field(default_factory=dict)
 
 
 class ForecastOut(ResponseModel):
@@ -169,6 +171,8 @@ class JobOut(ResponseModel):
     type: str
     sender_email: str
     reference: str | None
+    tags: list[str]
+    metadata: dict[str, str]
     template: Annotated[
         TemplateVersionOut | None, Field(description="the named template it was posted with; null: the job has its own")
     ]
@@ -210,6 +214,8 @@ class JobOut(ResponseModel):
             type=job.type,
             sender_email=job.sender_email,
             reference=job.reference,
+            tags=list(job.tags),
+            metadata=dict(job.metadata),
             template=TemplateVersionOut.of(job.template_name, job.template_version),
             priority=job.priority,
             status=job.status,
@@ -448,6 +454,7 @@ class RecipientOut(ResponseModel):
     sent_at: Moment | None
     updated_at: Moment
     result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
+    metadata: dict[str, str]
 
 
 class RecipientsOut(ResponseModel):

@@ -148,6 +148,7 @@ _JOBS: Final = (
                 "sender_email", {"type": "string"}, "jobs posted with this address; an alias does not match its mailbox"
             ),
             _text("reference", 320, "jobs with this reference"),
+            _matching("tag", "^$|^[A-Za-z0-9_-]{1,50}$", "jobs with this tag"),
             _moment("created_from", "accepted at this time or later"),
             _moment("created_before", "accepted before this time"),
             _cursor(f"^$|{ULID_PATTERN}"),

@@ -10,7 +10,7 @@ import os
 import quopri
 import re
 from base64 import b64decode, encodebytes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.header import Header
@@ -366,6 +366,87 @@ class ListHeaders:
         return _folded("List-Id", line)
 
 
+# Headers that the application gives: an allow-list, since on most others Google, mail servers and readers act.
+
+MAX_HEADER_VALUE: Final = 900
+"""Characters of a value: with the longest name it fits into the 998 of a line (RFC 5322, 2.1.1)."""
+_HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+_MESSAGE_IDS: Final = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>(?: <[!-;=?A-~]+@[!-;=?A-~]+>)*")
+"""Printable ASCII between angle brackets, with one @ inside."""
+_IDS: Final = ("In-Reply-To", "References")
+_WORDS: Final = (
+    "Auto-Submitted", "Content-Language", "Feedback-ID", "Importance", "Precedence", "Priority", "Sensitivity",
+)  # fmt: skip
+"""Programs read them, so their values are ASCII."""
+_TEXTS: Final = ("Comments", "Keywords", "Organization")
+_REFUSED: Final = (
+    (("x-mailerd-", "date:", "message-id:"), N_("is set by mailerd")),
+    (("x-google-", "x-gm-", "sender:"), N_("is set by Google")),
+    (("return-path:", "received:", "resent-", "delivered-to:", "x-original-", "x-failed-recipients:", "dkim-", "arc-",
+      "authentication-results:"), N_("is set by mail servers")),
+    (("list-",), N_("is for mailing lists: use the field list")),
+    (("mime-version:", "content-"), N_("describes the parts of the message, which mailerd writes")),
+    (("disposition-notification-to:", "return-receipt-to:", "x-confirm-reading-to:"),
+     N_("asks for a read receipt; mailerd does not track recipients")),
+)  # fmt: skip
+"""How refused names begin, in lower case and with a colon at their end, and why they are refused."""
+_FIELDS: Final = {
+    "from": "sender_email", "to": "email", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "template",
+}  # fmt: skip
+"""Names of headers that have a field of their own."""
+
+
+def check_header(name: str, value: str) -> None:
+    """Refuse a header that an application may not give.
+
+    Raises:
+        ValueError: the name is not on the list, or the value is not one that it may have.
+    """
+    low = name.lower()
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(t("is not a header name such as X-Order: at most 64 of A-Z, a-z, 0-9 and -"))
+    if field_ := _FIELDS.get(low):
+        raise ValueError(t("is a field of its own: {field}", field=field_))
+    known = {each.lower() for each in (*_IDS, *_WORDS, *_TEXTS)}
+    why = next((why for begins, why in _REFUSED if f"{low}:".startswith(begins)), None)
+    if low not in known and why:
+        raise ValueError(t(why))
+    if low not in known and not low.startswith("x-"):
+        names = ", ".join(sorted((*_IDS, *_WORDS, *_TEXTS)))
+        raise ValueError(t("is not allowed; allowed are X-… and {names}", names=names))
+    if len(value) > MAX_HEADER_VALUE:
+        raise ValueError(t("is longer than {n} characters", n=MAX_HEADER_VALUE))
+    if found := CONTROL.search(value):
+        raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
+    if not value.strip():
+        raise ValueError(t("must not be empty"))
+    if low in {each.lower() for each in _IDS} and ("=?" in value or not _MESSAGE_IDS.fullmatch(value)):
+        raise ValueError(t("must consist of message IDs such as <order-17@example.com>, separated by one space"))
+    if low in {each.lower() for each in _WORDS} and not value.isascii():
+        raise ValueError(t("must be ASCII"))
+
+
+def merged_headers(of_all: Mapping[str, str], own: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of a job with those of one recipient, which win by their names."""
+    names = {name.lower() for name in own}
+    return {**{name: value for name, value in of_all.items() if name.lower() not in names}, **own}
+
+
+def _given_line(name: str, value: str) -> str:
+    """The line of a header that the application gives: ASCII as it is, since a program compares it.
+
+    Raises:
+        ValueError: it may not give this one; or see `_check`.
+    """
+    try:
+        check_header(name, value)
+    except ValueError as error:
+        raise ValueError(t("{part}: {why}", part=name, why=str(error))) from None
+    if value.isascii() and "=?" not in value:
+        return f"{name}: {_check(value, header=name)}"
+    return _text_line(name, value)
+
+
 @dataclass(frozen=True)
 class Envelope:
     """Who writes to whom. Addresses are ASCII (a domain of other characters as `xn--…`), names are any text.
@@ -382,6 +463,8 @@ class Envelope:
     key: str
     list_headers: ListHeaders | None = None
     proof: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those that the application gives."""
 
     @property
     def unsubscribe_url(self) -> str:
@@ -413,6 +496,7 @@ def compose(
         lines.append(_token_line(PROOF_HEADER, envelope.proof))
     if envelope.list_headers:
         lines += envelope.list_headers.lines()
+    lines += [_given_line(name, value) for name, value in envelope.headers.items()]
     if envelope.reply_to:
         lines.insert(1, _address_line("Reply-To", envelope.reply_to, None))
     message = b"\r\n".join(("\r\n".join(lines).encode("ascii"), _body(content, attachments)))

@@ -12,16 +12,18 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, batched
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import new_id
 from mailerd.core.i18n import t
+from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_event, in_event
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
 from mailerd.store.db.database import Database
+from mailerd.store.tags import SELECT_TAGS, read_tags
 
 # The transactional outbox: an event is written in the transaction that makes the change.
 #
@@ -29,7 +31,7 @@ from mailerd.store.db.database import Database
 #
 # A repeated transaction writes its events again: those that are there stay as they are.
 _INSERT: Final = """
-INSERT INTO events (uid, type, cause, job_id, sender_email, data, at)
+INSERT INTO events (uid, type, cause, job_id, sender_email, recipient_id, data, at)
 VALUES %s ON DUPLICATE KEY UPDATE uid = events.uid"""
 
 
@@ -50,18 +52,20 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
     rows = []
     for it in events:
         data = json.dumps(in_event(it.data), ensure_ascii=False, separators=(",", ":"))
-        rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, data))
+        recipient = it.data.get("recipient_id")
+        rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, recipient, data))
     return insert_many(_INSERT, rows, last=NOW)
 
 
 # `recipients.sent`: what one commit has sent, in one event for each job, and only while an endpoint asks for it.
 MAX_SENT_BYTES: Final = 18_000
-"""The most bytes of what one event tells: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
+"""The most bytes of what one event tells, with metadata: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
 ASKS_FOR_SENT: Final = """
 EXISTS (SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')"""
 """Whether an endpoint asks for it; no key of the feed does."""
 _READ_SENT: Final = f"""
-SELECT j.id, j.sender_email, j.from_address, r.id, r.seq, r.to_email, r.message_id, r.sent_at
+SELECT j.id, j.sender_email, j.from_address, COALESCE(OCTET_LENGTH(j.metadata), 0), r.id, r.seq, r.to_email,
+       r.message_id, r.sent_at, r.metadata
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id IN %s AND {ASKS_FOR_SENT} ORDER BY j.id, r.id"""
 
@@ -75,12 +79,12 @@ async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
         return
     await cursor.execute(_READ_SENT, (tuple(recipients),))
     made, data, size = list[NewEvent](), dict[str, Any](), 0
-    for job, mailbox, sender, recipient, seq, email, message, at in await cursor.fetchall():
+    for job, mailbox, sender, of_job, recipient, seq, email, message, at, metadata in await cursor.fetchall():
         it = {"recipient_id": recipient, "job_id": job, "index": seq, "email": email, "message_id": message,
-              "sent_at": rfc3339(utc(at))}  # fmt: skip
+              "sent_at": rfc3339(utc(at)), **({"metadata": read_metadata(metadata)} if metadata else {})}  # fmt: skip
         more = len(json.dumps(it, ensure_ascii=False).encode())
         if not made or made[-1].job != job or size + more > MAX_SENT_BYTES:
-            data, size = {"sender_email": mailbox, "recipients": []}, 0
+            data, size = {"sender_email": mailbox, "recipients": []}, of_job
             made.append(NewEvent(EventType.RECIPIENTS_SENT, new_id(), data, job, sender))
         data["recipients"].append(it)
         size += more
@@ -113,12 +117,20 @@ _SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE positio
 _LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
-# An event of a job that was posted for an alias is the alias's, as the job is: what wrote it knew the mailbox. The jobs
-# are read without a lock, since a change of a large one locks its row for seconds.
-_READ_ALIASES: Final = """
-SELECT j.from_email, e.id FROM events e FORCE INDEX (PRIMARY)
-       STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = e.job_id
- WHERE e.id IN %s AND j.from_email IS NOT NULL"""
+# What wrote an event knew neither the alias that its job was posted for, whose event it is, nor what the application
+# has given to the job and to the message. So `number` adds it, to events of all types in one statement.
+# The jobs are read without a lock, since a change of a large one locks its row for seconds.
+_READ_GIVEN: Final = f"""
+SELECT e.id, j.from_email, r.metadata, j.metadata, {SELECT_TAGS}
+  FROM events e FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = e.job_id
+       LEFT JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = e.recipient_id
+ WHERE e.id IN %s AND (j.from_email IS NOT NULL OR j.metadata IS NOT NULL OR r.metadata IS NOT NULL
+   OR EXISTS (SELECT 1 FROM job_tags t FORCE INDEX (job) WHERE t.job_id = j.id))"""
+_ADD_GIVEN: Final = """
+UPDATE ({rows}) v STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = v.id
+   SET e.data = CONCAT(LEFT(e.data, CHAR_LENGTH(e.data) - 1), v.more COLLATE utf8mb4_bin)"""
+_ADDED_AT_ONCE: Final = 50
+"""Events of one such statement: each gets 11 kB at most, which is twice as much once it is escaped."""
 _SET_SENDER: Final = "UPDATE events FORCE INDEX (PRIMARY) SET sender_email = %s WHERE id IN %s"
 _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
 _SET_SERVER: Final = "UPDATE event_positions SET server = %s WHERE id = 1"
@@ -258,15 +270,29 @@ async def number(cursor: Cursor) -> int:
         return 0
     if server == _RESTORED or (server and here and server != here):
         last, server = last + LEAP, ""
-    await cursor.execute(_READ_ALIASES, (tuple(ids),))
-    aliases: dict[str, list[int]] = {}
-    for alias, id_ in await cursor.fetchall():
-        aliases.setdefault(alias, []).append(id_)
-    for alias, its in sorted(aliases.items()):
-        await cursor.execute(_SET_SENDER, (alias, tuple(its)))
+    await _add_given(cursor, ids)
     await cursor.execute(_SET_PLACES.format(ids=", ".join(map(str, ids))), (last,))
     await cursor.execute(_SET_LAST, (last + len(ids), here or server))
     return len(ids)
+
+
+async def _add_given(cursor: Cursor, ids: Sequence[int]) -> None:
+    """Add to events what their jobs and messages were posted with: alias, metadata and tags."""
+    await cursor.execute(_READ_GIVEN, (tuple(ids),))
+    aliases, more = dict[str, list[int]](), list[tuple[int, str]]()
+    for id_, alias, metadata, job_metadata, tags in await cursor.fetchall():
+        if alias:
+            aliases.setdefault(alias, []).append(id_)
+        given = {
+            "metadata": metadata, "job_metadata": job_metadata, "tags": json.dumps(read_tags(tags)) if tags else None
+        }  # fmt: skip
+        if text := "".join(f',"{name}":{value}' for name, value in given.items() if value):
+            more.append((id_, f"{text}}}"))
+    for alias, its in sorted(aliases.items()):
+        await cursor.execute(_SET_SENDER, (alias, tuple(its)))
+    for some in batched(more, _ADDED_AT_ONCE):
+        rows = " UNION ALL ".join(["SELECT %s id, %s more", *["SELECT %s, %s"] * (len(some) - 1)])
+        await cursor.execute(_ADD_GIVEN.format(rows=rows), [value for row in some for value in row])
 
 
 async def leap_at_next(cursor: Cursor) -> None:

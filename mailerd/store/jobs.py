@@ -9,6 +9,7 @@ from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
+from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
@@ -21,6 +22,7 @@ from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.idempotency import IdempotencyKey, claim_key
+from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 
 # A job as it is to be stored: valid throughout, and not yet in the database.
 
@@ -35,6 +37,7 @@ class NewRecipient(NamedTuple):
     error: str | None = None
     suppressed: bool = False
     """The address has opted out: the row is stored as cancelled, and `error` says why."""
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class NewJob:
     text: str | None = field(default=None, repr=False)
     variables: str = "{}"
     """The job's variables as JSON."""
+    extras: Extras = NO_EXTRAS
     reference: str | None = None
+    tags: Sequence[str] = ()
     priority: int = 0
     send_at: datetime | None = None
     """When it is sent, aware; None or a past time means now, by the database's clock."""
@@ -121,6 +126,8 @@ class JobContent:
     """The key that posted it; None: the command line did."""
     attachments: int = 0
     """How many attachments there are, those of single recipients included."""
+    headers: str | None = None
+    """Those of all its messages, as JSON."""
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
@@ -132,13 +139,13 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, j.headers, "
             "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
             "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )
         *row, has_languages = await cursor.fetchone()
-        size = await _attached_bytes(cursor, job) if row[-1] else 0
+        size = await _attached_bytes(cursor, job) if row[-2] else 0
         languages = await _languages(cursor, job) if has_languages else ()
         return JobContent(*row, attached_bytes=size, languages=languages)
 
@@ -218,7 +225,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
     "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
-    "r.error_args"
+    "r.error_args, r.metadata"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The messages of one person, over all jobs, are few; those of a job may be very many.
@@ -288,6 +295,7 @@ class Recipient:
     updated_at: datetime
     result: MessageResult | None
     """Its result after it was sent; None: nothing was heard of it."""
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -381,6 +389,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
         result=MessageResult(Result(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
+        metadata=read_metadata(row[19]),
     )
 
 
@@ -397,7 +406,12 @@ RESOLVE_TIMEOUT: Final = 1.5
 
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
+_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s{', %%s' * len(NO_EXTRAS)})"
+"""The same for jobs of which a recipient has `Extras`: the others do not pay for them."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
+_OF_ALL: Final = "FROM jobs j"
+# In the order of the index that has the tag: of a tag that few jobs have, few are read.
+_OF_TAG: Final = "FROM job_tags t FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = t.job_id"
 # One statement, so that status and counts are of one moment.
 _READ_JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
@@ -410,7 +424,8 @@ _READ_JOBS: Final = (
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
     "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
     "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
-    "j.bounce_warning_args "
+    "j.bounce_warning_args, "
+    f"j.metadata, {SELECT_TAGS} "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -465,6 +480,8 @@ class Job:
     """Until when it waits, since what came back of it is read first."""
     outage: str = ""
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
 
     def per_minute(self, *, least: float) -> float | None:
         """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
@@ -480,6 +497,7 @@ class JobFilter:
     status: JobStatus | None = None
     sender: str | None = None
     reference: str | None = None
+    tag: str | None = None
     since: datetime | None = None
     """Aware: accepted at this time or later."""
     until: datetime | None = None
@@ -492,6 +510,7 @@ class JobFilter:
             "j.status = %s": self.status and self.status.value,
             "j.from_address = %s": self.sender,
             "j.reference = %s": self.reference,
+            "t.tag = %s": self.tag,
             "j.created_at >= %s": naive(self.since),
             "j.created_at < %s": naive(self.until),
             "j.id IN %s": None if self.ids is None else tuple(self.ids) or ("",),
@@ -540,23 +559,37 @@ class Jobs:
             async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
-        each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
+        extras = any(it.extras is not NO_EXTRAS for it in job.recipients)
+        insert = messages.INSERT_WITH_EXTRAS if extras else messages.INSERT_RECIPIENTS
+        each = cursor.mogrify(_ROW_WITH_EXTRAS if extras else _RECIPIENT_ROW, (job.id, due, now))
         rows = (
-            (messages.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
-            for batch in _batches(job.recipients)
+            (insert + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
+            for batch in _batches(job.recipients, with_extras=extras)
         )
         await cursor.execute_each(rows, bound=self.timeout)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
-        row = (
-            job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
-            job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
-            job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
-            job.list_id, int(job.override_suppression), job.on_bounces,
-        )  # fmt: skip
+        values = {
+            "id": job.id, "type": "template", "sender_email": job.sender_email, "from_email": job.from_email,
+            "sender_name": job.sender_name, "reply_to": job.reply_to,
+            "subject": job.subject, "html": job.html, "text": job.text,
+            "variables": job.variables, **job.extras._asdict(),
+            "template_name": job.template_name, "template_version": job.template_version,
+            "inline_css": int(job.inline_css), "attachments": len(job.attachments),
+            "reference": job.reference, "priority": job.priority, "api_key_id": job.api_key_id,
+            "list_id": job.list_id, "override_suppression": int(job.override_suppression),
+            "on_bounces": job.on_bounces,
+            "status": JobStatus.QUEUED.value, "total": len(job.recipients),
+            "next_claim_at": due, "send_at": due, "created_at": now,
+        }  # fmt: skip
         async with asyncio.timeout(self.timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute(job_changes.INSERT_JOB, row)
+            insert_job = job_changes.INSERT_JOB.format(
+                columns=", ".join(values), places=", ".join(["%s"] * len(values))
+            )
+            await cursor.execute(insert_job, [*values.values()])
+            if job.tags:
+                await cursor.execute(*insert_many(INSERT_TAGS, [(tag, job.id) for tag in job.tags]))
             await cursor.execute(sender_changes.SCHEDULE, (job.sender_email, due, now, due, due))
         return utc(due)
 
@@ -604,14 +637,16 @@ class Jobs:
         `counted`: messages that may be counted for it; the jobs that are left over then have no counts.
         """
         where, values = only.conditions() if only else ([], [])
+        tagged = only is not None and only.tag is not None
+        start, id_ = (_OF_TAG, "t.job_id") if tagged else (_OF_ALL, "j.id")
         if before is not None:
-            where.append("j.id < %s")
+            where.append(f"{id_} < %s")
             values.append(before)
         if senders is not None:
             where.append("j.from_address IN %s")
             values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
         clause = f"WHERE {' AND '.join(where)} " if where else ""
-        statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
+        statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
         rows = list(await cursor.fetchall())
         ids, outage = [row[0] for row in rows], self.database.outage
@@ -633,18 +668,20 @@ class Jobs:
         return [recipient_of(row) for row in rows]
 
 
-def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:
+def _batches(recipients: Iterable[NewRecipient], *, with_extras: bool) -> Iterator[list[tuple[object, ...]]]:
     """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one."""
     waiting, failed, cancelled = State.WAITING.value, State.FAILED.value, State.CANCELLED.value
     batch: list[tuple[object, ...]] = []
     size = 0
-    for seq, (email, name, variables, error, suppressed) in enumerate(recipients):
+    for seq, (email, name, variables, error, suppressed, extras) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
+        if with_extras:
+            more += sum(len(it or "") for it in extras)
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0
         status = cancelled if suppressed else failed if error else waiting
-        batch.append((seq, email, name, variables, status, *in_row(error)))
+        batch.append((seq, email, name, variables, status, *in_row(error), *(extras if with_extras else ())))
         size += more
     if batch:
         yield batch
@@ -704,4 +741,6 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         warning=from_row(row[30], row[36], row[37]),
         braked_until=utc(row[31]),
         outage=outage,
+        metadata=read_metadata(row[38]),
+        tags=read_tags(row[39]),
     )

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -18,7 +18,15 @@ from mailerd.core.reasons import reason
 from mailerd.core.states import Transition
 from mailerd.core.suppression import UnsubscribeToken, make_token
 from mailerd.errors import DatabaseError
-from mailerd.mail.mime import Envelope, ListHeaders, MimePart, compose, encode_attachment, unsubscribe_mailbox
+from mailerd.mail.mime import (
+    Envelope,
+    ListHeaders,
+    MimePart,
+    compose,
+    encode_attachment,
+    merged_headers,
+    unsubscribe_mailbox,
+)
 from mailerd.mail.renderer import RenderBatches, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from mailerd.store.db.database import Database
@@ -103,6 +111,7 @@ def why_not_built(error: Exception) -> Decision | None:
 class _Job:
     content: JobContent
     template: Template
+    headers: Mapping[str, str]
     size: int
 
 
@@ -148,6 +157,7 @@ class MessageBuilder:
             key=message.key,
             list_headers=list_headers,
             proof=message.proof,
+            headers=merged_headers(it.headers, json.loads(message.headers)) if message.headers else it.headers,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
@@ -208,7 +218,7 @@ class MessageBuilder:
         )
         values = sum(map(it.variables.count, ",:[{"))
         size = template.size + len(it.variables) + _BYTES_OF_A_VALUE * values
-        return _Job(replace(it, variables=""), template, size)
+        return _Job(replace(it, variables=""), template, json.loads(it.headers or "{}"), size)
 
 
 MAX_CACHED_BYTES: Final = 100_000_000

@@ -1,6 +1,7 @@
 """`mailerd send`: a table becomes a job once, and whoever made a mistake is told on which line."""
 
 import asyncio
+import json
 from email import message_from_bytes, policy
 
 import pytest
@@ -262,3 +263,16 @@ async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop,
 async def test_columns_may_be_separated_as_spreadsheets_elsewhere_do_it(shop: Shop, table: str, separator: str) -> None:
     (shop.folder / table).write_text(f"email{separator}product\na@example.org{separator}a, b\n")
     assert "Thank you for a, b." in await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run")
+
+
+async def test_a_table_is_sent_with_tags_and_its_job_is_listed_by_one(shop: Shop, table: str) -> None:
+    words = ("send", table, "--template", "welcome", "--sender", ME, "--no-wait")
+    job = (await shop.say(*words, "--tag", "spring", "--tag", "vip")).split()[1].rstrip(":")
+    other = (await shop.say(*words)).split()[1].rstrip(":")
+    (found,) = json.loads(await shop.say("jobs", "list", "--tag", "spring", "--json"))
+    assert (found["id"], found["tags"], found["metadata"]) == (job, ["spring", "vip"], {})
+    assert other not in await shop.say("jobs", "list", "--tag", "spring")
+    assert "No jobs." in await shop.say("jobs", "list", "--tag", "autumn")
+    assert "must have 1 to 50 of the" in await shop.say("jobs", "list", "--tag", "标签", code=2)
+    said = await shop.say(*words, "--tag", "good", "--tag", "no tag", code=1)
+    assert "--tag: must have 1 to 50 of the characters" in said

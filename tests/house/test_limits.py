@@ -8,7 +8,7 @@ from mailerd.core import rate_limit
 from mailerd.http import auth, errors, requests, responses, server
 from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, senders, strict_json, suppressions
 from mailerd.mail import mime, render, renderer
-from mailerd.store import api_keys, event_feed
+from mailerd.store import api_keys, event_feed, tags
 from mailerd.web import forms
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
@@ -32,6 +32,13 @@ CONSTANTS: Final[dict[str, float]] = {
     "seconds for the body to arrive": requests.BODY_TIMEOUT,
     "days that `send_at` may be ahead": request_models.MAX_SEND_AHEAD.days,
     "attachments in one list": request_models.MAX_ATTACHMENTS,
+    "tags": tags.MAX_TAGS,
+    "headers, or keys of metadata, of the job or of a recipient": request_models.MAX_ENTRIES,
+    "bytes of such headers, as JSON": request_models.MAX_HEADERS,
+    "characters of a header's value": mime.MAX_HEADER_VALUE,
+    "bytes of the job's metadata, as JSON": request_models.MAX_METADATA,
+    "bytes of a recipient's metadata, as JSON": request_models.MAX_OWN_METADATA,
+    "characters of a value of metadata": request_models.MAX_METADATA_VALUE,
     "bytes with attachments, base64 included": mime.MAX_MESSAGE_BYTES,
     "characters of the subject": render.MAX_SUBJECT,
     "characters of the HTML, or of the text": render.MAX_OUTPUT,

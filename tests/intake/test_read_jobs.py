@@ -21,6 +21,8 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "type": "template",
         "sender_email": "me@example.com",
         "reference": "r1",
+        "tags": [],
+        "metadata": {},
         "template": None,
         "priority": 3,
         "status": "queued",
@@ -142,6 +144,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "sent_at": "2026-01-02T03:04:05.500000Z",
         "updated_at": row["updated_at"],
         "result": None,
+        "metadata": {},
     }
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
     assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]

@@ -42,6 +42,7 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
         "sent_at": older["sent_at"],
         "updated_at": older["updated_at"],
         "result": None,
+        "metadata": {},
     }
     assert older["sent_at"].endswith("Z")
 

@@ -53,7 +53,7 @@ async def test_results_are_shown_filtered_and_counted(site: Site) -> None:
     assert (shown["bounced"], shown["replied"], shown["counts"]["sent"]) == (1, 0, 2)
     async with site.client.get(f"{site.url}/api/jobs/{job_id}/results.csv") as response:
         head, first, second = (await response.text()).splitlines()
-    assert head.endswith("result,result_kind,result_code,result_reason,result_at")
+    assert head.endswith("result,result_kind,result_code,result_reason,result_at,metadata")
     assert first.endswith(",,,,,")
     assert ",bounced,soft,5.2.2,mailbox full," in second
     _, person = await site.get("/api/recipients?email=bob@example.com")

@@ -14,7 +14,7 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import Outcome
+from mailerd.core.models import Extras, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Transition
 from mailerd.core.suppression import Channel, Reason
@@ -400,3 +400,47 @@ async def test_a_database_that_takes_no_writes_serves_what_has_a_place(database:
         assert [it.data["n"] for it in await seen(reader)] == ["one"]
     await reader.close()
     assert [it.data["n"] for it in await seen(database)] == ["one", "two"]
+
+
+async def given(database: Database) -> list[dict[str, Any]]:
+    """What the application gave, as the events have it."""
+    names = ("metadata", "job_metadata", "tags")
+    return [{name: it.data[name] for name in names if name in it.data} for it in await seen(database)]
+
+
+async def failed_message(database: Database, **options: Any) -> None:
+    await post(database, recipients=1, **options)
+    (message,) = (await claims(database).claim(1)).messages
+    await write(database, Outcome(message, FAILED))
+
+
+async def test_an_event_has_the_metadata_of_its_message_and_of_its_job_and_the_tags(database: Database) -> None:
+    of_job = Extras(metadata='{"campaign":"größer, \\"x\\"}"}')
+    await failed_message(database, extras=of_job, own=Extras(metadata='{"customer":"c_81"}'), tags=["b", "a"])
+    assert await given(database) == [
+        {"metadata": {"customer": "c_81"}, "job_metadata": {"campaign": 'größer, "x"}'}, "tags": ["a", "b"]}
+    ]
+    assert (await seen(database))[0].data["email"] == "r0@example.org"
+
+
+async def test_what_was_not_given_is_not_in_an_event(database: Database) -> None:
+    await failed_message(database)
+    await failed_message(database, own=Extras(metadata='{"a":"1"}'))
+    await failed_message(database, tags=["t"])
+    assert await given(database) == [{}, {"metadata": {"a": "1"}}, {"tags": ["t"]}]
+
+
+async def test_an_event_of_a_job_has_what_its_job_was_posted_with(database: Database) -> None:
+    job = await post(database, extras=Extras(metadata='{"a":"1"}'), own=Extras(metadata='{"b":"2"}'), tags=["t"])
+    await JobActions(database, timeout=5, late_arrival=timedelta(0)).apply(job, JobChange.CANCEL, actor="T")
+    expected = {"job_metadata": {"a": "1"}, "tags": ["t"]}
+    assert await given(database) == [expected, expected]
+
+
+async def test_many_events_get_theirs_each_its_own_in_few_statements(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_feed, "_ADDED_AT_ONCE", 2)
+    for n in range(5):
+        await failed_message(database, own=Extras(metadata=f'{{"n":"{n}"}}'))
+    assert [it["metadata"]["n"] for it in await given(database)] == ["0", "1", "2", "3", "4"]

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.core.models import Extras
 from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
@@ -20,7 +21,8 @@ def forget() -> str:
 
 
 async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Database) -> None:
-    await post(database, recipients=["ada@example.com", "Ada@example.com", "bob@example.com"])
+    own = Extras(headers='{"X-Order":"17"}', metadata='{"customer":"c_81"}')
+    await post(database, recipients=["ada@example.com", "Ada@example.com", "bob@example.com"], own=own)
     await query(database, "UPDATE job_recipients SET status = 'failed', error = 'no ada@example.com here'")
     await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
     await query(
@@ -41,6 +43,8 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
     assert [row[1:] for row in rows[:2]] == [(None, "forgotten"), (None, "forgotten")]
     assert all(row[0].startswith("forgotten-") for row in rows[:2])
     assert rows[2][0] == "bob@example.com"
+    given = await query(database, "SELECT headers, metadata FROM job_recipients ORDER BY seq")
+    assert given == [(None, None), (None, None), (own.headers, own.metadata)]
     attempts = await query(database, "SELECT error FROM attempts ORDER BY recipient_id")
     assert [row[0] for row in attempts] == ["forgotten", "forgotten", "bob@example.com is unknown"]
     notices = await query(database, "SELECT email, detail FROM notices ORDER BY recipient_id")

@@ -11,14 +11,15 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.clock import new_id
+from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.states import State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs, NewJob, NewRecipient
+from mailerd.store.jobs import ROWS_PER_STATEMENT, JobFilter, Jobs, NewJob, NewRecipient
 from tests.support.own_time import own_time
-from tests.support.rows import query
+from tests.support.rows import post, query, rows_read
 
 Commit = Callable[[Any], Awaitable[None]]
 
@@ -281,3 +282,30 @@ async def test_jobs_of_given_senders_are_listed_alone(jobs: Jobs) -> None:
     assert await ids(senders=frozenset()) == []
     assert await ids(limit=1) == newest_first[:1]
     assert await ids(before=newest_first[0]) == newest_first[1:]
+
+
+async def test_what_a_recipient_brings_is_stored_as_it_was_given_beside_those_that_bring_nothing(
+    jobs: Jobs, database: Database
+) -> None:
+    odd = Extras(metadata='{"a":"%s %% \'; -- \\\\ 王"}')
+    given = [Extras(headers='{"X-A":"1"}'), NO_EXTRAS, odd]
+    recipients = [NewRecipient(f"r{n}@example.com", None, None, extras=it) for n, it in enumerate(given)]
+    await jobs.accept(new(recipients=recipients))
+    assert await query(database, "SELECT headers, metadata FROM job_recipients ORDER BY seq") == [*map(tuple, given)]
+
+
+async def test_what_recipients_bring_costs_no_further_statement(jobs: Jobs, database: Database) -> None:
+    [(_, before)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
+    brings = Extras(metadata='{"customer":"c_81"}')
+    await jobs.accept(new(recipients=[NewRecipient(f"r{n}@example.com", None, None, extras=brings) for n in range(9)]))
+    [(_, after)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
+    assert int(after) - int(before) == 3  # one batch, the job, the sender
+
+
+async def test_of_many_jobs_those_with_a_tag_are_found_by_reading_few(jobs: Jobs, database: Database) -> None:
+    for n in range(200):
+        await post(database, recipients=1, tags=["rare"] if n % 100 == 0 else ["other"])
+    before = await rows_read(database)
+    found = await jobs.newest(before=None, limit=10, senders=None, only=JobFilter(tag="rare"))
+    assert [it.tags for it in found] == [("rare",), ("rare",)]
+    assert await rows_read(database) - before < 100

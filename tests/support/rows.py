@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mailerd.clock import new_id
+from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs, NewJob, NewRecipient
@@ -24,8 +25,11 @@ async def post(
     list_id: int | None = None,
     api_key_id: int | None = None,
     on_bounces: str = "pause",
+    tags: Sequence[str] = (),
+    extras: Extras = NO_EXTRAS,
+    own: Extras = NO_EXTRAS,
 ) -> str:
-    """A job, stored by the store's own door; its id."""
+    """A job, stored by the store's own door; its id. `own`: what each of its recipients brings."""
     job = new_id()
     names = [f"r{number}@example.org" for number in range(recipients)] if isinstance(recipients, int) else recipients
     await Jobs(database, timeout=60.0).accept(
@@ -40,7 +44,11 @@ async def post(
             list_id=list_id,
             api_key_id=api_key_id,
             on_bounces=on_bounces,
-            recipients=[NewRecipient(email=name, name=name.partition("@")[0], variables=None) for name in names],
+            tags=tags,
+            extras=extras,
+            recipients=[
+                NewRecipient(email=name, name=name.partition("@")[0], variables=None, extras=own) for name in names
+            ],
         )
     )
     return job

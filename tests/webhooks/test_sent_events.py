@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Outcome, Resolution, WriteResult
+from mailerd.core.models import Extras, Outcome, Resolution, WriteResult
 from mailerd.core.states import Proof, Transition
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, rfc3339, utc
@@ -246,3 +246,17 @@ async def test_bodies_stay_below_20_kb_and_reach_only_who_asks(
         it.id for it in messages
     ]
     assert await query(database, "SELECT COUNT(DISTINCT webhook_id) FROM webhook_deliveries") == [(1,)]
+
+
+async def test_with_metadata_an_event_has_that_of_each_message_and_stays_below_20_kb(database: Database) -> None:
+    await asked(database)
+    own = json.dumps({"customer": "c" * 480, "note": "é" * 480})
+    of_job = json.dumps({f"k{n}": "v" * 480 for n in range(15)})
+    await post(database, recipients=30, own=Extras(metadata=own), extras=Extras(metadata=of_job), tags=["t" * 50])
+    messages = (await claims(database).claim(30)).messages
+    await write(database, *(Outcome(message, SENT) for message in messages))
+    found = await events(database)
+    assert [it["metadata"]["customer"] for event in found for it in event.data["recipients"]] == ["c" * 480] * 30
+    assert {it.data["job_metadata"]["k0"] for it in found} == {"v" * 480}
+    sizes = await query(database, "SELECT OCTET_LENGTH(data) FROM events WHERE type = 'recipients.sent'")
+    assert max(size for (size,) in sizes) < 20_000

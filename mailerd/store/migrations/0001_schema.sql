@@ -95,6 +95,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- another one of the mailbox (a send-as alias). from_address: what From says; people search by it.
 -- subject, html, text: the template in its default language; job_templates has the others. template_name and
 -- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
+-- headers, metadata: JSON; headers of its messages beside those of mailerd, and what the application gets back with it.
 -- attachments: how many rows of job_attachments there are.
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
@@ -121,6 +122,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
   variables LONGTEXT NOT NULL,
+  headers TEXT NULL,
+  metadata TEXT NULL,
   attachments INT UNSIGNED NOT NULL DEFAULT 0,
   reference VARCHAR(255) NULL,
   priority SMALLINT NOT NULL DEFAULT 0,
@@ -163,6 +166,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- A recipient of a job: one message.
 -- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's messages are
 -- found.
+-- headers, metadata: as in jobs, of its own; a header of the same name goes before the job's.
 -- due_at: the message is not sent before this time.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
@@ -192,6 +196,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
     ELSE LOWER(to_email) END) VIRTUAL,
   to_name VARCHAR(255) NULL,
   variables LONGTEXT NULL,
+  headers TEXT NULL,
+  metadata TEXT NULL,
   status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   due_at DATETIME(6) NOT NULL,
   claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
@@ -257,6 +263,14 @@ CREATE TABLE IF NOT EXISTS job_templates (
   html MEDIUMTEXT NULL,
   text MEDIUMTEXT NULL,
   PRIMARY KEY (job_id, language)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The tags of a job, by which it is found.
+CREATE TABLE IF NOT EXISTS job_tags (
+  tag VARCHAR(50) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  PRIMARY KEY (tag, job_id),
+  KEY job (job_id, tag)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A file that a job's messages carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
@@ -385,7 +399,8 @@ CREATE TABLE IF NOT EXISTS secrets (
 
 -- What the application hears of. A row is written in the transaction that makes the change (store/event_feed.py).
 -- uid: the name of the event outside. cause: what made the change, so that a repeated transaction writes no second row.
--- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON.
+-- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON. recipient_id: the one message
+-- that it is about.
 -- position: its place in the feed, given after the COMMIT (store/event_feed.py), since ids are not committed in order.
 CREATE TABLE IF NOT EXISTS events (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
@@ -394,6 +409,7 @@ CREATE TABLE IF NOT EXISTS events (
   cause VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   sender_email VARCHAR(320) NULL,
+  recipient_id BIGINT UNSIGNED NULL,
   data MEDIUMTEXT NOT NULL,
   at DATETIME(6) NOT NULL,
   position BIGINT UNSIGNED NULL,

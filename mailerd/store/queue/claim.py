@@ -12,7 +12,7 @@ projects, jobs, messages, hours. A claim never waits (SKIP LOCKED): a locked row
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -275,7 +275,7 @@ async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
 _JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
        started_at IS NOT NULL, list_id, override_suppression"""
 _SELECT_MESSAGES: Final = """
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks, error,
+SELECT job_id, id, seq, to_email, to_name, variables, headers, attempts, draft_id, thread_id, unanswered, checks, error,
        error_code, error_args
   FROM job_recipients"""
 JOB: Final = f"""
@@ -387,7 +387,7 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
     made = []
-    for lock_job, id_, seq, to, name, variables, attempts, draft, thread, unanswered, checks, *error in rows:
+    for lock_job, id_, seq, to, name, variables, headers, attempts, draft, thread, unanswered, checks, *error in rows:
         found[lock_job] += 1
         selection = by_job[lock_job]
         row = Row(
@@ -397,7 +397,10 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
         sender, now = selection.turn.sender.email, selection.turn.now
         move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)
         made.append(move)
-        selection.messages.append(_message(move.after, name, variables, selection, owner))
+        message = _message(move.after, name, variables, selection, owner)
+        if headers:
+            message = replace(message, headers=headers)
+        selection.messages.append(message)
     await messages.move(cursor, made, by=owner.daemon_id)
     for selection in selections:
         selection.short = found[selection.job.id] < selection.turn.share
