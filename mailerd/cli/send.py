@@ -166,7 +166,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
         job = order.job if posting.again else replace(order.job, once=posting.once(order, raw))
         jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
-            send_at = await jobs.accept(job)
+            send_at = (await jobs.accept(job)).send_at
         except DuplicateKeyError as error:
             it = error.stored
             raise MailerdError(

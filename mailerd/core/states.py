@@ -172,6 +172,15 @@ def after(state: State, change: Transition) -> State:
         raise ImpossibleTransitionError(state, change) from None
 
 
+class JobType(StrEnum):
+    """What a job was posted as."""
+
+    TEMPLATE = "template"
+    """A template for many recipients."""
+    MESSAGE = "message"
+    """One message as it is."""
+
+
 class JobChange(StrEnum):
     """What a person or a client can request of a job; a repeated request has no further effect."""
 

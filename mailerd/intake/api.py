@@ -282,6 +282,8 @@ class Intake:
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,
+            "sendMessage": self.create.create_message,
+            "getMessage": read.message,
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
@@ -15,6 +14,7 @@ from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
 from mailerd.core.i18n import t
 from mailerd.core.models import read_metadata
+from mailerd.core.states import JobType
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
@@ -24,6 +24,7 @@ from mailerd.http.requests import BodyReader
 from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
+from mailerd.intake.one_message import field_of
 from mailerd.intake.parse_job import (
     CheckTime,
     Messages,
@@ -37,6 +38,7 @@ from mailerd.intake.parse_job import (
     stopped_too_often,
 )
 from mailerd.intake.response_models import (
+    AcceptedMessageOut,
     AcceptedOut,
     DryRunOut,
     ForecastOut,
@@ -54,7 +56,7 @@ from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
-from mailerd.store.jobs import Jobs, NewRecipient
+from mailerd.store.jobs import Jobs, NewRecipient, StoredJob
 
 # A dry run: renders every message as it would be sent, checks its size, and stores nothing.
 
@@ -200,31 +202,42 @@ class CreateJobEndpoint:
 
     async def create(self, request: web.Request, key: ApiKey) -> web.Response:
         """Store the job of a request, or repeat the first answer to its idempotency key."""
+        return await self._create(request, key, is_message=False)
+
+    async def create_message(self, request: web.Request, key: ApiKey) -> web.Response:
+        """The same for one message."""
+        return await self._create(request, key, is_message=True)
+
+    async def _create(self, request: web.Request, key: ApiKey, *, is_message: bool) -> web.Response:
         idempotency_key = _idempotency_key(request)
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            return await self.post(raw, key, idempotency_key)
+            return await self.post(raw, key, idempotency_key, is_message=is_message)
 
-    async def post(self, raw: bytearray, key: ApiKey, idempotency_key: str | None) -> web.Response:
+    async def post(
+        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, *, is_message: bool = False
+    ) -> web.Response:
         """Store the job of a body, for which the key has its places; `raw` is emptied."""
         started = self.clock.monotonic()
-        stored = await self._check_and_store(raw, key, idempotency_key)
+        stored = await self._check_and_store(raw, key, idempotency_key, is_message=is_message)
         return await self._answer(stored, key, started=started)
 
     async def _check_and_store(
-        self, raw: bytearray, key: ApiKey, idempotency_key: str | None
-    ) -> web.Response | tuple[ParsedJob, datetime]:
-        """The job and when it is due; an answer where nothing is stored."""
+        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, *, is_message: bool
+    ) -> web.Response | tuple[ParsedJob, StoredJob]:
+        """The job as it was parsed and as it is stored; an answer where nothing is stored."""
         body = (await asyncio.to_thread(sha256, raw)).digest() if idempotency_key else b""
+        if body and is_message:  # else the same bytes as a job would be a repetition
+            body = sha256(JobType.MESSAGE.encode() + body).digest()
         if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
         async with self.shares.for_check(raw, key):
-            parsed = await self._parse(raw, key)
+            parsed = await self._parse(raw, key, is_message=is_message)
             if parsed.dry_run:
                 return await self._dry_run(parsed, key)
         if idempotency_key:
             once = IdempotencyKey(
                 key.id, idempotency_key, body, self.answers.keep,
-                make_response=lambda send_at: to_json(_accepted(parsed, send_at, None)),
+                make_response=lambda *stored: to_json(_accepted(parsed, StoredJob(*stored), None)),
             )  # fmt: skip
             parsed = replace(parsed, job=replace(parsed.job, once=once))
         try:
@@ -233,18 +246,18 @@ class CreateJobEndpoint:
             return await self._repeat(error.stored, idempotency_key or "", body=body, key=key)
 
     async def _answer(
-        self, stored: web.Response | tuple[ParsedJob, datetime], key: ApiKey, *, started: float
+        self, done: web.Response | tuple[ParsedJob, StoredJob], key: ApiKey, *, started: float
     ) -> web.Response:
-        if isinstance(stored, web.Response):
-            return stored
-        parsed, send_at = stored
+        if isinstance(done, web.Response):
+            return done
+        parsed, stored = done
         self.wake()
         self.events.job_accepted(
             job=parsed.job.id,
             sender=parsed.job.sender_email,
             total=parsed.total,
             accepted=parsed.accepted,
-            due=rfc3339(send_at),
+            due=rfc3339(stored.send_at),
             ms=(self.clock.monotonic() - started) * 1000,
             key=key.name,
             request=REQUEST.get(),
@@ -253,7 +266,7 @@ class CreateJobEndpoint:
             self.events.suppressions_overridden(
                 job=parsed.job.id, overridden=parsed.overridden, key=key.name, request=REQUEST.get()
             )
-        return await self._accepted(parsed, send_at)
+        return await self._accepted(parsed, stored)
 
     async def dry_run(self, request: web.Request, key: ApiKey) -> web.Response:
         """Tell what a post of this body would be answered; every message is rendered, and nothing is stored."""
@@ -264,23 +277,31 @@ class CreateJobEndpoint:
         ):
             return await self._dry_run(await self._parse(raw, key, dry_run=True), key)
 
-    async def _parse(self, raw: bytearray, key: ApiKey, *, dry_run: bool = False) -> ParsedJob:
-        parsed = await parse_job(
-            raw,
-            key=key,
-            now=self.clock.now(),
-            max_recipients=self.settings.max_recipients,
-            reader=self.reader,
-            origin=_origin(key),
-            senders=self.senders,
-            library=self.library,
-            base_url=self.base_url,
-            dry_run=dry_run,
-        )
+    async def _parse(
+        self, raw: bytearray, key: ApiKey, *, dry_run: bool = False, is_message: bool = False
+    ) -> ParsedJob:
+        try:
+            parsed = await parse_job(
+                raw,
+                key=key,
+                now=self.clock.now(),
+                max_recipients=self.settings.max_recipients,
+                reader=self.reader,
+                origin=_origin(key),
+                senders=self.senders,
+                library=self.library,
+                base_url=self.base_url,
+                dry_run=dry_run,
+                is_message=is_message,
+            )
+        except ApiError as error:
+            if not is_message or not error.errors:
+                raise
+            raise invalid([FieldError(field_of(it.field), it.message) for it in error.errors]) from None
         raw.clear()  # rows and body in memory together would be a lot
         return await self.opt_out.mark(parsed, key=key)
 
-    async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
+    async def _accepted(self, parsed: ParsedJob, stored: StoredJob) -> web.Response:
         """The answer for a job that is stored; a forecast that fails or is late is left out of it."""
         job, once, forecast = parsed.job, parsed.job.once, None
         try:
@@ -289,7 +310,7 @@ class CreateJobEndpoint:
                     self.forecasts.read(job.id), ForecastOut.of, job=job.id, events=self.events
                 )
                 if once and forecast:
-                    whole = to_json(_accepted(parsed, send_at, forecast))
+                    whole = to_json(_accepted(parsed, stored, forecast))
                     await self.answers.complete(once.api_key_id, once.key, answer=whole)
         except (DatabaseError, TimeoutError) as error:
             cause = str(error) or t(
@@ -297,7 +318,7 @@ class CreateJobEndpoint:
             )
             self.events.forecast_failed(job=job.id, cause=cause)
             forecast = None  # a repetition must get the same answer
-        return json_response(_accepted(parsed, send_at, forecast))
+        return json_response(_accepted(parsed, stored, forecast))
 
     async def _repeat(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
         if known.request_digest != body:
@@ -352,7 +373,7 @@ class CreateJobEndpoint:
             )
         )
 
-    async def _store(self, parsed: ParsedJob) -> datetime:
+    async def _store(self, parsed: ParsedJob) -> StoredJob:
         try:
             return await self.jobs.accept(parsed.job)
         except DatabaseError as error:
@@ -386,7 +407,17 @@ def _idempotency_key(request: web.Request) -> str | None:
     return given[0]
 
 
-def _accepted(parsed: ParsedJob, send_at: datetime, forecast: ForecastOut | None) -> AcceptedOut:
+def _accepted(parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None) -> AcceptedOut | AcceptedMessageOut:
+    if parsed.job.type is JobType.MESSAGE:
+        why = [each.reason for each in parsed.suppressed]
+        return AcceptedMessageOut(
+            job_id=parsed.job.id,
+            recipient_id=stored.recipient,
+            status="suppressed" if why else "queued",
+            send_at=stored.send_at,
+            warnings=[*parsed.warnings, *why],
+            forecast=forecast or ForecastOut(),
+        )
     return AcceptedOut(
         job_id=parsed.job.id,
         status="queued",
@@ -397,7 +428,7 @@ def _accepted(parsed: ParsedJob, send_at: datetime, forecast: ForecastOut | None
         suppressed=_listed(parsed.suppressed),
         suppressed_total=len(parsed.suppressed),
         warnings=parsed.warnings,
-        send_at=send_at,
+        send_at=stored.send_at,
         forecast=forecast or ForecastOut(),
     )
 

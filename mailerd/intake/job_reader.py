@@ -90,12 +90,12 @@ class JobReader:
         """Why nothing can be read or rendered; "" while nothing is known to be wrong."""
         return self.shared.start_error or self.renderer.start_error
 
-    def reading(self, body: Blob, *, now: datetime, origin: str, link: str) -> "JobReading":
+    def reading(self, body: Blob, *, now: datetime, origin: str, link: str, is_message: bool = False) -> "JobReading":
         """What reads a body; it is used by `async with`. `origin` is what the log calls who has sent it.
 
-        `link`: what a link that unsubscribes begins with, where jobs have lists.
+        `link`: what a link that unsubscribes begins with, where jobs have lists. `is_message`: it is one message.
         """
-        return JobReading(self, body, now=now, origin=origin, link=link)
+        return JobReading(self, body, now=now, origin=origin, link=link, is_message=is_message)
 
     def worker(self, limits: Limits) -> ChildWorker:
         """A process that reads, within these limits."""
@@ -105,7 +105,9 @@ class JobReader:
 class JobReading:
     """One body that is being read."""
 
-    def __init__(self, reader: JobReader, body: Blob, *, now: datetime, origin: str, link: str) -> None:
+    def __init__(
+        self, reader: JobReader, body: Blob, *, now: datetime, origin: str, link: str, is_message: bool
+    ) -> None:
         self.cpu = 0.0
         """Seconds of CPU that it has taken."""
         self.attached: list[StoredAttachment] = []
@@ -118,6 +120,7 @@ class JobReading:
         self._now = now
         self._origin = origin
         self._link = link
+        self._is_message = is_message
         self._number = next(reader.numbers)
         self._worker = reader.shared
         self._alone = len(body) > LARGE_BODY
@@ -264,6 +267,7 @@ class JobReading:
                     "job": self._number,
                     "keep": list(self._reader.live),
                     "now": self._now.isoformat(),
+                    "is_message": self._is_message,
                     "begin": not self._begun,
                     "behind": self._behind,
                     "render": self._render,

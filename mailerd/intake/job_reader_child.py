@@ -23,6 +23,7 @@ from mailerd.core.models import Extras
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import TOKEN_BYTES, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
+from mailerd.intake.one_message import as_job
 from mailerd.intake.request_models import (
     MAX_REASONS_PER_RECIPIENT,
     AttachmentIn,
@@ -193,16 +194,19 @@ def template_of(fields: JobFields) -> Template | None:
 
 
 class JobBody:
-    """A job that is being read; it is read up to its recipients at once.
+    """A job that is being read; it is read up to its recipients at once. `is_message`: the body is one message.
 
     Raises:
         ApiError: 422, it is no JSON, or has too many fields.
     """
 
-    def __init__(self, body: bytes, *, now: datetime) -> None:
-        tree = parse(body)
+    def __init__(self, body: bytes, *, now: datetime, is_message: bool = False) -> None:
+        tree, errors = parse(body), list[FieldError]()
+        if is_message:
+            tree, errors = as_job(tree)
         self._items = tree.pop("recipients", None)
-        self.fields, errors = read_job_fields(tree, now=now)
+        self.fields, wrong = read_job_fields(tree, now=now)
+        errors += wrong
         try:
             variables = encode(self.fields.variables or {})
         except ValueError as error:
@@ -281,7 +285,9 @@ class JobChild(Child):
         answer, job = dict[str, Any](), self._jobs.get(asked["job"])
         if job is None:
             try:
-                job = JobBody(asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]))
+                job = JobBody(
+                    asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]), is_message=asked["is_message"]
+                )
             except ApiError as error:
                 return {"refused": [error.status, error.code, to_json(str(error)), _listed(error.errors)]}
             self._jobs[asked["job"]] = job

@@ -144,6 +144,7 @@ DOCS: Final = "http://127.0.0.1:5000/docs"
 
 TAGS: Final = {
     "jobs": "Post jobs, control them and read their results.",
+    "messages": "One message.",
     "recipients": "One person's messages in all jobs.",
     "events": "What happened, in order and without gaps.",
     "templates": "The named templates.",

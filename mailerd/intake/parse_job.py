@@ -17,6 +17,7 @@ from mailerd.core.i18n import joined, t, tn
 from mailerd.core.models import NO_EXTRAS, PROOF_LENGTH, Extras, read_metadata
 from mailerd.core.reasons import REASONS, reason
 from mailerd.core.replies import NoCredentials
+from mailerd.core.states import JobType
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
@@ -400,18 +401,19 @@ async def parse_job(
     library: TemplateLibrary | None = None,
     base_url: str = "",
     dry_run: bool = False,
+    is_message: bool = False,
 ) -> ParsedJob:
     """Read and check a request, in the cage; `senders` None: every sender has a mailbox.
 
-    `dry_run`: it is one, whatever its field says. `key` None: the command line asks, which may use every sender.
-    `origin`: what the log calls who has posted it.
+    `dry_run`: it is one, whatever its field says. `is_message`: the body is one message. `key` None: the command line
+    asks, which may use every sender. `origin`: what the log calls who has posted it.
 
     Raises:
         ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
         RendererError: nothing can be read or rendered now.
     """
     link = f"{base_url}/u/" if base_url else ""
-    async with reader.reading(raw, now=now, origin=origin, link=link) as reading:
+    async with reader.reading(raw, now=now, origin=origin, link=link, is_message=is_message) as reading:
         head = await reading.head()
         fields, errors = head.fields, head.errors
         if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
@@ -455,6 +457,7 @@ async def parse_job(
         raise invalid(checked.errors)
     checked.attached[:0] = shared
     job = _job(fields, checked, head=head, key=key, mailbox=mailbox, named=named)
+    job = replace(job, type=JobType.MESSAGE) if is_message else job
     return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
 
 

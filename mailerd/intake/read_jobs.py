@@ -11,7 +11,7 @@ from mailerd.clock import ULID, Clock
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded
 from mailerd.core.results import Result
-from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
+from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, JobType, State
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
@@ -33,6 +33,7 @@ from mailerd.intake.response_models import (
     JobChangedOut,
     JobOut,
     JobsOut,
+    MessageOut,
     RecipientOut,
     RecipientsOut,
     try_forecast,
@@ -180,6 +181,17 @@ class ReadEndpoints:
         job = await job_of(request, key, self._jobs)
         forecasts = await self._try_forecasts([job])
         return json_response(JobOut.of(job, forecasts.get(job.id)))
+
+    async def message(self, request: web.Request, key: ApiKey) -> web.Response:
+        """One message that was posted as such."""
+        job = await job_of(request, key, self._jobs)
+        if job.type != JobType.MESSAGE:
+            raise not_found(t("this job is no single message; see GET /api/jobs/{id}", id=job.id))
+        (recipient,) = await self._jobs.recipients(job.id, status=None, after=-1, limit=1)
+        forecasts = await self._try_forecasts([job])
+        return json_response(
+            MessageOut(job=JobOut.of(job, forecasts.get(job.id)), recipient=RecipientOut.model_validate(recipient))
+        )
 
     async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut]:
         """Forecasts of those jobs that wait for something; none when they cannot be had."""

@@ -40,6 +40,7 @@ from mailerd.mail.templates import CONTROL, NAME
 from mailerd.store.list_names import check_list
 from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
+UNKNOWN_FIELD: Final = N_("unknown field")
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
 MAX_EMAIL: Final = 320
@@ -305,8 +306,8 @@ class RecipientIn(RequestModel):
     ] = None
 
 
-class JobFields(RequestModel):
-    """Everything but the recipients."""
+class SendFields(RequestModel):
+    """What a job and one message have in common."""
 
     sender_email: Annotated[
         str,
@@ -317,9 +318,6 @@ class JobFields(RequestModel):
     reply_to: Annotated[
         Annotated[str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check)] | None,
         Field(description="the address for replies, if not the sender"),
-    ] = None
-    template: Annotated[
-        TemplateIn | None, Field(description="Jinja2 sources; either this or `template_name`, not both")
     ] = None
     template_name: Annotated[
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
@@ -355,6 +353,14 @@ class JobFields(RequestModel):
     override_suppression: Annotated[
         bool, Field(description="also send to suppressed addresses, except hard bounces; needs `override`")
     ] = False
+
+
+class JobFields(SendFields):
+    """Everything but the recipients."""
+
+    template: Annotated[
+        TemplateIn | None, Field(description="Jinja2 sources; either this or `template_name`, not both")
+    ] = None
     on_bounces: Annotated[
         Literal["pause", "go_on"],
         Field(description="pause: stop if too many addresses do not exist; go_on: send anyway"),
@@ -541,7 +547,7 @@ def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
 
 _MESSAGES: Final = {
     "missing": N_("is required"),
-    "extra_forbidden": N_("unknown field"),
+    "extra_forbidden": UNKNOWN_FIELD,
     "model_type": N_("must be an object"),
     "dict_type": N_("must be an object"),
     "string_type": N_("must be a string"),

@@ -111,6 +111,20 @@ class AcceptedOut(ResponseModel):
     forecast: ForecastOut
 
 
+class AcceptedMessageOut(ResponseModel):
+    """One stored message."""
+
+    job_id: str
+    recipient_id: Annotated[int, Field(description="the ID of the message")]
+    status: Annotated[
+        Literal["queued", "suppressed"],
+        Field(description="suppressed: the recipient is suppressed, `warnings` says why; nothing is sent"),
+    ]
+    send_at: Moment
+    warnings: list[Sentence]
+    forecast: ForecastOut
+
+
 class TemplateVersionOut(ResponseModel):
     """A template and its version."""
 
@@ -455,6 +469,13 @@ class RecipientOut(ResponseModel):
     updated_at: Moment
     result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
     metadata: dict[str, str]
+
+
+class MessageOut(ResponseModel):
+    """One message that was posted as such, and its job."""
+
+    job: JobOut
+    recipient: RecipientOut
 
 
 class RecipientsOut(ResponseModel):

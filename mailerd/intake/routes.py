@@ -13,6 +13,7 @@ from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
 from mailerd.intake import recipients, response_models, search, senders, stats, suppressions, webhooks
+from mailerd.intake.one_message import MessageIn
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
@@ -99,6 +100,10 @@ def id_of(change: JobChange) -> str:
     return "setJobPriority" if change is JobChange.PRIORITY else f"{change.value}Job"
 
 
+_IDEMPOTENCY_KEY: Final = _matching(
+    "Idempotency-Key", "^[!-~]([ -~]{0,253}[!-~])?$",
+    "any ID that the client chooses; the body is compared byte for byte", where="header",
+)  # fmt: skip
 _BODY: Final = (400, 408, 413, 415, 422)
 """What is answered to a body that cannot be read."""
 _RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state")
@@ -125,12 +130,18 @@ _JOBS: Final = (
         "body gets the same response and is stored once; another body gets a 409. The key is kept for "
         "`intake.idempotency_keep` (default: 7 days).",
         Permission.SEND, body=JobIn, body_required=True, answers=(response_models.AcceptedOut,), errors=(409, *_BODY),
-        params=(
-            _matching(
-                "Idempotency-Key", "^[!-~]([ -~]{0,253}[!-~])?$",
-                "any ID that the client chooses; the body is compared byte for byte", where="header",
-            ),
-        ),
+        params=(_IDEMPOTENCY_KEY,),
+    ),
+    Operation(
+        "sendMessage", "POST", "/api/messages", "Post one message",
+        "A job of one recipient. `subject`, `html` and `text` are sent as they are, braces included; or name a "
+        "template. Durable, and stored once with `Idempotency-Key`, as a job.",
+        Permission.SEND, body=MessageIn, body_required=True, answers=(response_models.AcceptedMessageOut,),
+        errors=(409, *_BODY), params=(_IDEMPOTENCY_KEY,),
+    ),
+    Operation(
+        "getMessage", "GET", "/api/messages/{id}", "One message that was posted as such, by its job's ID",
+        call=Permission.READ, answers=(response_models.MessageOut,), errors=(404, 422),
     ),
     Operation(
         "dryRunJob", "POST", "/api/jobs/send_template_emails/dry_run",

@@ -19,6 +19,7 @@ _CLAIM: Final = (
     "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
     "VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE job_id = job_id"
 )
+_ANSWER: Final = "UPDATE idempotency_responses SET response = %s WHERE api_key_id = %s AND idempotency_key = %s"
 _EXPIRE: Final = (
     "DELETE FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s "
     "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
@@ -41,13 +42,16 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """A key that a job will claim; `make_response` makes the response's JSON from the time at which the job is sent."""
+    """A key that a job will claim; `make_response` makes the response's JSON.
+
+    It is given the time at which the job is sent, and the id of the recipient of a job that is one message.
+    """
 
     api_key_id: int
     key: str
     request_digest: bytes
     keep: timedelta
-    make_response: Callable[[datetime], str]
+    make_response: Callable[[datetime, int], str]
 
 
 class DuplicateKeyError(MailerdError):
@@ -65,11 +69,18 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
         DuplicateKeyError: another job has it, and that one is committed.
     """
     await cursor.execute(_EXPIRE, (once.api_key_id, once.key, int(once.keep.total_seconds())))
-    await cursor.execute(_CLAIM, (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at)))
+    await cursor.execute(
+        _CLAIM, (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at, 0))
+    )
     await cursor.execute(_FIND, (once.api_key_id, once.key))
     found = _stored_response(await cursor.fetchone())
     if found.job_id != job_id:
         raise DuplicateKeyError(found)
+
+
+async def answer_key(cursor: Cursor, once: IdempotencyKey, *, send_at: datetime, recipient: int) -> None:
+    """Put the id of the only recipient into the response, in the transaction that stores the job."""
+    await cursor.execute(_ANSWER, (once.make_response(send_at, recipient), once.api_key_id, once.key))
 
 
 def _stored_response(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:

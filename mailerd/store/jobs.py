@@ -14,14 +14,14 @@ from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
-from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.states import JobStatus, JobType, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.idempotency import IdempotencyKey, claim_key
+from mailerd.store.idempotency import IdempotencyKey, answer_key, claim_key
 from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 
 # A job as it is to be stored: valid throughout, and not yet in the database.
@@ -62,6 +62,7 @@ class NewJob:
     """The mailbox: its credentials, pace and pauses count."""
     subject: str
     recipients: Sequence[NewRecipient] = field(repr=False)
+    type: JobType = JobType.TEMPLATE
     from_email: str | None = None
     """What From says, when that is an alias of the mailbox."""
     sender_name: str | None = None
@@ -404,6 +405,10 @@ BYTES_PER_SECOND: Final = 2_000_000
 RESOLVE_TIMEOUT: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
+_FIND_ONLY_RECIPIENT: Final = "SELECT id FROM job_recipients WHERE job_id = %s AND seq = 0"
+_FIND_IN_DOUBT: Final = f"""
+SELECT send_at, IF(type <> '{JobType.MESSAGE}', 0, (SELECT id FROM job_recipients WHERE job_id = jobs.id AND seq = 0))
+  FROM jobs WHERE id = %s FOR UPDATE"""
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
 _ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s{', %%s' * len(NO_EXTRAS)})"
@@ -519,6 +524,14 @@ class JobFilter:
         return list(found), list(found.values())
 
 
+class StoredJob(NamedTuple):
+    """A job that is stored."""
+
+    send_at: datetime
+    recipient: int = 0
+    """The id of its recipient, where it is one message; else 0."""
+
+
 class Jobs:
     """Queries for jobs. `timeout`: seconds that the database gets for an answer."""
 
@@ -526,8 +539,8 @@ class Jobs:
         self.database = database
         self.timeout = timeout
 
-    async def accept(self, job: NewJob) -> datetime:
-        """Store a job whole or not at all; returns, once it is durable, the moment from which it is sent.
+    async def accept(self, job: NewJob) -> "StoredJob":
+        """Store a job whole or not at all; returns once it is durable.
 
         Raises:
             DatabaseError: it was not stored; if `in_doubt` is set, it may have been.
@@ -547,14 +560,14 @@ class Jobs:
                 ) from error
             return found
 
-    async def _store(self, cursor: Cursor, job: NewJob) -> datetime:
+    async def _store(self, cursor: Cursor, job: NewJob) -> "StoredJob":
         # Recipients first, the job next, its sender last: no claim sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
         async with asyncio.timeout(self.timeout):
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
-        due = now if job.send_at is None else max(now, naive(job.send_at))
+        due, recipient = now if job.send_at is None else max(now, naive(job.send_at)), 0
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
             async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
@@ -567,9 +580,15 @@ class Jobs:
             for batch in _batches(job.recipients, with_extras=extras)
         )
         await cursor.execute_each(rows, bound=self.timeout)
+        if job.type is JobType.MESSAGE:
+            async with asyncio.timeout(self.timeout):
+                await cursor.execute(_FIND_ONLY_RECIPIENT, (job.id,))
+                recipient = (await cursor.fetchone())[0]
+                if job.once is not None:
+                    await answer_key(cursor, job.once, send_at=utc(due), recipient=recipient)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
         values = {
-            "id": job.id, "type": "template", "sender_email": job.sender_email, "from_email": job.from_email,
+            "id": job.id, "type": job.type.value, "sender_email": job.sender_email, "from_email": job.from_email,
             "sender_name": job.sender_name, "reply_to": job.reply_to,
             "subject": job.subject, "html": job.html, "text": job.text,
             "variables": job.variables, **job.extras._asdict(),
@@ -591,19 +610,19 @@ class Jobs:
             if job.tags:
                 await cursor.execute(*insert_many(INSERT_TAGS, [(tag, job.id) for tag in job.tags]))
             await cursor.execute(sender_changes.SCHEDULE, (job.sender_email, due, now, due, due))
-        return utc(due)
+        return StoredJob(utc(due), recipient)
 
-    async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:
+    async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> "StoredJob | None":
         """Find out whether a COMMIT without an answer happened: the job, or None if it is not stored and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
-        statement, what = "SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", "jobs.find_in_doubt"
+        statement, what = _FIND_IN_DOUBT, "jobs.find_in_doubt"
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
                 rows = await self.database.read_rows(statement, (job_id,), what=what, bound=left)
-                return utc(rows[0][0]) if rows else None
+                return StoredJob(utc(rows[0][0]), int(rows[0][1])) if rows else None
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error

@@ -12,7 +12,7 @@ from pymysql.err import OperationalError
 
 from mailerd.clock import new_id
 from mailerd.core.models import NO_EXTRAS, Extras
-from mailerd.core.states import State
+from mailerd.core.states import JobType, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
@@ -96,7 +96,7 @@ async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: Jobs
     good = [NewRecipient(f"r{seq}@example.com", name, json.dumps({"x": name})) for seq, name in enumerate(odd)]
     bad = NewRecipient("bad", None, None, "is 100 % no address")
     later = datetime.now(UTC) + timedelta(days=1)
-    send_at = await jobs.accept(new(recipients=[*good, bad], send_at=later))
+    send_at = (await jobs.accept(new(recipients=[*good, bad], send_at=later))).send_at
 
     rows = await query(
         database,
@@ -123,7 +123,7 @@ async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, da
     assert await turn() == later
     await jobs.accept(new(send_at=later - timedelta(days=1)))
     assert await turn() == later - timedelta(days=1)
-    now = await jobs.accept(new())
+    now = (await jobs.accept(new())).send_at
     assert await turn() == now
     await query(database, "UPDATE senders SET next_claim_at = NULL")
     await jobs.accept(new(send_at=later))
@@ -180,11 +180,12 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up_and_found(
         raise OperationalError(2013, "Lost connection to MySQL server during query")
 
     original = once(monkeypatch, lose_the_answer)
-    job = new()
+    job = new(type=JobType.MESSAGE)
     answer = await jobs.accept(job)
 
     [(send_at,)] = await query(database, "SELECT send_at FROM jobs WHERE id = %s", job.id)
-    assert answer == send_at.replace(tzinfo=UTC)
+    [(recipient,)] = await query(database, "SELECT id FROM job_recipients WHERE job_id = %s AND seq = 0", job.id)
+    assert answer == (send_at.replace(tzinfo=UTC), recipient)
     assert await stored(database) == (1, 3, 1)
 
 

@@ -16,6 +16,7 @@ from mailerd.locale import say
 
 GROUPS: Final = {
     "jobs": (N_("Jobs"), ("jobs",)),
+    "messages": (N_("Messages"), ("messages",)),
     "recipients": (N_("Recipients"), ("recipients",)),
     "templates": (N_("Templates"), ("templates",)),
     "senders": (N_("Senders and keys"), ("senders", "key")),
