@@ -37,7 +37,7 @@ class ToIn(RequestModel):
 
 
 class MessageIn(SendFields):
-    """One message. The process that reads bodies checks it as a job; this is its description."""
+    """One message."""
 
     model_config = ConfigDict(
         json_schema_extra={

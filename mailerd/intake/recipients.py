@@ -64,7 +64,8 @@ class ExplainedMessage(PersonsMessageOut):
         return cls(
             id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
             error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
-            updated_at=it.updated_at, result=result, job_id=it.job_id, sender_email=it.from_address or it.sender,
+            updated_at=it.updated_at, result=result, metadata=dict(it.metadata), job_id=it.job_id,
+            sender_email=it.from_address or it.sender,
             log=[AttemptOut.model_validate(each) for each in it.log], log_left_out=it.left_out, story=list(story),
         )  # fmt: skip
 

@@ -440,6 +440,8 @@ class JobChangeIn(RequestModel):
     model_config = ConfigDict(json_schema_extra={"examples": [{"send_at": "2026-12-02T09:00:00+01:00"}]})
 
     reference: Annotated[Line | None, Field(description="the client's own ID; null: none")] = None
+    metadata: Annotated[Metadata | None, Field(description="replaces all of it; null: none")] = None
+    tags: Annotated[Tags | None, Field(description="replaces all of them; null: none")] = None
     priority: Priority = 0
     send_at: Annotated[
         datetime | None,

@@ -223,9 +223,9 @@ _JOBS: Final = (
         answers=(search.SearchOut,), errors=(422,),
     ),
     Operation(
-        "getStats", "GET", "/api/stats", "Numbers of a period by day, sender or template",
-        "By day and by sender as messages came to their results, kept by the hour for 400 days; by template the jobs "
-        "that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets only theirs.",
+        "getStats", "GET", "/api/stats", "Numbers of a period by day, sender, template or tag",
+        "By day and by sender as messages came to their results, kept by the hour for 400 days; by template or tag "
+        "the jobs that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets only theirs.",
         Permission.READ,
         params=(
             _choice("by", stats.By, "what a row stands for (default: day)"),
@@ -271,7 +271,7 @@ _JOBS: Final = (
         answers=(response_models.ActionsOut,), errors=(404, 422),
     ),
     Operation(
-        "changeJob", "PATCH", "/api/jobs/{id}", "Change a job's time, reference or priority",
+        "changeJob", "PATCH", "/api/jobs/{id}", "Change a job's time, priority, reference, metadata or tags",
         "Only the given fields are changed. `send_at` can be changed until the first message is being sent; "
         "recipients with a time of their own keep it. Everything else is fixed: cancel the job and post it anew.",
         Permission.CONTROL, body=JobChangeIn, body_required=True, answers=(response_models.JobChangedOut,),

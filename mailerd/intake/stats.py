@@ -1,4 +1,4 @@
-"""`GET /api/stats`: how many messages came to what, by day, sender or template."""
+"""`GET /api/stats`: how many messages came to what, by day, sender, template or tag."""
 
 import re
 from collections import Counter
@@ -21,7 +21,7 @@ from mailerd.http.responses import ResponseModel, json_response
 from mailerd.intake.response_models import Whole
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.reports import MAX_JOBS, Reports, TemplateSums, TooManyJobsError
+from mailerd.store.reports import MAX_JOBS, JobSums, Reports, TooManyJobsError
 
 MAX_DAYS: Final = 400
 """The most days of a period: as long as the tallies are kept."""
@@ -36,6 +36,7 @@ class By(StrEnum):
     DAY = "day"
     SENDER = "sender"
     TEMPLATE = "template"
+    TAG = "tag"
 
 
 def _one_of(what: str) -> object:
@@ -43,7 +44,7 @@ def _one_of(what: str) -> object:
 
 
 class StatsRowOut(ResponseModel):
-    """Messages of one day, sender or template."""
+    """Messages of one day, sender, template or tag."""
 
     day: Annotated[date | None, _one_of("the day, in `zone`")] = None
     sender_email: Annotated[str | None, _one_of("the mailbox")] = None
@@ -54,6 +55,7 @@ class StatsRowOut(ResponseModel):
             description="the named template; absent: the jobs that were posted without one",
         ),
     ] = None
+    tag: Annotated[str | None, _one_of("the tag")] = None
     jobs: Annotated[Whole | None, _one_of("the jobs")] = None
     sent: Whole
     failed: Whole
@@ -69,9 +71,10 @@ class StatsRowOut(ResponseModel):
         return cls.model_validate({"day": day, "sender_email": sender, **numbers})
 
     @classmethod
-    def of_template(cls, it: TemplateSums) -> Self:
-        """A template."""
-        return cls.model_validate(it)
+    def of_jobs(cls, it: JobSums, *, name: str) -> Self:
+        """A template or a tag; `name`: what its name is called."""
+        sums = {"jobs": it.jobs, "sent": it.sent, "failed": it.failed, "bounced": it.bounced, "replied": it.replied}
+        return cls.model_validate({name: it.name, **sums})
 
 
 class StatsOut(ResponseModel):
@@ -119,9 +122,10 @@ class StatsEndpoint:
             case By.SENDER:
                 found = await reports.tallies("sender", since, until)
                 return [StatsRowOut.of_tallies(counts, sender=str(sender)) for sender, counts in found.items()]
-            case By.TEMPLATE:
+            case By.TEMPLATE | By.TAG:
+                name = "template_name" if by is By.TEMPLATE else "tag"
                 try:
-                    return [StatsRowOut.of_template(it) for it in await reports.templates(since, until)]
+                    return [StatsRowOut.of_jobs(it, name=name) for it in await reports.jobs(by.value, since, until)]
                 except TooManyJobsError:
                     why = t("more than {most:,} jobs ended then; choose a shorter period", most=MAX_JOBS)
                     raise invalid([FieldError("from", why)]) from None

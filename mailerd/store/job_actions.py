@@ -3,6 +3,7 @@
 A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,6 +14,7 @@ from mailerd.clock import new_id
 from mailerd.core import moves
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded, said_of_row
+from mailerd.core.models import read_metadata
 from mailerd.core.pauses import MANUAL
 from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, State, job_after
@@ -21,11 +23,12 @@ from mailerd.errors import MailerdError
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, utc
+from mailerd.store.db.connection import Cursor, insert_many, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.job_changes import CompletedJob
+from mailerd.store.tags import DELETE_TAGS, INSERT_TAGS, SELECT_TAGS, read_tags
 
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
@@ -33,6 +36,7 @@ MESSAGES_PER_SECOND: Final = 5_000
 _LOCK_JOB: Final = """
 SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6) FROM jobs
  WHERE id = %s FOR UPDATE"""
+_READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE j.id = %s"
 _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status IN ('sending', 'unsure', 'sent')"""
@@ -179,7 +183,7 @@ class JobActions:
                 return ActionResult(priority != job.priority, 0, job.status)
 
     async def change(self, job_id: str, fields: Mapping[str, Any], *, actor: str, messages: int = 0) -> ActionResult:
-        """Change `reference`, `priority` or `send_at` of a job, those that are given, and record it.
+        """Change `reference`, `metadata`, `tags`, `priority` or `send_at` of a job, what is given, and record it.
 
         `send_at`: aware; None or past: now. The messages that have a time of their own keep it. `messages`: the job's
         size.
@@ -202,6 +206,8 @@ class JobActions:
             if fields.get("reference", job.reference) != job.reference:
                 done["reference"] = fields["reference"] or "-"
                 await job_changes.set_reference(cursor, job_id, fields["reference"])
+            if fields.keys() & {"metadata", "tags"}:
+                done |= await _describe(cursor, job_id, fields)
             detail = ", ".join(f"{name} {value}" for name, value in done.items())
             await cursor.execute(*note_action("change", actor, job=job_id, detail=detail or None, changed=bool(done)))
             return ActionResult(bool(done), 0, job.status)
@@ -270,6 +276,22 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
         job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority,
         send_at=utc(send_at), now=utc(now),
     )  # fmt: skip
+
+
+async def _describe(cursor: Cursor, job: str, fields: Mapping[str, Any]) -> dict[str, str]:
+    """Give a locked job other metadata or tags; what was changed, in words."""
+    await cursor.execute(_READ_DESCRIPTION, (job,))
+    column, found = await cursor.fetchone()
+    done = dict[str, str]()
+    if "metadata" in fields and (metadata := fields["metadata"] or {}) != read_metadata(column):
+        await job_changes.set_metadata(cursor, job, json.dumps(metadata, ensure_ascii=False) if metadata else None)
+        done["metadata"] = ", ".join(sorted(metadata)) or "-"
+    if "tags" in fields and set(tags := fields["tags"] or []) != {*read_tags(found)}:
+        await cursor.execute(DELETE_TAGS, (job,))
+        if tags:
+            await cursor.execute(*insert_many(INSERT_TAGS, [(tag, job) for tag in tags]))
+        done["tags"] = ", ".join(tags) or "-"
+    return done
 
 
 async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:

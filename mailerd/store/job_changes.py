@@ -277,6 +277,7 @@ _FORGET_PAUSE: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET pause_cause = NULL, pause_reason = NULL WHERE id = %s"""
 _SET_PRIORITY: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET priority = %s WHERE id = %s"
 _SET_REFERENCE: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET reference = %s WHERE id = %s"
+_SET_METADATA: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET metadata = %s WHERE id = %s"
 _SET_SEND_AT: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = %s WHERE id = %s"
 _SET_WARNING: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
@@ -323,6 +324,11 @@ async def set_priority(cursor: Cursor, job: str, priority: int) -> None:
 async def set_reference(cursor: Cursor, job: str, reference: str | None) -> None:
     """Give a job another reference."""
     await cursor.execute(_SET_REFERENCE, (reference, job))
+
+
+async def set_metadata(cursor: Cursor, job: str, metadata: str | None) -> None:
+    """Give a job other metadata, as JSON."""
+    await cursor.execute(_SET_METADATA, (metadata, job))
 
 
 async def set_send_at(cursor: Cursor, job: str, at: datetime) -> None:

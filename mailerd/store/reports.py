@@ -31,12 +31,19 @@ SELECT template_name, COUNT(*), SUM(sent), SUM(failed), SUM(bounced), SUM(replie
  WHERE finished_at >= %s AND finished_at < %s {mine} GROUP BY template_name ORDER BY template_name"""
 
 
-@dataclass(frozen=True)
-class TemplateSums:
-    """The jobs of one template that ended in a period."""
+# By the jobs, which are few: a tag may have many more outside the period.
+_SUM_TAGGED: Final = """
+SELECT t.tag, COUNT(*), SUM(j.sent), SUM(j.failed), SUM(j.bounced), SUM(j.replied)
+  FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_tags t FORCE INDEX (job) ON t.job_id = j.id
+ WHERE j.finished_at >= %s AND j.finished_at < %s {mine} GROUP BY t.tag ORDER BY t.tag"""
 
-    template_name: str | None
-    """None: the jobs that were posted with their own."""
+
+@dataclass(frozen=True)
+class JobSums:
+    """The jobs of one template, or with one tag, that ended in a period."""
+
+    name: str | None
+    """None: the jobs that were posted with their own template."""
     jobs: int
     sent: int
     failed: int
@@ -68,8 +75,8 @@ class Reports:
             for key, *sums in rows
         }
 
-    async def templates(self, since: datetime, until: datetime) -> list[TemplateSums]:
-        """The jobs that ended in the period, by their template.
+    async def jobs(self, by: Literal["template", "tag"], since: datetime, until: datetime) -> list[JobSums]:
+        """The jobs that ended in the period, by their template or by each of their tags.
 
         Raises:
             TooManyJobsError: they are too many.
@@ -79,9 +86,8 @@ class Reports:
         ((number,),) = await self._rows(_COUNT_JOBS.format(mine=mine), given)
         if number > MAX_JOBS:
             raise TooManyJobsError
-        return [
-            TemplateSums(name, *map(int, sums)) for name, *sums in await self._rows(_SUM_JOBS.format(mine=mine), given)
-        ]
+        statement = _SUM_JOBS if by == "template" else _SUM_TAGGED
+        return [JobSums(name, *map(int, sums)) for name, *sums in await self._rows(statement.format(mine=mine), given)]
 
     def _mine(self, column: str) -> tuple[str, list[object]]:
         if self.senders is None:

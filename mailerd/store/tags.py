@@ -14,6 +14,7 @@ TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
 SELECT_TAGS: Final = """
 (SELECT GROUP_CONCAT(t.tag ORDER BY t.tag) FROM job_tags t FORCE INDEX (job) WHERE t.job_id = j.id)"""
 """The tags of a job `j`: in none of them is a comma, and together they are shorter than `group_concat_max_len`."""
+DELETE_TAGS: Final = "DELETE FROM job_tags WHERE job_id = %s"
 INSERT_TAGS: Final = "INSERT INTO job_tags (tag, job_id) VALUES %s"
 
 

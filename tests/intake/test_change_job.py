@@ -90,6 +90,19 @@ async def test_reference_and_priority_can_always_be_changed(site: Site) -> None:
     assert (answer["job"]["reference"], answer["job"]["priority"]) == (None, 5)
 
 
+async def test_metadata_and_tags_are_replaced_whole(site: Site) -> None:
+    id_ = await site.posted(metadata={"shop": "berlin", "till": "3"}, tags=["welcome", "de"])
+    _, answer = await change(site, id_, {"metadata": {"shop": "køln"}, "tags": ["welcome", "at"]})
+    assert (answer["changed"], answer["job"]["metadata"], answer["job"]["tags"]) == (
+        True, {"shop": "køln"}, ["at", "welcome"]
+    )  # fmt: skip
+    assert (await change(site, id_, {"metadata": {"shop": "køln"}, "tags": ["at", "welcome"]}))[1]["changed"] is False
+    found = {tag: (await site.get("/api/jobs", params={"tag": tag}))[1]["jobs"] for tag in ("at", "de")}
+    assert [len(it) for it in found.values()] == [1, 0]
+    _, answer = await change(site, id_, {"metadata": None, "tags": None})
+    assert (answer["job"]["metadata"], answer["job"]["tags"]) == ({}, [])
+
+
 @pytest.mark.parametrize(
     "fields, wrong",
     [
@@ -100,6 +113,7 @@ async def test_reference_and_priority_can_always_be_changed(site: Site) -> None:
         ({"send_at": "tomorrow"}, "send_at"),
         ({"send_at": "2099-01-01T00:00:00Z"}, "send_at"),
         ({"colour": "red"}, "colour"),
+        ({"tags": ["a b"], "metadata": {"k": 7}}, "metadata"),
     ],
 )
 async def test_what_cannot_be_changed_is_named_and_nothing_is(site: Site, fields: dict[str, Any], wrong: str) -> None:

@@ -74,16 +74,25 @@ async def test_templates_are_counted_by_the_jobs_that_ended(site: Site) -> None:
     ]
 
 
+async def test_a_job_counts_for_each_of_its_tags(site: Site) -> None:
+    for tags, sent in ((["welcome", "de"], 3), (["welcome"], 4), ([], 50)):
+        id_ = await site.posted(tags=tags)
+        await site.rows("UPDATE jobs SET sent = %s, finished_at = '2026-03-02' WHERE id = %s", sent, id_)
+    found = await numbers(site, **MARCH, by="tag")
+    assert [(it["tag"], it["jobs"], it["sent"]) for it in found["rows"]] == [("de", 1, 3), ("welcome", 2, 7)]
+
+
 async def test_a_key_for_certain_senders_gets_only_theirs(site: Site) -> None:
     for sender in ("me@example.com", "you@example.com"):
         await tally(site, "2026-03-02 00:00", sender, sent=1)
         id_ = await site.posted(sender_email=sender)
         await site.rows("UPDATE jobs SET sent = 1, finished_at = '2026-03-02' WHERE id = %s", id_)
+        await site.rows("INSERT INTO job_tags (tag, job_id) VALUES ('t', %s)", id_)
     key = await site.keys.create("mine", senders=["me@example.com"])
     assert [it["sender_email"] for it in (await numbers(site, **MARCH, by="sender", key=key))["rows"]] == [
         "me@example.com"
     ]
-    for by in ("day", "template"):
+    for by in ("day", "template", "tag"):
         assert [it["sent"] for it in (await numbers(site, **MARCH, by=by, key=key))["rows"]] == [1], by
 
 
