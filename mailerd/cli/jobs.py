@@ -408,7 +408,8 @@ async def _explain(known: Settings, database: Database, what: str, *, as_json: b
     forecasts = ForecastReader(database, Live(default_limits(known)), PATIENCE)
     queue = await read_queue(found, history=stories, forecasts=forecasts, outage=seen.outage, runs=seen.lives)
     if as_json:
-        from mailerd.cli.json_models import Explained, ExplainedMessage  # noqa: PLC0415 - slow to import
+        from mailerd.cli.json_models import Explained  # noqa: PLC0415 - slow to import
+        from mailerd.intake.recipients import ExplainedMessage  # noqa: PLC0415 - as above
 
         messages = [ExplainedMessage.of(story, describe.of_message(story, queue)) for story in found]
         print_json(Explained(job=None, recipients=messages))

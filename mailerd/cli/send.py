@@ -153,7 +153,7 @@ class _JobPoster:
         """What makes this very job one that is posted once, with this version of the template."""
         body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
         keep = timedelta(seconds=self.known.intake.idempotency_keep)
-        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda _: "{}")
+        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda *_: "{}")
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:

@@ -46,7 +46,7 @@ class MessageIn(SendFields):
                     "sender_email": "me@example.com",
                     "to": {"email": "ada@example.com", "name": "Ada"},
                     "subject": "Order 17",
-                    "text": "It is on its way.",
+                    "text": "Parcel 4711",
                 }
             ]
         }

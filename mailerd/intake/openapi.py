@@ -145,6 +145,8 @@ DOCS: Final = "http://127.0.0.1:5000/docs"
 TAGS: Final = {
     "jobs": "Post jobs, control them and read their results.",
     "messages": "One message.",
+    "search": "Jobs and people.",
+    "stats": "Numbers of a period.",
     "recipients": "One person's messages in all jobs.",
     "events": "What happened, in order and without gaps.",
     "templates": "The named templates.",

@@ -26,7 +26,7 @@ from mailerd.store.forecast_inputs import ForecastReader, read_queue
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.job_actions import JobActions, NotWaitingError
-from mailerd.store.job_changes import CompletedJob
+from mailerd.store.job_changes import say_finished
 from mailerd.store.queue.recovery import NotUnsureError, settle
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -36,10 +36,10 @@ class AttemptOut(ResponseModel):
     """A line of a message's log of attempts."""
 
     at: Moment
-    attempt: Whole
+    attempt: Annotated[Whole, Field(description="the attempt that it is about")]
     event: Annotated[str, Field(description="what happened: sent, failed, deferred, lost, found, missing, …")]
-    daemon: str
-    draft_id: str | None
+    daemon: Annotated[str, Field(description="the ID of the daemon")]
+    draft_id: Annotated[str | None, Field(description="its draft at Google; null: none")]
     message_id: str | None
     error: Sentence | None
 
@@ -73,15 +73,18 @@ class ExplainedMessage(PersonsMessageOut):
 class NoticeOut(ResponseModel):
     """Received mail about the message: a bounce, a reply, an unsubscribe request."""
 
-    kind: str
-    code: Annotated[str | None, Field(description="for a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
-    detail: Annotated[str | None, Field(description="for a bounce: the text of the notice")]
+    kind: Annotated[str, Field(description="hard, soft, blocked, unknown, reply, auto_reply, unsubscribe, …")]
+    code: Annotated[
+        str | None,
+        Field(description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"),
+    ]
+    detail: Annotated[str | None, Field(description="the text of the notice; null: not a bounce, or it has none")]
     believed: Annotated[bool, Field(description="false: it does not prove that it is about this message")]
     at: Moment
 
 
-class RecipientStoryOut(ExplainedMessage):
-    """A message, all that happened to it, and all that came back of it."""
+class RecipientHistoryOut(ExplainedMessage):
+    """A message, its whole history, and what was received about it."""
 
     notices: Annotated[list[NoticeOut], Field(description="oldest first; empty: none, or the inbox is not read")]
     suppressed: Annotated[
@@ -114,7 +117,7 @@ class SettleIn(RequestModel):
 class SettledOut(ResponseModel):
     """The confirmed message."""
 
-    recipient_id: int
+    recipient_id: Annotated[int, Field(description="the ID of the message")]
     job_id: str
     status: Annotated[State, Field(description="waiting: it is sent again; cancelled: its job was")]
 
@@ -122,7 +125,7 @@ class SettledOut(ResponseModel):
 class CancelledOut(ResponseModel):
     """A message that is cancelled."""
 
-    recipient_id: int
+    recipient_id: Annotated[int, Field(description="the ID of the message")]
     job_id: str
     changed: Annotated[bool, Field(description="false: it was cancelled before")]
 
@@ -154,7 +157,7 @@ class RecipientEndpoints:
         explained = ExplainedMessage.of(it, describe.of_message(it, queue))
         notices = [NoticeOut.model_validate(each) for each in await self._notices.of_message(it.id)]
         return json_response(
-            RecipientStoryOut(**dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id))
+            RecipientHistoryOut(**dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id))
         )
 
     async def settle(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -171,7 +174,7 @@ class RecipientEndpoints:
         except NotUnsureError as error:
             raise ApiError(409, "conflict", str(error)) from None
         self._events.job_action(job=it.job_id, action="settle", actor=actor, messages=1, status=done.status.value)
-        self._say_finished(done.finished)
+        say_finished(RunnerEvents(self._events.sink), done.finished)
         self._wake()
         return json_response(SettledOut(recipient_id=it.id, job_id=it.job_id, status=done.status))
 
@@ -189,12 +192,8 @@ class RecipientEndpoints:
             self._events.job_action(
                 job=it.job_id, action="cancel", actor=actor, messages=1, status=State.CANCELLED.value
             )
-        self._say_finished(done.finished)
+        say_finished(RunnerEvents(self._events.sink), done.finished)
         return json_response(CancelledOut(recipient_id=it.id, job_id=it.job_id, changed=done.changed))
-
-    def _say_finished(self, jobs: Sequence[CompletedJob]) -> None:
-        for job in jobs:
-            RunnerEvents(self._events.sink).job_finished(**vars(job))
 
     async def _found(self, request: web.Request, key: ApiKey) -> RecipientHistory:
         """The message of the path.

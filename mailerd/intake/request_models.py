@@ -455,7 +455,7 @@ class JobChangeIn(RequestModel):
         fixed = (JobIn.model_fields.keys() - cls.model_fields.keys()) & fields.keys()
         if fixed:
             names = ", ".join(sorted(fixed))
-            raise ValueError(t("{names} cannot be changed; cancel the job and post it anew", names=names))
+            raise ValueError(t("{names} cannot be changed; cancel the job and post it again", names=names))
         return fields
 
 

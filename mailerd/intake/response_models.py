@@ -475,7 +475,7 @@ class MessageOut(ResponseModel):
     """One message that was posted as such, and its job."""
 
     job: JobOut
-    recipient: RecipientOut
+    recipient: Annotated[RecipientOut, Field(description="its recipient")]
 
 
 class RecipientsOut(ResponseModel):

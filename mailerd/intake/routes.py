@@ -194,20 +194,20 @@ _JOBS: Final = (
         answers=(PersonOut,), errors=(422,),
     ),
     Operation(
-        "getRecipient", "GET", "/api/recipients/{id}", "One message: its state, its history and what came back of it",
+        "getRecipient", "GET", "/api/recipients/{id}", "One message: its state, its history, bounces and replies",
         "`id` as in lists, events and the log. `story` is for people and says why it waits and what comes next.",
-        Permission.READ, answers=(recipients.RecipientStoryOut,), errors=(404, 422),
+        Permission.READ, answers=(recipients.RecipientHistoryOut,), errors=(404, 422),
     ),
     Operation(
         "settleRecipient", "POST", "/api/recipients/{id}/settle", "Confirm an unconfirmed message as sent or not sent",
-        "For a message with the status `unsure` that only a person can confirm, after a look into the mailbox. A "
-        "wrong `sent`: false sends it twice. A 409: its state is certain now, or it was tried again since.",
+        "For a message with the status `unsure` that only a person can confirm, after checking the mailbox. A wrong "
+        "`sent`: false sends it twice. A 409: its state is certain now, or there was another attempt.",
         Permission.CONTROL, body=recipients.SettleIn, body_required=True, answers=(recipients.SettledOut,),
         errors=(404, 409, *_BODY),
     ),
     Operation(
         "cancelRecipient", "POST", "/api/recipients/{id}/cancel", "Cancel one waiting message",
-        "The other messages of the job go on. A 409: it is being sent, or has ended.",
+        "The other messages of the job are sent. A 409: it is being sent, or has ended.",
         Permission.CONTROL, body=NothingIn, answers=(recipients.CancelledOut,), errors=(404, 409, *_BODY),
     ),
     Operation(
@@ -225,7 +225,8 @@ _JOBS: Final = (
     Operation(
         "getStats", "GET", "/api/stats", "Numbers of a period by day, sender, template or tag",
         "By day and by sender as messages came to their results, kept by the hour for 400 days; by template or tag "
-        "the jobs that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets only theirs.",
+        "the jobs that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets "
+        "only theirs.",
         Permission.READ,
         params=(
             _choice("by", stats.By, "what a row stands for (default: day)"),
@@ -273,7 +274,7 @@ _JOBS: Final = (
     Operation(
         "changeJob", "PATCH", "/api/jobs/{id}", "Change a job's time, priority, reference, metadata or tags",
         "Only the given fields are changed. `send_at` can be changed until the first message is being sent; "
-        "recipients with a time of their own keep it. Everything else is fixed: cancel the job and post it anew.",
+        "recipients with a time of their own keep it. For anything else, cancel the job and post it again.",
         Permission.CONTROL, body=JobChangeIn, body_required=True, answers=(response_models.JobChangedOut,),
         errors=(404, 409, *_BODY),
     ),

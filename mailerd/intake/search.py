@@ -14,7 +14,7 @@ from mailerd.intake.read_jobs import PersonsMessageOut
 from mailerd.intake.response_models import Moment
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.search import Search
+from mailerd.store.lookup import Search
 
 MIN_TEXT: Final = 3
 """Characters of a text that is looked for; of an id or of Chinese, fewer."""
@@ -41,7 +41,7 @@ class FoundJobOut(ResponseModel):
 class FoundJobsOut(ResponseModel):
     """Jobs, newest first."""
 
-    items: list[FoundJobOut]
+    items: Annotated[list[FoundJobOut], Field(description="the jobs")]
     complete: Annotated[bool, _COMPLETE]
     back_to: Annotated[Moment | None, _BACK_TO]
 
@@ -49,7 +49,7 @@ class FoundJobsOut(ResponseModel):
 class FoundPeopleOut(ResponseModel):
     """The newest message of each person, newest first."""
 
-    items: list[PersonsMessageOut]
+    items: Annotated[list[PersonsMessageOut], Field(description="the messages")]
     complete: Annotated[bool, _COMPLETE]
     back_to: Annotated[Moment | None, _BACK_TO]
 
@@ -58,7 +58,7 @@ class SearchOut(ResponseModel):
     """What was found."""
 
     jobs: FoundJobsOut
-    people: FoundPeopleOut
+    people: Annotated[FoundPeopleOut, Field(description="people, by their newest messages")]
 
 
 class SearchEndpoint:

@@ -117,7 +117,7 @@ class SenderFindingOut(ResponseModel):
     severity: Annotated[Severity, Field(description="red: nothing is sent; amber: late; blue: for information")]
     code: Annotated[str, Field(description="the cause, for programs", examples=["day_full"])]
     text: Annotated[Sentence, Field(description="the finding as a sentence")]
-    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps")]
+    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps; null: none")]
 
     @classmethod
     def of(cls, it: Condition) -> Self:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 from pydantic import ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from mailerd.clock import Clock
 from mailerd.core.i18n import t
@@ -31,7 +32,7 @@ _AN_HOUR: Final = timedelta(hours=1)
 
 
 class By(StrEnum):
-    """What a row of the answer stands for."""
+    """What a row is about."""
 
     DAY = "day"
     SENDER = "sender"
@@ -39,30 +40,50 @@ class By(StrEnum):
     TAG = "tag"
 
 
-def _one_of(what: str) -> object:
-    return Field(exclude_if=lambda value: value is None, description=f"{what}; absent with another `by`")
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
+Day = Annotated[date, Field(examples=["2026-12-01"])]
 
 
 class StatsRowOut(ResponseModel):
     """Messages of one day, sender, template or tag."""
 
-    day: Annotated[date | None, _one_of("the day, in `zone`")] = None
-    sender_email: Annotated[str | None, _one_of("the mailbox")] = None
+    day: Annotated[
+        Day | SkipJsonSchema[None], Field(description="the day, in `zone`; absent: not by day", exclude_if=_is_absent)
+    ] = None
+    sender_email: Annotated[
+        str | SkipJsonSchema[None], Field(description="the mailbox; absent: not by sender", exclude_if=_is_absent)
+    ] = None
     template_name: Annotated[
-        str | None,
+        str | SkipJsonSchema[None],
+        Field(description="the named template; absent: not by template, or jobs without one", exclude_if=_is_absent),
+    ] = None
+    tag: Annotated[
+        str | SkipJsonSchema[None], Field(description="the tag; absent: not by tag", exclude_if=_is_absent)
+    ] = None
+    jobs: Annotated[
+        Whole | SkipJsonSchema[None],
+        Field(description="the jobs; absent: not by template or tag", exclude_if=_is_absent),
+    ] = None
+    sent: Annotated[Whole, Field(description="sent messages")]
+    failed: Annotated[Whole, Field(description="failed messages")]
+    put_off: Annotated[
+        Whole | SkipJsonSchema[None],
+        Field(description="deferred attempts; absent: not by day or sender", exclude_if=_is_absent),
+    ] = None
+    unsure: Annotated[
+        Whole | SkipJsonSchema[None],
         Field(
-            exclude_if=lambda value: value is None,
-            description="the named template; absent: the jobs that were posted without one",
+            description="sends that were not confirmed at first; absent: not by day or sender", exclude_if=_is_absent
         ),
     ] = None
-    tag: Annotated[str | None, _one_of("the tag")] = None
-    jobs: Annotated[Whole | None, _one_of("the jobs")] = None
-    sent: Whole
-    failed: Whole
-    put_off: Annotated[Whole | None, _one_of("attempts after which the message waited again")] = None
-    unsure: Annotated[Whole | None, _one_of("sends that were not confirmed at once")] = None
-    bounced: Annotated[Whole, Field(description="as far as inboxes are read")]
-    replied: Annotated[Whole | None, _one_of("messages with a reply from a person")] = None
+    bounced: Annotated[Whole, Field(description="bounced messages, as far as inboxes are read")]
+    replied: Annotated[
+        Whole | SkipJsonSchema[None],
+        Field(description="messages with a reply from a person; absent: not by template or tag", exclude_if=_is_absent),
+    ] = None
 
     @classmethod
     def of_tallies(cls, counts: Mapping[Tally, int], *, day: date | None = None, sender: str | None = None) -> Self:
@@ -78,15 +99,15 @@ class StatsRowOut(ResponseModel):
 
 
 class StatsOut(ResponseModel):
-    """Messages of a period; what has none has no row."""
+    """Messages of a period."""
 
     model_config = ConfigDict(serialize_by_alias=True)  # `from` is no name for a field in Python
 
-    by: By
-    from_: Annotated[date, Field(alias="from", description="the first day")]
-    to: Annotated[date, Field(description="the last day")]
-    zone: str
-    rows: list[StatsRowOut]
+    by: Annotated[By, Field(description="what a row is about")]
+    from_: Annotated[Day, Field(alias="from", description="the first day")]
+    to: Annotated[Day, Field(description="the last day")]
+    zone: Annotated[str, Field(description="the time zone of days", examples=["UTC"])]
+    rows: Annotated[list[StatsRowOut], Field(description="what has no messages has no row")]
 
 
 class StatsEndpoint:
@@ -125,10 +146,11 @@ class StatsEndpoint:
             case By.TEMPLATE | By.TAG:
                 name = "template_name" if by is By.TEMPLATE else "tag"
                 try:
-                    return [StatsRowOut.of_jobs(it, name=name) for it in await reports.jobs(by.value, since, until)]
+                    found_jobs = await reports.jobs("template" if by is By.TEMPLATE else "tag", since, until)
                 except TooManyJobsError:
                     why = t("more than {most:,} jobs ended then; choose a shorter period", most=MAX_JOBS)
                     raise invalid([FieldError("from", why)]) from None
+                return [StatsRowOut.of_jobs(it, name=name) for it in found_jobs]
             case By.DAY:
                 days: dict[date, Counter[Tally]] = {}
                 for hour, counts in (await reports.tallies("hour", since, until)).items():

@@ -3,7 +3,7 @@
 A job into which a message comes back must never get stuck, and a job ends when nothing of it is open any more.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,6 +13,7 @@ from mailerd.core.bounce_rule import BRAKE, BRAKES_COUNT_FOR, MAX_BRAKES
 from mailerd.core.reasons import in_row
 from mailerd.core.states import OPEN, JobChange, JobStatus, job_after
 from mailerd.core.webhooks import EventType
+from mailerd.events.worker import RunnerEvents
 from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.event_feed import NewEvent, insert_events
 
@@ -188,7 +189,7 @@ _READ_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, fini
 
 @dataclass(frozen=True)
 class CompletedJob:
-    """A job that has ended, with the fields of the event that says so."""
+    """A job that has ended."""
 
     job: str
     sent: int
@@ -218,6 +219,12 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
                 )
             )  # fmt: skip
     return done
+
+
+def say_finished(events: RunnerEvents, jobs: Iterable[CompletedJob]) -> None:
+    """Log that these jobs have ended."""
+    for it in jobs:
+        events.job_finished(job=it.job, sent=it.sent, failed=it.failed, cancelled=it.cancelled, seconds=it.seconds)
 
 
 async def was_completed(cursor: Cursor, done: Sequence[CompletedJob]) -> bool:

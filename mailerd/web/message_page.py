@@ -24,6 +24,7 @@ from mailerd.store.console_queries import MessageRow
 from mailerd.store.forecast_inputs import read_queue
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
+from mailerd.store.job_changes import say_finished
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form
@@ -105,8 +106,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         actor=it.actor, what=t("message {id} of job {job}", id=story.id, job=story.job_id),
         change=t("confirmed as {status}", status=settled.status.value),
     )  # fmt: skip
-    for job in settled.finished:
-        RunnerEvents(it.services.events.sink).job_finished(**vars(job))
+    say_finished(RunnerEvents(it.services.events.sink), settled.finished)
     it.services.wake()
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
 

@@ -18,6 +18,7 @@ from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
+from mailerd.store.job_changes import say_finished
 from mailerd.store.messages import suppressed
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter, is_plain_handover, updates_sender
@@ -325,5 +326,4 @@ class Recorder:
             except DatabaseError:
                 self._touched = {**self._touched, **jobs}
                 raise
-            for job in finished:
-                self._events.job_finished(**vars(job))
+            say_finished(self._events, finished)

@@ -106,7 +106,7 @@ async def test_metadata_and_tags_are_replaced_whole(site: Site) -> None:
 @pytest.mark.parametrize(
     "fields, wrong",
     [
-        ({"recipients": []}, "recipients cannot be changed; cancel the job and post it anew"),
+        ({"recipients": []}, "recipients cannot be changed; cancel the job and post it again"),
         ({"template": {}, "sender_email": "x@example.com"}, "sender_email, template cannot be changed"),
         ({"priority": None}, "priority"),
         ({"priority": 10**6, "reference": "x" * 256}, "priority"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.store import search
+from mailerd.store import lookup
 from tests.intake.site import Site
 
 
@@ -62,10 +62,10 @@ async def test_a_key_for_certain_senders_finds_only_theirs(site: Site) -> None:
 
 async def test_what_was_not_looked_at_is_said(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_BY_SUBJECT", "_OLDEST_JOB", "_BY_NAME", "_OLDEST_NAME"):
-        statement = getattr(search, name)
-        for most in (search.MAX_JOBS, search.MAX_NAMES):
+        statement = getattr(lookup, name)
+        for most in (lookup.MAX_JOBS, lookup.MAX_NAMES):
             statement = statement.replace(str(most), "1")
-        monkeypatch.setattr(search, name, statement)
+        monkeypatch.setattr(lookup, name, statement)
     old = await site.posted(person("ada@example.com", "Grace"), template={"subject": "Alpha", "text": "Hi"})
     await site.posted(person("bob@example.com", "Bob"), template={"subject": "Beta", "text": "Hi"})
     _, told = await site.get(f"/api/jobs/{old}")

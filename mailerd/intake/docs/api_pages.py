@@ -15,7 +15,7 @@ from mailerd.intake.openapi import PREFIX, TAGS, example_of
 from mailerd.locale import say
 
 GROUPS: Final = {
-    "jobs": (N_("Jobs"), ("jobs",)),
+    "jobs": (N_("Jobs"), ("jobs", "search", "stats")),
     "messages": (N_("Messages"), ("messages",)),
     "recipients": (N_("Recipients"), ("recipients",)),
     "templates": (N_("Templates"), ("templates",)),

@@ -66,7 +66,7 @@ class FoundJob:
 
 
 @dataclass(frozen=True)
-class Found[T]:
+class Hits[T]:
     """What was found of one kind."""
 
     items: Sequence[T]
@@ -84,7 +84,7 @@ class Search:
         self._timeout = timeout
         self._senders = None if senders is None else tuple(senders) or ("",)
 
-    async def jobs(self, text: str, *, limit: int) -> Found[FoundJob]:
+    async def jobs(self, text: str, *, limit: int) -> Hits[FoundJob]:
         """Jobs, newest first: by id, by the beginning of the reference, by a part of the subject or template's name."""
         part = f"%{_escaped(text)}%"
         ids = {text.upper()} if ULID.fullmatch(text.upper()) else set[str]()
@@ -98,7 +98,7 @@ class Search:
         ]
         return await self._found(found, limit, _OLDEST_JOB)
 
-    async def people(self, text: str, *, limit: int) -> Found[PersonsMessage]:
+    async def people(self, text: str, *, limit: int) -> Hits[PersonsMessage]:
         """Each person's newest message: by a message's id, the beginning of the address, or a part of the name."""
         ids = {int(text)} if text.isascii() and text.isdecimal() else set[int]()
         ids |= set(await self._of_people(_BY_ADDRESS, _address_prefix(text), limit))
@@ -120,11 +120,9 @@ class Search:
             given.reverse()
         return [id_ for (id_,) in await self._rows(statement.format(mine=mine), [*given, limit + 1])]
 
-    async def _found[T](self, found: Sequence[T], limit: int, oldest: str) -> Found[T]:
+    async def _found[T](self, found: Sequence[T], limit: int, oldest: str) -> Hits[T]:
         rows = await self._rows(oldest, ())
-        return Found(
-            found[:limit], complete=len(found) <= limit and not rows, back_to=utc(rows[0][0]) if rows else None
-        )
+        return Hits(found[:limit], complete=len(found) <= limit and not rows, back_to=utc(rows[0][0]) if rows else None)
 
     async def _rows(self, statement: str, values: Sequence[object]) -> Sequence[tuple[Any, ...]]:
         return await self._database.request_rows(statement, values, what="search.read", bound=self._timeout)
