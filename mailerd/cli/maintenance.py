@@ -184,8 +184,6 @@ def settle(
             )
         )  # fmt: skip
         for job in done.finished:
-            echo(
-                t("job {id} finished: {sent:,} sent, {failed:,} failed", id=job.job, sent=job.sent, failed=job.failed)
-            )
+            echo(t("job {id} finished: {sent:,} sent, {failed:,} failed", id=job.job, sent=job.sent, failed=job.failed))
 
     with_database(settings(config), work)

@@ -159,7 +159,7 @@ class SenderInboxOut(ResponseModel):
     """How far a sender's inbox is read."""
 
     read_at: Annotated[Moment | None, Field(description="when it was last read to its end; null: never")]
-    behind_s: Annotated[Whole | None, Field(description="seconds since then")]
+    behind_s: Annotated[Whole | None, Field(description="seconds since then; null: never")]
 
 
 class SenderOut(ResponseModel):
