@@ -119,6 +119,21 @@ async def test_a_sender_is_seen_paused_resumed_and_limited(
     await close(client)
 
 
+async def test_a_sender_that_google_refuses_is_paused_with_the_remedy_and_never_sending(place: Place) -> None:
+    async with AsyncClient(place.url, key=place.key) as client:
+        place.google.revoke("me@example.com")
+        await client.create_job(a_job())
+        await place.heard.wait_for("sender_paused")
+        sender = await client.get_sender("me@example.com")
+        assert (sender["state"], sender["signed_in"]["state"], sender["waiting"]) == ("paused", "refused", 1)
+        assert sender["pause"] is not None
+        assert (sender["pause"]["cause"], sender["pause"]["until"]) == ("token_refused", None)
+        assert sender["pause"]["remedy"] == "mailerd auth login --sender me@example.com"
+        assert "has revoked the authorization" in sender["pause"]["reason"]
+        assert sender["finding"] is not None
+        assert (sender["finding"]["severity"], sender["next_message_at"]) == ("red", None)
+
+
 async def test_a_dry_run_weighs_a_message_as_google_gets_it(place: Place) -> None:
     keys = await Secrets(place.database, timeout=10).keys()
     await Suppressions(place.database, key=keys.address, timeout=10).make_list("news", title="秋季通讯")

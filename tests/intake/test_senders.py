@@ -21,6 +21,8 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.intake.site import Build, Site
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
+from tests.support.holding import holding
+from tests.support.own_time import own_time
 from tests.support.rows import post
 
 ME, SALES, OTHER = "me@example.com", "sales@example.com", "other@example.com"
@@ -353,6 +355,21 @@ async def test_a_frozen_database_is_a_503_and_nothing_is_changed(build: Build, g
             assert (status, answer["error"]["code"]) == (503, "database_away")
     finally:
         mariadb.thaw()
+    assert await site.rows("SELECT per_day, paused_until FROM senders") == [(None, None)]
+
+
+async def test_a_row_that_another_transaction_holds_is_a_503_in_time(
+    build: Build, gmail: Gmail, database_url: str
+) -> None:
+    site = await build(patience=1.0, senders=SenderResolver(gmail, {}))
+    await post(site.database, recipients=1)
+    async with holding(database_url, "SELECT email FROM senders FOR UPDATE"):
+        for method, way, body in (("PATCH", "", {"per_day": 1}), ("POST", "/pause", {"reason": "x"})):
+            started = own_time()
+            status, _ = await ask(site, method, f"/{ME}{way}", body)
+            assert status == 503
+            assert own_time() - started < 10, "another statement may take 20 s"
+        assert (await ask(site, "GET", f"/{ME}"))[0] == 200, "who only looks does not wait"
     assert await site.rows("SELECT per_day, paused_until FROM senders") == [(None, None)]
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,6 +10,7 @@ from mailerd.config import Live
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.core.senders import SenderReading
 from mailerd.store import senders as under_test
+from mailerd.store.db.connection import naive
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -210,6 +211,14 @@ async def test_a_page_shows_what_each_has_sent_and_what_waits_by_address(databas
     assert [it.state.email for it in behind] == ["b@example.com"]
     some = await page(senders, only=["c@example.com", "z@example.com"])
     assert [it.state.email for it in some] == ["c@example.com"]
+
+
+def test_of_the_minute_before_as_much_counts_as_lies_within_sixty_seconds() -> None:
+    this = datetime(2026, 12, 1, 9, 30, tzinfo=UTC)
+    before = this - timedelta(minutes=1)
+    for second, part in ((0, 1.0), (15, 0.75), (59, 1 / 60)):
+        _, values = under_test._last_minute([ME], this + timedelta(seconds=second))
+        assert values == (naive(this), pytest.approx(part), (naive(this), naive(before)), (ME,))
 
 
 async def test_a_limited_key_is_shown_no_message_of_another(database: Database, senders: Senders) -> None:
