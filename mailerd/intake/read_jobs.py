@@ -120,7 +120,7 @@ class JobActionEndpoints:
         """Change what can be changed of a job."""
         job = await job_of(request, key, self._jobs)
         async with self._bodies.read(request, key) as raw:
-            asked = read_model(JobChangeIn, parse(raw) if raw else {}, context={"now": self._clock.now()})
+            asked = read_model(JobChangeIn, parse(raw), context={"now": self._clock.now()})
         fields, actor = asked.model_dump(exclude_unset=True), f"key {key.name}"
         try:
             done = await self._controls.change(job.id, fields, actor=actor, messages=job.total)

@@ -158,6 +158,8 @@ async def test_behind_a_proxy_with_tls_the_examples_say_so(site: Site) -> None:
     headers = {"X-Forwarded-Proto": "https", "Host": "localhost"}
     async with site.client.get(f"{site.url}/docs/api/templates", headers=headers) as response:
         assert '"https://localhost/api/templates"' in await response.text()
+    async with site.client.get(f"{site.url}/openapi.json", headers=headers) as response:
+        assert (await response.json())["externalDocs"]["url"] == "https://localhost/docs"
 
 
 async def test_the_bare_address_leads_to_the_site(site: Site) -> None:

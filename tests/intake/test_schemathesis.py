@@ -31,8 +31,10 @@ async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path, monke
     templates = Path(__file__).parents[2] / "examples" / "templates"
     site = await build(patience=5.0, templates=templates)
     _, posted = await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))
+    ((recipient,),) = await site.rows("SELECT MIN(id) FROM job_recipients")
     (tmp_path / "schemathesis.toml").write_text(
         f"[parameters]\n'path.id' = {json.dumps(posted['job_id'])}\n\n"
+        f"[[operations]]\ninclude-tag = 'recipients'\nparameters = {{ 'path.id' = {recipient} }}\n\n"
         # A description cannot say all that is asked of a message: that a template fits its variables, for instance.
         "[checks.positive_data_acceptance]\nexpected-statuses = [200, 204, 401, 403, 404, 409, 422]\n"
     )
