@@ -269,8 +269,8 @@ async def test_a_table_is_sent_with_tags_and_its_job_is_listed_by_one(shop: Shop
     words = ("send", table, "--template", "welcome", "--sender", ME, "--no-wait")
     job = (await shop.say(*words, "--tag", "spring", "--tag", "vip")).split()[1].rstrip(":")
     other = (await shop.say(*words)).split()[1].rstrip(":")
-    (found,) = json.loads(await shop.say("jobs", "list", "--tag", "spring", "--json"))
-    assert (found["id"], found["tags"], found["metadata"]) == (job, ["spring", "vip"], {})
+    (found,) = json.loads(await shop.say("jobs", "list", "--tag", "spring", "--json"))["jobs"]
+    assert (found["job_id"], found["tags"], found["metadata"]) == (job, ["spring", "vip"], {})
     assert other not in await shop.say("jobs", "list", "--tag", "spring")
     assert "No jobs." in await shop.say("jobs", "list", "--tag", "autumn")
     assert "must have 1 to 50 of the" in await shop.say("jobs", "list", "--tag", "标签", code=2)

@@ -157,7 +157,7 @@ async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> No
         (job(priority="1", template={"subject": "s", "html": "{% for %}"}), ["priority", "template.html"]),
         (
             job(priority="1", template={"html": "{% for %}", "text": "{{ x", "css": ""}),
-            ["template.subject", "template.css", "priority", "template.html", "template.text"],
+            ["priority", "template.subject", "template.css", "template.html", "template.text"],
         ),
         (job(priority="1", template=None, template_name="nowhere"), ["priority", "template_name"]),
         (job({"email": "a@example.com"}, priority="1"), ["priority", "recipients[0].variables"]),
