@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from mailerd.core import rate_limit
 from mailerd.core.decisions import Decision, Pause
@@ -168,6 +168,20 @@ def is_proof(said: str, key: str, secret: bytes) -> bool:
     """Whether `said` is the proof that belongs to the key."""
     return hmac.compare_digest(said.encode("utf-8", "replace"), proof_of(key, secret).encode("ascii"))
 
+
+class Extras(NamedTuple):
+    """What a job or a recipient brings beside its variables, each as JSON; the names are columns of both tables.
+
+    A field that stands here goes from the reading of a post to its row.
+    """
+
+    headers: str | None = None
+    """Headers of its own: by name what it says."""
+    metadata: str | None = None
+    """What the application wants to have back with it."""
+
+
+NO_EXTRAS: Final = Extras()
 
 Mode = Literal["draft", "direct"]
 

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any, Final, Self
 
 from mailerd.core.i18n import t
+from mailerd.core.models import Extras
 from mailerd.core.reasons import from_json
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import LARGE_BODY
@@ -217,8 +218,9 @@ class JobReading:
                 variables,
                 [Attached(*each) for each in attached],
                 [(part, from_json(why)) for part, why in errors],
+                extras and Extras(*extras),
             )
-            for email, name, variables, attached, errors in answer["rows"]
+            for email, name, variables, attached, errors, extras in answer["rows"]
         ]
         self._behind += len(rows)
         self.rendered = answer["rendered"]

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
 from mailerd.core.i18n import Text, joined, t
+from mailerd.core.models import Extras
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import TOKEN_BYTES, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
@@ -153,6 +154,8 @@ class RecipientRow(NamedTuple):
     """Its own variables, as JSON."""
     attached: Sequence[Attached]
     errors: list[tuple[str, Any]]
+    extras: Extras | None = None
+    """None: it has none, as most."""
 
     @property
     def attached_bytes(self) -> int:

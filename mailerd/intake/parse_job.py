@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from mailerd.clock import new_id
 from mailerd.core.i18n import joined, t, tn
-from mailerd.core.models import PROOF_LENGTH
+from mailerd.core.models import NO_EXTRAS, PROOF_LENGTH
 from mailerd.core.reasons import REASONS, reason
 from mailerd.core.replies import NoCredentials
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
@@ -276,12 +276,12 @@ class _Checker:
         if not row.errors:
             self._seen[mailbox] = (index, row.email)
             self.found.attached += self._reading.stored(row, index)
-            self.found.rows.append(NewRecipient(row.email, row.name, row.variables))
+            self.found.rows.append(NewRecipient(row.email, row.name, row.variables, extras=row.extras or NO_EXTRAS))
             return
         said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
         why = joined(said) if len(said) > 1 else said[0]
         failed = reason("not_accepted", cause=cut(why, MAX_REASON - len(REASONS["not_accepted"])))
-        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed))
+        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed, extras=row.extras or NO_EXTRAS))
         self.found.rejected.append(RejectedRecipient(index, row.email, cut(why)))
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)

@@ -9,6 +9,7 @@ from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
+from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
@@ -35,6 +36,7 @@ class NewRecipient(NamedTuple):
     error: str | None = None
     suppressed: bool = False
     """The address has opted out: the row is stored as cancelled, and `error` says why."""
+    extras: Extras = NO_EXTRAS
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class NewJob:
     text: str | None = field(default=None, repr=False)
     variables: str = "{}"
     """The job's variables as JSON."""
+    extras: Extras = NO_EXTRAS
     reference: str | None = None
     priority: int = 0
     send_at: datetime | None = None
@@ -380,6 +383,8 @@ RESOLVE_TIMEOUT: Final = 1.5
 
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
+_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s{', %%s' * len(NO_EXTRAS)})"
+"""The same for jobs of which a recipient has `Extras`: the others do not pay for them."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 # One statement, so that status and counts are of one moment.
 _READ_JOBS: Final = (
@@ -517,23 +522,32 @@ class Jobs:
             async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
-        each = cursor.mogrify(_RECIPIENT_ROW, (job.id, due, now))
+        extras = any(it.extras is not NO_EXTRAS for it in job.recipients)
+        insert = messages.INSERT_WITH_EXTRAS if extras else messages.INSERT_RECIPIENTS
+        each = cursor.mogrify(_ROW_WITH_EXTRAS if extras else _RECIPIENT_ROW, (job.id, due, now))
         rows = (
-            (messages.INSERT_RECIPIENTS + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
-            for batch in _batches(job.recipients)
+            (insert + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
+            for batch in _batches(job.recipients, with_extras=extras)
         )
         await cursor.execute_each(rows, bound=self.timeout)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
-        row = (
-            job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
-            job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
-            job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
-            job.list_id, int(job.override_suppression), job.on_bounces,
-        )  # fmt: skip
+        values = {
+            "id": job.id, "type": "template", "sender_email": job.sender_email, "from_email": job.from_email,
+            "sender_name": job.sender_name, "reply_to": job.reply_to,
+            "subject": job.subject, "html": job.html, "text": job.text,
+            "variables": job.variables, **job.extras._asdict(),
+            "template_name": job.template_name, "template_version": job.template_version,
+            "inline_css": int(job.inline_css), "attachments": len(job.attachments),
+            "reference": job.reference, "priority": job.priority, "api_key_id": job.api_key_id,
+            "list_id": job.list_id, "override_suppression": int(job.override_suppression),
+            "on_bounces": job.on_bounces,
+            "status": JobStatus.QUEUED.value, "total": len(job.recipients),
+            "next_claim_at": due, "send_at": due, "created_at": now,
+        }  # fmt: skip
         async with asyncio.timeout(self.timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute(job_changes.INSERT_JOB, row)
+            await job_changes.insert_job(cursor, values)
             await cursor.execute(sender_changes.SCHEDULE, (job.sender_email, due, now, due, due))
         return utc(due)
 
@@ -610,18 +624,20 @@ class Jobs:
         return [recipient_of(row) for row in rows]
 
 
-def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:
+def _batches(recipients: Iterable[NewRecipient], *, with_extras: bool) -> Iterator[list[tuple[object, ...]]]:
     """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one."""
     waiting, failed, cancelled = State.WAITING.value, State.FAILED.value, State.CANCELLED.value
     batch: list[tuple[object, ...]] = []
     size = 0
-    for seq, (email, name, variables, error, suppressed) in enumerate(recipients):
+    for seq, (email, name, variables, error, suppressed, extras) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
+        if with_extras:
+            more += sum(len(it or "") for it in extras)
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0
         status = cancelled if suppressed else failed if error else waiting
-        batch.append((seq, email, name, variables, status, *in_row(error)))
+        batch.append((seq, email, name, variables, status, *in_row(error), *(extras if with_extras else ())))
         size += more
     if batch:
         yield batch

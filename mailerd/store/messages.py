@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from mailerd.core.models import ClaimedRecipient, Handover
+from mailerd.core.models import ClaimedRecipient, Extras, Handover
 from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
@@ -485,6 +485,7 @@ INSERT_RECIPIENTS: Final = (
     "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, error_code, error_args, "
     "due_at, updated_at) VALUES "
 )
+INSERT_WITH_EXTRAS: Final = INSERT_RECIPIENTS.replace("updated_at", f"updated_at, {', '.join(Extras._fields)}")
 # A message that waits for a later try keeps its time, and so does one for whose time a client has asked.
 DUE_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)

@@ -39,6 +39,7 @@ CHECKED = {
     ("store/messages.py", "defaultdict[tuple[str, ...], list[Row]](list)"): "names of columns",
     ("store/messages.py", "enumerate(_REASON)"): "names of columns",
     ("store/messages.py", "Line._fields"): "names of columns",
+    ("store/messages.py", "Extras._fields"): "names of columns",
     ("store/retention.py", "self.by"): "a name in the table of rules",
     ("store/retention.py", "self.delete_one"): "made of names in the table of rules",
     ("store/retention.py", "self.find"): "made of names in the table of rules",

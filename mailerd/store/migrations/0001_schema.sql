@@ -95,6 +95,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- another one of the mailbox (a send-as alias). from_address: what From says; people search by it.
 -- subject, html, text: the template in its default language; job_templates has the others. template_name and
 -- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
+-- headers, metadata: JSON; headers of its messages beside those of mailerd, and what the application gets back with it.
 -- attachments: how many rows of job_attachments there are.
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
@@ -121,6 +122,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
   variables LONGTEXT NOT NULL,
+  headers TEXT NULL,
+  metadata TEXT NULL,
   attachments INT UNSIGNED NOT NULL DEFAULT 0,
   reference VARCHAR(255) NULL,
   priority SMALLINT NOT NULL DEFAULT 0,
@@ -161,6 +164,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- A recipient of a job: one message.
 -- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's messages are
 -- found.
+-- headers, metadata: as in jobs, of its own; a header of the same name goes before the job's.
 -- due_at: the message is not sent before this time.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
@@ -190,6 +194,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
     ELSE LOWER(to_email) END) VIRTUAL,
   to_name VARCHAR(255) NULL,
   variables LONGTEXT NULL,
+  headers TEXT NULL,
+  metadata TEXT NULL,
   status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   due_at DATETIME(6) NOT NULL,
   claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
