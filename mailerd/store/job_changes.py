@@ -330,7 +330,7 @@ async def brake(cursor: Cursor, job: str) -> bool:
 
 # A new row, and what a clock that was ahead has left in old ones.
 
-_INSERT_JOB: Final = "INSERT INTO jobs ({columns}) VALUES ({places})"
+INSERT_JOB: Final = "INSERT INTO jobs ({columns}) VALUES ({places})"
 SENT_AT_ONCE: Final = """
 SELECT id, send_at FROM jobs FORCE INDEX (by_status)
  WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at <= created_at"""
@@ -349,9 +349,3 @@ UPDATE jobs FORCE INDEX (by_status)
    AND (bounces_seen > UTC_TIMESTAMP(6) OR braked_until > UTC_TIMESTAMP(6))""",
 )
 """What brings its moments back."""
-
-
-async def insert_job(cursor: Cursor, values: Mapping[str, object]) -> None:
-    """Store a job; `values` are by their columns."""
-    places = ", ".join(["%s"] * len(values))
-    await cursor.execute(_INSERT_JOB.format(columns=", ".join(values), places=places), [*values.values()])

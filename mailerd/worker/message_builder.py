@@ -148,6 +148,7 @@ class MessageBuilder:
             key=message.key,
             list_headers=list_headers,
             proof=message.proof,
+            copies=message.copies,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
