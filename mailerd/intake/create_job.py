@@ -42,6 +42,7 @@ from mailerd.intake.response_models import (
     RejectedOut,
     SampleOut,
     SizesOut,
+    SuppressedCopyOut,
     TemplateVersionOut,
     try_forecast,
 )
@@ -138,7 +139,10 @@ def _sizes(
             continue
         size = attached.get(None, 0) + attached.get(seq, 0)
         try:
-            sizes.append(message_size(content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size))
+            size = message_size(
+                content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size, extras=it.extras
+            )
+            sizes.append(size)
         except ValueError as error:
             sizes.append(str(error))
     return sizes
@@ -321,7 +325,13 @@ class CreateJobEndpoint:
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         messages = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
-            self.forecasts.for_new_job(job.sender_email, priority=job.priority, messages=messages, send_at=job.send_at),
+            self.forecasts.for_new_job(
+                job.sender_email,
+                priority=job.priority,
+                messages=messages,
+                send_at=job.send_at,
+                copies=job.extras.copies,
+            ),
             ForecastOut.of,
             job=t("(dry run)"),
             events=self.events,
@@ -338,6 +348,7 @@ class CreateJobEndpoint:
                 rejected_total=len(rejected),
                 suppressed=_listed(parsed.suppressed),
                 suppressed_total=len(parsed.suppressed),
+                suppressed_copies=_listed_copies(parsed),
                 post_refused=bool(parsed.refusal),
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
@@ -392,10 +403,15 @@ def _accepted(parsed: ParsedJob, send_at: datetime, forecast: ForecastOut | None
         rejected_total=len(parsed.rejected),
         suppressed=_listed(parsed.suppressed),
         suppressed_total=len(parsed.suppressed),
+        suppressed_copies=_listed_copies(parsed),
         warnings=parsed.warnings,
         send_at=send_at,
         forecast=forecast or ForecastOut(),
     )
+
+
+def _listed_copies(parsed: ParsedJob) -> list[SuppressedCopyOut]:
+    return [SuppressedCopyOut.model_validate(each) for each in parsed.suppressed_copies[:MAX_REJECTED_LISTED]]
 
 
 def _listed(rejected: list[RejectedRecipient]) -> list[RejectedOut]:

@@ -62,6 +62,8 @@ class JobHead:
     errors: list[FieldError]
     recipients: int | None
     """How many recipients there are; None: none are given, -1: what is given is no list."""
+    copy_list: str | None = None
+    """Who gets a copy of each message that names none itself."""
 
 
 class JobReader:
@@ -167,7 +169,8 @@ class JobReading:
         if "rows" in answer:
             self._first = self._take(answer)
         errors = field_errors(found["errors"])
-        return JobHead(JobFields.model_construct(**fields), found["variables"], errors, found["recipients"])
+        job = JobFields.model_construct(**fields)
+        return JobHead(job, found["variables"], errors, found["recipients"], found["copy_list"])
 
     async def begin(self, template: Template | None, pictures: Sequence[StoredAttachment]) -> None:
         """Read the first rows, if that is still to be done; with the named template, and its pictures."""
@@ -219,8 +222,9 @@ class JobReading:
                 [Attached(*each) for each in attached],
                 [(part, from_json(why)) for part, why in errors],
                 extras and Extras(*extras),
+                repeats,
             )
-            for email, name, variables, attached, errors, extras in answer["rows"]
+            for email, name, variables, attached, errors, extras, repeats in answer["rows"]
         ]
         self._behind += len(rows)
         self.rendered = answer["rendered"]

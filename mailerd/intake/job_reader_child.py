@@ -17,15 +17,20 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from mailerd.core import copies
+from mailerd.core.copies import once_each
 from mailerd.core.i18n import Text, joined, t
 from mailerd.core.models import Extras
 from mailerd.core.reasons import to_json
-from mailerd.core.suppression import TOKEN_BYTES, encode_token
+from mailerd.core.suppression import TOKEN_BYTES, canonical, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
 from mailerd.intake.request_models import (
     MAX_REASONS_PER_RECIPIENT,
     AttachmentIn,
     JobFields,
+    RecipientIn,
+    copies_in,
+    list_errors,
     read_job_fields,
     read_recipient,
 )
@@ -156,6 +161,8 @@ class RecipientRow(NamedTuple):
     errors: list[tuple[str, Any]]
     extras: Extras | None = None
     """None: it has none, as most."""
+    repeats: bool = False
+    """An address of its message was given more than once."""
 
     @property
     def attached_bytes(self) -> int:
@@ -204,6 +211,8 @@ class JobBody:
         except ValueError as error:
             variables = ""
             errors.append(FieldError("variables", str(error)))
+        self._copies = copies_in(self.fields.cc, self.fields.bcc)
+        self._shared = once_each("", self._copies)
         self.attachments = AttachmentSet()
         self._count = len(self._items) if isinstance(self._items, list) else 0
         self._read = 0
@@ -213,8 +222,9 @@ class JobBody:
         self.judged = not any(error.field.startswith("variables") for error in errors)
         """Whether recipients can be judged by the template: without the job's variables what they lack is unknown."""
         self.head = {
-            "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables"}),
+            "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables", "cc", "bcc"}),
             "variables": variables,
+            "copy_list": copies.to_json(self._shared) if self._shared else None,
             "errors": _listed(errors),
             "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
         }
@@ -250,7 +260,22 @@ class JobBody:
         if read.attachments is not None:
             attached, wrong = self.attachments.for_recipient(read.attachments)
             errors += wrong
-        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors))
+        extras, repeats = None, False
+        if self._copies or read.cc is not None or read.bcc is not None:
+            errors += list_errors(self.fields, cc=read.cc, bcc=read.bcc)
+            extras, repeats = self._copies_of(read)
+        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras, repeats)
+
+    def _copies_of(self, read: RecipientIn) -> tuple[Extras | None, bool]:
+        """The copies of a recipient's message, None where they are those of the job; whether one is named twice."""
+        given, own = self._copies, read.cc is not None or read.bcc is not None
+        if own:
+            given = copies_in(
+                self.fields.cc if read.cc is None else read.cc, self.fields.bcc if read.bcc is None else read.bcc
+            )
+        kept = once_each(read.email, given)
+        extras = Extras(copy_list=copies.to_json(kept)) if own or kept != self._shared else None
+        return extras, len(kept) < len(given)
 
 
 def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:
@@ -354,7 +379,9 @@ def warm_up() -> None:
     """Let Python load what it loads late (codecs, tables of names), as long as files can be opened."""
     warm_up_rendering()
     _kind_of("a.pdf")
-    body = {"recipients": [{"email": "ä"}], "x": 1, "sender_email": "a@ä.example", "template": {"subject": ""}}
+    copied = {"email": "ä", "cc": [{"email": "a@ä.example"}]}
+    body = {"recipients": [copied], "x": 1, "sender_email": "a@ä.example", "template": {"subject": ""}}
+    canonical("a@ä.example")
     JobBody(encode(body).encode(), now=datetime(2026, 1, 1, tzinfo=UTC)).next()
 
 

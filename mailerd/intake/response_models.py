@@ -40,6 +40,14 @@ class RejectedOut(ResponseModel):
     reason: Sentence
 
 
+class SuppressedCopyOut(ResponseModel):
+    """An address that gets no copy."""
+
+    email: str
+    reason: Sentence
+    messages: Annotated[Whole, Field(description="how many messages of the job name it")]
+
+
 class ForecastOut(ResponseModel):
     """When the messages of a job will be sent, as far as known; empty: no forecast."""
 
@@ -98,6 +106,7 @@ class AcceptedOut(ResponseModel):
         list[RejectedOut], Field(description="the first 1,000 suppressed recipients; they are cancelled")
     ]
     suppressed_total: Whole
+    suppressed_copies: list[SuppressedCopyOut]
     warnings: list[Sentence]
     send_at: Moment
     forecast: ForecastOut
@@ -143,6 +152,7 @@ class DryRunOut(ResponseModel):
     rejected_total: Whole
     suppressed: list[RejectedOut]
     suppressed_total: Whole
+    suppressed_copies: list[SuppressedCopyOut]
     post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
     warnings: list[Sentence]
     send_at: Moment | None
@@ -396,6 +406,13 @@ class ResultOut(ResponseModel):
     at: Moment
 
 
+class AddressOut(ResponseModel):
+    """Who gets a copy."""
+
+    email: str
+    name: str | None
+
+
 class RecipientOut(ResponseModel):
     """A recipient and the state of its message."""
 
@@ -411,6 +428,8 @@ class RecipientOut(ResponseModel):
     sent_at: Moment | None
     updated_at: Moment
     result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
+    cc: Annotated[list[AddressOut], Field(description="who gets a copy, visible to all")]
+    bcc: Annotated[list[AddressOut], Field(description="who gets a blind copy")]
 
 
 class RecipientsOut(ResponseModel):

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from mailerd.config import Settings
-from mailerd.core import rate_limit
+from mailerd.core import copies, rate_limit
 from mailerd.http import auth, errors, requests, responses, server
 from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, strict_json, suppressions
 from mailerd.mail import mime, render, renderer
@@ -32,6 +32,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "seconds for the body to arrive": requests.BODY_TIMEOUT,
     "days that `send_at` may be ahead": request_models.MAX_SEND_AHEAD.days,
     "attachments in one list": request_models.MAX_ATTACHMENTS,
+    "addresses in one `cc`, or in one `bcc`": copies.MAX_COPIES,
     "bytes with attachments, base64 included": mime.MAX_MESSAGE_BYTES,
     "characters of the subject": render.MAX_SUBJECT,
     "characters of the HTML, or of the text": render.MAX_OUTPUT,

@@ -136,6 +136,8 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "sent_at": "2026-01-02T03:04:05.500000Z",
         "updated_at": row["updated_at"],
         "result": None,
+        "cc": [],
+        "bcc": [],
     }
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
     assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]

@@ -41,6 +41,8 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
         "sent_at": older["sent_at"],
         "updated_at": older["updated_at"],
         "result": None,
+        "cc": [],
+        "bcc": [],
     }
     assert older["sent_at"].endswith("Z")
 
