@@ -18,7 +18,7 @@ from mailerd.cli.output import echo, in_utc
 from mailerd.cli.send_http import faults, posted, print_message, print_refusal, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
-from mailerd.config import API_KEY, Settings
+from mailerd.config import API_KEY, Live, Settings
 from mailerd.core.i18n import joined, t
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents, RendererEvents
@@ -34,6 +34,7 @@ from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.db.database import Database
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
+from mailerd.store.senders import default_limits
 
 _ORIGIN: Final = t("the command")
 _THE_COMMAND: Final = 0
@@ -44,7 +45,8 @@ def send(
     file: Annotated[
         Path,
         typer.Argument(
-            help='A CSV file with an "email" column. "name" and "language" are optional; other columns are variables.'
+            help='A CSV file with an "email" column. "name", "language", "cc" and "bcc" are optional; other columns '
+            "are variables."
         ),
     ],
     *,
@@ -137,9 +139,14 @@ class _JobPoster:
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
         """The job with what its suppressions say of each recipient, told to the person."""
         check = OptOutCheck(
-            database, timeout=self.known.database.connect_timeout, warn_above=self.known.unsubscribe.warn_above
-        )
-        order = await check.mark(order, key=None)
+            database, timeout=self.known.database.connect_timeout, warn_above=self.known.unsubscribe.warn_above,
+            defaults=Live(default_limits(self.known)),
+        )  # fmt: skip
+        try:
+            order = await check.mark(order, key=None)
+        except ApiError as error:
+            errors = [(fault.field, fault.message) for fault in error.errors]
+            raise MailerdError(joined(list(faults(str(error), errors, self._line)), "\n")) from None
         for each in order.suppressed:
             echo(t("not sent: {to}: {reason}", to=each.email, reason=each.reason))
         for warning in order.warnings:

@@ -26,11 +26,20 @@ class NewAttachment(TypedDict, total=False):
     content_id: str
 
 
+class NewCopy(TypedDict, total=False):
+    """Who gets a copy of a message."""
+
+    email: Required[str]
+    name: str | None
+
+
 class NewRecipient(TypedDict, total=False):
     """One message."""
 
     email: Required[str]
     name: str | None
+    cc: list[NewCopy]
+    bcc: list[NewCopy]
     variables: dict[str, Any]
     language: str
     attachments: list[NewAttachment]
@@ -47,6 +56,8 @@ class NewJob(TypedDict, total=False):
     template_name: str
     sender_name: str
     reply_to: str
+    cc: list[NewCopy]
+    bcc: list[NewCopy]
     variables: dict[str, Any]
     attachments: list[NewAttachment]
     send_at: str | datetime
@@ -82,6 +93,14 @@ class Unmailed(TypedDict):
     metadata: NotRequired[dict[str, str]]
 
 
+class SuppressedCopy(TypedDict):
+    """An address that gets no copy of so many messages."""
+
+    email: str
+    reason: str
+    messages: int
+
+
 class AcceptedJob(TypedDict):
     """A job that is durable."""
 
@@ -93,6 +112,7 @@ class AcceptedJob(TypedDict):
     rejected_total: int
     suppressed: list[Unmailed]
     suppressed_total: int
+    suppressed_copies: list[SuppressedCopy]
     warnings: list[str]
     send_at: str
     forecast: Forecast
@@ -113,6 +133,7 @@ class DryRun(TypedDict):
     rejected_total: int
     suppressed: list[Unmailed]
     suppressed_total: int
+    suppressed_copies: list[SuppressedCopy]
     post_refused: bool
     """Whether a post is a 422; `warnings` says why."""
     warnings: list[str]
@@ -161,6 +182,13 @@ class ResultOfMessage(TypedDict):
     at: str
 
 
+class Address(TypedDict):
+    """Who gets a copy."""
+
+    email: str
+    name: str | None
+
+
 class Recipient(TypedDict):
     """A recipient, and where its message stands; `index`: its position in the post, from 0."""
 
@@ -178,6 +206,8 @@ class Recipient(TypedDict):
     updated_at: str
     result: ResultOfMessage | None
     metadata: dict[str, str]
+    cc: list[Address]
+    bcc: list[Address]
 
 
 class RecipientsPage(TypedDict):

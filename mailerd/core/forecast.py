@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from math import ceil
 from typing import Final
 
 from mailerd.core import rate_limit
@@ -32,6 +33,8 @@ class Queued:
     order: int
     """Negative: its messages go first. 0: the two take turns. Positive: they go while none of the other's is due."""
     due: datetime
+    copies: float = 0.0
+    """What the copies of one of them cost of the day on the average, beside the one of the message."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class ForecastInputs:
     """How many messages of the job wait."""
     due: datetime
     """When the first of these messages is due; not in the past."""
+    copies: float = 0.0
+    """What the copies of one of them cost of the day on the average, beside the one of the message."""
+    first_cost: int = 1
+    """As how many messages of the day the one that is due first counts."""
     last_due: datetime | None = None
     """When the last of these messages is due, where some were put off; None: all are due together."""
     error: str | None = None
@@ -94,9 +101,19 @@ class ForecastInputs:
         it = self.sender
         return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
 
-    def per_day(self, at: datetime) -> int:
-        """How many messages of a day the sender may send at that time; 0: no limit."""
+    @cached_property
+    def _cost(self) -> float:
+        """As how many messages of the day one of them, or of the jobs beside it, counts on the average."""
+        copies = self.messages * self.copies + sum(it.messages * it.copies for it in self.queue)
+        return 1 + copies / ((self.messages + sum(it.messages for it in self.queue)) or 1)
+
+    def limit(self, at: datetime) -> int:
+        """What the sender's day allows at that time, in messages to one address each; 0: no limit."""
         return self.sender.limits.on(at, since=self.sender.since).per_day
+
+    def per_day(self, at: datetime) -> int:
+        """How many messages of a day the sender may send at that time, as they are on the average; 0: no limit."""
+        return max(1, int(limit / self._cost)) if (limit := self.limit(at)) else 0
 
     @cached_property
     def _intervals(self) -> tuple[timedelta, timedelta]:
@@ -113,8 +130,15 @@ class ForecastInputs:
         return self._intervals[at >= STANDARD_PACE_FROM]
 
     def counted(self, at: datetime) -> dict[datetime, int]:
-        """The sender's messages by clock hour that the rolling day counts at that time, the oldest first."""
-        return {hour: messages for hour, messages in sorted(self.hours.items()) if hour + _CYCLE > at}
+        """The sender's messages by clock hour that the rolling day counts at that time, the oldest first.
+
+        As many as they would be if each were as those that wait are on the average.
+        """
+        return {hour: ceil(cost / self._cost) for hour, cost in sorted(self.hours.items()) if hour + _CYCLE > at}
+
+    def used(self, at: datetime) -> int:
+        """What the rolling day counts at that time, in messages to one address each."""
+        return sum(cost for hour, cost in self.hours.items() if hour + _CYCLE > at)
 
 
 @dataclass(frozen=True)
@@ -274,7 +298,7 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> Text | None:
 
 def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
-    starts_at, per_day, used = forecast.starts_at, it.per_day(it.now), sum(it.counted(it.now).values())
+    starts_at, per_day, used = forecast.starts_at, it.limit(it.now), it.used(it.now)
     if forecast.fails and it.failing:
         return t("all attempts fail: {reason}", reason=_plain(it.failing.reason))
     if per_day and used >= per_day:
@@ -282,6 +306,11 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
             return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
         return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
                  used=used, at=moment_in_words(starts_at, it.now))  # fmt: skip
+    if per_day and used + it.first_cost > per_day:
+        return t(
+            "the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used",
+            cost=it.first_cost, used=used, limit=per_day,
+        )  # fmt: skip
     if starts_at and starts_at - it.now > _AT_ONCE:
         if forecast.messages_ahead:
             return tn("{n:,} message of the sender's other jobs is sent first",

@@ -6,18 +6,19 @@ import hmac
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Final, Literal, NamedTuple
 
-from mailerd.core import rate_limit
+from mailerd.core import copies, rate_limit
+from mailerd.core.copies import Copy
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.notices import Classification
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import cause_code
-from mailerd.core.results import Consequence
+from mailerd.core.results import Consequence, Step
 from mailerd.core.states import Proof, State, Transition
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Reason
 
@@ -38,6 +39,22 @@ class SentMessage:
     message_id: str | None
     came_back: bool
     """An earlier sending of it came back: what is about that one says nothing about the present one."""
+    copy_list: str | None = None
+    """Who gets a copy of it, as its row or its job has it."""
+
+    @property
+    def copies(self) -> tuple[str, ...]:
+        """The addresses of its copies."""
+        return tuple(it.email for it in copies.from_json(self.copy_list)) if self.copy_list else ()
+
+
+@dataclass(frozen=True)
+class BouncedCopy:
+    """A copy that bounced: the message's own result is another matter."""
+
+    email: str
+    meaning: Classification
+    step: Step
 
 
 @dataclass(frozen=True)
@@ -54,6 +71,14 @@ class Finding:
     consequence: Consequence
     unsubscribes: tuple[int, bytes] | None = None
     """The list that a token names, and the digest of the address."""
+    copies: tuple[BouncedCopy, ...] = ()
+    """The copies of the message that bounced, by what it says."""
+
+    @property
+    def about(self) -> str:
+        """The address that it is about."""
+        only_copy = self.copies and self.consequence.result is None
+        return self.copies[0].email if only_copy else self.message.to_email if self.message else ""
 
 
 @dataclass(frozen=True)
@@ -181,6 +206,10 @@ class Extras(NamedTuple):
     """Headers of its own: by name what it says."""
     metadata: str | None = None
     """What the application wants to have back with it."""
+    copy_list: str | None = None
+    """Who gets a copy, as core/copies.py writes it; None: those that the job names, if any."""
+    copies: int = 0
+    """What the copies cost of the sender's day, beside one for each message."""
 
 
 NO_EXTRAS: Final = Extras()
@@ -289,6 +318,12 @@ class ClaimedRecipient:
     """The hour that was debited for it: if it comes back unsent, it is refunded to that hour."""
     digest: bytes | None = None
     """The digest of its address, by which suppressions are found."""
+    copies: tuple[Copy, ...] = ()
+    """Who gets a copy of it."""
+    copies_cost: int = 0
+    """What its copies cost of the sender's day, beside the one of the message."""
+    barred: tuple[Copy, ...] = ()
+    """The copies that must not be sent: its draft, which may name them, is replaced by one without them."""
     proof: str = ""
     """Its header X-Mailerd-Proof: see core/models.py."""
     list_id: int = EVERYTHING
@@ -307,6 +342,16 @@ class ClaimedRecipient:
         """X-Mailerd-Key: the same for every attempt, different for every recipient of every job."""
         return message_key(self.job_id, self.seq)
 
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """The digests of all its addresses."""
+        return (self.digest or b"", *(it.digest for it in self.copies))
+
+    def without_draft(self) -> "ClaimedRecipient":
+        """The message as it is to be made: without a draft, and without the copies that must not be sent."""
+        copies = tuple(it for it in self.copies if it not in self.barred)
+        return replace(self, draft_id=None, thread_id=None, copies=copies, barred=())
+
 
 @dataclass(frozen=True)
 class ClaimedJob:
@@ -324,6 +369,8 @@ class ClaimedJob:
     """The list that its recipients can leave; 0: it has none."""
     overrides: bool = False
     """It goes also to who has opted out; a hard bounce binds it all the same."""
+    copy_list: str | None = None
+    """Who gets a copy of its messages, as its row has it."""
 
 
 @dataclass(frozen=True)
@@ -399,6 +446,8 @@ class WriteResult(StrEnum):
     """Another transaction holds rows that it changes: nothing is written, and it comes again."""
     SUPPRESSED = "suppressed"
     """The address has opted out: the hand-over was not written, and Google is not asked to send."""
+    COPY_SUPPRESSED = "copy_suppressed"
+    """The address of a copy is suppressed: the hand-over was not written, and the message is made without that copy."""
 
 
 @dataclass(frozen=True)

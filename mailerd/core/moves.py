@@ -218,6 +218,8 @@ class Move:
     """The time until it is due, where it waits again."""
     hour: datetime | None = None
     """The hour of the sender's day that gets it back: nothing was sent."""
+    copies_cost: int = 0
+    """What that day gets back beside, for its copies."""
     frees_place: bool = False
     """It has ended unsent: its sender may send another one in its place, at once."""
     forgets_messages: bool = False
@@ -338,7 +340,7 @@ def ended(row: Row, it: Outcome, *, now: datetime) -> Move | None:
     line = Line(row.id, it.attempt, message.token, change.value, message.draft_id, decision.message_id, decision.error)
     return Move(
         row, after, change, message.sender, [line], decision.wait, hour=message.hour if change in UNSENT else None,
-        frees_place=ends, reason=decision.error,
+        copies_cost=message.copies_cost, frees_place=ends, reason=decision.error,
     )  # fmt: skip
 
 

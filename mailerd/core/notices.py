@@ -310,6 +310,11 @@ def _unicode(label: str) -> str:
     return label
 
 
+def failed_addresses(received: ReceivedMail) -> tuple[str, ...]:
+    """The addresses that a notice is about, where it names them."""
+    return _named(received, received.report or DeliveryReport())
+
+
 def _named(received: ReceivedMail, report: DeliveryReport) -> tuple[str, ...]:
     return tuple(address for it in report.recipients for address in it.addresses) or tuple(
         addresses(received.first("x-failed-recipients"))

@@ -104,6 +104,13 @@ class SenderLimits:
         per_day = max(1, min(limits)) if limits else 0
         return replace(self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
 
+    @property
+    def largest_day(self) -> int:
+        """The messages of a day under these limits once a warm-up is over; 0: no limit."""
+        limits = [self.per_day - self.reserve] if self.per_day else []
+        limits += [self.warm_up] if self.warm_up and not self.warm_up_growth else []
+        return max(1, min(limits)) if limits else 0
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -289,22 +296,22 @@ def project_debit(
     return max(tat or now, now) + timedelta(microseconds=micros)
 
 
-def day(allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime) -> Budget:
+def day(allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime, cost: int = 1) -> Budget:
     """How many messages the rolling 24 hours allow, given the messages by clock hour.
 
     The oldest hour counts whole until all of it is out of the window: never more than the limit, at most an hour late.
+    `cost`: as how many messages the next one counts; a time is named where there is no room for it.
     """
     if not allowance.per_day:
         return Budget(messages=None, next_at=None)
     within = {hour: messages for hour, messages in hours.items() if hour + _HOUR > now - _DAY and messages}
-    left = allowance.per_day - sum(within.values())
-    if left > 0:
+    free = left = allowance.per_day - sum(within.values())
+    if left >= cost:
         return Budget(messages=left, next_at=None)
-    leaving = iter(sorted(within))
-    hour = next(leaving)  # there is one, and enough of them: without any, all of the limit is left
-    while (left := left + within[hour]) < 1:
-        hour = next(leaving)
-    return Budget(messages=0, next_at=hour + _HOUR + _DAY)
+    for hour in sorted(within):
+        if (left := left + within[hour]) >= cost:
+            return Budget(messages=max(0, free), next_at=hour + _HOUR + _DAY)
+    return Budget(messages=max(0, free), next_at=now + _HOUR)  # dearer than a whole day: its limit was lowered since
 
 
 def gap(allowance: SenderLimits, *, now: datetime, chance: float) -> datetime | None:

@@ -28,6 +28,8 @@ class EventType(StrEnum):
     RECIPIENT_FAILED = "recipient.failed"
     RECIPIENT_BOUNCED = "recipient.bounced"
     """The message came back: a hard, soft or blocked bounce, or one of unknown cause."""
+    RECIPIENT_COPY_BOUNCED = "recipient.copy_bounced"
+    """A copy of the message bounced; the message's own result is another matter."""
     RECIPIENT_REPLIED = "recipient.replied"
     """A person answered the message."""
     RECIPIENT_AUTO_REPLIED = "recipient.auto_replied"

@@ -27,6 +27,9 @@ class InboxEvents(EventEmitter):
     @event("info", N_("job {job}: {to} (recipient {recipient}) bounced: {kind} {code} {reason}"))
     def message_bounced(self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str) -> None: ...
 
+    @event("info", N_("job {job}: copy to {to} (recipient {recipient}) bounced: {kind} {code} {reason}"))
+    def copy_bounced(self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str) -> None: ...
+
     @event("info", N_("job {job}: {to} (recipient {recipient}) {result}, by {by}"))
     def message_replied(self, *, job: str, recipient: int, to: str, result: Code, by: str) -> None: ...
 

@@ -10,12 +10,22 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.core.i18n import t
-from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentMessage, is_proof
+from mailerd.core.models import (
+    BouncedCopy,
+    Finding,
+    Found,
+    InboxCursor,
+    InboxLease,
+    SentElsewhere,
+    SentMessage,
+    is_proof,
+)
 from mailerd.core.notices import (
     DeliveryReport,
     Kind,
     ReceivedMail,
     addresses,
+    failed_addresses,
     is_addressed_to,
     is_forged,
     is_googles,
@@ -27,7 +37,7 @@ from mailerd.core.notices import (
 )
 from mailerd.core.rate_limit import NOTICE_UNITS, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply, UnitsUsedUp
-from mailerd.core.results import Evidence, Step, consequence
+from mailerd.core.results import Consequence, Evidence, Result, Step, consequence
 from mailerd.core.suppression import digest_of, read_token
 from mailerd.core.verdicts import judge
 from mailerd.mail.read_notice import MAX_NOTICE, decoded_words, read_notice
@@ -248,16 +258,36 @@ class Examiner:
             from_google=is_googles(received) and is_addressed_to(received, self.own), forged=is_forged(received),
             in_thread=in_thread, has_key=by_key, is_about=not returns_another, body_read=report is not None,
         )  # fmt: skip
-        follows = consequence(meaning, evidence, to=message.to_email)
-        if notice and follows.believed and not await self._is_about(it, received, at, message, proven=by_key):
-            follows = consequence(meaning, replace(evidence, is_about=False), to=message.to_email)
+        if message.copies:  # who has a copy knows key and proof of the message, and may not bounce it for another
+            evidence = replace(evidence, has_key=False)
+        follows, copies = consequence(meaning, evidence, to=message.to_email), self._copies(received, message, evidence)
+        if (
+            notice
+            and (follows.believed or copies)
+            and not await self._is_about(it, received, at, message, proven=by_key and not message.copies)
+        ):
+            follows, copies = consequence(meaning, replace(evidence, is_about=False), to=message.to_email), ()
+        if copies and not follows.believed:
+            meaning, follows = copies[0].meaning, Consequence(None, copies[0].step)
         if follows.step is Step.UNDO and message.status in _UNDECIDED:
             raise MessageUndecidedError(
                 it.gmail_id,
                 t("its message is still {status}; a limit notice waits for that", status=message.status),
                 at=at,
             )
-        return Finding(it.gmail_id, it.thread_id, at, message, meaning, follows)
+        return Finding(it.gmail_id, it.thread_id, at, message, meaning, follows, copies=copies)
+
+    def _copies(self, received: ReceivedMail, message: SentMessage, evidence: Evidence) -> tuple[BouncedCopy, ...]:
+        """The copies of a message that bounced: those that a notice names."""
+        named = [it for it in failed_addresses(received) if not same_address(it, message.to_email)]
+        found = list[BouncedCopy]()
+        for email in message.copies if named else ():
+            if any(same_address(it, email) for it in named):
+                meaning = read(received, about=email)
+                follows = consequence(meaning, evidence, to=email)
+                if follows.believed and follows.result is Result.BOUNCED:
+                    found.append(BouncedCopy(email, meaning, follows.step))
+        return tuple(found)
 
     async def _is_about(
         self, it: Arrived, received: ReceivedMail, at: datetime, message: SentMessage, *, proven: bool
@@ -307,7 +337,9 @@ class Examiner:
         named = received.report.recipients if received.report else ()
         whom = [*(r.address for r in named), *addresses(received.first("x-failed-recipients"))]
         whom = whom or addresses(received.first("from"))
-        meant = [it for it in messages if any(same_address(it.to_email, address) for address in whom)]
+        meant = [
+            it for it in messages if any(same_address(own, each) for own in (it.to_email, *it.copies) for each in whom)
+        ]
         return (meant[0] if len(meant) == 1 else None), False
 
     async def _by_key(self, report: DeliveryReport | None) -> tuple[SentMessage | None, bool]:

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
 from mailerd.core.i18n import t
-from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, Written
+from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, SentMessage, Written
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.results import Result, kind_of
@@ -95,6 +95,8 @@ class InboxLog:
             elif isinstance(it, Finding) and not it.consequence.believed:
                 to = it.message.to_email if it.message else ""
                 self.events.notice_not_verified(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
+            elif isinstance(it, Finding) and it.message:
+                self._copies(it, it.message)
         for found in done.changed:
             self._result(found)
         for undone in done.undone:
@@ -118,6 +120,13 @@ class InboxLog:
                 self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
         for pause, reason, seconds in done.paused:
             self.events.sender_paused_by_notice(sender=sender, pause=pause, reason=reason, seconds=seconds)
+
+    def _copies(self, it: Finding, message: SentMessage) -> None:
+        for copy in it.copies:
+            self.events.copy_bounced(
+                job=message.job_id, recipient=message.id, to=copy.email, kind=copy.meaning.kind,
+                code=copy.meaning.code, reason=copy.meaning.reason,
+            )  # fmt: skip
 
     def _result(self, it: Finding) -> None:
         message, result, meaning = it.message, it.consequence.result, it.meaning

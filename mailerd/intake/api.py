@@ -112,7 +112,8 @@ class Intake:
             settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
             reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
             opt_out=OptOutCheck(
-                database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above
+                database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above,
+                defaults=forecasts.defaults,
             ),
             bodies=BodyReader(
                 max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies

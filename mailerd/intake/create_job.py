@@ -45,6 +45,7 @@ from mailerd.intake.response_models import (
     RejectedOut,
     SampleOut,
     SizesOut,
+    SuppressedCopyOut,
     TemplateVersionOut,
     try_forecast,
 )
@@ -347,7 +348,13 @@ class CreateJobEndpoint:
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         messages = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await try_forecast(
-            self.forecasts.for_new_job(job.sender_email, priority=job.priority, messages=messages, send_at=job.send_at),
+            self.forecasts.for_new_job(
+                job.sender_email,
+                priority=job.priority,
+                messages=messages,
+                send_at=job.send_at,
+                copies=job.extras.copies,
+            ),
             ForecastOut.of,
             job=t("(dry run)"),
             events=self.events,
@@ -363,6 +370,7 @@ class CreateJobEndpoint:
                 rejected_total=len(rejected),
                 suppressed=_listed(parsed.suppressed),
                 suppressed_total=len(parsed.suppressed),
+                suppressed_copies=_listed_copies(parsed),
                 post_refused=bool(parsed.refusal),
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
@@ -427,10 +435,15 @@ def _accepted(parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None
         rejected_total=len(parsed.rejected),
         suppressed=_listed(parsed.suppressed),
         suppressed_total=len(parsed.suppressed),
+        suppressed_copies=_listed_copies(parsed),
         warnings=parsed.warnings,
         send_at=stored.send_at,
         forecast=forecast or ForecastOut(),
     )
+
+
+def _listed_copies(parsed: ParsedJob) -> list[SuppressedCopyOut]:
+    return [SuppressedCopyOut.model_validate(each) for each in parsed.suppressed_copies[:MAX_REJECTED_LISTED]]
 
 
 def _listed(rejected: list[RejectedRecipient]) -> list[RejectedOut]:

@@ -18,17 +18,22 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, NamedTuple
 
+from mailerd.core import copies
+from mailerd.core.copies import once_each
 from mailerd.core.i18n import Text, joined, t
-from mailerd.core.models import Extras
+from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import to_json
-from mailerd.core.suppression import TOKEN_BYTES, encode_token
+from mailerd.core.suppression import TOKEN_BYTES, canonical, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
 from mailerd.intake.one_message import as_job
 from mailerd.intake.request_models import (
     MAX_REASONS_PER_RECIPIENT,
     AttachmentIn,
     JobFields,
+    RecipientIn,
+    copies_in,
     extras_of,
+    list_errors,
     read_job_fields,
     read_recipient,
 )
@@ -161,6 +166,8 @@ class RecipientRow(NamedTuple):
     errors: list[tuple[str, Any]]
     extras: Extras | None = None
     """None: it has none, as most."""
+    repeats: bool = False
+    """An address of its message was given more than once."""
 
     @property
     def attached_bytes(self) -> int:
@@ -212,6 +219,8 @@ class JobBody:
         except ValueError as error:
             variables = ""
             errors.append(FieldError("variables", str(error)))
+        self._copies = copies_in(self.fields.cc, self.fields.bcc)
+        self._shared = once_each("", self._copies)
         self.attachments = AttachmentSet()
         self._count = len(self._items) if isinstance(self._items, list) else 0
         if len(body) > FROZEN_FROM:
@@ -223,9 +232,9 @@ class JobBody:
         self.judged = not any(error.field.startswith("variables") for error in errors)
         """Whether recipients can be judged by the template: without the job's variables what they lack is unknown."""
         self.head = {
-            "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables"}),
+            "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables", "cc", "bcc"}),
             "variables": variables,
-            "extras": extras_of(self.fields),
+            "extras": _with_copies(extras_of(self.fields), copies.to_json(self._shared) if self._shared else None),
             "errors": _listed(errors),
             "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
         }
@@ -261,7 +270,27 @@ class JobBody:
         if read.attachments is not None:
             attached, wrong = self.attachments.for_recipient(read.attachments)
             errors += wrong
-        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras_of(read))
+        extras, repeats = extras_of(read), False
+        if self._copies or read.cc is not None or read.bcc is not None:
+            errors += list_errors(self.fields, cc=read.cc, bcc=read.bcc)
+            named, repeats = self._copies_of(read)
+            extras = _with_copies(extras, named)
+        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras, repeats)
+
+    def _copies_of(self, read: RecipientIn) -> tuple[str | None, bool]:
+        """The copies of a recipient's message, None where they are those of the job; whether one is named twice."""
+        given, own = self._copies, read.cc is not None or read.bcc is not None
+        if own:
+            given = copies_in(
+                self.fields.cc if read.cc is None else read.cc, self.fields.bcc if read.bcc is None else read.bcc
+            )
+        kept = once_each(read.email, given)
+        return copies.to_json(kept) if own or kept != self._shared else None, len(kept) < len(given)
+
+
+def _with_copies(extras: Extras | None, named: str | None) -> Extras | None:
+    """What goes into a row beside the variables, with the copies that it names; None: there are none of its own."""
+    return extras if named is None else (extras or NO_EXTRAS)._replace(copy_list=named)
 
 
 def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:
@@ -367,7 +396,9 @@ def warm_up() -> None:
     """Let Python load what it loads late (codecs, tables of names), as long as files can be opened."""
     warm_up_rendering()
     _kind_of("a.pdf")
-    body = {"recipients": [{"email": "ä"}], "x": 1, "sender_email": "a@ä.example", "template": {"subject": ""}}
+    copied = {"email": "ä", "cc": [{"email": "a@ä.example"}]}
+    body = {"recipients": [copied], "x": 1, "sender_email": "a@ä.example", "template": {"subject": ""}}
+    canonical("a@ä.example")
     JobBody(encode(body).encode(), now=datetime(2026, 1, 1, tzinfo=UTC)).next()
 
 

@@ -78,6 +78,7 @@ DESCRIPTIONS: Final[dict[str, str]] = {
     "status": "the status",
     "subject": "the subject",
     "suppressed": "suppressed recipients, each with its reason",
+    "suppressed_copies": "the first 1,000 addresses that are left out of `cc` and `bcc`",
     "suppressed_total": "the number of suppressed recipients",
     "suppressions": "the suppressions",
     "tags": "as posted, in alphabetical order",

@@ -13,6 +13,8 @@ from typing import Final
 from urllib.parse import quote
 
 from mailerd.clock import new_id
+from mailerd.config import Live
+from mailerd.core import copies
 from mailerd.core.i18n import joined, t, tn
 from mailerd.core.models import NO_EXTRAS, PROOF_LENGTH, Extras, read_metadata
 from mailerd.core.reasons import REASONS, reason
@@ -21,6 +23,8 @@ from mailerd.core.states import JobType
 from mailerd.core.suppression import DEAD_TOKEN, Reason, canonical, why_suppressed
 from mailerd.gmail import Gmail
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError, FieldErrors, cut, invalid
+from mailerd.intake import check_copies
+from mailerd.intake.check_copies import CheckedCopies, SuppressedCopy
 from mailerd.intake.job_reader import JobHead, JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
@@ -43,6 +47,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import NewJob, NewRecipient, StoredAttachment, TemplateLanguage
 from mailerd.store.list_names import ListNameError
+from mailerd.store.queue.rate_limits import DefaultLimits, largest_day
 from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import MailingList, Suppressions
 
@@ -68,7 +73,7 @@ def message_size(
 ) -> int:
     """Bytes of the message to a recipient of a job, whose attachments take up `attached` bytes at most.
 
-    `envelope`: what the job's messages have in common; its key is as long as the job's id.
+    `envelope`: what the job's messages have in common; its key is as long as the job's id. `extras`: its own.
 
     Raises:
         ValueError: it cannot be made, or is larger than Google takes.
@@ -78,6 +83,8 @@ def message_size(
     envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
     if extras.headers is not None:
         envelope = replace(envelope, headers=merged_headers(envelope.headers, json.loads(extras.headers)))
+    if extras.copy_list is not None:
+        envelope = replace(envelope, copies=copies.from_json(extras.copy_list))
     message = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
     return check_size(len(message) + attached)
 
@@ -158,6 +165,8 @@ class CheckedRecipients:
     attached: list[StoredAttachment] = field(default_factory=list)
     """Attachments of single recipients."""
     errors: FieldErrors = field(default_factory=FieldErrors)
+    repeated: int = 0
+    """Messages that name an address more than once."""
 
 
 def stopped_too_often(why: str) -> ApiError:
@@ -279,6 +288,7 @@ class _Checker:
             same = t("duplicate of recipients[{index}]", index=known[0])
             other = t("duplicate of recipients[{index}], written {email}", index=known[0], email=known[1])
             row.errors.append(("email", same if known[1] == row.email else other))
+        self.found.repeated += row.repeats
         extras = row.extras or NO_EXTRAS
         if not row.errors:
             self._seen[mailbox] = (index, row.email)
@@ -373,6 +383,10 @@ class ParsedJob:
     """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
     """The recipients that have opted out."""
+    suppressed_copies: Sequence[SuppressedCopy] = ()
+    """The suppressed addresses, which get no copy."""
+    repeated: int = 0
+    """Messages that name an address more than once."""
     overridden: int = 0
     """Addresses that have opted out and get a message all the same."""
     warnings: list[str] = field(default_factory=list)
@@ -446,6 +460,8 @@ async def parse_job(
         if list_error := _list_error(head.recipients, max_recipients):
             raise invalid([*errors, list_error])
         envelope = _envelope(fields, mailbox, base_url)
+        if head.extras.copy_list:
+            envelope = replace(envelope, copies=copies.from_json(head.extras.copy_list))
         shared = [*pictures, *reading.attached]
         messages = Messages(template, reader.renderer, origin, cpu) if template and judged else None
         checker = _Checker(reading, messages, envelope, within=within, allow_duplicates=fields.allow_duplicates)
@@ -458,7 +474,9 @@ async def parse_job(
     checked.attached[:0] = shared
     job = _job(fields, checked, head=head, key=key, mailbox=mailbox, named=named)
     job = replace(job, type=JobType.MESSAGE) if is_message else job
-    return ParsedJob(job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal)
+    return ParsedJob(
+        job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal, repeated=checked.repeated
+    )
 
 
 def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
@@ -602,23 +620,25 @@ class OptOutCheck:
     """What suppressions and the lack of a list mean for a job that is posted.
 
     `timeout`: seconds that the database gets for an answer. `warn_above`: the most recipients of a job without a list
-    that need no warning.
+    that need no warning. `defaults`: the limits of senders that have none of their own.
     """
 
-    def __init__(self, database: Database, *, timeout: float, warn_above: int) -> None:
+    def __init__(self, database: Database, *, timeout: float, warn_above: int, defaults: Live[DefaultLimits]) -> None:
         self._database = database
+        self._defaults = defaults
         self._timeout = timeout
         self._warn_above = warn_above
         # A second old at most: the claim and the hand-over look again.
         self._digests = AddressDigests(Secrets(database, timeout=timeout))
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
-        """The job with its list, and with what its suppressions say of each recipient.
+        """The job with its list, and with what its suppressions say of each recipient and each copy.
 
         `key` None: a person at this machine's terminal, who may do everything. A dry run makes no list.
 
         Raises:
-            ApiError: 422, the key may not make the list; 403, it may not override suppressions.
+            ApiError: 422, the key may not make the list, or a message counts as more than a day of its sender; 403, it
+                may not override suppressions.
         """
         job = parsed.job
         if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):
@@ -631,9 +651,10 @@ class OptOutCheck:
         suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout)
         found = await _list_of(parsed, key, suppressions)
         list_id = found.id if found else None
-        reasons = await suppressions.binding(
-            [each.email for each in job.recipients if each.error is None], list_id=list_id
-        )
+        asked = {each.email for each in job.recipients if each.error is None}
+        if copied := _has_copies(job):
+            asked |= await asyncio.to_thread(check_copies.addresses, job)
+        reasons = await suppressions.binding(asked, list_id=list_id)
         opted_out = len(reasons)
         if job.override_suppression:
             reasons = {address: why for address, why in reasons.items() if why.binds_always}
@@ -643,7 +664,11 @@ class OptOutCheck:
             for index, each in enumerate(rows)
             if each.suppressed
         ]
-        warnings = list[str]()
+        job = replace(job, recipients=rows, list_id=list_id)
+        with_copies, warnings = CheckedCopies(job, ()), list[str]()
+        if copied:
+            with_copies = await self._with_copies(job, reasons)
+            warnings += check_copies.warnings(with_copies, repeated=parsed.repeated)
         if parsed.list_name is None and self._warn_above and parsed.total > self._warn_above:
             warnings.append(
                 t(
@@ -652,14 +677,31 @@ class OptOutCheck:
                     total=parsed.total,
                 )
             )
-        job = replace(job, recipients=rows, list_id=list_id)
         envelope = parsed.envelope
         if found and envelope.list_headers:
             envelope = replace(envelope, list_headers=replace(envelope.list_headers, title=found.shown))
         overridden = opted_out - len(reasons)
         return replace(
-            parsed, job=job, envelope=envelope, suppressed=suppressed, overridden=overridden, warnings=warnings
-        )
+            parsed, job=with_copies.job, envelope=envelope, suppressed=suppressed, overridden=overridden,
+            warnings=warnings, suppressed_copies=with_copies.suppressed,
+        )  # fmt: skip
+
+    async def _with_copies(self, job: NewJob, reasons: Mapping[str, Reason]) -> CheckedCopies:
+        checked = await asyncio.to_thread(check_copies.check, job, reasons)
+        per_day = await self._database.read(
+            lambda cursor: largest_day(cursor, job.sender_email, self._defaults.now), what="senders.read_limits",
+            bound=self._timeout,
+        )  # fmt: skip
+        if (errors := check_copies.too_dear(checked.job, per_day=per_day)).total:
+            raise invalid(errors)
+        return checked
+
+
+def _has_copies(job: NewJob) -> bool:
+    """Whether a message of the job names a copy."""
+    return job.extras.copy_list is not None or any(
+        each.extras is not NO_EXTRAS and each.extras.copy_list is not None for each in job.recipients
+    )
 
 
 def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:

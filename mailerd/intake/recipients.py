@@ -17,7 +17,7 @@ from mailerd.http.requests import BodyReader
 from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
 from mailerd.intake.read_jobs import MAX_BODY, PersonsMessageOut
 from mailerd.intake.request_models import NothingIn, RequestModel, read_model
-from mailerd.intake.response_models import Moment, ResultOut, Whole
+from mailerd.intake.response_models import AddressOut, Moment, ResultOut, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.store import describe
 from mailerd.store.api_keys import ApiKey
@@ -65,6 +65,8 @@ class ExplainedMessage(PersonsMessageOut):
             id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
             error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
             updated_at=it.updated_at, result=result, metadata=dict(it.metadata), job_id=it.job_id,
+            **{header: [AddressOut.model_validate(each) for each in it.copies if each.header == header]
+               for header in ("cc", "bcc")},
             sender_email=it.from_address or it.sender,
             log=[AttemptOut.model_validate(each) for each in it.log], log_left_out=it.left_out, story=list(story),
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """The bodies of requests as models."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -22,6 +22,7 @@ from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from mailerd.clock import read_moment
+from mailerd.core.copies import MAX_COPIES, Copy
 from mailerd.core.i18n import N_, t, tn
 from mailerd.core.models import Extras
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
@@ -279,15 +280,39 @@ def _language(value: object) -> object:
     return value
 
 
+Name = Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)]
+
+
+class CopyIn(RequestModel):
+    """Who gets a copy of a message."""
+
+    email: Annotated[str, BeforeValidator(_address), Field(examples=["desk@example.com"])]
+    name: Annotated[Name | None, Field(description="the display name")] = None
+
+
+Copies = Annotated[list[CopyIn], Field(max_length=MAX_COPIES)]
+
+
+def copies_in(cc: Sequence[CopyIn] | None, bcc: Sequence[CopyIn] | None) -> list[Copy]:
+    """Who gets a copy by these fields."""
+    return [
+        *(Copy("cc", each.email, each.name or None) for each in cc or ()),
+        *(Copy("bcc", each.email, each.name or None) for each in bcc or ()),
+    ]
+
+
 class RecipientIn(RequestModel):
     """One recipient: one message."""
 
     email: Annotated[
         str, BeforeValidator(_address), Field(description="the recipient's address", examples=["ada@example.com"])
     ]
-    name: Annotated[
-        Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)] | None,
-        Field(description="the display name in To:, and the variable `name`"),
+    name: Annotated[Name | None, Field(description="the display name in To:, and the variable `name`")] = None
+    cc: Annotated[
+        Copies | None, Field(description="who gets a copy of this message, visible to all; replaces the job's `cc`")
+    ] = None
+    bcc: Annotated[
+        Copies | None, Field(description="who gets a blind copy of this message; replaces the job's `bcc`")
     ] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(_shallow)] | None,
@@ -323,6 +348,8 @@ class SendFields(RequestModel):
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
         Field(description="a template in the server's folder; the job keeps its current version"),
     ] = None
+    cc: Annotated[Copies | None, Field(description="who gets a copy of each message, visible to all")] = None
+    bcc: Annotated[Copies | None, Field(description="who gets a blind copy of each message")] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(_shallow)] | None, Field(description="for all recipients")
     ] = None
@@ -503,7 +530,16 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
         errors.append(FieldError("template", t("is required unless template_name is given")))
     elif template is not None and name is not None:
         errors.append(FieldError("template_name", t("cannot be given together with template")))
+    errors += list_errors(head, cc=head.cc, bcc=head.bcc)
     return head, errors
+
+
+def list_errors(job: JobFields, *, cc: object, bcc: object) -> Iterator[FieldError]:
+    """What is wrong with copies of messages that have an unsubscribe link: it is the recipient's."""
+    if job.list:
+        for name, given in (("cc", cc), ("bcc", bcc)):
+            if given:
+                yield FieldError(name, t("cannot be used with a list: a copy could unsubscribe the recipient"))
 
 
 def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:

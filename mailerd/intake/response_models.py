@@ -46,6 +46,14 @@ class RejectedOut(ResponseModel):
     metadata: Annotated[dict[str, str], _IF_ANY] = Field(default_factory=dict)
 
 
+class SuppressedCopyOut(ResponseModel):
+    """An address that gets no copy."""
+
+    email: str
+    reason: Sentence
+    messages: Annotated[Whole, Field(description="how many messages of the job name it")]
+
+
 class ForecastOut(ResponseModel):
     """When the messages of a job will be sent, as far as known; empty: no forecast."""
 
@@ -106,6 +114,7 @@ class AcceptedOut(ResponseModel):
         list[RejectedOut], Field(description="the first 1,000 suppressed recipients; they are cancelled")
     ]
     suppressed_total: Whole
+    suppressed_copies: list[SuppressedCopyOut]
     warnings: list[Sentence]
     send_at: Moment
     forecast: ForecastOut
@@ -169,6 +178,7 @@ class DryRunOut(ResponseModel):
     rejected_total: Whole
     suppressed: list[RejectedOut]
     suppressed_total: Whole
+    suppressed_copies: list[SuppressedCopyOut]
     post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
     warnings: list[Sentence]
     send_at: Annotated[Moment | None, Field(description="not sent before this time; null: sent immediately")]
@@ -452,6 +462,13 @@ class ResultOut(ResponseModel):
     at: Moment
 
 
+class AddressOut(ResponseModel):
+    """Who gets a copy."""
+
+    email: str
+    name: str | None
+
+
 class RecipientOut(ResponseModel):
     """A recipient and the state of its message."""
 
@@ -469,6 +486,8 @@ class RecipientOut(ResponseModel):
     updated_at: Moment
     result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
     metadata: dict[str, str]
+    cc: Annotated[list[AddressOut], Field(description="who gets a copy, visible to all")]
+    bcc: Annotated[list[AddressOut], Field(description="who gets a blind copy")]
 
 
 class MessageOut(ResponseModel):

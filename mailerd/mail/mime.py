@@ -21,6 +21,7 @@ from urllib import parse
 
 from email_validator import EmailNotValidError, validate_email
 
+from mailerd.core.copies import Copy
 from mailerd.core.i18n import N_, Text, t, tn
 from mailerd.core.models import PROOF_HEADER
 from mailerd.mail.templates import CONTROL, Content
@@ -465,6 +466,8 @@ class Envelope:
     proof: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """Those that the application gives."""
+    copies: Sequence[Copy] = ()
+    """Google sends the copies that the headers name, and takes Bcc out of what is sent."""
 
     @property
     def unsubscribe_url(self) -> str:
@@ -496,6 +499,9 @@ def compose(
         lines.append(_token_line(PROOF_HEADER, envelope.proof))
     if envelope.list_headers:
         lines += envelope.list_headers.lines()
+    for header in ("Cc", "Bcc"):
+        if named := [it for it in envelope.copies if it.header == header.lower()]:
+            lines.append(_copies_line(header, named))
     lines += [_given_line(name, value) for name, value in envelope.headers.items()]
     if envelope.reply_to:
         lines.insert(1, _address_line("Reply-To", envelope.reply_to, None))
@@ -543,6 +549,12 @@ def _address_line(header: str, address: str, name: str | None) -> str:
     line = Header(name, "utf-8", maxlinelen=_MAX_FOLDED, header_name=header)
     line.append(f"<{address}>", "us-ascii")
     return _folded(header, line)
+
+
+def _copies_line(header: str, copies: Sequence[Copy]) -> str:
+    """A line of several addresses, each on a line of its own; raises as `_address_line` does."""
+    each = (_address_line(header, it.email, it.name).removeprefix(f"{header}: ") for it in copies)
+    return f"{header}: {',\r\n '.join(each)}"
 
 
 def _token_line(header: str, value: str) -> str:

@@ -12,6 +12,9 @@ from mailerd.errors import MailerdError
 MAX_SEEN: Final = 300
 """Characters of a header that cannot be used, as they are shown."""
 _OWN: Final = ("email", "name", "language")
+_COPIES: Final = ("cc", "bcc")
+"""Columns of addresses, with a semicolon between two of them."""
+_RESERVED: Final = (*_OWN, *_COPIES)
 """Columns that are a recipient's fields; every other one is a variable."""
 _SEPARATORS: Final = (",", ";", "\t")
 MAX_SHOWN: Final = 20
@@ -151,9 +154,12 @@ def _delimiter(first: str) -> str:
 
 def _folded(header: list[str]) -> list[str]:
     """The columns that are a recipient's fields, however they are capitalised; a variable's name is left as it is."""
-    return [low if (low := cell.lower()) in _OWN and low not in header else cell for cell in header]
+    return [low if (low := cell.lower()) in _RESERVED and low not in header else cell for cell in header]
 
 
 def _recipient(cells: dict[str, str]) -> dict[str, Any]:
-    own = {name: cells[name].strip() for name in _OWN if cells.get(name, "").strip()}
-    return {"email": "", **own, "variables": {name: value for name, value in cells.items() if name not in _OWN}}
+    own: dict[str, Any] = {name: cells[name].strip() for name in _OWN if cells.get(name, "").strip()}
+    for name in _COPIES:
+        if given := [address.strip() for address in cells.get(name, "").split(";") if address.strip()]:
+            own[name] = [{"email": address} for address in given]
+    return {"email": "", **own, "variables": {name: value for name, value in cells.items() if name not in _RESERVED}}

@@ -33,7 +33,7 @@ _MAX_COUNTED_JOBS: Final = 1000
 _READ_JOBS: Final = """
 SELECT id, sender_email, precedence, send_at, status, pause_reason, pause_reason_code, pause_reason_args,
        IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL),
-       COALESCE(w.messages, 0), w.due, w.last_due, u.messages, u.manual, u.look_at
+       COALESCE(w.messages, 0), w.due, w.last_due, u.messages, u.manual, u.look_at, j.copies / j.total
   FROM jobs j
   LEFT JOIN (SELECT job_id, COUNT(*) AS messages, MIN(due_at) AS due, MAX(due_at) AS last_due
                FROM job_recipients FORCE INDEX (claim)
@@ -42,8 +42,8 @@ SELECT id, sender_email, precedence, send_at, status, pause_reason, pause_reason
                FROM job_recipients FORCE INDEX (claim)
               WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id) u ON u.job_id = j.id
  WHERE id IN %s AND finished_at IS NULL"""
-_READ_ERROR: Final = """
-(SELECT %s, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
+_READ_FIRST: Final = """
+(SELECT %s, copies, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _READ_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
@@ -60,7 +60,7 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
 _MIN_GAPS: Final = 4
 """The least number of gaps between messages that make a rate."""
 _READ_QUEUE: Final = """
-(SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
+(SELECT sender_email, id, precedence, next_claim_at, status, total, copies / total FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
@@ -91,12 +91,13 @@ class ForecastReader:
         return await self._ask(work) if jobs else {}
 
     async def for_new_job(
-        self, sender: str, *, priority: int, messages: int, send_at: datetime | None
+        self, sender: str, *, priority: int, messages: int, send_at: datetime | None, copies: int
     ) -> ForecastInputs:
-        """What there would be to know of a job, if it were accepted now."""
+        """What there would be to know of a job, if it were accepted now; `copies`: what all of them cost of the day."""
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, messages, *(None,) * 5)
+            each = copies / max(1, messages)
+            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, messages, *(None,) * 5, each)
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
@@ -109,21 +110,27 @@ class ForecastReader:
     async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
         """`jobs`: rows of `_READ_JOBS`."""
         # A job that has not begun has no attempt behind it.
-        begun = [(job[0], job[0]) for job in jobs if job[4] != JobStatus.QUEUED and job[9]]
-        errors = {id_: from_row(*error) for id_, *error in await _union(cursor, _READ_ERROR, begun)}
+        begun = [(job[0], job[0]) for job in jobs if job[0] and job[9] and (job[4] != JobStatus.QUEUED or job[15])]
+        first = {
+            id_: (1 + copies, from_row(*error)) for id_, copies, *error in await _union(cursor, _READ_FIRST, begun)
+        }
         senders = tuple(sorted({job[1] for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
         measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for job in jobs:
-            id_, sender, _, send_at, status, *reason, braked, messages, due, last_due, unsure, manual, look_at = job
+            id_, sender, _, send_at, status, *reason, braked, messages, due, last_due = job[:12]
+            unsure, manual, look_at, copies = job[12:]
+            first_cost, error = first.get(id_, (1, None))
             found[id_] = ForecastInputs(
                 sender=states[sender],
                 messages=messages,
                 due=max(it for it in (states[sender].now, utc(send_at), utc(due), utc(braked)) if it),
+                copies=float(copies or 0),
+                first_cost=first_cost,
                 last_due=utc(last_due),
-                error=errors.get(id_),
+                error=error,
                 unresolved=UnresolvedSends(unsure, int(manual), utc(look_at)) if unsure else None,
                 job_paused=status == JobStatus.PAUSED,
                 job_reason=from_row(*reason),
@@ -222,8 +229,8 @@ async def _with_queues(
         queues[sender].append(job)
     others = {
         id_: [
-            (other, status, Queued(min(total, limit), precedence - precedences[id_], utc(due)))
-            for other, precedence, due, status, total in queues[it.sender.email]
+            (other, status, Queued(min(total, limit), precedence - precedences[id_], utc(due), float(copies or 0)))
+            for other, precedence, due, status, total, copies in queues[it.sender.email]
             if other != id_ and (limit := _limit(it, precedence - precedences[id_], utc(due)))
         ]
         for id_, it in found.items()

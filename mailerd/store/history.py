@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+from mailerd.core.copies import Copy, from_json
 from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_row
 from mailerd.core.results import Result
@@ -28,7 +29,7 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.l
        UTC_TIMESTAMP(6), r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at,
        j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
        r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args,
-       r.seq, r.to_name, j.from_address, r.metadata
+       r.seq, r.to_name, j.from_address, r.metadata, COALESCE(r.copy_list, j.copy_list)
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 _READ_RETRIABLE: Final = f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
 # By the index of the claim, in its order.
@@ -130,6 +131,8 @@ class RecipientHistory:
     from_address: str | None = None
     """The sender as the job was posted: the mailbox, or an alias of it."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    copies: tuple[Copy, ...] = ()
+    """Who gets a copy."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
 
 def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
     moments = {6, 7, 13, 14, 17, 20, 21, 22, 28, 30}
-    *columns, code, args, pause_code, pause_args, job_code, job_args, index, name, address, metadata = row
+    *columns, code, args, pause_code, pause_args, job_code, job_args, index, name, address, metadata, copied = row
     columns[12] = from_row(columns[12], code, args)
     columns[19] = from_row(columns[19], pause_code, pause_args)
     columns[29] = from_row(columns[29], job_code, job_args)
@@ -251,5 +254,6 @@ def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> R
     values[23] = Proof(values[23]) if values[23] else None
     values[24] = Result(values[24]) if values[24] else None
     return replace(
-        RecipientHistory(*values), index=index, name=name, from_address=address, metadata=read_metadata(metadata)
-    )
+        RecipientHistory(*values), index=index, name=name, from_address=address, metadata=read_metadata(metadata),
+        copies=from_json(copied),
+    )  # fmt: skip

@@ -34,8 +34,8 @@ MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
 _LOCK_JOB: Final = """
-SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6) FROM jobs
- WHERE id = %s FOR UPDATE"""
+SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6)
+  FROM jobs WHERE id = %s FOR UPDATE"""
 _READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE j.id = %s"
 _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)

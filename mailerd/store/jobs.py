@@ -9,6 +9,8 @@ from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.clock import ULID
+from mailerd.core.copies import Copy
+from mailerd.core.copies import from_json as copies_of
 from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.core.pauses import repair
@@ -226,7 +228,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
     "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
-    "r.error_args, r.metadata"
+    "r.error_args, r.metadata, COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 # The messages of one person, over all jobs, are few; those of a job may be very many.
@@ -253,7 +255,8 @@ _NOTICE_KINDS: Final = {
 # Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.
 _SELECT_MESSAGES: Final = (
-    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
+    f"SELECT {RECIPIENT_COLUMNS.replace('(SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id)', 'j.copy_list')}, "
+    "r.job_id, j.from_address "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
 )
@@ -297,6 +300,18 @@ class Recipient:
     result: MessageResult | None
     """Its result after it was sent; None: nothing was heard of it."""
     metadata: Mapping[str, str]
+    copies: tuple[Copy, ...]
+    """Who gets a copy."""
+
+    @property
+    def cc(self) -> list[Copy]:
+        """Who gets a copy that all see."""
+        return [it for it in self.copies if it.header == "cc"]
+
+    @property
+    def bcc(self) -> list[Copy]:
+        """Who gets a copy that the others do not see."""
+        return [it for it in self.copies if it.header == "bcc"]
 
 
 @dataclass(frozen=True)
@@ -391,6 +406,7 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         proof=Proof(row[11]) if row[11] else None,
         result=MessageResult(Result(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
         metadata=read_metadata(row[19]),
+        copies=copies_of(row[20]),
     )
 
 
@@ -695,7 +711,7 @@ def _batches(recipients: Iterable[NewRecipient], *, with_extras: bool) -> Iterat
     for seq, (email, name, variables, error, suppressed, extras) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
         if with_extras:
-            more += sum(len(it or "") for it in extras)
+            more += sum(len(str(it or "")) for it in extras)
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0

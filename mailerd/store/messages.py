@@ -159,7 +159,7 @@ async def move(
         await jobs.wake_job(cursor, job, waits.get(id_))
         await jobs.count_results(cursor, id_, results.get(id_))
     await wake_senders(cursor, senders)
-    await refund_hours(cursor, Counter((it.sender, it.hour) for it in moves if it.hour))
+    await refund_hours(cursor, [(it.sender, it.hour, it.copies_cost) for it in moves if it.hour])
     if also:
         await also()
     # Last of all, so that the rows of the tallies are locked for that moment only.
@@ -177,15 +177,15 @@ async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
     """Hand new messages over, in a statement that is a transaction of its own; False: not all of them were.
 
     It is the move `handed_over` of rows that need not be read: of a message that is new, all that a former worker makes
-    known stands in its row. Where one of the addresses has a suppression, none is handed over. Those that were may be
-    handed over again.
+    known stands in its row. Where one of the addresses, a copy's among them, has a suppression, none is handed over.
+    Those that were may be handed over again.
     """
     ids = [it.message.id for it in records]
     values: list[object] = [after(State.SENDING, Transition.HANDED_OVER).value]
     for of in (lambda it: it.mode, lambda it: it.message.draft_id, lambda it: it.message.thread_id):
         values += [*ids, *map(of, records)]
     pairs = tuple((it.message.id, it.message.token) for it in records)
-    digests = tuple(it.message.digest or b"" for it in records)
+    digests = tuple({digest for it in records for digest in it.message.digests})
     lists = tuple({EVERYTHING, *(it.message.list_id for it in records)})
     each = ", ".join(["%s"] * len(ids))
     await cursor.execute(_HAND_OVER.format(each=each), [*values, tuple(ids), pairs, digests, lists])
@@ -322,28 +322,34 @@ async def mark_new(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list
 
 
 async def mark_suppressed(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The claimed messages, each with why it may not go, where it may not."""
-    digests = tuple({it.digest for it in messages if it.digest is not None})
+    """The claimed messages, each with why it may not go, where it may not, and with the copies that may not."""
+    digests = tuple({digest for it in messages for digest in it.digests if digest})
     if not digests:
         return list(messages)
     await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in messages)})))
     found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
-    return [replace(it, suppressed=reason) if (reason := _reason(it, found)) else it for it in messages]
+    return [_marked(it, found) for it in messages] if found else list(messages)
 
 
-def _reason(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
-    reasons = {found.get((it.digest or b"", list_id)) for list_id in (EVERYTHING, it.list_id)} - {None}
+def _marked(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> ClaimedRecipient:
+    suppressed = _reason(it, it.digest or b"", found)
+    barred = tuple(copy for copy in it.copies if _reason(it, copy.digest, found))
+    return replace(it, suppressed=suppressed, barred=barred) if suppressed or barred else it
+
+
+def _reason(it: ClaimedRecipient, digest: bytes, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
+    reasons = {found.get((digest, list_id)) for list_id in (EVERYTHING, it.list_id)} - {None}
     if Reason.HARD_BOUNCE in reasons:
         return Reason.HARD_BOUNCE
     return None if it.overrides or not reasons else min(reasons, key=str)
 
 
-async def suppressed(database: Database, message: ClaimedRecipient) -> Reason | None:
-    """Why the message may not go any more; None: it may."""
+async def suppressed(database: Database, message: ClaimedRecipient) -> ClaimedRecipient:
+    """The message as `mark_suppressed` marks it by now."""
 
-    async def work(cursor: Cursor) -> Reason | None:
+    async def work(cursor: Cursor) -> ClaimedRecipient:
         (now,) = await mark_suppressed(cursor, [message])
-        return now.suppressed
+        return now
 
     return await database.read(work, what="suppressions.check", bound=database.probe_timeout)
 

@@ -3,6 +3,7 @@
 Rows are locked in the order of their names, senders before projects, and both before the hours.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -90,28 +91,32 @@ async def end_turns(
 # Hours: what the rolling day counts.
 
 _DEBIT_HOURS: Final = """
-INSERT INTO sender_hours (sender_email, hour, messages) VALUES %s
-    ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages)"""
+INSERT INTO sender_hours (sender_email, hour, messages, copies) VALUES %s
+    ON DUPLICATE KEY UPDATE messages = messages + VALUES(messages), copies = copies + VALUES(copies)"""
 # Off the hour that was debited: off a later one, as many messages that did go then would be forgotten.
 _REFUND_HOUR: Final = """
-UPDATE sender_hours SET messages = messages - LEAST(messages, %s) WHERE sender_email = %s AND hour = %s"""
+UPDATE sender_hours SET messages = messages - LEAST(messages, %s), copies = copies - LEAST(copies, %s)
+ WHERE sender_email = %s AND hour = %s"""
 _ADD_ELSEWHERE: Final = """
 INSERT INTO sender_hours (sender_email, hour, messages, elsewhere)
 VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
     ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
 
 
-async def debit_hours(cursor: Cursor, messages: Sequence[tuple[str, datetime, int]]) -> None:
-    """Count messages of senders, by address and hour."""
+async def debit_hours(cursor: Cursor, messages: Sequence[tuple[str, datetime, int, int]]) -> None:
+    """Count messages of senders, by address and hour: how many, and what their copies cost."""
     if messages:
-        rows = [(email, naive(hour), number) for email, hour, number in sorted(messages)]
+        rows = [(email, naive(hour), number, copies) for email, hour, number, copies in sorted(messages)]
         await cursor.execute(*insert_many(_DEBIT_HOURS, rows))
 
 
-async def refund_hours(cursor: Cursor, messages: Mapping[tuple[str, datetime | None], int]) -> None:
-    """Count messages that were not sent no longer; by address and hour."""
-    for (email, hour), number in sorted(messages.items()):
-        await cursor.execute(_REFUND_HOUR, (number, email, naive(hour)))
+async def refund_hours(cursor: Cursor, messages: Iterable[tuple[str, datetime, int]]) -> None:
+    """Count messages that were not sent no longer: of each its sender, its hour and what its copies cost."""
+    back = defaultdict[tuple[str, datetime], list[int]](list)
+    for email, hour, copies in messages:
+        back[email, hour].append(copies)
+    for (email, hour), costs in sorted(back.items()):
+        await cursor.execute(_REFUND_HOUR, (len(costs), sum(costs), email, naive(hour)))
 
 
 async def add_elsewhere(cursor: Cursor, sender: str, *, at: datetime, messages: int) -> None:
@@ -444,10 +449,11 @@ UPDATE projects
 # Another daemon that sees the step waits here and finds nothing more to move: MySQL reads for an INSERT without a lock.
 _LOCK_HOURS: Final = "SELECT COUNT(*) FROM sender_hours WHERE hour > UTC_TIMESTAMP() FOR UPDATE"
 _ADD_HOURS: Final = """
-INSERT INTO sender_hours (sender_email, hour, messages, elsewhere)
-SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.messages, h.elsewhere
+INSERT INTO sender_hours (sender_email, hour, messages, copies, elsewhere)
+SELECT h.sender_email, DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), h.messages, h.copies, h.elsewhere
   FROM (SELECT * FROM sender_hours WHERE hour > UTC_TIMESTAMP()) h
     ON DUPLICATE KEY UPDATE messages = sender_hours.messages + VALUES(messages),
+                            copies = sender_hours.copies + VALUES(copies),
                             elsewhere = sender_hours.elsewhere + VALUES(elsewhere)"""
 _DELETE_HOURS: Final = "DELETE FROM sender_hours WHERE hour > UTC_TIMESTAMP()"
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import Clock
@@ -244,6 +245,9 @@ class DeliveryLog:
                 )
 
 
+_MADE_ANEW_AFTER: Final = timedelta(seconds=5)
+"""How long a message waits until it is made without a copy; as often a draft is deleted that Google keeps."""
+
 # Tells a refusal that concerns one message from one that concerns its whole mailbox: Google's words are the same.
 
 _MAX_MESSAGES: Final = 1000
@@ -355,7 +359,7 @@ class Delivery:
         if message.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
             if message.unanswered:
                 return no_drafts(late_arrival=self.policy.late_arrival)
-            state.message = message = replace(message, draft_id=None, thread_id=None)
+            state.message = message = message.without_draft()
         async with AsyncExitStack() as state.room:
             if message.draft_id is None and (early := await self._make(state, mailbox)):
                 self._announce(state.message)
@@ -401,6 +405,8 @@ class Delivery:
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if message.suppressed:
             return await self._suppress(state, mailbox)
+        if message.barred:
+            return await self._make_anew(state, mailbox)
         self._announce(message)
         if message.draft_id is None:
             return await self._send_new(state, mailbox)
@@ -513,23 +519,26 @@ class Delivery:
         """What to write of a message that was not sent because of `_may_send`."""
         if state.suppressed:
             return await self._suppress(state, mailbox)
+        if state.copy_suppressed:
+            return await self._make_anew(state, mailbox)
         return Decision(Transition.RELEASED, error=reason("suppression_unknown"))
 
     async def _may_send(self, state: "_DeliveryState") -> bool:
-        """Whether a look that is no older than MAX_LOOKUP_AGE shows that the address has not opted out.
+        """Whether a look that is no older than MAX_LOOKUP_AGE shows that none of the addresses is suppressed.
 
         The hand-over was refused where its address had opted out. Its COMMIT may have taken long, and the answer to an
         unsubscribe waits for no more than ANSWER_DELAY: then it is looked up anew.
         """
-        while not state.suppressed and self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE:
+        while not state.is_withheld and self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE:
             state.checked = self.clock.monotonic()
             try:
-                state.suppressed = await self.recorder.suppression(state.message) is not None
+                now = await self.recorder.suppression(state.message)
             except DatabaseError:
                 return False
+            state.suppressed, state.copy_suppressed = now.suppressed is not None, bool(now.barred)
             if not self._time_for_a_call(state):
                 return False
-        return not state.suppressed
+        return not state.is_withheld
 
     async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Cancel the message, and delete its draft; None when the claim has ended."""
@@ -537,10 +546,17 @@ class Delivery:
         decision = Decision(Transition.SUPPRESSED, error=why_suppressed(why))
         return decision if state.message.draft_id is None else await self._discard(state, mailbox, decision)
 
+    async def _make_anew(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        """Delete the draft, which may name a suppressed copy; the next claim makes one without that copy."""
+        decision = Decision(Transition.RELEASED, error=reason("copy_suppressed"), wait=_MADE_ANEW_AFTER)
+        if state.message.draft_id is None or (after := await self._discard(state, mailbox, decision)) is None:
+            return None if state.claim_lost else decision
+        return replace(after, untried=after.transition is Transition.LOST)  # Google was not asked to send it
+
     async def _reason(self, message: ClaimedRecipient) -> Reason:
         """Why an address is suppressed since the claim; nearly always by its owner."""
         with suppress(DatabaseError):
-            return await self.recorder.suppression(message) or Reason.UNSUBSCRIBED
+            return (await self.recorder.suppression(message)).suppressed or Reason.UNSUBSCRIBED
         return Reason.UNSUBSCRIBED
 
     async def _record_handover(
@@ -552,6 +568,9 @@ class Delivery:
                 return
             case WriteResult.SUPPRESSED:
                 state.suppressed = True
+                return
+            case WriteResult.COPY_SUPPRESSED:
+                state.copy_suppressed = True
                 return
             case WriteResult.RESOLVED:
                 self.log.found(state.message, t("Google had confirmed it to a worker whose record the row had lost"))
@@ -648,5 +667,11 @@ class _DeliveryState:
     """Google has refused it, and its draft is being deleted."""
     claim_lost: bool = False
     suppressed: bool = False
+    copy_suppressed: bool = False
     checked: float = 0.0
-    """When the suppression of its address was last looked up, or earlier, in monotonic seconds."""
+    """When the suppressions of its addresses were last looked up, or earlier, in monotonic seconds."""
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether an address, its own or a copy's, is suppressed."""
+        return self.suppressed or self.copy_suppressed

@@ -158,6 +158,7 @@ class MessageBuilder:
             list_headers=list_headers,
             proof=message.proof,
             headers=merged_headers(it.headers, json.loads(message.headers)) if message.headers else it.headers,
+            copies=message.copies,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"

@@ -11,7 +11,6 @@ from mailerd.core.decisions import Pause
 from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
-from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import MessageSemaphore
@@ -260,8 +259,8 @@ class Recorder:
 
         return work
 
-    async def suppression(self, message: ClaimedRecipient) -> Reason | None:
-        """Why the message's address gets no messages by now; None: it gets them."""
+    async def suppression(self, message: ClaimedRecipient) -> ClaimedRecipient:
+        """The message with why its address gets no messages by now, and with the copies that must not be sent."""
         return await suppressed(self._rows.database, message)
 
     async def join_project(self, message: ClaimedRecipient, project: str, mode: Mode) -> Pause | None:

@@ -148,7 +148,7 @@ OF_THE_DOOR: Final = (
     *noticed_by(
         _MESSAGES + "test_the_hour_that_was_debited_gets_back_what_was_not_sent", _IN_MESSAGES,
         ("the day gets nothing back",
-         "    await refund_hours(cursor, Counter((it.sender, it.hour) for it in moves if it.hour))\n", ""),
+         "    await refund_hours(cursor, [(it.sender, it.hour, it.copies_cost) for it in moves if it.hour])\n", ""),
     ),
     *noticed_by(
         _MESSAGES + "test_what_the_caller_changes_too_is_done_in_the_same_transaction_and_once", _IN_MESSAGES,

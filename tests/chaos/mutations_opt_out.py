@@ -7,13 +7,14 @@ from typing import Final
 from tests.chaos.mutation import Mutation
 
 _DAEMON: Final = "tests/daemon/test_suppression.py::"
+_COPIES: Final = "tests/daemon/test_copies.py::"
 _SITE: Final = "tests/intake/test_unsubscribe_site.py::"
 OF_OPT_OUT: Final = (
     Mutation(
         "a hand-over passes by a suppression that came after the claim",
         "mailerd/store/queue/record.py",
-        "refused = {(it.id, it.token) for it in marked if it.suppressed is not None}",
-        "refused = set()",
+        "            if it.suppressed or it.barred\n",
+        "            if it.barred\n",
         _DAEMON + "test_one_that_opts_out_while_its_message_is_on_its_way_gets_none",
     ),
     Mutation(
@@ -50,5 +51,47 @@ OF_OPT_OUT: Final = (
         "next_at[selection.job.id] is None and not selection.messages",
         "False",
         "tests/daemon/test_suppression.py::test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim",
+    ),
+    Mutation(
+        "a hand-over passes by the suppression of a copy that came after the claim",
+        "mailerd/store/queue/record.py",
+        "            if it.suppressed or it.barred\n",
+        "            if it.suppressed\n",
+        _COPIES + "test_a_copy_that_opts_out_while_the_message_is_on_its_way_gets_none",
+    ),
+    Mutation(
+        "a hand-over of new messages asks for the addresses of To alone",
+        "mailerd/core/models.py",
+        'return (self.digest or b"", *(it.digest for it in self.copies))',
+        'return (self.digest or b"",)',
+        _COPIES + "test_a_copy_that_opts_out_while_the_message_is_on_its_way_gets_none",
+    ),
+    Mutation(
+        "a draft of an earlier attempt is sent though it names a copy that has opted out",
+        "mailerd/worker/delivery.py",
+        "        if message.barred:\n            return await self._make_anew(state, mailbox)\n",
+        "",
+        _COPIES + "test_the_draft_of_a_message_that_was_throttled_is_made_again_without_the_copy",
+    ),
+    Mutation(
+        "a draft that was not deleted is taken for gone",
+        "mailerd/worker/delivery.py",
+        "if state.message.draft_id is None or (after := await self._discard(state, mailbox, decision)) is None:",
+        "if (after := replace(decision, forgets=True)) is None:",
+        _COPIES + "test_the_draft_of_a_message_that_was_throttled_is_made_again_without_the_copy",
+    ),
+    Mutation(
+        "a claim takes a message though its copies have no room in the day",
+        "mailerd/store/queue/claim.py",
+        "        if not selection.turn.take(cost):\n            continue\n",
+        "        selection.turn.take(cost)\n",
+        "tests/store/queue/test_claim_of_copies.py::test_the_day_is_debited_with_the_copies_and_the_rest_waits_for_room",
+    ),
+    Mutation(
+        "a person who has a message can forge the bounce of another address of it",
+        "mailerd/inbox/examine.py",
+        "evidence = replace(evidence, has_key=False)",
+        "pass",
+        "tests/inbox/test_copies.py::test_who_has_the_message_cannot_forge_a_bounce_of_another_address",
     ),
 )

@@ -15,7 +15,7 @@ from tests.cli.conftest import ME, Shop
 from tests.support.rows import numbers, post, query
 
 BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
-USED_UP = "INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 2000, 0)"
+USED_UP = "INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 2000, 0, 0)"
 DEFERRED = (
     "UPDATE job_recipients SET attempts = 2, error = 'Google answered 503', "
     "due_at = UTC_TIMESTAMP(6) + INTERVAL 5 MINUTE"

@@ -37,7 +37,7 @@ async def test_google_itself_is_never_asked_for_a_fault(shop: Shop) -> None:
 async def test_something_comes_back(shop: Shop) -> None:
     box = shop.google.mailbox(ME)
     for to in ("ada@example.org", "eve@example.org"):
-        message = box.send(f"From: {ME}\r\nTo: {to}\r\n\r\nx".encode(), thread_id="", now=1.0, permit=lambda: None)
+        message = box.send(f"From: {ME}\r\nTo: {to}\r\n\r\nx".encode(), thread_id="", now=1.0, permit=lambda _: None)
         shop.google.record_sent(message)
     assert await shop.say("sandbox", "notice", "limit", "--to", "eve@") == "1 notice arrived\n"
     assert await shop.say("sandbox", "notice", "hard", "--sender", ME, "--count", "5") == "2 notices arrived\n"

@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 from mailerd.config import Settings
-from mailerd.core import rate_limit
+from mailerd.core import copies, rate_limit
 from mailerd.http import auth, errors, requests, responses, server
 from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, senders, strict_json, suppressions
 from mailerd.mail import mime, render, renderer
@@ -39,6 +39,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "bytes of the job's metadata, as JSON": request_models.MAX_METADATA,
     "bytes of a recipient's metadata, as JSON": request_models.MAX_OWN_METADATA,
     "characters of a value of metadata": request_models.MAX_METADATA_VALUE,
+    "addresses in one `cc`, or in one `bcc`": copies.MAX_COPIES,
     "bytes with attachments, base64 included": mime.MAX_MESSAGE_BYTES,
     "characters of the subject": render.MAX_SUBJECT,
     "characters of the HTML, or of the text": render.MAX_OUTPUT,

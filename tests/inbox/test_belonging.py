@@ -148,7 +148,7 @@ async def test_a_person_who_was_forgotten_does_not_come_back_by_a_late_message(
         await post(database, recipients=["ada@example.com"])
         await heard.wait_for("job_finished")
         await read_up(database, google)
-        await query(database, forget())
+        await forget(database)
         arrive(google, google.sent[0], shape)
         await read_up(database, google)
         arrive(google, google.sent[0], "hard")

@@ -37,7 +37,7 @@ class Days:
     def hand_over(self, who: str) -> None:
         """A message goes to Google; each is accepted, or refused since the day is full."""
         try:
-            self.google.limits.permit_sending(self.box, now=self.now.timestamp())
+            self.google.limits.permit_sending(self.box, ["friend@example.net"], now=self.now.timestamp())
         except Refused:
             self.refused[who] += 1
 

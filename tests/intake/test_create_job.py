@@ -31,6 +31,7 @@ async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site
         "rejected_total": 0,
         "suppressed": [],
         "suppressed_total": 0,
+        "suppressed_copies": [],
         "warnings": [],
         "send_at": answer["send_at"],
         "forecast": answer["forecast"],

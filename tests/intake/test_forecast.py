@@ -121,7 +121,7 @@ async def test_unsure_messages_are_what_a_job_waits_for(site: Site) -> None:
 
 async def test_a_day_that_is_used_up_is_told_in_the_list_too(site: Site) -> None:
     job_id = await posted(site)
-    await site.rows("INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 4, 0)")
+    await site.rows("INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 4, 0, 0)")
     cause = (await seen(site, job_id))["cause_of_wait"]
     assert cause.startswith("the sender has reached its limit of 24 hours (4): the next message is sent at ")
 

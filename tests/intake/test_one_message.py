@@ -43,6 +43,15 @@ async def test_a_message_is_stored_as_a_job_of_one_recipient(site: Site) -> None
     assert site.wakeups.count == 1
 
 
+async def test_a_message_names_copies(site: Site) -> None:
+    _, answer = await send(site, cc=[{"email": "desk@example.com"}], bcc=[{"email": "audit@example.org", "name": "A"}])
+    _, message = await site.get(f"/api/messages/{answer['job_id']}")
+    recipient = message["recipient"]
+    assert [it["email"] for it in (*recipient["cc"], *recipient["bcc"])] == ["desk@example.com", "audit@example.org"]
+    _, told = await site.get(f"/api/recipients/{answer['recipient_id']}")
+    assert (told["cc"], told["bcc"]) == (recipient["cc"], recipient["bcc"])
+
+
 async def test_a_job_of_many_is_no_message(site: Site) -> None:
     id_ = await site.posted()
     assert (await site.get(f"/api/messages/{id_}"))[0] == 404
@@ -112,6 +121,7 @@ async def test_a_suppressed_recipient_is_said_and_nothing_is_sent(site: Site) ->
         ({"sender_email": ..., "colour": "red"}, {"sender_email", "colour"}),
         ({"metadata": {"k": "x" * 501}}, {"metadata.k"}),
         ({"subject": "a\nb"}, {"subject"}),
+        ({"cc": [{"email": "x"}], "headers": {"Bcc": "a@example.com"}}, {"cc[0].email", "headers.Bcc"}),
     ],
 )
 async def test_what_is_wrong_is_named_as_in_the_message_and_nothing_is_stored(

@@ -145,6 +145,8 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "updated_at": row["updated_at"],
         "result": None,
         "metadata": {},
+        "cc": [],
+        "bcc": [],
     }
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
     assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]

@@ -43,6 +43,8 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
         "updated_at": older["updated_at"],
         "result": None,
         "metadata": {},
+        "cc": [],
+        "bcc": [],
     }
     assert older["sent_at"].endswith("Z")
 

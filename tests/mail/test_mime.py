@@ -8,12 +8,13 @@ from email.header import decode_header, make_header
 from email.headerregistry import Address, AddressHeader
 from email.message import EmailMessage
 from email.policy import default
-from email.utils import parseaddr, parsedate_to_datetime
+from email.utils import getaddresses, parseaddr, parsedate_to_datetime
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mailerd.core.copies import Copy, Header
 from mailerd.mail.mime import Envelope, ListHeaders, compose
 from mailerd.mail.templates import Content
 
@@ -300,3 +301,26 @@ def test_no_url_gets_out_of_its_brackets(url: str) -> None:
     headers = ListHeaders("https://x/u", url, "t", "l.example.com")
     with pytest.raises(ValueError, match="List-Unsubscribe"):
         composed(envelope=replace(ENVELOPE, list_headers=headers))
+
+
+NAMED = st.none() | st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp", "Cf"]), max_size=60)
+SPECS = st.from_regex(r"[a-z0-9]{1,12}@[a-z]{1,10}\.example", fullmatch=True)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["cc", "bcc"]), SPECS, NAMED), max_size=20))
+def test_each_copy_stands_in_its_own_header_and_nobody_else_does(some: list[tuple[Header, str, str | None]]) -> None:
+    octets = composed(envelope=replace(ENVELOPE, copies=[Copy(*it) for it in some]))
+    parsed = message_from_bytes(octets, policy=default)
+    assert max(map(len, octets.split(b"\r\n\r\n")[0].split(b"\r\n"))) <= 78
+    for header in ("cc", "bcc"):
+        found = getaddresses([str(value) for value in message_from_bytes(octets).get_all(header, [])])
+        assert [spec for _, spec in found] == [spec for its, spec, _ in some if its == header]
+        names = [str(make_header(decode_header(name))) if name else "" for name, _ in found]
+        assert names == [" ".join((name or "").split(" ")).strip(" ") for its, _, name in some if its == header]
+    assert len(parsed.get_all("to", [])) == 1
+
+
+def test_a_copy_that_is_no_address_is_refused() -> None:
+    for wrong in ("a@b.example\r\nBcc: x@y.example", "a@b.example, x@y.example", "a"):
+        with pytest.raises(ValueError, match="Bcc"):
+            composed(envelope=replace(ENVELOPE, copies=[Copy("bcc", wrong)]))

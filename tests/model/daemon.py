@@ -15,7 +15,6 @@ from mailerd.core.decisions import RetryPolicy
 from mailerd.core.models import Claim, ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.replies import Call, Reply
-from mailerd.core.suppression import Reason
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.base import Event
 from mailerd.events.process import StoreEvents
@@ -276,7 +275,7 @@ class _Stubs:
         self._daemon.records.append(Waiting(record, answer))
         return await answer
 
-    async def suppression(self, message: ClaimedRecipient) -> Reason | None:
+    async def suppression(self, message: ClaimedRecipient) -> ClaimedRecipient:
         return await suppressed(self._daemon.database, message)
 
     # slots, memory, leases

@@ -64,7 +64,7 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("what was sent since", (rate_limits.READ_SENT_SINCE, (datetime(2026, 1, 1, tzinfo=UTC), (ME,))), {"PRIMARY"}),
     ("how mine go", (rate_limits.READ_ATTEMPTS.format(mine=MINE), ((ME,), (ME,))), {"at", "PRIMARY", "by_status"}),
     ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
-    ("why a job waits", (forecast_inputs._READ_ERROR, (JOB, JOB)), {"claim", "PRIMARY"}),
+    ("why a job waits", (forecast_inputs._READ_FIRST, (JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
     ("bounces by domain", counts_statement(SPAN, None, 20_000, by_sender=False), {"PRIMARY"}),
@@ -137,6 +137,8 @@ async def filled(database: Database) -> Database:
 async def test_every_query_of_a_page_is_read_by_an_index(filled: Database) -> None:
     for name, statement, keys in STATEMENTS:
         rows = await plan(filled, *statement)
+        # Of each recipient that is read, its job is looked up for the copies, by its id.
+        rows = [row for row in rows if (row["table"], row["type"], row["key"]) != ("o", "eq_ref", "PRIMARY")]
         used = {row["key"] for row in rows if row["key"] or str(row["table"]).isidentifier()}
         assert used <= keys, (name, rows)
         sorts = any("filesort" in str(row["Extra"]) for row in rows)

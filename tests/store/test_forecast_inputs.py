@@ -17,7 +17,7 @@ PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
 
 async def of_new(database: Database, *, priority: int = 0) -> tuple[Forecast, str]:
     reader = ForecastReader(database, Live(PACE), timeout=10)
-    it = await reader.for_new_job("me@example.com", priority=priority, messages=1, send_at=None)
+    it = await reader.for_new_job("me@example.com", priority=priority, messages=1, send_at=None, copies=0)
     forecast = compute_forecast(it)
     return forecast, describe(it, forecast)
 

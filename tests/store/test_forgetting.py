@@ -5,19 +5,22 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.core.copies import Copy, from_json
 from mailerd.core.models import Extras
 from mailerd.core.states import JobChange
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.house.source import ROOT
+from tests.support.copies import post_copied
 from tests.support.rows import post, query
 
 
-def forget() -> str:
-    """The statement."""
-    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/security.md").read_text("utf-8"), re.DOTALL)
-    return str(statement).strip().rstrip(";")
+async def forget(database: Database) -> None:
+    """Run the statements."""
+    (block,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/security.md").read_text("utf-8"), re.DOTALL)
+    for statement in filter(None, map(str.strip, str(block).split(";\n"))):
+        await query(database, statement)
 
 
 async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Database) -> None:
@@ -38,7 +41,7 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
         "FROM job_recipients",
     )
     before = (await audit(database))[1]
-    await query(database, forget())
+    await forget(database)
     rows = await query(database, "SELECT to_email, to_name, error FROM job_recipients ORDER BY seq")
     assert [row[1:] for row in rows[:2]] == [(None, "forgotten"), (None, "forgotten")]
     assert all(row[0].startswith("forgotten-") for row in rows[:2])
@@ -62,9 +65,25 @@ async def test_a_retry_sends_no_message_to_the_address_of_nobody_that_is_left(
     job = await post(database, recipients=["ada@example.com", "bob@example.com"])
     await query(database, f"UPDATE job_recipients SET {became}, result_kind = 'soft', attempts = 1, error = 'full'")
     await query(database, "UPDATE jobs SET status = 'completed', bounced = 2, finished_at = UTC_TIMESTAMP(6)")
-    await query(database, forget())
+    await forget(database)
     actions = JobActions(database, timeout=5, late_arrival=timedelta(0))
     assert (await actions.apply(job, JobChange.RETRY, actor="T", bounced=bounced)).messages == 1
     assert await query(database, "SELECT to_email FROM job_recipients WHERE status = 'waiting'") == [
         ("bob@example.com",)
     ]
+
+
+async def test_a_person_is_taken_out_of_the_copies_of_jobs_that_have_ended(database: Database) -> None:
+    person = [Copy("cc", "Ada@example.com", 'A "d\\a}, "'), Copy("bcc", "bob@example.com", "Bob")]
+    done = await post_copied(database, ("x@example.org", person), ("y@example.org", None), shared=person)
+    open_ = await post_copied(database, ("x@example.org", person), ("y@example.org", None), shared=person)
+    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s", done)
+    await query(database, "UPDATE jobs SET finished_at = UTC_TIMESTAMP(6) WHERE id = %s", done)
+    await forget(database)
+    for job, left in ((done, person[1:]), (open_, person)):
+        lists = await query(
+            database, "SELECT copy_list FROM job_recipients WHERE job_id = %s AND seq = 0 UNION ALL "
+            "SELECT copy_list FROM jobs WHERE id = %s", job, job,
+        )  # fmt: skip
+        assert [from_json(each) for (each,) in lists] == [tuple(left)] * 2
+        assert all(("Ada" in each) is (job == open_) for (each,) in lists)

@@ -292,7 +292,9 @@ async def test_what_a_recipient_brings_is_stored_as_it_was_given_beside_those_th
     given = [Extras(headers='{"X-A":"1"}'), NO_EXTRAS, odd]
     recipients = [NewRecipient(f"r{n}@example.com", None, None, extras=it) for n, it in enumerate(given)]
     await jobs.accept(new(recipients=recipients))
-    assert await query(database, "SELECT headers, metadata FROM job_recipients ORDER BY seq") == [*map(tuple, given)]
+    assert await query(database, "SELECT headers, metadata, copy_list, copies FROM job_recipients ORDER BY seq") == [
+        *map(tuple, given)
+    ]
 
 
 async def test_what_recipients_bring_costs_no_further_statement(jobs: Jobs, database: Database) -> None:

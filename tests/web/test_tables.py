@@ -214,3 +214,13 @@ def test_what_a_table_says_is_not_taken_for_a_line_of_it() -> None:
     it = Mock(language="en")
     error = invalid([FieldError("recipients[0].variables", "has no attribute 'recipients[9]'")])
     assert post_page._faults(it, error, [2]) == ["row 2, variables: has no attribute 'recipients[9]'"]
+
+
+def test_copies_are_columns_of_addresses_between_semicolons() -> None:
+    read = read_table(
+        io.StringIO("Email,CC,bcc,cC2\na@x.example, b@x.example ; c@x.example;,,d\ne@x.example,,f@x.example,\n"), "t"
+    )
+    assert read.recipients == [
+        {"email": "a@x.example", "cc": [{"email": "b@x.example"}, {"email": "c@x.example"}], "variables": {"cC2": "d"}},
+        {"email": "e@x.example", "bcc": [{"email": "f@x.example"}], "variables": {"cC2": ""}},
+    ]

@@ -26,8 +26,12 @@ class Arrivals:
         self._about = set[str]()
         self._bounced = self._answered = 0
 
-    def add(self, message: Message, shape: str, *, due: float) -> None:
-        """Let mail about a message come at `due`; raises ValueError for a shape that it cannot have."""
+    def add(self, message: Message, shape: str, *, due: float, about: str = "") -> None:
+        """Let mail about a message come at `due`; raises ValueError for a shape that it cannot have.
+
+        `about`: the one of its addresses that it is about; else the first.
+        """
+        message = message._replace(to=about or message.recipients[0])
         notices.write(shape, message)
         self._about.add(message.id)
         self._due.setdefault(message.sender, []).append(_Due(due, shape, message))
@@ -38,6 +42,10 @@ class Arrivals:
 
     def by_rule(self, message: Message, rules: FakeLimits, *, now: float) -> None:
         """Draw what becomes of a message that was just sent: by its addresses, since jobs have other keys each time."""
+        for address in message.recipients:
+            self._draw(message._replace(to=address), rules, now=now)
+
+    def _draw(self, message: Message, rules: FakeLimits, *, now: float) -> None:
         chance = random.Random(f"{rules.seed} {message.to}")  # noqa: S311 -- to be repeatable
         drawn = chance.random()
         if message.to.endswith(_DEAD) and drawn < rules.dead_share:

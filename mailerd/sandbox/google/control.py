@@ -139,7 +139,8 @@ class Control:
     def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
         """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or an `id`).
 
-        `count`: for so many of them, the newest first, and before the others those that nothing has come about.
+        A whole address as `to` is what it is about, a copy's too. `count`: for so many of them, the newest first, and
+        before the others those that nothing has come about.
         """
         wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
         sent = reversed(self._google.sent)
@@ -149,7 +150,8 @@ class Control:
         if not found:
             raise KeyError("no such message was sent")
         for message in found:
-            self._google.arrivals.add(message, str(body.get("shape", "")), due=self._google.now())
+            about = next((it for it in message.recipients if it == wished.get("to")), "")
+            self._google.arrivals.add(message, str(body.get("shape", "")), due=self._google.now(), about=about)
         return {"notices": len(found)}
 
     def _forget_history(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:

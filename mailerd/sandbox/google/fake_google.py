@@ -242,7 +242,12 @@ class FakeGoogle:
             head += f"In-Reply-To: {last}\r\nReferences: {after.message_id} {last}\r\n"
         raw = f"{head}\r\nHello\r\n".encode()
         try:
-            message = box.send(raw, thread_id=thread, now=now, permit=lambda: self.limits.permit_sending(box, now=now))
+            message = box.send(
+                raw,
+                thread_id=thread,
+                now=now,
+                permit=lambda it: self.limits.permit_sending(box, it.recipients, now=now),
+            )
         except Refused:
             return None
         box.usage.delivered.add(1, now=now)

@@ -27,9 +27,9 @@ class FakeLimits:
     project_units_per_minute: int = 1_200_000
     """Quota units of all mailboxes together in any 60 s."""
     per_day: int = 2_000
-    """Messages per mailbox in any 24 h; Workspace's sending limit."""
+    """Messages, external addresses and fifths of all addresses per mailbox in any 24 h; Workspace's sending limits."""
     consumer_per_day: int = 500
-    """The same for a mailbox at gmail.com, where that is less; `per_day` 0 is no cap for either."""
+    """Addresses of a mailbox at gmail.com, where that is less; `per_day` 0 is no cap for either."""
     concurrent_per_user: int = 0
     """Requests of one mailbox that may be in flight at once."""
     latency_s: float = 0.0

@@ -20,7 +20,7 @@ from mailerd.sandbox.google.answers import (
     too_large,
 )
 from mailerd.sandbox.google.fake_limits import METADATA
-from mailerd.sandbox.google.mailbox import Added, Mailbox, Message, reference, resource
+from mailerd.sandbox.google.mailbox import Added, Mailbox, Message, Permit, reference, resource
 from mailerd.sandbox.google.methods import Route
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
@@ -41,8 +41,7 @@ class Call:
     body: bytes
     max_bytes: int
     now: float
-    permit: Callable[[], None]
-    """Asks the daily cap for one message; raises Refused."""
+    permit: Permit
     on_sent: Callable[[Message], None]
     """Told of every message that has been sent."""
     units: int = 0

@@ -63,6 +63,17 @@ class Message(NamedTuple):
     raw: bytes
 
     @property
+    def recipients(self) -> list[str]:
+        """The bare addresses of To, Cc and Bcc."""
+        return self.to.split(", ")
+
+    @property
+    def whom(self) -> str:
+        """To whom it goes, for people: the copies with their headers."""
+        copies = (f"{name}: {value}" for name in ("Cc", "Bcc") if (value := self.header(name)))
+        return " · ".join((self.recipients[0], *copies))
+
+    @property
     def head(self) -> bytes:
         """The bytes of its headers, without the blank line."""
         return split(self.raw)[0]
@@ -91,6 +102,10 @@ class Message(NamedTuple):
     def parsed(self) -> EmailMessage:
         """The message as Python's parser reads it."""
         return message_from_bytes(self.raw, policy=policy.default)
+
+
+Permit = Callable[[Message], None]
+"""Takes a message from the caps of the day; raises Refused above one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -394,12 +409,12 @@ class Mailbox:
         self._keep(message)
         return message
 
-    def send_draft(self, draft_id: str, *, now: float, permit: Callable[[], None]) -> Message:
+    def send_draft(self, draft_id: str, *, now: float, permit: Permit) -> Message:
         """Send a draft: it is gone, and a new message stands in its thread. `permit` may raise Refused."""
         draft = self.find_draft(draft_id)
         if not draft.to:
             raise Refused(NAMED["recipient_required"](0))
-        permit()
+        permit(draft)
         message_id = self.numbers.message_id()
         sent = draft._replace(
             id=self.numbers.message(),
@@ -413,12 +428,12 @@ class Mailbox:
         self._keep(sent)
         return sent
 
-    def send(self, raw: bytes, *, thread_id: str, now: float, permit: Callable[[], None]) -> Message:
+    def send(self, raw: bytes, *, thread_id: str, now: float, permit: Permit) -> Message:
         """Send a message directly. `permit` may raise Refused."""
         message = self._written(raw, thread_id=thread_id, now=now, draft_id="", label="SENT")
         if not message.to:
             raise Refused(NAMED["recipient_required"](0))
-        permit()
+        permit(message)
         self._keep(message)
         return message
 

@@ -57,6 +57,10 @@ class Usage:
 
     minute: Window = field(default_factory=lambda: Window(MINUTE_S))
     day: Window = field(default_factory=lambda: Window(DAY_S))
+    addresses: Window = field(default_factory=lambda: Window(DAY_S))
+    """Addresses of To, Cc and Bcc of the day's messages."""
+    outside: Window = field(default_factory=lambda: Window(DAY_S))
+    """Those of them that are not in the mailbox's own domain."""
     delivered: Window = field(default_factory=lambda: Window(DAY_S))
     """Messages of the day that reached a recipient."""
     by_minute: dict[int, int] = field(default_factory=dict)

@@ -51,7 +51,7 @@ class GoogleRequestHandler:
             body=body,
             max_bytes=google.rules.max_message_bytes,
             now=0.0,
-            permit=lambda: google.limits.permit_sending(box, now=google.now()),
+            permit=lambda message: google.limits.permit_sending(box, message.recipients, now=google.now()),
             on_sent=google.record_sent,
         )
         try:

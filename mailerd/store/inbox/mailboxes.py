@@ -293,7 +293,8 @@ SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND messages > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
 SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _MESSAGES: Final = """
-SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back
+SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back,
+       COALESCE(r.copy_list, j.copy_list)
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
 _BY_THREAD: Final = _MESSAGES.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
 _BY_KEY: Final = _MESSAGES.format(index="FORCE INDEX (message)", where="r.job_id = %s AND r.seq = %s")

@@ -34,7 +34,7 @@ from mailerd.core.models import (
     Written,
 )
 from mailerd.core.moves import Move, Row
-from mailerd.core.notices import MICROSOFT_DEAD, Kind
+from mailerd.core.notices import MICROSOFT_DEAD, Classification, Kind
 from mailerd.core.reasons import reason
 from mailerd.core.results import (
     BLOCKED_OF_LAST,
@@ -152,7 +152,7 @@ _READ_DEAD: Final = """
 SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
   FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.mailbox = %s AND n.kind IN ('hard', 'soft', 'unknown') AND n.at > UTC_TIMESTAMP(6) - INTERVAL 6 HOUR
-   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s"""
+   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s AND n.email = r.to_email"""
 # What was sent before a person resumed the sender has been seen. A lock: what is read is of now.
 _LOCK_SEEN: Final = "SELECT bounces_seen FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 # Each minute by its key: the minutes of other senders are not read.
@@ -353,6 +353,7 @@ class _FindingsBatch:
         fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
         for it in fresh:
             self._decide(it)
+            self._note_copies(it)
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
         undone = self._undo(undoing) if self.writer.undo else []
         done = await door.move(
@@ -384,7 +385,7 @@ class _FindingsBatch:
         what: tuple[Any, ...]
         match it:
             case Finding(message=message, meaning=meaning):
-                whose = (message.id, message.job_id, message.to_email) if message else (None, None, None)
+                whose = (message.id, message.job_id, it.about) if message else (None, None, None)
                 what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
                 believed = it.consequence.believed
             case SentElsewhere():
@@ -442,6 +443,23 @@ class _FindingsBatch:
             reason=short(it.meaning.reason, 500) or None, at=it.at, sender=self.lease.email, now=self._locked.now,
         )  # fmt: skip
 
+    def _note_copies(self, it: Finding) -> None:
+        """Copies that bounced: each has an event, and an address that does not exist is suppressed."""
+        message = it.message
+        if message is None or message.id not in self._locked.rows:
+            return
+        for number, copy in enumerate(it.copies):
+            meaning = copy.meaning
+            data: dict[str, object] = {
+                "recipient_id": message.id, "job_id": message.job_id, "seq": message.seq, "email": message.to_email,
+                "sender_email": message.sender, "at": rfc3339(it.at), "copy_email": copy.email,
+                "kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None,
+            }  # fmt: skip
+            cause = f"{message.id}:{it.gmail_id}:{number}"
+            self._news.append(NewEvent(EventType.RECIPIENT_COPY_BOUNCED, cause, data, message.job_id, message.sender))
+            if copy.step is Step.SUPPRESS:
+                self._suppress_address(copy.email, message, _said(meaning))
+
     def _undo(self, notices: Sequence[Finding]) -> list[SentMessage]:
         """Let these messages wait again, each once; those that do."""
         undone = []
@@ -479,16 +497,16 @@ class _FindingsBatch:
     async def _step(self, it: Finding, message: SentMessage) -> None:
         match it.consequence.step:
             case Step.SUPPRESS:
-                self._suppress_address(message, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
+                self._suppress_address(message.to_email, message, _said(it.meaning))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, message.id):
-                self._suppress_address(message, t("3 soft bounces in a row within 30 days"))
+                self._suppress_address(message.to_email, message, t("3 soft bounces in a row within 30 days"))
             case _:
                 pass
 
-    def _suppress_address(self, message: SentMessage, detail: str | None) -> None:
-        digest = digest_of(message.to_email, self.address_key)
+    def _suppress_address(self, email: str, message: SentMessage, detail: str | None) -> None:
+        digest = digest_of(email, self.address_key)
         self._suppress.append(
-            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, message.to_email, message.id, detail)
+            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, email, message.id, detail)
         )
 
     def _unsubscribe(self, it: Finding) -> None:
@@ -538,3 +556,7 @@ class _FindingsBatch:
         )  # fmt: skip
         if wait is not None:
             self.done.paused.append(("daily_limit", why, wait.total_seconds()))
+
+
+def _said(meaning: Classification) -> str | None:
+    return short(f"{meaning.code} {meaning.reason}".strip(), 255)

@@ -72,11 +72,13 @@ CREATE TABLE IF NOT EXISTS senders (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Messages handed to Google per sender and hour: the rolling 24 hours of the daily limit.
+-- copies: what their copies cost of the day beside one each (core/copies.py).
 -- elsewhere: mail of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
 CREATE TABLE IF NOT EXISTS sender_hours (
   sender_email VARCHAR(320) NOT NULL,
   hour DATETIME NOT NULL,
   messages INT UNSIGNED NOT NULL,
+  copies INT UNSIGNED NOT NULL DEFAULT 0,
   elsewhere INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (sender_email, hour)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
@@ -97,6 +99,8 @@ CREATE TABLE IF NOT EXISTS projects (
 -- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
 -- headers, metadata: JSON; headers of its messages beside those of mailerd, and what the application gets back with it.
 -- attachments: how many rows of job_attachments there are.
+-- copy_list: who gets a copy of each message that names none itself (JSON); NULL: no one. copies: what the copies of all
+-- its messages cost of the sender's days.
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
@@ -125,6 +129,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   headers TEXT NULL,
   metadata TEXT NULL,
   attachments INT UNSIGNED NOT NULL DEFAULT 0,
+  copy_list TEXT NULL,
+  copies INT UNSIGNED NOT NULL DEFAULT 0,
   reference VARCHAR(255) NULL,
   priority SMALLINT NOT NULL DEFAULT 0,
   precedence SMALLINT AS (-priority) VIRTUAL,
@@ -167,6 +173,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's messages are
 -- found.
 -- headers, metadata: as in jobs, of its own; a header of the same name goes before the job's.
+-- copy_list: who gets a copy of this message (JSON); NULL: those of its job. copies: what they cost of the sender's day
+-- beside the one of the message.
 -- due_at: the message is not sent before this time.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
@@ -198,6 +206,8 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   variables LONGTEXT NULL,
   headers TEXT NULL,
   metadata TEXT NULL,
+  copy_list TEXT NULL,
+  copies TINYINT UNSIGNED NOT NULL DEFAULT 0,
   status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   due_at DATETIME(6) NOT NULL,
   claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,

@@ -19,6 +19,8 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core import rate_limit
+from mailerd.core.copies import Copy
+from mailerd.core.copies import from_json as copies_of
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedJob, ClaimedRecipient, Handover, SenderState, message_key
 from mailerd.core.moves import Row, claimed
 from mailerd.core.rate_limit import Budget, SenderLimits
@@ -94,6 +96,14 @@ class Turn:
     """How many messages the sender may have."""
     taken: int = 0
     """How many messages the sender got."""
+    copies: int = 0
+    """What their copies cost of its day, beside one each."""
+    hours: Mapping[datetime, int] = field(default_factory=dict)
+    """What its day has counted before, by hour, where the day has a limit."""
+    left: int | None = None
+    """What is left of its day; None: the day has no limit."""
+    too_dear: int = 0
+    """What the next message costs, where no more is left for it: none of those behind it goes before it."""
     next_at: datetime | None = None
     """When its next turn is; None: no message of it waits."""
     project: ProjectBudget | None = None
@@ -141,6 +151,16 @@ class Turn:
         jitter = _PROJECT_JITTER * random.random()  # noqa: S311 - jitter
         return Budget(left.messages, left.next_at and left.next_at + jitter)
 
+    def take(self, copies: int) -> bool:
+        """Take a message whose copies cost so much beside it off what is left of the day; whether that has room."""
+        if self.too_dear or (self.left is not None and self.left <= copies):
+            self.too_dear = self.too_dear or 1 + copies
+            return False
+        if self.left is not None:
+            self.left -= 1 + copies
+        self.copies += copies
+        return True
+
     def wait_for_job(self, due: datetime | None) -> None:
         """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
         self.next_at = due and max(due, self.now + BUSY)
@@ -167,6 +187,10 @@ class Turn:
         for budget in (self.minute(), self.project_budget()):
             if budget.messages == 0 and budget.next_at:
                 self.next_at = max(self.next_at, budget.next_at)
+        if self.too_dear:
+            hours = {**self.hours, self.hour: self.hours.get(self.hour, 0) + messages + self.copies}
+            room = rate_limit.day(self.allowance, hours=hours, now=self.now, cost=self.too_dear)
+            self.next_at = max(self.next_at, room.next_at or self.next_at)
         if self.project:
             self.project.pay(self)
 
@@ -202,7 +226,10 @@ async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
         return
     hours = await rate_limits.sent_by_hour(cursor, [turn.sender.email for turn in turns], now=turns[0].now)
     for turn in turns:
-        turn.cap(rate_limit.day(turn.allowance, hours=hours[turn.sender.email], now=turn.now))
+        turn.hours = hours[turn.sender.email]
+        budget = rate_limit.day(turn.allowance, hours=turn.hours, now=turn.now)
+        turn.left = budget.messages
+        turn.cap(budget)
 
 
 async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
@@ -259,7 +286,8 @@ def allocate(turns: Sequence[Turn], want: int) -> None:
 async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit the taken messages, and write the next turn of each sender."""
     paid = [turn for turn in turns if turn.taken]
-    await sender_changes.debit_hours(cursor, [(turn.sender.email, turn.hour, turn.taken) for turn in paid])
+    debits = [(turn.sender.email, turn.hour, turn.taken, turn.copies) for turn in paid]
+    await sender_changes.debit_hours(cursor, debits)
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await sender_changes.set_project_tats(cursor, tats)
     await sender_changes.end_turns(
@@ -273,10 +301,10 @@ async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
 # end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
 
 _JOB_COLUMNS: Final = """sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
-       started_at IS NOT NULL, list_id, override_suppression"""
+       started_at IS NOT NULL, list_id, override_suppression, copy_list"""
 _SELECT_MESSAGES: Final = """
-SELECT job_id, id, seq, to_email, to_name, variables, headers, attempts, draft_id, thread_id, unanswered, checks, error,
-       error_code, error_args
+SELECT job_id, id, seq, to_email, to_name, variables, headers, copies, copy_list, attempts, draft_id, thread_id,
+       unanswered, checks, error, error_code, error_args
   FROM job_recipients"""
 JOB: Final = f"""
 (SELECT {_JOB_COLUMNS} FROM jobs FORCE INDEX (next_claim)
@@ -349,10 +377,10 @@ async def lock_job(cursor: Cursor, id_: str) -> ClaimedJob | None:
 
 
 def _job(row: Sequence[Any]) -> ClaimedJob:
-    sender, id_, type_, total, age, begun, list_id, overrides = row
+    sender, id_, type_, total, age, begun, list_id, overrides, copy_list = row
     return ClaimedJob(
         id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun),
-        list_id=list_id or EVERYTHING, overrides=bool(overrides),
+        list_id=list_id or EVERYTHING, overrides=bool(overrides), copy_list=copy_list,
     )  # fmt: skip
 
 
@@ -382,14 +410,17 @@ async def take_message(cursor: Cursor, selection: JobSelection, owner: ClaimOwne
 
 
 async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
-    """Take the rows that were found, and end the turns of their jobs."""
+    """Take the rows that were found, as far as the senders' days have room, and end the turns of their jobs."""
     rows = await cursor.fetchall()
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
     made = []
-    for lock_job, id_, seq, to, name, variables, headers, attempts, draft, thread, unanswered, checks, *error in rows:
+    for lock_job, id_, seq, to, name, variables, headers, cost, own, *of_attempts in rows:
+        attempts, draft, thread, unanswered, checks, *error = of_attempts
         found[lock_job] += 1
         selection = by_job[lock_job]
+        if not selection.turn.take(cost):
+            continue
         row = Row(
             id_, lock_job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
             unanswered=unanswered, checks=checks, error=from_row(*error),
@@ -400,6 +431,8 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
         message = _message(move.after, name, variables, selection, owner)
         if headers:
             message = replace(message, headers=headers)
+        if cost or own or selection.job.copy_list:
+            message = replace(message, copies=_copies(own, selection.job, owner), copies_cost=cost)
         selection.messages.append(message)
     await messages.move(cursor, made, by=owner.daemon_id)
     for selection in selections:
@@ -442,9 +475,20 @@ def _message(
     )  # fmt: skip
 
 
+def _copies(own: str | None, job: ClaimedJob, owner: ClaimOwner) -> tuple[Copy, ...]:
+    copies = copies_of(job.copy_list if own is None else own)
+    return tuple(it._replace(digest=owner.digest(it.email)) for it in copies)
+
+
 def union_all(select: str, number: int) -> str:
     """So many of one SELECT, which stands in brackets, as one statement."""
     return " UNION ALL ".join([select] * number)
+
+
+async def _as_allowed(cursor: Cursor, claimed_: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
+    """The messages with what their suppressions say; one without a draft is made without the copies that may not go."""
+    marked = await messages.mark_suppressed(cursor, claimed_)
+    return [it.without_draft() if it.barred and it.draft_id is None else it for it in marked]
 
 
 # Not IS NOT NULL: MySQL 8 then reads every idle sender first.
@@ -575,7 +619,7 @@ class Claims:
             senders = min(self._senders(taken.left, share) * (number + 1), _MAX_SENDERS)
             if not await self._round(cursor, token, taken, share=share, senders=senders):
                 break
-        marked = await messages.mark_suppressed(cursor, await messages.mark_new(cursor, taken.messages))
+        marked = await _as_allowed(cursor, await messages.mark_new(cursor, taken.messages))
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(
             token, tuple(marked), tuple(taken.jobs.values()), next_in, taken.alone, exhausted=tuple(taken.exhausted)
@@ -608,7 +652,7 @@ class Claims:
         await take_message(cursor, selection, self._owner(token), recipient=recipient)
         turn.finish(len(selection.messages), chance=random.random())  # noqa: S311 - jitter
         await write_turns(cursor, [turn])
-        marked = await messages.mark_suppressed(cursor, selection.messages)
+        marked = await _as_allowed(cursor, selection.messages)
         return Claim(token, tuple(marked), (job,) if marked else (), next_in=0.0)
 
     def _owner(self, token: str) -> ClaimOwner:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
 
@@ -30,14 +30,15 @@ COLUMNS: Final = (
 )
 
 USED_TODAY: Final = """(
-    SELECT COALESCE(SUM(h.messages + h.elsewhere), 0) FROM sender_hours h
+    SELECT COALESCE(SUM(h.messages + h.copies + h.elsewhere), 0) FROM sender_hours h
      WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)"""
-"""The messages of the sender `s` in the hours that the rolling day still counts."""
+"""The messages of the sender `s`, with what their copies cost, in the hours that the rolling day still counts."""
 
-_LOCK_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_READ_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+_LOCK_SENDER: Final = f"{_READ_SENDER} FOR UPDATE"
 _LOCK_SENDER_IF_FREE: Final = f"{_LOCK_SENDER} SKIP LOCKED"
 _READ_HOURS: Final = """
-SELECT sender_email, hour, messages + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
+SELECT sender_email, hour, messages + copies + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _LOCK_PROJECTS: Final = """
@@ -113,8 +114,19 @@ def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> Send
     return sender_state((email, None, *(None,) * 7, moment, *(None,) * 12, 0, None, moment), defaults)
 
 
+async def largest_day(cursor: Cursor, email: str, defaults: DefaultLimits) -> int:
+    """The messages of a day that a sender's limits allow once a warm-up is over; 0: no limit."""
+    await cursor.execute(_READ_SENDER, (email,))
+    row = await cursor.fetchone()
+    it = sender_state(row, defaults) if row else default_state(email, now=datetime.now(UTC), defaults=defaults)
+    return it.limits.largest_day
+
+
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
-    """Each mailbox's messages by clock hour, by whomever they were sent, as far back as the rolling day can reach."""
+    """What each mailbox's day counts by clock hour: messages, by whomever they were sent, and the cost of copies.
+
+    As far back as the rolling day can reach.
+    """
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
     await cursor.execute(_READ_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
     for sender, hour, messages in await cursor.fetchall():

@@ -149,7 +149,11 @@ class RecordWriter:
         rows = dict(locked.rows)
         held = [it for it in records if isinstance(it, Handover) and not it.discarding and it.message.id in rows]
         marked = await messages.mark_suppressed(cursor, [it.message for it in held])
-        refused = {(it.id, it.token) for it in marked if it.suppressed is not None}
+        refused = {
+            (it.id, it.token): WriteResult.SUPPRESSED if it.suppressed else WriteResult.COPY_SUPPRESSED
+            for it in marked
+            if it.suppressed or it.barred
+        }
         logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):
             logs |= await messages.read_log(cursor, {it.message.id for it in records})
@@ -160,7 +164,7 @@ class RecordWriter:
                 judged.append(_Judged(WriteResult.STALE))
                 continue
             made = (
-                _handover(row, log, it, locked, suppressed=(it.message.id, it.message.token) in refused)
+                _handover(row, log, it, locked, refused=refused.get((it.message.id, it.message.token)))
                 if isinstance(it, Handover)
                 else _outcome(row, log, it, locked)
             )
@@ -204,15 +208,15 @@ async def _held(
     return {key for (key,) in await cursor.fetchall()}
 
 
-def _handover(row: Row, log: AttemptLog, it: Handover, locked: Locked, *, suppressed: bool) -> _Judged:
+def _handover(row: Row, log: AttemptLog, it: Handover, locked: Locked, *, refused: WriteResult | None) -> _Judged:
     message, now = it.message, locked.now
-    if not suppressed and (move := moves.handed_over(row, log, it, now=now)):
+    if refused is None and (move := moves.handed_over(row, log, it, now=now)):
         return _Judged(WriteResult.APPLIED, move, own=True)
     if (move := moves.sent_before(row, log, message, now=now)) or log.has(message.token, "found"):
         return _Judged(WriteResult.RESOLVED, move)
     if (move := moves.in_doubt_before(row, log, message, now=now)) or log.has(message.token, "lost"):
         return _Judged(WriteResult.IN_DOUBT, move)
-    return _Judged(WriteResult.SUPPRESSED if suppressed else WriteResult.STALE)
+    return _Judged(refused or WriteResult.STALE)
 
 
 def _outcome(row: Row, log: AttemptLog, it: Outcome, locked: Locked) -> _Judged:

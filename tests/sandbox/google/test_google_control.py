@@ -210,6 +210,6 @@ def test_old_messages_can_lose_their_bodies_and_keep_their_headers() -> None:
     box = google.mailbox("me@example.com")
     for key in "ab":
         raw = f"To: a@example.org\r\nX-Mailerd-Key: {key}\r\n\r\nbody".encode()
-        google.record_sent(box.send(raw, thread_id="", now=0, permit=lambda: None))
+        google.record_sent(box.send(raw, thread_id="", now=0, permit=lambda _: None))
     assert [message.raw.endswith(b"body") for message in google.sent] == [False, True]
     assert [message.header("X-Mailerd-Key") for message in google.sent] == ["a", "b"]

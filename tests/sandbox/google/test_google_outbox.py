@@ -12,7 +12,7 @@ from mailerd.sandbox.google.outbox import OutboxFolder
 def _send(google: FakeGoogle) -> str:
     google.add_mailbox("me@example.com")
     message = google.mailbox("me@example.com").send(
-        b"To: ada@example.org\r\n\r\nhello", thread_id="", now=0.0, permit=lambda: None
+        b"To: ada@example.org\r\n\r\nhello", thread_id="", now=0.0, permit=lambda _: None
     )
     google.record_sent(message)
     return message.id

@@ -9,7 +9,8 @@ import aiohttp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.sandbox.google import FakeGoogle, Fault
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, Fault
+from mailerd.sandbox.google.answers import Refused
 from mailerd.sandbox.google.quota import MINUTE_S, Window
 
 Compose = Callable[..., dict[str, Any]]
@@ -189,3 +190,42 @@ async def test_an_older_project_has_the_standard_tier_from_its_day_on_unless_it_
     assert await send_at(60) == {403}
     google.change_rules(standard_from=0.0)
     assert await send_at(60, 90) == {200}
+
+
+def copied(*, cc: int = 0, own: int = 0) -> bytes:
+    outside = ", ".join(f"c{n}@example.net" for n in range(cc))
+    inside = ", ".join(f"b{n}@example.com" for n in range(own))
+    return f"To: ada@example.org\r\nCc: {outside}\r\nBcc: {inside}\r\n\r\nhello".encode()
+
+
+def taken(google: FakeGoogle, email: str, *messages: bytes) -> int:
+    """How many messages of these, one after the other, a day has room for."""
+    google.add_mailbox(email)
+    box, number = google.mailbox(email), 0
+    for raw in messages:
+        try:
+            box.send(
+                raw, thread_id="", now=1.0, permit=lambda it: google.limits.permit_sending(box, it.recipients, now=1.0)
+            )
+        except Refused:
+            break
+        number += 1
+    return number
+
+
+def test_a_day_counts_messages_all_addresses_and_those_outside() -> None:
+    google = FakeGoogle(FakeLimits(per_day=10, consumer_per_day=10))
+    assert taken(google, "plain@example.com", *[copied()] * 20) == 10
+    assert taken(google, "outside@example.com", *[copied(cc=1)] * 20) == 5
+    assert taken(google, "inside@example.com", *[copied(own=9)] * 20) == 5
+    assert taken(google, "few@example.com", *[copied(own=4)] * 20) == 10
+    assert taken(google, "home@gmail.com", *[copied(own=4)] * 20) == 2
+    assert google.usage()["throttled"] == 5
+
+
+def test_the_outbox_shows_the_copies() -> None:
+    google = FakeGoogle(FakeLimits())
+    google.add_mailbox("me@example.com")
+    message = google.mailbox("me@example.com").send(copied(cc=1, own=1), thread_id="", now=1.0, permit=lambda _: None)
+    assert message.whom == "ada@example.org · Cc: c0@example.net · Bcc: b0@example.com"
+    assert message.recipients == ["ada@example.org", "c0@example.net", "b0@example.com"]

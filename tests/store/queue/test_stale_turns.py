@@ -80,7 +80,7 @@ async def test_what_is_changed_in_the_table_by_hand_is_seen_within_a_minute(
         ("UPDATE senders SET tat = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", DefaultLimits(SenderLimits(6000, 0, 0))),
         (PAUSE, MANY),
         ("UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", MANY),
-        ("INSERT INTO sender_hours SELECT email, UTC_TIMESTAMP(), 2000, 0 FROM senders", MANY),
+        ("INSERT INTO sender_hours SELECT email, UTC_TIMESTAMP(), 2000, 0, 0 FROM senders", MANY),
         ("UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1900000 MICROSECOND", MANY),
     ],
 )
