@@ -465,8 +465,8 @@ class ResultOut(ResponseModel):
 class AddressOut(ResponseModel):
     """Who gets a copy."""
 
-    email: str
-    name: str | None
+    email: Annotated[str, Field(description="the address")]
+    name: Annotated[str | None, Field(description="the display name; null: none")]
 
 
 class RecipientOut(ResponseModel):
