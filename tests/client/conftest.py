@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mailerd.client import AsyncClient, Client
-from mailerd.client import clients as under_test
+from mailerd.client import calls as under_test
 from mailerd.config import DatabaseSettings
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
