@@ -10,8 +10,9 @@ Where the environment has `MAILERD_URL` and `MAILERD_API_KEY`, one message is on
 
     mailerd.client.send("ada@example.com", template="welcome", sender="me@example.com", name="Ada", once="order-17")
 
-A call that gets no answer, a 429, 502, 503 or 504 is made again, as `Retry-After` says, until `patience` is used up;
-that does no harm, and the two calls of which it would say so. Answers are plain dicts: a newer daemon may add fields.
+A call that gets no answer, a 429, 502, 503 or 504 is made again, as `Retry-After` says, until `patience` is used up.
+That does no harm; the two calls to which it would, since they make a secret, are made once. Answers are plain dicts: a
+newer daemon may add fields to them.
 """
 
 from mailerd.client.answers import (

@@ -107,16 +107,16 @@ class Call[T]:
         Raises:
             ApiError: it is no success.
         """
-        found: Any
-        try:
-            found = json.loads(body)
-        except ValueError:  # something between us and mailerd has answered
-            found = None
-        if answer.status == HTTPStatus.OK and isinstance(found, dict):
-            if self.idempotency_key:
-                found |= {"replayed": bool(answer.headers.get("Idempotency-Replayed")), "repeated": repeated}
-            return cast("T", found)
-        failure = found.get("error") if isinstance(found, dict) else None
+        found = _read(body)
+        if answer.status != HTTPStatus.OK or found is None:
+            raise self.refusal(answer, body)
+        if self.idempotency_key:
+            found |= {"replayed": bool(answer.headers.get("Idempotency-Replayed")), "repeated": repeated}
+        return cast("T", found)
+
+    def refusal(self, answer: "Answer", body: bytes) -> ApiError:
+        """The error that an answer is."""
+        failure = (_read(body) or {}).get("error")
         if not isinstance(failure, dict):
             said = t(
                 "{method} {path} returned {status}, and not from mailerd",
@@ -125,7 +125,7 @@ class Call[T]:
             failure = {"message": said}
         wait = answer.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isdecimal() else None
-        raise ApiError(answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key)
+        return ApiError(answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key)
 
 
 @dataclass(frozen=True)
@@ -191,11 +191,11 @@ class Exchange(ABC):
         """Write an answer to a file, which is there once it is whole."""
         await self._patiently(partial(self._write, call, Path(file)))
 
-    async def _write(self, call: Call[Any], file: Path, *, repeated: bool) -> None:
+    async def _write(self, call: Call[Any], file: Path, *, repeated: bool) -> None:  # noqa: ARG002 - as `_ask`
         part = file.with_name(f"{file.name}.part")
         async with self._open(call) as answer:
             if not answer.is_a(call.kind):
-                call.result(answer, await answer.body(), repeated=repeated)
+                raise call.refusal(answer, await answer.body())
             try:
                 with part.open("wb") as out:
                     async for chunk in answer.chunks:
@@ -223,7 +223,7 @@ class Exchange(ABC):
                     if answer.status == HTTPStatus.NO_CONTENT:
                         return
                     if not answer.is_a(STREAM):
-                        call.result(answer, await answer.body(), repeated=False)
+                        raise call.refusal(answer, await answer.body())
                     async for event in self._events_of(answer):
                         last, attempts = event["id"], self._attempts()
                         yield json.loads(event["data"])
@@ -284,6 +284,15 @@ class Exchange(ABC):
         if call.last_event:
             made["Last-Event-ID"] = call.last_event
         return made
+
+
+def _read(body: bytes) -> dict[str, Any] | None:
+    """An answer's JSON; None: something between us and mailerd has answered."""
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def with_query(path: str, **query: str | int | None) -> str:
