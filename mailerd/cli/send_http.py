@@ -15,8 +15,7 @@ from rich.progress import Progress
 
 from mailerd.cli.output import echo
 from mailerd.cli.tables import console
-from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob
-from mailerd.client.clients import is_finished
+from mailerd.client import AcceptedJob, ApiError, AsyncClient, DryRun, Job, NewJob, is_finished
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
@@ -212,7 +211,7 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
     with Progress(console=console(), disable=not sys.stdout.isatty()) as progress:
         bar = progress.add_task(id_, total=None)
         while True:
-            job = await client.get_job(id_)
+            job = await client.job(id_)
             progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
             if is_finished(job):
                 return job

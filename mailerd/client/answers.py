@@ -47,13 +47,9 @@ class NewRecipient(TypedDict, total=False):
     metadata: dict[str, str]
 
 
-class NewJob(TypedDict, total=False):
-    """What is posted; either `template` or `template_name`."""
+class SendOptions(TypedDict, total=False):
+    """What may be said of a job and of one message."""
 
-    sender_email: Required[str]
-    recipients: Required[list[NewRecipient]]
-    template: NewTemplate
-    template_name: str
     sender_name: str
     reply_to: str
     cc: list[NewCopy]
@@ -68,9 +64,52 @@ class NewJob(TypedDict, total=False):
     tags: list[str]
     list: str
     override_suppression: bool
+
+
+class NewJob(SendOptions, total=False):
+    """What is posted; either `template` or `template_name`."""
+
+    sender_email: Required[str]
+    recipients: Required[list[NewRecipient]]
+    template: NewTemplate
+    template_name: str
     on_bounces: Literal["pause", "go_on"]
     on_invalid: Literal["reject", "skip"]
     allow_duplicates: bool
+
+
+class To(TypedDict, total=False):
+    """The recipient of one message; `name` is the variable `name` of a template, too."""
+
+    email: Required[str]
+    name: str | None
+
+
+class MessageOptions(SendOptions, total=False):
+    """What may be said of one message."""
+
+    language: str
+
+
+class NewMessage(MessageOptions, total=False):
+    """One message: `subject` and `html` or `text` as they are, or a `template_name`."""
+
+    sender_email: Required[str]
+    to: Required[To]
+    subject: str
+    html: str
+    text: str
+    template_name: str
+
+
+class NewJobFields(TypedDict, total=False):
+    """What can be changed of a job."""
+
+    reference: str | None
+    metadata: dict[str, str] | None
+    tags: list[str] | None
+    priority: int
+    send_at: str | datetime | None
 
 
 class Forecast(TypedDict, total=False):
@@ -120,6 +159,19 @@ class AcceptedJob(TypedDict):
     """The job was posted before with this idempotency key, and nothing was posted now."""
     repeated: bool
     """The post was made more than once: where it is `replayed` too, an attempt before may have posted the job."""
+
+
+class AcceptedMessage(TypedDict):
+    """A message that is durable; `replayed` and `repeated` as of a job."""
+
+    job_id: str
+    recipient_id: int
+    status: Literal["queued", "suppressed"]
+    send_at: str
+    warnings: list[str]
+    forecast: Forecast
+    replayed: bool
+    repeated: bool
 
 
 class DryRun(TypedDict):
@@ -210,11 +262,137 @@ class Recipient(TypedDict):
     bcc: list[Address]
 
 
-class RecipientsPage(TypedDict):
-    """A page of recipients; `next_cursor` None: it is the last one."""
+class OneMessage(TypedDict):
+    """A message that was posted as such, and its job."""
 
-    recipients: list[Recipient]
-    next_cursor: str | None
+    job: Job
+    recipient: Recipient
+
+
+class PersonsMessage(Recipient):
+    """A message of a person, of one of all jobs."""
+
+    job_id: str
+    sender_email: str
+
+
+class Attempt(TypedDict):
+    """A line of a message's log of attempts."""
+
+    at: str
+    attempt: int
+    event: str
+    daemon: str
+    draft_id: str | None
+    message_id: str | None
+    error: str | None
+
+
+class Notice(TypedDict):
+    """Received mail about a message; `believed` False: it does not prove that it is about it."""
+
+    kind: str
+    code: str | None
+    detail: str | None
+    believed: bool
+    at: str
+
+
+class RecipientHistory(PersonsMessage):
+    """A message and its history; `story` is for people, and its words may change."""
+
+    log: list[Attempt]
+    log_left_out: int
+    story: list[str]
+    notices: list[Notice]
+    suppressed: str | None
+
+
+class Settled(TypedDict):
+    """A message that a person has confirmed."""
+
+    recipient_id: int
+    job_id: str
+    status: str
+
+
+class Cancelled(TypedDict):
+    """A message that is cancelled; `changed` False: it was before."""
+
+    recipient_id: int
+    job_id: str
+    changed: bool
+
+
+class JobChanged(TypedDict):
+    """Whether a request has changed anything, and the job after it."""
+
+    changed: bool
+    job: Job
+
+
+class JobAction(TypedDict):
+    """A request in a job's activity."""
+
+    action: Literal["cancel", "pause", "resume", "retry", "priority", "change", "settle"]
+    actor: str
+    detail: str | None
+    changed: bool
+    recipients: int
+    at: str
+
+
+class JobActions(TypedDict):
+    """A job's activity, newest first."""
+
+    actions: list[JobAction]
+
+
+class FoundJob(TypedDict):
+    """A job that was found."""
+
+    job_id: str
+    sender_email: str
+    subject: str
+    reference: str | None
+    template_name: str | None
+    status: str
+    created_at: str
+
+
+class Found[T](TypedDict):
+    """What was found; `complete` False: there is more, see `back_to`, or use a longer text."""
+
+    items: list[T]
+    complete: bool
+    back_to: str | None
+
+
+class SearchResult(TypedDict):
+    """Jobs, and people by their newest messages."""
+
+    jobs: Found[FoundJob]
+    people: Found[PersonsMessage]
+
+
+class StatsRow(TypedDict, total=False):
+    """Messages of one day, sender, template or tag; what does not go with that is absent."""
+
+    day: str
+    sender_email: str
+    template_name: str
+    tag: str
+    jobs: int
+    sent: Required[int]
+    failed: Required[int]
+    put_off: int
+    unsure: int
+    bounced: Required[int]
+    replied: int
+
+
+Stats = TypedDict("Stats", {"by": str, "from": str, "to": str, "zone": str, "rows": list[StatsRow]})
+"""Messages of a period."""
 
 
 class JobActionResult(TypedDict):
@@ -340,13 +518,6 @@ class Sender(TypedDict):
     inbox: SenderInbox
 
 
-class SendersPage(TypedDict):
-    """A page of senders; `next_cursor` None: it is the last one."""
-
-    senders: list[Sender]
-    next_cursor: str | None
-
-
 class SenderChanged(TypedDict):
     """Whether a request has changed anything, and the sender after it."""
 
@@ -380,3 +551,128 @@ class Templates(TypedDict):
 
     templates: list[NamedTemplate]
     broken: list[dict[str, str]]
+
+
+class NewSuppression(TypedDict, total=False):
+    """An address to suppress; without `list`: for all messages."""
+
+    email: Required[str]
+    list: str | None
+    reason: str
+    detail: str | None
+
+
+class Suppression(TypedDict):
+    """A suppressed address; `email` None: the person was deleted. `list` None: all messages."""
+
+    email: str | None
+    list: str | None
+    reason: str
+    source: str
+    detail: str | None
+    actor: str | None
+    created_at: str
+
+
+class Suppressed(TypedDict):
+    """How many were to be suppressed, and how many of them were not before."""
+
+    total: int
+    added: int
+
+
+class Removed(TypedDict):
+    """It was removed."""
+
+    removed: Literal[True]
+
+
+class MailingList(TypedDict):
+    """A list that a person can leave."""
+
+    name: str
+    title: str | None
+    created_at: str
+
+
+class MailingLists(TypedDict):
+    """All lists, by name."""
+
+    lists: list[MailingList]
+
+
+class NewWebhookFields(TypedDict, total=False):
+    """What can be changed of an endpoint."""
+
+    name: str
+    url: str
+    types: list[str] | None
+    senders: list[str] | None
+    state: Literal["on", "paused"]
+
+
+class Webhook(TypedDict):
+    """An endpoint that events are posted to."""
+
+    id: str
+    name: str
+    url: str
+    types: list[str] | None
+    senders: list[str] | None
+    state: Literal["on", "paused", "gone"]
+    pause_cause: str | None
+    failures: int
+    failing_since: str | None
+    retry_at: str | None
+    old_secret_until: str | None
+    created_at: str
+
+
+class NewWebhook(Webhook):
+    """A new endpoint, and its signing secret, which is not shown again."""
+
+    secret: str
+
+
+class Webhooks(TypedDict):
+    """The endpoints that the key may see, by name."""
+
+    webhooks: list[Webhook]
+
+
+class WebhookDelivery(TypedDict):
+    """The delivery of one event to one endpoint."""
+
+    id: int
+    event: str
+    type: str
+    status: Literal["waiting", "sending", "delivered", "failed"]
+    attempts: int
+    http: int | None
+    error: str | None
+    took_ms: int | None
+    created_at: str
+    tried_at: str | None
+    due_at: str | None
+
+
+class RotatedSecret(TypedDict):
+    """A new signing secret, which is not shown again."""
+
+    secret: str
+    old_secret_until: str
+
+
+class WebhookTested(TypedDict):
+    """What an endpoint responded to a test event."""
+
+    delivered: bool
+    http: int | None
+    error: str | None
+    took_ms: int
+
+
+class Replayed(TypedDict):
+    """How many events are delivered again."""
+
+    events: int

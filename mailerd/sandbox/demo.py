@@ -252,7 +252,7 @@ async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> 
         await asyncio.sleep(_POLL_S)
         before = job.counts
         try:
-            now = await client.get_job(job.id)
+            now = await client.job(job.id)
         except (NoAnswerError, ApiError) as error:  # asking again is harmless; where the daemon died, its watch says so
             if not error.retry:
                 raise ProcessError(str(error)) from error

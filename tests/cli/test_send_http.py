@@ -110,7 +110,7 @@ async def test_a_cause_of_wait_that_counts_down_is_said_once(
     shown.append({**shown[0], "status": "paused", "cause_of_wait": "the job is paused"})
     shown.append({**shown[0], "status": "cancelled", "cause_of_wait": None})
     shown.append({**shown[0], "progress": 1.0, "finished_at": "2026-12-01T09:00:00Z", "counts": {"sent": 2}})
-    client = Mock(get_job=AsyncMock(side_effect=shown))
+    client = Mock(job=AsyncMock(side_effect=shown))
     monkeypatch.setattr(send_http, "_POLL_INTERVAL", 0)
     await send_http._watch(client, "J")
     assert capsys.readouterr().out.splitlines() == [

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mailerd.client import AsyncClient, Client
-from mailerd.client import clients as under_test
+from mailerd.client import calls as under_test
 from mailerd.config import DatabaseSettings
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
@@ -55,7 +55,10 @@ async def place(database_url: str, tmp_path: Path) -> AsyncIterator[Place]:
     keys = ApiKeys(database, timeout=10)
     templates = str(Path(__file__).parents[2] / "examples" / "templates")
     async with serve(google) as served:
-        known = settings(database_url, served, tmp_path / "credentials", templates={"folder": templates})
+        known = settings(
+            database_url, served, tmp_path / "credentials", templates={"folder": templates},
+            webhooks={"allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8"},
+        )  # fmt: skip
         async with running(known, heard):
             url = (await heard.wait_for("intake_listening"))["where"]
             yield Place(url, await keys.create("shop"), keys, database, heard, google)

@@ -10,14 +10,27 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+import mailerd.client
 from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
-from mailerd.intake import response_models, senders
-from mailerd.intake.request_models import JobFields, RecipientIn
+from mailerd.intake import (
+    one_message,
+    read_jobs,
+    recipients,
+    response_models,
+    search,
+    senders,
+    stats,
+    suppressions,
+    webhooks,
+)
+from mailerd.intake.request_models import JobChangeIn, JobFields, RecipientIn
+from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.client.conftest import Place, a_job, ask
@@ -58,7 +71,7 @@ async def test_half_a_character_is_refused_by_the_api_which_names_its_field(plac
 
 
 async def test_recipients_come_over_all_pages(place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.client.clients._PAGE", 2)
+    monkeypatch.setattr("mailerd.client.calls._PAGE", 2)
     client = kind(place.url, key=place.key)
     emails = [f"r{n}@example.org" for n in range(5)]
     posted = await ask(client, "create_job", a_job(*emails))
@@ -72,7 +85,7 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
     job_id = (await ask(client, "create_job", a_job(send_at=due)))["job_id"]
     assert (await ask(client, "pause_job", job_id))["job"]["status"] == "paused"
     assert (await ask(client, "resume_job", job_id))["job"]["status"] == "queued"
-    assert (await ask(client, "get_job", job_id))["forecast"]["done_at"]
+    assert (await ask(client, "job", job_id))["forecast"]["done_at"]
     with pytest.raises(TimeoutError):
         await ask(client, "wait_until_finished", job_id, within=0.2)
     again = [await ask(client, "retry_job", job_id, only=only) for only in ("failed", "unsure")]
@@ -91,11 +104,11 @@ async def test_a_job_is_steered(place: Place, kind: Any) -> None:
 async def test_a_sender_is_seen_paused_resumed_and_limited(
     place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.client.clients._SENDERS_PAGE", 1)
+    monkeypatch.setattr("mailerd.client.calls._SMALL_PAGE", 1)
     client, me = kind(place.url, key=place.key), "me@example.com"
     posted = await ask(client, "create_job", a_job())
     await ask(client, "wait_until_finished", posted["job_id"], within=60)
-    sender = await ask(client, "get_sender", me)
+    sender = await ask(client, "sender", me)
     assert (sender["signed_in"]["state"], sender["mode"], sender["day"]["used"]) == ("ok", "draft", 1)
     paused = await ask(client, "pause_sender", me, reason="moving house", seconds=3600)
     assert (paused["changed"], paused["sender"]["pause"]["reason"]) == (True, "moving house")
@@ -107,7 +120,7 @@ async def test_a_sender_is_seen_paused_resumed_and_limited(
     with pytest.raises(ApiError, match=r"422 .*\n  per_day: must be at least 0"):
         await ask(client, "change_sender", me, per_day=-1)
     with pytest.raises(ApiError, match="404 not_found: no sender has this address"):
-        await ask(client, "get_sender", "nobody@example.org")
+        await ask(client, "sender", "nobody@example.org")
     await ask(client, "change_sender", me, per_day=None)
     for number in range(2):
         await place.database.execute(
@@ -115,7 +128,7 @@ async def test_a_sender_is_seen_paused_resumed_and_limited(
             (f"x{number}@example.com",), what="more",
         )  # fmt: skip
     assert [it["email"] for it in await ask(client, "senders")] == [me, "x0@example.com", "x1@example.com"]
-    assert (await ask(client, "get_key"))["name"] == "shop"
+    assert (await ask(client, "key"))["name"] == "shop"
     await close(client)
 
 
@@ -124,7 +137,7 @@ async def test_a_sender_that_google_refuses_is_paused_with_the_remedy_and_never_
         place.google.revoke("me@example.com")
         await client.create_job(a_job())
         await place.heard.wait_for("sender_paused")
-        sender = await client.get_sender("me@example.com")
+        sender = await client.sender("me@example.com")
         assert (sender["state"], sender["signed_in"]["state"], sender["waiting"]) == ("paused", "refused", 1)
         assert sender["pause"] is not None
         assert (sender["pause"]["cause"], sender["pause"]["until"]) == ("token_refused", None)
@@ -132,6 +145,143 @@ async def test_a_sender_that_google_refuses_is_paused_with_the_remedy_and_never_
         assert "has revoked the authorization" in sender["pause"]["reason"]
         assert sender["finding"] is not None
         assert (sender["finding"]["severity"], sender["next_message_at"]) == ("red", None)
+
+
+async def test_one_message_is_sent_in_one_line_and_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(**fields: Any) -> answers.AcceptedMessage:
+        return mailerd.client.send("ada@example.org", sender="me@example.com", **fields)
+
+    monkeypatch.delenv("MAILERD_URL", raising=False)
+    monkeypatch.setenv("MAILERD_API_KEY", place.key)
+    with pytest.raises(ValueError, match="the environment variable MAILERD_URL is missing"):
+        send(subject="Hello", text="Hello")
+    async with Proxy(place.port) as proxy, AsyncClient(place.url, key=place.key) as client:
+        monkeypatch.setenv("MAILERD_URL", f"http://127.0.0.1:{proxy.port}")
+        proxy.cut_after(0)
+        order = {"template": "welcome", "name": "Ada", "once": "order-17", "variables": {"product": "tea"}}
+        first = await asyncio.to_thread(send, **order)
+        assert (first["replayed"], first["repeated"]) == (True, True)
+        again = await asyncio.to_thread(send, **order)
+        assert (again["recipient_id"], again["replayed"]) == (first["recipient_id"], True)
+        await client.wait_until_finished(first["job_id"], within=60)
+        found = await client.message(first["job_id"])
+        assert (found["recipient"]["status"], found["recipient"]["name"]) == ("sent", "Ada")
+        others = [await asyncio.to_thread(send, subject="{{ 1 }}", text="as it is") for _ in range(2)]
+        for each in others:
+            await client.wait_until_finished(each["job_id"], within=60)
+    assert len(place.google.sent) == 3
+    assert b"Subject: {{ 1 }}" in place.google.sent[-1].raw
+
+
+async def test_a_message_is_followed_changed_found_and_cancelled(place: Place, kind: Any) -> None:
+    client, due = kind(place.url, key=place.key), datetime.now(UTC) + timedelta(days=1)
+    job_id = (await ask(client, "create_job", a_job("ada@example.org", "bob@example.org", send_at=due)))["job_id"]
+    assert (await ask(client, "change_job", job_id, reference="order 17", tags=["tea"]))["changed"]
+    assert (await ask(client, "set_priority", job_id, 5))["job"]["priority"] == 5
+    assert [it["job_id"] for it in await ask(client, "jobs", tag="tea", created_before=due)] == [job_id]
+    assert {it["action"] for it in (await ask(client, "actions", job_id))["actions"]} == {"change", "priority"}
+    (ada,) = await ask(client, "find_recipients", "ada@example.org")
+    assert (await ask(client, "cancel_recipient", ada["id"]))["changed"]
+    story = await ask(client, "recipient", ada["id"])
+    assert (story["status"], story["job_id"], bool(story["story"])) == ("cancelled", job_id, True)
+    with pytest.raises(ApiError, match="409 conflict"):
+        await ask(client, "settle", ada["id"], sent=True, attempt=1)
+    found = await ask(client, "search", "order 17")
+    assert [it["job_id"] for it in found["jobs"]["items"]] == [job_id]
+    await ask(client, "change_job", job_id, send_at=None)
+    seen = await ask(client, "watch", job_id)
+    assert seen[-1]["counts"]["sent"] == 1
+    assert [it["sent"] for it in (await ask(client, "stats", by="sender"))["rows"]] == [1]
+    await close(client)
+
+
+async def test_a_stream_that_breaks_goes_on_behind_its_last_event(
+    place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.events_endpoint.MAX_STREAM_SECONDS", 0.0)  # each ends once it has said all
+    client, seen = kind(place.url, key=place.key), list[int]()
+
+    async def follow(client: AsyncClient) -> None:
+        async for each in client.stream_events(types=["job.finished"]):
+            seen.append(each["id"])
+            if len(seen) == 2:
+                return
+
+    def follow_blocking(client: Client) -> None:
+        for each in client.stream_events(types=["job.finished"]):
+            seen.append(each["id"])
+            if len(seen) == 2:
+                return
+
+    following = asyncio.create_task(
+        follow(client) if isinstance(client, AsyncClient) else asyncio.to_thread(follow_blocking, client)
+    )
+    async with AsyncClient(place.url, key=place.key) as other:
+        for _ in range(2):
+            await other.wait_until_finished((await other.create_job(a_job()))["job_id"], within=60)
+    await asyncio.wait_for(following, 60)
+    assert len(set(seen)) == 2
+    with pytest.raises(ApiError, match="409 unknown_position"):
+        await ask(client, "stream_events", after=10**9)
+    await close(client)
+
+
+def files(folder: Path) -> set[Path]:
+    return set(folder.iterdir())
+
+
+async def test_results_are_a_file_once_they_are_whole(place: Place, kind: Any, tmp_path: Path) -> None:
+    file, before = tmp_path / "results.csv", files(tmp_path)
+    async with Proxy(place.port) as proxy:
+        client = kind(f"http://127.0.0.1:{proxy.port}", key=place.key)
+        due = datetime.now(UTC) + timedelta(days=1)
+        emails = [f"{number}-{uuid4()}@example.org" for number in range(100)]
+        job_id = (await ask(client, "create_job", a_job(*emails, send_at=due)))["job_id"]
+        hurried = kind(f"http://127.0.0.1:{proxy.port}", key=place.key, patience=0)
+        proxy.cut_after(1500)
+        with pytest.raises(NoAnswerError):
+            await ask(hurried, "results_csv", job_id, file)
+        assert files(tmp_path) == before, "no part of it is left"
+        proxy.cut_after(1500)
+        await ask(client, "results_csv", job_id, file)
+        await close(client)
+        await close(hurried)
+    assert len(file.read_text("utf-8-sig").splitlines()) == 101
+
+
+async def test_lists_suppressions_and_webhooks_are_kept(place: Place, kind: Any, tmp_path: Path) -> None:
+    client = kind(place.url, key=await place.keys.create("crm", permissions=[*Permission]))
+    assert (await ask(client, "save_list", "news", title="News"))["title"] == "News"
+    assert [it["name"] for it in (await ask(client, "lists"))["lists"]] == ["news"]
+    assert (await ask(client, "suppress", [{"email": "ada@example.org", "list": "news"}]))["added"] == 1
+    assert [it["email"] for it in await ask(client, "suppressions", list_name="news")] == ["ada@example.org"]
+    await ask(client, "suppressions_csv", tmp_path / "suppressed.csv")
+    assert "ada@example.org" in (tmp_path / "suppressed.csv").read_text("utf-8-sig")
+    assert (await ask(client, "unsuppress", "ada@example.org", list_name="news"))["removed"]
+    made = await ask(client, "create_webhook", "crm", "http://127.0.0.1:9/", types=["job.finished"])
+    assert (await ask(client, "webhook", made["id"]))["name"] == "crm"
+    assert (await ask(client, "change_webhook", made["id"], state="paused"))["state"] == "paused"
+    assert (await ask(client, "rotate_webhook_secret", made["id"]))["secret"] != made["secret"]
+    assert not (await ask(client, "test_webhook", made["id"]))["delivered"]
+    assert (await ask(client, "replay_webhook", made["id"], since=datetime.now(UTC)))["events"] == 0
+    assert await ask(client, "webhook_deliveries", made["id"]) == []
+    assert (await ask(client, "delete_webhook", made["id"]))["removed"]
+    assert (await ask(client, "webhooks"))["webhooks"] == []
+    await close(client)
+
+
+async def test_what_makes_a_secret_is_not_repeated(place: Place, kind: Any) -> None:
+    async with Proxy(place.port) as proxy:
+        key = await place.keys.create("crm", permissions=[*Permission])
+        client = kind(f"http://127.0.0.1:{proxy.port}", key=key)
+        proxy.cut_after(0)
+        with pytest.raises(NoAnswerError):
+            await ask(client, "create_webhook", "crm", "http://127.0.0.1:9/")
+        (made,) = (await ask(client, "webhooks"))["webhooks"]
+        proxy.cut_after(0)
+        with pytest.raises(NoAnswerError):
+            await ask(client, "rotate_webhook_secret", made["id"])
+        await close(client)
 
 
 async def test_a_dry_run_weighs_a_message_as_google_gets_it(place: Place) -> None:
@@ -250,7 +400,7 @@ async def test_an_answer_that_is_not_mailerds_is_an_error_and_no_redirect_gets_t
     port = server.sockets[0].getsockname()[1]
     client = kind(f"http://127.0.0.1:{port}", key="sk_live_x")
     with pytest.raises(ApiError, match="302 http_302: GET /api/jobs/x returned 302, and not from mailerd"):
-        await ask(client, "get_job", "x")
+        await ask(client, "job", "x")
     await close(client)
     server.close()
     await server.wait_closed()
@@ -331,7 +481,6 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
         (answers.DryRun, response_models.DryRunOut, set()),
         (answers.Job, response_models.JobOut, set()),
         (answers.Recipient, response_models.RecipientOut, set()),
-        (answers.RecipientsPage, response_models.RecipientsOut, set()),
         (answers.JobActionResult, response_models.ActionResultOut, set()),
         (answers.Event, response_models.FeedEventOut, set()),
         (answers.EventsPage, response_models.FeedOut, set()),
@@ -346,16 +495,48 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
         (answers.SenderDay, senders.SenderDayOut, set()),
         (answers.SenderMinute, senders.SenderMinuteOut, set()),
         (answers.SenderInbox, senders.SenderInboxOut, set()),
-        (answers.SendersPage, senders.SendersOut, set()),
         (answers.SenderChanged, senders.SenderChangedOut, set()),
         (answers.KeyDetails, senders.KeyOut, set()),
         (answers.NewJob, JobFields, {"recipients"}),
         (answers.NewRecipient, RecipientIn, set()),
+        (answers.NewJobFields, JobChangeIn, set()),
+        (answers.JobChanged, response_models.JobChangedOut, set()),
+        (answers.JobActions, response_models.ActionsOut, set()),
+        (answers.JobAction, response_models.ActionOut, set()),
+        (answers.NewMessage, one_message.MessageIn, set()),
+        (answers.To, one_message.ToIn, set()),
+        (answers.AcceptedMessage, response_models.AcceptedMessageOut, {"replayed", "repeated"}),
+        (answers.OneMessage, response_models.MessageOut, set()),
+        (answers.PersonsMessage, read_jobs.PersonsMessageOut, set()),
+        (answers.RecipientHistory, recipients.RecipientHistoryOut, set()),
+        (answers.Attempt, recipients.AttemptOut, set()),
+        (answers.Notice, recipients.NoticeOut, set()),
+        (answers.Settled, recipients.SettledOut, set()),
+        (answers.Cancelled, recipients.CancelledOut, set()),
+        (answers.SearchResult, search.SearchOut, set()),
+        (answers.FoundJob, search.FoundJobOut, set()),
+        (answers.Found, search.FoundPeopleOut, set()),
+        (answers.Stats, stats.StatsOut, set()),
+        (answers.StatsRow, stats.StatsRowOut, set()),
+        (answers.NewSuppression, suppressions.SuppressionIn, set()),
+        (answers.Suppression, suppressions.SuppressionOut, set()),
+        (answers.Suppressed, suppressions.SuppressedOut, set()),
+        (answers.Removed, suppressions.RemovedOut, set()),
+        (answers.MailingList, suppressions.ListOut, set()),
+        (answers.MailingLists, suppressions.ListsOut, set()),
+        (answers.NewWebhookFields, webhooks.WebhookChangeIn, set()),
+        (answers.NewWebhook, webhooks.NewWebhookOut, set()),
+        (answers.Webhooks, webhooks.WebhooksOut, set()),
+        (answers.WebhookDelivery, webhooks.DeliveryOut, set()),
+        (answers.RotatedSecret, webhooks.RotatedOut, set()),
+        (answers.WebhookTested, webhooks.TestedOut, set()),
+        (answers.Replayed, webhooks.ReplayedOut, set()),
     ],
 )
 def test_the_types_have_the_fields_of_the_api(ours: Any, theirs: Any, beside: set[str]) -> None:
     old = {"dry_run"} if theirs is JobFields else set()
-    assert set(get_type_hints(ours)) == set(theirs.model_fields) - old | beside
+    fields = {it.alias or name for name, it in theirs.model_fields.items()}
+    assert set(get_type_hints(ours)) == fields - old | beside
 
 
 async def test_the_example_for_a_shell_posts_an_order_once(place: Place) -> None:

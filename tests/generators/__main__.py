@@ -33,7 +33,8 @@ PLACE: Final = CACHE / "generators"
 WITHIN: Final = 300.0
 """Seconds for one program."""
 POSTED: Final = (
-    "django@example.org", "fetch@example.org", "flask@example.org", "hey@example.org", "python@example.org",
+    "ada@example.com", "django@example.org", "fetch@example.org", "flask@example.org", "hey@example.org",
+    "one@example.org", "python@example.org", "typescript@example.org",
 )  # fmt: skip
 """The recipient of the job of each client and example."""
 
@@ -74,6 +75,7 @@ async def install() -> None:
         *HERE.glob("with_*.py"),
     ):
         shutil.copy(file, PLACE / file.name)
+    shutil.copytree(ROOT / "examples" / "typescript", PLACE / "typescript", dirs_exist_ok=True)
     await run("npm", "install", "--no-audit", "--no-fund", "--silent")
     if not (PLACE / "python").exists():
         await run(sys.executable, "-m", "venv", "python")
@@ -88,12 +90,16 @@ async def main() -> None:
         async with aiohttp.ClientSession() as client, client.get(f"{url}/openapi.json") as answer:
             (PLACE / "openapi.json").write_text(await answer.text(), "utf-8")
         await run("npx", "openapi-typescript", "openapi.json", "-o", "schema.ts")
+        shutil.copy(PLACE / "schema.ts", PLACE / "typescript" / "schema.ts")
         await run("npx", "openapi-ts", "-i", "openapi.json", "-o", "hey")
         await run("npx", "tsc", "-p", ".")
+        await run("npx", "tsc", "-p", "typescript")
         options = ("--config", "python_client.yml", "--meta", "none", "--overwrite", "--fail-on-warning")
         where = ("--path", "openapi.json", "--output-path", "mailerd_client")
         await run("python/bin/openapi-python-client", "generate", *where, *options)
         known = {"MAILERD_URL": url, "MAILERD_API_KEY": key, "PYTHONPATH": "."}
+        await run("npx", "tsx", "with_client.ts", environment=known)
+        await run("npx", "tsx", "typescript/order.ts", environment=known)
         await run("npx", "tsx", "with_fetch.ts", environment=known)
         await run("npx", "tsx", "with_hey_api.ts", environment=known)
         await run("python/bin/python", "with_python_client.py", environment=known)
@@ -103,7 +109,7 @@ async def main() -> None:
         rows = await query(database, "SELECT to_email FROM job_recipients ORDER BY to_email")
     if (found := tuple(email for (email,) in rows)) != POSTED:
         sys.exit(f"the jobs of {found} are there, and not those of {POSTED}")
-    print("each client was made, its types fit, and its job was accepted; so were those of Flask and Django")  # noqa: T201
+    print("each client was made, its types fit, and it posted; so did those of TypeScript, Flask and Django")  # noqa: T201
 
 
 if __name__ == "__main__":
