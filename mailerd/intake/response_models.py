@@ -405,7 +405,7 @@ class TemplatesOut(ResponseModel):
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
-    drafts: Annotated[list[str], Field(description="templates of the API of which no version is published")]
+    drafts: Annotated[list[str], Field(description="templates of the API without a published version")]
 
 
 class LiveOut(ResponseModel):

@@ -46,10 +46,10 @@ class NamedTemplateIn(TemplateIn):
         json_schema_extra={
             "examples": [
                 {
-                    "subject": "Order {{ order }}",
-                    "html": "<p>Dear {{ name }}, order {{ order }} is on its way.</p>",
+                    "subject": "{{ order }}",
+                    "html": "<p>{{ order }}</p>",
                     "variables": {"order": 17},
-                    "comment": "first version",
+                    "comment": "first",
                 }
             ]
         }

@@ -74,8 +74,8 @@ class TemplateStateOut(ResponseModel):
     name: str
     source: Annotated[Literal["api", "folder"], Field(description="folder: its files are changed, not this API")]
     published: Annotated[str | None, Field(description="the version that jobs get; null: none yet")]
-    published_by: Annotated[str | None, Field(description="who published it; null: nobody did, or it is a folder")]
-    published_at: Annotated[Moment | None, Field(description="when it was published; null: as for `published_by`")]
+    published_by: Annotated[str | None, Field(description="who published it; null: not published, or a folder")]
+    published_at: Annotated[Moment | None, Field(description="when it was published; null: not published, or a folder")]
     created_by: Annotated[str | None, Field(description="who made it; null: it is a folder")]
     created_at: Annotated[Moment | None, Field(description="when it was made; null: it is a folder")]
 
