@@ -62,7 +62,7 @@ def _print_found(found: Sequence[NamedTemplate], broken: Mapping[str, str]) -> N
     from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut  # noqa: PLC0415 - slow to import
 
     unusable = [BrokenOut(name=name, error=why) for name, why in broken.items()]
-    print_json(TemplatesOut(templates=[TemplateOut.of(it) for it in found], broken=unusable))
+    print_json(TemplatesOut(templates=[TemplateOut.of(it) for it in found], broken=unusable, drafts=[]))
 
 
 def _languages(it: NamedTemplate) -> list[str]:
@@ -154,7 +154,7 @@ def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
 
 
 def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
-    found = library.find(name)
+    found = library.in_folder(name)
     if found is None:
         known = ", ".join(library.names()) or t("none")
         raise TemplateLibraryError(

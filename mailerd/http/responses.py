@@ -40,6 +40,7 @@ CODES: Final = {
     "events_deleted": N_("events after this ID were deleted because of their age; `message` says where to continue"),
     "expectation_failed": N_("the header Expect is not 100-continue"),
     "idempotency_conflict": N_("this `Idempotency-Key` was used with another body"),
+    "in_folder": N_("a folder in `templates.folder` has this name; change its files"),
     "internal": N_("an internal error; search the log for `request_id`"),
     "invalid_json": N_("the body is not valid JSON"),
     "invalid_request": N_("fields or parameters are invalid; `details` names each"),
@@ -59,6 +60,7 @@ CODES: Final = {
     "unknown_host": N_("mailerd does not serve the name in `Host`; see `web.hosts`"),
     "unknown_position": N_("events that you received are lost: the database was restored, or another server took over"),
     "unsupported_encoding": N_("the body is compressed"),
+    "version_moved": N_("another version of the template is published than `expect`; read it and decide again"),
 }
 """Every `code` of an error, and what it means."""
 

@@ -52,6 +52,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
+from mailerd.store.templates import TemplateStore
 
 Address = tuple[str, int]
 """Host and port."""
@@ -106,8 +107,10 @@ class Intake:
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
-        self.library = TemplateLibrary(templates)
+        self._templates = TemplateStore(database, patience)
+        self.library = TemplateLibrary(templates, stored=self._templates)
         self._forecasts, self._mailboxes = forecasts, senders
+        self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
         self.create: Final = CreateJobEndpoint(
             settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
             reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
@@ -115,9 +118,7 @@ class Intake:
                 database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above,
                 defaults=forecasts.defaults,
             ),
-            bodies=BodyReader(
-                max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies
-            ),
+            bodies=self._bodies,
             base_url=self._public.base_url, senders=senders,
         )  # fmt: skip
         keys = ApiKeys(database, timeout=patience)
@@ -280,6 +281,9 @@ class Intake:
         senders = SenderEndpoints(
             self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
         )
+        templates = TemplatesEndpoint(
+            self.library, self._templates, self._reader, self.shares, self._bodies, self._events, self._clock
+        )
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,
@@ -301,7 +305,7 @@ class Intake:
             "listJobActions": actions.list_actions,
             "changeJob": actions.change,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
-            "listTemplates": TemplatesEndpoint(library=self.library, renderer=self.renderer).templates,
+            **templates.handlers(),
             **webhooks.handlers(),
             **suppressions.handlers(),
             **senders.handlers(),

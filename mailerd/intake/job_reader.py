@@ -90,7 +90,9 @@ class JobReader:
         """Why nothing can be read or rendered; "" while nothing is known to be wrong."""
         return self.shared.start_error or self.renderer.start_error
 
-    def reading(self, body: Blob, *, now: datetime, origin: str, link: str, is_message: bool = False) -> "JobReading":
+    def reading(
+        self, body: Blob, *, now: datetime, origin: str, link: str = "", is_message: bool = False
+    ) -> "JobReading":
         """What reads a body; it is used by `async with`. `origin` is what the log calls who has sent it.
 
         `link`: what a link that unsubscribes begins with, where jobs have lists. `is_message`: it is one message.
@@ -121,6 +123,7 @@ class JobReading:
         self._origin = origin
         self._link = link
         self._is_message = is_message
+        self._is_template = False
         self._number = next(reader.numbers)
         self._worker = reader.shared
         self._alone = len(body) > LARGE_BODY
@@ -173,6 +176,20 @@ class JobReading:
         errors = field_errors(found["errors"])
         extras = Extras(*found["extras"]) if found["extras"] else NO_EXTRAS
         return JobHead(JobFields.model_construct(**fields), found["variables"], extras, errors, found["recipients"])
+
+    async def template(self) -> tuple[dict[str, bytes], str | None]:
+        """The files of a template, and its comment: the body is one, and no job.
+
+        Raises:
+            ApiError: 422, it is no JSON, or no template.
+            RendererError: nothing can be read now.
+        """
+        self._is_template, self._render = True, False
+        answer = await self._ask()
+        blob, at, files = answer.get(BLOB, b""), 0, dict[str, bytes]()
+        for path, size in answer["files"]:
+            files[path], at = bytes(blob[at : at + size]), at + size
+        return files, answer["comment"]
 
     async def begin(self, template: Template | None, pictures: Sequence[StoredAttachment]) -> None:
         """Read the first rows, if that is still to be done; with the named template, and its pictures."""
@@ -269,6 +286,7 @@ class JobReading:
                     "keep": list(self._reader.live),
                     "now": self._now.isoformat(),
                     "is_message": self._is_message,
+                    "is_template": self._is_template,
                     "begin": not self._begun,
                     "behind": self._behind,
                     "render": self._render,

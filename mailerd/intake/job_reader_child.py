@@ -38,6 +38,7 @@ from mailerd.intake.request_models import (
     read_recipient,
 )
 from mailerd.intake.strict_json import encode, parse
+from mailerd.intake.template_body import files_of
 from mailerd.mail.cage import BLOB, bound, bound_cpu, bound_memory, end_with
 from mailerd.mail.mime import MAX_MESSAGE_BYTES, check_content_type, encoded_size
 from mailerd.mail.render import CompiledTemplate
@@ -298,6 +299,20 @@ def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:
     return [(each.field, to_json(each.message)) for each in errors]
 
 
+def _refused(error: ApiError) -> dict[str, Any]:
+    return {"refused": [error.status, error.code, to_json(str(error)), _listed(error.errors)]}
+
+
+def _template(body: bytes) -> dict[str, Any]:
+    """The files of a template, which no job has."""
+    try:
+        files, comment = files_of(parse(body))
+    except ApiError as error:
+        return _refused(error)
+    sizes = [(path, len(content)) for path, content in files.items()]
+    return {"files": sizes, "comment": comment, BLOB: b"".join(files.values())}
+
+
 class JobChild(Child):
     """The loop of the child process: a frame is read, a frame is written."""
 
@@ -311,6 +326,8 @@ class JobChild(Child):
         self.slowest = 0.0
         self._go_on_reading()
         self._jobs = {number: job for number, job in self._jobs.items() if number in asked["keep"]}
+        if asked["is_template"]:
+            return _template(asked.pop(BLOB, b""))
         answer, job = dict[str, Any](), self._jobs.get(asked["job"])
         if job is None:
             try:
@@ -318,7 +335,7 @@ class JobChild(Child):
                     asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]), is_message=asked["is_message"]
                 )
             except ApiError as error:
-                return {"refused": [error.status, error.code, to_json(str(error)), _listed(error.errors)]}
+                return _refused(error)
             self._jobs[asked["job"]] = job
             answer["head"] = job.head
         if asked["begin"]:

@@ -136,7 +136,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "type": "template",
     "uid": "evt_01M87579BANMVD7VSZZ1762YXX",
     "variables": {"product": "tea"},
-    "version": "3f6c1b2a9d40",
+    "version": "3f6c1b2a9d40e85c",
 }
 """An example of the value of a field, by its name."""
 
@@ -258,6 +258,9 @@ _ERROR_EXAMPLES: Final = {
 """The code that an example of each status has."""
 _OWN_EXAMPLES: Final = {
     ("createJob", 409): "idempotency_conflict",
+    ("saveTemplate", 409): "in_folder",
+    ("deleteTemplate", 409): "in_folder",
+    ("publishTemplate", 409): "version_moved",
     ("listEvents", 409): "unknown_position",
     ("streamEvents", 409): "unknown_position",
 }

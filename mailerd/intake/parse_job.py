@@ -516,13 +516,16 @@ async def _named(
     if fields.template_name is None or fields.template is not None:
         return None
     try:
-        found = await asyncio.to_thread(library.find, fields.template_name)
+        found = await library.find(fields.template_name, fields.template_version)
         if found is not None:
             await check_named(found, renderer, origin=origin)
     except TemplateLibraryError as error:
         errors.append(FieldError("template_name", str(error)))
         return None
-    if found is None:
+    if found is None and fields.template_version:
+        errors.append(FieldError("template_version", t("template {name!r} has no such version",
+                                                       name=fields.template_name)))  # fmt: skip
+    elif found is None:
         errors.append(FieldError("template_name", library.why_missing(fields.template_name)))
     return found
 

@@ -105,7 +105,8 @@ def _moment(value: object, info: ValidationInfo) -> object:
     return moment
 
 
-def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+def shallow(value: dict[str, Any]) -> dict[str, Any]:
+    """Variables that are not nested too deeply, nor too many."""
     if why := why_too_large(value):
         raise ValueError(why)
     return value
@@ -274,7 +275,8 @@ def _address(value: object) -> str:
     return _ADDRESSES.check(value)
 
 
-def _language(value: object) -> object:
+def language_tag(value: object) -> object:
+    """A language as recipients may have it."""
     if not (isinstance(value, str) and LANGUAGE.fullmatch(value)):
         raise ValueError(t("must be a language such as zh or zh-TW"))
     return value
@@ -315,11 +317,11 @@ class RecipientIn(RequestModel):
         Copies | None, Field(description="who gets a blind copy of this message; replaces the job's `bcc`")
     ] = None
     variables: Annotated[
-        Annotated[dict[str, Any], AfterValidator(_shallow)] | None,
+        Annotated[dict[str, Any], AfterValidator(shallow)] | None,
         Field(description="the recipient's own; they override the job's"),
     ] = None
     language: Annotated[
-        Annotated[str, Field(pattern=LANGUAGE.pattern), BeforeValidator(_language)] | None,
+        Annotated[str, Field(pattern=LANGUAGE.pattern), BeforeValidator(language_tag)] | None,
         Field(description="the language of a named template, such as zh or zh-TW"),
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for this recipient only")] = None
@@ -346,12 +348,16 @@ class SendFields(RequestModel):
     ] = None
     template_name: Annotated[
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
-        Field(description="a template in the server's folder; the job keeps its current version"),
+        Field(description="a template of the server's folder or of the API; the job keeps its current version"),
+    ] = None
+    template_version: Annotated[
+        Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None,
+        Field(description="this version of it, published or not; absent: the published one"),
     ] = None
     cc: Annotated[Copies | None, Field(description="who gets a copy of each message, visible to all")] = None
     bcc: Annotated[Copies | None, Field(description="who gets a blind copy of each message")] = None
     variables: Annotated[
-        Annotated[dict[str, Any], AfterValidator(_shallow)] | None, Field(description="for all recipients")
+        Annotated[dict[str, Any], AfterValidator(shallow)] | None, Field(description="for all recipients")
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for every recipient; stored once")] = None
     send_at: Annotated[
@@ -531,6 +537,8 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
     elif template is not None and name is not None:
         errors.append(FieldError("template_name", t("cannot be given together with template")))
     errors += list_errors(head, cc=head.cc, bcc=head.bcc)
+    if name is None and fields.get("template_version") is not None:
+        errors.append(FieldError("template_version", t("needs template_name")))
     return head, errors
 
 

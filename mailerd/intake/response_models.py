@@ -24,7 +24,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
 from mailerd.locale import say
-from mailerd.mail.template_library import NamedTemplate
+from mailerd.mail.template_library import TemplateSummary
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
@@ -390,7 +390,7 @@ class TemplateOut(ResponseModel):
     pictures: list[str]
 
     @classmethod
-    def of(cls, it: NamedTemplate) -> Self:
+    def of(cls, it: TemplateSummary) -> Self:
         """A template as the library has it."""
         return cls(
             name=it.name,
@@ -398,8 +398,8 @@ class TemplateOut(ResponseModel):
             description=it.description,
             variables=dict(it.variables),
             language=it.language,
-            languages=sorted(it.template.languages),
-            pictures=[each.filename for each in it.images],
+            languages=[*it.languages],
+            pictures=[*it.pictures],
         )
 
 
@@ -415,6 +415,7 @@ class TemplatesOut(ResponseModel):
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
+    drafts: Annotated[list[str], Field(description="templates of the API without a published version")]
 
 
 class LiveOut(ResponseModel):

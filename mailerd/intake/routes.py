@@ -12,11 +12,21 @@ from mailerd.core.results import Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
-from mailerd.intake import recipients, response_models, search, senders, stats, suppressions, webhooks
+from mailerd.intake import (
+    recipients,
+    response_models,
+    search,
+    senders,
+    stats,
+    suppressions,
+    templates_endpoint,
+    webhooks,
+)
 from mailerd.intake.one_message import MessageIn
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
+from mailerd.intake.template_body import NamedTemplateIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.list_names import MAX_LIST_NAME
@@ -40,7 +50,7 @@ class Operation:
     """One method of one path, as /openapi.json describes it."""
 
     id: str
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     summary: str
     description: str = ""
@@ -297,9 +307,54 @@ _JOBS: Final = (
         JobChange.PRIORITY, "Change a job's priority", "The priority counts among the jobs of one sender.", PriorityIn,
         body_required=True,
     ),
+)  # fmt: skip
+
+_NAME: Final = _text("name", 64, "the template's name", where="path")
+_TEMPLATE: Final = "/api/templates/{name}"
+_TEMPLATES: Final = (
     Operation(
-        "listTemplates", "GET", "/api/templates", "The named templates", call=Permission.READ,
-        answers=(response_models.TemplatesOut,), errors=(422,),
+        "listTemplates", "GET", "/api/templates", "The named templates of the folder and of the API",
+        call=Permission.READ, answers=(response_models.TemplatesOut,), errors=(422,),
+    ),
+    Operation(
+        "getTemplate", "GET", _TEMPLATE, "One template: which version of it jobs get", call=Permission.READ,
+        params=(_NAME,), answers=(templates_endpoint.TemplateStateOut,), errors=(404, 422),
+    ),
+    Operation(
+        "saveTemplate", "PUT", _TEMPLATE, "Store a version of a template; it is used once it is published",
+        "It is compiled, and rendered with its examples in each language; a 422 names the part and the line. Equal "
+        "contents are one version, so that a repeated request changes nothing. A template has 200 versions; then the "
+        "oldest one that is not published is deleted. A 409: the name is a folder's, or there are 1,000 templates.",
+        Permission.TEMPLATES, params=(_NAME,), body=NamedTemplateIn, body_required=True,
+        answers=(templates_endpoint.TemplateSavedOut,), errors=(409, *_BODY),
+    ),
+    Operation(
+        "deleteTemplate", "DELETE", _TEMPLATE, "Archive a template",
+        "Jobs can name it no more; those that were posted keep it. Storing a version under this name brings it back.",
+        Permission.TEMPLATES, params=(_NAME,), answers=(templates_endpoint.TemplateArchivedOut,),
+        errors=(404, 409, 422),
+    ),
+    Operation(
+        "listTemplateVersions", "GET", f"{_TEMPLATE}/versions", "The versions of a template, newest first",
+        call=Permission.READ, params=(_NAME,), answers=(templates_endpoint.TemplateVersionsOut,), errors=(404, 422),
+    ),
+    Operation(
+        "getTemplateVersion", "GET", f"{_TEMPLATE}/versions/{{version}}", "One version with its sources",
+        call=Permission.READ, params=(_NAME, _text("version", 16, "the version", where="path")),
+        answers=(templates_endpoint.TemplateContentOut,), errors=(404, 422),
+    ),
+    Operation(
+        "publishTemplate", "POST", f"{_TEMPLATE}/publish", "Publish a version: jobs get it from now on",
+        "Only if `expect` is the version that is published; otherwise a 409 `version_moved`, and nothing changes. To "
+        "go back, publish an older version. Jobs that were posted keep the version that they have.",
+        Permission.TEMPLATES, params=(_NAME,), body=templates_endpoint.PublishIn, body_required=True,
+        answers=(templates_endpoint.TemplatePublishedOut,), errors=(404, 409, *_BODY),
+    ),
+    Operation(
+        "renderTemplate", "POST", f"{_TEMPLATE}/render", "Render a template; nothing is sent",
+        "`missing` names the variables that it needs besides those given. A 422 names the part and the line.",
+        Permission.TEMPLATES, params=(_NAME,), body=templates_endpoint.RenderIn,
+        answers=(templates_endpoint.RenderedOut,), errors=(404, *_BODY),
     ),
 )  # fmt: skip
 
@@ -435,6 +490,7 @@ _SENDERS: Final = (
 
 OPERATIONS: Final = (
     *_JOBS,
+    *_TEMPLATES,
     *_SENDERS,
     *_SUPPRESSIONS,
     *_WEBHOOKS,

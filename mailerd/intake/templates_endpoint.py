@@ -1,36 +1,409 @@
-"""`GET /api/templates`: the named templates, and why some cannot be used."""
+"""`/api/templates`: the named templates of both sources, and the versions of those that the API keeps.
+
+A version never changes. A PUT stores one, which is checked as a folder is; it is used once it is published.
+"""
 
 import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Final, Literal
 
 from aiohttp import web
+from pydantic import AfterValidator, ConfigDict, Field
 
-from mailerd.http.errors import ApiError, cut
-from mailerd.http.responses import RETRY_AFTER, json_response
-from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
-from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
+from mailerd.clock import Clock
+from mailerd.core.i18n import t
+from mailerd.events.intake import IntakeEvents
+from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.errors import ApiError, FieldError, cut, invalid
+from mailerd.http.requests import BodyReader
+from mailerd.http.responses import RETRY_AFTER, ResponseModel, json_response, not_found
+from mailerd.intake.job_reader import JobReader
+from mailerd.intake.request_models import RequestModel, language_tag, read_model, shallow
+from mailerd.intake.response_models import BrokenOut, Moment, TemplateOut, TemplatesOut, Whole
+from mailerd.intake.strict_json import parse
+from mailerd.mail.template_library import (
+    NamedTemplate,
+    TemplateLibrary,
+    TemplateLibraryError,
+    check,
+    from_files,
+    undeclared,
+)
+from mailerd.mail.templates import NAME, Content, RecipientData, TemplateError, TemplateErrors
 from mailerd.store.api_keys import ApiKey
+from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
+
+MAX_BODY: Final = 100_000
+"""Bytes of a body that holds no template."""
+_OF_NOBODY: Final = dict.fromkeys(("published_by", "published_at", "created_by", "created_at"))
+"""What a folder does not say."""
+Version = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+# What requests and responses hold.
 
 
+class PublishIn(RequestModel):
+    """The body of `publish`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": "3f6c1b2a9d40e85c", "expect": None}]})
+
+    version: Annotated[Version, Field(description="the version that jobs get from now on")]
+    expect: Annotated[Version | None, Field(description="the version that is published now; null: none is")]
+
+
+class RenderIn(RequestModel):
+    """The body of `render`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"variables": {"order": 17, "name": "Ada"}}]})
+
+    version: Annotated[Version | None, Field(description="published or not; absent: the published one")] = None
+    variables: Annotated[
+        Annotated[dict[str, Any], AfterValidator(shallow)] | None,
+        Field(description="all variables of the message; absent: the examples of the template"),
+    ] = None
+    language: Annotated[
+        Annotated[str, AfterValidator(language_tag)] | None, Field(description="the recipient's, such as zh or zh-TW")
+    ] = None
+
+
+class TemplateStateOut(ResponseModel):
+    """A named template, and which version of it jobs get."""
+
+    name: str
+    source: Annotated[Literal["api", "folder"], Field(description="folder: its files are changed, not this API")]
+    published: Annotated[str | None, Field(description="the version that jobs get; null: none yet")]
+    published_by: Annotated[str | None, Field(description="who published it; null: not published, or a folder")]
+    published_at: Annotated[Moment | None, Field(description="when it was published; null: not published, or a folder")]
+    created_by: Annotated[str | None, Field(description="who made it; null: it is a folder")]
+    created_at: Annotated[Moment | None, Field(description="when it was made; null: it is a folder")]
+
+
+class TemplateSavedOut(ResponseModel):
+    """The result of a PUT."""
+
+    version: Annotated[str, Field(description="a digest of its contents: equal contents are one version")]
+    created: Annotated[bool, Field(description="false: this version was there already")]
+    published: Annotated[str | None, Field(description="the version that jobs get; null: none yet")]
+
+
+class TemplatePublishedOut(ResponseModel):
+    """The result of `publish`."""
+
+    changed: Annotated[bool, Field(description="false: this version was published already")]
+    published: Annotated[str, Field(description="the version that jobs get")]
+
+
+class TemplateArchivedOut(ResponseModel):
+    """The result of a DELETE."""
+
+    archived: Annotated[bool, Field(description="always true")]
+
+
+class TemplateVersionItemOut(ResponseModel):
+    """A version in a list."""
+
+    version: Annotated[str, Field(description="a digest of its contents")]
+    published: Annotated[bool, Field(description="whether jobs get it")]
+    comment: Annotated[str | None, Field(description="what is new in it; null: not said")]
+    created_by: Annotated[str | None, Field(description="who stored it; null: it is a folder")]
+    created_at: Annotated[Moment | None, Field(description="when it was stored; null: it is a folder")]
+
+
+class TemplateVersionsOut(ResponseModel):
+    """The versions of a template, newest first."""
+
+    versions: Annotated[list[TemplateVersionItemOut], Field(description="the versions")]
+
+
+class TemplatePartsOut(ResponseModel):
+    """The sources of one language."""
+
+    subject: Annotated[str, Field(description="the source of the subject")]
+    html: Annotated[str | None, Field(description="the source of the HTML; null: none")]
+    text: Annotated[str | None, Field(description="the source of the text; null: it is made from the HTML")]
+
+
+class TemplateImageOut(ResponseModel):
+    """An image of a template."""
+
+    filename: Annotated[str, Field(description="the HTML shows it as cid: and this name")]
+    content_type: Annotated[str, Field(description="its type", examples=["image/png"])]
+    bytes: Annotated[Whole, Field(description="its size")]
+
+
+class TemplateContentOut(TemplatePartsOut):
+    """One version of a template."""
+
+    name: str
+    version: Annotated[str, Field(description="a digest of its contents")]
+    description: str
+    language: str | None
+    variables: Annotated[dict[str, Any], Field(description="each with an example")]
+    inline_css: Annotated[bool, Field(description="whether the rules of <style> are copied into the elements")]
+    languages: Annotated[
+        dict[str, TemplatePartsOut],
+        Field(description="its further languages", examples=[{"zh": {"subject": "你好", "html": None, "text": "…"}}]),
+    ]
+    images: Annotated[list[TemplateImageOut], Field(description="its images, without their contents")]
+
+
+class RenderedOut(ResponseModel):
+    """A message as its recipient would read it."""
+
+    version: Annotated[str, Field(description="the version that was rendered")]
+    subject: Annotated[str | None, Field(description="null: variables are missing")]
+    html: Annotated[str | None, Field(description="null: variables are missing, or it is plain text")]
+    text: Annotated[str | None, Field(description="null: variables are missing")]
+    missing: Annotated[list[str], Field(description="variables that it needs and that were not given")]
+
+
+def field_of(part: str) -> str:
+    """What the body of a PUT calls a part of a template: `languages.zh.html` for zh/html."""
+    tag, _, name = part.rpartition("/")
+    return f"languages.{tag}.{name}" if tag else name
+
+
+@dataclass(frozen=True)
 class TemplatesEndpoint:
-    """The endpoint."""
+    """The handlers; `bodies` reads those of a PUT."""
 
-    def __init__(self, *, library: TemplateLibrary, renderer: Renderer) -> None:
-        self._library = library
-        self._renderer = renderer
+    library: TemplateLibrary
+    store: TemplateStore
+    reader: JobReader
+    shares: KeyShares
+    bodies: BodyReader
+    events: IntakeEvents
+    clock: Clock
+    small: BodyReader = field(default_factory=lambda: BodyReader(max_body=MAX_BODY))
+
+    def handlers(self) -> dict[str, KeyHandler]:
+        """The handlers by the ids of their operations."""
+        return {
+            "listTemplates": self.templates, "getTemplate": self.show, "saveTemplate": self.put,
+            "deleteTemplate": self.archive, "listTemplateVersions": self.versions, "getTemplateVersion": self.version,
+            "publishTemplate": self.publish, "renderTemplate": self.render,
+        }  # fmt: skip
 
     async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The named templates."""
-        found = TemplatesOut(templates=[], broken=[])
+        found = TemplatesOut(templates=[], broken=[], drafts=[])
         try:
-            names = await asyncio.to_thread(self._library.names)
+            names = await asyncio.to_thread(self.library.names)
         except TemplateLibraryError as error:
             raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
         for name in names:
             try:
-                if (named := await asyncio.to_thread(self._library.find, name)) is not None:
-                    await check(named, self._renderer, origin="the library")
+                if (named := await self.library.find(name)) is not None:
+                    await check(named, self.reader.renderer, origin="the library")
                     found.templates.append(TemplateOut.of(named))
             except TemplateLibraryError as error:
                 found.broken.append(BrokenOut(name=name, error=cut(str(error))))
-        return json_response(found)
+        # Those of the API were checked when they were stored.
+        found.templates += map(TemplateOut.of, await self.library.stored())
+        found.templates.sort(key=lambda each: each.name)
+        found.drafts = [each for each in await self.store.drafts() if each not in names]
+        return await asyncio.to_thread(json_response, found)
+
+    async def show(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+        """One of them."""
+        name = request.match_info["name"]
+        if folder := await self._in_folder(name):
+            return json_response(TemplateStateOut(name=name, source="folder", published=folder.version, **_OF_NOBODY))
+        return json_response(TemplateStateOut(source="api", **vars(await self._state(name))))
+
+    async def put(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Check a template and store it as a version; one that is there already stays as it is."""
+        name = await self._changeable(request)
+        async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
+            async with self.shares.for_check(raw, key):
+                async with self.reader.reading(raw, now=self.clock.now(), origin=_actor(key)) as reading:
+                    files, comment = await reading.template()
+                raw.clear()
+                named = await asyncio.to_thread(from_files, name, files)
+                if errors := await self._errors(named, origin=_actor(key)):
+                    raise invalid(errors)
+            try:
+                created = await self.store.put(name, named.version, files, comment=comment, actor=_actor(key))
+            except TooManyTemplatesError as error:
+                raise ApiError(409, "conflict", str(error)) from None
+        if created:
+            self.events.template_changed(name=name, action="saved", version=named.version, actor=_actor(key))
+        state = await self.store.state(name)
+        return json_response(
+            TemplateSavedOut(version=named.version, created=created, published=state.published if state else None)
+        )
+
+    async def _errors(self, named: NamedTemplate, *, origin: str) -> list[FieldError]:
+        """All that keeps a template from being used: it is compiled, and rendered with its examples."""
+        renderer = self.reader.renderer
+        try:
+            used = await renderer.compile(named.template, origin=origin)
+        except TemplateErrors as errors:
+            return _field_errors(errors.errors)
+        found = [
+            FieldError(
+                "variables",
+                t(
+                    "has no example of {each!r}, which {part} uses",
+                    each=each,
+                    part=f"languages.{tag}" if tag else t("the template"),
+                ),
+            )
+            for tag, each in undeclared(named, used)
+        ]
+        if found:
+            return found
+        template, readers = named.with_examples()
+        rendered = await renderer.render(template, readers, origin=origin)
+        for tag, made in zip(("", *template.languages), rendered, strict=True):
+            if not isinstance(made, Content):
+                found += _field_errors(made, f"{tag}/" if tag else "")
+        return found
+
+    async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Let jobs get a version from now on, if the one that is published is the expected one."""
+        name = await self._changeable(request)
+        async with self.small.read(request, key) as raw:
+            asked = read_model(PublishIn, await asyncio.to_thread(parse, raw))
+        try:
+            changed = await self.store.publish(name, asked.version, expect=asked.expect, actor=_actor(key))
+        except VersionMovedError as error:
+            raise ApiError(
+                409, "version_moved", t("{error}; nothing was changed", error=str(error)),
+                errors=[FieldError("expect", str(error))],
+            ) from None  # fmt: skip
+        if changed is None:
+            await self._state(name)
+            raise not_found(t("template {name!r} has no such version", name=name))
+        if changed:
+            self.events.template_changed(name=name, action="published", version=asked.version, actor=_actor(key))
+        return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
+
+    async def archive(self, request: web.Request, key: ApiKey) -> web.Response:
+        """Let the name find nothing any more. Jobs that were posted keep their template."""
+        name = await self._changeable(request)
+        if not await self.store.archive(name):
+            raise _missing(name)
+        self.events.template_changed(name=name, action="archived", version="", actor=_actor(key))
+        return json_response(TemplateArchivedOut(archived=True))
+
+    async def versions(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+        """The versions of one."""
+        name = request.match_info["name"]
+        if folder := await self._in_folder(name):
+            only = TemplateVersionItemOut(
+                version=folder.version, published=True, comment=None, created_by=None, created_at=None
+            )
+            return json_response(TemplateVersionsOut(versions=[only]))
+        published = (await self._state(name)).published
+        return json_response(
+            TemplateVersionsOut(
+                versions=[
+                    TemplateVersionItemOut(
+                        version=it.version,
+                        published=it.version == published,
+                        comment=it.comment,
+                        created_by=it.created_by,
+                        created_at=it.created_at,
+                    )
+                    for it in await self.store.versions(name)
+                ]
+            )
+        )
+
+    async def version(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+        """A version with its sources."""
+        it = await self._find(request.match_info["name"], request.match_info["version"])
+        content = TemplateContentOut(
+            name=it.name, version=it.version, description=it.description, language=it.language,
+            variables=dict(it.variables), inline_css=it.template.inline_css,
+            **vars(it.template.default),
+            languages={tag: TemplatePartsOut.model_validate(each) for tag, each in it.template.languages.items()},
+            images=[
+                TemplateImageOut(filename=each.filename, content_type=each.content_type, bytes=len(each.content))
+                for each in it.images
+            ],
+        )  # fmt: skip
+        return await asyncio.to_thread(json_response, content)
+
+    async def render(self, request: web.Request, key: ApiKey) -> web.Response:
+        """The message that a template makes of variables; of what is missing, all of it."""
+        async with self.small.read(request, key) as raw, self.shares.checks.place(key):
+            asked = read_model(RenderIn, await asyncio.to_thread(parse, raw or b"{}"))
+            named = await self._find(request.match_info["name"], asked.version)
+            variables = named.variables if asked.variables is None else asked.variables
+            own = json.dumps({"language": asked.language}) if asked.language else None
+            reader = RecipientData("reader@example.com", None if asked.variables else "Reader", own)
+            try:
+                (made,) = await self.reader.renderer.render(
+                    replace(named.template, variables=variables), [reader], origin=_actor(key)
+                )
+            except TemplateErrors as errors:
+                raise invalid(_field_errors(errors.errors)) from None
+        if isinstance(made, Content):
+            return await asyncio.to_thread(
+                json_response,
+                RenderedOut(version=named.version, subject=made.subject, html=made.html, text=made.text, missing=[]),
+            )
+        if any(not each.variable for each in made):
+            raise invalid(_field_errors(made))
+        missing = sorted({each.variable for each in made})
+        return json_response(RenderedOut(version=named.version, subject=None, html=None, text=None, missing=missing))
+
+    async def _in_folder(self, name: str) -> NamedTemplate | None:
+        """A template of the folder.
+
+        Raises:
+            ApiError: 422, it cannot be used.
+        """
+        try:
+            return await asyncio.to_thread(self.library.in_folder, name)
+        except TemplateLibraryError as error:
+            raise invalid([FieldError("name", str(error))]) from None
+
+    async def _find(self, name: str, version: str | None) -> NamedTemplate:
+        try:
+            found = await self.library.find(name, version)
+        except TemplateLibraryError as error:
+            raise invalid([FieldError("name", str(error))]) from None
+        if found is None:
+            raise (
+                _missing(name) if version is None else not_found(t("template {name!r} has no such version", name=name))
+            )
+        return found
+
+    async def _state(self, name: str) -> TemplateState:
+        found = await self.store.state(name) if NAME.fullmatch(name) else None
+        if found is None:
+            raise _missing(name)
+        return found
+
+    async def _changeable(self, request: web.Request) -> str:
+        """The name of the path, of a template that the API may change.
+
+        Raises:
+            ApiError: 422, it cannot be a name; 409, the folder has it.
+        """
+        name = request.match_info["name"]
+        if not NAME.fullmatch(name):
+            raise invalid([FieldError("name", t("must match the pattern {pattern}", pattern=NAME.pattern))])
+        if name in await asyncio.to_thread(self.library.names):
+            raise ApiError(
+                409, "in_folder",
+                t("template {name!r} is a folder in templates.folder, which has priority; change its files", name=name),
+            )  # fmt: skip
+        return name
+
+
+def _field_errors(errors: Iterable[TemplateError], prefix: str = "") -> list[FieldError]:
+    return [FieldError(field_of(prefix + each.part), str(each)) for each in errors]
+
+
+def _actor(key: ApiKey) -> str:
+    return f"key:{key.name}"
+
+
+def _missing(name: str) -> ApiError:
+    return not_found(t("no template is named {name!r}; see GET /api/templates", name=cut(name, 64)))

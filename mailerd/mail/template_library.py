@@ -1,26 +1,29 @@
-"""Templates by name: one folder each, in the folder of the library. A version identifies their contents."""
+"""Templates by name: those of the folder, one folder each, and those of the API. A version is a digest of contents."""
 
+import asyncio
 import hashlib
 import json
 import mimetypes
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, Self
 
 from mailerd.core.i18n import joined, t
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import NAME, Source, Template, TemplateErrors
+from mailerd.mail.templates import NAME, RecipientData, Source, Template, TemplateErrors
 
 LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
 """What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
 MAX_FILES: Final = 200
 MAX_BYTES: Final = 20_000_000
 """The most bytes of one template, pictures included."""
+ABOUT: Final = "template.json"
+"""What a template of the API has in place of template.toml."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language", "unsubscribe_url"})
 """Variables that every message may have without a declaration."""
@@ -40,8 +43,8 @@ class InlineImage:
 
 
 @dataclass(frozen=True)
-class NamedTemplate:
-    """A template of the library."""
+class TemplateSummary:
+    """What a list says of a template."""
 
     name: str
     version: str
@@ -51,21 +54,63 @@ class NamedTemplate:
     """What it may use besides email, name, language and unsubscribe_url, each with an example."""
     language: str | None
     """The language of the default texts; None where it is not said."""
+    languages: tuple[str, ...]
+    """Its further languages."""
+    pictures: tuple[str, ...]
+
+    @classmethod
+    def of(cls, name: str, version: str, about: Mapping[str, Any], paths: Iterable[str]) -> Self:
+        """What its template.toml, or the like, and the paths of its files say."""
+        parts = [path.split("/", 1) for path in paths if "/" in path]
+        return cls(
+            name=name,
+            version=version,
+            description=str(about.get("description", "")),
+            variables=about.get("variables", {}),
+            language=about.get("language") or None,
+            languages=tuple(sorted({tag for tag, _ in parts if tag != "images"})),
+            pictures=tuple(file for tag, file in parts if tag == "images"),
+        )
+
+
+@dataclass(frozen=True)
+class NamedTemplate(TemplateSummary):
+    """A template of the library."""
+
     template: Template
     images: tuple[InlineImage, ...]
+
+    def with_examples(self) -> tuple[Template, list[RecipientData]]:
+        """What renders it with its own examples, and one recipient for each language, the default's first."""
+        given = [None, *(json.dumps({"language": tag}) for tag in self.template.languages)]
+        template = replace(self.template, variables=self.variables)
+        return template, [RecipientData("reader@example.com", "Reader", each) for each in given]
+
+
+class StoredTemplates(Protocol):
+    """The templates of the API: those that are published, and drafts by their version."""
+
+    async def published(self) -> list[tuple[str, str, str, str]]:
+        """All that are published, by name: name, version, template.json, and the paths and sizes of the other files."""
+
+    async def files(self, name: str, version: str | None) -> Mapping[str, bytes] | None:
+        """The files of a version, or of the published one; None: there is none."""
 
 
 class TemplateLibrary:
     """The folder, or None where there is none; `where`: what an error calls it, which a client of the API reads.
 
-    It is read each time, so that a change counts at once.
+    It is read each time, so that a change counts at once. `stored`: the templates of the API, of which the folder's
+    hide those of the same name.
     """
 
-    def __init__(self, folder: Path | None, *, where: str = "templates.folder") -> None:
-        self._folder, self._where = folder, where
+    def __init__(
+        self, folder: Path | None, *, where: str = "templates.folder", stored: StoredTemplates | None = None
+    ) -> None:
+        self._folder, self._where, self._stored = folder, where, stored
 
     def names(self) -> list[str]:
-        """Every template's name; none where there is no folder.
+        """The name of every template of the folder; none where there is no folder.
 
         Raises:
             TemplateLibraryError: the folder may not be read.
@@ -81,8 +126,38 @@ class TemplateLibrary:
                 t("templates.folder cannot be read: {strerror}", strerror=error.strerror)
             ) from error
 
-    def find(self, name: str) -> NamedTemplate | None:
-        """A template as its files say, or None when there is none of this name; `check` finds whether it can be used.
+    async def stored(self) -> list[TemplateSummary]:
+        """The templates of the API that can be used: published, and of no name that the folder has, too."""
+        if self._stored is None:
+            return []
+        hidden = set(await asyncio.to_thread(self.names))
+        return await asyncio.to_thread(_summaries, await self._stored.published(), hidden)
+
+    async def all_names(self) -> list[str]:
+        """Every name that a job can give."""
+        return sorted([*await asyncio.to_thread(self.names), *(each.name for each in await self.stored())])
+
+    async def find(self, name: str, version: str | None = None) -> NamedTemplate | None:
+        """A template, or None when there is none of this name; `check` finds whether it can be used.
+
+        `version`: this one, published or not; of a folder there is only what its files say now.
+
+        Raises:
+            TemplateLibraryError: it cannot be used.
+            DatabaseError: the templates of the API cannot be read.
+        """
+        found = await asyncio.to_thread(self.in_folder, name)
+        if found is None and self._stored is not None and NAME.fullmatch(name):
+            files = await self._stored.files(name, version)
+            return None if files is None else await asyncio.to_thread(from_files, name, files)
+        if found is not None and version not in {None, found.version}:
+            raise TemplateLibraryError(
+                t("template {name}: its folder has version {version} now", name=name, version=found.version)
+            )
+        return found
+
+    def in_folder(self, name: str) -> NamedTemplate | None:
+        """A template as its files say.
 
         Raises:
             TemplateLibraryError: it cannot be used.
@@ -91,13 +166,16 @@ class TemplateLibrary:
             return None
         try:
             there = (self._folder / name / "template.toml").is_file()
-            return _read(self._folder / name, name) if there else None
+            return from_files(name, dict(_files(self._folder / name))) if there else None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             raise TemplateLibraryError(t("template {name}: {error}", name=name, error=str(error))) from error
 
     def why_missing(self, name: str) -> str:
         """Why `find` has found none of this name, and the remedy."""
         if self._folder is None:
+            if self._stored is not None:
+                return t("template {name!r} not found: no published template of the API, and no folder, has this name",
+                         name=name)  # fmt: skip
             return t("template {name!r} not found: templates.folder is not set", name=name)
         if NAME.fullmatch(name) and (self._folder / name).is_dir():
             return t(
@@ -113,6 +191,14 @@ class TemplateLibrary:
         )
 
 
+def _summaries(rows: Iterable[tuple[str, str, str, str]], hidden: Collection[str]) -> list[TemplateSummary]:
+    return [
+        TemplateSummary.of(name, version, json.loads(about), [path for path, _ in json.loads(files)])
+        for name, version, about, files in rows
+        if name not in hidden
+    ]
+
+
 async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> None:
     """Check that a template compiles and declares the variables that it uses.
 
@@ -124,21 +210,29 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
         used = await renderer.compile(named.template, origin=origin)
     except TemplateErrors as errors:
         raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=str(errors))) from errors
-    known = _GIVEN | named.variables.keys()
     faults = [
         t("{tag}/: uses {each!r}, which template.toml does not declare under [variables]", tag=tag, each=each)
         if tag
         else t("uses {each!r}, which template.toml does not declare under [variables]", each=each)
-        for tag, names in used.items()
-        for each in sorted(names - known)
+        for tag, each in undeclared(named, used)
     ]
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=joined(faults)))
 
 
-def _read(folder: Path, name: str) -> NamedTemplate:
-    files = dict(_files(folder))
-    about = tomllib.loads(_text(files["template.toml"]))
+def undeclared(named: NamedTemplate, used: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
+    """What each language reads, by `Renderer.compile`, and the template does not declare."""
+    known = _GIVEN | named.variables.keys()
+    return [(tag, each) for tag, names in used.items() for each in sorted(names - known)]
+
+
+def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
+    """A template of its files, by their paths.
+
+    Raises:
+        TemplateLibraryError, ValueError: it cannot be used.
+    """
+    about = json.loads(files[ABOUT]) if ABOUT in files else tomllib.loads(_text(files["template.toml"]))
     faults: list[str] = [t("template.toml: unknown key {key!r}", key=key) for key in about if key not in _KEYS]
     variables = about.get("variables", {})
     if not isinstance(variables, dict):
@@ -146,7 +240,7 @@ def _read(folder: Path, name: str) -> NamedTemplate:
         variables = {}
     # TOML has dates and times, which JSON, and so a job's variables, have as texts.
     variables = json.loads(json.dumps(variables, default=lambda it: it.isoformat(), allow_nan=False))
-    if not isinstance(language := about.get("language", ""), str):
+    if not isinstance(about.get("language", ""), str):
         faults.append(t("template.toml: language must be a text such as zh or zh-tw"))
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
     faults += [
@@ -161,12 +255,9 @@ def _read(folder: Path, name: str) -> NamedTemplate:
     images = tuple(_images(files, faults))
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=name, error=joined(faults)))
+    summary = TemplateSummary.of(name, _version(files), about | {"variables": variables}, files)
     return NamedTemplate(
-        name=name,
-        version=_version(files),
-        description=str(about.get("description", "")),
-        variables=variables,
-        language=language or None,
+        **vars(summary),
         template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
         images=images,
     )
@@ -183,10 +274,13 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
             raise ValueError(t("{inside}: points outside the folder", inside=inside))
         left, count = left - path.stat().st_size, count + 1
         if left < 0 or count > MAX_FILES:
-            raise ValueError(
-                t("exceeds {max_bytes:,} bytes or {max_files} files", max_bytes=MAX_BYTES, max_files=MAX_FILES)
-            )
+            raise ValueError(why_too_large())
         yield inside.as_posix(), path.read_bytes()
+
+
+def why_too_large() -> str:
+    """What is said of a template that has too many files or bytes."""
+    return t("exceeds {max_bytes:,} bytes or {max_files} files", max_bytes=MAX_BYTES, max_files=MAX_FILES)
 
 
 def _source(files: Mapping[str, bytes], where: str) -> Source:
@@ -206,15 +300,23 @@ def _images(files: Mapping[str, bytes], faults: list[str]) -> Iterator[InlineIma
             continue
         name = path.removeprefix("images/")
         try:
-            check_filename(name)
-            check_content_id(name)
-            kind = check_content_type(mimetypes.guess_type(name, strict=True)[0] or "")
-            if not kind.startswith("image/") or not content:
-                raise ValueError(t("is not an image"))  # noqa: TRY301 - one of several reasons
+            yield image_of(name, content)
         except ValueError as error:
             faults.append(t("{path}: {error}", path=path, error=str(error)))
-        else:
-            yield InlineImage(name, kind, content)
+
+
+def image_of(name: str, content: bytes) -> InlineImage:
+    """An image of a template.
+
+    Raises:
+        ValueError: it is none, or cannot be named so.
+    """
+    check_filename(name)
+    check_content_id(name)
+    kind = check_content_type(mimetypes.guess_type(name, strict=True)[0] or "")
+    if not kind.startswith("image/") or not content:
+        raise ValueError(t("is not an image"))
+    return InlineImage(name, kind, content)
 
 
 def _version(files: Mapping[str, bytes]) -> str:

@@ -50,8 +50,12 @@ class Permission(StrEnum):
     SENDERS = "senders"
     """Change the limits of mailboxes, which bind every key: a key for some senders must be given it by name."""
 
+    TEMPLATES = "templates"
+    """Store, publish, render and delete templates of the API, which every sender's jobs may name: a key for some
+    senders must be given it by name."""
 
-_ONLY_IF_NAMED: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS, Permission.SENDERS})
+
+_ONLY_IF_NAMED: Final = frozenset(Permission) - {Permission.SEND, Permission.READ, Permission.CONTROL}
 """What a key for some senders may do only if it is named."""
 
 

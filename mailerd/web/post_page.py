@@ -30,13 +30,13 @@ _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
 async def show(it: ConsoleRequest) -> web.Response:
     """The form."""
     it.require(Permission.SEND)
-    return _page(it)
+    return await _page(it)
 
 
-def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Response:
+async def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Response:
     senders = [each.email for each in it.senders(it.services.stats())]
     given: dict[str, object] = {"trouble": "", "faults": [], "tried": None, "form": {}}
-    shared = {"active": "send", "names": it.services.library.names(), "senders": senders, "live": False}
+    shared = {"active": "send", "names": await it.services.library.all_names(), "senders": senders, "live": False}
     return it.page("send.html", status=status, **(shared | given | values))
 
 
@@ -55,14 +55,14 @@ async def post(it: ConsoleRequest) -> web.Response:
         try:
             job = await _job(it, kept, table, dry_run=dry)
         except UnicodeDecodeError:
-            return _page(
+            return await _page(
                 it,
                 status=422,
                 form=kept,
                 trouble=t("Could not read the table: it is not UTF-8. Save it as CSV UTF-8. Nothing was sent."),
             )
         except TableError as error:
-            return _page(it, status=422, form=kept, trouble=str(error))
+            return await _page(it, status=422, form=kept, trouble=str(error))
         del table
         becomes_large = len(job.body) > LARGE_BODY and not is_large
         try:
@@ -70,11 +70,11 @@ async def post(it: ConsoleRequest) -> web.Response:
                 answer, repeated = await post_job(it, job.body, once=None if dry else job.once)
         except ApiError as error:
             faults = _faults(it, error, job.lines)
-            page = _page(it, status=error.status, form=kept, trouble=str(error), faults=faults)
+            page = await _page(it, status=error.status, form=kept, trouble=str(error), faults=faults)
             page.headers.update(error.headers)
             return page
     if dry:
-        return _page(it, form=kept, tried=answer)
+        return await _page(it, form=kept, tried=answer)
     flash = t("This table was already sent as this job. Nothing was sent again.") if repeated else tn(
         "{accepted:,} of {n:,} message accepted.", "{accepted:,} of {n:,} messages accepted.", answer["total"],
         accepted=answer["accepted"],
@@ -98,7 +98,7 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
         "template_name": form.get("template", ""), "reference": form.get("reference", ""),
         "list": form.get("list", ""), "on_invalid": "skip" if form.get("skip") else "reject",
     }  # fmt: skip
-    named = await asyncio.to_thread(it.services.library.find, fields["template_name"])
+    named = await it.services.library.find(fields["template_name"])
     return await asyncio.to_thread(
         make_job, table, {name: value for name, value in fields.items() if value}, dry_run=dry_run,
         name=said(t("Table"), it.language), version=named.version if named else "",

@@ -3,12 +3,13 @@
 import asyncio
 import json
 from dataclasses import replace
+from operator import itemgetter
 
 from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.http.errors import ApiError
-from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError, TemplateSummary
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form, read_form
@@ -19,23 +20,27 @@ from mailerd.web.services import ConsoleRequest
 
 async def index(it: ConsoleRequest) -> web.Response:
     """All of them."""
-    found = await asyncio.to_thread(_read_all, it.services.library)
-    return it.page("templates.html", active="templates", templates=found, live=False)
+    library = it.services.library
+    found = [
+        *await asyncio.to_thread(_read_folder, library),
+        *((each.name, each, "") for each in await library.stored()),
+    ]
+    return it.page("templates.html", active="templates", templates=sorted(found, key=itemgetter(0)), live=False)
 
 
-def _read_all(library: TemplateLibrary) -> list[tuple[str, NamedTemplate | None, str]]:
-    found: list[tuple[str, NamedTemplate | None, str]] = []
+def _read_folder(library: TemplateLibrary) -> list[tuple[str, TemplateSummary | None, str]]:
+    found: list[tuple[str, TemplateSummary | None, str]] = []
     for name in library.names():
         try:
-            found.append((name, library.find(name), ""))
+            found.append((name, library.in_folder(name), ""))
         except TemplateLibraryError as error:
             found.append((name, None, str(error)))
     return found
 
 
 async def _find(it: ConsoleRequest) -> NamedTemplate:
-    """The template of the path; its files, 20 MB at most, are read and digested in a thread beside the loop."""
-    found = await asyncio.to_thread(it.services.library.find, it.http.match_info["name"])
+    """The template of the path."""
+    found = await it.services.library.find(it.http.match_info["name"])
     if found is None:
         it.missing()
     return found

@@ -6,9 +6,18 @@ from typing import Final
 from mailerd.config import Settings
 from mailerd.core import copies, rate_limit
 from mailerd.http import auth, errors, requests, responses, server
-from mailerd.intake import create_job, events_endpoint, read_jobs, request_models, senders, strict_json, suppressions
-from mailerd.mail import mime, render, renderer
-from mailerd.store import api_keys, event_feed, tags
+from mailerd.intake import (
+    create_job,
+    events_endpoint,
+    read_jobs,
+    request_models,
+    senders,
+    strict_json,
+    suppressions,
+    template_body,
+)
+from mailerd.mail import mime, render, renderer, template_library
+from mailerd.store import api_keys, event_feed, tags, templates
 from mailerd.web import forms
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
@@ -66,6 +75,11 @@ CONSTANTS: Final[dict[str, float]] = {
     "hours of a session without a request": api_keys.IDLE.total_seconds() / 3600,
     "days of a session": api_keys.LONGEST.days,
     "minutes of a sign-in link": api_keys.LINK_VALID.total_seconds() / 60,
+    "templates": templates.MAX_NAMES,
+    "versions of each": templates.MAX_VERSIONS,
+    "files of a version": template_library.MAX_FILES,
+    "bytes of a version, images included": template_library.MAX_BYTES,
+    "bytes of its examples, as JSON": template_body.MAX_VARIABLES,
     "suppressions per request": suppressions.MAX_AT_ONCE,
 }
 

@@ -153,13 +153,13 @@ async def test_a_subject_of_open_brackets_is_shown_at_once(site: ConsoleSite) ->
 async def test_templates_whose_files_are_slow_to_read_hold_up_nobody(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    browser, find = await site.signed_in(), TemplateLibrary.find
+    browser, find = await site.signed_in(), TemplateLibrary.in_folder
 
     def slow(self: TemplateLibrary, name: str) -> NamedTemplate | None:
         time.sleep(1.0)
         return find(self, name)
 
-    monkeypatch.setattr(TemplateLibrary, "find", slow)
+    monkeypatch.setattr(TemplateLibrary, "in_folder", slow)
     stall = asyncio.create_task(longest_stall(2.5))
     for path in ("/templates", "/templates/welcome"):
         async with browser.get(path) as answer:

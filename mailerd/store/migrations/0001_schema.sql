@@ -275,6 +275,41 @@ CREATE TABLE IF NOT EXISTS job_templates (
   PRIMARY KEY (job_id, language)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- The named templates of the API (those of the folder are files). published: the version that a job gets which names
+-- none; NULL: it has only drafts. archived_at: it was deleted, and its name finds nothing; a PUT brings it back.
+CREATE TABLE IF NOT EXISTS templates (
+  name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  published CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  published_by VARCHAR(255) NULL,
+  published_at DATETIME(6) NULL,
+  created_by VARCHAR(255) NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  archived_at DATETIME(6) NULL,
+  KEY archived (archived_at)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Their versions. version: a digest of all files, as a folder has it. about: the file template.json. files: the paths
+-- and sizes of the others (JSON), whose contents follow one another in template_chunks.
+CREATE TABLE IF NOT EXISTS template_versions (
+  name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  version CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  about TEXT NOT NULL,
+  files MEDIUMTEXT NOT NULL,
+  comment VARCHAR(255) NULL,
+  created_by VARCHAR(255) NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (name, version)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Their contents, in chunks that fit into any packet.
+CREATE TABLE IF NOT EXISTS template_chunks (
+  name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  version CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  seq SMALLINT UNSIGNED NOT NULL,
+  content MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (name, version, seq)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- The tags of a job, by which it is found.
 CREATE TABLE IF NOT EXISTS job_tags (
   tag VARCHAR(50) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -1,0 +1,218 @@
+"""The named templates of the API: their versions, which one is published, and what a repetition of each change does."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mailerd.core.i18n import t
+from mailerd.errors import MailerdError
+from mailerd.store.db.connection import Cursor, utc
+from mailerd.store.db.database import Database, request
+from mailerd.store.jobs import PIECE
+
+MAX_NAMES: Final = 1000
+"""The most templates: a list shows them all. Of those that were deleted the oldest makes place for a new one."""
+MAX_VERSIONS: Final = 200
+"""The most versions of one: the oldest one that is not published makes place for a new one."""
+ABOUT: Final = "template.json"
+
+# The row of the name is locked first, by each change.
+_MAKE: Final = """
+INSERT INTO templates (name, created_by, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE archived_at = NULL"""
+_COUNT: Final = "SELECT COUNT(*) FROM templates"
+_OLDEST_ARCHIVED: Final = """
+SELECT name FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, name LIMIT 1 FOR UPDATE"""
+_LOCK: Final = "SELECT published FROM templates WHERE name = %s AND archived_at IS NULL FOR UPDATE"
+_HAS: Final = "SELECT 1 FROM template_versions WHERE name = %s AND version = %s"
+_ADD: Final = """
+INSERT INTO template_versions (name, version, about, files, comment, created_by, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+_ADD_CHUNK: Final = "INSERT INTO template_chunks (name, version, seq, content) VALUES (%s, %s, %s, %s)"
+_OLD_VERSIONS: Final = """
+SELECT v.version FROM template_versions v JOIN templates t ON t.name = v.name
+ WHERE v.name = %s AND v.version != %s AND NOT (t.published <=> v.version)
+ ORDER BY v.created_at DESC, v.version LIMIT %s OFFSET %s"""
+_DROP_VERSION: Final = (
+    "DELETE FROM template_chunks WHERE name = %s AND version = %s",
+    "DELETE FROM template_versions WHERE name = %s AND version = %s",
+)
+_DROP: Final = (
+    "DELETE FROM template_chunks WHERE name = %s",
+    "DELETE FROM template_versions WHERE name = %s",
+    "DELETE FROM templates WHERE name = %s",
+)
+_PUBLISH: Final = """
+UPDATE templates SET published = %s, published_by = %s, published_at = UTC_TIMESTAMP(6) WHERE name = %s"""
+_ARCHIVE: Final = """
+UPDATE templates SET published = NULL, published_by = NULL, published_at = NULL, archived_at = UTC_TIMESTAMP(6)
+ WHERE name = %s AND archived_at IS NULL"""
+_STATE: Final = """
+SELECT name, published, published_by, published_at, created_by, created_at FROM templates
+ WHERE name = %s AND archived_at IS NULL"""
+_VERSIONS: Final = """
+SELECT version, comment, created_by, created_at FROM template_versions
+ WHERE name = %s ORDER BY created_at DESC, version"""
+_LIST: Final = """
+SELECT t.name, v.version, v.about, v.files
+  FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
+ WHERE t.archived_at IS NULL ORDER BY t.name"""
+_DRAFTS: Final = "SELECT name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
+_FILES: Final = """
+SELECT v.about, v.files, c.seq, c.content
+  FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = {version}
+  LEFT JOIN template_chunks c ON c.name = v.name AND c.version = v.version
+ WHERE t.name = %s AND t.archived_at IS NULL"""
+_PUBLISHED_FILES: Final = _FILES.format(version="t.published")
+_FILES_OF_VERSION: Final = _FILES.format(version="%s")
+
+
+class TooManyTemplatesError(MailerdError):
+    """There are as many templates as there may be."""
+
+
+class VersionMovedError(MailerdError):
+    """Another version is published than the one that was expected."""
+
+    def __init__(self, published: str | None) -> None:
+        super().__init__(t("the published version is {published}", published=published or t("none")))
+        self.published = published
+
+
+@dataclass(frozen=True)
+class TemplateState:
+    """A template of the API."""
+
+    name: str
+    published: str | None
+    """The version that a job gets which names none."""
+    published_by: str | None
+    published_at: datetime | None
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class TemplateVersion:
+    """A version of one."""
+
+    version: str
+    comment: str | None
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class TemplateStore:
+    """Reads and changes them. `timeout`: seconds that the database gets for an answer."""
+
+    database: Database
+    timeout: float
+
+    @request("templates.put")
+    async def put(
+        self, cursor: Cursor, name: str, version: str, files: Mapping[str, bytes], *, comment: str | None, actor: str
+    ) -> bool:
+        """Store a version; whether it is new. One that is there stays as it is.
+
+        Raises:
+            TooManyTemplatesError: there is no place for another name.
+        """
+        await cursor.execute(_MAKE, (name, actor))
+        if cursor.rowcount == 1:
+            await _make_place(cursor)
+        await cursor.execute(_HAS, (name, version))
+        if await cursor.fetchone():
+            return False
+        others = {path: content for path, content in files.items() if path != ABOUT}
+        sizes = json.dumps([(path, len(content)) for path, content in others.items()])
+        await cursor.execute(_ADD, (name, version, files[ABOUT].decode(), sizes, comment, actor))
+        whole = b"".join(others.values())
+        for number, start in enumerate(range(0, len(whole), PIECE)):
+            await cursor.execute(_ADD_CHUNK, (name, version, number, whole[start : start + PIECE]))
+        await cursor.execute(_OLD_VERSIONS, (name, version, MAX_VERSIONS, MAX_VERSIONS - 2))
+        for (old,) in await cursor.fetchall():
+            for statement in _DROP_VERSION:
+                await cursor.execute(statement, (name, old))
+        return True
+
+    @request("templates.publish")
+    async def publish(self, cursor: Cursor, name: str, version: str, *, expect: str | None, actor: str) -> bool | None:
+        """Publish a version if `expect` is the one that is published; whether that has changed anything.
+
+        None: there is no such template, or it has no such version. What is published already changes nothing, whatever
+        is expected: the answer to the first request may have been lost.
+
+        Raises:
+            VersionMovedError: another one is published.
+        """
+        await cursor.execute(_LOCK, (name,))
+        row = await cursor.fetchone()
+        await cursor.execute(_HAS, (name, version))
+        if row is None or not await cursor.fetchone():
+            return None
+        if row[0] == version:
+            return False
+        if row[0] != expect:
+            raise VersionMovedError(row[0])
+        await cursor.execute(_PUBLISH, (version, actor, name))
+        return True
+
+    @request("templates.archive")
+    async def archive(self, cursor: Cursor, name: str) -> bool:
+        """Let a name find nothing any more, until a version of it is stored again; whether it found anything."""
+        await cursor.execute(_ARCHIVE, (name,))
+        return bool(cursor.rowcount)
+
+    async def state(self, name: str) -> TemplateState | None:
+        """A template; None: there is none."""
+        rows = await self._rows(_STATE, (name,))
+        if not rows:
+            return None
+        name, published, by, at, created_by, created_at = rows[0]
+        return TemplateState(name, published, by, utc(at), created_by, utc(created_at))
+
+    async def versions(self, name: str) -> list[TemplateVersion]:
+        """Its versions, newest first."""
+        rows = await self._rows(_VERSIONS, (name,))
+        return [TemplateVersion(version, comment, by, utc(at)) for version, comment, by, at in rows]
+
+    async def published(self) -> list[tuple[str, str, str, str]]:
+        """All that are published, by name: name, version, template.json, and the paths and sizes of the other files."""
+        return list(await self._rows(_LIST))
+
+    async def drafts(self) -> list[str]:
+        """The names of those that are not published."""
+        return [name for (name,) in await self._rows(_DRAFTS)]
+
+    async def files(self, name: str, version: str | None) -> dict[str, bytes] | None:
+        """The files of a version, or of the published one; None: there is none."""
+        found = await self._rows(*(
+            (_PUBLISHED_FILES, (name,)) if version is None else (_FILES_OF_VERSION, (version, name))
+        ))  # fmt: skip
+        if not found:
+            return None
+        about, sizes = found[0][:2]
+        chunks = sorted((seq, content) for _, _, seq, content in found if seq is not None)
+        whole, at = b"".join(bytes(content) for _, content in chunks), 0
+        files = {ABOUT: about.encode()}
+        for path, size in json.loads(sizes):
+            files[path], at = whole[at : at + size], at + size
+        return dict(sorted(files.items()))
+
+    async def _rows(self, sql: str, values: Sequence[object] | None = None) -> Sequence[Any]:
+        return await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
+
+
+async def _make_place(cursor: Cursor) -> None:
+    """Delete the oldest of the archived ones where a new one is one too many."""
+    await cursor.execute(_COUNT)
+    if (await cursor.fetchone())[0] <= MAX_NAMES:
+        return
+    await cursor.execute(_OLDEST_ARCHIVED)
+    if (row := await cursor.fetchone()) is None:
+        raise TooManyTemplatesError(t("the limit of {max_names:,} templates is reached", max_names=MAX_NAMES))
+    for statement in _DROP:
+        await cursor.execute(statement, row)
