@@ -308,6 +308,7 @@ _STREAMS: Final = ("/{id}/events", "/events/stream")
 
 def _with_email(path: str) -> str:
     """A path of an example: a sender has another address than a recipient."""
+    path = path.replace("{name}", "order").replace("{version}", "3f6c1b2a9d40e85c")
     return path.replace("{email}", "me@example.com" if path.startswith("/api/senders") else "ada@example.com")
 
 
