@@ -553,6 +553,70 @@ class Templates(TypedDict):
     broken: list[dict[str, str]]
 
 
+class TemplateImage(TypedDict):
+    """An image of a template, in base64."""
+
+    filename: str
+    content: str
+
+
+class TemplateParts(TypedDict, total=False):
+    """The sources of a template in one language."""
+
+    subject: Required[str]
+    html: str | None
+    text: str | None
+
+
+class NewTemplateVersion(TemplateParts, total=False):
+    """A version of a template."""
+
+    description: str
+    language: str | None
+    variables: dict[str, Any] | None
+    inline_css: bool
+    languages: dict[str, TemplateParts] | None
+    images: list[TemplateImage] | None
+    comment: str | None
+
+
+class TemplateState(TypedDict):
+    """A named template, and which version of it jobs get."""
+
+    name: str
+    source: Literal["api", "folder"]
+    published: str | None
+    published_by: str | None
+    published_at: str | None
+    created_by: str | None
+    created_at: str | None
+
+
+class SavedTemplate(TypedDict):
+    """A version that is stored; `created` False: it was there already."""
+
+    version: str
+    created: bool
+    published: str | None
+
+
+class PublishedTemplate(TypedDict):
+    """The version that jobs get; `changed` False: they did already."""
+
+    changed: bool
+    published: str
+
+
+class RenderedTemplate(TypedDict):
+    """A message as its recipient would read it; None where variables are `missing`."""
+
+    version: str
+    subject: str | None
+    html: str | None
+    text: str | None
+    missing: list[str]
+
+
 class NewSuppression(TypedDict, total=False):
     """An address to suppress; without `list`: for all messages."""
 

@@ -2,9 +2,9 @@
 
 import os
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import date, datetime
-from typing import Final, Literal, Unpack
+from typing import Any, Final, Literal, Unpack
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -28,16 +28,20 @@ from mailerd.client.answers import (
     NewMessage,
     NewSenderLimits,
     NewSuppression,
+    NewTemplateVersion,
     NewWebhook,
     NewWebhookFields,
     OneMessage,
     PersonsMessage,
+    PublishedTemplate,
     Recipient,
     RecipientHistory,
     Removed,
+    RenderedTemplate,
     Replayed,
     RetryOnly,
     RotatedSecret,
+    SavedTemplate,
     SearchResult,
     Sender,
     SenderChanged,
@@ -46,6 +50,7 @@ from mailerd.client.answers import (
     Suppressed,
     Suppression,
     Templates,
+    TemplateState,
     Webhook,
     WebhookDelivery,
     Webhooks,
@@ -224,6 +229,40 @@ class Calls(Exchange):
         """The named templates."""
         return await self._send(Call("GET", "/api/templates"))
 
+    async def template(self, name: str) -> TemplateState:
+        """One template: which version of it jobs get."""
+        return await self._send(Call("GET", _template(name)))
+
+    async def save_template(self, name: str, template: NewTemplateVersion) -> SavedTemplate:
+        """Store a version, which is used once it is published. The key needs the permission `templates`."""
+        return await self._send(Call("PUT", _template(name), to_json(template)))
+
+    async def delete_template(self, name: str) -> dict[str, Any]:
+        """Archive a template; jobs that were posted keep it. Repeated after a lost answer, it may end in a 404."""
+        return await self._send(Call("DELETE", _template(name)))
+
+    async def template_versions(self, name: str) -> dict[str, Any]:
+        """The versions of a template, newest first."""
+        return await self._send(Call("GET", f"{_template(name)}/versions"))
+
+    async def template_version(self, name: str, version: str) -> dict[str, Any]:
+        """One version with its sources."""
+        return await self._send(Call("GET", f"{_template(name)}/versions/{_quoted(version)}"))
+
+    async def publish_template(self, name: str, version: str, *, expect: str | None) -> PublishedTemplate:
+        """Let jobs get a version, if `expect` is the one that they get now; None: they get none."""
+        fields = {"version": version, "expect": expect}
+        return await self._send(Call("POST", f"{_template(name)}/publish", to_json(fields)))
+
+    async def render_template(
+        self, name: str, *, version: str | None = None, variables: Mapping[str, Any] | None = None,
+        language: str | None = None,
+    ) -> RenderedTemplate:  # fmt: skip
+        """A message of a template; without `variables` with its examples. Nothing is sent."""
+        fields = {"version": version, "variables": variables, "language": language}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return await self._send(Call("POST", f"{_template(name)}/render", to_json(given)))
+
     # Senders, and the key.
 
     def senders(self) -> AsyncGenerator[Sender, None]:
@@ -351,6 +390,10 @@ def _job(job_id: str) -> str:
 
 def _recipient(recipient_id: int) -> str:
     return f"/api/recipients/{recipient_id}"
+
+
+def _template(name: str) -> str:
+    return f"/api/templates/{_quoted(name)}"
 
 
 def _sender(email: str) -> str:
