@@ -224,8 +224,9 @@ class JobReading:
                 [Attached(*each) for each in attached],
                 [(part, from_json(why)) for part, why in errors],
                 extras and Extras(*extras),
+                send_at,
             )
-            for email, name, variables, attached, errors, extras in answer["rows"]
+            for email, name, variables, attached, errors, extras, send_at in answer["rows"]
         ]
         self._behind += len(rows)
         self.rendered = answer["rendered"]

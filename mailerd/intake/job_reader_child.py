@@ -161,6 +161,8 @@ class RecipientRow(NamedTuple):
     errors: list[tuple[str, Any]]
     extras: Extras | None = None
     """None: it has none, as most."""
+    send_at: str | None = None
+    """A time of its own."""
 
     @property
     def attached_bytes(self) -> int:
@@ -206,6 +208,7 @@ class JobBody:
             tree, errors = as_job(tree)
         self._items = tree.pop("recipients", None)
         self.fields, wrong = read_job_fields(tree, now=now)
+        self._now = now
         errors += wrong
         try:
             variables = encode(self.fields.variables or {})
@@ -243,7 +246,7 @@ class JobBody:
 
     def _row(self) -> RecipientRow:
         assert isinstance(self._items, list)  # noqa: S101 - or there is none to be read
-        read, errors = read_recipient(self._items[self._read])
+        read, errors = read_recipient(self._items[self._read], now=self._now, send_at=self.fields.send_at)
         self._read += 1
         variables = read.variables
         if read.language is not None:  # it is a variable, too, so that a template can ask for it
@@ -261,7 +264,8 @@ class JobBody:
         if read.attachments is not None:
             attached, wrong = self.attachments.for_recipient(read.attachments)
             errors += wrong
-        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras_of(read))
+        send_at = read.send_at.isoformat() if read.send_at else None
+        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras_of(read), send_at)
 
 
 def _listed(errors: Sequence[FieldError]) -> list[tuple[str, Any]]:
