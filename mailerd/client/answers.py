@@ -45,6 +45,7 @@ class NewRecipient(TypedDict, total=False):
     attachments: list[NewAttachment]
     headers: dict[str, str]
     metadata: dict[str, str]
+    send_at: str | datetime
 
 
 class SendOptions(TypedDict, total=False):

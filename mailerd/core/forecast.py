@@ -1,7 +1,7 @@
 """When a job will be done, a closed form of messages ahead, pace and day; and why it waits, in words."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from math import ceil
@@ -49,6 +49,15 @@ class UnresolvedSends:
 
 
 @dataclass(frozen=True)
+class LaterMessages:
+    """Messages of a job that have a later time of their own."""
+
+    messages: int
+    due: datetime
+    """When the first of them is due."""
+
+
+@dataclass(frozen=True)
 class ForecastInputs:
     """What is known of a job, its sender and the sender's other jobs."""
 
@@ -63,6 +72,8 @@ class ForecastInputs:
     """As how many messages of the day the one that is due first counts."""
     last_due: datetime | None = None
     """When the last of these messages is due, where some were put off; None: all are due together."""
+    later: LaterMessages | None = None
+    """Those of its messages that are due much later than the first one; None: none, or all are."""
     error: str | None = None
     """The error of the last attempt of the message that is due first."""
     unresolved: UnresolvedSends | None = None
@@ -170,8 +181,27 @@ def compute_forecast(it: ForecastInputs) -> Forecast:
 
     The job's last message goes when the tighter limit, of the minute or of the day, lets the messages ahead and the
     job's own go, and not before its time. The limits tell when the sender's n-th message goes (`_turn`), so nothing is
-    played.
+    played. Messages that are due much later are a job of their own, which begins at their time.
     """
+    whole = _forecast(it)
+    if it.later is None or not whole.ends_at:
+        return whole
+    first = _forecast(replace(it, messages=it.messages - it.later.messages, last_due=None))
+    rest = _forecast(replace(it, messages=it.later.messages, due=it.later.due))
+    if not first.ends_at or not rest.ends_at or first.ends_at > it.later.due:  # those that are due now take so long
+        return whole
+    if first.goes_on_at:
+        return replace(first, ends_at=rest.ends_at, done_at=rest.done_at)
+    return replace(
+        rest,
+        starts_at=first.starts_at,
+        first_day=it.messages - it.later.messages,
+        goes_on_at=max(it.later.due, rest.starts_at or it.later.due),
+    )
+
+
+def _forecast(it: ForecastInputs) -> Forecast:
+    """The same, as if all messages were due with the first one."""
     if it.outage:
         return Forecast(until=t("the database can be written to again"))
     held = t("the sender is resumed") if it.paused_until == rate_limit.FOREVER else None

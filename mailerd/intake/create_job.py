@@ -347,13 +347,12 @@ class CreateJobEndpoint:
         found = await dry_run(parsed, renderer=self.reader.renderer, origin=_origin(key))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         messages = parsed.total - len(rejected) - len(parsed.suppressed)
+        now = self.clock.now()
+        due = job.due(now)
+        send_at = next(iter(due))
         forecast = await try_forecast(
             self.forecasts.for_new_job(
-                job.sender_email,
-                priority=job.priority,
-                messages=messages,
-                send_at=job.send_at,
-                copies=job.extras.copies,
+                job.sender_email, priority=job.priority, messages=messages, due=due, copies=job.extras.copies
             ),
             ForecastOut.of,
             job=t("(dry run)"),
@@ -373,7 +372,7 @@ class CreateJobEndpoint:
                 suppressed_copies=_listed_copies(parsed),
                 post_refused=bool(parsed.refusal),
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
-                send_at=job.send_at,
+                send_at=send_at if send_at > now else None,
                 forecast=forecast or ForecastOut(),
                 template=TemplateVersionOut.of(job.template_name, job.template_version),
                 message_bytes=found.sizes,

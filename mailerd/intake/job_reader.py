@@ -242,8 +242,9 @@ class JobReading:
                 [(part, from_json(why)) for part, why in errors],
                 extras and Extras(*extras),
                 repeats,
+                send_at,
             )
-            for email, name, variables, attached, errors, extras, repeats in answer["rows"]
+            for email, name, variables, attached, errors, extras, repeats, send_at in answer["rows"]
         ]
         self._behind += len(rows)
         self.rendered = answer["rendered"]

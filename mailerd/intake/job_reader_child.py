@@ -169,6 +169,8 @@ class RecipientRow(NamedTuple):
     """None: it has none, as most."""
     repeats: bool = False
     """An address of its message was given more than once."""
+    send_at: str | None = None
+    """A time of its own."""
 
     @property
     def attached_bytes(self) -> int:
@@ -214,6 +216,7 @@ class JobBody:
             tree, errors = as_job(tree)
         self._items = tree.pop("recipients", None)
         self.fields, wrong = read_job_fields(tree, now=now)
+        self._now = now
         errors += wrong
         try:
             variables = encode(self.fields.variables or {})
@@ -253,7 +256,7 @@ class JobBody:
 
     def _row(self) -> RecipientRow:
         assert isinstance(self._items, list)  # noqa: S101 - or there is none to be read
-        read, errors = read_recipient(self._items[self._read])
+        read, errors = read_recipient(self._items[self._read], now=self._now, send_at=self.fields.send_at)
         self._read += 1
         variables = read.variables
         if read.language is not None:  # it is a variable, too, so that a template can ask for it
@@ -276,7 +279,8 @@ class JobBody:
             errors += list_errors(self.fields, cc=read.cc, bcc=read.bcc)
             named, repeats = self._copies_of(read)
             extras = _with_copies(extras, named)
-        return RecipientRow(read.email, read.name or None, stored, attached, _listed(errors), extras, repeats)
+        send_at, wrong_ones = read.send_at.isoformat() if read.send_at else None, _listed(errors)
+        return RecipientRow(read.email, read.name or None, stored, attached, wrong_ones, extras, repeats, send_at)
 
     def _copies_of(self, read: RecipientIn) -> tuple[str | None, bool]:
         """The copies of a recipient's message, None where they are those of the job; whether one is named twice."""

@@ -293,7 +293,8 @@ class _Checker:
         if not row.errors:
             self._seen[mailbox] = (index, row.email)
             self.found.attached += self._reading.stored(row, index)
-            self.found.rows.append(NewRecipient(row.email, row.name, row.variables, extras=extras))
+            at = datetime.fromisoformat(row.send_at) if row.send_at else None
+            self.found.rows.append(NewRecipient(row.email, row.name, row.variables, extras=extras, send_at=at))
             return
         said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
         why = joined(said) if len(said) > 1 else said[0]
@@ -619,6 +620,10 @@ def _job(
 # The recipients of a job that have opted out: they are stored as cancelled with their reason, and refuse no job.
 
 
+_MANY_MOMENTS: Final = 1_000
+"""Different times of the recipients of one job that need no warning."""
+
+
 class OptOutCheck:
     """What suppressions and the lack of a list mean for a job that is posted.
 
@@ -678,6 +683,14 @@ class OptOutCheck:
                     "this job has {total:,} recipients and no list, so no recipient can unsubscribe; set `list`, "
                     "unless everyone requested this message",
                     total=parsed.total,
+                )
+            )
+        if (moments := len({each.send_at for each in rows})) > _MANY_MOMENTS:
+            warnings.append(
+                t(
+                    "the recipients of this job have {moments:,} different send_at; with few of them a job is easier "
+                    "to follow and to change",
+                    moments=moments,
                 )
             )
         envelope = parsed.envelope

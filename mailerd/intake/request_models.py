@@ -105,6 +105,14 @@ def _moment(value: object, info: ValidationInfo) -> object:
     return moment
 
 
+def _own_moment(value: object, info: ValidationInfo) -> object:
+    moment = _moment(value, info)
+    first = info.context["send_at"] if info.context else None
+    if first is not None and isinstance(moment, datetime) and moment < first:
+        raise ValueError(t("is before the job's send_at"))
+    return moment
+
+
 def shallow(value: dict[str, Any]) -> dict[str, Any]:
     """Variables that are not nested too deeply, nor too many."""
     if why := why_too_large(value):
@@ -330,6 +338,11 @@ class RecipientIn(RequestModel):
     ] = None
     metadata: Annotated[
         OwnMetadata | None, Field(description="returned with the recipient and its events; at most 2,000 bytes")
+    ] = None
+    send_at: Annotated[
+        datetime | None,
+        BeforeValidator(_own_moment),
+        Field(description="a later time for this recipient (RFC 3339 with a zone); by default the job's"),
     ] = None
 
 
@@ -561,8 +574,8 @@ def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, n
     return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
-def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
-    """A recipient and its errors; the field of an error of the whole recipient is empty.
+def read_recipient(item: object, *, now: datetime, send_at: datetime | None) -> tuple[RecipientIn, list[FieldError]]:
+    """A recipient and its errors; the field of an error of the whole recipient is empty. `send_at`: the job's.
 
     With errors it is what was good of it: a bad field has its default, and a bad address is what was given, cut.
     """
@@ -577,7 +590,7 @@ def read_recipient(item: object) -> tuple[RecipientIn, list[FieldError]]:
             more = len(unknown) - MAX_REASONS_PER_RECIPIENT
             errors.append(FieldError("", tn("has {n:,} more unknown field", "has {n:,} more unknown fields", more)))
     try:
-        return RecipientIn.model_validate(item), errors
+        return RecipientIn.model_validate(item, context={"now": now, "send_at": send_at}), errors
     except ValidationError as error:
         errors += islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
         bad = {each["loc"][0] for each in error.errors(include_url=False, include_context=False, include_input=False)}

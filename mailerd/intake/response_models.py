@@ -269,7 +269,7 @@ def _cause_of_wait(job: Job) -> str | None:
     return hold_reason(
         sender=t("the sender"),
         job_paused=job.status is JobStatus.PAUSED,
-        due=job.send_at if job.early else None,
+        due=job.due,
         paused_until=job.paused_until,
         pause_reason=job.pause_reason,
         say=partial(moment_in_words, now=Clock().now()),

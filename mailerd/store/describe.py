@@ -75,7 +75,7 @@ def _held(job: Job) -> Waits | None:
         return Waits.SENDER_PAUSED
     if due:
         return Waits.SCHEDULED
-    return Waits.DEFERRED if job.deferred and not job.braked_until else None
+    return Waits.DEFERRED if job.deferred_until and not job.braked_until else None
 
 
 _WHOLE_FROM: Final = 100
@@ -299,7 +299,7 @@ def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]
     if inputs is None:
         return before, None
     # Its job as if it were the last message of it; those that become due later are not counted.
-    forecast = compute_forecast(replace(inputs, messages=before + 1, last_due=None, unresolved=None))
+    forecast = compute_forecast(replace(inputs, messages=before + 1, last_due=None, later=None, unresolved=None))
     return before + forecast.messages_ahead, forecast.done_at
 
 
@@ -430,7 +430,7 @@ def held(job: Job) -> list[Text]:
     reason = hold_reason(
         sender=job.sender_email,
         job_paused=job.status is JobStatus.PAUSED,
-        due=job.send_at if job.early else None,
+        due=job.due,
         paused_until=None if job.finished_at else job.paused_until,
         pause_reason=job.pause_reason,
         say=moment,

@@ -5,13 +5,13 @@ Whatever is asked for many jobs costs the same few statements as for one.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, Final
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
-from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
+from mailerd.core.forecast import ForecastInputs, LaterMessages, Queued, UnresolvedSends
 from mailerd.core.models import SenderState, failing
 from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State
@@ -30,12 +30,16 @@ _MAX_COUNTED_JOBS: Final = 1000
 """The most jobs whose messages are counted; for the others the size of the job is taken, which is never too few."""
 
 # The index has all that is asked of waiting messages; of unsure ones there are few.
-_READ_JOBS: Final = """
+# What waits for another attempt is due before that.
+_IS_LATER: Final = "due_at > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
+_READ_JOBS: Final = f"""
 SELECT id, sender_email, precedence, send_at, status, pause_reason, pause_reason_code, pause_reason_args,
        IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6), braked_until, NULL),
-       COALESCE(w.messages, 0), w.due, w.last_due, u.messages, u.manual, u.look_at, j.copies / j.total
+       COALESCE(w.messages, 0), w.due, w.last_due, w.later, w.later_due, u.messages, u.manual, u.look_at,
+       j.copies / j.total
   FROM jobs j
-  LEFT JOIN (SELECT job_id, COUNT(*) AS messages, MIN(due_at) AS due, MAX(due_at) AS last_due
+  LEFT JOIN (SELECT job_id, COUNT(*) AS messages, MIN(due_at) AS due, MAX(due_at) AS last_due,
+                    SUM({_IS_LATER}) AS later, MIN(IF({_IS_LATER}, due_at, NULL)) AS later_due
                FROM job_recipients FORCE INDEX (claim)
               WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id) w ON w.job_id = j.id
   LEFT JOIN (SELECT job_id, COUNT(*) AS messages, SUM(lease_until IS NULL) AS manual, MIN(lease_until) AS look_at
@@ -60,11 +64,17 @@ SELECT sender_email, COUNT(*), SUM(gap) FROM
 _MIN_GAPS: Final = 4
 """The least number of gaps between messages that make a rate."""
 _READ_QUEUE: Final = """
-(SELECT sender_email, id, precedence, next_claim_at, status, total, copies / total FROM jobs FORCE INDEX (next_claim)
+(SELECT sender_email, id, precedence, next_claim_at, status, total, (
+         SELECT r.due_at FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = jobs.id AND r.status = 'waiting'
+          ORDER BY r.job_id DESC, r.status DESC, r.due_at DESC, r.id DESC LIMIT 1), copies / total
+   FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
-  (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
+  (SELECT 1 FROM job_recipients FORCE INDEX (claim)
+    WHERE job_id = %s AND status = 'waiting' AND due_at <= %s LIMIT %s) waiting)"""
+_LATER: Final = timedelta(hours=1)
+"""What another job sends so long after the last message of this one is due goes behind it."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +101,21 @@ class ForecastReader:
         return await self._ask(work) if jobs else {}
 
     async def for_new_job(
-        self, sender: str, *, priority: int, messages: int, send_at: datetime | None, copies: int
+        self, sender: str, *, priority: int, messages: int, due: Mapping[datetime, int], copies: int
     ) -> ForecastInputs:
-        """What there would be to know of a job, if it were accepted now; `copies`: what all of them cost of the day."""
+        """What there would be to know of a job, if it were accepted now.
+
+        `due`: how many of its messages are due at which time, the first ones first. `copies`: what all of them cost of
+        the day.
+        """
+        first, last = min(due), max(due)
+        later = {at: number for at, number in due.items() if at > first + _LATER}
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
+            times = (None, naive(last), sum(later.values()), naive(min(later, default=None)))
             each = copies / max(1, messages)
-            job = ("", sender, -priority, naive(send_at), JobStatus.QUEUED, *(None,) * 4, messages, *(None,) * 5, each)
+            rest = (*(None,) * 4, messages, *times, *(None,) * 3, each)
+            job = ("", sender, -priority, naive(first), JobStatus.QUEUED, *rest)
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
@@ -120,8 +138,8 @@ class ForecastReader:
         measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for job in jobs:
-            id_, sender, _, send_at, status, *reason, braked, messages, due, last_due = job[:12]
-            unsure, manual, look_at, copies = job[12:]
+            id_, sender, _, send_at, status, *reason, braked, messages = job[:10]
+            due, last_due, later, later_due, unsure, manual, look_at, copies = job[10:]
             first_cost, error = first.get(id_, (1, None))
             found[id_] = ForecastInputs(
                 sender=states[sender],
@@ -130,6 +148,7 @@ class ForecastReader:
                 copies=float(copies or 0),
                 first_cost=first_cost,
                 last_due=utc(last_due),
+                later=LaterMessages(int(later), utc(later_due)) if later and later < messages else None,
                 error=error,
                 unresolved=UnresolvedSends(unsure, int(manual), utc(look_at)) if unsure else None,
                 job_paused=status == JobStatus.PAUSED,
@@ -230,16 +249,20 @@ async def _with_queues(
     others = {
         id_: [
             (other, status, Queued(min(total, limit), precedence - precedences[id_], utc(due), float(copies or 0)))
-            for other, precedence, due, status, total, copies in queues[it.sender.email]
+            for other, precedence, due, status, total, _, copies in queues[it.sender.email]
             if other != id_ and (limit := _limit(it, precedence - precedences[id_], utc(due)))
         ]
         for id_, it in found.items()
     }
     most: dict[str, int] = {}
+    last_due = {job[0]: utc(job[5]) for queue in queues.values() for job in queue}
+    until = max(max(it.due, it.last_due or it.due) for it in found.values()) + _LATER
     for other, status, queued in chain.from_iterable(others.values()):
-        if status == JobStatus.SENDING:  # of one that has not begun all messages wait
+        # Of one that has not begun all messages wait.
+        if status == JobStatus.SENDING or ((last := last_due[other]) and last > max(queued.due, until)):
             most[other] = max(queued.messages, most.get(other, 0))
-    counted = dict(await _union(cursor, _WAITING, [(it, it, most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]))
+    asked = [(it, it, naive(until), most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]
+    counted = dict(await _union(cursor, _WAITING, asked))
     return {
         id_: replace(
             it,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core import moves
-from mailerd.core.i18n import t
+from mailerd.core.i18n import t, tn
 from mailerd.core.labels import coded, said_of_row
 from mailerd.core.models import read_metadata
 from mailerd.core.pauses import MANUAL
@@ -23,7 +23,7 @@ from mailerd.errors import MailerdError
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, insert_many, utc
+from mailerd.store.db.connection import Cursor, insert_many, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.event_feed import NewEvent, insert_events
@@ -40,6 +40,9 @@ _READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE 
 _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status IN ('sending', 'unsure', 'sent')"""
+_COUNT_OWN_TIMES: Final = """
+SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id = %s AND status = 'waiting' AND due_at > %s AND due_at < %s"""
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 
@@ -54,7 +57,7 @@ class ActionResult:
 
 
 class BegunError(MailerdError):
-    """A job has begun, or has ended: its time cannot be changed any more."""
+    """A job has begun, or has ended, or a message has a time before the new one: its time is not changed."""
 
 
 class NotWaitingError(MailerdError):
@@ -189,7 +192,8 @@ class JobActions:
         size.
 
         Raises:
-            BegunError: with `send_at`: a message of it is sent or being sent, or it has ended; nothing was changed.
+            BegunError: with `send_at`: a message of it is sent or being sent, or has a time of its own before it, or
+                the job has ended; nothing was changed.
             DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
         """
 
@@ -298,7 +302,7 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:
     """Give a job that has not begun another time.
 
     Raises:
-        BegunError: it has.
+        BegunError: it has, or a message would have to be sent before the job's time.
     """
     await cursor.execute(_COUNT_BEGUN, (job.id,))
     begun, sent = await cursor.fetchone()
@@ -306,6 +310,12 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:
         raise BegunError(
             t("this job is {status}, {sent:,} of its messages are sent; `send_at` can be changed before the first one",
               status=coded(job.status), sent=int(sent or 0))
+        )  # fmt: skip
+    await cursor.execute(_COUNT_OWN_TIMES, (job.id, naive(job.send_at), naive(at)))
+    if own := (await cursor.fetchone())[0]:
+        raise BegunError(
+            tn("{n:,} message has a send_at of its own before this time", "{n:,} messages have a send_at of their own "
+               "before this time", own)
         )  # fmt: skip
     await job_changes.set_send_at(cursor, job.id, at)
     await door.move_due(cursor, job.id, was=job.send_at, at=at)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -40,6 +41,8 @@ class NewRecipient(NamedTuple):
     suppressed: bool = False
     """The address has opted out: the row is stored as cancelled, and `error` says why."""
     extras: Extras = NO_EXTRAS
+    send_at: datetime | None = None
+    """A time of its own, aware and not before the job's; None: the job's."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,13 @@ class NewJob:
     """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
     override_suppression: bool = False
     """Whether it goes also to addresses that have opted out; never to those of a hard bounce."""
+
+    def due(self, now: datetime) -> dict[datetime, int]:
+        """How many of its messages are due at which time, if it is stored now; the first ones first."""
+        first, found = max(now, self.send_at or now), Counter[datetime]()
+        for at, number in Counter(it.send_at for it in self.recipients if it.error is None).items():
+            found[max(first, at or first)] += number
+        return dict(sorted(found.items())) or {first: 0}
 
 
 class TemplateLanguage(NamedTuple):
@@ -427,8 +437,8 @@ SELECT send_at, IF(type <> '{JobType.MESSAGE}', 0, (SELECT id FROM job_recipient
   FROM jobs WHERE id = %s FOR UPDATE"""
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
-_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s{', %%s' * len(NO_EXTRAS)})"
-"""The same for jobs of which a recipient has `Extras`: the others do not pay for them."""
+_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s{', %%s' * len(NO_EXTRAS)})"
+"""The same for jobs of which a recipient has `Extras` or its own time: the others do not pay for them."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _OF_ALL: Final = "FROM jobs j"
 # In the order of the index that has the tag: of a tag that few jobs have, few are read.
@@ -441,7 +451,8 @@ _READ_JOBS: Final = (
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
     "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
     "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
-    "j.next_claim_at > UTC_TIMESTAMP(6), s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, "
+    "IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL), "
+    "s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, "
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
     "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
     "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
@@ -485,8 +496,8 @@ class Job:
     """How many of its sent messages came back."""
     replied: int = 0
     """How many of its sent messages a person has answered."""
-    deferred: bool = False
-    """The first of its messages that wait is due later."""
+    deferred_until: datetime | None = None
+    """When the first of its messages that wait is due; None: that is past."""
     limited: bool = False
     """The next turn of its sender is more than a minute away."""
     on_bounces: str = "pause"
@@ -503,6 +514,11 @@ class Job:
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     tags: Sequence[str] = ()
+
+    @property
+    def due(self) -> datetime | None:
+        """When the first of its messages that wait is due; None: that is past."""
+        return self.send_at if self.early else self.deferred_until
 
     def per_minute(self, *, least: float) -> float | None:
         """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
@@ -583,17 +599,18 @@ class Jobs:
         async with asyncio.timeout(self.timeout):
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
-        due, recipient = now if job.send_at is None else max(now, naive(job.send_at)), 0
+        earliest, recipient = max(now, naive(job.send_at) or now), 0
+        due = naive(next(iter(job.due(utc(now)))))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
             async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
-        extras = any(it.extras is not NO_EXTRAS for it in job.recipients)
+        extras = any(it.extras is not NO_EXTRAS or it.send_at for it in job.recipients)
         insert = messages.INSERT_WITH_EXTRAS if extras else messages.INSERT_RECIPIENTS
-        each = cursor.mogrify(_ROW_WITH_EXTRAS if extras else _RECIPIENT_ROW, (job.id, due, now))
+        each = cursor.mogrify(*((_ROW_WITH_EXTRAS, (job.id, now)) if extras else (_RECIPIENT_ROW, (job.id, due, now))))
         rows = (
             (insert + ", ".join([each] * len(batch)), list(chain.from_iterable(batch)))
-            for batch in _batches(job.recipients, with_extras=extras)
+            for batch in _batches(job.recipients, not_before=earliest if extras else None)
         )
         await cursor.execute_each(rows, bound=self.timeout)
         if job.type is JobType.MESSAGE:
@@ -703,20 +720,24 @@ class Jobs:
         return [recipient_of(row) for row in rows]
 
 
-def _batches(recipients: Iterable[NewRecipient], *, with_extras: bool) -> Iterator[list[tuple[object, ...]]]:
-    """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one."""
+def _batches(recipients: Iterable[NewRecipient], *, not_before: datetime | None) -> Iterator[list[tuple[object, ...]]]:
+    """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one.
+
+    `not_before`: the job's time, where a recipient has one of its own or `Extras`.
+    """
     waiting, failed, cancelled = State.WAITING.value, State.FAILED.value, State.CANCELLED.value
     batch: list[tuple[object, ...]] = []
     size = 0
-    for seq, (email, name, variables, error, suppressed, extras) in enumerate(recipients):
+    for seq, (email, name, variables, error, suppressed, extras, send_at) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
-        if with_extras:
+        if not_before:
             more += sum(len(str(it or "")) for it in extras)
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0
         status = cancelled if suppressed else failed if error else waiting
-        batch.append((seq, email, name, variables, status, *in_row(error), *(extras if with_extras else ())))
+        own = (max(not_before, naive(send_at) or not_before), *extras) if not_before else ()
+        batch.append((seq, email, name, variables, status, *in_row(error), *own))
         size += more
     if batch:
         yield batch
@@ -768,7 +789,7 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         counts=counts,
         bounced=row[23],
         replied=row[24],
-        deferred=bool(row[25]),
+        deferred_until=utc(row[25]),
         limited=bool(row[26]),
         on_bounces=row[27],
         own_pause=row[28],

@@ -181,3 +181,12 @@ async def ended(database: Database, job: str) -> bool:
 async def for_a_person(database: Database, messages: int) -> bool:
     waits = "SELECT COUNT(*) FROM job_recipients WHERE status = 'unsure' AND lease_until IS NULL"
     return await query(database, waits) == [(messages,)]
+
+
+async def test_a_message_with_a_later_time_of_its_own_keeps_it(database: Database) -> None:
+    job = await post(database, recipients=3)
+    await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 7 DAY WHERE seq > 0")
+    queue = RestoredQueue(database)
+    assert await queue.open_messages() == {ME: 1}
+    assert await queue.doubt_all() == 1
+    assert await states(database, job) == {"unsure": 1, "waiting": 2}

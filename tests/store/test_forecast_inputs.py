@@ -1,13 +1,17 @@
 """What a forecast is told of a sender's other jobs."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core.forecast import Forecast, compute_forecast, describe
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store import forecast_inputs
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.store.queue.test_claim import claims
 from tests.support.rows import post
@@ -17,7 +21,8 @@ PACE = DefaultLimits(SenderLimits(6000, 0, 2000))
 
 async def of_new(database: Database, *, priority: int = 0) -> tuple[Forecast, str]:
     reader = ForecastReader(database, Live(PACE), timeout=10)
-    it = await reader.for_new_job("me@example.com", priority=priority, messages=1, send_at=None, copies=0)
+    due = {datetime.now(UTC): 1}
+    it = await reader.for_new_job("me@example.com", priority=priority, messages=1, due=due, copies=0)
     forecast = compute_forecast(it)
     return forecast, describe(it, forecast)
 
@@ -55,3 +60,22 @@ async def test_messages_that_were_claimed_before_a_forecast_of_their_job_are_not
     assert of_accepted is not None
     assert of_accepted.messages == 1
     assert sum(of_accepted.hours.values()) == 2
+
+
+async def test_of_a_job_with_later_times_only_what_is_due_goes_before_another_job(database: Database) -> None:
+    later = datetime.now(UTC) + timedelta(days=7)
+    people = [NewRecipient(f"r{n}@example.org", None, None, send_at=later if n else None) for n in range(3000)]
+    job = NewJob(new_id(), "me@example.com", "x", people, text="y")
+    await Jobs(database, timeout=60).accept(job)
+    forecast, _ = await of_new(database)
+    assert forecast.messages_ahead == 1
+    own = await of_job(database, job.id)
+    assert (own.first_day, own.goes_on_at and abs(own.goes_on_at - later) < timedelta(seconds=2)) == (1, True)
+    assert own.done_at is not None
+    assert own.done_at > later + timedelta(hours=24), "2,000 a day: the rest of 2,999 goes on the day after"
+    reader = ForecastReader(database, Live(PACE), timeout=10)
+    now = datetime.now(UTC)
+    asked = await reader.for_new_job("other@example.com", priority=0, messages=3000, due=job.due(now))
+    tried = compute_forecast(asked)
+    assert tried.done_at is not None
+    assert (tried.first_day, abs(tried.done_at - own.done_at) < timedelta(minutes=5)) == (1, True)

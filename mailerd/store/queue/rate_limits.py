@@ -158,11 +158,13 @@ SELECT NULL, sender_email, NULL, id, NULL, NULL, NULL, NULL FROM (
      SELECT sender_email FROM tallies FORCE INDEX (PRIMARY) WHERE put_off > 0
         AND minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND))) deferring
  WHERE place <= 3 ORDER BY place, next_claim_at DESC LIMIT {MAX_DEFERRING}"""
-# Those that wait for another attempt are due last; the next one may take its time to begin.
+# Those that wait for another attempt are due last, but for those with a later time of their own, which are not tried
+# yet; the next one may take its time to begin.
 READ_DEFERRED: Final = f"""
 (SELECT a.id, %s, {_LINE}, a.recipient_id, 1
    FROM (SELECT id, due_at FROM job_recipients FORCE INDEX (claim)
-          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
+          WHERE job_id = %s AND status = 'waiting' AND due_at < UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
+          ORDER BY due_at DESC, id DESC LIMIT {NEWEST}) r
    STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim)
       ON a.recipient_id = r.id AND a.event IN ('deferred', 'released', 'lost')
   WHERE r.due_at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND)"""

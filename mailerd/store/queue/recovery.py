@@ -210,7 +210,11 @@ _OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
 # One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
 # One that was in doubt then may have got another draft since, as those below.
 _IN_DOUBT: Final = "r.status = 'unsure' AND (r.lease_until IS NULL OR r.unanswered = 0 OR r.discarding = 0)"
-_WAITS: Final = "r.status IN ('waiting', 'sending')"
+# What waits for another attempt is due within an hour; what is due later has a time of its own and was not tried.
+_WAITS: Final = (
+    "(r.status = 'sending' OR (r.status = 'waiting' AND (r.attempts > 0 OR r.due_at <= UTC_TIMESTAMP(6) + INTERVAL 1 "
+    "HOUR)))"
+)
 _COUNT_OPEN: Final = f"""
 SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
  WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_IN_DOUBT})) GROUP BY j.sender_email ORDER BY j.sender_email"""
