@@ -74,6 +74,7 @@ class NewJob(SendOptions, total=False):
     recipients: Required[list[NewRecipient]]
     template: NewTemplate
     template_name: str
+    template_version: str
     on_bounces: Literal["pause", "go_on"]
     on_invalid: Literal["reject", "skip"]
     allow_duplicates: bool
@@ -101,6 +102,7 @@ class NewMessage(MessageOptions, total=False):
     html: str
     text: str
     template_name: str
+    template_version: str
 
 
 class NewJobFields(TypedDict, total=False):

@@ -260,8 +260,9 @@ class Intake:
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(
-            jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock
-        )
+            jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock,
+            forecasts=self._forecasts,
+        )  # fmt: skip
         read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
         messages = RecipientEndpoints(
             database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,

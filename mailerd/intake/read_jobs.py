@@ -64,6 +64,22 @@ _LOOKED_FOR: Final = t(
 )
 
 
+async def _try_forecasts(
+    jobs: Sequence[Job], *, forecasts: ForecastReader, events: IntakeEvents
+) -> Mapping[str, ForecastOut]:
+    """Forecasts of those jobs that wait for something; none when they cannot be had."""
+    waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
+    if not waiting:
+        return {}
+    named = f"{waiting[0].id}{f' and {len(waiting) - 1} more' if len(waiting) > 1 else ''}"
+    found = await try_forecast(
+        forecasts.read_all([job.id for job in waiting]),
+        lambda inputs: {id_: ForecastOut.of(it) for id_, it in inputs.items()},
+        job=named, events=events,
+    )  # fmt: skip
+    return found or {}
+
+
 class JobActionEndpoints:
     """The endpoints that change a job; each may be repeated without harm."""
 
@@ -75,8 +91,10 @@ class JobActionEndpoints:
         wake: Callable[[], None],
         events: IntakeEvents,
         clock: Clock,
+        forecasts: ForecastReader,
     ) -> None:
         self._jobs = jobs
+        self._forecasts = forecasts
         self._clock = clock
         self._controls = controls
         self._wake = wake
@@ -132,7 +150,8 @@ class JobActionEndpoints:
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))
-        return json_response(JobChangedOut(changed=done.changed, job=JobOut.of(shown)))
+        forecasts = await _try_forecasts([shown], forecasts=self._forecasts, events=self._events)
+        return json_response(JobChangedOut(changed=done.changed, job=JobOut.of(shown, forecasts.get(shown.id))))
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:
@@ -179,7 +198,7 @@ class ReadEndpoints:
     async def job(self, request: web.Request, key: ApiKey) -> web.Response:
         """One job."""
         job = await job_of(request, key, self._jobs)
-        forecasts = await self._try_forecasts([job])
+        forecasts = await _try_forecasts([job], forecasts=self._forecasts, events=self._events)
         return json_response(JobOut.of(job, forecasts.get(job.id)))
 
     async def message(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -188,23 +207,10 @@ class ReadEndpoints:
         if job.type != JobType.MESSAGE:
             raise not_found(t("this job is no single message; see GET /api/jobs/{id}", id=job.id))
         (recipient,) = await self._jobs.recipients(job.id, status=None, after=-1, limit=1)
-        forecasts = await self._try_forecasts([job])
+        forecasts = await _try_forecasts([job], forecasts=self._forecasts, events=self._events)
         return json_response(
             MessageOut(job=JobOut.of(job, forecasts.get(job.id)), recipient=RecipientOut.model_validate(recipient))
         )
-
-    async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, ForecastOut]:
-        """Forecasts of those jobs that wait for something; none when they cannot be had."""
-        waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
-        if not waiting:
-            return {}
-        named = f"{waiting[0].id}{f' and {len(waiting) - 1} more' if len(waiting) > 1 else ''}"
-        found = await try_forecast(
-            self._forecasts.read_all([job.id for job in waiting]),
-            lambda inputs: {id_: ForecastOut.of(it) for id_, it in inputs.items()},
-            job=named, events=self._events,
-        )  # fmt: skip
-        return found or {}
 
     async def jobs(self, request: web.Request, key: ApiKey) -> web.Response:
         """Jobs, the newest first."""
@@ -224,7 +230,7 @@ class ReadEndpoints:
             before = given.cursor(shape=ULID)
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
-        forecasts = await self._try_forecasts(page)
+        forecasts = await _try_forecasts(page, forecasts=self._forecasts, events=self._events)
         return json_response(
             JobsOut(
                 jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],

@@ -471,7 +471,9 @@ class RetryIn(RequestModel):
     def _goes_with_bounced(cls, kind: str | None, info: ValidationInfo) -> str | None:
         if "only" not in info.data or (kind is None) is not (info.data["only"] == "bounced"):
             return kind
-        raise ValueError(t('"kind" (hard, soft, blocked or unknown) is allowed only with "only": "bounced"'))
+        if kind is None:
+            raise ValueError(t('is required with "only": "bounced": hard, soft, blocked or unknown'))
+        raise ValueError(t('is allowed only with "only": "bounced"'))
 
 
 class PriorityIn(RequestModel):
@@ -498,10 +500,10 @@ class JobChangeIn(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _leaves_the_rest(cls, fields: Any) -> Any:
-        fixed = (JobIn.model_fields.keys() - cls.model_fields.keys()) & fields.keys()
+        fixed = sorted((JobIn.model_fields.keys() - cls.model_fields.keys()) & fields.keys())
         if fixed:
-            names = ", ".join(sorted(fixed))
-            raise ValueError(t("{names} cannot be changed; cancel the job and post it again", names=names))
+            why = t("cannot be changed; cancel the job and post it again")
+            raise invalid([FieldError(name, why) for name in fixed])
         return fields
 
 

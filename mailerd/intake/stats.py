@@ -129,7 +129,9 @@ class StatsEndpoint:
             zone = given.read("zone", _zone) or UTC
             last = given.read("to", _day) or self._clock.now().astimezone(zone).date()
             first = given.read("from", _day) or last - timedelta(days=_DEFAULT_DAYS - 1)
-        if not timedelta(0) <= last - first < timedelta(days=MAX_DAYS):
+        if first > last:
+            raise invalid([FieldError("from", t("must not be after `to`"))])
+        if last - first >= timedelta(days=MAX_DAYS):
             raise invalid([FieldError("from", t("must be at most {most} days before `to`", most=MAX_DAYS - 1))])
         since, until = _start(first, zone), _start(last + timedelta(days=1), zone)
         rows = await self._rows(by, since, until, Reports(self._database, self._timeout, key.senders), zone)

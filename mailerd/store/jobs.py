@@ -557,11 +557,10 @@ class JobFilter:
 
 
 class StoredJob(NamedTuple):
-    """A job that is stored."""
+    """A job that is stored; `recipient`: the id of its only one, where it is one message."""
 
     send_at: datetime
     recipient: int = 0
-    """The id of its recipient, where it is one message; else 0."""
 
 
 class Jobs:
@@ -650,11 +649,10 @@ class Jobs:
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
-        statement, what = _FIND_IN_DOUBT, "jobs.find_in_doubt"
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
-                rows = await self.database.read_rows(statement, (job_id,), what=what, bound=left)
+                rows = await self.database.read_rows(_FIND_IN_DOUBT, (job_id,), what="jobs.find_in_doubt", bound=left)
                 return StoredJob(utc(rows[0][0]), int(rows[0][1])) if rows else None
             except DatabaseError as error:
                 if not error.retry:

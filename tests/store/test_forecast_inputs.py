@@ -75,7 +75,7 @@ async def test_of_a_job_with_later_times_only_what_is_due_goes_before_another_jo
     assert own.done_at > later + timedelta(hours=24), "2,000 a day: the rest of 2,999 goes on the day after"
     reader = ForecastReader(database, Live(PACE), timeout=10)
     now = datetime.now(UTC)
-    asked = await reader.for_new_job("other@example.com", priority=0, messages=3000, due=job.due(now))
+    asked = await reader.for_new_job("other@example.com", priority=0, messages=3000, due=job.due(now), copies=0)
     tried = compute_forecast(asked)
     assert tried.done_at is not None
     assert (tried.first_day, abs(tried.done_at - own.done_at) < timedelta(minutes=5)) == (1, True)
