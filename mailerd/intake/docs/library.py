@@ -173,8 +173,8 @@ class Library:
 
     def _ranked(self, found: Mapping[str, "_Places"]) -> list[int]:
         """The places of the sections that have any of the words, the best first."""
-        scores, letters = defaultdict[int, float](float), defaultdict[int, int](int)
-        many, in_heading, in_both = Counter[int](), Counter[int](), Counter[int]()
+        scores, letters = defaultdict[int, float](float), Counter[int]()
+        many = Counter[int]()
         for term, it in found.items():
             weight = log(len(self._sections) / max(1, len(it.text), len(it.heading))) + 0.01
             there = it.text.keys() | it.heading
@@ -182,19 +182,19 @@ class Library:
                 scores[place] += weight * count
             for place in it.heading:
                 scores[place] += weight * 7
-                letters[place] += len(term)
+            letters.update(dict.fromkeys(it.heading, len(term)))
             for place in it.title & there:
                 scores[place] += weight * 4
             many.update(there)
-            in_heading.update(it.heading)
-            in_both.update(it.heading | it.title)
-        named = {place for place, count in in_heading.items() if count == len(found)}
-        led_to = {place for place, count in in_both.items() if count == len(found)}
-        weighed = {place: scores[place] * count * count * self._weights[place] for place, count in many.items()}
+        if not found:
+            return []
+        named = frozenset.intersection(*(frozenset(it.heading) for it in found.values()))
+        led_to = frozenset.intersection(*(frozenset(it.heading | it.title) for it in found.values()))
         for place, length in letters.items():
-            weighed[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
-        ranks = {place: ((place in named) + (place in led_to), score) for place, score in weighed.items()}
-        return sorted(sorted(ranks), key=ranks.__getitem__, reverse=True)
+            scores[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
+        by = self._weights
+        ranks = [((it in named) + (it in led_to), scores[it] * n * n * by[it], -it) for it, n in many.items()]
+        return [-place for *_, place in sorted(ranks, reverse=True)]
 
 
 MAX_QUERY: Final = 100
