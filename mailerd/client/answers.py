@@ -170,6 +170,7 @@ class AcceptedMessage(TypedDict):
     job_id: str
     recipient_id: int
     status: Literal["queued", "suppressed"]
+    suppressed_copies: list[SuppressedCopy]
     send_at: str
     warnings: list[str]
     forecast: Forecast

@@ -5,6 +5,7 @@ A version never changes. A PUT stores one, which is checked as a folder is; it i
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
@@ -39,7 +40,8 @@ MAX_BODY: Final = 100_000
 """Bytes of a body that holds no template."""
 _OF_NOBODY: Final = dict.fromkeys(("published_by", "published_at", "created_by", "created_at"))
 """What a folder does not say."""
-Version = Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+_VERSION: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+Version = Annotated[str, Field(pattern=f"^{_VERSION.pattern}$")]
 
 # What requests and responses hold.
 
@@ -365,7 +367,8 @@ class TemplatesEndpoint:
 
     async def _find(self, name: str, version: str | None) -> NamedTemplate:
         try:
-            found = await self.library.find(name, version)
+            known = version is None or _VERSION.fullmatch(version)
+            found = await self.library.find(name, version) if known else None
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
         if found is None:
