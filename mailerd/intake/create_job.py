@@ -422,6 +422,7 @@ def _accepted(parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None
             job_id=parsed.job.id,
             recipient_id=stored.recipient,
             status="suppressed" if why else "queued",
+            suppressed_copies=_listed_copies(parsed),
             send_at=stored.send_at,
             warnings=[*parsed.warnings, *why],
             forecast=forecast or ForecastOut(),

@@ -129,6 +129,7 @@ class AcceptedMessageOut(ResponseModel):
         Literal["queued", "suppressed"],
         Field(description="suppressed: the recipient is suppressed, `warnings` says why; nothing is sent"),
     ]
+    suppressed_copies: list[SuppressedCopyOut]
     send_at: Moment
     warnings: list[Sentence]
     forecast: ForecastOut

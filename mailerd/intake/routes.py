@@ -224,8 +224,9 @@ _JOBS: Final = (
     ),
     Operation(
         "getStats", "GET", "/api/stats", "Numbers of a period by day, sender, template or tag",
-        "By day and by sender as messages came to their results, kept by the hour for 400 days; by template or tag "
-        "the jobs that ended in the period. mailerd counts no opens and no clicks. A key for certain senders gets "
+        "By day and by sender as messages came to their results, kept by the hour for 400 days: of mailboxes, the "
+        "messages of their aliases included. By template or tag the jobs that ended in the period, by the address that "
+        "they were posted with. mailerd counts no opens and no clicks. A key for certain senders gets "
         "only theirs.",
         Permission.READ,
         params=(

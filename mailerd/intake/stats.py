@@ -27,6 +27,9 @@ from mailerd.store.reports import MAX_JOBS, JobSums, Reports, TooManyJobsError
 MAX_DAYS: Final = 400
 """The most days of a period: as long as the tallies are kept."""
 _DEFAULT_DAYS: Final = 30
+_FIRST_YEAR: Final = 1970
+_LAST_YEAR: Final = 3000
+"""No message was sent before and after, and in no zone is a day of these years outside what Python can count."""
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):00", re.ASCII)
 _AN_HOUR: Final = timedelta(hours=1)
 
@@ -161,9 +164,12 @@ class StatsEndpoint:
 
 def _day(text: str) -> date:
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
-        raise ValueError(t('must be a day such as "2026-12-01"')) from None
+        found = date.min
+    if not _FIRST_YEAR <= found.year < _LAST_YEAR:
+        raise ValueError(t('must be a day such as "2026-12-01"'))
+    return found
 
 
 def _zone(text: str) -> tzinfo:

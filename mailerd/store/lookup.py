@@ -43,6 +43,13 @@ SELECT MAX(r.id) FROM (SELECT id, job_id, person, to_name FROM job_recipients FO
                         ORDER BY id DESC LIMIT {MAX_NAMES}) r {{mine}}
  WHERE {_LIKE.format(column="r.to_name")} GROUP BY r.person ORDER BY 1 DESC LIMIT %s"""
 _JOIN_MINE: Final = "STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id AND j.from_address IN %s"
+# Whether more begin with the text than were looked at, by the index alone.
+_MORE_REFERENCES: Final = f"""
+SELECT 1 FROM jobs FORCE INDEX (by_reference)
+ WHERE reference LIKE %s ESCAPE '|' ORDER BY reference, id LIMIT 1 OFFSET {MAX_PREFIX}"""
+_MORE_ADDRESSES: Final = f"""
+SELECT 1 FROM job_recipients FORCE INDEX (person)
+ WHERE person LIKE %s ESCAPE '|' ORDER BY person, id LIMIT 1 OFFSET {MAX_PREFIX}"""
 _OLDEST_JOB: Final = f"SELECT created_at FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 1 OFFSET {MAX_JOBS}"
 _OLDEST_NAME: Final = f"""
 SELECT j.created_at FROM (SELECT job_id FROM job_recipients FORCE INDEX (PRIMARY)
@@ -96,7 +103,8 @@ class Search:
             for id_, sender, subject, reference, template, status, at in rows
             if self._senders is None or sender in self._senders
         ]
-        return await self._found(found, limit, _OLDEST_JOB)
+        more = await self._rows(_MORE_REFERENCES, [f"{_escaped(text)}%"])
+        return await self._found(found, limit, _OLDEST_JOB, more=bool(more))
 
     async def people(self, text: str, *, limit: int) -> Hits[PersonsMessage]:
         """Each person's newest message: by a message's id, the beginning of the address, or a part of the name."""
@@ -105,7 +113,9 @@ class Search:
         ids |= set(await self._of_people(_BY_NAME, f"%{_escaped(text)}%", limit))
         found = await Recipients(self._database, timeout=self._timeout).of_ids(ids, senders=self._senders)
         newest = {canonical(it.email): it for it in found}  # the oldest come first
-        return await self._found(sorted(newest.values(), key=lambda it: -it.id), limit, _OLDEST_NAME)
+        newest_first = sorted(newest.values(), key=lambda it: -it.id)
+        more = await self._rows(_MORE_ADDRESSES, [_address_prefix(text)])
+        return await self._found(newest_first, limit, _OLDEST_NAME, more=bool(more))
 
     async def _ids(self, statement: str, joins: str, values: list[object], limit: int) -> list[str]:
         mine = "" if self._senders is None else f"{joins} from_address IN %s"
@@ -120,9 +130,10 @@ class Search:
             given.reverse()
         return [id_ for (id_,) in await self._rows(statement.format(mine=mine), [*given, limit + 1])]
 
-    async def _found[T](self, found: Sequence[T], limit: int, oldest: str) -> Hits[T]:
+    async def _found[T](self, found: Sequence[T], limit: int, oldest: str, *, more: bool) -> Hits[T]:
         rows = await self._rows(oldest, ())
-        return Hits(found[:limit], complete=len(found) <= limit and not rows, back_to=utc(rows[0][0]) if rows else None)
+        complete = len(found) <= limit and not rows and not more
+        return Hits(found[:limit], complete=complete, back_to=utc(rows[0][0]) if rows else None)
 
     async def _rows(self, statement: str, values: Sequence[object]) -> Sequence[tuple[Any, ...]]:
         return await self._database.request_rows(statement, values, what="search.read", bound=self._timeout)

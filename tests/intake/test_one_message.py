@@ -28,7 +28,7 @@ async def send(site: Site, **fields: Any) -> tuple[int, Any]:
 async def test_a_message_is_stored_as_a_job_of_one_recipient(site: Site) -> None:
     status, answer = await send(site, reference="order-17", metadata={"customer": "c1"}, priority=3)
     assert status == 200
-    assert answer.keys() == {"job_id", "recipient_id", "status", "send_at", "warnings", "forecast"}
+    assert answer.keys() == {"job_id", "recipient_id", "status", "suppressed_copies", "send_at", "warnings", "forecast"}
     assert (answer["status"], answer["warnings"]) == ("queued", [])
     status, message = await site.get(f"/api/messages/{answer['job_id']}")
     assert (status, message["job"]["type"], message["job"]["reference"]) == (200, "message", "order-17")

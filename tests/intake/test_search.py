@@ -77,6 +77,22 @@ async def test_what_was_not_looked_at_is_said(site: Site, monkeypatch: pytest.Mo
     assert found["people"]["back_to"] == told["created_at"]
 
 
+async def test_what_another_tenant_fills_the_beginning_with_is_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_BY_ADDRESS", "_BY_REFERENCE", "_MORE_ADDRESSES", "_MORE_REFERENCES"):
+        monkeypatch.setattr(lookup, name, getattr(lookup, name).replace(str(lookup.MAX_PREFIX), "2"))
+    for number in range(3):
+        await site.posted(person(f"user{number}@example.com"), sender_email="you@example.com", reference=f"r-x{number}")
+    await site.posted(person("userz@example.com"), reference="r-xz")
+    key = await site.keys.create("mine", senders=["me@example.com"])
+    for text, group in (("user", "people"), ("r-x", "jobs")):
+        found = await find(site, text, headers={"X-API-Key": key})
+        assert (found[group]["items"], found[group]["complete"]) == ([], False)
+        longer = await find(site, f"{text}z", headers={"X-API-Key": key})
+        assert (len(longer[group]["items"]), longer[group]["complete"]) == (1, True)
+
+
 async def test_more_than_the_limit_is_not_complete(site: Site) -> None:
     for number in range(3):
         await site.posted(reference=f"order-{number}")

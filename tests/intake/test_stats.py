@@ -109,6 +109,8 @@ async def test_too_many_jobs_are_refused_with_the_remedy(site: Site, monkeypatch
     "params, field",
     [
         ({"by": "week"}, "by"),
+        ({"to": "9999-12-31"}, "to"),
+        ({"to": "0001-01-02", "zone": "+14:00"}, "to"),
         ({"from": "yesterday"}, "from"),
         ({"from": "2026-03-02", "to": "2026-03-01"}, "from"),
         ({"from": "2024-01-01", "to": "2026-03-01"}, "from"),
