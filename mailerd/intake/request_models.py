@@ -452,7 +452,9 @@ class RetryIn(RequestModel):
     def _goes_with_bounced(cls, kind: str | None, info: ValidationInfo) -> str | None:
         if "only" not in info.data or (kind is None) is not (info.data["only"] == "bounced"):
             return kind
-        raise ValueError(t('"kind" (hard, soft, blocked or unknown) is allowed only with "only": "bounced"'))
+        if kind is None:
+            raise ValueError(t('is required with "only": "bounced": hard, soft, blocked or unknown'))
+        raise ValueError(t('is allowed only with "only": "bounced"'))
 
 
 class PriorityIn(RequestModel):

@@ -219,6 +219,7 @@ _BOUNDS: Final = {
 
 
 def _examples(name: str, method: str, path: str, body: object) -> str:
+    path += _QUERIES.get(name, "")
     made = {
         "curl": curl(method, path, body),
         "Python": python(name, method, path, body),
@@ -242,7 +243,7 @@ def _json(value: object) -> str:
 
 def curl(method: str, path: str, body: object, server: str = SERVER) -> str:
     """A call as it is made at a terminal."""
-    url = server + _with_email(path).replace("{id}", "$JOB")
+    url = server + _with_email(path).replace("{id}", f"${_whose_id(path)}")
     verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
     key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
     if body is None:
@@ -276,6 +277,17 @@ _STREAMS: Final = ("/{id}/events", "/events/stream")
 """How the paths end that answer with server-sent events."""
 
 
+_QUERIES: Final = {
+    "search": "?q=order-1", "findRecipients": "?email=ada@example.com", "getStats": "?by=sender"
+}  # fmt: skip
+"""What calls say behind their path where they need it, or show little without."""
+
+
+def _whose_id(path: str) -> str:
+    """The variable that has the `{id}` of a path."""
+    return {"recipients": "RECIPIENT", "webhooks": "WEBHOOK"}.get(path.split("/")[2], "JOB")
+
+
 def _with_email(path: str) -> str:
     """A path of an example: a sender has another address than a recipient."""
     return path.replace("{email}", "me@example.com" if path.startswith("/api/senders") else "ada@example.com")
@@ -294,7 +306,7 @@ def python(name: str, method: str, path: str, body: object, server: str = SERVER
         )
     url = f'"{server}{_with_email(path)}"'
     if "{id}" in url:
-        url = "f" + url.replace("{id}", "{os.environ['JOB']}")
+        url = "f" + url.replace("{id}", f"{{os.environ['{_whose_id(path)}']}}")
     key = "" if path.startswith("/health") else '    headers={"X-API-Key": os.environ["KEY"]},\n'
     sent = "" if body is None else f"    json={given},\n"
     shown = f"print(response.{'text' if path.endswith('.csv') else 'json()'})"
@@ -310,7 +322,7 @@ def javascript(method: str, path: str, body: object, server: str = SERVER) -> st
     """A call in JavaScript, as Node and browsers make it."""
     url = f'"{server}{_with_email(path)}"'
     if "{id}" in url:
-        url = url.replace("{id}", "${process.env.JOB}").replace('"', "`")
+        url = url.replace("{id}", f"${{process.env.{_whose_id(path)}}}").replace('"', "`")
     key = [] if path.startswith("/health") else ['"X-API-Key": process.env.KEY']
     headers = ", ".join(key if body is None else [*key, '"Content-Type": "application/json"'])
     lines = [
