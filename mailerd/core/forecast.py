@@ -216,6 +216,11 @@ def _forecast(it: ForecastInputs) -> Forecast:
     start = max(it.now, it.paused_until or it.now, sender.gap_until or it.now)
     if sender.tat and (stream := rate_limit.rate(sender.allowance, units=sender.units)):
         start = max(start, sender.tat + stream.interval - stream.tolerance)
+    if it.first_cost > 1:  # what is cheaper does not overtake it
+        if sender.allowance.per_day and it.first_cost > sender.allowance.per_day:
+            return Forecast(per_minute=per_minute, until=t("the sender's day has room for its copies"))
+        room = rate_limit.day(sender.allowance, hours=it.hours, now=it.now, cost=it.first_cost)
+        start = max(start, room.next_at or start)
     begins = max(start, it.due)
     early, first, beside = _ahead(it, start, begins, until=begins)
     starts = max(_turn(it, first + 1, begins), _turn(it, early + first + 1, start) if early else begins)

@@ -104,13 +104,6 @@ class SenderLimits:
         per_day = max(1, min(limits)) if limits else 0
         return replace(self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
 
-    @property
-    def largest_day(self) -> int:
-        """The messages of a day under these limits once a warm-up is over; 0: no limit."""
-        limits = [self.per_day - self.reserve] if self.per_day else []
-        limits += [self.warm_up] if self.warm_up and not self.warm_up_growth else []
-        return max(1, min(limits)) if limits else 0
-
 
 @dataclass(frozen=True)
 class Budget:

@@ -68,13 +68,13 @@ def _beside(some: Iterable[Copy], job: NewJob) -> int:
 
 
 def too_dear(job: NewJob, *, per_day: int) -> FieldErrors:
-    """What is wrong where a message counts as more than a whole day of its sender; `per_day` 0: nothing can be."""
+    """What is wrong where a message counts as more than the day on which it is due; `per_day` 0: nothing can be."""
     errors = FieldErrors()
     for index, each in enumerate(job.recipients):
         if each.error is None and per_day and 1 + each.extras.copies > per_day:
             why = t(
-                "its message counts as {cost:,} because of its copies, above the sender's limit of {limit:,} a day;"
-                " leave some out, or raise the limit",
+                "its message counts as {cost:,} because of its copies, above the {limit:,} that the sender's limits or "
+                "warm-up allow on that day; leave some out, send it later, or raise the limit",
                 cost=1 + each.extras.copies, limit=per_day,
             )  # fmt: skip
             errors.add(partial("recipients[{}].{}".format, index, "cc"), why)

@@ -21,7 +21,7 @@ from mailerd.intake.request_models import (
     TemplateIn,
 )
 
-_BEGINS_JINJA: Final = re.compile(r"\{(?=[{%#])")
+_BEGINS_JINJA: Final = re.compile(r"\{{2,}|\{(?=[%#])")
 _OF_RECIPIENT: Final = ("language", "metadata")
 """Fields that the recipient has in a job."""
 _OF_MANY: Final = (JobFields.model_fields.keys() - SendFields.model_fields.keys()) | {"recipients"}
@@ -83,8 +83,8 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
 
 def literal(text: str) -> str:
     """The template that says this text."""
-    # A template loses the end of its last line.
-    return _BEGINS_JINJA.sub("{{ '{' }}", text) + "\n" * text.endswith("\n")
+    # A template loses the end of its last line. A run of braces is one expression, however many they are.
+    return _BEGINS_JINJA.sub(r"{{ '\g<0>' }}", text) + "\n" * text.endswith("\n")
 
 
 def field_of(path: str) -> str:

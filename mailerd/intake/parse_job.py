@@ -47,7 +47,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import NewJob, NewRecipient, StoredAttachment, TemplateLanguage
 from mailerd.store.list_names import ListNameError
-from mailerd.store.queue.rate_limits import DefaultLimits, largest_day
+from mailerd.store.queue.rate_limits import DefaultLimits, day_of
 from mailerd.store.secrets import AddressDigests, Secrets
 from mailerd.store.suppressions import MailingList, Suppressions
 
@@ -705,8 +705,8 @@ class OptOutCheck:
     async def _with_copies(self, job: NewJob, reasons: Mapping[str, Reason]) -> CheckedCopies:
         checked = await asyncio.to_thread(check_copies.check, job, reasons)
         per_day = await self._database.read(
-            lambda cursor: largest_day(cursor, job.sender_email, self._defaults.now), what="senders.read_limits",
-            bound=self._timeout,
+            lambda cursor: day_of(cursor, job.sender_email, self._defaults.now, at=job.send_at),
+            what="senders.read_limits", bound=self._timeout,
         )  # fmt: skip
         if (errors := check_copies.too_dear(checked.job, per_day=per_day)).total:
             raise invalid(errors)

@@ -155,7 +155,9 @@ class RecipientEndpoints:
     async def story(self, request: web.Request, key: ApiKey) -> web.Response:
         """One message."""
         it = await self._found(request, key)
-        queue = await read_queue([it], history=self._history, forecasts=self._forecasts)
+        queue = await read_queue(
+            [it], history=self._history, forecasts=self._forecasts, outage=self._database.outage, runs=True
+        )
         explained = ExplainedMessage.of(it, describe.of_message(it, queue))
         notices = [NoticeOut.model_validate(each) for each in await self._notices.of_message(it.id)]
         return json_response(

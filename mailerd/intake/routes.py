@@ -236,8 +236,8 @@ _JOBS: Final = (
         "getStats", "GET", "/api/stats", "Numbers of a period by day, sender, template or tag",
         "By day and by sender as messages came to their results, kept by the hour for 400 days: of mailboxes, the "
         "messages of their aliases included. By template or tag the jobs that ended in the period, by the address that "
-        "they were posted with. mailerd counts no opens and no clicks. A key for certain senders gets "
-        "only theirs.",
+        "they were posted with. mailerd counts no opens and no clicks. A key for certain senders gets only theirs, and "
+        "a 403 by day and by sender where it names only an alias of a mailbox.",
         Permission.READ,
         params=(
             _choice("by", stats.By, "what a row stands for (default: day)"),

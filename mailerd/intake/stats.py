@@ -16,7 +16,7 @@ from mailerd.clock import Clock
 from mailerd.core.i18n import t
 from mailerd.core.states import Tally
 from mailerd.http.auth import KeyHandler
-from mailerd.http.errors import FieldError, invalid
+from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import Query
 from mailerd.http.responses import ResponseModel, json_response
 from mailerd.intake.response_models import Whole
@@ -137,7 +137,15 @@ class StatsEndpoint:
         if last - first >= timedelta(days=MAX_DAYS):
             raise invalid([FieldError("from", t("must be at most {most} days before `to`", most=MAX_DAYS - 1))])
         since, until = _start(first, zone), _start(last + timedelta(days=1), zone)
-        rows = await self._rows(by, since, until, Reports(self._database, self._timeout, key.senders), zone)
+        reports = Reports(self._database, self._timeout, key.senders)
+        if by in {By.DAY, By.SENDER} and (boxes := await reports.behind_aliases()):
+            why = t(
+                "numbers by day and by sender are those of whole mailboxes, and this key names only an alias of "
+                "{mailboxes}; use by=template or by=tag",
+                mailboxes=", ".join(boxes),
+            )
+            raise ApiError(403, "sender_not_allowed", why)
+        rows = await self._rows(by, since, until, reports, zone)
         name = request.query.get("zone") or "UTC"
         return json_response(StatsOut.model_validate({"by": by, "from": first, "to": last, "zone": name, "rows": rows}))
 

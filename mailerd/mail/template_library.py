@@ -174,7 +174,7 @@ class TemplateLibrary:
         """Why `find` has found none of this name, and the remedy."""
         if self._folder is None:
             if self._stored is not None:
-                return t("template {name!r} not found: no published template of the API, and no folder, has this name",
+                return t("template {name!r} not found: none of this name is published, and templates.folder is not set",
                          name=name)  # fmt: skip
             return t("template {name!r} not found: templates.folder is not set", name=name)
         if NAME.fullmatch(name) and (self._folder / name).is_dir():

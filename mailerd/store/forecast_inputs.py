@@ -187,6 +187,8 @@ class WaitingMessages:
     last_due: datetime | None
     is_cut_off: bool
     """There may be more."""
+    first_cost: int = 1
+    """As how many messages of the day the next one counts."""
 
 
 async def of_senders(
@@ -205,6 +207,7 @@ async def of_senders(
             sender=it,
             messages=waiting[email].number,
             due=max(it.now, waiting[email].due or it.now),
+            first_cost=waiting[email].first_cost,
             last_due=waiting[email].last_due,
             next_claim_at=turns.get(email),
             hours=hours[email],

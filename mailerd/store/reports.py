@@ -9,6 +9,7 @@ from mailerd.core.states import Tally
 from mailerd.store.db.connection import naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.sender_changes import TALLY_SUMS
+from mailerd.store.stats import find_mailboxes
 
 MAX_JOBS: Final = 50_000
 """The most jobs that are summed up."""
@@ -62,6 +63,17 @@ class Reports:
     database: Database
     timeout: float
     senders: Collection[str] | None
+
+    async def behind_aliases(self) -> list[str]:
+        """The mailboxes of which `senders` names only an alias: what is kept by mailbox is not that alias's."""
+        if self.senders is None:
+            return []
+        names = self.senders
+        found = await self.database.request(
+            lambda cursor: find_mailboxes(cursor, names), what="stats.find_mailboxes", bound=self.timeout,
+            read_only=True,
+        )  # fmt: skip
+        return sorted(found.aliases)
 
     async def tallies(
         self, by: Literal["hour", "sender"], since: datetime, until: datetime

@@ -40,7 +40,11 @@ MAX_COUNTED: Final = 10_000
 _NO_BOUND: Final = 1 << 62
 # A job that waits since what bounced is read first has a time of its own.
 _COUNT_DUE: Final = """
-(SELECT %s, COUNT(*), MIN(due), MAX(due) FROM (
+(SELECT %s, COUNT(*), MIN(due), MAX(due), (
+  SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
+           WHERE r.job_id = f.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
+    FROM jobs f FORCE INDEX (next_claim)
+   WHERE f.sender_email = %s AND f.claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT 1) FROM (
   SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due
     FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted)"""
@@ -191,11 +195,11 @@ class Senders:
         most, day = max(1, MAX_COUNTED // len(names)), naive(now - timedelta(hours=25))
         hours = await rate_limits.sent_by_hour(cursor, names, now=now)
         # One statement: a hundred of them take twice as long.
-        values = [value for email in names for value in (email, email, most)]
+        values = [value for email in names for value in (email, email, email, most)]
         await cursor.execute(" UNION ALL ".join([_COUNT_DUE] * len(names)), values)
         waiting = {
-            email: WaitingMessages(number, utc(due), utc(last), is_cut_off=number >= most)
-            for email, number, due, last in await cursor.fetchall()
+            email: WaitingMessages(number, utc(due), utc(last), is_cut_off=number >= most, first_cost=1 + (copies or 0))
+            for email, number, due, last, copies in await cursor.fetchall()
         }
         elsewhere, inboxes, sent = map(dict, await cursor.fetch_batch([
             (_READ_ELSEWHERE, (names, day)), (_READ_INBOXES, (names,)), _last_minute(names, now),

@@ -90,10 +90,3 @@ def test_a_message_that_is_dearer_than_what_is_left_waits_for_as_many_hours_as_i
     assert rate_limit.day(limits, hours=hours, now=NOW, cost=6).messages == 2
     dearer = rate_limit.day(limits, hours=hours, now=NOW, cost=11)
     assert (dearer.messages, dearer.next_at) == (2, NOW + HOUR), "only another limit helps"
-
-
-def test_the_largest_day_is_what_is_left_to_messages_once_a_warm_up_is_over() -> None:
-    assert SenderLimits(0, 0, 0).largest_day == 0
-    assert SenderLimits(0, 0, 100, reserve=30).largest_day == 70
-    assert SenderLimits(0, 0, 100, warm_up=5, warm_up_growth=1).largest_day == 100
-    assert SenderLimits(0, 0, 100, warm_up=5).largest_day == 5

@@ -1,5 +1,6 @@
 """`cc` and `bcc` of a post: what is stored, what is refused, what is left out, and how it comes back."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -122,9 +123,24 @@ async def test_a_message_that_is_dearer_than_a_whole_day_is_refused(site: Site) 
     assert status == 422
     (error,) = answer["error"]["details"]
     assert error["field"] == "recipients[1].cc"
-    assert "counts as 6 because of its copies, above the sender's limit of 5 a day" in error["message"]
+    assert (
+        "counts as 6 because of its copies, above the 5 that the sender's limits or warm-up allow on that day"
+        in error["message"]
+    )
     assert await site.stored() == (0, 0)
     assert (await site.post(good(ada(cc=to(*(f"c{n}@example.net" for n in range(4)))))))[0] == 200
+
+
+async def test_one_that_a_warm_up_does_not_allow_on_its_day_is_refused_and_later_it_is_not(site: Site) -> None:
+    await site.rows(
+        "INSERT INTO senders (email, per_day, warm_up, warm_up_growth, created_at) "
+        "VALUES ('me@example.com', 2000, 5, 1, UTC_TIMESTAMP(6))"
+    )
+    recipient = ada(cc=to(*(f"c{n}@example.net" for n in range(6))))
+    status, answer = await site.post(good(recipient))
+    assert (status, answer["error"]["details"][0]["field"]) == (422, "recipients[0].cc")
+    later = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    assert (await site.post(good(recipient, send_at=later)))[0] == 200
 
 
 async def test_a_dry_run_says_the_same_and_stores_nothing(site: Site) -> None:

@@ -67,6 +67,12 @@ def test_what_is_given_is_what_is_read(subject: str, html: str, text: str) -> No
     assert made.subject.split() == subject.split()
 
 
+async def test_braces_without_end_cost_no_more_than_other_text(site: Site) -> None:
+    for text in ("{" * 500_000, "{%" * 100 + "{#" * 100):
+        status, answer = await send(site, text=text)
+        assert status == 200, answer
+
+
 async def test_the_same_key_is_one_message_and_one_answer(site: Site) -> None:
     key = {"Idempotency-Key": "order-17"}
     answers = await asyncio.gather(*(send(site, headers_of_request=key) for _ in range(8)))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mailerd.store.api_keys import Permission
+from mailerd.store.db.database import Database
 from tests.intake.site import Site, job
 from tests.intake.test_suppressions import suppress
 
@@ -44,6 +45,17 @@ async def test_a_message_tells_its_state_its_history_and_why_it_waits(site: Site
     assert [(it["event"], it["error"]) for it in told["log"]] == [("deferred", "Google is busy")]
     assert (told["log_left_out"], told["notices"], told["suppressed"]) == (0, [], None)
     assert any("Now: waiting" in line for line in told["story"])
+
+
+async def test_a_message_that_waits_for_the_database_says_so_and_never_that_no_daemon_runs(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id_ = await one(site)
+    _, told = await site.get(f"/api/recipients/{id_}")
+    assert "No daemon" not in " ".join(told["story"]), "the one that answers runs"
+    monkeypatch.setattr(Database, "outage", "read-only")
+    _, told = await site.get(f"/api/recipients/{id_}")
+    assert "written to again" in " ".join(told["story"])
 
 
 async def test_a_message_tells_its_bounce_and_that_its_address_is_suppressed(site: Site) -> None:

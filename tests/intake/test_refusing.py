@@ -40,7 +40,7 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         (
             {"template": None, "template_name": "welcome"},
             "template_name",
-            "template 'welcome' not found: templates.folder is not set",
+            "template 'welcome' not found: none of this name is published, and templates.folder is not set",
         ),
         ({"template": None, "template_name": "../../etc"}, "template_name", "pattern"),
         ({"dry_run": "yes"}, "dry_run", "true or false"),

@@ -96,6 +96,22 @@ async def test_a_key_for_certain_senders_gets_only_theirs(site: Site) -> None:
         assert [it["sent"] for it in (await numbers(site, **MARCH, by=by, key=key))["rows"]] == [1], by
 
 
+async def test_numbers_of_a_mailbox_are_not_those_of_its_alias(site: Site) -> None:
+    id_ = await site.posted()
+    await site.rows(
+        "UPDATE jobs SET from_email = 'desk@example.com', sent = 1, finished_at = '2026-03-02' WHERE id = %s", id_
+    )
+    await tally(site, "2026-03-02 00:00", "me@example.com", sent=1)
+    key = await site.keys.create("desk", senders=["desk@example.com"])
+    for by in ("day", "sender"):
+        status, answer = await site.get("/api/stats", params={**MARCH, "by": by}, headers={"X-API-Key": key})
+        assert (status, answer["error"]["code"]) == (403, "sender_not_allowed")
+        assert "me@example.com; use by=template" in answer["error"]["message"]
+    assert [it["sent"] for it in (await numbers(site, **MARCH, by="template", key=key))["rows"]] == [1]
+    whole = await site.keys.create("box", senders=["me@example.com", "desk@example.com"])
+    assert [it["sent"] for it in (await numbers(site, **MARCH, by="sender", key=whole))["rows"]] == [1]
+
+
 async def test_too_many_jobs_are_refused_with_the_remedy(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "MAX_JOBS", 0)
     id_ = await site.posted()

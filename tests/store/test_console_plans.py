@@ -75,7 +75,7 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("a sender", some_statement([ME], 201), {"PRIMARY"}),
     ("a page of senders", readings_statement(None, "m@example.com", 101), {"PRIMARY"}),
     ("a page of some senders", readings_statement([ME, "you@example.com"], "", 101), {"PRIMARY"}),
-    ("what waits for a sender, and when", (senders._COUNT_DUE, (ME, ME, 10_000)), {"next_claim", "claim"}),
+    ("what waits for a sender, and when", (senders._COUNT_DUE, (ME, ME, ME, 10_000)), {"next_claim", "claim"}),
     ("what waits for a sender", (senders._COUNT_WAITING, (ME, 10_000)), {"next_claim", "claim"}),
     ("deliveries", deliveries_statement(HOOK, None, None, 51), {"PRIMARY", "position"}),
     ("deliveries in a state", deliveries_statement(HOOK, 900, DeliveryStatus.FAILED, 51), {"undelivered", "position"}),

@@ -45,6 +45,21 @@ async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, s
     assert (now.state.limits, now.state.own, now.used, now.waiting) == (DEFAULT, frozenset(), 25, 75)
 
 
+async def test_a_next_message_whose_copies_do_not_fit_into_the_day_is_not_said_to_go_now(
+    database: Database, senders: Senders
+) -> None:
+    await post(database, recipients=2)
+    await query(database, "UPDATE job_recipients SET copies = 2")
+    await senders.change(ME, {"per_day": 4}, actor="T")
+    assert await taken(database) == 1
+    ((it,), now) = await senders.page(only=[ME], limit=1, aliases=None), datetime.now(UTC)
+    assert it.forecast.starts_at is not None
+    assert timedelta(hours=23) < it.forecast.starts_at - now <= timedelta(hours=25)
+    await senders.change(ME, {"per_day": 2}, actor="T")
+    (it,) = await senders.page(only=[ME], limit=1, aliases=None)
+    assert (it.forecast.starts_at, it.forecast.until) == (None, "the sender's day has room for its copies")
+
+
 async def test_a_shorter_gap_holds_from_the_next_claim_on(database: Database, senders: Senders) -> None:
     await post(database, recipients=5)
     await senders.change(ME, {"min_gap": 3600}, actor="T")

@@ -114,12 +114,12 @@ def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> Send
     return sender_state((email, None, *(None,) * 7, moment, *(None,) * 12, 0, None, moment), defaults)
 
 
-async def largest_day(cursor: Cursor, email: str, defaults: DefaultLimits) -> int:
-    """The messages of a day that a sender's limits allow once a warm-up is over; 0: no limit."""
+async def day_of(cursor: Cursor, email: str, defaults: DefaultLimits, *, at: datetime | None) -> int:
+    """The messages of a day that a sender's limits allow at that time, or now: a warm-up counts; 0: no limit."""
     await cursor.execute(_READ_SENDER, (email,))
     row = await cursor.fetchone()
     it = sender_state(row, defaults) if row else default_state(email, now=datetime.now(UTC), defaults=defaults)
-    return it.limits.largest_day
+    return it.limits.on(max(it.now, at or it.now), since=it.since).per_day
 
 
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
