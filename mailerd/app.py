@@ -309,6 +309,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
+    intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
     services = _services(settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake)
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
@@ -436,7 +437,7 @@ def _services(
         stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
-        renderer=intake.renderer, post=intake.create.post,
+        renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
     )  # fmt: skip
 
 

@@ -312,6 +312,30 @@ class RecipientHistory(PersonsMessage):
     suppressed: str | None
 
 
+class AttachedFile(TypedDict):
+    """A file that a message carries; `content_id` None: it is attached, and its HTML does not show it."""
+
+    filename: str
+    content_type: str
+    content_id: str | None
+    size: int
+    sha256: str
+
+
+class MessageContent(TypedDict):
+    """A message as its recipient reads it, rendered again; `html` None: it is plain text."""
+
+    recipient_id: int
+    job_id: str
+    made: Literal["again"]
+    sent_at: str | None
+    subject: str
+    html: str | None
+    text: str
+    headers: dict[str, str]
+    attachments: list[AttachedFile]
+
+
 class Settled(TypedDict):
     """A message that a person has confirmed."""
 

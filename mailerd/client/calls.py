@@ -23,6 +23,7 @@ from mailerd.client.answers import (
     KeyDetails,
     MailingList,
     MailingLists,
+    MessageContent,
     NewJob,
     NewJobFields,
     NewMessage,
@@ -83,6 +84,13 @@ class Calls(Exchange):
     async def dry_run(self, job: NewJob) -> DryRun:
         """What a post would be answered; every message is rendered, and nothing is stored."""
         return await self._send(Call("POST", f"{_POST}/dry_run", to_json(job)))
+
+    async def test_job(
+        self, job: NewJob, to: Sequence[str], *, indexes: Sequence[int] = (0,), idempotency_key: str | None = None
+    ) -> AcceptedJob:
+        """Send a job as these of its recipients would get it to other addresses, such as your own."""
+        body = to_json({"job": job, "to": [*to], "indexes": [*indexes]})
+        return await self._send(Call("POST", f"{_POST}/test", body, idempotency_key or str(uuid4())))
 
     async def send_message(self, message: NewMessage, *, idempotency_key: str | None = None) -> AcceptedMessage:
         """Post one message, as `create_job` posts a job. Its `subject`, `html` and `text` are sent as they are."""
@@ -174,6 +182,10 @@ class Calls(Exchange):
     async def recipient(self, recipient_id: int) -> RecipientHistory:
         """One message: its state, its history, bounces and replies."""
         return await self._send(Call("GET", _recipient(recipient_id)))
+
+    async def recipient_message(self, recipient_id: int) -> MessageContent:
+        """One message as its recipient reads it, rendered again; nothing is sent."""
+        return await self._send(Call("GET", f"{_recipient(recipient_id)}/message"))
 
     async def settle(self, recipient_id: int, *, sent: bool, attempt: int, message_id: str | None = None) -> Settled:
         """Confirm an unsure message as sent or not sent, after looking into the mailbox.

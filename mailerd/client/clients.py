@@ -183,6 +183,7 @@ class Client:
 
     create_job = _blocking(Calls.create_job)
     dry_run = _blocking(Calls.dry_run)
+    test_job = _blocking(Calls.test_job)
     send_message = _blocking(Calls.send_message)
     message = _blocking(Calls.message)
     jobs = _iterating(Calls.jobs)
@@ -200,6 +201,7 @@ class Client:
     set_priority = _blocking(Calls.set_priority)
     find_recipients = _iterating(Calls.find_recipients)
     recipient = _blocking(Calls.recipient)
+    recipient_message = _blocking(Calls.recipient_message)
     settle = _blocking(Calls.settle)
     cancel_recipient = _blocking(Calls.cancel_recipient)
     search = _blocking(Calls.search)

@@ -61,6 +61,8 @@ class Row(NamedTuple):
     given_back: int = 0
     sent_at: datetime | None = None
     updated_at: datetime | None = None
+    is_test: int = 0
+    """Its job is a test, which is in no tally: no column of its own."""
 
     @property
     def is_forgotten(self) -> bool:

@@ -179,6 +179,8 @@ class JobType(StrEnum):
     """A template for many recipients."""
     MESSAGE = "message"
     """One message as it is."""
+    TEST = "test"
+    """Messages of a job to somebody else, who looks at them."""
 
 
 class JobChange(StrEnum):

@@ -33,6 +33,7 @@ CODES: Final = {
     "conflict": N_(
         "the request conflicts with the current state: no longer possible for this job, or the name exists already"
     ),
+    "contents_deleted": N_("what the message was made of is no longer stored"),
     "cut_off": N_("the body is incomplete"),
     "database_away": N_(
         "the database does not respond; retry after `Retry-After` seconds with the same `Idempotency-Key`"

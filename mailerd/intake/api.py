@@ -32,7 +32,7 @@ from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
-from mailerd.intake.recipients import RecipientEndpoints
+from mailerd.intake.recipients import Preview, RecipientEndpoints
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.search import SearchEndpoint
 from mailerd.intake.senders import SenderEndpoints
@@ -94,6 +94,8 @@ class Intake:
         self._settings, self._page, self._hosts = settings, page, hosts
         self.console: Sequence[Route] = ()
         """Method, path and handler of each page for people."""
+        self.preview: Preview
+        """Makes a message for somebody who only looks; set by who joins the parts, and works with `renderer`."""
         self.commands = commands
         """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()
@@ -266,7 +268,7 @@ class Intake:
         read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
         messages = RecipientEndpoints(
             database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,
-            wake=self._wake, events=self._events,
+            wake=self._wake, events=self._events, preview=self.preview, shares=self.shares,
         )  # fmt: skip
         job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
         feed = EventFeedEndpoint(
@@ -288,6 +290,7 @@ class Intake:
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,
+            "testJob": self.create.create_test,
             "sendMessage": self.create.create_message,
             "getMessage": read.message,
             "listJobs": read.jobs,

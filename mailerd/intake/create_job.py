@@ -24,7 +24,6 @@ from mailerd.http.requests import BodyReader
 from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
-from mailerd.intake.one_message import field_of
 from mailerd.intake.parse_job import (
     CheckTime,
     Messages,
@@ -203,36 +202,40 @@ class CreateJobEndpoint:
 
     async def create(self, request: web.Request, key: ApiKey) -> web.Response:
         """Store the job of a request, or repeat the first answer to its idempotency key."""
-        return await self._create(request, key, is_message=False)
+        return await self._create(request, key, JobType.TEMPLATE)
 
     async def create_message(self, request: web.Request, key: ApiKey) -> web.Response:
         """The same for one message."""
-        return await self._create(request, key, is_message=True)
+        return await self._create(request, key, JobType.MESSAGE)
 
-    async def _create(self, request: web.Request, key: ApiKey, *, is_message: bool) -> web.Response:
+    async def create_test(self, request: web.Request, key: ApiKey) -> web.Response:
+        """The same for a job as some of its recipients would get it, to somebody else."""
+        return await self._create(request, key, JobType.TEST)
+
+    async def _create(self, request: web.Request, key: ApiKey, type_: JobType) -> web.Response:
         idempotency_key = _idempotency_key(request)
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            return await self.post(raw, key, idempotency_key, is_message=is_message)
+            return await self.post(raw, key, idempotency_key, type_)
 
     async def post(
-        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, *, is_message: bool = False
+        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, type_: JobType = JobType.TEMPLATE
     ) -> web.Response:
         """Store the job of a body, for which the key has its places; `raw` is emptied."""
         started = self.clock.monotonic()
-        stored = await self._check_and_store(raw, key, idempotency_key, is_message=is_message)
+        stored = await self._check_and_store(raw, key, idempotency_key, type_)
         return await self._answer(stored, key, started=started)
 
     async def _check_and_store(
-        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, *, is_message: bool
+        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, type_: JobType
     ) -> web.Response | tuple[ParsedJob, StoredJob]:
         """The job as it was parsed and as it is stored; an answer where nothing is stored."""
         body = (await asyncio.to_thread(sha256, raw)).digest() if idempotency_key else b""
-        if body and is_message:  # else the same bytes as a job would be a repetition
-            body = sha256(JobType.MESSAGE.encode() + body).digest()
+        if body and type_ is not JobType.TEMPLATE:  # else the same bytes as a job would be a repetition
+            body = sha256(type_.encode() + body).digest()
         if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
         async with self.shares.for_check(raw, key):
-            parsed = await self._parse(raw, key, is_message=is_message)
+            parsed = await self._parse(raw, key, type_=type_)
             if parsed.dry_run:
                 return await self._dry_run(parsed, key)
         if idempotency_key:
@@ -279,26 +282,21 @@ class CreateJobEndpoint:
             return await self._dry_run(await self._parse(raw, key, dry_run=True), key)
 
     async def _parse(
-        self, raw: bytearray, key: ApiKey, *, dry_run: bool = False, is_message: bool = False
+        self, raw: bytearray, key: ApiKey, *, dry_run: bool = False, type_: JobType = JobType.TEMPLATE
     ) -> ParsedJob:
-        try:
-            parsed = await parse_job(
-                raw,
-                key=key,
-                now=self.clock.now(),
-                max_recipients=self.settings.max_recipients,
-                reader=self.reader,
-                origin=_origin(key),
-                senders=self.senders,
-                library=self.library,
-                base_url=self.base_url,
-                dry_run=dry_run,
-                is_message=is_message,
-            )
-        except ApiError as error:
-            if not is_message or not error.errors:
-                raise
-            raise invalid([FieldError(field_of(it.field), it.message) for it in error.errors]) from None
+        parsed = await parse_job(
+            raw,
+            key=key,
+            now=self.clock.now(),
+            max_recipients=self.settings.max_recipients,
+            reader=self.reader,
+            origin=_origin(key),
+            senders=self.senders,
+            library=self.library,
+            base_url=self.base_url,
+            dry_run=dry_run,
+            type_=type_,
+        )
         raw.clear()  # rows and body in memory together would be a lot
         return await self.opt_out.mark(parsed, key=key)
 

@@ -19,12 +19,15 @@ from typing import Any, Final, Self
 from mailerd.core.i18n import t
 from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import from_json
+from mailerd.core.states import JobType
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.errors import ApiError, FieldError
+from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.intake.job_reader_child import Attached, RecipientRow
+from mailerd.intake.one_message import field_of
 from mailerd.intake.request_models import JobFields, TemplateIn
 from mailerd.intake.strict_json import invalid_json
+from mailerd.intake.tests_of_jobs import NO_TEST, JobTest
 from mailerd.mail.cage import (
     BLOB,
     LARGE_FRAME,
@@ -63,6 +66,8 @@ class JobHead:
     errors: list[FieldError]
     recipients: int | None
     """How many recipients there are; None: none are given, -1: what is given is no list."""
+    test: JobTest = NO_TEST
+    """Who gets a test instead of them."""
 
 
 class JobReader:
@@ -91,13 +96,13 @@ class JobReader:
         return self.shared.start_error or self.renderer.start_error
 
     def reading(
-        self, body: Blob, *, now: datetime, origin: str, link: str = "", is_message: bool = False
+        self, body: Blob, *, now: datetime, origin: str, link: str = "", type_: JobType = JobType.TEMPLATE
     ) -> "JobReading":
         """What reads a body; it is used by `async with`. `origin` is what the log calls who has sent it.
 
-        `link`: what a link that unsubscribes begins with, where jobs have lists. `is_message`: it is one message.
+        `link`: what a link that unsubscribes begins with, where jobs have lists. `type_`: what it is.
         """
-        return JobReading(self, body, now=now, origin=origin, link=link, is_message=is_message)
+        return JobReading(self, body, now=now, origin=origin, link=link, type_=type_)
 
     def worker(self, limits: Limits) -> ChildWorker:
         """A process that reads, within these limits."""
@@ -107,9 +112,7 @@ class JobReader:
 class JobReading:
     """One body that is being read."""
 
-    def __init__(
-        self, reader: JobReader, body: Blob, *, now: datetime, origin: str, link: str, is_message: bool
-    ) -> None:
+    def __init__(self, reader: JobReader, body: Blob, *, now: datetime, origin: str, link: str, type_: JobType) -> None:
         self.cpu = 0.0
         """Seconds of CPU that it has taken."""
         self.attached: list[StoredAttachment] = []
@@ -122,7 +125,8 @@ class JobReading:
         self._now = now
         self._origin = origin
         self._link = link
-        self._is_message = is_message
+        self._type = type_
+        self._test = NO_TEST
         self._is_template = False
         self._number = next(reader.numbers)
         self._worker = reader.shared
@@ -149,9 +153,23 @@ class JobReading:
             await self._be_alone()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._reader.live.discard(self._number)
         await self._own.aclose()
+        if isinstance(error, ApiError) and error.errors and self._type is not JobType.TEMPLATE:
+            raise invalid(
+                [*dict.fromkeys(FieldError(self.field_of(it.field), it.message) for it in error.errors)]
+            ) from None
+
+    def field_of(self, path: str) -> str:
+        """What a field of the job is called in the body."""
+        match self._type:
+            case JobType.MESSAGE:
+                return field_of(path)
+            case JobType.TEST:
+                return self._test.field_of(path)
+            case _:
+                return path
 
     async def head(self) -> JobHead:
         """Everything but the recipients.
@@ -173,9 +191,11 @@ class JobReading:
         self._recipients = found["recipients"] or 0
         if "rows" in answer:
             self._first = self._take(answer)
-        errors = field_errors(found["errors"])
+        errors, self._test = field_errors(found["errors"]), JobTest(*found["test"])
         extras = Extras(*found["extras"]) if found["extras"] else NO_EXTRAS
-        return JobHead(JobFields.model_construct(**fields), found["variables"], extras, errors, found["recipients"])
+        return JobHead(
+            JobFields.model_construct(**fields), found["variables"], extras, errors, found["recipients"], self._test
+        )
 
     async def template(self) -> tuple[dict[str, bytes], str | None]:
         """The files of a template, and its comment: the body is one, and no job.
@@ -286,7 +306,7 @@ class JobReading:
                     "job": self._number,
                     "keep": list(self._reader.live),
                     "now": self._now.isoformat(),
-                    "is_message": self._is_message,
+                    "type": self._type,
                     "is_template": self._is_template,
                     "begin": not self._begun,
                     "behind": self._behind,

@@ -23,9 +23,10 @@ from mailerd.core.copies import once_each
 from mailerd.core.i18n import Text, joined, t
 from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import to_json
+from mailerd.core.states import JobType
 from mailerd.core.suppression import TOKEN_BYTES, canonical, encode_token
 from mailerd.http.errors import MAX_REASON, ApiError, FieldError
-from mailerd.intake.one_message import as_job
+from mailerd.intake import one_message, tests_of_jobs
 from mailerd.intake.request_models import (
     MAX_REASONS_PER_RECIPIENT,
     AttachmentIn,
@@ -204,16 +205,18 @@ def template_of(fields: JobFields) -> Template | None:
 
 
 class JobBody:
-    """A job that is being read; it is read up to its recipients at once. `is_message`: the body is one message.
+    """A job that is being read; it is read up to its recipients at once. `type_`: what the body is.
 
     Raises:
         ApiError: 422, it is no JSON, or has too many fields.
     """
 
-    def __init__(self, body: bytes, *, now: datetime, is_message: bool = False) -> None:
-        tree, errors = parse(body), list[FieldError]()
-        if is_message:
-            tree, errors = as_job(tree)
+    def __init__(self, body: bytes, *, now: datetime, type_: str = JobType.TEMPLATE) -> None:
+        tree, errors, test = parse(body), list[FieldError](), tests_of_jobs.NO_TEST
+        if type_ == JobType.MESSAGE:
+            tree, errors = one_message.as_job(tree)
+        elif type_ == JobType.TEST:
+            tree, test = tests_of_jobs.as_job(tree)
         self._items = tree.pop("recipients", None)
         self.fields, wrong = read_job_fields(tree, now=now)
         self._now = now
@@ -240,6 +243,7 @@ class JobBody:
             "variables": variables,
             "extras": _with_copies(extras_of(self.fields), copies.to_json(self._shared) if self._shared else None),
             "errors": _listed(errors),
+            "test": [test.to, test.indexes],
             "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
         }
 
@@ -335,9 +339,7 @@ class JobChild(Child):
         answer, job = dict[str, Any](), self._jobs.get(asked["job"])
         if job is None:
             try:
-                job = JobBody(
-                    asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]), is_message=asked["is_message"]
-                )
+                job = JobBody(asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]), type_=asked["type"])
             except ApiError as error:
                 return _refused(error)
             self._jobs[asked["job"]] = job

@@ -28,6 +28,7 @@ from mailerd.intake.check_copies import CheckedCopies, SuppressedCopy
 from mailerd.intake.job_reader import JobHead, JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
+from mailerd.intake.tests_of_jobs import JobTest
 from mailerd.mail.cage import Blob
 from mailerd.mail.mime import (
     MAX_MESSAGE_BYTES,
@@ -367,6 +368,11 @@ class SenderResolver:
             )
         )
 
+    def knows(self, address: str) -> bool:
+        """Whether this server sends from an address; it reads files."""
+        address = address.lower()
+        return address in self.aliases or not isinstance(self.gmail.credential_file(address), NoCredentials)
+
 
 @dataclass(frozen=True)
 class ParsedJob:
@@ -416,11 +422,11 @@ async def parse_job(
     library: TemplateLibrary | None = None,
     base_url: str = "",
     dry_run: bool = False,
-    is_message: bool = False,
+    type_: JobType = JobType.TEMPLATE,
 ) -> ParsedJob:
     """Read and check a request, in the cage; `senders` None: every sender has a mailbox.
 
-    `dry_run`: it is one, whatever its field says. `is_message`: the body is one message. `key` None: the command line
+    `dry_run`: it is one, whatever its field says. `type_`: what the body is. `key` None: the command line
     asks, which may use every sender. `origin`: what the log calls who has posted it.
 
     Raises:
@@ -428,7 +434,7 @@ async def parse_job(
         RendererError: nothing can be read or rendered now.
     """
     link = f"{base_url}/u/" if base_url else ""
-    async with reader.reading(raw, now=now, origin=origin, link=link, is_message=is_message) as reading:
+    async with reader.reading(raw, now=now, origin=origin, link=link, type_=type_) as reading:
         head = await reading.head()
         fields, errors = head.fields, head.errors
         if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
@@ -444,6 +450,7 @@ async def parse_job(
         cpu = CpuTime()
         within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
         mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
+        errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders)
         named = await _named(fields, library or TemplateLibrary(None), reader.renderer, errors, origin=origin)
         pictures = [
             StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
@@ -467,14 +474,13 @@ async def parse_job(
         messages = Messages(template, reader.renderer, origin, cpu) if template and judged else None
         checker = _Checker(reading, messages, envelope, within=within, allow_duplicates=fields.allow_duplicates)
         checked = await checker.check(shared, keep=fields.on_invalid == "skip" or fields.dry_run)
-    if template is None or errors:
-        raise invalid(checked.errors.after(errors))
-    refusal = _refusal(fields, checked)
-    if refusal and not fields.dry_run:
-        raise invalid(checked.errors)
+        if template is None or errors:
+            raise invalid(checked.errors.after(errors))
+        refusal = _refusal(fields, checked)
+        if refusal and not fields.dry_run:
+            raise invalid(checked.errors)
     checked.attached[:0] = shared
-    job = _job(fields, checked, head=head, key=key, mailbox=mailbox, named=named)
-    job = replace(job, type=JobType.MESSAGE) if is_message else job
+    job = replace(_job(fields, checked, head=head, key=key, mailbox=mailbox, named=named), type=type_)
     return ParsedJob(
         job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal, repeated=checked.repeated
     )
@@ -509,6 +515,11 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
         errors.append(FieldError("sender_email", found.why))
         return ""
     return found
+
+
+def _not_for_tests(test: JobTest, sender: str | None, senders: SenderResolver | None) -> list[FieldError]:
+    """The addresses that get no tests of the sender; where any sender has a mailbox, those outside its domain."""
+    return test.not_allowed(sender, [bool(senders and senders.knows(it)) for it in test.to]) if sender else []
 
 
 async def _named(

@@ -1,17 +1,19 @@
 """`/api/recipients/{id}`: the history of one message, and what a person confirms of it."""
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
-from typing import Annotated, Final, Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final, Literal, Self
 
 from aiohttp import web
 from pydantic import Field, model_validator
 
 from mailerd.core.i18n import t
+from mailerd.core.models import ClaimedRecipient
 from mailerd.core.states import State, Transition
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.worker import RunnerEvents
-from mailerd.http.auth import KeyHandler
+from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
@@ -19,6 +21,8 @@ from mailerd.intake.read_jobs import MAX_BODY, PersonsMessageOut
 from mailerd.intake.request_models import NothingIn, RequestModel, read_model
 from mailerd.intake.response_models import AddressOut, Moment, ResultOut, Whole
 from mailerd.intake.strict_json import parse
+from mailerd.mail.mime import Envelope, shown_headers
+from mailerd.mail.templates import Content, RenderError, TemplateErrors
 from mailerd.store import describe
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
@@ -27,8 +31,11 @@ from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.job_actions import JobActions, NotWaitingError
 from mailerd.store.job_changes import say_finished
+from mailerd.store.previews import ForgottenError, read_attached, read_message
 from mailerd.store.queue.recovery import NotUnsureError, settle
 
+Preview = Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
+"""Makes a message for somebody who only looks; the text says who."""
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
@@ -94,6 +101,41 @@ class RecipientHistoryOut(ExplainedMessage):
     ]
 
 
+class AttachedOut(ResponseModel):
+    """A file that a message carries."""
+
+    filename: str
+    content_type: Annotated[str, Field(description="its type", examples=["application/pdf"])]
+    content_id: Annotated[str | None, Field(description="what its HTML calls it; null: it is attached")]
+    size: Annotated[Whole, Field(description="its bytes")]
+    sha256: Annotated[str, Field(description="the digest of its content, in hexadecimal digits")]
+
+
+class MessageContentOut(ResponseModel):
+    """A message as its recipient reads it."""
+
+    recipient_id: Annotated[int, Field(description="the ID of the message")]
+    job_id: str
+    made: Annotated[
+        Literal["again"],
+        Field(
+            description="again: it was rendered for this response from what the job keeps, with the addresses as posted"
+        ),
+    ]
+    sent_at: Moment | None
+    subject: str
+    html: Annotated[str | None, Field(description="null: it is plain text")]
+    text: str
+    headers: Annotated[
+        dict[str, str],
+        Field(
+            description="without Subject, Date, Message-ID and those of MIME; unsubscribe links do nothing",
+            examples=[{"From": "me@example.com", "To": "Ada <ada@example.com>"}],
+        ),
+    ]
+    attachments: Annotated[list[AttachedOut], Field(description="without their contents")]
+
+
 class SettleIn(RequestModel):
     """What a person found out in the mailbox about a message whose send was not confirmed."""
 
@@ -137,7 +179,7 @@ class RecipientEndpoints:
 
     def __init__(
         self, *, database: Database, timeout: float, forecasts: ForecastReader, actions: JobActions,
-        wake: Callable[[], None], events: IntakeEvents,
+        wake: Callable[[], None], events: IntakeEvents, preview: Preview, shares: KeyShares,
     ) -> None:  # fmt: skip
         self._database = database
         self._history = HistoryReader(database, timeout)
@@ -146,11 +188,15 @@ class RecipientEndpoints:
         self._actions = actions
         self._wake = wake
         self._events = events
+        self._preview, self._shares, self._timeout = preview, shares, timeout
         self._bodies = BodyReader(max_body=MAX_BODY)
 
     def handlers(self) -> dict[str, KeyHandler]:
         """Each by the id of its operation."""
-        return {"getRecipient": self.story, "settleRecipient": self.settle, "cancelRecipient": self.cancel}
+        return {
+            "getRecipient": self.story, "getRecipientMessage": self.message, "settleRecipient": self.settle,
+            "cancelRecipient": self.cancel,
+        }  # fmt: skip
 
     async def story(self, request: web.Request, key: ApiKey) -> web.Response:
         """One message."""
@@ -163,6 +209,36 @@ class RecipientEndpoints:
         return json_response(
             RecipientHistoryOut(**dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id))
         )
+
+    async def message(self, request: web.Request, key: ApiKey) -> web.Response:
+        """One message, rendered again; nothing is sent."""
+        story = await self._found(request, key)
+        try:
+            it = await read_message(self._database, story.id, bound=self._timeout)
+        except ForgottenError as error:
+            raise ApiError(410, "contents_deleted", str(error)) from None
+        if it is None:  # pruned meanwhile
+            raise not_found(t("no recipient has this ID"))
+        async with self._shares.checks.place(key):
+            try:
+                content, envelope = await self._preview(it, f"key {key.name}")
+                headers = shown_headers(content.subject, envelope)
+            except (RenderError, TemplateErrors, ValueError) as error:
+                raise ApiError(
+                    409, "conflict", t("the message cannot be rendered now: {cause}", cause=str(error))
+                ) from None
+        made = MessageContentOut(
+            recipient_id=it.id, job_id=it.job_id, made="again", sent_at=story.sent_at, subject=content.subject,
+            html=content.html, text=content.text, headers=headers,
+            attachments=[
+                AttachedOut(
+                    filename=each.filename, content_type=each.content_type, content_id=each.content_id, size=each.size,
+                    sha256=each.digest.hex(),
+                )
+                for each in await read_attached(self._database, it, bound=self._timeout)
+            ],
+        )  # fmt: skip
+        return await asyncio.to_thread(json_response, made)
 
     async def settle(self, request: web.Request, key: ApiKey) -> web.Response:
         """Record what a person has seen in the mailbox."""

@@ -27,6 +27,7 @@ from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.intake.template_body import NamedTemplateIn
+from mailerd.intake.tests_of_jobs import JobTestIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.list_names import MAX_LIST_NAME
@@ -162,6 +163,15 @@ _JOBS: Final = (
         Permission.SEND, body=JobIn, body_required=True, answers=(response_models.DryRunOut,), errors=_BODY,
     ),
     Operation(
+        "testJob", "POST", "/api/jobs/send_template_emails/test",
+        "Send a test: a job as some of its recipients would get it, to yourself",
+        "A job of the type `test`: a message for each address and recipient, at once, with `[Test]` before the subject "
+        "and an unsubscribe link that does nothing. It gets no copies, and none of the job's metadata or tags. It "
+        "counts in the sender's day, but not in statistics, nor as a bad list. `Idempotency-Key` as for a job.",
+        Permission.SEND, body=JobTestIn, body_required=True, answers=(response_models.AcceptedOut,),
+        errors=(409, *_BODY), params=(_IDEMPOTENCY_KEY,),
+    ),
+    Operation(
         "listJobs", "GET", "/api/jobs", "Jobs, newest first", call=Permission.READ,
         params=(
             _choice("status", JobStatus, "jobs with this status"),
@@ -207,6 +217,14 @@ _JOBS: Final = (
         "getRecipient", "GET", "/api/recipients/{id}", "One message: its state, its history, bounces and replies",
         "`id` as in lists, events and the log. `story` is for people and says why it waits and what comes next.",
         Permission.READ, answers=(recipients.RecipientHistoryOut,), errors=(404, 422),
+    ),
+    Operation(
+        "getRecipientMessage", "GET", "/api/recipients/{id}/message",
+        "One message as it was sent, or will be; nothing is sent",
+        "mailerd stores no messages: it renders this one again. The template, the variables and the files are those of "
+        "the job. What is new with each message differs, and its unsubscribe link does nothing. A 409: it cannot be "
+        "rendered, as when it was refused for that. A 410: its person was forgotten.",
+        Permission.READ, answers=(recipients.MessageContentOut,), errors=(404, 409, 410, 422),
     ),
     Operation(
         "settleRecipient", "POST", "/api/recipients/{id}/settle", "Confirm an unconfirmed message as sent or not sent",

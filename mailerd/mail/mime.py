@@ -13,7 +13,8 @@ from base64 import b64decode, encodebytes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.header import Header
+from email import message_from_bytes
+from email.header import Header, decode_header, make_header
 from email.utils import format_datetime, quote
 from typing import Final
 from unicodedata import category, normalize
@@ -55,6 +56,7 @@ _BLANKS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9]) *(?:\.|$)")
 """Names that are devices to Windows, whatever ending follows them:
 https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscripts, as Windows does."""
+_FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 
@@ -508,6 +510,25 @@ def compose(
     message = b"\r\n".join(("\r\n".join(lines).encode("ascii"), _body(content, attachments)))
     check_size(len(message))
     return message
+
+
+_MADE_ANEW: Final = frozenset(
+    {"Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
+)
+
+
+def shown_headers(subject: str, envelope: Envelope) -> dict[str, str]:
+    """The headers of a message as people read them, but its subject and those that are made anew with each message.
+
+    Raises:
+        ValueError: as `compose`.
+    """
+    raw = compose(Content(subject, None, ""), envelope, date=datetime.now(UTC), message_id="<0@example.com>")
+    return {
+        name: str(make_header(decode_header(_FOLD.sub("", value))))
+        for name, value in message_from_bytes(raw).items()
+        if name not in _MADE_ANEW
+    }
 
 
 def _url(value: str) -> str:

@@ -39,7 +39,6 @@ SOFT_BOUNCE: Final = f"""
 SELECT 1 FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.kind = '{Kind.SOFT.value}' AND r.status = 'sent' AND r.result = 'bounced'
    AND r.result_kind = '{Kind.SOFT.value}' LIMIT 1"""
-JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
 DOUBTS: Final = """
 SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error,
        r.error_code, r.error_args
@@ -133,17 +132,6 @@ class UndoneMessage:
 
 
 @dataclass(frozen=True)
-class MessageRow:
-    """Whose message it is, and what it is made for."""
-
-    job_id: str
-    seq: int
-    to_email: str
-    to_name: str | None
-    variables: str | None
-
-
-@dataclass(frozen=True)
 class ConsoleQueries:
     """Reads what the console shows; writes nothing."""
 
@@ -161,11 +149,6 @@ class ConsoleQueries:
         """Jobs of which messages failed lately: of the last MAX_EVENTS events."""
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="failures.list")
         return [job for (job,) in rows if job]
-
-    async def message(self, recipient: int) -> MessageRow | None:
-        """Whose message it is; None: there is none of this id."""
-        rows = await self._rows((JOB_OF, (recipient,)), what="messages.read")
-        return MessageRow(*rows[0]) if rows else None
 
     async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureMessage]:
         """Unsure messages of unfinished jobs."""

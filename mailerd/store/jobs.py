@@ -137,6 +137,7 @@ class JobContent:
     inline_css: int = 0
     api_key_id: int | None = None
     """The key that posted it; None: the command line did."""
+    type: str = JobType.TEMPLATE
     attachments: int = 0
     """How many attachments there are, those of single recipients included."""
     headers: str | None = None
@@ -152,15 +153,14 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.attachments, j.headers, "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.type, j.attachments, j.headers, "
             "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
             "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )
         *row, has_languages = await cursor.fetchone()
         size = await _attached_bytes(cursor, job) if row[-2] else 0
-        languages = await _languages(cursor, job) if has_languages else ()
-        return JobContent(*row, attached_bytes=size, languages=languages)
+        return JobContent(*row, attached_bytes=size, languages=await _languages(cursor, job) if has_languages else ())
 
     return await database.read(work, what="jobs.read_content")
 

@@ -39,7 +39,8 @@ def _expanded(names: Iterable[str]) -> str:
 
 _REASON: Final = ("error", "error_code", "error_args")
 """The columns of a reason, as `in_row` has them."""
-_COLUMNS: Final = _expanded(Row._fields)
+_IS_TEST: Final = "EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_recipients.job_id AND jobs.type = 'test')"
+_COLUMNS: Final = _expanded(_IS_TEST if name == "is_test" else name for name in Row._fields)
 _LOCK: Final = f"""
 SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s ORDER BY id FOR UPDATE"""
@@ -237,6 +238,8 @@ def _results(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
 
 
 def _tallies(it: Move) -> Iterable[Tally]:
+    if it.before.is_test:
+        return
     if it.transition and (tally := FOLLOWS[it.transition].tally):
         yield tally
     if it.after.result == Result.BOUNCED != it.before.result:

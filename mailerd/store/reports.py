@@ -29,14 +29,14 @@ SELECT COUNT(*) FROM (SELECT 1 FROM jobs FORCE INDEX (finished)
                        WHERE finished_at >= %s AND finished_at < %s {{mine}} LIMIT {MAX_JOBS + 1}) j"""
 _SUM_JOBS: Final = """
 SELECT template_name, COUNT(*), SUM(sent), SUM(failed), SUM(bounced), SUM(replied) FROM jobs FORCE INDEX (finished)
- WHERE finished_at >= %s AND finished_at < %s {mine} GROUP BY template_name ORDER BY template_name"""
+ WHERE finished_at >= %s AND finished_at < %s AND type <> 'test' {mine} GROUP BY template_name ORDER BY template_name"""
 
 
 # By the jobs, which are few: a tag may have many more outside the period.
 _SUM_TAGGED: Final = """
 SELECT t.tag, COUNT(*), SUM(j.sent), SUM(j.failed), SUM(j.bounced), SUM(j.replied)
   FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_tags t FORCE INDEX (job) ON t.job_id = j.id
- WHERE j.finished_at >= %s AND j.finished_at < %s {mine} GROUP BY t.tag ORDER BY t.tag"""
+ WHERE j.finished_at >= %s AND j.finished_at < %s AND j.type <> 'test' {mine} GROUP BY t.tag ORDER BY t.tag"""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm it."""
 
-import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -11,21 +10,21 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
+from mailerd.core.models import ClaimedRecipient
 from mailerd.core.network_rules import is_loopback
 from mailerd.core.states import Proof, State, Transition
-from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RunnerEvents
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
-from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.mail.templates import Content, RecipientData, Template
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
-from mailerd.store.console_queries import MessageRow
 from mailerd.store.forecast_inputs import read_queue
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.job_changes import say_finished
-from mailerd.store.jobs import attachments, job_content
+from mailerd.store.jobs import attachments
+from mailerd.store.previews import ForgottenError, read_message
 from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form
 from mailerd.web.guards import MESSAGE_HEADERS
@@ -122,27 +121,25 @@ async def doubts(it: ConsoleRequest) -> web.Response:
 async def html(it: ConsoleRequest) -> web.Response:
     """The message's HTML, for a frame that runs nothing and loads nothing."""
     story = await find_message(it)
-    row = await it.services.queries.message(story.id)
+    database = it.services.database
+    try:
+        row = await read_message(database, story.id, bound=TIMEOUT)
+    except ForgottenError as error:
+        return frame(it, str(error), {})
     if row is None:
         it.missing()
-    attached = await attachments(it.services.database, row.job_id, recipient=None)
-    attached += await attachments(it.services.database, row.job_id, recipient=row.seq)
+    attached = await attachments(database, row.job_id, recipient=None)
+    attached += await attachments(database, row.job_id, recipient=row.seq)
     pictures = {each.content_id: (each.content_type, each.content) for each in attached if each.content_id}
     return frame(it, await rendered(it, row), pictures)
 
 
-async def rendered(it: ConsoleRequest, row: MessageRow) -> Content | str:
+async def rendered(it: ConsoleRequest, row: ClaimedRecipient) -> Content | str:
     """The message as it goes out, but that its unsubscribe link does nothing; or why it cannot be made."""
-    content = await job_content(it.services.database, row.job_id)
-    template = Template(
-        Source(content.subject, content.html, content.text),
-        {each.language: Source(each.subject, each.html, each.text) for each in content.languages},
-        inline_css=bool(content.inline_css),
-        variables=json.loads(content.variables),
-    )
-    public = it.services.settings.public.base_url if content.list_id is not None else ""
-    link = f"{public}/u/{DEAD_TOKEN}" if public else ""
-    return await render_one(it, template, RecipientData(row.to_email, row.to_name, row.variables, link))
+    try:
+        return (await it.services.preview(row, f"key {it.key.name}"))[0]
+    except (MailerdError, ValueError) as error:
+        return str(error)
 
 
 async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.core.i18n import t, tn
+from mailerd.core.states import JobType
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import MAX_FIELD_PATH, ApiError
 from mailerd.http.responses import cannot_render
@@ -106,14 +107,16 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
     )  # fmt: skip
 
 
-async def post_job(it: ConsoleRequest, body: bytearray, *, once: str | None = None) -> tuple[dict[str, Any], bool]:
-    """Post a job as the API does; `once`: its idempotency key. What the API answers, and whether it did so before.
+async def post_job(
+    it: ConsoleRequest, body: bytearray, *, once: str | None = None, type_: JobType = JobType.TEMPLATE
+) -> tuple[dict[str, Any], bool]:
+    """Post a job as the API does, or a test. `once`: its idempotency key. What is answered, and whether it was before.
 
     Raises:
         ApiError: it was refused.
     """
     try:
-        response = await it.services.post(body, it.key, once)
+        response = await it.services.post(body, it.key, once, type_)
     except RendererError as error:
         raise cannot_render(error) from error
     return json.loads(response.text or "{}"), "Idempotency-Replayed" in response.headers

@@ -10,13 +10,17 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
+from mailerd.core.models import ClaimedRecipient
 from mailerd.core.situation import Facts
+from mailerd.core.states import JobType
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found
+from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.templates import Content
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
@@ -67,8 +71,10 @@ class Services:
     auth: ApiKeyAuth
     shares: KeyShares
     renderer: Renderer
-    post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
+    post: Callable[[bytearray, ApiKey, str | None, JobType], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
+    preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
+    """Makes a message for somebody who only looks."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""

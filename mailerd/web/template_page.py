@@ -8,6 +8,7 @@ from operator import itemgetter
 from aiohttp import web
 
 from mailerd.core.i18n import t
+from mailerd.core.states import JobType
 from mailerd.http.errors import ApiError
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError, TemplateSummary
 from mailerd.mail.templates import Content, RecipientData
@@ -79,20 +80,20 @@ async def html(it: ConsoleRequest) -> web.Response:
 
 
 async def send_test(it: ConsoleRequest) -> web.Response:
-    """Post a job with one message, to the address that is given; each press of the button sends one."""
+    """Send a test to the address that is given; each press of the button sends one."""
     named = await _find(it)
     it.require(Permission.SEND)
     async with it.services.shares.posts.place(it.key):
         job = _test_job(named, await read_form(it.http))
         try:
-            answer, _ = await post_job(it, job)
+            answer, _ = await post_job(it, job, type_=JobType.TEST)
         except ApiError as error:
             return it.back(f"/templates/{named.name}", explain(it, error))
     return it.back(f"/jobs/{answer['job_id']}", t("Test message accepted."))
 
 
 def _test_job(named: NamedTemplate, form: Form) -> bytearray:
-    """A job with one message, which has the template's own examples."""
+    """A test of a job with one message, which has the template's own examples."""
     recipient = {"email": form.text("email")}
     if language := form.text("in"):
         recipient["language"] = language
@@ -100,4 +101,4 @@ def _test_job(named: NamedTemplate, form: Form) -> bytearray:
         "sender_email": form.text("sender"), "template_name": named.name,
         "variables": dict(named.variables), "recipients": [recipient], "reference": f"test of {named.name}"[:255],
     }  # fmt: skip
-    return bytearray(json.dumps(job, ensure_ascii=False).encode())
+    return bytearray(json.dumps({"job": job, "to": [form.text("email")]}, ensure_ascii=False).encode())

@@ -15,8 +15,8 @@ from mailerd.clock import Clock
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.reasons import reason
-from mailerd.core.states import Transition
-from mailerd.core.suppression import UnsubscribeToken, make_token
+from mailerd.core.states import JobType, Transition
+from mailerd.core.suppression import DEAD_TOKEN, UnsubscribeToken, make_token
 from mailerd.errors import DatabaseError
 from mailerd.mail.mime import (
     Envelope,
@@ -49,18 +49,20 @@ class UnsubscribeLinks:
         self._keys: SecretKeys | None = None
         self._read_at = 0.0
 
-    async def headers(self, message: ClaimedRecipient, job: JobContent) -> ListHeaders | None:
-        """The headers of a message; None where its job has no list.
+    async def headers(self, message: ClaimedRecipient, job: JobContent, *, dead: bool = False) -> ListHeaders | None:
+        """The headers of a message; None where its job has no list. `dead`: the link does nothing, as that of a test.
 
         Raises:
             DatabaseError: the keys cannot be read. The message is not sent without them.
         """
-        if job.list_id is None or job.list_name is None or message.digest is None:
+        if job.list_id is None or job.list_name is None:
             return None
-        keys = await self._newest_keys()
-        token = make_token(
-            UnsubscribeToken(job.list_id, message.id, message.digest), key_id=keys.newest, key=keys.tokens[keys.newest]
-        )
+        token = DEAD_TOKEN
+        if not dead and job.type != JobType.TEST:
+            if message.digest is None:
+                return None
+            keys, named = await self._newest_keys(), UnsubscribeToken(job.list_id, message.id, message.digest)
+            token = make_token(named, key_id=keys.newest, key=keys.tokens[keys.newest])
         domain = job.from_email.rpartition("@")[2]
         return ListHeaders(
             url=f"{self._base_url}/u/{token}" if self._base_url else "",
@@ -84,6 +86,8 @@ _MAX_CACHED_SIZE: Final = 64_000_000
 """… and their size together, in bytes or so; a larger job is cached alone. A job may have 16 MB of variables."""
 _BYTES_OF_A_VALUE: Final = 200
 """What Python takes for a small value, or for a key, beside its characters."""
+TEST_MARK: Final = "[Test] "
+"""What the subject of a test begins with."""
 _LARGE_TEXT: Final = 100_000
 """A message of so many characters is composed in a thread, so that it does not block the event loop."""
 
@@ -113,6 +117,22 @@ class _Job:
     template: Template
     headers: Mapping[str, str]
     size: int
+
+
+def _envelope(it: _Job, message: ClaimedRecipient, list_headers: ListHeaders | None) -> Envelope:
+    job = it.content
+    return Envelope(
+        sender_email=job.from_email,
+        sender_name=job.sender_name,
+        reply_to=job.reply_to,
+        to_email=message.to_email,
+        to_name=message.to_name,
+        key=message.key,
+        list_headers=list_headers,
+        proof=message.proof,
+        headers=merged_headers(it.headers, json.loads(message.headers)) if message.headers else it.headers,
+        copies=message.copies,
+    )
 
 
 class MessageBuilder:
@@ -146,20 +166,9 @@ class MessageBuilder:
         it = await self._job(message.job_id)
         job = it.content
         list_headers = await self._links.headers(message, job)
-        content = await self._render(it, message, list_headers.url if list_headers else "", on_slow)
+        content = await self._render(it, message, list_headers, on_slow=on_slow)
         await room.enter_async_context(self._attachments.memory_slot(job.attached_bytes))
-        envelope = Envelope(
-            sender_email=job.from_email,
-            sender_name=job.sender_name,
-            reply_to=job.reply_to,
-            to_email=message.to_email,
-            to_name=message.to_name,
-            key=message.key,
-            list_headers=list_headers,
-            proof=message.proof,
-            headers=merged_headers(it.headers, json.loads(message.headers)) if message.headers else it.headers,
-            copies=message.copies,
-        )
+        envelope = _envelope(it, message, list_headers)
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
         if not job.attachments and len(content.html or "") + len(content.text) < _LARGE_TEXT:
@@ -169,20 +178,34 @@ class MessageBuilder:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
+    async def preview(self, message: ClaimedRecipient, origin: str) -> tuple[Content, Envelope]:
+        """What `build` makes a message of, with an unsubscribe link that does nothing; for somebody who only looks.
+
+        `origin`: whose work that is. Nothing is cached.
+
+        Raises:
+            RenderError, TemplateErrors, RendererError, DatabaseError: as `build`.
+        """
+        it = await self._read(message.job_id)
+        list_headers = await self._links.headers(message, it.content, dead=True)
+        return await self._render(it, message, list_headers, origin=origin), _envelope(it, message, list_headers)
+
     async def _render(
-        self, job: _Job, message: ClaimedRecipient, unsubscribe_url: str, on_slow: Callable[[], None]
-    ) -> Content:
+        self, job: _Job, message: ClaimedRecipient, list_headers: ListHeaders | None, *, origin: str = "",
+        on_slow: Callable[[], None] = lambda: None,
+    ) -> Content:  # fmt: skip
+        url = list_headers.url if list_headers else ""
         made = await self._batches.render(
             job.template,
-            RecipientData(message.to_email, message.to_name, message.variables, unsubscribe_url),
-            origin=message.sender,
+            RecipientData(message.to_email, message.to_name, message.variables, url),
+            origin=origin or message.sender,
             owner=message.sender if job.content.api_key_id is None else f"key {job.content.api_key_id}",
             batch=message.job_id,
             on_slow=on_slow,
         )
-        if isinstance(made, Content):
-            return made
-        raise made[0]
+        if not isinstance(made, Content):
+            raise made[0]
+        return replace(made, subject=f"{TEST_MARK}{made.subject}") if job.content.type == JobType.TEST else made
 
     async def _job(self, id_: str) -> _Job:
         if (known := self._jobs.get(id_)) is not None:

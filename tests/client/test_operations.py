@@ -23,6 +23,7 @@ BESIDE: Final = {"close", "wait_until_finished"}
 CALLS: Final[dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "createJob": ("create_job", (a_job(),), {}),
     "dryRunJob": ("dry_run", (a_job(),), {}),
+    "testJob": ("test_job", (a_job(), ["me@example.com"]), {"indexes": [0]}),
     "sendMessage": ("send_message", ({"sender_email": "me@example.com", "to": {"email": "a@b.example"}},), {}),
     "getMessage": ("message", ("x",), {}),
     "listJobs": ("jobs", (), {"status": "queued", "sender_email": "m", "reference": "r", "tag": "t",
@@ -40,6 +41,7 @@ CALLS: Final[dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "setJobPriority": ("set_priority", ("x", 5), {}),
     "findRecipients": ("find_recipients", ("a@b.example",), {}),
     "getRecipient": ("recipient", (7,), {}),
+    "getRecipientMessage": ("recipient_message", (7,), {}),
     "settleRecipient": ("settle", (7,), {"sent": True, "attempt": 1, "message_id": "m"}),
     "cancelRecipient": ("cancel_recipient", (7,), {}),
     "search": ("search", ("order",), {"limit": 5}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.intake import IntakeEvents
@@ -16,6 +17,7 @@ from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from tests.support.heard import Heard
 from tests.support.rows import query
 
@@ -43,9 +45,13 @@ def new_intake(
 ) -> Intake:
     """An intake that does not serve yet; on any port where its settings are not given."""
     options = {"patience": PATIENCE, "forecasts": forecasts(database), **options}
-    return Intake(
+    made = Intake(
         settings or IntakeSettings(port=0), database=database, wake=wakeups, events=IntakeEvents(heard), **options
     )
+    public, clock = options.get("public"), Clock()
+    links = UnsubscribeLinks(database, base_url=public.base_url if public else "", clock=clock)
+    made.preview = MessageBuilder(database, renderer=made.renderer, clock=clock, links=links).preview
+    return made
 
 
 @dataclass

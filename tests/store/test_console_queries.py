@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.states import JobChange, JobStatus
-from mailerd.store import api_keys, console_queries
+from mailerd.store import api_keys, console_queries, previews
 from mailerd.store.api_keys import ApiKeys, Sessions, digest
 from mailerd.store.console_queries import (
     MAX_CAUSES,
@@ -47,7 +47,7 @@ async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database:
     job = await fill(database)
     for statement, keys in (
         ((console_queries.FAILURES, (job,)), {"claim", "event_of_claim"}),
-        ((console_queries.JOB_OF, (7,)), {"PRIMARY"}),
+        ((previews.READ, (7,)), {"PRIMARY"}),
         (doubts_statement(50, None), {"finished", "claim"}),
         (doubts_statement(50, {"s1@example.com"}), {"finished", "claim"}),
         (actions_statement(51, None, None), {"PRIMARY"}),

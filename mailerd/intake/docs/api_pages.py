@@ -256,6 +256,7 @@ def curl(method: str, path: str, body: object, server: str = SERVER) -> str:
 _CLIENT: Final = {
     "createJob": "print(mailerd.create_job({body}))",
     "dryRunJob": "print(mailerd.dry_run({body}))",
+    "testJob": 'test = {body}\nprint(mailerd.test_job(test["job"], test["to"]))',
     "sendMessage": "print(mailerd.send_message({body}))",
     "getMessage": "print(mailerd.message({id}))",
     "listJobs": 'for each in mailerd.jobs(status="sending"):\n    print(each["job_id"], each["counts"])',
@@ -272,6 +273,7 @@ _CLIENT: Final = {
     "setJobPriority": "print(mailerd.set_priority({id}, 5))",
     "findRecipients": 'for each in mailerd.find_recipients("ada@example.com"):\n    print(each["job_id"])',
     "getRecipient": "print(mailerd.recipient({id}))",
+    "getRecipientMessage": "print(mailerd.recipient_message({id}))",
     "settleRecipient": "print(mailerd.settle({id}, sent=True, attempt=1))",
     "cancelRecipient": "print(mailerd.cancel_recipient({id}))",
     "search": 'print(mailerd.search("order-1"))',

@@ -152,7 +152,8 @@ _READ_DEAD: Final = """
 SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
   FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.mailbox = %s AND n.kind IN ('hard', 'soft', 'unknown') AND n.at > UTC_TIMESTAMP(6) - INTERVAL 6 HOUR
-   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s AND n.email = r.to_email"""
+   AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s AND n.email = r.to_email
+   AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = r.job_id AND jobs.type = 'test')"""
 # What was sent before a person resumed the sender has been seen. A lock: what is read is of now.
 _LOCK_SEEN: Final = "SELECT bounces_seen FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 # Each minute by its key: the minutes of other senders are not read.
