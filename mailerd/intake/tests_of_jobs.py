@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
 from mailerd.core.i18n import t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.suppression import canonical
-from mailerd.http.errors import ApiError, FieldError, invalid
+from mailerd.http.errors import FieldError, invalid
 from mailerd.intake.request_models import EXAMPLE, JobIn, RequestModel, read_model
 from mailerd.mail.mime import Addresses
 
@@ -60,7 +60,7 @@ class JobTest:
 
     def field_of(self, path: str) -> str:
         """What a field of the job that is posted is called in the test."""
-        if path.startswith(_OWN):
+        if path.startswith(_OWN) or not self.to:  # or the body was refused before it was a job
             return path.removeprefix(_OWN)
         return "job." + _RECIPIENT.sub(lambda it: f"recipients[{self.indexes[int(it[1]) // len(self.to)]}]", path)
 
@@ -85,19 +85,16 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
     Raises:
         ApiError: 422, there is no test in it.
     """
-    try:
-        asked = read_model(JobTestIn, given)
-    except ApiError as error:
-        raise invalid([FieldError(_OWN + it.field, it.message) for it in error.errors]) from None
+    asked = read_model(JobTestIn, given)
     job: Any = asked.job
     if not isinstance(job, dict):
-        raise invalid([FieldError(f"{_OWN}job", t("must be an object"))])
+        raise invalid([FieldError("job", t("must be an object"))])
     recipients = job.get("recipients")
     job = {name: it for name, it in job.items() if name not in _LEFT_OUT} | _FORCED
     if isinstance(recipients, list) and recipients:
         if wrong := [place for place, index in enumerate(asked.indexes) if index >= len(recipients)]:
             why = t("the job has no such recipient: it has {n:,}", n=len(recipients))
-            raise invalid([FieldError(f"{_OWN}indexes[{place}]", why) for place in wrong])
+            raise invalid([FieldError(f"indexes[{place}]", why) for place in wrong])
         names = given_names(job)
         job["recipients"] = [_instead(recipients[index], to, names) for index in asked.indexes for to in asked.to]
     return job, JobTest(asked.to, asked.indexes)

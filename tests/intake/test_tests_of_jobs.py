@@ -119,6 +119,13 @@ async def test_what_is_no_test_is_named(site: Site) -> None:
             assert {it["field"] for it in (await response.json())["error"]["details"]} == wrong
 
 
+async def test_a_name_that_is_given_twice_has_its_place_in_the_test(site: Site) -> None:
+    body = json.dumps({"job": job(ADA), "to": ["me@example.com"]}).replace('"name": "Ada"', '"name": "A", "name": "B"')
+    async with site.client.post(f"{site.url}/api/jobs/send_template_emails/test", data=body) as response:
+        assert response.status == 422
+        assert [it["field"] for it in (await response.json())["error"]["details"]] == ["job.recipients[0].name"]
+
+
 async def test_a_consumer_mailbox_tests_to_itself_alone_and_to_what_this_server_sends_from(
     build: Build, tmp_path: Path
 ) -> None:
