@@ -519,7 +519,9 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
 
 def _not_for_tests(test: JobTest, sender: str | None, senders: SenderResolver | None) -> list[FieldError]:
     """The addresses that get no tests of the sender; where any sender has a mailbox, those outside its domain."""
-    return test.not_allowed(sender, [bool(senders and senders.knows(it)) for it in test.to]) if sender else []
+    if not test.to or not sender:
+        return []
+    return test.not_allowed(sender, [bool(senders and senders.knows(it)) for it in test.to])
 
 
 async def _named(

@@ -104,7 +104,7 @@ class RecipientHistoryOut(ExplainedMessage):
 class AttachedOut(ResponseModel):
     """A file that a message carries."""
 
-    filename: str
+    filename: Annotated[str, Field(description="its name")]
     content_type: Annotated[str, Field(description="its type", examples=["application/pdf"])]
     content_id: Annotated[str | None, Field(description="what its HTML calls it; null: it is attached")]
     size: Annotated[Whole, Field(description="its bytes")]
