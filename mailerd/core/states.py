@@ -180,7 +180,7 @@ class JobType(StrEnum):
     MESSAGE = "message"
     """One message as it is."""
     TEST = "test"
-    """Messages of a job to somebody else, who looks at them."""
+    """Messages of a job to other addresses, whose people look at them."""
 
 
 class JobChange(StrEnum):

@@ -95,7 +95,7 @@ class Intake:
         self.console: Sequence[Route] = ()
         """Method, path and handler of each page for people."""
         self.preview: Preview
-        """Makes a message for somebody who only looks; set by who joins the parts, and works with `renderer`."""
+        """Makes a message for a person who only looks; set by the part that joins all, and works with `renderer`."""
         self.commands = commands
         """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()

@@ -209,7 +209,7 @@ class CreateJobEndpoint:
         return await self._create(request, key, JobType.MESSAGE)
 
     async def create_test(self, request: web.Request, key: ApiKey) -> web.Response:
-        """The same for a job as some of its recipients would get it, to somebody else."""
+        """The same for a job as some of its recipients would get it, to other addresses."""
         return await self._create(request, key, JobType.TEST)
 
     async def _create(self, request: web.Request, key: ApiKey, type_: JobType) -> web.Response:

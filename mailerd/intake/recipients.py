@@ -35,7 +35,7 @@ from mailerd.store.previews import ForgottenError, read_attached, read_message
 from mailerd.store.queue.recovery import NotUnsureError, settle
 
 Preview = Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
-"""Makes a message for somebody who only looks; the text says who."""
+"""Makes a message for a person who only looks; the text says who."""
 _ROW_ID: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 

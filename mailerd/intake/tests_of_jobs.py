@@ -1,4 +1,4 @@
-"""`POST /api/jobs/send_template_emails/test`: a job as some of its recipients would get it, to somebody else.
+"""`POST /api/jobs/send_template_emails/test`: a job as some of its recipients would get it, to other addresses.
 
 What is posted is a job of the type `test`, through the same door as any other, with a recipient for each message.
 """
@@ -107,7 +107,7 @@ def given_names(job: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _instead(recipient: Any, to: str, names: frozenset[str]) -> Any:
-    """Somebody else as this recipient: the template sees the recipient's address, too."""
+    """Another address as this recipient: the template sees the recipient's address, too."""
     if not isinstance(recipient, dict):
         return recipient
     own, email = recipient.get("variables"), recipient.get("email")

@@ -1,4 +1,4 @@
-"""What a message is made of again, for somebody who only looks: nothing of it is claimed, and nothing is written."""
+"""What a message is made of again, for a person who only looks: nothing of it is claimed, and nothing is written."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -74,7 +74,7 @@ class Services:
     post: Callable[[bytearray, ApiKey, str | None, JobType], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
     preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
-    """Makes a message for somebody who only looks."""
+    """Makes a message for a person who only looks."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""

@@ -179,7 +179,7 @@ class MessageBuilder:
         )
 
     async def preview(self, message: ClaimedRecipient, origin: str) -> tuple[Content, Envelope]:
-        """What `build` makes a message of, with an unsubscribe link that does nothing; for somebody who only looks.
+        """What `build` makes a message of, with an unsubscribe link that does nothing; for a person who only looks.
 
         `origin`: whose work that is. Nothing is cached.
 
