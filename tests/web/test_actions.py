@@ -7,6 +7,8 @@ import aiohttp
 import pytest
 
 from mailerd.clock import Clock
+from mailerd.core.copies import Copy, to_json
+from mailerd.core.models import Extras
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.store.suppressions import Suppressions
 from mailerd.store.webhooks import NewEndpoint, Webhooks
@@ -322,6 +324,21 @@ async def test_a_template_is_previewed_and_sent_to_oneself(site: ConsoleSite) ->
     ]
     for email, why in ("nobody", "to[0]"), ("ada@example.org", "gets no tests"):
         assert why in await ask(browser, "/templates/welcome", sender="me@example.com", email=email)
+
+
+async def test_a_message_shows_its_copies_and_that_its_person_was_forgotten(site: ConsoleSite) -> None:
+    named = to_json([Copy("cc", "desk@example.com"), Copy("bcc", "audit@example.com")])
+    await post(site.database, recipients=["a@example.com"], own=Extras(copy_list=named))
+    browser = await site.signed_in()
+    async with browser.get("/messages/1") as answer:
+        text = await answer.text()
+        assert "Cc desk@example.com" in text
+        assert "Bcc audit@example.com" in text
+    await query(site.database, "UPDATE job_recipients SET to_email = CONCAT('forgotten-', id, '@example.invalid')")
+    async with browser.get("/messages/1/html") as answer:
+        text = await answer.text()
+        assert "was forgotten" in text
+        assert "Dear" not in text
 
 
 async def test_a_message_of_a_list_is_shown_with_a_link_that_does_nothing(site: ConsoleSite) -> None:
