@@ -305,6 +305,15 @@ SENDER: Final = BounceRule(20, 0.08)
 RESTS: Final = "SELECT pause_cause FROM senders"
 
 
+async def test_the_dead_addresses_of_tests_rest_no_mailbox(database: Database) -> None:
+    place = Place(database, sender=BounceRule(20, 0.1))
+    for _ in range(25):
+        await place.post(sent=1, waiting=0)
+        await query(database, "UPDATE jobs SET type = 'test'")
+        await place.bounce([0])
+    assert await query(database, RESTS) == [(None,)]
+
+
 async def test_one_job_that_is_paused_early_does_not_stop_the_mailboxs_other_jobs(database: Database) -> None:
     place = Place(database, sender=SENDER)
     await place.post(sent=15)
