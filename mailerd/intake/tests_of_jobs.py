@@ -6,9 +6,9 @@ What is posted is a job of the type `test`, through the same door as any other, 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
-from pydantic import AfterValidator, ConfigDict, Field, SkipValidation
+from pydantic import AfterValidator, ConfigDict, Field, WrapValidator
 
 from mailerd.core.i18n import t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
@@ -27,13 +27,19 @@ _OWN: Final = "/"
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 
 
+def _unread(value: object, _: object) -> object:
+    if not isinstance(value, dict):
+        raise ValueError(t("must be an object"))  # noqa: TRY004 - what a validator raises
+    return value
+
+
 class JobTestIn(RequestModel):
     """A job, whose recipients would get it, and who gets it instead."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"job": EXAMPLE, "to": ["me@example.com"]}]})
 
     # Read and checked as any job, recipient by recipient.
-    job: Annotated[SkipValidation[JobIn], Field(description="the job, as it would be posted")]
+    job: Annotated[JobIn, WrapValidator(_unread), Field(description="the job, as it would be posted")]
     to: Annotated[
         list[Annotated[str, AfterValidator(Addresses().check)]],
         Field(
@@ -86,9 +92,7 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
         ApiError: 422, there is no test in it.
     """
     asked = read_model(JobTestIn, given)
-    job: Any = asked.job
-    if not isinstance(job, dict):
-        raise invalid([FieldError("job", t("must be an object"))])
+    job = cast("dict[str, Any]", asked.job)
     recipients = job.get("recipients")
     job = {name: it for name, it in job.items() if name not in _LEFT_OUT} | _FORCED
     if isinstance(recipients, list) and recipients:

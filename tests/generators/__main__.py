@@ -34,7 +34,7 @@ WITHIN: Final = 300.0
 """Seconds for one program."""
 POSTED: Final = (
     "ada@example.com", "django@example.org", "fetch@example.org", "flask@example.org", "hey@example.org",
-    "one@example.org", "python@example.org", "typescript@example.org",
+    "me@example.com", "one@example.org", "python@example.org", "typescript@example.org",
 )  # fmt: skip
 """The recipient of the job of each client and example."""
 

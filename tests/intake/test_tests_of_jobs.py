@@ -114,7 +114,7 @@ async def test_what_is_wrong_is_named_as_in_the_test_and_nothing_is_stored(
 
 
 async def test_what_is_no_test_is_named(site: Site) -> None:
-    for body, wrong in ({}, {"job", "to"}), ({"job": [], "to": ["me@example.com"], "x": 1}, {"x"}):
+    for body, wrong in ({}, {"job", "to"}), ({"job": [], "to": ["me@example.com"], "x": 1}, {"job", "x"}):
         async with site.client.post(f"{site.url}/api/jobs/send_template_emails/test", json=body) as response:
             assert {it["field"] for it in (await response.json())["error"]["details"]} == wrong
 
