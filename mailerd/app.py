@@ -25,6 +25,7 @@ from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
+from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
@@ -436,7 +437,7 @@ def _services(
         stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
-        renderer=intake.renderer, post=intake.create.post,
+        renderer=intake.renderer, post=intake.create.post, spreadsheets=SpreadsheetReader(RendererEvents(sink)),
     )  # fmt: skip
 
 

@@ -7,15 +7,26 @@ its own, started for it and ended with it, and no byte of the file is parsed els
 import asyncio
 import json
 import zlib
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from mailerd.core.i18n import joined, t
+from mailerd.core.reasons import from_json
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
+from mailerd.mail.cage import ChildEndedError, ChildExits, ChildProcess, Limits
+from mailerd.mail.templates import RendererError
 
-MAX_FILE: Final = 16 * 1024 * 1024
-"""Bytes of a file."""
-MAX_CELLS: Final = 2_000_000
+LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
+"""For one file, whatever is in it."""
+READ_TIMEOUT: Final = 30.0
+"""Seconds for the whole of a file, waiting for the CPU included."""
+_AT_ONCE: Final = 4
+_CHILD: Final = "mailerd.mail.spreadsheet_child"
+MAX_FILE: Final = 32 * 1024 * 1024
+"""Bytes of a file; a form of the console takes half of it."""
+MAX_CELLS: Final = 3_000_000
 """Cells of the rows of a sheet that are not empty."""
 MAX_COLUMNS: Final = 500
 """Columns of a sheet."""
@@ -74,10 +85,12 @@ class Sheet:
 
 
 class SpreadsheetReader:
-    """Reads files, two at a time, and never two of one origin at once: nobody's file holds up another's for long."""
+    """Reads files, a few at a time, never two of one origin at once: a hostile file holds up its sender alone."""
 
     def __init__(self, events: RendererEvents) -> None:
-        self._events = events
+        self._exits = ChildExits("tables", events)
+        self._turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def read(
         self, content: bytes, *, filename: str, origin: str, sheet: str | None = None, encoding: str | None = None
@@ -92,4 +105,45 @@ class SpreadsheetReader:
             SpreadsheetError: the file cannot be read, or is too large.
             RendererError: no process can be started now; nothing is known about the file.
         """
-        raise NotImplementedError
+        if len(content) > MAX_FILE:
+            raise _refused(filename, t("the file is larger than {n:,} bytes. Split it", n=MAX_FILE))
+        if not content.strip():
+            raise _refused(filename, t("the file is empty"))
+        async with self._turns[origin], self._places:
+            child = await ChildProcess.start(LIMITS, module=_CHILD)
+            try:
+                async with asyncio.timeout(READ_TIMEOUT):
+                    found = await _read(child, content, {"sheet": sheet, "encoding": encoding})
+            except ChildEndedError as ended:
+                self._exits.record(origin, ended.cause)
+                if not ended.by_work:
+                    raise RendererError(t("the process that reads tables {cause}", cause=ended.cause)) from ended
+                why = t("the file is damaged") if ended.is_a_bug else t("reading it {cause}", cause=ended.cause)
+                why = joined([why, t("Save the sheet with the people alone, as CSV UTF-8")], ". ")
+                raise _refused(filename, why) from ended
+            except TimeoutError:
+                raise _refused(filename, t("reading it takes too long")) from None
+            finally:
+                await child.kill()
+        if isinstance(found, Sheet):
+            return found
+        raise _refused(filename, found)
+
+
+async def _read(child: ChildProcess, content: bytes, asked: dict[str, str | None]) -> Sheet | str:
+    """The sheet, or why there is none."""
+    rows, numbers = list[list[str]](), list[int]()
+    answer = await child.ask(asked, blob=content, timeout=READ_TIMEOUT)
+    while "refused" not in answer:
+        rows += answer["rows"]
+        numbers += answer["numbers"]
+        if not answer["more"]:
+            head: dict[str, Any] = answer["head"] | {"sheets": tuple(answer["head"].get("sheets", ()))}
+            return Sheet(rows, numbers, **head) if rows else t("the file is empty")
+        answer = await child.ask({}, timeout=READ_TIMEOUT)
+    refused: str = from_json(answer["refused"])
+    return refused
+
+
+def _refused(filename: str, why: str) -> SpreadsheetError:
+    return SpreadsheetError(t("could not read {file}: {why}", file=filename, why=why))

@@ -16,6 +16,7 @@ from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found
 from mailerd.mail.renderer import Renderer
+from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
@@ -67,6 +68,7 @@ class Services:
     auth: ApiKeyAuth
     shares: KeyShares
     renderer: Renderer
+    spreadsheets: SpreadsheetReader
     post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
 
