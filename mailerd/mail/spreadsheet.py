@@ -20,7 +20,7 @@ from mailerd.mail.templates import RendererError
 
 LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
 """For one file, whatever is in it."""
-READ_TIMEOUT: Final = 30.0
+READ_TIMEOUT: Final = 60.0
 """Seconds for the whole of a file, waiting for the CPU included."""
 _AT_ONCE: Final = 4
 _CHILD: Final = "mailerd.mail.spreadsheet_child"
@@ -140,7 +140,7 @@ async def _read(child: ChildProcess, content: bytes, asked: dict[str, str | None
         if not answer["more"]:
             head: dict[str, Any] = answer["head"] | {"sheets": tuple(answer["head"].get("sheets", ()))}
             return Sheet(rows, numbers, **head) if rows else t("the file is empty")
-        answer = await child.ask({}, timeout=READ_TIMEOUT)
+        answer = await child.ask({"more": True}, timeout=READ_TIMEOUT)
     refused: str = from_json(answer["refused"])
     return refused
 

@@ -47,6 +47,8 @@ _SAMPLE: Final = 50
 """Rows by which separator and sheet are guessed."""
 _WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 """How a zip and a file of OLE begin, which XLSX, XLSB, ODS and XLS are."""
+_LONGEST: Final = 1e18
+"""Above it a whole number is written with an exponent."""
 _UNSEEN: Final = "\u200b\u2060\ufeff"
 
 
@@ -58,7 +60,8 @@ def shown(value: object) -> str:
         case bool():
             return str(value).upper()
         case float():
-            return f"{value:.15g}"  # the digits that Excel keeps
+            whole = value.is_integer() and abs(value) < _LONGEST
+            return str(int(value)) if whole else f"{value:.15g}"  # the digits that Excel keeps
         case dt.datetime() | dt.time():
             spec = "seconds" if value.second else "minutes"
             return value.isoformat(timespec=spec).replace("T", " ")
@@ -289,7 +292,7 @@ def main() -> None:
         "utf-16-be",
     ):  # Python loads codecs late, and no file can be opened then
         "".encode(encoding)
-    os.nice(10)  # whoever uploads can wait a moment longer, and what is being sent cannot
+    os.nice(5)  # whoever uploads can wait a moment longer, and what is being sent cannot
     bound(memory=memory)
     SpreadsheetChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 
