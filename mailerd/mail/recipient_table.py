@@ -56,7 +56,7 @@ class Column:
         return joined([self.header]) if self.header else t("Column {letter}", letter=self.letter)
 
 
-class Kind(StrEnum):
+class ProblemKind(StrEnum):
     """What is wrong with a row or a cell."""
 
     NO_ADDRESS = "no_address"
@@ -79,9 +79,11 @@ class Kind(StrEnum):
     """A valid address whose domain looks like a common one, misspelt. It is a hint alone: the row is used."""
 
 
-NEVER_SENT: Final = frozenset({Kind.SUPPRESSED, Kind.UNSUBSCRIBED})
+NEVER_SENT: Final = frozenset({ProblemKind.SUPPRESSED, ProblemKind.UNSUBSCRIBED})
 """These rows are skipped whatever the person decides, and block nothing."""
-INVALID: Final = frozenset({Kind.NO_ADDRESS, Kind.ADDRESS, Kind.DUPLICATE, Kind.VALUE, Kind.CELLS})
+INVALID: Final = frozenset(
+    {ProblemKind.NO_ADDRESS, ProblemKind.ADDRESS, ProblemKind.DUPLICATE, ProblemKind.VALUE, ProblemKind.CELLS}
+)
 """These rows cannot be used. They block until the person says that invalid rows are skipped, or corrects them."""
 
 
@@ -97,7 +99,7 @@ class Problem:
     """The column's name, for people; "" for the whole row."""
     value: str
     """What the cell says, cut where it is long."""
-    kind: Kind
+    kind: ProblemKind
     reason: Text
     """For people: "has no @", "duplicate of row 7"."""
     fix: str = ""
@@ -108,7 +110,7 @@ class Problem:
 class Group:
     """The problems of one kind in one column."""
 
-    kind: Kind
+    kind: ProblemKind
     index: int | None
     column: str
     summary: Text
@@ -142,7 +144,7 @@ class CheckedTable:
     refused: list[tuple[int, dict[str, Any]]]
     """Rows that are INVALID, and who they name, as they are written: a job that skips them lists them as failed.
 
-    Rows with a wrong number of cells are not among them: nobody knows which cell is the address.
+    Rows with a wrong number of cells are not among them: which cell is the address is not known.
     """
     problems: list[Problem]
     """By their rows."""
@@ -159,7 +161,7 @@ class CheckedTable:
     def groups(self) -> list[Group]:
         """The problems, grouped by kind and column: those that block before the others, and many before few."""
         blocking = {(each.kind, each.index) for each in self.blocking}
-        found = defaultdict[tuple[Kind, int | None], list[Problem]](list)
+        found = defaultdict[tuple[ProblemKind, int | None], list[Problem]](list)
         for each in self.problems:
             found[each.kind, each.index].append(each)
         order = sorted(found.items(), key=lambda it: (it[0] not in blocking, -len(it[1])))
@@ -168,7 +170,7 @@ class CheckedTable:
             for (kind, index), its in order
         ]
 
-    def without(self, found: Mapping[str, tuple[Kind, Text]]) -> "CheckedTable":
+    def without(self, found: Mapping[str, tuple[ProblemKind, Text]]) -> "CheckedTable":
         """The table without recipients that the caller knows to be suppressed or unsubscribed.
 
         `found`: by the recipient's "email" as it stands in `recipients`: SUPPRESSED or UNSUBSCRIBED, and why.
@@ -187,21 +189,26 @@ class CheckedTable:
         )
 
 
-def _summary(kind: Kind, n: int, column: str) -> Text:
+def _summary(kind: ProblemKind, n: int, column: str) -> Text:
     return {
-        Kind.NO_ADDRESS: tn("{n:,} row has no address", "{n:,} rows have no address", n),
-        Kind.ADDRESS: tn(
-            "{column} is no valid address in {n:,} row", "{column} is no valid address in {n:,} rows", n, column=column
+        ProblemKind.NO_ADDRESS: tn("{n:,} row has no address", "{n:,} rows have no address", n),
+        ProblemKind.ADDRESS: tn(
+            "{column} is not a valid address in {n:,} row",
+            "{column} is not a valid address in {n:,} rows",
+            n,
+            column=column,
         ),
-        Kind.DUPLICATE: tn("{n:,} row repeats an address", "{n:,} rows repeat an address", n),
-        Kind.VALUE: tn("{column} is not valid in {n:,} row", "{column} is not valid in {n:,} rows", n, column=column),
-        Kind.CELLS: tn(
+        ProblemKind.DUPLICATE: tn("{n:,} row repeats an address", "{n:,} rows repeat an address", n),
+        ProblemKind.VALUE: tn(
+            "{column} is not valid in {n:,} row", "{column} is not valid in {n:,} rows", n, column=column
+        ),
+        ProblemKind.CELLS: tn(
             "{n:,} row has more or fewer cells than columns", "{n:,} rows have more or fewer cells than columns", n
         ),
-        Kind.SUPPRESSED: tn("{n:,} recipient is suppressed", "{n:,} recipients are suppressed", n),
-        Kind.UNSUBSCRIBED: tn("{n:,} recipient has unsubscribed", "{n:,} recipients have unsubscribed", n),
-        Kind.EMPTY: tn("{column} is empty in {n:,} row", "{column} is empty in {n:,} rows", n, column=column),
-        Kind.TYPO: tn("{n:,} address may be misspelt", "{n:,} addresses may be misspelt", n),
+        ProblemKind.SUPPRESSED: tn("{n:,} recipient is suppressed", "{n:,} recipients are suppressed", n),
+        ProblemKind.UNSUBSCRIBED: tn("{n:,} recipient has unsubscribed", "{n:,} recipients have unsubscribed", n),
+        ProblemKind.EMPTY: tn("{column} is empty in {n:,} row", "{column} is empty in {n:,} rows", n, column=column),
+        ProblemKind.TYPO: tn("{n:,} address may be misspelt", "{n:,} addresses may be misspelt", n),
     }[kind]
 
 
@@ -220,8 +227,8 @@ _HEADERS: Final[Mapping[str, Sequence[str]]] = {
 """What a header says, as `_folded` has it, by what its column is used as; the likeliest first."""
 _ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+")
 _VARIABLE: Final = re.compile(r"[^\W\d]\w*")
-_HEADER_WITHIN: Final = 20
-"""Rows within which a header is looked for."""
+_MAX_BEFORE_HEADER: Final = 20
+"""The most rows in which a header is looked for."""
 _LOOKED_AT: Final = 200
 """Values of a column by which it is guessed what it holds."""
 _MOST: Final = 0.6
@@ -238,7 +245,7 @@ def _folded(text: str) -> str:
 def guess_header(sheet: Sheet) -> int | None:
     """The number of the row that names the columns; None: there is none, and the first row is a person."""
     before: list[str] = []
-    for at, row in enumerate(sheet.rows[:_HEADER_WITHIN]):
+    for at, row in enumerate(sheet.rows[:_MAX_BEFORE_HEADER]):
         if any(_ADDRESS.fullmatch(cell) for cell in row):  # above it is its header, unless that is a title
             alone = sum(map(bool, before)) < min(2, sum(map(bool, row)))
             return None if alone else sheet.numbers[at - 1]
@@ -329,7 +336,7 @@ def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[
         if len(names) > 1
     ]
     errors += [
-        t("{name} cannot be the name of a variable: use letters, digits and _", name=use)
+        t("{name} cannot be the name of a variable: it needs a form such as first_name", name=use)
         for use in by_use
         if not _VARIABLE.fullmatch(use)
     ]
@@ -391,7 +398,7 @@ class _Check:
             self._problems += found
             skip = False
             for each in found:
-                if each.kind is Kind.EMPTY:
+                if each.kind is ProblemKind.EMPTY:
                     use = self._uses[each.index or 0]
                     skip |= use in self._decisions.skip_empty
                     decided = use in self._decisions.skip_empty or use in self._decisions.accepted
@@ -414,13 +421,13 @@ class _Check:
         if self._width is not None and (len(row) < self._named or any(row[self._width :])):
             cells = tn("{n} cell", "{n} cells", len(row))
             why = t("{cells}, but {columns}", cells=cells, columns=tn("{n} column", "{n} columns", self._width))
-            return {}, [Problem(number, None, "", ",".join(row)[:_MAX_VALUE], Kind.CELLS, why)]
+            return {}, [Problem(number, None, "", ",".join(row)[:_MAX_VALUE], ProblemKind.CELLS, why)]
 
         def cell(use: str) -> str:
             at, _ = self._columns[use]
             return row[at] if at < len(row) else ""
 
-        def note(use: str, kind: Kind, reason: Text, fix: str = "") -> None:
+        def note(use: str, kind: ProblemKind, reason: Text, fix: str = "") -> None:
             at, name = self._columns[use]
             found.append(Problem(number, at, name, cell(use)[:_MAX_VALUE], kind, reason, fix))
 
@@ -431,7 +438,7 @@ class _Check:
                 try:
                     rule(value)
                 except ValueError as error:
-                    note(use, Kind.VALUE, joined([str(error)]))
+                    note(use, ProblemKind.VALUE, joined([str(error)]))
         for use in ("cc", "bcc"):
             if use in self._columns and (value := cell(use)):
                 recipient[use] = [{"email": each} for each in self._copies(use, value, note)]
@@ -439,36 +446,38 @@ class _Check:
         for use in self._variables:
             variables[use] = cell(use) or self._decisions.defaults.get(use, "")
             if is_sent and not variables[use] and use in self._used:
-                note(use, Kind.EMPTY, t("is empty"))
+                note(use, ProblemKind.EMPTY, t("is empty"))
         return recipient | {"variables": variables}, found
 
     def _address(self, given: str, note: Callable[..., None]) -> str:
         if not given:
-            note(EMAIL, Kind.NO_ADDRESS, t("is empty"))
+            note(EMAIL, ProblemKind.NO_ADDRESS, t("is empty"))
             return ""
         try:
             address = self._addresses.check(given)
         except ValueError as error:
-            note(EMAIL, Kind.ADDRESS, joined([str(error)]), self._fixed(given))
+            note(EMAIL, ProblemKind.ADDRESS, joined([str(error)]), self._fixed(given))
             return given
         known = None if self._decisions.allow_duplicates else self._seen.get(canonical(address))
         if known is not None:
             same, other = N_("duplicate of row {row}"), N_("duplicate of row {row}, written {email}")
-            note(EMAIL, Kind.DUPLICATE, t(same if known[1] == address else other, row=known[0], email=known[1]))
+            note(EMAIL, ProblemKind.DUPLICATE, t(same if known[1] == address else other, row=known[0], email=known[1]))
         elif fix := _likely(address):
-            note(EMAIL, Kind.TYPO, t("did you mean {email}?", email=fix), fix)
+            note(EMAIL, ProblemKind.TYPO, t("did you mean {email}?", email=fix), fix)
         return address
 
     def _copies(self, use: str, value: str, note: Callable[..., None]) -> Iterator[str]:
         given = [each.strip() for each in re.split(r"[;,\n]", value) if each.strip()]
         if len(given) > MAX_COPIES:
-            note(use, Kind.VALUE, t("has {n} addresses, above the limit of {most}", n=len(given), most=MAX_COPIES))
+            note(
+                use, ProblemKind.VALUE, t("has {n} addresses, above the limit of {most}", n=len(given), most=MAX_COPIES)
+            )
         for each in given:
             yield each
             try:
                 self._addresses.check(each)
             except ValueError as error:
-                note(use, Kind.ADDRESS, t("{address}: {why}", address=each, why=joined([str(error)])))
+                note(use, ProblemKind.ADDRESS, t("{address}: {why}", address=each, why=joined([str(error)])))
 
     def _fixed(self, given: str) -> str:
         """What an address that is not valid was probably meant to be; "" where nothing is known."""
@@ -525,7 +534,7 @@ MAX_SHOWN: Final = 20
 
 @dataclass(frozen=True)
 class RecipientTable:
-    """The recipients of a table whose columns nobody has looked at."""
+    """The recipients of a table that is used by its guesses alone."""
 
     recipients: list[dict[str, Any]]
     """All that the table names, invalid ones too, as a job's JSON has them: what reads the job reports those."""
@@ -568,13 +577,13 @@ def read_recipients(
     if errors := mapping_errors(columns, uses):
         raise failed(joined(errors))
     checked = check(sheet, header, uses, decisions=Decisions(allow_duplicates=True))
-    bad = [each for each in checked.problems if each.kind is Kind.CELLS]
+    bad = [each for each in checked.problems if each.kind is ProblemKind.CELLS]
     if bad:
         said = [t("{file} row {n}: {why}", file=name, n=each.row, why=each.reason) for each in bad[:MAX_SHOWN]]
         more = [t("  and {n:,} more", n=len(bad) - MAX_SHOWN)] if len(bad) > MAX_SHOWN else []
         raise SpreadsheetError(joined([*said, *more], "\n"))
     everyone = sorted([*zip(checked.rows, checked.recipients, strict=True), *checked.refused], key=lambda it: it[0])
-    warnings = [each.summary for each in checked.groups() if each.kind in {Kind.EMPTY, Kind.TYPO}]
+    warnings = [each.summary for each in checked.groups() if each.kind in {ProblemKind.EMPTY, ProblemKind.TYPO}]
     return RecipientTable([each for _, each in everyone], [row for row, _ in everyone], warnings)
 
 

@@ -118,11 +118,11 @@ class SpreadsheetReader:
                 self._exits.record(origin, ended.cause)
                 if not ended.by_work:
                     raise RendererError(t("the process that reads tables {cause}", cause=ended.cause)) from ended
-                why = t("the file is damaged") if ended.is_a_bug else t("reading it {cause}", cause=ended.cause)
+                why = t("the file is damaged") if ended.is_a_bug else t("reading the file {cause}", cause=ended.cause)
                 why = joined([why, t("Save the sheet with the people alone, as CSV UTF-8")], ". ")
                 raise _refused(filename, why) from ended
             except TimeoutError:
-                raise _refused(filename, t("reading it takes too long")) from None
+                raise _refused(filename, t("reading the file takes too long")) from None
             finally:
                 await child.kill()
         if isinstance(found, Sheet):

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ from python_calamine import (
 from mailerd.core.i18n import Text, t, tn
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import as_it_was
-from mailerd.mail.cage import BLOB, bound, end_with
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
 from mailerd.mail.render_child import Child
 from mailerd.mail.spreadsheet import ENCODINGS, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, SpreadsheetError
 
@@ -47,6 +48,8 @@ _SAMPLE: Final = 50
 """Rows by which separator and sheet are guessed."""
 _WORKBOOKS: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
 """How a zip and a file of OLE begin, which XLSX, XLSB, ODS and XLS are."""
+_LEAST_CPU: Final = 0.01
+"""Seconds that remain where all are used up: zero would mean that there is no bound."""
 _LONGEST: Final = 1e18
 """Above it a whole number is written with an exponent."""
 _UNSEEN: Final = "\u200b\u2060\ufeff"
@@ -80,7 +83,7 @@ _LAST_KOREAN: Final = 0xC8
 _MOST: Final = 0.6
 """Most names have rare characters as well."""
 _FEW: Final = 8
-"""Characters by which Korean is told from Chinese."""
+"""Characters by which Korean differs from Chinese."""
 
 
 def guess_encoding(content: bytes) -> tuple[str, bool]:
@@ -168,10 +171,10 @@ def _text_rows(content: bytes, encoding: str) -> Iterator[list[str]]:
         raise SpreadsheetError(t("not a valid CSV ({cause})", cause=str(error))) from error
 
 
-_UNKNOWN: Final = t("the file is no table that can be read. Save it as XLSX or CSV UTF-8")
+_UNKNOWN: Final = t("the file is not a table. Save the table as XLSX or CSV UTF-8")
 
 
-class Reading:
+class FileReading:
     """One file that is being read."""
 
     def __init__(self, content: bytes, *, sheet: str | None, encoding: str | None) -> None:
@@ -264,14 +267,14 @@ class SpreadsheetChild(Child):
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, *, cpu: float) -> None:
         super().__init__(source, sink, cpu=cpu)
-        self._reading: Reading | None = None
+        self._reading: FileReading | None = None
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The next rows; what is wrong with the file, if something is."""
-        self.bound()
+        bound_cpu(max(_LEAST_CPU, self._cpu - time.process_time()))
         try:
             if self._reading is None:
-                self._reading = Reading(asked.pop(BLOB), sheet=asked["sheet"], encoding=asked["encoding"])
+                self._reading = FileReading(asked.pop(BLOB), sheet=asked["sheet"], encoding=asked["encoding"])
             return self._reading.next() | {"head": self._reading.head}
         except SpreadsheetError as error:
             return {"refused": to_json(str(error))}
@@ -292,7 +295,7 @@ def main() -> None:
         "utf-16-be",
     ):  # Python loads codecs late, and no file can be opened then
         "".encode(encoding)
-    os.nice(5)  # whoever uploads can wait a moment longer, and what is being sent cannot
+    os.nice(5)  # an upload can wait a moment longer, and what is being sent cannot
     bound(memory=memory)
     SpreadsheetChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 

@@ -15,7 +15,7 @@ from mailerd.mail.recipient_table import (
     INVALID,
     CheckedTable,
     Decisions,
-    Kind,
+    ProblemKind,
     check,
     columns_of,
     corrected_csv,
@@ -27,6 +27,7 @@ from mailerd.mail.recipient_table import (
 )
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 
+Kind = ProblemKind
 SKIP = Decisions(skip_invalid=True)
 
 
@@ -123,7 +124,7 @@ def test_what_is_wrong_with_a_mapping_is_said_once() -> None:
     columns = columns_of(sheet("email|A|B", "a@b.example|1|2"), 1)
     errors = mapping_errors(columns, {0: "email", 1: "x y", 2: "name"}, wanted=["title", "x"])
     assert errors == [
-        "x y cannot be the name of a variable: use letters, digits and _",
+        "x y cannot be the name of a variable: it needs a form such as first_name",
         "The template needs title, x: no columns are used as those variables",
     ]
     doubled = mapping_errors(columns, {0: "email", 1: "note", 2: "note"})
@@ -200,7 +201,7 @@ def test_problems_are_grouped_with_their_count_and_those_that_block_come_first()
     rows = [f"p{n}@example.org|{'' if n < 5 else 'tea'}" for n in range(8)]
     groups = checked(sheet("email|product", *rows, "x|tea", "q@gmial.com|tea")).groups()
     assert [each.summary for each in groups] == [
-        "product is empty in 5 rows", "email is no valid address in 1 row", "1 address may be misspelt",
+        "product is empty in 5 rows", "email is not a valid address in 1 row", "1 address may be misspelt",
     ]  # fmt: skip
     assert groups[0].rows == [2, 3, 4, 5, 6]
     assert all(say(each.summary, "zh") != each.summary for each in groups)

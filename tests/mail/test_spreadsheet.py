@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,7 +15,7 @@ from mailerd.mail import spreadsheet, spreadsheet_child
 from mailerd.mail.cage import ChildProcess, Limits
 from mailerd.mail.recipient_table import Decisions, check, columns_of, guess_header, guessed_uses
 from mailerd.mail.spreadsheet import MAX_FILE, Sheet, SpreadsheetError, SpreadsheetReader
-from mailerd.mail.spreadsheet_child import Reading, guess_encoding
+from mailerd.mail.spreadsheet_child import FileReading, guess_encoding
 from mailerd.mail.templates import RendererError
 from tests.support.heard import Heard
 from tests.support.spreadsheets import XLS, ods, xlsx, xlsx_of, zipped
@@ -121,7 +122,7 @@ def test_whatever_the_bytes_are_they_are_read_or_refused(content: bytes, head: b
     encoding, _ = guess_encoding(head + content)
     assert encoding in {*spreadsheet.ENCODINGS, "utf-16-le", "utf-16-be"}
     try:
-        found = Reading(head + content, sheet=None, encoding=None).next()
+        found = FileReading(head + content, sheet=None, encoding=None).next()
     except SpreadsheetError:
         return
     assert all(isinstance(cell, str) for row in found["rows"] for cell in row)
@@ -136,7 +137,7 @@ CELL = st.text(
 @given(st.lists(st.lists(CELL.filter(lambda it: it[0] not in "'<"), min_size=2, max_size=2), min_size=1, max_size=4))
 def test_texts_come_through_each_kind_of_file_as_they_are(rows: list[list[str]]) -> None:
     for content in (xlsx({"People": rows}), ods(rows)):
-        reading = Reading(content, sheet=None, encoding=None)
+        reading = FileReading(content, sheet=None, encoding=None)
         assert reading.next()["rows"] == rows
 
 
@@ -161,7 +162,7 @@ HOSTILE: Sequence[tuple[str, bytes, str]] = [
     ("a million columns", b"email" + b",a" * 1_000_000, "a row has more than 1,000,000 characters"),
     ("columns of nothing", b"email" + b"," * 900, "901 columns, more than 500"),
     ("a workbook of too many columns", xlsx({"S": [["a"] * 501]}), "501 columns"),
-    ("a row of ODS, repeated", ods([["email"]], more=REPEATED), "no table that can be read"),
+    ("a row of ODS, repeated", ods([["email"]], more=REPEATED), "the file is not a table"),
     ("a cell without an end", b'email\n"' + b"a\n" * 600_000, "not a valid CSV (field larger than"),
     ("rows of nothing", b"email\n" + b"\n" * 1_100_000, "more than 1,048,576 rows"),
     ("an open quotation mark", b'email\n"a', "not a valid CSV (unexpected end of data)"),
@@ -169,10 +170,10 @@ HOSTILE: Sequence[tuple[str, bytes, str]] = [
     ("blanks", b" \n\n", "the file is empty"),
     ("commas", b",,,\n,,\n", "the file is empty"),
     ("no cells", xlsx({"S": []}), "no sheet with cells"),
-    ("half a workbook", xlsx({"S": PEOPLE})[:900], "no table that can be read"),
-    ("another zip", zipped({"readme.txt": "hello"}), "no table that can be read"),
-    ("a program", b"\x7fELF" + bytes(range(256)) * 40, "no table that can be read"),
-    ("a picture", b"\x89PNG\r\n\x1a\n" + bytes(200), "no table that can be read"),
+    ("half a workbook", xlsx({"S": PEOPLE})[:900], "the file is not a table"),
+    ("another zip", zipped({"readme.txt": "hello"}), "the file is not a table"),
+    ("a program", b"\x7fELF" + bytes(range(256)) * 40, "the file is not a table"),
+    ("a picture", b"\x89PNG\r\n\x1a\n" + bytes(200), "the file is not a table"),
     ("a page by the name of a workbook", b"<html><table><tr><td>email</td></tr></table>", "a web page or XML"),
 ]  # fmt: skip
 
@@ -194,7 +195,7 @@ async def test_a_file_that_is_too_large_is_refused_before_anything_is_started(mo
 
 async def test_cells_and_characters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spreadsheet_child, "MAX_CELLS", 10)
-    reading = Reading(b"a,b\n" * 6, sheet=None, encoding=None)
+    reading = FileReading(b"a,b\n" * 6, sheet=None, encoding=None)
     with pytest.raises(SpreadsheetError, match="more than 10 cells"):
         reading.next()
 
@@ -248,9 +249,8 @@ async def test_where_no_process_starts_nothing_is_said_of_the_file(monkeypatch: 
 
 
 async def test_20_000_rows_are_read_and_checked_in_a_few_seconds_of_cpu() -> None:
-    header: list[str | float] = ["Email", "Name", "product", "note", "since"]
-    rows = [
-        header,
+    rows: list[list[Any]] = [
+        ["Email", "Name", "product", "note", "since"],
         *([f"p{n}@example.com", f"Name {n}", "Tea", f"a note about {n}", 45000.0 + n] for n in range(20_000)),
     ]
     content, before, own = xlsx({"People": rows}), os.times(), time.process_time()

@@ -4,12 +4,12 @@ import io
 import zipfile
 from base64 import b85decode
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from xml.sax.saxutils import escape
 from zlib import decompress
 
 from mailerd.mail.spreadsheet import Sheet
-from mailerd.mail.spreadsheet_child import Reading
+from mailerd.mail.spreadsheet_child import FileReading
 
 _MAIN: Final = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _DOCUMENT: Final = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -18,11 +18,9 @@ _ODS: Final = "urn:oasis:names:tc:opendocument:xmlns"
 _FORMATS: Final = (0, 14, 22, 20, 46, 10)
 """Excel's built-in number formats, by their place: general, date, date and time, time, span, percent."""
 
-type Cell = str | float | bool | None
 
-
-def xlsx(sheets: Mapping[str, Sequence[Sequence[Cell]]], *, hidden: Sequence[str] = ()) -> bytes:
-    """A workbook with these rows in its sheets. A text that begins with "<" is the XML of a cell."""
+def xlsx(sheets: Mapping[str, Sequence[Sequence[Any]]], *, hidden: Sequence[str] = ()) -> bytes:
+    """A workbook with these rows in its sheets: texts, numbers, truths, None. A text that begins with "<" is a cell."""
     return xlsx_of({name: "".join(map(_row, range(1, len(rows) + 1), rows)) for name, rows in sheets.items()}, hidden)
 
 
@@ -35,7 +33,7 @@ def xlsx_of(sheets: Mapping[str, str], hidden: Sequence[str] = (), **more: bytes
     )
     relations = "".join(_relation(f"r{n}", "worksheet", f"worksheets/sheet{n}.xml") for n in range(1, len(names) + 1))
     formats = "".join(f'<xf numFmtId="{each}"/>' for each in _FORMATS)
-    files = {
+    files: dict[str, str | bytes] = {
         "[Content_Types].xml": "<Types/>",
         "_rels/.rels": _relations(_relation("r", "officeDocument", "xl/workbook.xml")),
         "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_DOCUMENT}"><sheets>{listed}</sheets></workbook>',
@@ -67,11 +65,11 @@ def _relation(id_: str, kind: str, target: str) -> str:
     return f'<Relationship Id="{id_}" Type="{_DOCUMENT}/{kind}" Target="{target}"/>'
 
 
-def _row(number: int, cells: Sequence[Cell]) -> str:
+def _row(number: int, cells: Sequence[Any]) -> str:
     return f'<row r="{number}">{"".join(f"{_cell(cell)}" for cell in cells)}</row>'
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Any) -> str:
     match cell:
         case None:
             return "<c/>"
@@ -80,8 +78,10 @@ def _cell(cell: Cell) -> str:
         case float() | int():
             return f"<c><v>{cell}</v></c>"
         case _:
-            is_xml = cell.startswith("<")
-            return cell if is_xml else f'<c t="inlineStr"><is><t xml:space="preserve">{escape(cell)}</t></is></c>'
+            text = str(cell)
+            if text.startswith("<"):
+                return text
+            return f'<c t="inlineStr"><is><t xml:space="preserve">{escape(text)}</t></is></c>'
 
 
 def ods(rows: Sequence[Sequence[str | float]], *, more: str = "") -> bytes:
@@ -119,7 +119,7 @@ XLS: Final = decompress(b85decode(
 
 def sheet_of(content: bytes) -> Sheet:
     """What is read of a file, in this process."""
-    reading, rows, numbers = Reading(content, sheet=None, encoding=None), list[list[str]](), list[int]()
+    reading, rows, numbers = FileReading(content, sheet=None, encoding=None), list[list[str]](), list[int]()
     more = True
     while more:
         answer = reading.next()

@@ -192,10 +192,10 @@ def test_rows_of_a_table_may_have_lines_within_their_cells() -> None:
 
 async def test_a_workbook_is_sent_as_a_csv_is_and_its_problems_have_the_rows_of_the_sheet(site: ConsoleSite) -> None:
     browser = await site.signed_in()
-    rows = [
+    rows: list[list[Any]] = [
         ["Guests", None, None],
         [None],
-        ["电子邮件", "姓名", "Product"],
+        ["电子邮件", "姓名", "product"],
         ["a@b.example", "王", "Tea"],
         ["nobody", "", "Tea"],
     ]
