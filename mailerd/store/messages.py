@@ -289,11 +289,9 @@ def _update(changed: Sequence[str], rows: Sequence[Row]) -> Statement:
 
 
 def _value(value: Any) -> Any:
-    """What the driver takes; a text, within its column."""
+    """What the driver takes."""
     if isinstance(value, StrEnum):
         return value.value
-    if isinstance(value, str):
-        return short(value)
     return naive(value) if isinstance(value, datetime) else value
 
 

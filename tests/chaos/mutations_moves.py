@@ -171,8 +171,8 @@ OF_THE_DOOR: Final = (
         ("what comes back into a cancelled job waits for ever", "job.is_cancelled and row.job_id in waits:", "False:"),
     ),
     *noticed_by(
-        "tests/store/queue/test_recovery.py::test_what_a_look_says_is_cut_to_its_column", _IN_MESSAGES,
-        ("a text is longer than its column", "        return short(value)\n", "        return value\n"),
+        "tests/store/queue/test_recovery.py::test_what_a_look_says_is_cut_to_its_column", "mailerd/core/reasons.py",
+        ("a text is longer than its column", "_cut(str.__str__(text), limit)", "str.__str__(text)"),
     ),
     *noticed_by(
         _RECORD + "test_a_worker_whose_claim_has_gone_teaches_its_sender_nothing_beside_one_whose_has_not",
