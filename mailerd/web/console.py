@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final, Literal
 from urllib.parse import quote
@@ -29,7 +30,9 @@ from mailerd.web import (
     message_page,
     person_page,
     post_page,
+    search_page,
     senders_page,
+    settings_page,
     status_page,
     template_page,
     webhooks_page,
@@ -37,7 +40,7 @@ from mailerd.web import (
 from mailerd.web.forms import read_login
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.services import ConsoleRequest, Services
+from mailerd.web.services import THEME_COOKIE, ConsoleRequest, Services, theme_of
 from mailerd.web.troubles import Trouble
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
@@ -46,6 +49,7 @@ Route = tuple[str, str, Handler]
 _NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 _NOT_SHARED: Final = ("/html", ".csv")
 _UNAVAILABLE: Final = 503
+_YEAR: Final = 365 * 86_400
 _AGAIN: Final = {"Retry-After": "5"}
 LOGINS_PER_ADDRESS: Final = 8
 """Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429: a form of a browser
@@ -61,6 +65,8 @@ _STATIC: Final = {
 
 PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/", status_page.show),
+    ("GET", "/search", search_page.show),
+    ("GET", "/settings", settings_page.show),
     ("GET", "/jobs", jobs_page.show),
     ("POST", "/jobs", jobs_page.act),
     ("GET", "/jobs/{id}", job_page.show),
@@ -169,11 +175,15 @@ class Console:
                 self._auth.count_request(key, refresh=it.is_refresh)
                 self._auth.note_use(key)
                 async with self._place(page, it):
+                    with suppress(DatabaseError):  # then the page itself says so
+                        it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
             except MailerdError as error:
                 return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
                 keep_language(response, language)
+            if "theme" in request.query and not response.prepared:
+                response.set_cookie(THEME_COOKIE, theme_of(request), max_age=_YEAR, httponly=True, samesite="Lax")
             return response
 
         return answer

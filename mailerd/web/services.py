@@ -11,6 +11,7 @@ from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
 from mailerd.core.situation import Facts
+from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
@@ -83,6 +84,13 @@ class ConsoleRequest:
     services: Services
     key: ApiKey
     language: Language
+    seen: QueueStats | None = None
+    """How it goes, as far as the key may see it; None: that is not known."""
+
+    @property
+    def needing(self) -> int:
+        """How much waits for a person: unconfirmed messages, and jobs of today with failures."""
+        return self.seen.recipients.get(State.UNSURE, 0) + len(self.seen.failed_jobs) if self.seen else 0
 
     @property
     def is_refresh(self) -> bool:
@@ -92,6 +100,10 @@ class ConsoleRequest:
     def number(self, name: str) -> int | None:
         """The number of a row in the query; None where there is none."""
         return row_number(self.http.query.get(name, ""))
+
+    def link(self, **query: str) -> str:
+        """The address of this page with another value in its query."""
+        return str(self.http.rel_url.update_query(query))
 
     @property
     def session(self) -> str:
@@ -143,7 +155,7 @@ class ConsoleRequest:
         shared = {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
             "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
-            "now": self.services.clock.now(), "word": self.word,
+            "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
         }  # fmt: skip
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
@@ -160,12 +172,19 @@ class ConsoleRequest:
         return response
 
 
+def theme_of(request: web.Request) -> str:
+    """What its reader has chosen by `?theme=`, now or before: `light` or `dark`; else `auto`, as the browser has it."""
+    wish = request.query.get("theme") or request.cookies.get(THEME_COOKIE, "")
+    return wish if wish in {"light", "dark"} else "auto"
+
+
 def row_number(text: str) -> int | None:
     """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
     return int(text) if _ROW_NUMBER.fullmatch(text) else None
 
 
 _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
+THEME_COOKIE: Final = "mailerd-theme"
 _FLASH: Final = "mailerd-said"
 _MAX_FLASH: Final = 300
 

@@ -61,7 +61,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         else ()
     )
     return it.page(
-        "status.html", active="status", light=worst(found), well=stats and under_way(stats),
+        "status.html", active="overview", light=worst(found), well=stats and under_way(stats),
         troubles=[Trouble(each, each.about not in hidden) for each in shortened(found)],
         stats=stats, note=stats and count_note(stats), chart_drawn=None if hidden else drawn, kinds=SHOWN,
         spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
