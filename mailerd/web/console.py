@@ -1,11 +1,12 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from aiohttp import web
@@ -17,10 +18,12 @@ from mailerd.core.situation import database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
-from mailerd.http.requests import chosen_language, keep_language
+from mailerd.http.requests import chosen_language, keep_language, wants_page
+from mailerd.http.responses import REQUEST, no_such_path
 from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
+    activity_page,
     guards,
     inbox_page,
     job_page,
@@ -28,6 +31,7 @@ from mailerd.web import (
     keys_page,
     lists_page,
     message_page,
+    overview_page,
     person_page,
     post_page,
     search_page,
@@ -54,6 +58,18 @@ _AGAIN: Final = {"Retry-After": "5"}
 LOGINS_PER_ADDRESS: Final = 8
 """Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429: a form of a browser
 comes whole, in milliseconds."""
+_NOT_FOUND: Final = 404
+_MAX_NEXT: Final = 1_000
+_OWN_PAGE: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
+"""The path and query of a page here: no other host, no backslash, no control character."""
+_SIGNED_IN: Final = web.RequestKey("signed_in", ConsoleRequest)
+"""Who asks, for the page of an error."""
+_STRANGER: Final[dict[str, Any]] = {"key": None, "it": None, "outbox": "", "flash": "", "query": {}}
+_ERROR: Final = t("This page cannot be shown")
+_HEADINGS: Final = {
+    403: t("Not allowed"), 404: t("Page not found"), 405: t("Not possible here"), 413: t("Too large"),
+    421: t("Unknown host"), 429: t("Too many requests"), 500: t("Internal error"), 503: t("Temporarily unavailable"),
+}  # fmt: skip
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -64,9 +80,12 @@ _STATIC: Final = {
 }  # fmt: skip
 
 PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
-    ("GET", "/", status_page.show),
+    ("GET", "/", overview_page.show),
+    ("GET", "/status", status_page.show),
     ("GET", "/search", search_page.show),
     ("GET", "/settings", settings_page.show),
+    ("GET", "/activity", activity_page.show),
+    ("GET", "/activity.csv", activity_page.table),
     ("GET", "/jobs", jobs_page.show),
     ("POST", "/jobs", jobs_page.act),
     ("GET", "/jobs/{id}", job_page.show),
@@ -107,7 +126,7 @@ class Console:
         self.live: Final = live
         self._logins: dict[str, list[asyncio.Timeout]] = {}
         """The sign-ins of each address that are being read, the oldest first."""
-        self._login_pages: dict[tuple[Language, bool, bool], str] = {}
+        self._login_pages: dict[tuple[Language, bool, bool, str], str] = {}
         """The pages of the sign-in that show no error, as strangers ask for them."""
         self._hosts = services.settings.web.names
 
@@ -123,6 +142,7 @@ class Console:
         yield "POST", "/login/{secret}", self._secured(self._use_link)
         yield "GET", "/static/{name:.+}", self._secured(_static)
         yield "GET", "/letters/{id}", self._secured(_to_message)  # as the links of old alerts have it
+        yield "*", "/{page:.*}", self._elsewhere
 
     def _secured(self, handler: Handler) -> Handler:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
@@ -157,7 +177,18 @@ class Console:
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
         if self._auth.is_logged(request):
             self.services.events.console_refused(reason=reason, address=self._address(request))
+        if wants_page(request):
+            return self._error(request, chosen_language(request), status, text)
         return web.Response(text=said(text, chosen_language(request)) + "\n", status=status, headers=guards.HEADERS)
+
+    async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
+        """What no route serves: for a person a page that looks for what was meant, for programs the error as JSON."""
+        if not wants_page(request) or request.method != "GET":
+            return await no_such_path(request)
+        try:
+            return await no_such_path(request)
+        except web.HTTPNotFound:
+            return await self._secured(self._signed_in(search_page.lost))(request)
 
     def _signed_in(self, page: Page) -> Handler:
         """Let in who has a session; everybody else is led to the login."""
@@ -171,13 +202,17 @@ class Console:
                 if not key.may(Permission.READ):
                     return self._error(request, language, 403, _NO_READ)
                 CALLER.set(f"{key.name} via console")
-                it = ConsoleRequest(request, self.services, key, language)
+                request[_SIGNED_IN] = it = ConsoleRequest(request, self.services, key, language)
                 self._auth.count_request(key, refresh=it.is_refresh)
                 self._auth.note_use(key)
                 async with self._place(page, it):
                     with suppress(DatabaseError):  # then the page itself says so
-                        it = replace(it, seen=(await status_page.facts_for(it)).stats)
+                        request[_SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
+            except ApiError as error:
+                if error.status == _NOT_FOUND and wants_page(request):
+                    return await self._lost(request, language)
+                return self._failed(request, language, error)
             except MailerdError as error:
                 return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
@@ -188,9 +223,15 @@ class Console:
 
         return answer
 
+    async def _lost(self, request: web.Request, language: Language) -> web.StreamResponse:
+        try:
+            return await search_page.lost(request[_SIGNED_IN])
+        except MailerdError as error:
+            return self._failed(request, language, error)
+
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
         """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
-        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results)
+        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results, activity_page.table)
         return nullcontext() if has_own else self.services.shares.reads.place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
@@ -214,9 +255,10 @@ class Console:
         return await self._auth.look_up(request, secret, self.services.sessions.key_of)
 
     def _to_login(self, request: web.Request) -> web.Response:
+        here = "" if request.path in {"/", "/live"} else f"?next={quote(request.raw_path[:_MAX_NEXT], safe='')}"
         if "HX-Request" in request.headers or request.path == "/live":
-            return web.Response(status=401, headers={"HX-Redirect": "/login"})
-        return web.Response(status=303, headers={"Location": "/login"})
+            return web.Response(status=401, headers={"HX-Redirect": f"/login{here}"})
+        return web.Response(status=303, headers={"Location": f"/login{here}"})
 
     def _failed(self, request: web.Request, language: Language, error: MailerdError) -> web.Response:
         """Why there is no page. While the database is unavailable, no session can be looked up: it has no secrets."""
@@ -235,22 +277,34 @@ class Console:
     def _error(
         self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
     ) -> web.Response:
-        html = self.services.pages.render("error.html", language,
-            {"status": status, "text": text, "path": request.path, "troubles": troubles},
-        )  # fmt: skip
+        it, values = request.get(_SIGNED_IN), _STRANGER | {"path": request.path, "theme": theme_of(request)}
+        if it is not None:
+            values = it.shared()
+        values |= {
+            "active": "", "live": False, "status": status, "text": text, "troubles": troubles,
+            "heading": _HEADINGS.get(status, _ERROR), "request_id": REQUEST.get(""),
+        }  # fmt: skip
+        html = self.services.pages.render("error.html", language, values)
         headers = _AGAIN if status == _UNAVAILABLE else {}
         return web.Response(text=html, status=status, content_type="text/html", headers=headers)
+
+    def error_page(self, request: web.Request, error: ApiError) -> web.Response:
+        """The page of an error that was raised outside of the pages, or of one that nobody foresaw."""
+        response = self._error(request, chosen_language(request), error.status, str(error))
+        response.headers.update(guards.HEADERS | error.headers)
+        return response
 
     def _login_page(
         self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
     ) -> web.Response:
-        language, plain = chosen_language(request), guards.is_plain(request)
-        html = "" if error else self._login_pages.get((language, link, plain), "")
+        language, plain, theme = chosen_language(request), guards.is_plain(request), theme_of(request)
+        place, back = (language, link, plain, theme), _next(request)
+        html = "" if error or back else self._login_pages.get(place, "")
         if not html:
-            values = {"error": error, "link": link, "plain": plain}
+            values = {"error": error, "link": link, "plain": plain, "theme": theme, "next": back}
             html = self.services.pages.render("login.html", language, values)
-            if not error:
-                self._login_pages[language, link, plain] = html
+            if not error and not back:
+                self._login_pages[place] = html
         return web.Response(text=html, status=status, content_type="text/html")
 
     async def _show_login(self, request: web.Request) -> web.StreamResponse:
@@ -343,9 +397,15 @@ def _status(error: MailerdError) -> int:
             return 409
 
 
+def _next(request: web.Request) -> str:
+    """Where who signs in was led away from: a page of ours, whatever the address says."""
+    wish = request.query.get("next", "")
+    return wish if _OWN_PAGE.fullmatch(wish) and len(wish) <= _MAX_NEXT else ""
+
+
 def _begin(request: web.Request, session: str) -> web.Response:
     """A session of its own for each login: one that a stranger has set before is worth nothing."""
-    response = web.Response(status=303, headers={"Location": "/"})
+    response = web.Response(status=303, headers={"Location": _next(request) or "/"})
     guards.set_session(request, response, session)
     return response
 

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -70,6 +72,8 @@ class Services:
     renderer: Renderer
     post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
+    is_authorized: Callable[[], bool]
+    """Whether there is a mailbox that mailerd may send from."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""
@@ -100,6 +104,14 @@ class ConsoleRequest:
     def number(self, name: str) -> int | None:
         """The number of a row in the query; None where there is none."""
         return row_number(self.http.query.get(name, ""))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of the reader, as a script has found it; without one UTC, in which the page then is."""
+        try:
+            return ZoneInfo(unquote(self.http.cookies.get("mailerd-zone", "")) or "UTC")
+        except (ValueError, OSError):  # no such zone, or no name of one
+            return ZoneInfo("UTC")
 
     def link(self, **query: str) -> str:
         """The address of this page with another value in its query."""
@@ -152,16 +164,20 @@ class ConsoleRequest:
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
         """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
-        shared = {
-            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
-            "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
-        }  # fmt: skip
+        shared = self.shared()
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
         if shared["flash"]:
             response.del_cookie(_FLASH)
         return response
+
+    def shared(self) -> dict[str, Any]:
+        """What every page has."""
+        return {
+            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
+            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
+            "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
+        }  # fmt: skip
 
     def back(self, to: str, text: str = "") -> web.Response:
         """Lead to a page after an action, which then tells what was done."""

@@ -10,8 +10,10 @@ from mailerd.core.i18n import t
 from mailerd.store.api_keys import Permission
 from mailerd.web.services import ConsoleRequest
 
-_SECTIONS: Final = (
-    ("/keys", t("API keys"), t("Who may send, read and change what, and who did.")),
+_SECTIONS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("/status", t("Health"), t("What is wrong now, since when, and how to fix it.")),
+    ("/activity", t("Activity"), t("Who changed what, and when.")),
+    ("/keys", t("API keys"), t("Who may send, read and change what.")),
     ("/webhooks", t("Webhooks"), t("Addresses that mailerd notifies of bounces, replies and results.")),
     ("/docs/api", t("API reference"), t("Every call of the API, with examples.")),
 )

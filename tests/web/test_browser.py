@@ -102,7 +102,8 @@ def places(job: str) -> list[str]:
         "/", "/jobs", f"/jobs/{job}?tab=failed", "/messages/3", "/messages/4",
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
         "/templates",
-        "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys", "/settings",
+        "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
+        "/settings", "/activity?action=pause", "/status",
         "/search?q=r0@", "/search",
     ]  # fmt: skip
 

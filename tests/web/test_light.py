@@ -1,4 +1,4 @@
-"""The light of the first page: what is wrong by what the rows say, its cause and its remedy, in both languages."""
+"""The light of the page Health: what is wrong by what the rows say, its cause and its remedy, in both languages."""
 
 import re
 import time
@@ -26,12 +26,12 @@ async def tried(site: ConsoleSite, event: str, why: str | None, *, ago: int, job
 
 
 async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en", *, alive: bool = True) -> str:
-    """The first page as it is now."""
+    """The page of the health as it is now."""
     site.daemon.console.services.shared._kept.clear()
     if alive:
         await site.daemon.daemons.heartbeat()
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
-    async with browser.get(f"/?lang={language}") as answer:
+    async with browser.get(f"/status?lang={language}") as answer:
         assert answer.status == 200
         return await answer.text()
 

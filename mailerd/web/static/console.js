@@ -22,7 +22,18 @@
   };
   localTimes();
   setInterval(localTimes, 10000);
-  if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const zoneName = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", zoneName);
+  document.cookie = `mailerd-zone=${encodeURIComponent(zoneName)}; path=/; max-age=31536000; samesite=lax`;  // where a day begins
+
+  document.addEventListener("click", ({ target }) => {
+    if (!target.matches("button.copy")) return;
+    const text = target.previousElementSibling;
+    getSelection().selectAllChildren(text);  // for who has to copy it himself, over plain http
+    const done = () => { target.textContent = target.dataset.copied; };
+    if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done);
+    else if (document.execCommand("copy")) done();
+  });
 
   const countSelected = () => {
     for (const it of document.querySelectorAll("[data-count]")) {
