@@ -110,7 +110,7 @@ class ConsoleRequest:
         """The zone of the reader, as a script has found it; without one UTC, in which the page then is."""
         try:
             return ZoneInfo(unquote(self.http.cookies.get("mailerd-zone", "")) or "UTC")
-        except (ValueError, OSError):  # no such zone, or no name of one
+        except (KeyError, ValueError, OSError):  # no such zone, or no name of one
             return ZoneInfo("UTC")
 
     def link(self, **query: str) -> str:
