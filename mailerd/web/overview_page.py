@@ -45,7 +45,8 @@ async def show(it: ConsoleRequest) -> web.Response:
     facts, jobs, days, replies = await seen_facts(it), [], {}, []
     try:
         jobs = await it.services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
-        if not jobs and not await it.services.jobs.newest(before=None, limit=1, senders=it.key.senders):
+        is_known = jobs or (facts.stats and facts.stats.senders)
+        if not is_known and not await it.services.jobs.newest(before=None, limit=1, senders=it.key.senders):
             return await _begin(it, newest_first(situation(facts), it.services.clock.now()))
         days = await _days(it)
         replies = await it.services.queries.latest_replies(limit=MAX_REPLIES, senders=it.key.senders)

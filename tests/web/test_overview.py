@@ -68,7 +68,7 @@ async def test_the_four_numbers_are_of_today_in_the_zone_of_the_reader_and_of_th
         assert (zone, tiles(page)) == (zone, expected)
     assert ">Ada Lovelace</a>" in page
     assert page.index("Ada Lovelace") < page.index("r2@example.org") < page.index("r0@example.org")
-    await post(site.database, sender="other@example.com")
+    await post(site.database, sender="other@example.com", recipients=1)
     await look(site)
     page = await text_of(other, "/")
     assert [number for _, _, number, _ in tiles(page)] == ["0", "1", "0", "0"]
