@@ -62,6 +62,7 @@ async def test_the_four_numbers_are_of_today_in_the_zone_of_the_reader_and_of_th
         ("/jobs", "Sent today", "50", "Yesterday: 7"), ("/jobs?status=sending", "Waiting", "4", "in 1 job"),
         ("/inbox", "Bounced", "2", "Yesterday: 1"), ("/inbox?show=other", "Replied", "2", "Yesterday: 2"),
     ]  # fmt: skip
+    page = ""
     for zone in ("", "Asia%2FShanghai", "Pacific%2FKiritimati", "no%2Fzone", "..%2F..%2Fetc%2Fpasswd", "%00"):
         browser.cookie_jar.update_cookies({"mailerd-zone": zone})
         page = await text_of(browser, "/")
