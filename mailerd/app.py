@@ -311,11 +311,19 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
-    services = _services(settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake)
+    services = _services(
+        settings,
+        sink,
+        intake,
+        claims=claims,
+        facts=service.stats.facts,
+        wake=runner.wake,
+        is_authorized=lambda: gmail.has_credentials,
+    )
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
-        intake.console = tuple(console.routes())
+        intake.console, intake.error_page = tuple(console.routes()), console.error_page
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
         daemons=Daemons(database, daemon_id, replay_log, store_events), runner=runner,
@@ -424,6 +432,7 @@ def _services(
     claims: Claims,
     facts: Callable[[], Facts],
     wake: Callable[[], None],
+    is_authorized: Callable[[], bool],
 ) -> Services:
     """What the pages of the console use."""
     database, clock = claims.database, Clock()
@@ -440,6 +449,7 @@ def _services(
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
         spreadsheets=SpreadsheetReader(RendererEvents(sink)),
+        is_authorized=is_authorized,
     )  # fmt: skip
 
 

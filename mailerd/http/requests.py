@@ -201,6 +201,12 @@ def asked_language(request: web.Request) -> Language:
     return accepted_language(",".join(request.headers.getall("Accept-Language", ())))
 
 
+def wants_page(request: web.Request) -> bool:
+    """Whether a person with a browser asks, who reads pages; programs get JSON, and so does whoever calls the API."""
+    is_for_programs = request.path.startswith(("/api/", "/health/", "/static/")) or "HX-Request" in request.headers
+    return "text/html" in request.headers.get("Accept", "") and not is_for_programs
+
+
 LANGUAGE_COOKIE: Final = "mailerd-lang"
 _YEAR: Final = 365 * 86_400
 

@@ -23,7 +23,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
 from mailerd.http.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, unstored
-from mailerd.http.requests import asked_language, refuse_parameters
+from mailerd.http.requests import asked_language, refuse_parameters, wants_page
 from mailerd.http.responses import (
     REQUEST,
     UnreadError,
@@ -419,6 +419,8 @@ class ErrorMiddleware:
         self._address = auth.client_address.address
         self._events = events
         self._clock = clock
+        self.error_page: Callable[[web.Request, ApiError], web.Response] | None = None
+        """Makes the page of an error, for a person with a browser; None: there are no pages."""
 
     async def on_prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """Called by aiohttp before the headers of an answer are written; after that there can be no other answer."""
@@ -526,7 +528,10 @@ class ErrorMiddleware:
         problem = for_request(request, problem)
         if self._auth.is_logged(request):
             self._tell_refused(problem)
-        return error_response(problem)
+        return self._error(request, problem)
+
+    def _error(self, request: web.Request, problem: ApiError) -> web.Response:
+        return self.error_page(request, problem) if self.error_page and wants_page(request) else error_response(problem)
 
     def _tell_refused(self, problem: ApiError) -> None:
         self._events.request_refused(
@@ -539,14 +544,14 @@ class ErrorMiddleware:
             return self._handle_bug(request, error)
         if self._auth.is_logged(request):
             self._events.request_unserved(request=REQUEST.get(), cause=str(error))
-        return error_response(for_request(request, problem))
+        return self._error(request, for_request(request, problem))
 
     def _handle_bug(self, request: web.Request, error: BaseException) -> web.Response:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=raw_path(request), error=error)
         problem = ApiError(
             500, "internal", t("internal error; see request {get} in the log of mailerd", get=REQUEST.get())
         )
-        return error_response(problem)
+        return self._error(request, problem)
 
 
 def _begin(request: web.Request) -> None:

@@ -93,6 +93,7 @@ class Intake:
     ) -> None:
         self._settings, self._page, self._hosts = settings, page, hosts
         self.console: Sequence[Route] = ()
+        self.error_page: Callable[[web.Request, ApiError], web.Response] | None = None
         """Method, path and handler of each page for people."""
         self.preview: Preview
         """Makes a message for a person who only looks; set by the part that joins all, and works with `renderer`."""
@@ -188,6 +189,7 @@ class Intake:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
+        self._middleware.error_page = self.error_page
         application.on_response_prepare.append(self._middleware.on_prepare)
         application.on_response_prepare.append(self._slow_clients.on_prepare)
         streams = EventStreams(self.shares.streams, self._clock)

@@ -15,7 +15,7 @@ from mailerd.core.notices import Kind
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
-from mailerd.store.db.connection import Statement, utc
+from mailerd.store.db.connection import Statement, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.messages import RETRIABLE
 
@@ -47,8 +47,19 @@ SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, 
  WHERE j.finished_at IS NULL {senders} LIMIT %s"""
 ACTIONS: Final = """
 SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
-  FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+  FROM {source} LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
+MAX_ACTIONS: Final = 20_000
+"""The newest actions in which those of one actor, object or time are looked for."""
+_NEWEST_ACTIONS: Final = f"""(
+SELECT id, job_id, sender, action, actor, detail, changed, messages, at FROM job_actions FORCE INDEX (PRIMARY)
+ ORDER BY id DESC LIMIT {MAX_ACTIONS}) a"""
+MAX_NOTICES: Final = 20_000
+"""The newest notices in which replies are looked for."""
+REPLIES: Final = f"""
+SELECT {{columns}} FROM (SELECT id, mailbox, recipient_id, email, kind, at FROM notices FORCE INDEX (PRIMARY)
+                        ORDER BY id DESC LIMIT {MAX_NOTICES}) n {{join}}
+ WHERE n.kind = '{Kind.REPLY.value}' {{mine}}"""
 # `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
 UNDONE: Final = f"""
 SELECT e.id, e.data, e.at FROM (
@@ -116,6 +127,29 @@ class LoggedAction:
 
 
 @dataclass(frozen=True)
+class ActionFilter:
+    """Which actions are shown; what is empty holds for all."""
+
+    actor: str = ""
+    """A part of who asked."""
+    action: str = ""
+    about: str = ""
+    """A job's ID, or a sender."""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a person has answered."""
+
+    recipient: int | None
+    email: str
+    name: str | None
+    at: datetime
+
+
+@dataclass(frozen=True)
 class UndoneMessage:
     """A message that was recorded as sent, and was not."""
 
@@ -159,10 +193,10 @@ class ConsoleQueries:
         ]
 
     async def action_log(
-        self, *, limit: int, before: int | None, senders: Collection[str] | None
+        self, *, limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
     ) -> list[LoggedAction]:
-        """What was asked of jobs and senders, the newest first."""
-        rows = await self._rows(actions_statement(limit, before, senders), what="actions.list")
+        """What was asked of jobs and senders, the newest first; with a filter, of the last MAX_ACTIONS."""
+        rows = await self._rows(actions_statement(limit, before, senders, only), what="actions.list")
         return [
             LoggedAction(
                 id_,
@@ -177,6 +211,25 @@ class ConsoleQueries:
             )
             for id_, job, action, actor, detail, changed, messages, at, of in rows
         ]
+
+    async def replies(
+        self, *, today: datetime, yesterday: datetime, senders: Collection[str] | None
+    ) -> tuple[int, int]:
+        """How many people have replied since `today` began, and from `yesterday` until then."""
+        columns = "COUNT(DISTINCT IF(at >= %s, recipient_id, NULL)), COUNT(DISTINCT IF(at < %s, recipient_id, NULL))"
+        statement, mine = replies_statement(columns, "", senders)
+        start = naive(today)
+        rows = await self._rows(
+            (f"{statement} AND at >= %s", (start, start, *mine, naive(yesterday))), what="replies.count"
+        )
+        return int(rows[0][0]), int(rows[0][1])
+
+    async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
+        """The newest replies, by whom."""
+        join = "LEFT JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id"
+        statement, mine = replies_statement("n.recipient_id, n.email, r.to_name, n.at", join, senders)
+        rows = await self._rows((f"{statement} ORDER BY n.id DESC LIMIT %s", (*mine, limit)), what="replies.list")
+        return [Reply(recipient, email or "", name, utc(at)) for recipient, email, name, at in rows]
 
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneMessage]:
         """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
@@ -247,11 +300,27 @@ def undone_statement(limit: int, before: int | None, senders: Collection[str] | 
     return UNDONE.format(senders="AND e.sender_email IN %s"), (MAX_UNDONE, most, tuple(senders) or ("",), limit)
 
 
-def actions_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:
+def actions_statement(
+    limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
+) -> Statement:
     """What `action_log` asks; a test has it explained."""
     where = ["a.id < %s"] if before is not None else []
     values: list[object] = [before] if before is not None else []
     if senders is not None:
         where.append("COALESCE(j.from_address, a.sender) IN %s")
         values.append(tuple(senders) or ("",))
-    return ACTIONS.format(where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)
+    it = only or ActionFilter()
+    conditions: tuple[tuple[str, object], ...] = (
+        ("LOCATE(%s, a.actor)", it.actor), ("a.action = %s", it.action), ("%s IN (a.job_id, a.sender)", it.about),
+        ("a.at >= %s", it.since and naive(it.since)), ("a.at < %s", it.until and naive(it.until)),
+    )  # fmt: skip
+    where += [condition for condition, value in conditions if value]
+    values += [value for _, value in conditions if value]
+    source = "job_actions a FORCE INDEX (PRIMARY)" if it == ActionFilter() else _NEWEST_ACTIONS
+    return ACTIONS.format(source=source, where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)
+
+
+def replies_statement(columns: str, join: str, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:
+    """What is asked for replies, without what follows; a test has it explained."""
+    mine = "" if senders is None else "AND n.mailbox IN %s"
+    return REPLIES.format(columns=columns, join=join, mine=mine), () if senders is None else (tuple(senders) or ("",),)

@@ -1,25 +1,25 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Final, Literal
 from urllib.parse import quote
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mailerd.core.i18n import Language, t
+from mailerd.core.i18n import t
 from mailerd.core.network_rules import is_own_host
-from mailerd.core.situation import database
-from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.errors import DatabaseError, MailerdError
 from mailerd.http.auth import CALLER
 from mailerd.http.errors import ApiError
-from mailerd.http.requests import chosen_language, keep_language
+from mailerd.http.requests import chosen_language, keep_language, wants_page
+from mailerd.http.responses import no_such_path
 from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
+    activity_page,
     guards,
     inbox_page,
     job_page,
@@ -27,29 +27,28 @@ from mailerd.web import (
     keys_page,
     lists_page,
     message_page,
+    overview_page,
     person_page,
     post_page,
+    search_page,
     senders_page,
+    settings_page,
     status_page,
     template_page,
     webhooks_page,
 )
-from mailerd.web.forms import read_login
+from mailerd.web.error_pages import SIGNED_IN, ErrorPages
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.services import ConsoleRequest, Services
-from mailerd.web.troubles import Trouble
+from mailerd.web.services import THEME_COOKIE, ConsoleRequest, Services, theme_of
+from mailerd.web.sign_in import NO_READ, SignIn
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
 """Method, path and handler of one route of the intake's listener."""
-_NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 _NOT_SHARED: Final = ("/html", ".csv")
-_UNAVAILABLE: Final = 503
-_AGAIN: Final = {"Retry-After": "5"}
-LOGINS_PER_ADDRESS: Final = 8
-"""Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429: a form of a browser
-comes whole, in milliseconds."""
+_YEAR: Final = 365 * 86_400
+_NOT_FOUND: Final = 404
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -60,7 +59,12 @@ _STATIC: Final = {
 }  # fmt: skip
 
 PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
-    ("GET", "/", status_page.show),
+    ("GET", "/", overview_page.show),
+    ("GET", "/status", status_page.show),
+    ("GET", "/search", search_page.show),
+    ("GET", "/settings", settings_page.show),
+    ("GET", "/activity", activity_page.show),
+    ("GET", "/activity.csv", activity_page.table),
     ("GET", "/jobs", jobs_page.show),
     ("POST", "/jobs", jobs_page.act),
     ("GET", "/jobs/{id}", job_page.show),
@@ -99,10 +103,9 @@ class Console:
         self.services: Final = services
         self._auth, self._address = services.auth, services.auth.client_address.address
         self.live: Final = live
-        self._logins: dict[str, list[asyncio.Timeout]] = {}
-        """The sign-ins of each address that are being read, the oldest first."""
-        self._login_pages: dict[tuple[Language, bool, bool], str] = {}
-        """The pages of the sign-in that show no error, as strangers ask for them."""
+        self._errors = ErrorPages(services)
+        self._sign_in = SignIn(services, self._errors)
+        self.error_page = self._errors.unforeseen
         self._hosts = services.settings.web.names
 
     def routes(self) -> Iterator[Route]:
@@ -110,13 +113,14 @@ class Console:
         for method, path, page in PAGES:
             yield method, path, self._secured(self._signed_in(page))
         yield "GET", "/live", self._secured(self._signed_in(self.live.stream))
-        yield "GET", "/login", self._secured(self._show_login)
-        yield "POST", "/login", self._secured(self._login)
-        yield "POST", "/logout", self._secured(self._logout)
-        yield "GET", "/login/{secret}", self._secured(self._show_link)
-        yield "POST", "/login/{secret}", self._secured(self._use_link)
+        yield "GET", "/login", self._secured(self._sign_in.show)
+        yield "POST", "/login", self._secured(self._sign_in.log_in)
+        yield "POST", "/logout", self._secured(self._sign_in.log_out)
+        yield "GET", "/login/{secret}", self._secured(self._sign_in.show_link)
+        yield "POST", "/login/{secret}", self._secured(self._sign_in.use_link)
         yield "GET", "/static/{name:.+}", self._secured(_static)
         yield "GET", "/letters/{id}", self._secured(_to_message)  # as the links of old alerts have it
+        yield "*", "/{page:.*}", self._elsewhere
 
     def _secured(self, handler: Handler) -> Handler:
         """Refuse foreign hosts and foreign pages, and give every answer its headers."""
@@ -140,7 +144,7 @@ class Console:
             try:
                 response = await handler(request)
             except DatabaseError as error:
-                response = self._failed(request, chosen_language(request), error)
+                response = self._errors.failed(request, error)
             if not response.prepared:
                 for name, value in guards.HEADERS.items():
                     response.headers.setdefault(name, value)
@@ -151,7 +155,18 @@ class Console:
     def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
         if self._auth.is_logged(request):
             self.services.events.console_refused(reason=reason, address=self._address(request))
+        if wants_page(request):
+            return self._errors.page(request, status, text)
         return web.Response(text=said(text, chosen_language(request)) + "\n", status=status, headers=guards.HEADERS)
+
+    async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
+        """What no route serves: for a person a page that looks for what was meant, for programs the error as JSON."""
+        if not wants_page(request) or request.method != "GET":
+            return await no_such_path(request)
+        try:
+            return await no_such_path(request)
+        except web.HTTPNotFound:
+            return await self._secured(self._signed_in(search_page.lost))(request)
 
     def _signed_in(self, page: Page) -> Handler:
         """Let in who has a session; everybody else is led to the login."""
@@ -161,26 +176,40 @@ class Console:
             try:
                 key = await self._key(request)
                 if key is None:
-                    return self._to_login(request)
+                    return self._sign_in.lead(request)
                 if not key.may(Permission.READ):
-                    return self._error(request, language, 403, _NO_READ)
+                    return self._errors.page(request, 403, NO_READ)
                 CALLER.set(f"{key.name} via console")
-                it = ConsoleRequest(request, self.services, key, language)
+                request[SIGNED_IN] = it = ConsoleRequest(request, self.services, key, language)
                 self._auth.count_request(key, refresh=it.is_refresh)
                 self._auth.note_use(key)
                 async with self._place(page, it):
+                    with suppress(DatabaseError):  # then the page itself says so
+                        request[SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
+            except ApiError as error:
+                if error.status == _NOT_FOUND and wants_page(request):
+                    return await self._lost(request)
+                return self._errors.failed(request, error)
             except MailerdError as error:
-                return self._failed(request, language, error)
+                return self._errors.failed(request, error)
             if "lang" in request.query and not response.prepared:
                 keep_language(response, language)
+            if "theme" in request.query and not response.prepared:
+                response.set_cookie(THEME_COOKIE, theme_of(request), max_age=_YEAR, httponly=True, samesite="Lax")
             return response
 
         return answer
 
+    async def _lost(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await search_page.lost(request[SIGNED_IN])
+        except MailerdError as error:
+            return self._errors.failed(request, error)
+
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
         """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
-        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results)
+        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results, activity_page.table)
         return nullcontext() if has_own else self.services.shares.reads.place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
@@ -193,7 +222,7 @@ class Console:
             response = await page(it)
             return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
 
-        place = (it.http.rel_url, it.key.id, it.language)
+        place = (it.http.rel_url, it.key.id, it.language, it.zone)
         body = await self.services.shared.get(place, PAGE_SHARED, made)
         return web.Response(body=body, content_type="text/html", charset="utf-8")
 
@@ -202,142 +231,6 @@ class Console:
         if not secret:
             return None
         return await self._auth.look_up(request, secret, self.services.sessions.key_of)
-
-    def _to_login(self, request: web.Request) -> web.Response:
-        if "HX-Request" in request.headers or request.path == "/live":
-            return web.Response(status=401, headers={"HX-Redirect": "/login"})
-        return web.Response(status=303, headers={"Location": "/login"})
-
-    def _failed(self, request: web.Request, language: Language, error: MailerdError) -> web.Response:
-        """Why there is no page. While the database is unavailable, no session can be looked up: it has no secrets."""
-        status = _status(error)
-        if status == _UNAVAILABLE and isinstance(error, DatabaseError):
-            return self._away(request, language)
-        response = self._error(request, language, status, str(error))
-        if isinstance(error, ApiError):
-            response.headers.update(error.headers)
-        return response
-
-    def _away(self, request: web.Request, language: Language) -> web.Response:
-        trouble = Trouble(database(self.services.outage()))
-        return self._error(request, language, _UNAVAILABLE, trouble.it.text, [trouble])
-
-    def _error(
-        self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
-    ) -> web.Response:
-        html = self.services.pages.render("error.html", language,
-            {"status": status, "text": text, "path": request.path, "troubles": troubles},
-        )  # fmt: skip
-        headers = _AGAIN if status == _UNAVAILABLE else {}
-        return web.Response(text=html, status=status, content_type="text/html", headers=headers)
-
-    def _login_page(
-        self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
-    ) -> web.Response:
-        language, plain = chosen_language(request), guards.is_plain(request)
-        html = "" if error else self._login_pages.get((language, link, plain), "")
-        if not html:
-            values = {"error": error, "link": link, "plain": plain}
-            html = self.services.pages.render("login.html", language, values)
-            if not error:
-                self._login_pages[language, link, plain] = html
-        return web.Response(text=html, status=status, content_type="text/html")
-
-    async def _show_login(self, request: web.Request) -> web.StreamResponse:
-        away = self.services.outage()  # a sign-in would need it
-        return self._away(request, chosen_language(request)) if away else self._login_page(request)
-
-    async def _show_link(self, request: web.Request) -> web.StreamResponse:
-        """A link is used by a button: what looks at links beforehand must not use it up."""
-        return self._login_page(request, link=True)
-
-    async def _login(self, request: web.Request) -> web.StreamResponse:
-        services = self.services
-        try:
-            secret = await self._read_login(request)
-            key = await self._auth.check_secret(request, secret)
-            self._auth.count_request(key)
-            self._auth.note_use(key)
-            if not key.may(Permission.READ):
-                return self._login_page(request, status=403, error=_NO_READ)
-            address = self._address(request)
-            session = await services.sessions.create(key, ip=address[:45])
-        except ApiError as error:
-            return self._login_refused(request, error)
-        services.events.console_signed_in(key=key.name, address=address, way="key")
-        return _begin(request, session)
-
-    async def _read_login(self, request: web.Request) -> str:
-        """The key that was entered.
-
-        Raises:
-            ApiError: it cannot be read, or newer forms of this address have taken its place.
-        """
-        address = self._address(request)
-        reading = self._logins.setdefault(address, [])
-        if len(reading) >= LOGINS_PER_ADDRESS:
-            reading.pop(0).reschedule(0)  # it ends at once
-        turn = asyncio.timeout(None)
-        reading.append(turn)
-        try:
-            async with turn:
-                return (await read_login(request)).text("key")
-        except TimeoutError:
-            raise ApiError(
-                429, "too_fast", t("Too many sign-ins from this address. Try again in a second."), retry_after=1
-            ) from None
-        finally:
-            if turn in reading:
-                reading.remove(turn)
-            if not reading and self._logins.get(address) is reading:
-                del self._logins[address]
-
-    def _login_refused(self, request: web.Request, error: ApiError) -> web.Response:
-        response = self._login_page(request, status=error.status, error=str(error))
-        response.headers.update(error.headers)
-        response.force_close()  # the rest of its form may never come
-        return response
-
-    async def _use_link(self, request: web.Request) -> web.StreamResponse:
-        address = self._address(request)
-        use = partial(self.services.sessions.use_link, ip=address[:45])
-        try:
-            session = await self._auth.look_up(request, request.match_info["secret"], use)
-        except ApiError as error:
-            return self._login_refused(request, error)
-        if session is None:
-            text = t("This link was used or has expired. To get another: `mailerd console login`")
-            return self._login_page(request, status=401, error=text)
-        self.services.events.console_signed_in(key=t("one-time link"), address=address, way="link")
-        return _begin(request, session)
-
-    async def _logout(self, request: web.Request) -> web.StreamResponse:
-        if secret := request.cookies.get(guards.cookie_name(request)):
-            try:
-                await self._auth.look_up(request, secret, self.services.sessions.end)
-            except ApiError as error:
-                return self._login_refused(request, error)
-        response = web.Response(status=303, headers={"Location": "/login"})
-        guards.clear_session(request, response)
-        return response
-
-
-def _status(error: MailerdError) -> int:
-    """The HTTP status that says it."""
-    match error:
-        case ApiError():
-            return error.status
-        case DatabaseError():
-            return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
-        case _:
-            return 409
-
-
-def _begin(request: web.Request, session: str) -> web.Response:
-    """A session of its own for each login: one that a stranger has set before is worth nothing."""
-    response = web.Response(status=303, headers={"Location": "/"})
-    guards.set_session(request, response, session)
-    return response
 
 
 async def _to_message(request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""API keys, and the log of what people and programs asked for."""
+"""API keys: who may do what."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,30 +6,33 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.mail.mime import mailbox
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
+_PERMISSIONS: Final = {
+    Permission.SEND: t("Send jobs and dry runs"), Permission.READ: t("See jobs, recipients, results and templates"),
+    Permission.CONTROL: t("Pause, resume, cancel and retry jobs"),
+    Permission.OVERRIDE: t("Send to unsubscribed addresses"), Permission.SUPPRESS: t("Change suppressions and lists"),
+    Permission.WEBHOOKS: t("Change webhooks"), Permission.SENDERS: t("Change the limits of senders"),
+    Permission.TEMPLATES: t("Change templates"),
+}  # fmt: skip
 OVERLAP: Final = timedelta(days=1)
 """For how long a rotated key's old secret is good."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """The page; a limited key sees itself and the actions on its own jobs."""
+    """The page; a limited key sees itself."""
     return await _page(it)
 
 
 async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> web.Response:
-    log = await it.services.queries.action_log(limit=MAX_LISTED + 1, before=it.number("before"), senders=it.key.senders)
     keys = await it.services.keys.all() if it.key.is_admin else [it.key]
     return it.page(
         "keys.html", status=422 if trouble else 200, active="keys", trouble=trouble,
-        keys=keys, log=log[:MAX_LISTED], secret=secret, permissions=list(Permission),
-        everything=EVERYTHING_NAME,
-        more=log[MAX_LISTED - 1].id if len(log) > MAX_LISTED else None, live=False,
+        keys=keys, secret=secret, permissions=_PERMISSIONS.items(), live=False,
     )  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -12,7 +14,7 @@ from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.situation import Facts
-from mailerd.core.states import JobType
+from mailerd.core.states import JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
@@ -77,6 +79,8 @@ class Services:
     """Stores the job of a body, as the API does: once for each idempotency key."""
     preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
     """Makes a message for a person who only looks."""
+    is_authorized: Callable[[], bool]
+    """Whether there is a mailbox that mailerd may send from."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""
@@ -91,6 +95,13 @@ class ConsoleRequest:
     services: Services
     key: ApiKey
     language: Language
+    seen: QueueStats | None = None
+    """How it goes, as far as the key may see it; None: that is not known."""
+
+    @property
+    def needing(self) -> int:
+        """How much waits for a person: unconfirmed messages, and jobs of today with failures."""
+        return self.seen.recipients.get(State.UNSURE, 0) + len(self.seen.failed_jobs) if self.seen else 0
 
     @property
     def is_refresh(self) -> bool:
@@ -100,6 +111,18 @@ class ConsoleRequest:
     def number(self, name: str) -> int | None:
         """The number of a row in the query; None where there is none."""
         return row_number(self.http.query.get(name, ""))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of the reader, as a script has found it; without one UTC, in which the page then is."""
+        try:
+            return ZoneInfo(unquote(self.http.cookies.get("mailerd-zone", "")) or "UTC")
+        except (KeyError, ValueError, OSError):  # no such zone, or no name of one
+            return ZoneInfo("UTC")
+
+    def link(self, **query: str) -> str:
+        """The address of this page with another value in its query."""
+        return str(self.http.rel_url.update_query(query))
 
     @property
     def session(self) -> str:
@@ -148,16 +171,20 @@ class ConsoleRequest:
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
         """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
-        shared = {
-            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
-            "now": self.services.clock.now(), "word": self.word,
-        }  # fmt: skip
+        shared = self.shared()
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
         if shared["flash"]:
             response.del_cookie(_FLASH)
         return response
+
+    def shared(self) -> dict[str, Any]:
+        """What every page has."""
+        return {
+            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
+            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
+            "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
+        }  # fmt: skip
 
     def back(self, to: str, text: str = "") -> web.Response:
         """Lead to a page after an action, which then tells what was done."""
@@ -168,12 +195,19 @@ class ConsoleRequest:
         return response
 
 
+def theme_of(request: web.Request) -> str:
+    """What its reader has chosen by `?theme=`, now or before: `light` or `dark`; else `auto`, as the browser has it."""
+    wish = request.query.get("theme") or request.cookies.get(THEME_COOKIE, "")
+    return wish if wish in {"light", "dark"} else "auto"
+
+
 def row_number(text: str) -> int | None:
     """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
     return int(text) if _ROW_NUMBER.fullmatch(text) else None
 
 
 _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
+THEME_COOKIE: Final = "mailerd-theme"
 _FLASH: Final = "mailerd-said"
 _MAX_FLASH: Final = 300
 

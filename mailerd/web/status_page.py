@@ -1,27 +1,21 @@
-"""The first page: a light with its cause, the messages of the last while, and what comes next."""
+"""How it goes: every problem with what it means and what to do, what runs, and the chart that other pages share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.i18n import Language, t
-from mailerd.core.situation import Facts, shortened, situation, under_way, worst
-from mailerd.core.states import JobStatus, State, Tally
+from mailerd.core.situation import Facts, shortened, situation, under_way
+from mailerd.core.states import Tally
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
-from mailerd.store.jobs import Job, JobFilter
-from mailerd.web.html import SHOWN, Chart, bars_of, said
+from mailerd.web.html import Chart, bars_of, said
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.troubles import Trouble
+from mailerd.web.troubles import Trouble, newest_first
 
-MAX_OPEN_JOBS: Final = 6
-"""Open jobs of each status that are listed."""
-MAX_COUNTED: Final = 100_000
-"""Messages that may be counted for the list."""
 SPANS: Final = {
     "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
     "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
@@ -32,10 +26,6 @@ seconds a reading is shared."""
 _SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
 OWN_SHARED: Final = 10.0
 """Seconds for which it is shared how it goes with the senders of a limited key."""
-MAX_SENDERS: Final = 20
-"""Senders that are listed."""
-OPEN_JOBS_SHARED: Final = 3.0
-"""Seconds for which the list of open jobs is shared."""
 
 
 def spans_in(language: Language) -> dict[str, str]:
@@ -44,29 +34,14 @@ def spans_in(language: Language) -> dict[str, str]:
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """The page; while the database is away it says so, and little else."""
-    facts, jobs = it.services.facts(), list[tuple[Job, str, str]]()
-    chosen = it.http.query.get("span", "1h")
-    drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
-    try:
-        jobs = await it.services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
-        facts = await facts_for(it)
-    except DatabaseError:
-        facts = replace(facts, stats=facts.stats if it.key.senders is None else None, outage=it.services.outage(),
-                        unknown_for=facts.unknown_for or 1)  # fmt: skip
-    found, stats = situation(facts), facts.stats
-    hidden = (
-        {f"{kind} {each.email}" for each in stats.senders if each.alias for kind in ("sender", "inbox")}
-        if stats
-        else ()
-    )
+    """The page of the health; while the database is away it says so, and little else."""
+    facts = await seen_facts(it)
+    hidden, stats, now = hidden_from(facts), facts.stats, it.services.clock.now()
     return it.page(
-        "status.html", active="status", light=worst(found), well=stats and under_way(stats),
-        troubles=[Trouble(each, each.about not in hidden) for each in shortened(found)],
-        stats=stats, note=stats and count_note(stats), chart_drawn=None if hidden else drawn, kinds=SHOWN,
-        spans=spans_in(it.language), span_chosen=chosen, jobs=jobs,
-        daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
-        alive=sum(one.runs for one in stats.daemons) if stats else 0,
+        "status.html", active="health", well=stats and under_way(stats),
+        troubles=[Trouble(each, each.about not in hidden) for each in newest_first(shortened(situation(facts)), now)],
+        stats=stats, note=stats and count_note(stats), daemons=stats.daemons if stats else (),
+        where=it.services.database.where if it.key.is_admin else "", live=True,
     )  # fmt: skip
 
 
@@ -98,27 +73,6 @@ async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None 
     )
 
 
-async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:
-    """Open jobs, why each waits, and what the next hours bring it."""
-    found: list[Job] = []
-    for status in (JobStatus.SENDING, JobStatus.QUEUED, JobStatus.PAUSED):
-        found += await it.services.jobs.newest(
-            before=None, limit=MAX_OPEN_JOBS, senders=it.key.senders, only=JobFilter(status=status),
-            counted=MAX_COUNTED,
-        )  # fmt: skip
-    waiting = [job.id for job in found if job.counts[State.WAITING] or job.counts[State.UNSURE]]
-    inputs = await it.services.forecasts.read_all(waiting) if waiting else {}
-    return [(job, *_outlook(inputs[job.id])) if job.id in inputs else (job, "", "") for job in found]
-
-
-def _outlook(it: ForecastInputs) -> tuple[str, str]:
-    forecast = compute_forecast(it)
-    cause = waiting_reason(it, forecast)
-    if cause is None or forecast.until:  # then both would say the same
-        return "", describe(it, forecast)
-    return cause, summary(forecast, now=it.now) if it.messages else ""
-
-
 async def facts_for(it: ConsoleRequest) -> Facts:
     """How it goes, as far as the key may see it.
 
@@ -132,3 +86,18 @@ async def facts_for(it: ConsoleRequest) -> Facts:
         ("facts", mine), OWN_SHARED, lambda: it.services.stats_reader.read_of(mine, bound=TIMEOUT)
     )
     return replace(facts, stats=own)
+
+
+async def seen_facts(it: ConsoleRequest) -> Facts:
+    """The same; while it cannot be read, that."""
+    try:
+        return await facts_for(it)
+    except DatabaseError:
+        facts = it.services.facts()
+        return replace(facts, stats=None, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
+
+
+def hidden_from(facts: Facts) -> Collection[str]:
+    """What findings are about that the key may not see: mailboxes of which it names only an alias."""
+    senders = facts.stats.senders if facts.stats else ()
+    return {f"{kind} {each.email}" for each in senders if each.alias for kind in ("sender", "inbox")}

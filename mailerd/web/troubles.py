@@ -1,8 +1,9 @@
 """A finding as the console shows it: what it means and what to do by the runbook, and where to look."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -61,6 +62,10 @@ class Trouble:
             return ""
         return _PAGES.get(self.it.about.partition(" ")[0], "").format(quote(self.it.subject, safe="@"))
 
+    def since(self, now: datetime) -> datetime | None:
+        """When it began; None: that is not known."""
+        return self.it.since or (now - timedelta(seconds=self.it.lasts) if self.it.lasts else None)
+
     def meaning(self, language: Language) -> str:
         """What it means."""
         book = self.runbook
@@ -79,6 +84,16 @@ class Trouble:
         ]
         known = {command for _, command in causes}
         return [*(("", say(it, language)) for it in self.it.remedies if it not in known), *causes]
+
+
+def newest_first(findings: Iterable[Condition], now: datetime) -> list[Condition]:
+    """The worst first, and of those that are as bad the one that began last; where that is not known, it is last."""
+
+    def order(it: Condition) -> tuple[int, float]:
+        began = Trouble(it).since(now)
+        return -it.severity.rank, -began.timestamp() if began else 0.0
+
+    return sorted(findings, key=order)
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:

@@ -122,7 +122,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "half-sent forms lock the sign-in for their address",
-        "mailerd/web/console.py",
+        "mailerd/web/sign_in.py",
         "reading.pop(0).reschedule(0)",
         'raise RefusedError("busy", status=429)',
         "tests/web/test_login.py::test_an_address_has_few_forms_under_way_and_others_sign_in_beside_three_hundred",

@@ -10,10 +10,12 @@ from mailerd.store import api_keys, console_queries, previews
 from mailerd.store.api_keys import ApiKeys, Sessions, digest
 from mailerd.store.console_queries import (
     MAX_CAUSES,
+    ActionFilter,
     ConsoleQueries,
     actions_statement,
     doubts_statement,
     group_failures,
+    replies_statement,
 )
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
@@ -52,6 +54,8 @@ async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database:
         (doubts_statement(50, {"s1@example.com"}), {"finished", "claim"}),
         (actions_statement(51, None, None), {"PRIMARY"}),
         (actions_statement(51, 20, {"s1@example.com"}), {"PRIMARY"}),
+        (actions_statement(51, 20, None, ActionFilter(actor="shop", about=job)), {"PRIMARY"}),
+        (replies_statement("n.at", "", {"s1@example.com"}), {"PRIMARY"}),
         ((api_keys._FIND, (digest("x"),)), {"PRIMARY", None}),
     ):
         rows = await plan(database, *statement)

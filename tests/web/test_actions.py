@@ -41,7 +41,7 @@ async def test_a_job_is_paused_resumed_moved_and_cancelled_and_the_log_says_by_w
     assert log == [(action, ACTOR) for action in ("pause", "resume", "priority", "cancel")]
     assert "Nothing was changed. Job status: Cancelled." in await ask(browser, page, action="resume")
     assert "Enter a priority from -100 to 100." in await ask(browser, page, action="priority", priority="high")
-    async with browser.get("/keys") as answer:
+    async with browser.get("/activity") as answer:
         assert SHOWN in await answer.text()
 
 
@@ -112,7 +112,7 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     assert noted == [
         (job, "settle", ACTOR, "sent, recipient 1", 1), (job, "settle", ACTOR, "waiting, recipient 2", 1),
     ]  # fmt: skip
-    async with browser.get("/keys?lang=zh") as answer:
+    async with browser.get("/activity?lang=zh") as answer:
         text = await answer.text()
         assert "人工确认 (等待中，收件人 ID 2)" in text
         assert "密钥 shop（控制台）" in text
@@ -208,7 +208,7 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     ]
     other = await site.signed_in("other", senders=["you@example.com"])
     for visitor, seen in ((browser, True), (other, False)):
-        async with visitor.get("/keys") as answer:
+        async with visitor.get("/activity") as answer:
             assert ('<a href="/senders/me@example.com">' in await answer.text()) is seen
     await ask(browser, page, action="limits", per_day="90", reserve="5")
     assert await query(site.database, "SELECT per_day, reserve, per_minute FROM senders") == [(90, 5, None)]
@@ -421,6 +421,6 @@ async def test_the_log_of_actions_has_suppressions_of_commands(site: ConsoleSite
     )
     browser = await site.signed_in()
     for language, said in (("en", "Suppressed (all lists)"), ("zh", "禁发 (所有列表)")):
-        async with browser.get(f"/keys?lang={language}") as answer:
+        async with browser.get(f"/activity?lang={language}") as answer:
             text = await answer.text()
         assert (said in text, "None" in text) == (True, False)

@@ -1,4 +1,4 @@
-"""The light of the first page: what is wrong by what the rows say, its cause and its remedy, in both languages."""
+"""The light of the page Health: what is wrong by what the rows say, its cause and its remedy, in both languages."""
 
 import re
 import time
@@ -25,13 +25,20 @@ async def tried(site: ConsoleSite, event: str, why: str | None, *, ago: int, job
     )  # fmt: skip
 
 
-async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en", *, alive: bool = True) -> str:
-    """The first page as it is now."""
+async def look(
+    site: ConsoleSite,
+    browser: aiohttp.ClientSession,
+    language: str = "en",
+    *,
+    alive: bool = True,
+    path: str = "/status",
+) -> str:
+    """The page Health as it is now."""
     site.daemon.console.services.shared._kept.clear()
     if alive:
         await site.daemon.daemons.heartbeat()
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
-    async with browser.get(f"/?lang={language}") as answer:
+    async with browser.get(f"{path}?lang={language}") as answer:
         assert answer.status == 200
         return await answer.text()
 
@@ -293,7 +300,7 @@ async def test_a_key_for_certain_senders_sees_how_late_its_own_messages_are_and_
     await post(site.database, sender="other@example.com", recipients=2000)
     browser = await site.signed_in("mine", senders=["me@example.com"])
     assert "Everything is working" in (text := await look(site, browser))
-    assert "<b>5</b><span>Messages waiting</span>" in text
+    assert "<dt>Messages waiting</dt><dd>5</dd>" in re.sub(r"\s+<", "<", text)
     late = "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = r.due_at - INTERVAL 90 SECOND "
     turn = "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 90 SECOND WHERE email = %s"
     for sender, is_late in (("other@example.com", False), ("me@example.com", True)):
@@ -313,10 +320,10 @@ async def test_the_key_of_an_alias_sees_how_its_messages_and_their_mailbox_go(si
     )
     of_alias = await site.signed_in("alias", senders={"sales@example.com"})
     of_mailbox = await site.signed_in("mailbox", senders={"me@example.com"})
-    text = await look(site, of_alias)
+    text = await look(site, of_alias, path="/")
     assert says(text, "sales@example.com is paused manually", "No chart: messages are counted by mailbox")
     assert "No sender yet" not in text
     assert "/senders/me@example.com" not in text
-    text = await look(site, of_mailbox)
+    text = await look(site, of_mailbox, path="/")
     assert says(text, "me@example.com is paused manually", "/senders/me@example.com", "Show as table")
     assert job not in text

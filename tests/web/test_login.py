@@ -173,7 +173,7 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
     site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forms that never came had every connection closed that was kept open by who has a key."""
-    monkeypatch.setattr("mailerd.web.console.LOGINS_PER_ADDRESS", 100)
+    monkeypatch.setattr("mailerd.web.sign_in.LOGINS_PER_ADDRESS", 100)
     monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
     key = f"X-API-Key: {await site.keys.create('shop')}\r\n"
     kept = [await begin(site, b"{}", key + "Content-Length: 2\r\n", path=POST) for _ in range(2)]

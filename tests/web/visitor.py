@@ -54,6 +54,10 @@ class Visitor:
         if await closed.count():
             await closed.first.locator("summary").first.click()
 
+    async def open_menu(self) -> None:
+        """Unfold what is behind the name of the key; on a phone, what is behind "Menu"."""
+        await self.page.locator("header .menu > summary").locator("visible=true").click()
+
     async def fill(self, field: str, text: str) -> None:
         await self.open(self.page.locator(field))
         await self.page.fill(field, text)
@@ -159,9 +163,11 @@ class Visitor:
         await self.press("cancel")
         await self.press_cancel_of_the_second()
         before = await self.page.locator("html").get_attribute("lang")
-        await self.page.click(".who a[lang]")
+        await self.open_menu()
+        await self.page.click(".menu[open] a[lang]")
         await expect(self.page.locator("html")).not_to_have_attribute("lang", before or "")
-        await self.page.click('form[action="/logout"] button')
+        await self.open_menu()
+        await self.page.click('.menu[open] form[action="/logout"] button')
         await self.page.wait_for_url("**/login")
 
     async def press_cancel_of_the_second(self) -> None:

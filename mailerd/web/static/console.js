@@ -22,9 +22,18 @@
   };
   localTimes();
   setInterval(localTimes, 10000);
-  const here = document.querySelector("nav.main [aria-current]");
-  if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 60;
-  if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const zoneName = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", zoneName);
+  document.cookie = `mailerd-zone=${encodeURIComponent(zoneName)}; path=/; max-age=31536000; samesite=lax`;  // where a day begins
+
+  document.addEventListener("click", ({ target }) => {
+    if (!target.matches("button.copy")) return;
+    const text = target.previousElementSibling;
+    getSelection().selectAllChildren(text);  // for who has to copy it himself, over plain http
+    const done = () => { target.textContent = target.dataset.copied; };
+    if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done);
+    else if (document.execCommand("copy")) done();
+  });
 
   const countSelected = () => {
     for (const it of document.querySelectorAll("[data-count]")) {
@@ -48,6 +57,28 @@
     else sent = event.timeStamp;
   });
   addEventListener("pageshow", () => { sent = -Infinity; });
+
+  // Keys, for who wants them: / searches, n begins a message, g and a letter goes to a page, ? says so.
+  const help = document.getElementById("help"), keys = document.getElementById("keys");
+  if (help && keys) {
+    const on = document.getElementById("keys-on");
+    let before = "";
+    help.hidden = false;
+    on.checked = localStorage.getItem("keys") !== "off";
+    on.addEventListener("change", () => localStorage.setItem("keys", on.checked ? "on" : "off"));
+    help.addEventListener("click", () => keys.showModal());
+    document.addEventListener("keydown", (event) => {
+      const { key, target } = event, last = before;
+      before = "";
+      if (!on.checked || event.ctrlKey || event.metaKey || event.altKey || keys.open || target.matches("input, select, textarea, [contenteditable]")) return;
+      const found = key === "/" ? document.getElementById("search") : key === "n" ? document.querySelector(".new") : key === "?" ? help
+        : last === "g" ? document.querySelector(`nav.main [data-go="${CSS.escape(key)}"]`) : null;
+      if (key === "g") before = key;
+      if (!found) return;
+      event.preventDefault();
+      if (key === "/") found.select(); else found.click();
+    });
+  }
 
   const drop = document.querySelector("[data-drop]");
   if (drop) {
@@ -75,18 +106,22 @@
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
   const stale = document.getElementById("stale"), waits = document.getElementById("waits"), begun = new Map();
-  let source = null, paused = false, busy = false, lost = false, heard = Date.now();
+  let source = null, paused = false, busy = false, lost = false, fetched = 0, later = 0, heard = Date.now();
   // A reader keeps what he is typing, or has typed and not sent yet.
   document.addEventListener("focusin", ({ target }) => {
     if (target.matches("main input:not([type=checkbox]), main select, main textarea") && !begun.has(target)) begun.set(target, target.value);
   });
   const inUse = () => [...begun].some(([field, value]) => field.isConnected && (field === document.activeElement || field.value !== value));
+  // At most one fetch a second: what is called for earlier comes when the second is over.
   const refresh = () => {
     if (busy || paused || document.hidden) return;
     waits.hidden = !inUse();
     if (!waits.hidden) return;
+    const early = fetched + 1000 - Date.now();
+    if (early > 0) { clearTimeout(later); later = setTimeout(refresh, early); return; }
     busy = true;
-    htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", swap: "morph:outerHTML" })
+    fetched = Date.now();
+    htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", selectOOB: "#counters", swap: "morph:outerHTML" })
       .finally(() => { busy = false; localTimes(); countSelected(); });
   };
   const close = () => { if (source) source.close(); source = null; };
