@@ -312,13 +312,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
     services = _services(
-        settings,
-        sink,
-        intake,
-        claims=claims,
-        facts=service.stats.facts,
-        wake=runner.wake,
-        is_authorized=lambda: gmail.has_credentials,
+        settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake, gmail=gmail
     )
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
@@ -432,7 +426,7 @@ def _services(
     claims: Claims,
     facts: Callable[[], Facts],
     wake: Callable[[], None],
-    is_authorized: Callable[[], bool],
+    gmail: Gmail,
 ) -> Services:
     """What the pages of the console use."""
     database, clock = claims.database, Clock()
@@ -449,7 +443,7 @@ def _services(
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
         spreadsheets=SpreadsheetReader(RendererEvents(sink)),
-        is_authorized=is_authorized,
+        is_authorized=lambda: gmail.has_credentials, authorization=gmail.authorization,
     )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.web.html import SHOWN
+from mailerd.web.chart_page import SPANS, chart_of, spans_in
+from mailerd.web.charts import SHOWN
 from mailerd.web.services import ConsoleRequest
-from mailerd.web.status_page import SPANS, chart_of, hidden_from, seen_facts, spans_in
+from mailerd.web.status_page import hidden_from, seen_facts
 from mailerd.web.troubles import Trouble, newest_first
 
 MAX_OPEN_JOBS: Final = 6

@@ -13,6 +13,7 @@ from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
 from mailerd.core.models import ClaimedRecipient
+from mailerd.core.senders import Authorization
 from mailerd.core.situation import Facts
 from mailerd.core.states import JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
@@ -75,6 +76,8 @@ class Services:
     shares: KeyShares
     renderer: Renderer
     spreadsheets: SpreadsheetReader
+    authorization: Callable[[str], Authorization]
+    """What is known of a mailbox's authorization; the disk is asked."""
     post: Callable[[bytearray, ApiKey, str | None, JobType], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
     preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]

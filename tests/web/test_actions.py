@@ -186,7 +186,7 @@ async def test_what_came_back_is_told_by_domain_and_beside_its_message_and_to_it
     for path in ("/inbox", "/messages/1"):
         async with browser.get(path) as answer:
             assert "no such user" in await answer.text()
-    async with browser.get("/inbox?show=other") as answer:
+    async with browser.get("/inbox?kind=replies") as answer:
         assert "No bounces or replies" in await answer.text()
     async with other.get("/inbox") as answer:
         text = await answer.text()
@@ -230,7 +230,7 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
 async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSite) -> None:
     await post(site.database, recipients=["ada@example.com"])
     browser = await site.signed_in()
-    await ask(browser, "/suppressions", action="list", list="news", title="News")
+    await ask(browser, "/lists", action="list", list="news", title="News")
     await ask(browser, "/suppressions", action="add", email="ada@example.com", list="news")
     assert await query(site.database, "SELECT reason, actor FROM suppressions") == [("manual", ACTOR)]
     async with browser.get("/people?email=ADA@example.com") as answer:
