@@ -32,7 +32,7 @@ from mailerd.mail.template_library import (
     from_files,
     undeclared,
 )
-from mailerd.mail.templates import NAME, Content, RecipientData, TemplateError, TemplateErrors
+from mailerd.mail.templates import NAME, Content, RecipientData, Source, TemplateError, TemplateErrors
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
 
@@ -125,6 +125,7 @@ class TemplatePartsOut(ResponseModel):
     subject: Annotated[str, Field(description="the source of the subject")]
     html: Annotated[str | None, Field(description="the source of the HTML; null: none")]
     text: Annotated[str | None, Field(description="the source of the text; null: it is made from the HTML")]
+    markdown: Annotated[str | None, Field(description="what the HTML was made from; null: it was written as it is")]
 
 
 class TemplateImageOut(ResponseModel):
@@ -217,25 +218,50 @@ class TemplatesEndpoint:
 
     async def put(self, request: web.Request, key: ApiKey) -> web.Response:
         """Check a template and store it as a version; one that is there already stays as it is."""
-        name = await self._changeable(request)
+        name = await self._changeable(request.match_info["name"])
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            async with self.shares.for_check(raw, key):
-                async with self.reader.reading(raw, now=self.clock.now(), origin=_actor(key)) as reading:
-                    files, comment = await reading.template()
-                raw.clear()
-                named = await asyncio.to_thread(from_files, name, files)
-                if errors := await self._errors(named, origin=_actor(key)):
-                    raise invalid(errors)
-            try:
-                created = await self.store.put(name, named.version, files, comment=comment, actor=_actor(key))
-            except TooManyTemplatesError as error:
-                raise ApiError(409, "conflict", str(error)) from None
-        if created:
-            self.events.template_changed(name=name, action="saved", version=named.version, actor=_actor(key))
+            version, created = await self.save(name, raw, key, actor=_actor(key))
         state = await self.store.state(name)
         return json_response(
-            TemplateSavedOut(version=named.version, created=created, published=state.published if state else None)
+            TemplateSavedOut(version=version, created=created, published=state.published if state else None)
         )
+
+    async def save(self, name: str, raw: bytearray, key: ApiKey, *, actor: str) -> tuple[str, bool]:
+        """Store the template of a body: its version, and whether that is new.
+
+        Raises:
+            ApiError: it was refused.
+            RendererError: it cannot be checked now.
+        """
+        await self._changeable(name)
+        named, files, comment = await self.checked(name, raw, key)
+        try:
+            created = await self.store.put(name, named.version, files, comment=comment, actor=actor)
+        except TooManyTemplatesError as error:
+            raise ApiError(409, "conflict", str(error)) from None
+        if created:
+            self.events.template_changed(name=name, action="saved", version=named.version, actor=actor)
+        return named.version, created
+
+    async def checked(
+        self, name: str, raw: bytearray, key: ApiKey
+    ) -> tuple[NamedTemplate, dict[str, bytes], str | None]:
+        """The template of a body, with its files and its comment; it is not stored.
+
+        Raises:
+            ApiError: it was refused.
+            RendererError: it cannot be checked now.
+        """
+        async with self.shares.for_check(raw, key):
+            async with self.reader.reading(raw, now=self.clock.now(), origin=_actor(key)) as reading:
+                files, comment = await reading.template()
+            raw.clear()
+            named = await asyncio.to_thread(from_files, name, files)
+            # What is wrong with Markdown is told by its own lines, so it is checked before its HTML is.
+            for written in filter(None, (_as_written(named), named)):
+                if errors := await self._errors(written, origin=_actor(key)):
+                    raise invalid(errors if written is named else [_of_markdown(named, each) for each in errors])
+        return named, files, comment
 
     async def _errors(self, named: NamedTemplate, *, origin: str) -> list[FieldError]:
         """All that keeps a template from being used: it is compiled, and rendered with its examples."""
@@ -266,11 +292,21 @@ class TemplatesEndpoint:
 
     async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
         """Let jobs get a version from now on, if the one that is published is the expected one."""
-        name = await self._changeable(request)
+        name = await self._changeable(request.match_info["name"])
         async with self.small.read(request, key) as raw:
             asked = read_model(PublishIn, await asyncio.to_thread(parse, raw))
+        changed = await self.publish_version(name, asked.version, expect=asked.expect, actor=_actor(key))
+        return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
+
+    async def publish_version(self, name: str, version: str, *, expect: str | None, actor: str) -> bool:
+        """Publish a version if `expect` is the one that is published; whether that has changed anything.
+
+        Raises:
+            ApiError: 409 `version_moved`, another one is; 404, there is no such version.
+        """
+        await self._changeable(name)
         try:
-            changed = await self.store.publish(name, asked.version, expect=asked.expect, actor=_actor(key))
+            changed = await self.store.publish(name, version, expect=expect, actor=actor)
         except VersionMovedError as error:
             raise ApiError(
                 409, "version_moved", t("{error}; nothing was changed", error=str(error)),
@@ -280,16 +316,24 @@ class TemplatesEndpoint:
             await self._state(name)
             raise not_found(t("template {name!r} has no such version", name=name))
         if changed:
-            self.events.template_changed(name=name, action="published", version=asked.version, actor=_actor(key))
-        return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
+            self.events.template_changed(name=name, action="published", version=version, actor=actor)
+        return changed
 
     async def archive(self, request: web.Request, key: ApiKey) -> web.Response:
         """Let the name find nothing any more. Jobs that were posted keep their template."""
-        name = await self._changeable(request)
+        await self.archive_template(request.match_info["name"], actor=_actor(key))
+        return json_response(TemplateArchivedOut(archived=True))
+
+    async def archive_template(self, name: str, *, actor: str) -> None:
+        """Let a name find nothing any more.
+
+        Raises:
+            ApiError: 404, it finds nothing; 409, the folder has it.
+        """
+        await self._changeable(name)
         if not await self.store.archive(name):
             raise _missing(name)
-        self.events.template_changed(name=name, action="archived", version="", actor=_actor(key))
-        return json_response(TemplateArchivedOut(archived=True))
+        self.events.template_changed(name=name, action="archived", version="", actor=actor)
 
     async def versions(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The versions of one."""
@@ -383,13 +427,12 @@ class TemplatesEndpoint:
             raise _missing(name)
         return found
 
-    async def _changeable(self, request: web.Request) -> str:
-        """The name of the path, of a template that the API may change.
+    async def _changeable(self, name: str) -> str:
+        """The name of a template that the API may change.
 
         Raises:
             ApiError: 422, it cannot be a name; 409, the folder has it.
         """
-        name = request.match_info["name"]
         if not NAME.fullmatch(name):
             raise invalid([FieldError("name", t("must match the pattern {pattern}", pattern=NAME.pattern))])
         if name in await asyncio.to_thread(self.library.names):
@@ -398,6 +441,28 @@ class TemplatesEndpoint:
                 t("template {name!r} is a folder in templates.folder, which has priority; change its files", name=name),
             )  # fmt: skip
         return name
+
+
+def _as_written(named: NamedTemplate) -> NamedTemplate | None:
+    """A template whose HTML is the Markdown that it was made of; None where there is no Markdown."""
+    template = named.template
+    if not any(each.markdown for each in (template.default, *template.languages.values())):
+        return None
+    languages = {tag: _source_as_written(each) for tag, each in template.languages.items()}
+    default = _source_as_written(template.default)
+    return replace(named, template=replace(template, default=default, languages=languages, inline_css=False))
+
+
+def _source_as_written(source: Source) -> Source:
+    return replace(source, html=source.markdown or source.html)
+
+
+def _of_markdown(named: NamedTemplate, error: FieldError) -> FieldError:
+    """What is wrong with Markdown, which the check took for HTML."""
+    where, _, part = error.field.rpartition(".")
+    sources = {"": named.template.default, **{f"languages.{tag}": it for tag, it in named.template.languages.items()}}
+    is_markdown = part == "html" and where in sources and sources[where].markdown
+    return FieldError(f"{where}.markdown".removeprefix("."), error.message) if is_markdown else error
 
 
 def _field_errors(errors: Iterable[TemplateError], prefix: str = "") -> list[FieldError]:
