@@ -6,7 +6,7 @@ A version never changes. A PUT stores one, which is checked as a folder is; it i
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -147,7 +147,10 @@ class TemplateContentOut(TemplatePartsOut):
     inline_css: Annotated[bool, Field(description="whether the rules of <style> are copied into the elements")]
     languages: Annotated[
         dict[str, TemplatePartsOut],
-        Field(description="its further languages", examples=[{"zh": {"subject": "你好", "html": None, "text": "…"}}]),
+        Field(
+            description="its further languages",
+            examples=[{"zh": {"subject": "你好", "html": None, "text": "…", "markdown": None}}],
+        ),
     ]
     images: Annotated[list[TemplateImageOut], Field(description="its images, without their contents")]
 
@@ -257,19 +260,22 @@ class TemplatesEndpoint:
                 files, comment = await reading.template()
             raw.clear()
             named = await asyncio.to_thread(from_files, name, files)
-            # What is wrong with Markdown is told by its own lines, so it is checked before its HTML is.
-            for written in filter(None, (_as_written(named), named)):
-                if errors := await self._errors(written, origin=_actor(key)):
-                    raise invalid(errors if written is named else [_of_markdown(named, each) for each in errors])
+            # What is wrong with Markdown has its own lines, so it is checked before its HTML is.
+            sources = {"": named.template.default, **named.template.languages}
+            markdown = {tag for tag, each in sources.items() if each.markdown}
+            if markdown and (errors := await self._errors(_as_written(named), markdown, origin=_actor(key))):
+                raise invalid(errors)
+            if errors := await self._errors(named, origin=_actor(key)):
+                raise invalid(errors)
         return named, files, comment
 
-    async def _errors(self, named: NamedTemplate, *, origin: str) -> list[FieldError]:
+    async def _errors(self, named: NamedTemplate, markdown: Collection[str] = (), *, origin: str) -> list[FieldError]:
         """All that keeps a template from being used: it is compiled, and rendered with its examples."""
         renderer = self.reader.renderer
         try:
             used = await renderer.compile(named.template, origin=origin)
         except TemplateErrors as errors:
-            return _field_errors(errors.errors)
+            return _field_errors(errors.errors, markdown=markdown)
         found = [
             FieldError(
                 "variables",
@@ -287,7 +293,7 @@ class TemplatesEndpoint:
         rendered = await renderer.render(template, readers, origin=origin)
         for tag, made in zip(("", *template.languages), rendered, strict=True):
             if not isinstance(made, Content):
-                found += _field_errors(made, f"{tag}/" if tag else "")
+                found += _field_errors(made, f"{tag}/" if tag else "", markdown)
         return found
 
     async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -443,11 +449,9 @@ class TemplatesEndpoint:
         return name
 
 
-def _as_written(named: NamedTemplate) -> NamedTemplate | None:
-    """A template whose HTML is the Markdown that it was made of; None where there is no Markdown."""
+def _as_written(named: NamedTemplate) -> NamedTemplate:
+    """A template whose HTML is the Markdown that it was made of, where there is Markdown."""
     template = named.template
-    if not any(each.markdown for each in (template.default, *template.languages.values())):
-        return None
     languages = {tag: _source_as_written(each) for tag, each in template.languages.items()}
     default = _source_as_written(template.default)
     return replace(named, template=replace(template, default=default, languages=languages, inline_css=False))
@@ -457,16 +461,18 @@ def _source_as_written(source: Source) -> Source:
     return replace(source, html=source.markdown or source.html)
 
 
-def _of_markdown(named: NamedTemplate, error: FieldError) -> FieldError:
-    """What is wrong with Markdown, which the check took for HTML."""
-    where, _, part = error.field.rpartition(".")
-    sources = {"": named.template.default, **{f"languages.{tag}": it for tag, it in named.template.languages.items()}}
-    is_markdown = part == "html" and where in sources and sources[where].markdown
-    return FieldError(f"{where}.markdown".removeprefix("."), error.message) if is_markdown else error
-
-
-def _field_errors(errors: Iterable[TemplateError], prefix: str = "") -> list[FieldError]:
-    return [FieldError(field_of(prefix + each.part), str(each)) for each in errors]
+def _field_errors(
+    errors: Iterable[TemplateError], prefix: str = "", markdown: Collection[str] = ()
+) -> list[FieldError]:
+    """`markdown`: the languages whose HTML is Markdown."""
+    found = list[FieldError]()
+    for it in errors:
+        tag, _, name = f"{prefix}{it.part}".rpartition("/")
+        is_markdown = name == "html" and tag in markdown
+        part = f"{it.part.removesuffix('html')}markdown" if is_markdown else it.part
+        error = TemplateError(it.reason, part=part, line=it.line) if is_markdown else it
+        found.append(FieldError(field_of(prefix + part), str(error)))
+    return found
 
 
 def _actor(key: ApiKey) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from aiohttp import web
 
@@ -16,7 +16,7 @@ from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
@@ -27,6 +27,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
+from mailerd.store.templates import TemplateStore
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
@@ -35,6 +36,19 @@ MAX_LISTED: Final = 50
 """Lines of one page of a list."""
 TIMEOUT: Final = 2.0
 """Seconds that the database gets for one question of a page."""
+
+
+class TemplateCalls(Protocol):
+    """What the API does with its templates: checks one, stores a version, publishes it, archives; or an ApiError."""
+
+    @property
+    def store(self) -> TemplateStore: ...
+    async def checked(
+        self, name: str, raw: bytearray, key: ApiKey
+    ) -> tuple[NamedTemplate, dict[str, bytes], str | None]: ...
+    async def save(self, name: str, raw: bytearray, key: ApiKey, *, actor: str) -> tuple[str, bool]: ...
+    async def publish_version(self, name: str, version: str, *, expect: str | None, actor: str) -> bool: ...
+    async def archive_template(self, name: str, *, actor: str) -> None: ...
 
 
 @dataclass
@@ -52,6 +66,7 @@ class Services:
     tallies: Tallies
     queries: ConsoleQueries
     library: TemplateLibrary
+    templates: TemplateCalls
     limits: Live[DefaultLimits]
     stats_reader: StatsReader
     facts: Callable[[], Facts]

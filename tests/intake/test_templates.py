@@ -319,7 +319,7 @@ async def test_a_body_above_the_limit_is_a_413(build: Build) -> None:
 
 
 async def test_markdown_becomes_the_html_and_stays_for_its_author(site: Site) -> None:
-    body = {"subject": "Order {{ order }}", "markdown": "# *{{ order }}*\n\n[see]({{ url }})"}
+    body: dict[str, Any] = {"subject": "Order {{ order }}", "markdown": "# *{{ order }}*\n\n[see]({{ url }})"}
     body |= {"languages": {"zh": {"subject": "订单", "markdown": "**{{ order }}**"}}}
     body["variables"] = {"order": "<17> *", "url": "https://a.example/?a=1&b=2"}
     status, answer = await ask(site, "PUT", "/order", body)

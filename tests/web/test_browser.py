@@ -102,7 +102,8 @@ def places(job: str) -> list[str]:
         "/", "/jobs", f"/jobs/{job}?tab=failed", "/messages/3", "/messages/4",
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
         "/templates",
-        "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
+        "/templates/welcome", "/new-template", "/templates/welcome/duplicate",
+        "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
     ]  # fmt: skip
 
 
