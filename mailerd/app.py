@@ -437,7 +437,7 @@ def _services(
         actions=intake.actions,
         forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
-        queries=ConsoleQueries(database), library=intake.library, limits=claims.defaults,
+        queries=ConsoleQueries(database), library=intake.library, templates=intake.templates, limits=claims.defaults,
         stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,

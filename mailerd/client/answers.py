@@ -567,6 +567,7 @@ class NamedTemplate(TypedDict):
 
     name: str
     version: str
+    subject: str
     description: str
     variables: dict[str, Any]
     language: str | None
@@ -589,10 +590,11 @@ class TemplateImage(TypedDict):
 
 
 class TemplateParts(TypedDict, total=False):
-    """The sources of a template in one language."""
+    """The sources of a template in one language; `markdown` in place of `html`."""
 
     subject: Required[str]
     html: str | None
+    markdown: str | None
     text: str | None
 
 

@@ -110,8 +110,8 @@ class Intake:
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
-        self._templates = TemplateStore(database, patience)
-        self.library = TemplateLibrary(templates, stored=self._templates)
+        stored = TemplateStore(database, patience)
+        self.library = TemplateLibrary(templates, stored=stored)
         self._forecasts, self._mailboxes = forecasts, senders
         self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
         self.create: Final = CreateJobEndpoint(
@@ -124,6 +124,9 @@ class Intake:
             bodies=self._bodies,
             base_url=self._public.base_url, senders=senders,
         )  # fmt: skip
+        self.templates: Final = TemplatesEndpoint(
+            self.library, stored, self._reader, self.shares, self._bodies, events, clock
+        )
         keys = ApiKeys(database, timeout=patience)
         self.auth: Final = ApiKeyAuth(keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock)
         self._slow_clients = SlowClientReaper(strangers=self.auth.strangers, clock=clock)
@@ -286,9 +289,6 @@ class Intake:
         senders = SenderEndpoints(
             self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
         )
-        templates = TemplatesEndpoint(
-            self.library, self._templates, self._reader, self.shares, self._bodies, self._events, self._clock
-        )
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,
@@ -311,7 +311,7 @@ class Intake:
             "listJobActions": actions.list_actions,
             "changeJob": actions.change,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
-            **templates.handlers(),
+            **self.templates.handlers(),
             **webhooks.handlers(),
             **suppressions.handlers(),
             **senders.handlers(),

@@ -52,6 +52,8 @@ TURN_SECONDS: Final = 0.05
 """Seconds after which the rows that are ready are the answer, so that others get their turn."""
 READ_SECONDS: Final = 10.0
 """Seconds of CPU for the reading of one turn; the body of 100,000 recipients takes a fifth of one."""
+TEMPLATE_SECONDS: Final = 2.0
+"""Seconds of CPU for the reading of a template: one of 20 MB takes a second, hostile Markdown would take minutes."""
 MESSAGE_MEMORY: Final = 200 * 1024 * 1024
 """Bytes that a message may take beside the body: what the renderer of the check has left for it."""
 FROZEN_FROM: Final = 1024 * 1024
@@ -313,6 +315,7 @@ def _refused(error: ApiError) -> dict[str, Any]:
 
 def _template(body: bytes) -> dict[str, Any]:
     """The files of a template, which no job has."""
+    bound_cpu(TEMPLATE_SECONDS)
     try:
         files, comment = files_of(parse(body))
     except ApiError as error:

@@ -384,6 +384,9 @@ class TemplateOut(ResponseModel):
 
     name: str
     version: str
+    subject: Annotated[
+        str, Field(description="the source of the default subject; of the API's, its first 255 characters")
+    ]
     description: str
     variables: Annotated[dict[str, Any], Field(description="each with an example")]
     language: str | None
@@ -396,6 +399,7 @@ class TemplateOut(ResponseModel):
         return cls(
             name=it.name,
             version=it.version,
+            subject=it.subject,
             description=it.description,
             variables=dict(it.variables),
             language=it.language,

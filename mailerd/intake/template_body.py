@@ -3,20 +3,21 @@
 import json
 from base64 import b64decode
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError, invalid
-from mailerd.intake.request_models import Line, RequestModel, TemplateIn, read_model, shallow
+from mailerd.intake.request_models import MAX_TEMPLATE_PART, Line, RequestModel, TemplateIn, read_model, shallow
 from mailerd.intake.strict_json import encode
+from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.mime import check_base64, check_filename
 from mailerd.mail.template_library import ABOUT, LANGUAGE, MAX_BYTES, MAX_FILES, image_of, why_too_large
 
 MAX_VARIABLES: Final = 16_000
 """Bytes of the examples as JSON: a list shows those of all templates."""
-_PARTS: Final = {"subject": "subject.txt", "html": "body.html", "text": "body.txt"}
+_PARTS: Final = {"subject": "subject.txt", "html": "body.html", "text": "body.txt", "markdown": "body.md"}
 
 
 def _language(value: str) -> str:
@@ -39,7 +40,24 @@ class ImageIn(RequestModel):
     ]
 
 
-class NamedTemplateIn(TemplateIn):
+class PartsIn(TemplateIn):
+    """The sources of a template in one language."""
+
+    markdown: Annotated[
+        Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None,
+        Field(description="in place of `html`, which is made from it; Jinja2 stays as it is, and HTML is text"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _has_a_part(self) -> Self:
+        if not (self.html or self.text or self.markdown):
+            raise ValueError(t("needs html, markdown or text"))
+        if self.html and self.markdown:
+            raise ValueError(t("has html and markdown; give one of them"))
+        return self
+
+
+class NamedTemplateIn(PartsIn):
     """A template, all of it: what is not given is not in it."""
 
     model_config = ConfigDict(
@@ -62,9 +80,9 @@ class NamedTemplateIn(TemplateIn):
         Field(description="an example of each variable it uses, besides email, name, language and unsubscribe_url"),
     ] = None
     inline_css: Annotated[bool, Field(description="copy the rules of <style> into the elements")] = True
-    languages: Annotated[
-        dict[Tag, TemplateIn] | None, Field(description="its further languages, such as zh or zh-tw")
-    ] = None
+    languages: Annotated[dict[Tag, PartsIn] | None, Field(description="its further languages, such as zh or zh-tw")] = (
+        None
+    )
     images: Annotated[Annotated[list[ImageIn], Field(max_length=MAX_FILES)] | None, Field(description="images")] = None
     comment: Annotated[Line | None, Field(description="what is new in this version; no part of it")] = None
 
@@ -91,6 +109,8 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
         if not each.subject.strip():
             errors.append(FieldError(f"languages.{tag}.subject" if tag else "subject", t("must not be empty")))
         parts = {part: getattr(each, part) for part in _PARTS}
+        if each.markdown:
+            parts["html"] = markdown_to_html(each.markdown)
         files |= {f"{tag}/{_PARTS[part]}".removeprefix("/"): it.encode() for part, it in parts.items() if it}
     for number, it in enumerate(read.images or ()):
         path = f"images/{it.filename}"

@@ -6,7 +6,7 @@ A version never changes. A PUT stores one, which is checked as a folder is; it i
 import asyncio
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -32,7 +32,7 @@ from mailerd.mail.template_library import (
     from_files,
     undeclared,
 )
-from mailerd.mail.templates import NAME, Content, RecipientData, TemplateError, TemplateErrors, language_tag
+from mailerd.mail.templates import NAME, Content, RecipientData, Source, TemplateError, TemplateErrors, language_tag
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
 
@@ -125,6 +125,7 @@ class TemplatePartsOut(ResponseModel):
     subject: Annotated[str, Field(description="the source of the subject")]
     html: Annotated[str | None, Field(description="the source of the HTML; null: none")]
     text: Annotated[str | None, Field(description="the source of the text; null: it is made from the HTML")]
+    markdown: Annotated[str | None, Field(description="what the HTML was made from; null: it was written as it is")]
 
 
 class TemplateImageOut(ResponseModel):
@@ -146,7 +147,10 @@ class TemplateContentOut(TemplatePartsOut):
     inline_css: Annotated[bool, Field(description="whether the rules of <style> are copied into the elements")]
     languages: Annotated[
         dict[str, TemplatePartsOut],
-        Field(description="its further languages", examples=[{"zh": {"subject": "你好", "html": None, "text": "…"}}]),
+        Field(
+            description="its further languages",
+            examples=[{"zh": {"subject": "你好", "html": None, "text": "…", "markdown": None}}],
+        ),
     ]
     images: Annotated[list[TemplateImageOut], Field(description="its images, without their contents")]
 
@@ -217,33 +221,61 @@ class TemplatesEndpoint:
 
     async def put(self, request: web.Request, key: ApiKey) -> web.Response:
         """Check a template and store it as a version; one that is there already stays as it is."""
-        name = await self._changeable(request)
+        name = await self._changeable(request.match_info["name"])
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            async with self.shares.for_check(raw, key):
-                async with self.reader.reading(raw, now=self.clock.now(), origin=_actor(key)) as reading:
-                    files, comment = await reading.template()
-                raw.clear()
-                named = await asyncio.to_thread(from_files, name, files)
-                if errors := await self._errors(named, origin=_actor(key)):
-                    raise invalid(errors)
-            try:
-                created = await self.store.put(name, named.version, files, comment=comment, actor=_actor(key))
-            except TooManyTemplatesError as error:
-                raise ApiError(409, "conflict", str(error)) from None
-        if created:
-            self.events.template_changed(name=name, action="saved", version=named.version, actor=_actor(key))
+            version, created = await self.save(name, raw, key, actor=_actor(key))
         state = await self.store.state(name)
         return json_response(
-            TemplateSavedOut(version=named.version, created=created, published=state.published if state else None)
+            TemplateSavedOut(version=version, created=created, published=state.published if state else None)
         )
 
-    async def _errors(self, named: NamedTemplate, *, origin: str) -> list[FieldError]:
+    async def save(self, name: str, raw: bytearray, key: ApiKey, *, actor: str) -> tuple[str, bool]:
+        """Store the template of a body: its version, and whether that is new.
+
+        Raises:
+            ApiError: it was refused.
+            RendererError: it cannot be checked now.
+        """
+        await self._changeable(name)
+        named, files, comment = await self.checked(name, raw, key)
+        try:
+            created = await self.store.put(name, named.version, files, comment=comment, actor=actor)
+        except TooManyTemplatesError as error:
+            raise ApiError(409, "conflict", str(error)) from None
+        if created:
+            self.events.template_changed(name=name, action="saved", version=named.version, actor=actor)
+        return named.version, created
+
+    async def checked(
+        self, name: str, raw: bytearray, key: ApiKey
+    ) -> tuple[NamedTemplate, dict[str, bytes], str | None]:
+        """The template of a body, with its files and its comment; it is not stored.
+
+        Raises:
+            ApiError: it was refused.
+            RendererError: it cannot be checked now.
+        """
+        async with self.shares.for_check(raw, key):
+            async with self.reader.reading(raw, now=self.clock.now(), origin=_actor(key)) as reading:
+                files, comment = await reading.template()
+            raw.clear()
+            named = await asyncio.to_thread(from_files, name, files)
+            # What is wrong with Markdown has its own lines, so it is checked before its HTML is.
+            sources = {"": named.template.default, **named.template.languages}
+            markdown = {tag for tag, each in sources.items() if each.markdown}
+            if markdown and (errors := await self._errors(_as_written(named), markdown, origin=_actor(key))):
+                raise invalid(errors)
+            if errors := await self._errors(named, origin=_actor(key)):
+                raise invalid(errors)
+        return named, files, comment
+
+    async def _errors(self, named: NamedTemplate, markdown: Collection[str] = (), *, origin: str) -> list[FieldError]:
         """All that keeps a template from being used: it is compiled, and rendered with its examples."""
         renderer = self.reader.renderer
         try:
             used = await renderer.compile(named.template, origin=origin)
         except TemplateErrors as errors:
-            return _field_errors(errors.errors)
+            return _field_errors(errors.errors, markdown=markdown)
         found = [
             FieldError(
                 "variables",
@@ -261,16 +293,26 @@ class TemplatesEndpoint:
         rendered = await renderer.render(template, readers, origin=origin)
         for tag, made in zip(("", *template.languages), rendered, strict=True):
             if not isinstance(made, Content):
-                found += _field_errors(made, f"{tag}/" if tag else "")
+                found += _field_errors(made, f"{tag}/" if tag else "", markdown)
         return found
 
     async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
         """Let jobs get a version from now on, if the one that is published is the expected one."""
-        name = await self._changeable(request)
+        name = await self._changeable(request.match_info["name"])
         async with self.small.read(request, key) as raw:
             asked = read_model(PublishIn, await asyncio.to_thread(parse, raw))
+        changed = await self.publish_version(name, asked.version, expect=asked.expect, actor=_actor(key))
+        return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
+
+    async def publish_version(self, name: str, version: str, *, expect: str | None, actor: str) -> bool:
+        """Publish a version if `expect` is the one that is published; whether that has changed anything.
+
+        Raises:
+            ApiError: 409 `version_moved`, another one is; 404, there is no such version.
+        """
+        await self._changeable(name)
         try:
-            changed = await self.store.publish(name, asked.version, expect=asked.expect, actor=_actor(key))
+            changed = await self.store.publish(name, version, expect=expect, actor=actor)
         except VersionMovedError as error:
             raise ApiError(
                 409, "version_moved", t("{error}; nothing was changed", error=str(error)),
@@ -280,16 +322,24 @@ class TemplatesEndpoint:
             await self._state(name)
             raise not_found(t("template {name!r} has no such version", name=name))
         if changed:
-            self.events.template_changed(name=name, action="published", version=asked.version, actor=_actor(key))
-        return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
+            self.events.template_changed(name=name, action="published", version=version, actor=actor)
+        return changed
 
     async def archive(self, request: web.Request, key: ApiKey) -> web.Response:
         """Let the name find nothing any more. Jobs that were posted keep their template."""
-        name = await self._changeable(request)
+        await self.archive_template(request.match_info["name"], actor=_actor(key))
+        return json_response(TemplateArchivedOut(archived=True))
+
+    async def archive_template(self, name: str, *, actor: str) -> None:
+        """Let a name find nothing any more.
+
+        Raises:
+            ApiError: 404, it finds nothing; 409, the folder has it.
+        """
+        await self._changeable(name)
         if not await self.store.archive(name):
             raise _missing(name)
-        self.events.template_changed(name=name, action="archived", version="", actor=_actor(key))
-        return json_response(TemplateArchivedOut(archived=True))
+        self.events.template_changed(name=name, action="archived", version="", actor=actor)
 
     async def versions(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The versions of one."""
@@ -383,13 +433,12 @@ class TemplatesEndpoint:
             raise _missing(name)
         return found
 
-    async def _changeable(self, request: web.Request) -> str:
-        """The name of the path, of a template that the API may change.
+    async def _changeable(self, name: str) -> str:
+        """The name of a template that the API may change.
 
         Raises:
             ApiError: 422, it cannot be a name; 409, the folder has it.
         """
-        name = request.match_info["name"]
         if not NAME.fullmatch(name):
             raise invalid([FieldError("name", t("must match the pattern {pattern}", pattern=NAME.pattern))])
         if name in await asyncio.to_thread(self.library.names):
@@ -400,8 +449,30 @@ class TemplatesEndpoint:
         return name
 
 
-def _field_errors(errors: Iterable[TemplateError], prefix: str = "") -> list[FieldError]:
-    return [FieldError(field_of(prefix + each.part), str(each)) for each in errors]
+def _as_written(named: NamedTemplate) -> NamedTemplate:
+    """A template whose HTML is the Markdown that it was made of, where there is Markdown."""
+    template = named.template
+    languages = {tag: _source_as_written(each) for tag, each in template.languages.items()}
+    default = _source_as_written(template.default)
+    return replace(named, template=replace(template, default=default, languages=languages, inline_css=False))
+
+
+def _source_as_written(source: Source) -> Source:
+    return replace(source, html=source.markdown or source.html)
+
+
+def _field_errors(
+    errors: Iterable[TemplateError], prefix: str = "", markdown: Collection[str] = ()
+) -> list[FieldError]:
+    """`markdown`: the languages whose HTML is Markdown."""
+    found = list[FieldError]()
+    for it in errors:
+        tag, _, name = f"{prefix}{it.part}".rpartition("/")
+        is_markdown = name == "html" and tag in markdown
+        part = f"{it.part.removesuffix('html')}markdown" if is_markdown else it.part
+        error = TemplateError(it.reason, part=part, line=it.line) if is_markdown else it
+        found.append(FieldError(field_of(prefix + part), str(error)))
+    return found
 
 
 def _actor(key: ApiKey) -> str:

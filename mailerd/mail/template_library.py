@@ -57,9 +57,11 @@ class TemplateSummary:
     languages: tuple[str, ...]
     """Its further languages."""
     pictures: tuple[str, ...]
+    subject: str
+    """The source of its default subject, or the beginning of it."""
 
     @classmethod
-    def of(cls, name: str, version: str, about: Mapping[str, Any], paths: Iterable[str]) -> Self:
+    def of(cls, name: str, version: str, about: Mapping[str, Any], paths: Iterable[str], subject: str) -> Self:
         """What its template.toml, or the like, and the paths of its files say."""
         parts = [path.split("/", 1) for path in paths if "/" in path]
         return cls(
@@ -70,6 +72,7 @@ class TemplateSummary:
             language=about.get("language") or None,
             languages=tuple(sorted({tag for tag, _ in parts if tag != "images"})),
             pictures=tuple(file for tag, file in parts if tag == "images"),
+            subject=subject,
         )
 
 
@@ -90,8 +93,8 @@ class NamedTemplate(TemplateSummary):
 class StoredTemplates(Protocol):
     """The templates of the API: those that are published, and drafts by their version."""
 
-    async def published(self) -> list[tuple[str, str, str, str]]:
-        """All that are published, by name: name, version, template.json, and the paths and sizes of the other files."""
+    async def published(self) -> list[tuple[str, str, str, str, str]]:
+        """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
 
     async def files(self, name: str, version: str | None) -> Mapping[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
@@ -191,10 +194,10 @@ class TemplateLibrary:
         )
 
 
-def _summaries(rows: Iterable[tuple[str, str, str, str]], hidden: Collection[str]) -> list[TemplateSummary]:
+def _summaries(rows: Iterable[tuple[str, str, str, str, str]], hidden: Collection[str]) -> list[TemplateSummary]:
     return [
-        TemplateSummary.of(name, version, json.loads(about), [path for path, _ in json.loads(files)])
-        for name, version, about, files in rows
+        TemplateSummary.of(name, version, json.loads(about), [path for path, _ in json.loads(files)], subject)
+        for name, version, about, files, subject in rows
         if name not in hidden
     ]
 
@@ -255,7 +258,7 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     images = tuple(_images(files, faults))
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=name, error=joined(faults)))
-    summary = TemplateSummary.of(name, _version(files), about | {"variables": variables}, files)
+    summary = TemplateSummary.of(name, _version(files), about | {"variables": variables}, files, sources[""].subject)
     return NamedTemplate(
         **vars(summary),
         template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
@@ -287,7 +290,7 @@ def _source(files: Mapping[str, bytes], where: str) -> Source:
     def part(name: str) -> str | None:
         return _text(files.get(where + name, b"")) or None  # programs that prefer HTML would show an empty one
 
-    return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"))
+    return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"), part("body.md"))
 
 
 def _text(content: bytes) -> str:

@@ -19,6 +19,8 @@ class Source:
     subject: str
     html: str | None
     text: str | None
+    markdown: str | None = None
+    """What the HTML was made of; its author goes on with it, and no message needs it."""
 
 
 @dataclass(frozen=True, eq=False)

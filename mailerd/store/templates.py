@@ -17,6 +17,8 @@ MAX_NAMES: Final = 1000
 MAX_VERSIONS: Final = 200
 """The most versions of one: the oldest one that is not published makes place for a new one."""
 ABOUT: Final = "template.json"
+_MAX_SUBJECT: Final = 255
+"""Characters of a subject that a list shows."""
 
 # The row of the name is locked first, by each change.
 _MAKE: Final = """
@@ -28,8 +30,8 @@ SELECT name FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, n
 _LOCK: Final = "SELECT published FROM templates WHERE name = %s AND archived_at IS NULL FOR UPDATE"
 _HAS: Final = "SELECT 1 FROM template_versions WHERE name = %s AND version = %s"
 _ADD: Final = """
-INSERT INTO template_versions (name, version, about, files, comment, created_by, created_at)
-VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+INSERT INTO template_versions (name, version, about, files, subject, comment, created_by, created_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 _ADD_CHUNK: Final = "INSERT INTO template_chunks (name, version, seq, content) VALUES (%s, %s, %s, %s)"
 _OLD_VERSIONS: Final = """
 SELECT v.version FROM template_versions v JOIN templates t ON t.name = v.name
@@ -56,7 +58,7 @@ _VERSIONS: Final = """
 SELECT version, comment, created_by, created_at FROM template_versions
  WHERE name = %s ORDER BY created_at DESC, version"""
 _LIST: Final = """
-SELECT t.name, v.version, v.about, v.files
+SELECT t.name, v.version, v.about, v.files, v.subject
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL ORDER BY t.name"""
 _DRAFTS: Final = "SELECT name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
@@ -128,7 +130,8 @@ class TemplateStore:
             return False
         others = {path: content for path, content in files.items() if path != ABOUT}
         sizes = json.dumps([(path, len(content)) for path, content in others.items()])
-        await cursor.execute(_ADD, (name, version, files[ABOUT].decode(), sizes, comment, actor))
+        subject = files["subject.txt"].decode()[:_MAX_SUBJECT]
+        await cursor.execute(_ADD, (name, version, files[ABOUT].decode(), sizes, subject, comment, actor))
         whole = b"".join(others.values())
         for number, start in enumerate(range(0, len(whole), PIECE)):
             await cursor.execute(_ADD_CHUNK, (name, version, number, whole[start : start + PIECE]))
@@ -179,8 +182,8 @@ class TemplateStore:
         rows = await self._rows(_VERSIONS, (name,))
         return [TemplateVersion(version, comment, by, utc(at)) for version, comment, by, at in rows]
 
-    async def published(self) -> list[tuple[str, str, str, str]]:
-        """All that are published, by name: name, version, template.json, and the paths and sizes of the other files."""
+    async def published(self) -> list[tuple[str, str, str, str, str]]:
+        """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
         return list(await self._rows(_LIST))
 
     async def drafts(self) -> list[str]:

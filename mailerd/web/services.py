@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
@@ -23,7 +23,7 @@ from mailerd.http.responses import not_allowed, not_found
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.spreadsheet import SpreadsheetReader
-from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.mail.templates import Content
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
@@ -35,6 +35,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
+from mailerd.store.templates import TemplateStore
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
@@ -43,6 +44,19 @@ MAX_LISTED: Final = 50
 """Lines of one page of a list."""
 TIMEOUT: Final = 2.0
 """Seconds that the database gets for one question of a page."""
+
+
+class TemplateCalls(Protocol):
+    """What the API does with its templates: checks one, stores a version, publishes it, archives; or an ApiError."""
+
+    @property
+    def store(self) -> TemplateStore: ...
+    async def checked(
+        self, name: str, raw: bytearray, key: ApiKey
+    ) -> tuple[NamedTemplate, dict[str, bytes], str | None]: ...
+    async def save(self, name: str, raw: bytearray, key: ApiKey, *, actor: str) -> tuple[str, bool]: ...
+    async def publish_version(self, name: str, version: str, *, expect: str | None, actor: str) -> bool: ...
+    async def archive_template(self, name: str, *, actor: str) -> None: ...
 
 
 @dataclass
@@ -60,6 +74,7 @@ class Services:
     tallies: Tallies
     queries: ConsoleQueries
     library: TemplateLibrary
+    templates: TemplateCalls
     limits: Live[DefaultLimits]
     stats_reader: StatsReader
     facts: Callable[[], Facts]

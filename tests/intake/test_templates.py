@@ -59,7 +59,9 @@ async def test_equal_contents_are_one_version_and_a_repetition_changes_nothing(s
     ]  # fmt: skip
     status, content = await ask(site, "GET", f"/order/versions/{first['version']}")
     assert (status, content["subject"], content["html"], content["text"]) == (200, GOOD["subject"], GOOD["html"], None)
-    assert content["languages"]["zh"] == {"subject": "订单 {{ order }}", "html": None, "text": "{{ order }}"}
+    assert content["languages"]["zh"] == {
+        "subject": "订单 {{ order }}", "html": None, "text": "{{ order }}", "markdown": None,
+    }  # fmt: skip
     assert content["images"] == [{"filename": "logo.png", "content_type": "image/png", "bytes": 48}]
     assert content["variables"] == {"order": 17}
 
@@ -151,7 +153,7 @@ async def test_a_publish_expects_what_is_published_and_its_repetition_is_harmles
         ({"html": "<p>\n{{ order }"}, "html", "line 2"),
         ({"subject": " "}, "subject", "empty"),
         ({"subject": "a\nb"}, "subject", "U+000A"),
-        ({"html": None}, "", "needs html or text"),
+        ({"html": None}, "", "needs html, markdown or text"),
         ({"html": "{{ total }}"}, "variables", "'total'"),
         ({"html": "\n{{ order.lines.first }}"}, "html", "line 2"),
         ({"text": "{{ order + 'x' }}"}, "text", "line 1"),
@@ -314,3 +316,54 @@ async def test_a_body_above_the_limit_is_a_413(build: Build) -> None:
     site = await build(settings=IntakeSettings(port=0, max_body=2_000_000))
     status, answer = await ask(site, "PUT", "/order", b" " * 2_000_001)
     assert (status, answer["error"]["code"]) == (413, "too_large")
+
+
+async def test_markdown_becomes_the_html_and_stays_for_its_author(site: Site) -> None:
+    body: dict[str, Any] = {"subject": "Order {{ order }}", "markdown": "# *{{ order }}*\n\n[see]({{ url }})"}
+    body |= {"languages": {"zh": {"subject": "订单", "markdown": "**{{ order }}**"}}}
+    body["variables"] = {"order": "<17> *", "url": "https://a.example/?a=1&b=2"}
+    status, answer = await ask(site, "PUT", "/order", body)
+    assert status == 200, answer
+    status, content = await ask(site, "GET", f"/order/versions/{answer['version']}")
+    assert (content["markdown"], content["html"]) == (
+        body["markdown"], '<h1><em>{{ order }}</em></h1>\n<p><a href="{{ url }}">see</a></p>\n',
+    )  # fmt: skip
+    assert content["languages"]["zh"]["markdown"] == "**{{ order }}**"
+    status, made = await ask(site, "POST", "/order/render", {"version": answer["version"]})
+    assert made["html"].startswith("<h1><em>&lt;17&gt; *</em></h1>"), made
+    assert made["text"] == "<17> *\n\nsee (https://a.example/?a=1&b=2)", made
+
+
+@pytest.mark.parametrize(
+    "changes, field, said",
+    [
+        ({"markdown": "a\n\n{{ order | uper }}"}, "markdown", "line 3"),
+        ({"markdown": "a\nb\n{% if order %}"}, "markdown", "line 3"),
+        ({"markdown": "a\n{{ order / 0 }}"}, "markdown", "line 2"),
+        ({"markdown": "{{ order }}", "html": "x"}, "", "give one of them"),
+        ({"markdown": "{{ order }}", "languages": {"zh": {"subject": "x", "markdown": "\n{{ ordr(1) }}"}}},
+         "languages.zh.markdown", "line 2"),
+        ({"markdown": " "}, "html", "neither html nor text"),
+        ({"text": "{{ order | uper }}", "markdown": "x"}, "text", "line 1"),
+    ],
+)  # fmt: skip
+async def test_what_is_wrong_with_markdown_is_told_by_its_own_lines(
+    site: Site, changes: dict[str, Any], field: str, said: str
+) -> None:
+    status, answer = await ask(site, "PUT", "/order", {**GOOD, "html": None, **changes})
+    assert status == 422, answer
+    assert said in fields(answer)[field], answer
+
+
+async def test_hostile_markdown_ends_a_child_and_nothing_else(site: Site) -> None:
+    status, answer = await ask(site, "PUT", "/order", {**GOOD, "html": None, "markdown": "![a" * 200_000})
+    # A machine without two seconds of CPU within ten cannot say whose fault it is.
+    assert (status, answer["error"]["code"]) in {(422, "invalid_json"), (503, "renderer_unavailable")}, answer
+    await put(site)
+
+
+async def test_the_list_shows_the_subjects(site: Site) -> None:
+    await publish(site, await put(site, subject=f"Order {{{{ order }}}} {'x' * 300}"), None)
+    _, found = await ask(site, "GET", "")
+    subjects = {it["name"]: it["subject"] for it in found["templates"]}
+    assert subjects["order"] == f"Order {{{{ order }}}} {'x' * 300}"[:255]

@@ -103,7 +103,8 @@ def places(job: str) -> list[str]:
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
         "/people?q=r0", "/lists", "/inbox?kind=soft",
         "/templates",
-        "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
+        "/templates/welcome", "/new-template", "/templates/welcome/duplicate",
+        "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
         "/settings", "/activity?action=pause", "/status",
         "/search?q=r0@", "/search",
     ]  # fmt: skip

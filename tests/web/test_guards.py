@@ -18,7 +18,19 @@ from mailerd.web.guards import COOKIE
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 
-PLACES = ["/", "/jobs", "/senders", "/doubts", "/inbox", "/people", "/suppressions", "/templates", "/send", "/keys"]
+PLACES = [
+    "/",
+    "/jobs",
+    "/senders",
+    "/doubts",
+    "/inbox",
+    "/people",
+    "/suppressions",
+    "/templates",
+    "/new-template",
+    "/send",
+    "/keys",
+]
 
 
 @pytest.mark.parametrize("path", PLACES)

@@ -28,7 +28,15 @@ FIELDS: dict[str, list[tuple[str, ...]]] = {
     ],
     "/lists": [("list", "title")],
     "/templates/welcome": [("sender=me@example.com", "email", "in"), ("email=a@b.example", "sender")],
-    "/templates/{odd}": [("email=a@b.example",)],
+    "/templates/{odd}": [("email=a@b.example",), ("action=archive",), ("action=publish", "version", "expect")],
+    "/templates/{odd}/edit": [("action=save", "subject=x", "tag=", "kind=html", "body=y", "text=")],
+    "/new-template": [
+        ("subject=x", "kind=html", "body=y", "text=z", "tag=q", "subject", "kind", "body", "text", "tag"),
+        ("name=ok", "tag=q", "subject=x", "kind=html", "body=y", "text=z", "name", "origin", "base", "description"),
+        ("name=ok", "tag=q", "subject=x", "kind=html", "body=y", "text=z", "variable", "example", "comment", "expect"),
+        ("action=add-language", "new_language", "tab", "action"),
+    ],
+    "/new-template/html": [("tag=q", "subject=x", "kind=html", "body=y", "text=z", "body", "tab")],
     "/send": [
         ("template=welcome", "sender=me@example.com", "action=try", "pasted", "table", "sender_name", "list",
          "reference"),

@@ -22,8 +22,11 @@ QUERIES = {
     "/people": ["email", "q", "before"],
     "/suppressions": ["list", "reason", "email", "after"],
     "/lists": ["after"],
-    "/templates/welcome": ["in"],
-    "/templates/welcome/html": ["in"],
+    "/templates": ["q"],
+    "/templates/welcome": ["in", "version"],
+    "/templates/welcome/html": ["in", "version"],
+    "/templates/order": ["in", "version"],
+    "/templates/order/edit": ["version"],
     "/webhooks/{hook}": ["tab", "before"],
     "/keys": ["before"],
 }
@@ -38,6 +41,16 @@ async def test_no_query_is_answered_with_a_bug(site: ConsoleSite, path: str) -> 
         "(%s, 'till', 'https://127.0.0.1/hook', 'x', 'on', 0, UTC_TIMESTAMP(6))",
         hook,
     )
+    await query(
+        site.database,
+        "INSERT INTO templates (name, created_by, created_at) VALUES ('order', 'key:x', UTC_TIMESTAMP(6))",
+    )
+    await query(
+        site.database,
+        "INSERT INTO template_versions (name, version, about, files, subject, created_by, created_at) VALUES "
+        "('order', '0123456789abcdef', '{}', '[[\"body.txt\", 1], [\"subject.txt\", 1]]', 'x', 'key:x', now())",
+    )
+    await query(site.database, "INSERT INTO template_chunks VALUES ('order', '0123456789abcdef', 0, 'ab')")
     wrong = list[tuple[str, str, int]]()
     for name in QUERIES[path]:
         for odd in ODD:

@@ -289,12 +289,13 @@ CREATE TABLE IF NOT EXISTS templates (
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Their versions. version: a digest of all files, as a folder has it. about: the file template.json. files: the paths
--- and sizes of the others (JSON), whose contents follow one another in template_chunks.
+-- and sizes of the others (JSON), whose contents follow one another in template_chunks. subject: for lists.
 CREATE TABLE IF NOT EXISTS template_versions (
   name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   version CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   about TEXT NOT NULL,
   files MEDIUMTEXT NOT NULL,
+  subject VARCHAR(255) NOT NULL,
   comment VARCHAR(255) NULL,
   created_by VARCHAR(255) NOT NULL,
   created_at DATETIME(6) NOT NULL,

@@ -52,7 +52,7 @@
   // shown, and the one that clients use is dead at once.
   let sent = -Infinity;
   document.addEventListener("submit", (event) => {
-    if (event.target.method !== "post") return;
+    if (event.target.method !== "post" || event.submitter?.formTarget) return;  // a preview changes nothing
     if (event.timeStamp - sent < 10000) event.preventDefault();
     else sent = event.timeStamp;
   });

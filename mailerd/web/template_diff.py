@@ -1,0 +1,59 @@
+"""What differs between two versions of a template."""
+
+import asyncio
+import difflib
+import json
+from collections.abc import Iterator
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.i18n import t
+from mailerd.mail.template_library import NamedTemplate
+from mailerd.mail.templates import NAME
+from mailerd.web.services import ConsoleRequest
+from mailerd.web.template_page import VERSION
+
+MAX_COMPARED: Final = 400
+"""Lines of a part that are compared, without those that are equal at its beginning and end: more take seconds."""
+_MAX_LINE: Final = 1000
+"""Characters of a line that are shown."""
+
+
+async def diff(it: ConsoleRequest) -> web.Response:
+    """The page."""
+    name, pair = it.http.match_info["name"], [it.http.query.get(end, "") for end in ("from", "to")]
+    is_known = NAME.fullmatch(name) and all(map(VERSION.fullmatch, pair))
+    found = [await it.services.library.find(name, version) for version in pair] if is_known else [None]
+    if None in found:
+        it.missing()
+    before, after = (_parts(each) for each in found if each)
+    changed = [part for part in {**before, **after} if before.get(part, "") != after.get(part, "")]
+    compare = asyncio.to_thread(lambda: [[*changed_lines(before.get(it, ""), after.get(it, ""))] for it in changed])
+    parts = zip(changed, await compare, strict=True)
+    return it.page("template_diff.html", active="templates", template=name, pair=pair, parts=parts, live=False)
+
+
+def _parts(named: NamedTemplate) -> dict[tuple[str, str], str]:
+    """What people write of a template, by its language and what a page calls it."""
+    found: dict[tuple[str, str], str] = {("", t("Description")): named.description}
+    for tag, each in {"": named.template.default, **named.template.languages}.items():
+        found[tag, t("Subject")] = each.subject
+        found[tag, "Markdown" if each.markdown else "HTML"] = each.markdown or each.html or ""
+        found[tag, t("Plain text")] = each.text or ""
+    found["", t("Examples")] = json.dumps(named.variables, ensure_ascii=False, indent=1, sort_keys=True)
+    return found
+
+
+def changed_lines(old: str, new: str) -> Iterator[tuple[str, str]]:
+    """The lines that differ, with two around them; before each "-", "+" or " ", and "…" for what is left out."""
+    ours, theirs = old.splitlines(), new.splitlines()
+    least = min(len(ours), len(theirs))
+    start = next((n for n in range(least) if ours[n] != theirs[n]), least)
+    end = next((n for n in range(least - start) if ours[-1 - n] != theirs[-1 - n]), least - start)
+    start, end = max(0, start - 2), max(0, end - 2)
+    ours, theirs = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
+    for line in [*difflib.unified_diff(ours[:MAX_COMPARED], theirs[:MAX_COMPARED], n=2, lineterm="")][3:]:
+        yield ("…", "") if line.startswith("@@") else (line[0], line[1 : _MAX_LINE + 1])
+    if max(len(ours), len(theirs)) > MAX_COMPARED:
+        yield "…", ""

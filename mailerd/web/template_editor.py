@@ -1,0 +1,116 @@
+"""The editor of the templates: its form is the body that the API stores, checked, published and refused as there."""
+
+import asyncio
+import json
+from base64 import b64encode
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.i18n import t
+from mailerd.http.errors import ApiError, FieldError, invalid
+from mailerd.http.responses import cannot_render
+from mailerd.mail.template_library import LANGUAGE, TemplateLibraryError
+from mailerd.mail.templates import NAME, RendererError
+from mailerd.store.api_keys import Permission
+from mailerd.web.forms import read_form
+from mailerd.web.message_page import frame
+from mailerd.web.post_page import explain
+from mailerd.web.services import ConsoleRequest
+from mailerd.web.template_form import Fault, Part, TemplateForm, fault_of, missing_example
+from mailerd.web.template_page import VERSION, in_frame, make, publish, see
+
+MAX_EDITED: Final = 2 * 1024 * 1024
+"""Bytes of a form with a template; what is larger is stored by the API."""
+
+
+def _page(
+    it: ConsoleRequest, form: TemplateForm, *, is_new: bool, error: ApiError | RendererError | None = None
+) -> web.Response:
+    refused = cannot_render(error) if isinstance(error, RendererError) else error
+    errors = refused.errors if refused else ()
+    faults = [fault_of(form, each) for each in errors] or ([Fault("name", str(refused))] if refused else [])
+    known = {each for each, _ in form.variables}
+    asked = [(each, "") for each in dict.fromkeys(map(missing_example, errors)) if each and each not in known]
+    number = next((each.at.partition("-")[2] for each in faults if "-" in each.at), "")
+    tab = form.parts[int(number)].tag if number else form.tab  # so that a fault is in sight
+    form = replace(form, tab=tab, variables=[*form.variables, *asked, *[("", "")] * 2])
+    page = it.page(
+        "template_edit.html", active="templates", form=form, is_new=is_new, faults=faults, live=False,
+        status=refused.status if refused else 200,
+    )  # fmt: skip
+    page.headers.update(refused.headers if refused else {})
+    return page
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The form: of a new template, which may have the contents of another one, or of a template at a version."""
+    it.require(Permission.TEMPLATES)
+    if "name" not in it.http.match_info:
+        return _page(it, TemplateForm(), is_new=True)
+    seen = await see(it)
+    if it.http.path.endswith("/duplicate"):
+        return _page(it, TemplateForm.of(f"{seen.named.name[:59]}-copy", seen.named, ""), is_new=True)
+    if seen.state is None:
+        return it.back(
+            f"/templates/{seen.named.name}", t("This template is a folder of files. Duplicate it to edit it.")
+        )
+    return _page(it, TemplateForm.of(seen.named.name, seen.named, seen.published), is_new=False)
+
+
+async def save(it: ConsoleRequest) -> web.Response:
+    """Store a version, and publish it where that is asked for; or add a language to the form."""
+    it.require(Permission.TEMPLATES)
+    is_new, templates = "name" not in it.http.match_info, it.services.templates
+    async with it.services.shares.posts.place(it.key):
+        sent = await read_form(it.http, most=MAX_EDITED)
+        form = TemplateForm.read(sent.text("name") if is_new else it.http.match_info["name"], sent)
+        try:
+            if sent.text("action") == "add-language":
+                return _page(it, _with_language(form, sent.text("new_language").lower()), is_new=is_new)
+            if is_new and NAME.fullmatch(form.name) and await templates.store.state(form.name):
+                raise invalid([FieldError("name", t("is the name of another template"))])
+            version, created = await templates.save(form.name, await _body(it, form), it.key, actor=it.actor)
+        except (ApiError, RendererError) as error:
+            return _page(it, form, is_new=is_new, error=error)
+    said: str = (
+        t("Saved as a draft. Jobs get it once it is published.") if created else t("No change: this version exists.")
+    )
+    if sent.text("action") == "publish":
+        said = await publish(it, form.name, version, expect=form.expect)
+    return it.back(f"/templates/{form.name}?version={version}", said)
+
+
+def _with_language(form: TemplateForm, tag: str) -> TemplateForm:
+    if not LANGUAGE.fullmatch(tag):
+        raise invalid([FieldError("new_language", t("must be a language such as zh or zh-tw"))])
+    is_there = any(each.tag == tag for each in form.parts)
+    return replace(form, tab=tag, parts=form.parts if is_there else [*form.parts, Part(tag)])
+
+
+async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
+    """What the API takes, with the images of the version that was opened; an ApiError where that is gone."""
+    library, body, images = it.services.library, form.as_json(), []
+    if VERSION.fullmatch(form.base):
+        try:
+            named = await asyncio.to_thread(library.in_folder, form.origin)
+            named = named or await library.find(form.origin, form.base)
+        except TemplateLibraryError as error:
+            raise invalid([FieldError("name", str(error))]) from None
+        if named is None:
+            raise invalid([FieldError("name", t("the version that was opened was deleted; copy your text to another"))])
+        images = [{"filename": it.filename, "content": b64encode(it.content).decode()} for it in named.images]
+    return bytearray(json.dumps(body | {"images": images}, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+async def preview(it: ConsoleRequest) -> web.Response:
+    """What the form would be, in a frame; nothing is stored."""
+    it.require(Permission.TEMPLATES)
+    async with it.services.shares.posts.place(it.key):
+        form = TemplateForm.read("preview", await read_form(it.http, most=MAX_EDITED))
+        try:
+            named, _, _ = await it.services.templates.checked("preview", await _body(it, form), it.key)
+        except (ApiError, RendererError) as error:
+            return frame(it, explain(it, error) if isinstance(error, ApiError) else str(error), {})
+    return in_frame(it, named, await make(it, named, form.tab if form.tab in named.template.languages else ""))

@@ -1,0 +1,143 @@
+"""The form of a template: what it is for the API, and where in it is what the API refuses."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+from mailerd.core.i18n import Text
+from mailerd.http.errors import FieldError
+from mailerd.mail.template_library import NamedTemplate
+from mailerd.web.forms import Form
+
+_LINE: Final = re.compile(r"line (\d+)")
+_QUOTED: Final = re.compile(r"'([^']+)'")
+_MAX_PLACES: Final = 100
+"""Places of a word that are looked at, to find the one that is a variable."""
+_FIELDS: Final = {"html": "body", "markdown": "body", "subject": "subject", "text": "text"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A language in the form."""
+
+    tag: str
+    subject: str = ""
+    kind: str = "markdown"
+    body: str = ""
+    text: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As the API takes it."""
+        kind = "html" if self.kind == "html" else "markdown"
+        return {"subject": self.subject, kind: self.body or None, "text": self.text or None}
+
+
+@dataclass(frozen=True)
+class TemplateForm:
+    """What the form holds: a template, the one whose images it keeps, and which version was published then."""
+
+    name: str = ""
+    origin: str = ""
+    base: str = ""
+    expect: str = ""
+    description: str = ""
+    language: str = ""
+    comment: str = ""
+    tab: str = ""
+    inline_css: bool = True
+    parts: list[Part] = field(default_factory=lambda: [Part("")])
+    variables: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, named: NamedTemplate, expect: str) -> "TemplateForm":
+        """A template, to be changed."""
+        parts = [
+            Part(tag, it.subject, "html" if it.html and not it.markdown else "markdown", it.markdown or it.html or "",
+                 it.text or "")
+            for tag, it in {"": named.template.default, **named.template.languages}.items()
+        ]  # fmt: skip
+        variables = [(each, _shown(example)) for each, example in named.variables.items()]
+        return cls(
+            name, named.name, named.version, expect, named.description, named.language or "",
+            inline_css=named.template.inline_css, parts=parts, variables=variables,
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, name: str, form: Form) -> "TemplateForm":
+        """What was sent; a browser ends lines as no template does."""
+        columns = [form.all(each) for each in ("tag", "subject", "kind", "body", "text")]
+        parts = [Part(*(each.replace("\r\n", "\n") for each in row)) for row in zip(*columns, strict=False)]
+        examples = zip(form.all("variable"), form.all("example"), strict=False)
+        texts = {it: form.text(it) for it in ("origin", "base", "expect", "description", "language", "comment", "tab")}
+        return cls(
+            name, **texts, inline_css=bool(form.text("inline_css")), parts=parts or [Part("")],
+            variables=[(each.strip(), example.strip()) for each, example in examples if each.strip()],
+        )  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """The body that the API takes, without images; a language that is empty is left out."""
+        default, *others = self.parts
+        return {
+            **default.as_json(), "description": self.description, "language": self.language or None,
+            "comment": self.comment or None, "inline_css": self.inline_css,
+            "variables": {each: _value(example) for each, example in self.variables},
+            "languages": {each.tag: each.as_json() for each in others if each.subject or each.body or each.text},
+        }  # fmt: skip
+
+
+def _shown(example: Any) -> str:
+    """A text as it is, unless it would be read as something else; everything else as JSON."""
+    is_plain = isinstance(example, str) and example == example.strip() and example and _value(example) == example
+    return str(example) if is_plain else json.dumps(example, ensure_ascii=False)
+
+
+def _value(example: str) -> Any:
+    """What is JSON as that; 1.50 and NaN are texts, since no number is written so."""
+    try:
+        value = json.loads(example)
+        is_other = json.dumps(value, allow_nan=False) != example and isinstance(value, int | float)
+    except (ValueError, RecursionError):
+        return example
+    return example if is_other else value
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong, where: a field of the page, the column, and the line itself."""
+
+    at: str
+    message: str
+    column: int = 0
+    excerpt: str = ""
+
+
+def fault_of(form: TemplateForm, error: FieldError) -> Fault:
+    """What the API has found, in the form."""
+    where, _, part = error.field.rpartition(".")
+    number = next((n for n, it in enumerate(form.parts) if where == (it.tag and f"languages.{it.tag}")), None)
+    if number is not None and part in _FIELDS:
+        line, words = _LINE.search(str(error.message)), _QUOTED.findall(str(error.message))
+        at, source = f"{_FIELDS[part]}-{number}", getattr(form.parts[number], _FIELDS[part])
+        return _placed(at, error, source, int(line[1]) if line else 0, *words)
+    word = missing_example(error)
+    for n, it in enumerate(form.parts if word else ()):
+        for name in ("subject", "body", "text"):
+            source = getattr(it, name)
+            for found in islice(re.finditer(rf"\b{re.escape(word)}\b", source), _MAX_PLACES):
+                if source.rfind("{", 0, found.start()) > source.rfind("}", 0, found.start()):
+                    return _placed(f"{name}-{n}", error, source, source.count("\n", 0, found.start()) + 1, word)
+    return Fault(error.field.partition(".")[0].partition("[")[0] or "subject-0", error.message)
+
+
+def _placed(at: str, error: FieldError, source: str, line: int, *words: str) -> Fault:
+    excerpt = dict(enumerate(source.split("\n"), 1)).get(line, "")
+    column = next((excerpt.index(word) + 1 for word in words if word in excerpt), 0)
+    return Fault(at, error.message, column, excerpt.strip()[:200])
+
+
+def missing_example(error: FieldError) -> str:
+    """The variable that has no example."""
+    each = error.message.fields.get("each", "") if isinstance(error.message, Text) else ""
+    return str(each) if error.field == "variables" else ""
