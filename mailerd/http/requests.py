@@ -202,7 +202,7 @@ def asked_language(request: web.Request) -> Language:
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether a person with a browser asks, who reads pages; programs get JSON, and so does whoever calls the API."""
+    """Whether a person with a browser asks, who reads pages; programs and the API's callers get JSON."""
     is_for_programs = request.path.startswith(("/api/", "/health/", "/static/")) or "HX-Request" in request.headers
     return "text/html" in request.headers.get("Accept", "") and not is_for_programs
 

@@ -49,13 +49,15 @@ SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, 
  WHERE j.finished_at IS NULL {senders} LIMIT %s"""
 ACTIONS: Final = """
 SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
-  FROM {source} LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+  FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
 MAX_ACTIONS: Final = 20_000
 """The newest actions in which those of one actor, object or time are looked for."""
-_NEWEST_ACTIONS: Final = f"""(
-SELECT id, job_id, sender, action, actor, detail, changed, messages, at FROM job_actions FORCE INDEX (PRIMARY)
- ORDER BY id DESC LIMIT {MAX_ACTIONS}) a"""
+FOUND_ACTIONS: Final = f"""
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
+  FROM (SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a
+  LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+ {{where}} ORDER BY a.id DESC LIMIT %s"""
 MAX_NOTICES: Final = 20_000
 """The newest notices in which replies are looked for."""
 REPLIES: Final = f"""
@@ -346,14 +348,23 @@ def actions_statement(
         where.append("COALESCE(j.from_address, a.sender) IN %s")
         values.append(tuple(senders) or ("",))
     it = only or ActionFilter()
-    conditions: tuple[tuple[str, object], ...] = (
-        ("LOCATE(%s, a.actor)", it.actor), ("a.action = %s", it.action), ("%s IN (a.job_id, a.sender)", it.about),
-        ("a.at >= %s", it.since and naive(it.since)), ("a.at < %s", it.until and naive(it.until)),
-    )  # fmt: skip
-    where += [condition for condition, value in conditions if value]
-    values += [value for _, value in conditions if value]
-    source = "job_actions a FORCE INDEX (PRIMARY)" if it == ActionFilter() else _NEWEST_ACTIONS
-    return ACTIONS.format(source=source, where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)
+    if it.actor:
+        where.append("LOCATE(%s, a.actor)")
+        values.append(it.actor)
+    if it.action:
+        where.append("a.action = %s")
+        values.append(it.action)
+    if it.about:
+        where.append("%s IN (a.job_id, a.sender)")
+        values.append(it.about)
+    if it.since:
+        where.append("a.at >= %s")
+        values.append(naive(it.since))
+    if it.until:
+        where.append("a.at < %s")
+        values.append(naive(it.until))
+    statement = ACTIONS if it == ActionFilter() else FOUND_ACTIONS
+    return statement.format(where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)
 
 
 def replies_statement(columns: str, join: str, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:

@@ -44,7 +44,7 @@ from mailerd.web.error_pages import SIGNED_IN, ErrorPages
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import THEME_COOKIE, ConsoleRequest, Services, theme_of
-from mailerd.web.sign_in import NO_READ, SignIn
+from mailerd.web.sign_in import NO_READ, LoginPages
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 Route = tuple[str, str, Handler]
@@ -121,7 +121,7 @@ class Console:
         self._auth, self._address = services.auth, services.auth.client_address.address
         self.live: Final = live
         self._errors = ErrorPages(services)
-        self._sign_in = SignIn(services, self._errors)
+        self._sign_in = LoginPages(services, self._errors)
         self.error_page = self._errors.unforeseen
         self._hosts = services.settings.web.names
 

@@ -62,7 +62,7 @@ class ErrorPages:
         return web.Response(text=html, status=status, content_type="text/html", headers=headers)
 
     def unforeseen(self, request: web.Request, error: ApiError) -> web.Response:
-        """The page of an error that was raised outside of the pages, or of one that nobody foresaw."""
+        """The page of an error that was raised outside of the pages, or of a bug."""
         response = self.page(request, error.status, str(error))
         response.headers.update(error.headers)
         return response

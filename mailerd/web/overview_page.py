@@ -50,7 +50,10 @@ async def show(it: ConsoleRequest) -> web.Response:
         if not is_known and not await it.services.jobs.newest(before=None, limit=1, senders=it.key.senders):
             return await _begin(it, newest_first(situation(facts), it.services.clock.now()))
         days = await _days(it)
-        replies = await it.services.queries.latest_replies(limit=MAX_REPLIES, senders=it.key.senders)
+        replies = await it.services.shared.get(
+            ("replies", it.key.senders), DAYS_SHARED,
+            lambda: it.services.queries.latest_replies(limit=MAX_REPLIES, senders=it.key.senders),
+        )  # fmt: skip
     except DatabaseError:
         facts = replace(facts, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
     chosen, stats, hidden = it.http.query.get("span", "1h"), facts.stats, hidden_from(facts)

@@ -11,7 +11,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.web.services import ConsoleRequest
 
 _SECTIONS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("/status", t("Health"), t("What is wrong now, since when, and how to fix it.")),
+    ("/status", t("Health"), t("What is wrong now, when it began, and how to fix it.")),
     ("/activity", t("Activity"), t("Who changed what, and when.")),
     ("/keys", t("API keys"), t("Who may send, read and change what.")),
     ("/webhooks", t("Webhooks"), t("Addresses that mailerd notifies of bounces, replies and results.")),

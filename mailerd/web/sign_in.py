@@ -26,7 +26,7 @@ _OWN_PAGE: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 """The path and query of a page here: no other host, no backslash, no control character."""
 
 
-class SignIn:
+class LoginPages:
     """Answers its requests."""
 
     def __init__(self, services: Services, errors: ErrorPages) -> None:
@@ -39,7 +39,7 @@ class SignIn:
 
     @staticmethod
     def lead(request: web.Request) -> web.Response:
-        """Lead somebody without a session to the form, and later back."""
+        """Lead a browser without a session to the form, and later back."""
         here = "" if request.path in {"/", "/live"} else f"?next={quote(request.raw_path[:_MAX_NEXT], safe='')}"
         if "HX-Request" in request.headers or request.path == "/live":
             return web.Response(status=401, headers={"HX-Redirect": f"/login{here}"})
