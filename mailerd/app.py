@@ -309,7 +309,9 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
-    services = _services(settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake)
+    services = _services(
+        settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake, gmail=gmail
+    )
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
@@ -422,6 +424,7 @@ def _services(
     claims: Claims,
     facts: Callable[[], Facts],
     wake: Callable[[], None],
+    gmail: Gmail,
 ) -> Services:
     """What the pages of the console use."""
     database, clock = claims.database, Clock()
@@ -436,7 +439,7 @@ def _services(
         stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
-        renderer=intake.renderer, post=intake.create.post,
+        renderer=intake.renderer, post=intake.create.post, authorization=gmail.authorization,
     )  # fmt: skip
 
 

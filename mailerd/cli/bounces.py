@@ -132,7 +132,11 @@ def bounces(
     found = with_database(
         known,
         lambda database: NoticeReader(database, timeout=PATIENCE).latest(
-            kinds=(kind,) if kind else BOUNCE_KINDS, sender=sender, job=job, before=before, limit=limit or _LIMIT
+            kinds=(kind,) if kind else BOUNCE_KINDS,
+            senders=[sender] if sender else None,
+            job=job,
+            before=before,
+            limit=limit or _LIMIT,
         ),
     )
     if as_json:

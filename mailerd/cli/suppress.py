@@ -22,6 +22,7 @@ from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reaso
 from mailerd.errors import MailerdError
 from mailerd.locale import label
 from mailerd.mail.mime import Addresses
+from mailerd.mail.suppression_table import read_suppressions
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
@@ -34,8 +35,6 @@ _SORTED_AT_ONCE: Final = 50_000
 """Rows of a file that are brought into the order of the table first: a server stores them in half the time then."""
 _MAX_SHOWN: Final = 20
 """Rows of a file without a valid address that are named one by one."""
-_EXPORTED: Final = ("email", "list", "reason", "source")
-"""The first columns of what `export` and the API write."""
 
 app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
 
@@ -277,7 +276,7 @@ def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
         _opened(file) as text,
     ):
         task, addresses = progress.add_task(file.name, total=file.stat().st_size), Addresses()
-        for number, (given, its_list, why) in _cells(text):
+        for number, (given, its_list, why) in read_suppressions(text):
             progress.update(task, advance=len(given) + 1)
             try:  # `export` and the API's CSV have apostrophes
                 yield addresses.check(as_it_was(given)), its_list, Reason(why)
@@ -299,7 +298,7 @@ def _lists_of(file: Path) -> set[str | None]:
             t("could not read {file}: it is a pipe, and without --list it is read twice. Save it as a file", file=file)
         )
     with _opened(file) as text:
-        return {its_list or None for _, (_, its_list, _) in _cells(text)}
+        return {its_list or None for _, (_, its_list, _) in read_suppressions(text)}
 
 
 @contextmanager
@@ -310,18 +309,6 @@ def _opened(file: Path) -> Iterator[TextIO]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         cause = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise MailerdError(t("could not read {file}: {cause}", file=file, cause=cause)) from error
-
-
-def _cells(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Address, list and reason, with their lines: of any column `email`, or of the first one where none is named so."""
-    column, exported = 0, False
-    for number, row in enumerate(csv.reader(text), 1):
-        if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
-            column, exported = names.index("email"), tuple(names[: len(_EXPORTED)]) == _EXPORTED
-        elif row and any(cell.strip() for cell in row):
-            address = row[column] if column < len(row) else ""
-            its_list, why = [*row, "", ""][1:3] if exported else ("", "")
-            yield number, (address, its_list, why or Reason.IMPORTED.value)
 
 
 def checked_address(given: str) -> str:

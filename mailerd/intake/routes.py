@@ -30,6 +30,7 @@ from mailerd.intake.template_body import NamedTemplateIn
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.list_names import MAX_LIST_NAME
+from mailerd.store.lookup import MAX_TEXT
 
 Where = Literal["query", "header", "path"]
 
@@ -227,7 +228,7 @@ _JOBS: Final = (
         "for in the newest rows only; `back_to` says how far. A key for certain senders finds only theirs.",
         Permission.READ,
         params=(
-            _text("q", search.MAX_TEXT, "at least 3 characters", required=True),
+            _text("q", MAX_TEXT, "at least 3 characters", required=True),
             _page_size(search.DEFAULT_LIMIT, search.MAX_LIMIT),
         ),
         answers=(search.SearchOut,), errors=(422,),

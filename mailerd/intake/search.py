@@ -5,7 +5,6 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import Field
 
-from mailerd.core.i18n import t
 from mailerd.core.states import JobStatus
 from mailerd.http.auth import KeyHandler
 from mailerd.http.requests import Query
@@ -14,11 +13,8 @@ from mailerd.intake.read_jobs import PersonsMessageOut
 from mailerd.intake.response_models import Moment
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.lookup import Search
+from mailerd.store.lookup import Search, searchable
 
-MIN_TEXT: Final = 3
-"""Characters of a text that is looked for; of an id or of Chinese, fewer."""
-MAX_TEXT: Final = 100
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 
@@ -75,7 +71,7 @@ class SearchEndpoint:
     async def search(self, request: web.Request, key: ApiKey) -> web.Response:
         """Jobs and people of the key's senders."""
         with Query(request, allowed=("q", "limit")) as given:
-            text = given.required_text("q", convert=_text)
+            text = given.required_text("q", convert=searchable)
             limit = given.limit(default=DEFAULT_LIMIT, most=MAX_LIMIT)
         search = Search(self._database, timeout=self._timeout, senders=key.senders)
         return json_response(
@@ -84,14 +80,3 @@ class SearchEndpoint:
                 people=FoundPeopleOut.model_validate(await search.people(text, limit=limit)),
             )
         )
-
-
-def _text(text: str) -> str:
-    text = text.strip()
-    if len(text) > MAX_TEXT:
-        raise ValueError(t("exceeds {most} characters", most=MAX_TEXT))
-    if len(text) < MIN_TEXT and text.isascii() and not text.isdecimal():
-        raise ValueError(t("needs {least} characters", least=MIN_TEXT))
-    if not text:
-        raise ValueError(t("is missing"))
-    return text

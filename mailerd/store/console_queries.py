@@ -26,6 +26,8 @@ MAX_CAUSES: Final = 20
 MAX_EVENTS: Final = 20_000
 """The newest events, in which failures are looked for."""
 MAX_FAILED_JOBS: Final = 500
+MAX_PAUSES: Final = 1_000
+"""The most pauses of all senders, and the most ends of pauses, in which those of one are looked for."""
 MAX_UNDONE: Final = 1_000
 """The most undone messages that are read."""
 READ_TIMEOUT: Final = 2.0
@@ -56,6 +58,15 @@ SELECT e.id, e.data, e.at FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
+# Their causes are ids, which begin with the time.
+PAUSES: Final = f"""
+SELECT e.type, e.data, e.at FROM (
+  (SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.SENDER_PAUSED}'
+    ORDER BY cause DESC LIMIT {MAX_PAUSES})
+  UNION ALL
+  (SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.SENDER_RESUMED}'
+    ORDER BY cause DESC LIMIT {MAX_PAUSES})) p STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = p.id
+ WHERE e.sender_email = %s ORDER BY e.id DESC LIMIT %s"""
 _READ_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 # The newest events, whatever their type: however many there are, no more are read.
 FAILED_JOBS: Final = f"""
@@ -133,6 +144,18 @@ class UndoneMessage:
 
 
 @dataclass(frozen=True)
+class PauseChange:
+    """That a sender was paused, or resumed."""
+
+    at: datetime
+    is_paused: bool
+    cause: str
+    reason: str
+    until: datetime | None
+    """None: until it is resumed."""
+
+
+@dataclass(frozen=True)
 class MessageRow:
     """Whose message it is, and what it is made for."""
 
@@ -203,6 +226,11 @@ class ConsoleQueries:
         now = dict(await self._rows((_READ_STATUS, (messages,)), what="undone.list")) if messages else {}
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
+    async def pauses(self, sender: str, *, limit: int) -> list[PauseChange]:
+        """When a sender was paused and resumed, the newest first: of the last MAX_PAUSES of all that are kept."""
+        rows = await self._rows((PAUSES, (sender, limit)), what="pauses.list")
+        return [_pause(type_, from_event(json.loads(data)), at) for type_, data, at in rows]
+
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name."""
         rows = await self._rows((_READ_SUBJECT, (job,)), what="jobs.read_subject")
@@ -253,6 +281,14 @@ def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -
     return UndoneMessage(
         id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at),
         State(status) if status else None,
+    )  # fmt: skip
+
+
+def _pause(type_: str, it: Mapping[str, Any], at: datetime) -> PauseChange:
+    until = it.get("until")
+    return PauseChange(
+        utc(at), type_ == EventType.SENDER_PAUSED, it.get("cause") or "", it.get("reason") or "",
+        datetime.fromisoformat(until) if until else None,
     )  # fmt: skip
 
 

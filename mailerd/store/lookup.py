@@ -12,12 +12,16 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.clock import ULID
+from mailerd.core.i18n import t
 from mailerd.core.states import JobStatus
 from mailerd.core.suppression import canonical
 from mailerd.store.db.connection import utc
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import PersonsMessage, Recipients
 
+MIN_TEXT: Final = 3
+"""Characters of a text that is looked for; of an id or of Chinese, fewer."""
+MAX_TEXT: Final = 100
 MAX_JOBS: Final = 20_000
 """The newest jobs of which subject and template name are looked at."""
 MAX_NAMES: Final = 50_000
@@ -81,6 +85,22 @@ class Hits[T]:
     """Whether there is nothing more."""
     back_to: datetime | None
     """Older rows were not looked at; None: all were."""
+
+
+def searchable(text: str) -> str:
+    """The text as it is looked for.
+
+    Raises:
+        ValueError: it is too long, or so short that it would find too much.
+    """
+    text = text.strip()
+    if len(text) > MAX_TEXT:
+        raise ValueError(t("exceeds {most} characters", most=MAX_TEXT))
+    if len(text) < MIN_TEXT and text.isascii() and not text.isdecimal():
+        raise ValueError(t("needs {least} characters", least=MIN_TEXT))
+    if not text:
+        raise ValueError(t("is missing"))
+    return text
 
 
 class Search:

@@ -44,6 +44,11 @@ SELECT minute, {TALLY_SUMS} FROM tallies FORCE INDEX (PRIMARY) WHERE minute >= %
 _READ_HOURS: Final = f"""
 SELECT hour, {TALLY_SUMS} FROM tally_hours FORCE INDEX (PRIMARY) WHERE hour >= %s {{senders}} GROUP BY hour"""
 
+_READ_SENT: Final = """
+SELECT sender_email, minute - INTERVAL MINUTE(minute) MINUTE hour, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
+ WHERE minute >= %s {senders} GROUP BY sender_email, hour"""
+HOURS_OF_DAY: Final = 24
+
 
 @dataclass(frozen=True)
 class TallyPoint:
@@ -71,6 +76,18 @@ class Tallies:
         for point in [*points, *await self._read(_READ_MINUTES, MINUTES_KEPT + timedelta(hours=2), senders)]:
             sums.setdefault(point.at.replace(minute=0), Counter()).update(point.counts)
         return [TallyPoint(at, dict(counts)) for at, counts in sorted(sums.items())]
+
+    @request("stats.read_sent", read_only=True)
+    async def sent_of_day(self, cursor: Cursor, *, senders: Collection[str] | None = None) -> dict[str, list[int]]:
+        """What each sender has sent in each of the last 24 hours; who has sent nothing is missing."""
+        await cursor.execute("SELECT UTC_TIMESTAMP()")
+        now = (await cursor.fetchone())[0].replace(minute=0, second=0)
+        first, found = now - timedelta(hours=HOURS_OF_DAY - 1), dict[str, list[int]]()
+        await cursor.execute(*points_statement(_READ_SENT, first, senders))
+        for sender, hour, sent in await cursor.fetchall():
+            if 0 <= (place := (hour - first) // timedelta(hours=1)) < HOURS_OF_DAY:
+                found.setdefault(sender, [0] * HOURS_OF_DAY)[place] = int(sent)
+        return found
 
     @request("stats.read_chart", read_only=True)
     async def _read(

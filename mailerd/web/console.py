@@ -20,6 +20,7 @@ from mailerd.http.requests import chosen_language, keep_language
 from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
+    chart_page,
     guards,
     inbox_page,
     job_page,
@@ -61,6 +62,7 @@ _STATIC: Final = {
 
 PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/", status_page.show),
+    ("GET", "/chart.csv", chart_page.results),
     ("GET", "/jobs", jobs_page.show),
     ("POST", "/jobs", jobs_page.act),
     ("GET", "/jobs/{id}", job_page.show),
@@ -74,9 +76,13 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/senders/{email}", senders_page.one),
     ("POST", "/senders/{email}", senders_page.act),
     ("GET", "/inbox", inbox_page.show),
+    ("GET", "/inbox.csv", inbox_page.results),
     ("GET", "/people", person_page.show),
     ("GET", "/suppressions", lists_page.show),
     ("POST", "/suppressions", lists_page.act),
+    ("GET", "/suppressions.csv", lists_page.results),
+    ("GET", "/lists", lists_page.lists),
+    ("POST", "/lists", lists_page.make_list),
     ("GET", "/templates", template_page.index),
     ("GET", "/templates/{name}", template_page.show),
     ("POST", "/templates/{name}", template_page.send_test),
@@ -90,6 +96,8 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/keys", keys_page.show),
     ("POST", "/keys", keys_page.act),
 )
+
+_DOWNLOADS: Final = (inbox_page.results, job_page.results, lists_page.results)
 
 
 class Console:
@@ -180,7 +188,7 @@ class Console:
 
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
         """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
-        has_own = it.http.method == "POST" or page in (self.live.stream, job_page.results)
+        has_own = it.http.method == "POST" or page in (self.live.stream, *_DOWNLOADS)
         return nullcontext() if has_own else self.services.shares.reads.place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:

@@ -1,14 +1,18 @@
-"""Bounces by domain and one by one, replies, and what Google returned; and how far each inbox is read."""
+"""Bounces and replies, newest first, and bounces by domain; what Google returned; and how far each inbox is read."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.notices import BOUNCES, Kind
+from mailerd.clock import ULID
+from mailerd.core.i18n import t
+from mailerd.core.notices import Kind
+from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.store.console_queries import UndoneMessage
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
@@ -16,32 +20,77 @@ SPAN: Final = timedelta(days=14)
 MAX_SUMS: Final = 20
 MAX_NOTICES: Final = 4_000
 """Bounces that are summed, the newest ones."""
+MAX_SEARCHED: Final = 200_000
+"""Notices that are looked at for one page, where few are what is looked for."""
 SUMS_SHARED: Final = 30.0
 """Seconds for which the sums by domain and by sender are shared."""
 MAX_INBOXES: Final = 200
 MAX_SENDERS: Final = 20
-"""Senders of a limited key whose notices are read."""
-_OTHERS: Final = tuple(sorted(kind.value for kind in Kind if kind not in BOUNCES))
+"""Senders of a limited key whose bounces are summed."""
+_REPLIES: Final = (Kind.REPLY.value, Kind.AUTO_REPLY.value)
+_KINDS: Final = {"bounces": BOUNCE_KINDS, "replies": _REPLIES} | {
+    kind.value: (kind.value,) for kind in Kind if kind is not Kind.OTHER
+}
+"""The kinds of notices that a choice of the filter means; an empty one means all."""
+_COLUMNS: Final = ("time", "kind", "email", "code", "reason", "sender_email", "job_id", "recipient_id", "believed")
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """The page: bounces, what else came, or what was undone."""
-    show_, before = it.http.query.get("show", ""), it.number("before")
-    mine: list[str | None] = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]  # type: ignore[assignment]
-    notices: list[Notice] = []
-    undone: list[UndoneMessage] = []
-    if show_ == "undone":
+    """The page: bounces and replies, or what Google returned."""
+    query, before = it.http.query, it.number("before")
+    notices, undone, more = list[Notice](), list[UndoneMessage](), None
+    if is_undone := query.get("show") == "undone":
         undone = await it.services.queries.undone(limit=MAX_LISTED + 1, before=before, senders=it.key.senders)
+        more = undone[MAX_LISTED - 1].id if len(undone) > MAX_LISTED else None
     else:
-        notices = await _notices(it, _OTHERS if show_ == "other" else BOUNCE_KINDS, mine, before)
-    found: Sequence[Notice | UndoneMessage] = notices or undone
+        notices, more = await _notices(it, before, MAX_LISTED)
+    mine: list[str | None] = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]  # type: ignore[assignment]
     inboxes = [each for each in await read_inboxes(it) if it.key.may_send(each.email)]
+    given = {name: query[name] for name in ("kind", "sender", "job") if query.get(name)}
     return it.page(
-        "inbox.html", active="inbox", notices=notices[:MAX_LISTED], undone=undone[:MAX_LISTED], show=show_,
+        "inbox.html", active="inbox", notices=notices, undone=undone[:MAX_LISTED], is_undone=is_undone, given=given,
         domains=await bounces_by_domain(it, mine), by_sender=await _bounces_by_sender(it, mine), inboxes=inboxes,
-        kinds=BOUNCE_KINDS, live=True,
-        more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None,
+        kinds=BOUNCE_KINDS, choices=list(_KINDS)[2:], live=True, more=more,
+        groups={"bounces": t("All bounces"), "replies": t("All replies")},
     )  # fmt: skip
+
+
+async def results(it: ConsoleRequest) -> web.StreamResponse:
+    """All that the page's filter finds, as CSV."""
+    shares = it.services.shares
+
+    async def pages() -> AsyncGenerator[Rows]:
+        place: int | None = None
+        while place != 0:
+            found, before = await _notices(it, place, ROWS_AT_ONCE)
+            if found:
+                yield [
+                    (rfc3339(one.at), one.kind, one.email, one.code, one.detail, one.mailbox, one.job_id,
+                     one.recipient_id, one.believed) for one in found
+                ]  # fmt: skip
+            place = before or 0
+            await shares.rows.turn()
+
+    async with shares.downloads.place(it.key):
+        return await write_csv(it.http, pages(), columns=_COLUMNS, filename="bounces-and-replies.csv")
+
+
+async def _notices(it: ConsoleRequest, before: int | None, limit: int) -> tuple[list[Notice], int | None]:
+    """The newest ones before an id that the filter finds and the key may see, and before which id more may be."""
+    query, reader = it.http.query, _reader(it)
+    kinds = _KINDS.get(query.get("kind", ""), tuple(kind.value for kind in Kind if kind is not Kind.OTHER))
+    senders: Collection[str] | None = it.key.senders
+    if sender := query.get("sender", "").strip().lower():
+        senders = [sender] if it.key.may_send(sender) else []
+    job = query.get("job", "").strip().upper() or None
+    if job and not ULID.fullmatch(job):
+        return [], None
+    top = before or await reader.newest() + 1
+    after = max(0, top - 1 - MAX_SEARCHED)
+    found = await reader.latest(kinds=kinds, senders=senders, job=job, after=after, before=top, limit=limit + 1)
+    if len(found) > limit:
+        return found[:limit], found[limit - 1].id
+    return found, after + 1 if after else None
 
 
 async def read_inboxes(it: ConsoleRequest) -> list[InboxState]:
@@ -51,16 +100,6 @@ async def read_inboxes(it: ConsoleRequest) -> list[InboxState]:
 
 def _reader(it: ConsoleRequest) -> NoticeReader:
     return NoticeReader(it.services.database, timeout=TIMEOUT)
-
-
-async def _notices(
-    it: ConsoleRequest, kinds: tuple[str, ...], senders: Sequence[str | None], before: int | None
-) -> list[Notice]:
-    """The newest ones of these senders."""
-    found: list[Notice] = []
-    for sender in senders:
-        found += await _reader(it).latest(kinds=kinds, sender=sender, before=before, limit=MAX_LISTED + 1)
-    return sorted(found, key=lambda notice: -notice.id)
 
 
 async def bounces_by_domain(it: ConsoleRequest, senders: Sequence[str | None]) -> list[BounceCounts]:

@@ -1,35 +1,57 @@
-"""Suppressions and lists: who gets no messages, why, and since when; adding and ending them."""
+"""Suppressions and lists: who gets no messages, why, and since when; adding, importing, exporting and ending them."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncGenerator
+from contextlib import nullcontext
+from typing import Final
+from urllib.parse import quote
 
 from aiohttp import web
 
-from mailerd.core.i18n import t
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
+from mailerd.core.i18n import t, tn
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, masked
 from mailerd.events.intake import SuppressionEvents
+from mailerd.http.auth import LARGE_BODY
+from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.mail.mime import Addresses
+from mailerd.mail.suppression_table import EXPORTED, read_suppressions
 from mailerd.store.api_keys import Permission
+from mailerd.store.db.connection import rfc3339
 from mailerd.store.list_names import ListNameError
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
 from mailerd.web.jobs_page import NO_CHANGE
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
+MAX_IMPORT: Final = 4 * 1024 * 1024
+"""Bytes of a file that is imported."""
+MAX_IMPORTED: Final = 10_000
+"""Its most rows: as many as one request of the API may have."""
+MAX_SHOWN: Final = 10
+"""Rows without a valid address that are named."""
 
-async def _suppressions(it: ConsoleRequest) -> Suppressions:
-    return await Suppressions.open(it.services.database, timeout=TIMEOUT)
+
+async def _suppressions(it: ConsoleRequest, *, timeout: float = TIMEOUT) -> Suppressions:  # noqa: ASYNC109
+    it.require(Permission.SUPPRESS)
+    return await Suppressions.open(it.services.database, timeout=timeout)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """A page of them, the oldest first, or those of one address; and a page of the lists."""
-    it.require(Permission.SUPPRESS)
+    """A page of them, the oldest first, or those of one address."""
     return await _page(it, await _suppressions(it))
 
 
-async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str = "") -> web.Response:
-    query = it.http.query
-    lists = await suppressions.lists(after=query.get("lists", ""), limit=MAX_LISTED + 1)
+def _reason(it: ConsoleRequest) -> Reason | None:
+    given = it.http.query.get("reason")
+    return Reason(given) if given in set(Reason) else None
+
+
+async def _page(it: ConsoleRequest, suppressions: Suppressions, *trouble: str) -> web.Response:
+    query, reason = it.http.query, _reason(it)
     named, email = query.get("list", "").strip(), query.get("email", "").strip()
     chosen = await suppressions.list_named(named) if named else None
-    reason = Reason(query["reason"]) if query.get("reason") in set(Reason) else None
     found: list[Suppression] = []
     if email:
         found = [
@@ -43,35 +65,121 @@ async def _page(it: ConsoleRequest, suppressions: Suppressions, *, trouble: str 
         )  # fmt: skip
     shown = found[:MAX_LISTED]
     return it.page(
-        "lists.html", status=422 if trouble else 200, active="suppressions", trouble=trouble,
-        suppressions=shown, lists=lists[:MAX_LISTED], named=named, chosen=chosen,
+        "suppressions.html", status=422 if trouble else 200, active="people", trouble=trouble,
+        suppressions=shown, lists=await suppressions.lists(limit=MAX_LISTED), named=named, chosen=chosen,
         reason=reason, reasons=list(Reason), email=email, live=False,
         more=shown[-1].cursor if len(found) > MAX_LISTED else "",
-        more_lists=lists[MAX_LISTED - 1].name if len(lists) > MAX_LISTED else "",
     )  # fmt: skip
 
 
-async def act(it: ConsoleRequest) -> web.Response:
-    """Add one, end one, or make a list."""
-    it.require(Permission.SUPPRESS)
-    form = await read_form(it.http)
+async def results(it: ConsoleRequest) -> web.StreamResponse:
+    """All of them as CSV, or those of a list or with a reason, as an import reads them."""
+    suppressions, named, reason = await _suppressions(it), it.http.query.get("list"), _reason(it)
+    chosen = await suppressions.list_named(named) if named else None
+    if named and chosen is None:
+        it.missing()
+    shares = it.services.shares
+
+    async def pages() -> AsyncGenerator[Rows]:
+        after, list_id = None, chosen.id if chosen else None
+        while page := await suppressions.page(list_id=list_id, reason=reason, after=after, limit=ROWS_AT_ONCE):
+            yield [(one.address or one.digest.hex(), one.list_name or "", one.reason.value, one.source.value,
+                    one.detail, rfc3339(one.created_at)) for one in page]  # fmt: skip
+            after = page[-1].place
+            await shares.rows.turn()
+
+    async with shares.downloads.place(it.key):
+        columns = (*EXPORTED, "detail", "created_at")
+        return await write_csv(it.http, pages(), columns=columns, filename="suppressions.csv")
+
+
+async def lists(it: ConsoleRequest, trouble: str = "") -> web.Response:
+    """A page of the lists, by name."""
     suppressions = await _suppressions(it)
-    match action := form.text("action"):
-        case "list":
-            return await _make_list(it, suppressions, form)
-        case "add" | "remove":
-            return await _change(it, suppressions, form, action)
-        case _:
-            return it.back("/suppressions", NO_CHANGE)
+    found = await suppressions.lists(after=it.http.query.get("after", ""), limit=MAX_LISTED + 1)
+    return it.page(
+        "lists.html", status=422 if trouble else 200, active="people", trouble=trouble, lists=found[:MAX_LISTED],
+        live=False, more=found[MAX_LISTED - 1].name if len(found) > MAX_LISTED else "",
+    )  # fmt: skip
 
 
-async def _make_list(it: ConsoleRequest, suppressions: Suppressions, form: Form) -> web.Response:
+async def make_list(it: ConsoleRequest) -> web.Response:
+    """Make a list, or give one another title."""
+    suppressions, form = await _suppressions(it), await read_form(it.http)
     try:
         made = await suppressions.make_list(form.text("list"), title=form.text("title") or None)
     except ListNameError as error:
-        return await _page(it, suppressions, trouble=str(error))
+        return await lists(it, str(error))
     it.services.events.console_changed(actor=it.actor, what=t("list {name}", name=made.name), change="made")
-    return it.back("/suppressions", t("List {name} created.", name=made.name))
+    return it.back("/lists", t("List {name} created.", name=made.name))
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Add one, end one, or import a file."""
+    suppressions, shares, length = await _suppressions(it), it.services.shares, it.http.content_length
+    is_large = length is None or length > LARGE_BODY
+    async with shares.large_bodies.place(it.key) if is_large else nullcontext():
+        form = await read_form(it.http, most=MAX_IMPORT, large=("table",))
+        match action := form.text("action"):
+            case "add" | "remove":
+                return await _change(it, suppressions, form, action)
+            case "import":
+                async with shares.checks.place(it.key):
+                    patience = it.services.settings.database.connect_timeout
+                    return await _import(it, await _suppressions(it, timeout=patience), form)
+            case _:
+                return it.back("/suppressions", NO_CHANGE)
+
+
+async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) -> web.Response:
+    """Suppress every address of a file; rows without one are named. Again, it changes nothing."""
+    name, bad = form.text("list"), list[str]()
+    try:
+        rows = await asyncio.to_thread(_read, form.content("table"), bad)
+        made = await suppressions.make_lists({name or its_list for _, its_list, _ in rows} - {""})
+    except (UnicodeDecodeError, csv.Error):
+        return await _page(it, suppressions, t("Could not read the file: it is not CSV in UTF-8. Nothing was changed."))
+    except OverflowError:
+        many = t(
+            "The file has more than {most:,} rows. To import it: `mailerd suppress import FILE`", most=MAX_IMPORTED
+        )
+        return await _page(it, suppressions, many)
+    except ListNameError as error:
+        return await _page(it, suppressions, str(error))
+    ids = {"": EVERYTHING, **made}
+    new = [
+        NewSuppression(suppressions.digest(email), ids[name or its_list], why, Channel.IMPORT, email, actor=it.actor)
+        for email, its_list, why in rows
+    ]
+    added = len((await suppressions.add(new)).changed) if new else 0
+    if added:
+        it.services.events.console_changed(actor=it.actor, what=t("suppressions"), change="import")
+    done = t("{read}, {new:,} newly suppressed.", new=added,
+             read=tn("{n:,} address read", "{n:,} addresses read", len(rows)))  # fmt: skip
+    if not bad:
+        return it.back("/suppressions", done)
+    if (more := len(bad) - MAX_SHOWN) > 0:
+        bad[MAX_SHOWN:] = [tn("{n:,} more row was skipped.", "{n:,} more rows were skipped.", more)]
+    return await _page(it, suppressions, done, *bad)
+
+
+def _read(raw: bytes, bad: list[str]) -> list[tuple[str, str, Reason]]:
+    """Address, list and reason of each row; what is no address is noted in `bad`.
+
+    Raises:
+        OverflowError: there are too many.
+        UnicodeDecodeError, csv.Error: it cannot be read.
+    """
+    addresses, rows = Addresses(), list[tuple[str, str, Reason]]()
+    text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="")
+    for number, (given, its_list, why) in read_suppressions(text):
+        try:
+            rows.append((addresses.check(as_it_was(given)), its_list, Reason(why)))
+        except ValueError as error:
+            bad.append(t("Skipped: row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
+        if len(rows) + len(bad) > MAX_IMPORTED:
+            raise OverflowError
+    return rows
 
 
 async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
@@ -82,6 +190,8 @@ async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, ac
         email = Addresses().check(form.text("email"))
     except ValueError as error:
         return it.back(here, t("The address {why}.", why=str(error)))
+    if form.text("to") == "person":
+        here = f"/people?email={quote(email)}"
     list_id = await _list_id(suppressions, name)
     if list_id is None:
         return it.back(here, t("Nothing was changed: this list does not exist."))

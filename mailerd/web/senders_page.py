@@ -1,6 +1,8 @@
 """Senders: what each has used of its minute and its day, its pause, its limits; pausing, resuming, changing them."""
 
-from collections.abc import Collection, Mapping
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -9,39 +11,135 @@ from aiohttp import web
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
 from mailerd.core.pauses import repair
-from mailerd.core.situation import situation
+from mailerd.core.senders import (
+    Authorization,
+    AuthorizationState,
+    SenderActivity,
+    SenderPause,
+    SenderReading,
+    authorization,
+)
+from mailerd.core.states import Tally
+from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
-from mailerd.store.senders import LIMITS, MAX_COUNTED, SenderError, Senders, SenderSummary
+from mailerd.store.queue.rate_limits import default_state
+from mailerd.store.reports import Reports
+from mailerd.store.senders import LIMITS, SenderError, Senders
+from mailerd.web.chart_page import SPANS, chart_of, spans_in
+from mailerd.web.charts import SHOWN
 from mailerd.web.forms import Form, read_form, read_number
-from mailerd.web.html import SHOWN
-from mailerd.web.inbox_page import bounces_by_domain
+from mailerd.web.inbox_page import SPAN, bounces_by_domain
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.status_page import SPANS, chart_of, facts_for, spans_in
 
 PAUSES: Final[Mapping[str, timedelta | None]] = {
-    "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "": None,
+    "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "7d": timedelta(days=7), "": None,
 }  # fmt: skip
 MAX_REASON: Final = 200
-MAX_SENDERS: Final = 200
+MAX_SENDERS: Final = 50
+MAX_CHANGES: Final = 20
+"""Pauses and their ends that a sender's page lists."""
+SHARED: Final = 60.0
+"""Seconds for which what senders have sent and what bounced is shared."""
+_AUTHORIZED: Final = {
+    AuthorizationState.OK: t("Authorized"), AuthorizationState.MISSING: t("Not authorized"),
+    AuthorizationState.REFUSED: t("Rejected by Google"), AuthorizationState.UNUSABLE: t("Not usable"),
+    AuthorizationState.UNKNOWN: t("Not used yet"),
+}  # fmt: skip
 
 
-async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[SenderSummary]:
-    senders = Senders(it.services.database, it.services.limits.now)
-    return await senders.some(only=only, limit=MAX_SENDERS + 1, within=TIMEOUT)
+@dataclass(frozen=True)
+class SenderRow:
+    """A sender as the pages show it, which is what the API tells."""
+
+    it: SenderReading
+    authorized: Authorization
+    sent: Sequence[int]
+    """In each of the last 24 hours; empty: nothing, or it is not known."""
+    ended: Mapping[Tally, int] | None
+    """What became of its messages in SPAN; None: it is not known."""
+
+    @property
+    def state_words(self) -> str:
+        """How it stands with its authorization."""
+        return _AUTHORIZED[self.authorized.state]
+
+    @property
+    def scopes(self) -> list[str]:
+        """What it may do with the mailbox."""
+        return [scope.rpartition("/")[2] for scope in self.authorized.scopes]
+
+    @property
+    def pause(self) -> SenderPause | None:
+        """Why nothing is sent."""
+        return self.it.pause(self.authorized)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether it sends now."""
+        return self.it.activity(self.authorized) is SenderActivity.SENDING
+
+    @property
+    def bounce_rate(self) -> str:
+        """How many of a hundred messages that were sent in SPAN bounced."""
+        sent = self.ended[Tally.SENT] if self.ended else 0
+        return f"{100 * self.ended[Tally.BOUNCED] / sent:.1f} %" if self.ended and sent else "–"
+
+    @property
+    def command(self) -> str:
+        """What authorizes it again, with the scopes that it has."""
+        options = {"gmail.readonly": " --readonly", "gmail.metadata": " --metadata"}
+        return f"mailerd auth login --sender {self.it.state.email}" + "".join(
+            option for scope, option in options.items() if scope in self.scopes
+        )
+
+
+async def _read(it: ConsoleRequest, only: Collection[str] | None, after: str = "") -> list[SenderRow]:
+    """The first senders behind an address, one more than a page shows."""
+    senders = Senders(it.services.database, it.services.limits.now, TIMEOUT)
+    aliases = None if it.key.senders is None else dict[str, str]()
+    found = await senders.page(only=only, after=after, limit=MAX_SENDERS + 1, aliases=aliases)
+    sent, ended = await _numbers(it)
+    known = await _authorizations(it, [one.state.email for one in found])
+    return [
+        SenderRow(one, authorization(its, one.state), sent.get(one.state.email, ()),
+                  None if ended is None else ended.get(one.state.email, dict.fromkeys(Tally, 0)))
+        for one, its in zip(found, known, strict=True)
+    ]  # fmt: skip
+
+
+async def _numbers(it: ConsoleRequest) -> tuple[dict[str, list[int]], dict[str, dict[Tally, int]] | None]:
+    """What each sender of the key has sent by the hour, and what became of its messages; None: it is not known."""
+    mine, now = it.key.senders, it.services.clock.now()
+    reports = Reports(it.services.database, TIMEOUT, mine)
+    ask = it.services.shared.get
+    try:
+        sent = await ask(("sent by hour", mine), SHARED, lambda: it.services.tallies.sent_of_day(senders=mine))
+        ended = await ask(
+            ("ended by sender", mine), SHARED, lambda: reports.tallies("sender", now - SPAN, now + timedelta(hours=1))
+        )
+    except DatabaseError:
+        return {}, None
+    return sent, {str(name): counts for name, counts in ended.items()}
+
+
+async def _authorizations(it: ConsoleRequest, emails: Sequence[str]) -> list[Authorization]:
+    """What is known of the authorization of each; the disk is asked in a thread, and not for ever."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            return await asyncio.to_thread(lambda: [it.services.authorization(email) for email in emails])
+    except TimeoutError:
+        return [Authorization()] * len(emails)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """All that the key may see."""
-    found = await _read(it, it.key.senders)
-    facts = await facts_for(it)
-    minutes = {each.email: each.used_minute for each in it.senders(facts.stats)}
-    worst = {each.about: each for each in reversed(situation(facts))}
-    wrong = {each.state.email: worst.get(f"sender {each.state.email}") for each in found}
+    """A page of those that the key may see, by address."""
+    found = await _read(it, it.key.senders, it.http.query.get("after", ""))
+    shown = found[:MAX_SENDERS]
     return it.page(
-        "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
-        wrong=wrong, live=True, repair=repair, counted=MAX_COUNTED,
+        "senders.html", active="senders", senders=shown, live=True,
+        more=shown[-1].it.state.email if len(found) > MAX_SENDERS else "",
     )  # fmt: skip
 
 
@@ -57,18 +155,18 @@ async def one(it: ConsoleRequest) -> web.Response:
     found = await _read(it, [email]) if it.key.may_send(email) else []
     if not found:
         it.missing()
-    summary = found[0]
     span = it.http.query.get("span", "24h")
     drawn = await chart_of(it, span if span in SPANS else "24h", [email])
-    state = summary.state
-    pace = next((each for each in it.senders(it.services.stats()) if each.email == email), None)
+    state = found[0].it.state
     book = pause_runbook(state.pause_cause or "") if state.paused else None
     return it.page(
-        "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
-        span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), book=book,
+        "sender.html", active="senders", sender=found[0], chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
+        span_chosen=span if span in SPANS else "24h", names=LIMITS, may_control=it.may(Permission.CONTROL), book=book,
         may_limit=it.may(Permission.SENDERS),
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
-        domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
+        defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
+        changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
+        domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
+from mailerd.core.senders import Authorization
 from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
@@ -67,6 +68,8 @@ class Services:
     auth: ApiKeyAuth
     shares: KeyShares
     renderer: Renderer
+    authorization: Callable[[str], Authorization]
+    """What is known of a mailbox's authorization; the disk is asked."""
     post: Callable[[bytearray, ApiKey, str | None], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
 

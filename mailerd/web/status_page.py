@@ -1,20 +1,18 @@
 """The first page: a light with its cause, the messages of the last while, and what comes next."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
-from mailerd.core.i18n import Language, t
 from mailerd.core.situation import Facts, shortened, situation, under_way, worst
-from mailerd.core.states import JobStatus, State, Tally
+from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.web.html import SHOWN, Chart, bars_of, said
+from mailerd.web.chart_page import SPANS, chart_of, spans_in
+from mailerd.web.charts import SHOWN
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 from mailerd.web.troubles import Trouble
 
@@ -22,25 +20,12 @@ MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
 MAX_COUNTED: Final = 100_000
 """Messages that may be counted for the list."""
-SPANS: Final = {
-    "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
-    "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
-    "14d": (timedelta(days=14), timedelta(hours=2), 168, 120),
-}
-"""The spans of the chart by name: how far back it goes, how wide a bar is, how many bars there are, and for how many
-seconds a reading is shared."""
-_SPANS: Final = (t("1 h"), t("24 h"), t("14 d"))
 OWN_SHARED: Final = 10.0
 """Seconds for which it is shared how it goes with the senders of a limited key."""
 MAX_SENDERS: Final = 20
 """Senders that are listed."""
 OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
-
-
-def spans_in(language: Language) -> dict[str, str]:
-    """What the spans are called."""
-    return {name: said(words, language) for name, words in zip(SPANS, _SPANS, strict=True)}
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -68,34 +53,6 @@ async def show(it: ConsoleRequest) -> web.Response:
         daemons=stats.daemons if stats else (), senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
         alive=sum(one.runs for one in stats.daemons) if stats else 0,
     )  # fmt: skip
-
-
-_KINDS: Final = {
-    Tally.SENT: t("Sent"), Tally.PUT_OFF: t("Deferred"), Tally.UNSURE: t("Unconfirmed"), Tally.BOUNCED: t("Bounced"),
-    Tally.FAILED: t("Failed"),
-}  # fmt: skip
-"""What the kinds of the chart are called."""
-
-
-async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:
-    """The messages of a span of time, of these senders or of all that the key may see."""
-    back, step, many, seconds = SPANS[span]
-    tallies = it.services.tallies
-    only = senders if senders is not None else it.key.senders
-    try:
-        points = await it.services.shared.get(
-            (span, only if only is None else frozenset(only)), seconds,
-            lambda: (tallies.hours if span == "14d" else tallies.minutes)(back, senders=only),
-        )  # fmt: skip
-    except DatabaseError:
-        points = []
-    names = {kind: said(words, it.language) for kind, words in _KINDS.items()}
-    return Chart(
-        said(t("Messages by time"), it.language),
-        bars_of(points, now=it.services.clock.now(), step=step, many=many),
-        step,
-        names,
-    )
 
 
 async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:

@@ -13,7 +13,7 @@ from mailerd.store import console_queries, forecast_inputs, senders, stats
 from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Statement
 from mailerd.store.db.database import Database
-from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, counts_statement, latest_statement
+from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, READ_OF_MESSAGES, counts_statement, latest_statement
 from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -65,8 +65,12 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("how mine go", (rate_limits.READ_ATTEMPTS.format(mine=MINE), ((ME,), (ME,))), {"at", "PRIMARY", "by_status"}),
     ("what waits of a job", (forecast_inputs._READ_JOBS, ((JOB,),) * 3), {"claim", "PRIMARY", "<auto_key0>"}),
     ("why a job waits", (forecast_inputs._READ_FIRST, (JOB, JOB)), {"claim", "PRIMARY"}),
-    ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
-    ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
+    ("bounces", latest_statement(BOUNCE_KINDS, None, 51), {"PRIMARY"}),
+    ("bounces of a sender", latest_statement(BOUNCE_KINDS, [ME], 51, before=900), {"by_kind", "PRIMARY", "once"}),
+    ("bounded replies of mine", latest_statement(["reply"], [ME], 51, after=700, before=900), {"PRIMARY"}),
+    ("bounces of a job", latest_statement(BOUNCE_KINDS, None, 51, job=JOB, after=0, before=900), {"job"}),
+    ("notices of messages", (READ_OF_MESSAGES, ((1, 2, 3), 51)), {"recipient"}),
+    ("pauses of a sender", (console_queries.PAUSES, (ME, 20)), {"cause", "PRIMARY"}),
     ("bounces by domain", counts_statement(SPAN, None, 20_000, by_sender=False), {"PRIMARY"}),
     ("bounces by sender", counts_statement(SPAN, None, 20_000, by_sender=True), {"PRIMARY"}),
     ("bounces of one sender", counts_statement(SPAN, ME, 20_000, by_sender=True), {"by_kind"}),
@@ -175,3 +179,9 @@ async def test_what_waits_for_a_sender_is_counted_up_to_a_bound(
     assert [each.waiting for each in await it.some(only=None, limit=9, within=5)] == [100]
     assert [each.waiting for each in await it.all()] == [500]
     assert await it.some(only=["you@example.com"], limit=9, within=5) == []
+
+
+async def test_few_notices_of_a_kind_are_looked_for_in_no_more_rows_than_a_page_may(filled: Database) -> None:
+    rows = await plan(filled, *latest_statement(["reply"], None, 51, after=1_900, before=2_000))
+    assert all(row["type"] == "range" and int(row["rows"]) <= 150 for row in rows), rows
+    assert not any("filesort" in str(row["Extra"]) for row in rows), rows

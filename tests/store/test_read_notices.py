@@ -23,7 +23,7 @@ async def test_bounces_are_read_newest_first_and_by_domain(database: Database) -
             f"g{number}", number, email, kind, believed,
         )  # fmt: skip
     reader = NoticeReader(database, timeout=5)
-    assert [it.email for it in await reader.latest(sender="me@example.com")] == [
+    assert [it.email for it in await reader.latest(senders=["me@example.com"])] == [
         "e@y.example", "c@y.example", "b@X.example", "a@x.example"]  # fmt: skip
     assert [it.email for it in await reader.latest(kinds=("soft",))] == ["b@X.example"]
     by_domain = await reader.by_domain(span=timedelta(days=1))

@@ -226,7 +226,7 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
 async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSite) -> None:
     await post(site.database, recipients=["ada@example.com"])
     browser = await site.signed_in()
-    await ask(browser, "/suppressions", action="list", list="news", title="News")
+    await ask(browser, "/lists", action="list", list="news", title="News")
     await ask(browser, "/suppressions", action="add", email="ada@example.com", list="news")
     assert await query(site.database, "SELECT reason, actor FROM suppressions") == [("manual", ACTOR)]
     async with browser.get("/people?email=ADA@example.com") as answer:

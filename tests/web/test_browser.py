@@ -101,6 +101,7 @@ def places(job: str) -> list[str]:
     return [
         "/", "/jobs", f"/jobs/{job}?tab=failed", "/messages/3", "/messages/4",
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
+        "/people?q=r0", "/lists", "/inbox?kind=soft",
         "/templates",
         "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
     ]  # fmt: skip

@@ -46,11 +46,11 @@ async def test_no_stored_text_makes_a_page_fail(site: ConsoleSite) -> None:
     job, browser = await fill(site), await site.signed_in()
     for seed in SEEDS:
         await query(site.database, seed)
-    said = await ask(browser, "/suppressions", action="list", list="news")
+    said = await ask(browser, "/lists", action="list", list="news")
     said += await ask(browser, "/suppressions", action="add", email="r0@example.org")
     tabs = [f"/jobs/{job}?tab={tab}" for tab in ("unsure", "sent", "bounced", "actions")]
     messages = [f"/messages/{number}{way}" for number in (1, 3, 4, 7) for way in ("", "/html")]
-    paths = [*places(job), *tabs, *messages, f"/webhooks/{HOOK}?tab=deliveries", "/suppressions?lists=1"]
+    paths = [*places(job), *tabs, *messages, f"/webhooks/{HOOK}?tab=deliveries", "/lists?after=1"]
     wrong = list[tuple[str, str, int]]()
     for number, text in enumerate(HOSTILE):
         for table, columns in TEXTS.items():

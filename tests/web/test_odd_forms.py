@@ -24,8 +24,9 @@ FIELDS: dict[str, list[tuple[str, ...]]] = {
     ],
     "/senders/{odd}": [("action=pause",)],
     "/suppressions": [
-        ("action=list", "list", "title"), ("action=add", "email", "list"), ("action=remove", "email", "list"),
+        ("action=add", "email", "list", "to"), ("action=remove", "email", "list"), ("action=import", "table", "list"),
     ],
+    "/lists": [("list", "title")],
     "/templates/welcome": [("sender=me@example.com", "email", "in"), ("email=a@b.example", "sender")],
     "/templates/{odd}": [("email=a@b.example",)],
     "/send": [
@@ -95,8 +96,8 @@ async def test_no_form_is_answered_with_a_bug(site: ConsoleSite, path: str) -> N
 
 
 @pytest.mark.parametrize("path, form", [
-    ("/suppressions", {"action": "list", "list": "No such Name"}),
-    ("/suppressions", {"action": "list", "list": "news", "title": "a\x01b"}),
+    ("/lists", {"list": "No such Name"}),
+    ("/lists", {"list": "news", "title": "a\x01b"}),
     ("/keys", {"action": "create", "name": "7"}),
     ("/keys", {"action": "rotate", "name": "nobody"}),
 ])  # fmt: skip

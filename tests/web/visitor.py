@@ -11,7 +11,8 @@ HOOK = "1" * 26
 """The id of the endpoint that is changed."""
 PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
 FORMS = {
-    "jobs": "/jobs", "job": "/jobs/*", "message": "/messages/*", "sender": "/senders/*", "lists": "/suppressions",
+    "jobs": "/jobs", "job": "/jobs/*", "message": "/messages/*", "sender": "/senders/*", "lists": "/lists",
+    "suppressions": "/suppressions",
     "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
 }  # fmt: skip
 """By the template: where its buttons are."""
@@ -88,16 +89,23 @@ class Visitor:
         await self.press("pause")
         await self.page.fill("#per_day", "90")
         await self.press("limits")
-        await self.go("/suppressions")
+        await self.go("/lists")
         await self.page.fill("#list-name", "news")
         await self.press("list")
+        await self.go("/suppressions")
+        file: FilePayload = {"name": "out.csv", "mimeType": "text/csv", "buffer": b"email\nr6@example.org\n"}
+        await self.page.set_input_files("#import-file", files=[file])
+        await self.press("import")
         await self.page.fill("#add-email", "r5@example.org")
         await self.press("add")
         await self.go("/people")
-        await self.page.fill("#email", "R5@example.org")
+        await self.page.fill("#q", "R5@example.org")
         await self.page.click("form.filter button")
         await self.page.click('.light a[href^="/suppressions"]')
         await self.press("remove")
+        await self.go("/people?q=r6@example.org")
+        await self.page.click('.light button[value="remove"]')
+        await expect(self.page.locator(".said")).to_be_visible()
 
     async def on_webhooks(self) -> None:
         """Everything that can be done to an endpoint."""

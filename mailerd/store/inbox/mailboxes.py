@@ -98,6 +98,9 @@ SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.r
 _COUNT_BY_SENDER: Final = """
 SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
 _READ_OF_MESSAGE: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
+READ_NEWEST: Final = "SELECT MAX(id) FROM notices"
+READ_OF_MESSAGES: Final = f"""
+SELECT {_COLUMNS} FROM notices n FORCE INDEX (recipient) WHERE n.recipient_id IN %s ORDER BY n.id DESC LIMIT %s"""
 _READ_INBOXES: Final = """
 SELECT m.email, m.scope, m.state, m.detail, m.detail_code, m.detail_args, m.read_at, m.next_at, m.failing_id,
        UTC_TIMESTAMP(6)
@@ -159,18 +162,29 @@ class NoticeReader:
     async def latest(
         self,
         *,
-        kinds: tuple[str, ...] = BOUNCE_KINDS,
-        sender: str | None = None,
+        kinds: Collection[str] = BOUNCE_KINDS,
+        senders: Collection[str] | None = None,
         job: str | None = None,
+        after: int | None = None,
         before: int | None = None,
         limit: int = 100,
     ) -> list[Notice]:
-        """The newest notices of these kinds, those before an id; `sender` None: of all."""
-        return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit, job=job))]
+        """The newest notices of these kinds, those between two ids; `senders` None: of all."""
+        statement = latest_statement(kinds, senders, limit, job=job, after=after, before=before)
+        return [_notice(row) for row in await self._read(*statement)]
+
+    async def newest(self) -> int:
+        """The id of the newest notice; 0: there is none."""
+        ((newest,),) = await self._read(READ_NEWEST, ())
+        return newest or 0
 
     async def of_message(self, recipient: int) -> list[Notice]:
         """Everything that came about one message, oldest first."""
         return [_notice(row) for row in await self._read(_READ_OF_MESSAGE, (recipient,))]
+
+    async def of_messages(self, recipients: Collection[int], *, limit: int) -> list[Notice]:
+        """The newest ones about these messages."""
+        return [_notice(row) for row in await self._read(READ_OF_MESSAGES, (tuple(recipients) or (0,), limit))]
 
     async def by_domain(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
@@ -222,15 +236,24 @@ def counts_statement(span: timedelta, sender: str | None, most: int | None, *, b
 
 
 def latest_statement(
-    kinds: Sequence[str], sender: str | None, before: int | None, limit: int, *, job: str | None = None
+    kinds: Collection[str],
+    senders: Collection[str] | None,
+    limit: int,
+    *,
+    job: str | None = None,
+    after: int | None = None,
+    before: int | None = None,
 ) -> Statement:
-    """What `latest` asks; a test has it explained."""
+    """What `latest` asks; a test has it explained. `after` bounds how many rows are read where few are of a kind."""
     where, values = "", list[object]([tuple(kinds)])
-    for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.job_id = %s", job), (" AND n.id < %s", before)):
+    for condition, value in (
+        (" AND n.mailbox IN %s", None if senders is None else tuple(senders) or ("",)), (" AND n.job_id = %s", job),
+        (" AND n.id > %s", after), (" AND n.id < %s", before),
+    ):  # fmt: skip
         if value is not None:
             where += condition
             values.append(value)
-    index = "FORCE INDEX (job)" if job else "" if sender else "FORCE INDEX (PRIMARY)"
+    index = "FORCE INDEX (job)" if job else "" if senders and after is None else "FORCE INDEX (PRIMARY)"
     return _NOTICES.format(index=index, where=where), [*values, limit]
 
 

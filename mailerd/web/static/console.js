@@ -124,3 +124,56 @@
   document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { open(); refresh(); } });
   open();
 })();
+// Charts: round times of the reader's own zone below the bars, and the values of one by pointer, tap or arrow keys.
+(() => {
+  const two = (n) => String(n).padStart(2, "0");
+  let chosen = "";
+  const ticks = () => {
+    for (const chart of document.querySelectorAll("svg.chart[data-every]")) {
+      const from = Date.parse(chart.dataset.from), to = Date.parse(chart.dataset.to), every = chart.dataset.every * 1000;
+      const all = chart.querySelectorAll("text[data-at]");
+      for (const it of all) {
+        let ms = Date.parse(it.dataset.at);
+        ms += (((new Date(ms).getTimezoneOffset() * 60000) % every) + every) % every;
+        if (ms > to) ms -= every * all.length;
+        const at = new Date(ms);
+        it.toggleAttribute("hidden", ms < from);
+        it.setAttribute("x", `${(100 * (ms - from)) / (to - from)}%`);
+        it.textContent = every < 86400000 ? `${two(at.getHours())}:${two(at.getMinutes())}` : `${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+      }
+    }
+  };
+  const time = (bar) => bar.firstElementChild.dataset.at;
+  const show = (plot, bar) => {
+    const box = plot.querySelector(".values");
+    for (const it of plot.querySelectorAll(".hit.on")) it.classList.remove("on");
+    chosen = bar ? time(bar) : "";
+    box.hidden = !bar;
+    if (!bar) return;
+    bar.classList.add("on");
+    box.textContent = bar.textContent;
+    const its = bar.getBoundingClientRect(), whole = plot.getBoundingClientRect(), room = whole.width - box.offsetWidth;
+    box.style.left = `${Math.max(0, Math.min(room, its.x - whole.x + its.width / 2 - box.offsetWidth / 2))}px`;
+  };
+  const point = (event) => {
+    const over = event.target.closest ? event.target.closest(".plot") : null, away = ({ x, width }) => Math.abs(x + width / 2 - event.clientX);
+    const bars = over ? [...over.querySelectorAll(".hit")].map((it) => [away(it.getBoundingClientRect()), it]) : [];
+    if (bars.length) show(over, bars.reduce((a, b) => (b[0] < a[0] ? b : a))[1]);
+    else if (chosen && !document.activeElement.matches("svg.chart")) for (const plot of document.querySelectorAll(".plot")) show(plot, null);
+  };
+  for (const name of ["pointermove", "pointerdown"]) document.addEventListener(name, point);
+  document.addEventListener("keydown", (event) => {
+    if (!event.target.matches("svg.chart")) return;
+    const bars = [...event.target.querySelectorAll(".hit")], at = bars.findIndex((it) => it.classList.contains("on"));
+    const to = { ArrowLeft: at < 0 ? bars.length - 1 : Math.max(0, at - 1), ArrowRight: Math.min(bars.length - 1, at + 1), Home: 0, End: bars.length - 1, Escape: -1 }[event.key];
+    if (to === undefined || !bars.length) return;
+    event.preventDefault();
+    show(event.target.closest(".plot"), bars[to]);
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    ticks();
+    const bar = chosen && [...document.querySelectorAll(".hit")].find((it) => time(it) === chosen);
+    if (bar) show(bar.closest(".plot"), bar);
+  });
+  ticks();
+})();

@@ -1,0 +1,22 @@
+"""Reads a table of addresses that are to be suppressed: one written by an export, or a list of addresses."""
+
+import csv
+from collections.abc import Iterator
+from typing import Final, TextIO
+
+from mailerd.core.suppression import Reason
+
+EXPORTED: Final = ("email", "list", "reason", "source")
+"""The first columns of what `mailerd suppress export`, the console and the API write."""
+
+
+def read_suppressions(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Address, list and reason, with their lines: of any column `email`, or of the first one where none is named so."""
+    column, exported = 0, False
+    for number, row in enumerate(csv.reader(text), 1):
+        if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
+            column, exported = names.index("email"), tuple(names[: len(EXPORTED)]) == EXPORTED
+        elif row and any(cell.strip() for cell in row):
+            address = row[column] if column < len(row) else ""
+            its_list, why = [*row, "", ""][1:3] if exported else ("", "")
+            yield number, (address, its_list, why or Reason.IMPORTED.value)
