@@ -18,11 +18,11 @@ from mailerd.cli.output import JsonOption, echo, in_utc, print_json
 from mailerd.cli.tables import console, print_list
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.labels import worded
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, without_formula
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, without_formula
 from mailerd.errors import MailerdError
 from mailerd.locale import label
 from mailerd.mail.mime import Addresses
-from mailerd.mail.suppression_table import read_suppressions
+from mailerd.mail.suppression_table import read_addresses, read_suppressions
 from mailerd.store.action_log import CommandLog
 from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
@@ -275,13 +275,10 @@ def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
         Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as progress,
         _opened(file) as text,
     ):
-        task, addresses = progress.add_task(file.name, total=file.stat().st_size), Addresses()
-        for number, (given, its_list, why) in read_suppressions(text):
-            progress.update(task, advance=len(given) + 1)
-            try:  # `export` and the API's CSV have apostrophes
-                yield addresses.check(as_it_was(given)), its_list, Reason(why)
-            except ValueError as error:
-                bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
+        task = progress.add_task(file.name, total=file.stat().st_size)
+        for row in read_addresses(text, bad):
+            progress.update(task, advance=len(row[0]) + 1)
+            yield row
 
 
 _list_of = itemgetter(1)

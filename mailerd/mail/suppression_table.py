@@ -4,7 +4,9 @@ import csv
 from collections.abc import Iterator
 from typing import Final, TextIO
 
-from mailerd.core.suppression import Reason
+from mailerd.core.i18n import Text, t
+from mailerd.core.suppression import Reason, as_it_was
+from mailerd.mail.mime import Addresses
 
 EXPORTED: Final = ("email", "list", "reason", "source")
 """The first columns of what `mailerd suppress export`, the console and the API write."""
@@ -20,3 +22,13 @@ def read_suppressions(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]
             address = row[column] if column < len(row) else ""
             its_list, why = [*row, "", ""][1:3] if exported else ("", "")
             yield number, (address, its_list, why or Reason.IMPORTED.value)
+
+
+def read_addresses(text: TextIO, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
+    """The good addresses, each with its list and reason; rows without one are noted in `bad`."""
+    addresses = Addresses()
+    for number, (given, its_list, why) in read_suppressions(text):
+        try:  # what an export has written has apostrophes
+            yield addresses.check(as_it_was(given)), its_list, Reason(why)
+        except ValueError as error:
+            bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))

@@ -1,11 +1,12 @@
-"""Charts and bars as SVG, made on the server; colours are the style sheet's.
+"""Charts, which pages draw as SVG, and bars; colours are the style sheet's.
 
 Places are in per cent, so that words keep their size on a phone. A script puts times into the reader's own zone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from itertools import count
 from typing import Final
 
@@ -17,7 +18,6 @@ from mailerd.core.states import State, Tally
 from mailerd.locale import say
 from mailerd.store.stats import TallyPoint
 
-_ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
 _TOP: Final = 6.0
 _BASE: Final = 84.0
 """Where the bars end and stand; the times are below."""
@@ -73,11 +73,46 @@ class Chart:
         """The highest bar as it is drawn; at least 1."""
         return max((sum(bar.counts.get(kind, 0) for kind in self.kinds) for bar in self.bars), default=0) or 1
 
-    @property
+    @cached_property
     def lines(self) -> list[int]:
         """The round values at which the grid has a line, from 0 to the top of the scale."""
         step = next(n * 10**power for power in count() for n in (1, 2, 5) if n * 10**power * _LINES >= self.highest)
         return [step * n for n in range(-(-self.highest // step) + 1)]
+
+    def height(self, value: float) -> float:
+        """Where a value is."""
+        return round(_BASE - (_BASE - _TOP) * value / self.lines[-1], 1)
+
+    def drawn(self, bar: Bar) -> Iterator[tuple[Tally, float, float]]:
+        """Each kind of a bar that is shown, where it begins and how high it is; few messages are seen too."""
+        base = _BASE
+        for kind in self.kinds:
+            if number := bar.counts.get(kind, 0):
+                high = max(0.7, _BASE - self.height(number))
+                base -= high
+                yield kind, base, high
+
+    def figures(self, bar: Bar) -> str:
+        """The numbers of a bar, in words."""
+        return ", ".join(f"{self.names[kind]} {bar.counts[kind]:,}" for kind, *_ in self.drawn(bar))
+
+    @cached_property
+    def end(self) -> datetime:
+        """When the last bar ends."""
+        return self.bars[-1].at + self.step
+
+    @cached_property
+    def every(self) -> timedelta:
+        """The time between two ticks."""
+        return next((each for each in _EVERY if (self.end - self.bars[0].at) / each <= _TICKS), _EVERY[-1])
+
+    @property
+    def ticks(self) -> list[tuple[float, datetime]]:
+        """Where the round times are, which a script makes those of the reader's zone."""
+        first, every = self.bars[0].at, self.every.total_seconds()
+        begin, end = first.timestamp(), self.end.timestamp()
+        moments = range(int(-(-begin // every) * every), int(end), int(every))
+        return [(100 * (at - begin) / (end - begin), datetime.fromtimestamp(at, tz=UTC)) for at in moments]
 
     def toggled(self, kind: Tally) -> str:
         """What is hidden once this kind is switched, as it stands in an address."""
@@ -96,89 +131,6 @@ def bars_of(points: Sequence[TallyPoint], *, now: datetime, step: timedelta, man
                 sums[place][kind] = sums[place].get(kind, 0) + count
     first = last - many + 1
     return [Bar(datetime.fromtimestamp((first + n) * seconds, tz=now.tzinfo), counts) for n, counts in enumerate(sums)]
-
-
-def _height(value: float, top: int) -> float:
-    """Where a value is."""
-    return _BASE - (_BASE - _TOP) * value / top
-
-
-def scale_svg(it: Chart) -> Markup:
-    """The values of the grid, which stand beside the chart."""
-    words = Markup("").join(
-        Markup('<text x="100%" y="{:.1f}%" dy="4" text-anchor="end">{:,}</text>').format(
-            _height(line, it.lines[-1]), line
-        )
-        for line in it.lines
-    )
-    return Markup('<svg class="scale" aria-hidden="true">{}</svg>').format(words)
-
-
-def chart_svg(it: Chart) -> Markup:
-    """The chart. Each bar has its figures as a tooltip; a table with the same figures stands beside it."""
-    wide, top = 100 / max(1, len(it.bars)), it.lines[-1]
-    parts = [
-        Markup('<line class="{}" x1="0" x2="100%" y1="{y:.1f}%" y2="{y:.1f}%"/>').format(
-            "grid" if line else "axis", y=_height(line, top)
-        )
-        for line in it.lines
-    ]
-    for place, bar in enumerate(it.bars):
-        shown = {kind: number for kind in it.kinds if (number := bar.counts.get(kind, 0))}
-        left, base = f"{place * wide:.2f}%", _BASE
-        for kind, number in shown.items():
-            high = max(0.7, (_BASE - _TOP) * number / top)
-            base -= high
-            parts.append(
-                Markup('<rect class="c-{}" x="{}" y="{:.1f}%" width="{:.2f}%" height="{:.1f}%"/>').format(
-                    kind.value, left, base, wide * 0.85, high
-                )
-            )
-        if shown:
-            figures = ", ".join(f"{it.names[kind]} {number:,}" for kind, number in shown.items())
-            parts.append(
-                Markup(
-                    '<rect class="hit" x="{}" y="0" width="{:.2f}%" height="{}%">'
-                    '<title data-at="{}">{} UTC: {}</title></rect>'
-                ).format(left, wide, _BASE, _ISO.format(bar.at), f"{bar.at:%Y-%m-%d %H:%M}", figures)
-            )
-    return Markup('<svg class="chart" role="img" tabindex="0" aria-label="{}"{}>{}</svg>').format(
-        it.title, *_ticks(it, parts)
-    )
-
-
-def _ticks(it: Chart, parts: list[Markup]) -> tuple[Markup, Markup]:
-    """What a script needs to move the times below to round ones of the reader's zone; and all that is drawn."""
-    if not it.bars:
-        return Markup(""), Markup("").join(parts)
-    begin, end = it.bars[0].at, it.bars[-1].at + it.step
-    every = next((each for each in _EVERY if (end - begin) / each <= _TICKS), _EVERY[-1])
-    at = datetime.fromtimestamp(-(-begin.timestamp() // every.total_seconds()) * every.total_seconds(), tz=UTC)
-    while at < end:
-        words = f"{at:%H:%M}" if every < timedelta(days=1) else f"{at:%m-%d}"
-        parts.append(
-            Markup('<text class="tick" x="{:.2f}%" y="96%" text-anchor="middle" data-at="{}">{}</text>').format(
-                100 * ((at - begin) / (end - begin)), _ISO.format(at), words
-            )
-        )
-        at += every
-    data = Markup(' data-from="{}" data-to="{}" data-every="{:.0f}"').format(
-        _ISO.format(begin), _ISO.format(end), every.total_seconds()
-    )
-    return data, Markup("").join(parts)
-
-
-def spark_svg(counts: Sequence[int], *, title: str) -> Markup:
-    """A line of bars as high as a word: how something went, without a scale."""
-    highest = max(counts, default=0) or 1
-    bars = Markup("").join(
-        Markup('<rect x="{}" y="{:.1f}" width="3" height="{:.1f}"/>').format(4 * place, 20 - high, high)
-        for place, number in enumerate(counts)
-        if (high := max(1.0, 20 * number / highest) if number else 0)
-    )
-    return Markup(
-        '<svg class="spark" viewBox="0 0 {} 20" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
-    ).format(4 * max(1, len(counts)), title, bars)
 
 
 _ORDER: Final = (State.SENT, State.FAILED, State.CANCELLED, State.UNSURE, State.SENDING, State.WAITING)

@@ -19,7 +19,7 @@ from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
 from mailerd.locale import say, template
-from mailerd.web.charts import chart_svg, gauge_svg, progress_svg, scale_svg, spark_svg
+from mailerd.web.charts import gauge_svg, progress_svg
 
 _ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
 """A moment as a script reads it."""
@@ -76,9 +76,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(moment=moment, clock=clock, num=number, story=line_of_story)
+    made.filters.update(moment=moment, iso=_ISO.format, clock=clock, num=number, story=line_of_story)
     made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER)
-    made.globals.update(chart=chart_svg, scale=scale_svg, gauge=gauge_svg, spark=spark_svg)
+    made.globals.update(gauge=gauge_svg)
     made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
 

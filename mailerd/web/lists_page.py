@@ -10,13 +10,13 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from mailerd.core.i18n import t, tn
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, as_it_was, masked
+from mailerd.core.i18n import Text, t, tn
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.mail.mime import Addresses
-from mailerd.mail.suppression_table import EXPORTED, read_suppressions
+from mailerd.mail.suppression_table import EXPORTED, read_addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.list_names import ListNameError
@@ -133,7 +133,7 @@ async def act(it: ConsoleRequest) -> web.Response:
 
 async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) -> web.Response:
     """Suppress every address of a file; rows without one are named. Again, it changes nothing."""
-    name, bad = form.text("list"), list[str]()
+    name, bad = form.text("list"), list[Text]()
     try:
         rows = await asyncio.to_thread(_read, form.content("table"), bad)
         made = await suppressions.make_lists({name or its_list for _, its_list, _ in rows} - {""})
@@ -158,25 +158,22 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
              read=tn("{n:,} address read", "{n:,} addresses read", len(rows)))  # fmt: skip
     if not bad:
         return it.back("/suppressions", done)
+    skipped = [t("Skipped: {what}", what=each) for each in bad[:MAX_SHOWN]]
     if (more := len(bad) - MAX_SHOWN) > 0:
-        bad[MAX_SHOWN:] = [tn("{n:,} more row was skipped.", "{n:,} more rows were skipped.", more)]
-    return await _page(it, suppressions, done, *bad)
+        skipped.append(tn("{n:,} more row was skipped.", "{n:,} more rows were skipped.", more))
+    return await _page(it, suppressions, done, *skipped)
 
 
-def _read(raw: bytes, bad: list[str]) -> list[tuple[str, str, Reason]]:
-    """Address, list and reason of each row; what is no address is noted in `bad`.
+def _read(raw: bytes, bad: list[Text]) -> list[tuple[str, str, Reason]]:
+    """Address, list and reason of each row; rows without an address are noted in `bad`.
 
     Raises:
         OverflowError: there are too many.
         UnicodeDecodeError, csv.Error: it cannot be read.
     """
-    addresses, rows = Addresses(), list[tuple[str, str, Reason]]()
-    text = io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline="")
-    for number, (given, its_list, why) in read_suppressions(text):
-        try:
-            rows.append((addresses.check(as_it_was(given)), its_list, Reason(why)))
-        except ValueError as error:
-            bad.append(t("Skipped: row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
+    rows = list[tuple[str, str, Reason]]()
+    for row in read_addresses(io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=""), bad):
+        rows.append(row)
         if len(rows) + len(bad) > MAX_IMPORTED:
             raise OverflowError
     return rows

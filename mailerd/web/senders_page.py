@@ -11,14 +11,7 @@ from aiohttp import web
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
 from mailerd.core.pauses import repair
-from mailerd.core.senders import (
-    Authorization,
-    AuthorizationState,
-    SenderActivity,
-    SenderPause,
-    SenderReading,
-    authorization,
-)
+from mailerd.core.senders import Authorization, AuthorizationState, SenderReading, authorization
 from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
@@ -69,16 +62,6 @@ class SenderRow:
     def scopes(self) -> list[str]:
         """What it may do with the mailbox."""
         return [scope.rpartition("/")[2] for scope in self.authorized.scopes]
-
-    @property
-    def pause(self) -> SenderPause | None:
-        """Why nothing is sent."""
-        return self.it.pause(self.authorized)
-
-    @property
-    def is_sending(self) -> bool:
-        """Whether it sends now."""
-        return self.it.activity(self.authorized) is SenderActivity.SENDING
 
     @property
     def bounce_rate(self) -> str:

@@ -17,7 +17,8 @@ from mailerd.core.states import Tally
 from mailerd.errors import DatabaseAwayError
 from mailerd.store.stats import Tallies, TallyPoint
 from mailerd.web import chart_page, live
-from mailerd.web.charts import Bar, Chart, bars_of, chart_svg, scale_svg, spark_svg
+from mailerd.web.charts import Bar, Chart, bars_of
+from mailerd.web.html import _environment
 from tests.support.rows import query
 from tests.web.browser import chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite
@@ -32,6 +33,11 @@ def chart(counts: dict[Tally, int], *, step: timedelta = timedelta(minutes=5), m
     return Chart("Messages by time", bars, step, NAMES, **fields)
 
 
+def drawn(name: str, *values: object) -> str:
+    """What a macro of the pages draws."""
+    return str(getattr(_environment().get_template("shared.html").module, name)(*values))
+
+
 @given(st.integers(1, 10**9))
 def test_the_scale_has_few_round_values_and_the_highest_bar_fits_it(highest: int) -> None:
     lines = chart({Tally.SENT: highest}).lines
@@ -43,7 +49,7 @@ def test_the_scale_has_few_round_values_and_the_highest_bar_fits_it(highest: int
 
 @pytest.mark.parametrize("step, many", SPANS)
 def test_every_span_has_few_times_below_its_bars_and_each_is_round(step: timedelta, many: int) -> None:
-    svg = chart_svg(chart({Tally.SENT: 7}, step=step, many=many))
+    svg = drawn("plot", chart({Tally.SENT: 7}, step=step, many=many))
     times = re.findall(r'data-at="([^"]+)">[0-9:-]{5}</text>', svg)
     every = timedelta(seconds=int(re.search(r'data-every="(\d+)"', svg)[1]))  # type: ignore[index]
     assert 4 <= len(times) <= 7
@@ -57,18 +63,17 @@ def test_what_is_hidden_is_neither_drawn_nor_counted_in_the_scale_and_can_be_sho
     assert whole.toggled(Tally.SENT) == "sent"
     less = chart({Tally.SENT: 900, Tally.FAILED: 3}, hidden=frozenset({Tally.SENT}))
     assert (whole.highest, less.highest) == (903, 3)
-    assert 'class="c-sent"' not in chart_svg(less)
-    assert "failed 3</title>" in chart_svg(less)
+    assert 'class="c-sent"' not in drawn("plot", less)
+    assert "failed 3</title>" in drawn("plot", less)
     assert (less.toggled(Tally.FAILED), less.toggled(Tally.SENT)) == ("sent,failed", "")
-    assert ">1,000<" in scale_svg(whole)
+    assert ">1,000<" in drawn("plot", whole)
 
 
 def test_a_chart_of_nothing_is_drawn_and_a_small_bar_is_seen() -> None:
     assert chart({}).lines == [0, 1]
-    assert chart_svg(Chart("none", [], timedelta(1), NAMES)).startswith("<svg")
-    assert 'class="c-failed"' in chart_svg(chart({Tally.SENT: 10**6, Tally.FAILED: 1}))
-    assert spark_svg([0, 1, 4], title="24 h <b>").count("<rect") == 2
-    assert "24 h &lt;b&gt;" in spark_svg([], title="24 h <b>")
+    assert 'class="c-failed"' in drawn("plot", chart({Tally.SENT: 10**6, Tally.FAILED: 1}))
+    assert drawn("spark", [0, 1, 4], "24 h <b>").count("<rect") == 2
+    assert "24 h &lt;b&gt;" in drawn("spark", [0], "24 h <b>")
 
 
 def test_a_bar_knows_its_sum() -> None:

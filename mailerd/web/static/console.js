@@ -152,8 +152,8 @@
     if (!bar) return;
     bar.classList.add("on");
     box.textContent = bar.textContent;
-    const its = bar.getBoundingClientRect(), whole = plot.getBoundingClientRect(), room = whole.width - box.offsetWidth;
-    box.style.left = `${Math.max(0, Math.min(room, its.x - whole.x + its.width / 2 - box.offsetWidth / 2))}px`;
+    const its = bar.getBoundingClientRect(), whole = plot.getBoundingClientRect(), wide = box.offsetWidth;
+    box.style.left = `${Math.max(0, Math.min(whole.width - wide, its.x - whole.x + (its.width - wide) / 2))}px`;
   };
   const point = (event) => {
     const over = event.target.closest ? event.target.closest(".plot") : null, away = ({ x, width }) => Math.abs(x + width / 2 - event.clientX);
