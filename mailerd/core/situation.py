@@ -368,10 +368,11 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (_inbox_remedy(it),), since=it.since)  # fmt: skip
+                          (inbox_remedy(it),), since=it.since)  # fmt: skip
 
 
-def _inbox_remedy(it: UnreadInbox) -> str:
+def inbox_remedy(it: UnreadInbox) -> str:
+    """What a person can do so that it is read: a command or a page."""
     code = cause_code(it.detail)
     if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
         return _WAY

@@ -10,6 +10,8 @@ from aiohttp import web
 from mailerd.clock import ULID
 from mailerd.core.i18n import t
 from mailerd.core.notices import Kind
+from mailerd.core.situation import inbox_remedy
+from mailerd.core.stats import UnreadInbox
 from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.store.console_queries import UndoneMessage
 from mailerd.store.db.connection import rfc3339
@@ -51,6 +53,10 @@ async def show(it: ConsoleRequest) -> web.Response:
         "inbox.html", active="inbox", notices=notices, undone=undone[:MAX_LISTED], is_undone=is_undone, given=given,
         domains=await bounces_by_domain(it, mine), by_sender=await _bounces_by_sender(it, mine), inboxes=inboxes,
         kinds=BOUNCE_KINDS, choices=list(_KINDS)[2:], live=True, more=more,
+        remedies={
+            one.email: inbox_remedy(UnreadInbox(one.email, one.detail or "", one.read_at))
+            for one in inboxes if one.state == "refused"
+        },
         groups={"bounces": t("All bounces"), "replies": t("All replies")},
     )  # fmt: skip
 

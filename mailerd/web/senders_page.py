@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from shlex import quote
 from typing import Final
 
 from aiohttp import web
@@ -73,7 +74,7 @@ class SenderRow:
     def command(self) -> str:
         """What authorizes it again, with the scopes that it has."""
         options = {"gmail.readonly": " --readonly", "gmail.metadata": " --metadata"}
-        return f"mailerd auth login --sender {self.it.state.email}" + "".join(
+        return f"mailerd auth login --sender {quote(self.it.state.email)}" + "".join(
             option for scope, option in options.items() if scope in self.scopes
         )
 

@@ -14,8 +14,10 @@ from mailerd.core.senders import Authorization, AuthorizationState
 from mailerd.store.api_keys import Permission
 from mailerd.web import inbox_page, lists_page
 from tests.support.rows import numbers, post, query
+from tests.web.browser import VIEWS, chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
+from tests.web.test_browser import AXE
 
 PEOPLE = ["ada@example.org", "bob@example.org", "adam@example.com", "c.d@gmail.com"]
 
@@ -240,6 +242,36 @@ async def test_senders_are_shown_a_page_at_a_time(site: ConsoleSite) -> None:
     page = await get(browser, page.partition('rel="next" href="')[2].partition('"')[0])
     assert (seen, page.count('<tr><td class="wrap"><a href="/senders/s')) == (50, 50)
     assert 'rel="next"' not in page
+
+
+@pytest.mark.parametrize("view", ["desktop", "phone, dark, Chinese"])
+async def test_nothing_on_these_pages_keeps_anybody_out_or_is_wider_than_the_window(
+    site: ConsoleSite, view: str
+) -> None:
+    await fill(site)
+    await notice(site, "hard", 1)
+    browser, key = await site.signed_in(), await site.keys.create("second")
+    await ask(browser, "/lists", action="list", list="news")
+    await ask(browser, "/suppressions", action="add", email="bob@example.org")
+    await ask(browser, "/senders/me@example.com", action="pause", lasts="7d", reason="moving")
+    found = list[str]()
+    async with chromium() as it:
+        context = await it.new_context(**VIEWS[view])
+        await context.add_init_script(AXE.read_text("utf-8"))
+        async with page_of(context) as page:
+            await sign_in(page, site.url, key)
+            for path in ("/", "/people?q=ada", "/people?email=bob@example.org", "/suppressions", "/lists", "/inbox",
+                         "/senders", "/senders/me@example.com"):  # fmt: skip
+                await page.goto(f"{site.url}{path}")
+                found += [f"{path}: {each}" for each in await page.evaluate(ALL_OF_MAIN)]
+                width = await page.evaluate("document.documentElement.scrollWidth")
+                assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
+        await context.close()
+    assert found == []
+
+
+ALL_OF_MAIN = """async () => (await axe.run(document.querySelector('main'), {resultTypes: ['violations']})).violations
+    .map(each => `${each.impact} ${each.id}: ${each.nodes[0].html.slice(0, 160)}`)"""
 
 
 @pytest.mark.slow
