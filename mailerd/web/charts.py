@@ -26,7 +26,7 @@ SHOWN: Final = (Tally.SENT, Tally.PUT_OFF, Tally.UNSURE, Tally.BOUNCED, Tally.FA
 _LINES: Final = 4
 """The most lines of the grid above the base."""
 _TICKS: Final = 7
-_EVERY: Final = tuple(timedelta(hours=hours) for hours in (1 / 6, 4, 48, 336))
+_TICK_INTERVALS: Final = tuple(timedelta(hours=hours) for hours in (1 / 6, 4, 48, 336))
 """The times between two ticks."""
 
 
@@ -104,7 +104,9 @@ class Chart:
     @cached_property
     def every(self) -> timedelta:
         """The time between two ticks."""
-        return next((each for each in _EVERY if (self.end - self.bars[0].at) / each <= _TICKS), _EVERY[-1])
+        return next(
+            (each for each in _TICK_INTERVALS if (self.end - self.bars[0].at) / each <= _TICKS), _TICK_INTERVALS[-1]
+        )
 
     @property
     def ticks(self) -> list[tuple[float, datetime]]:

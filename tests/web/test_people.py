@@ -61,7 +61,7 @@ async def test_a_few_letters_find_people_by_address_and_by_name_among_those_that
     ):  # fmt: skip
         page = await get(who, f"/people?q={text}")
         assert {it for it in [*PEOPLE, "adastra@example.net"] if f">{it}</a>" in page} == found, text
-        assert ("Nobody found" in page) is (not found)
+        assert ("No people found" in page) is (not found)
     assert "The text needs 3 characters." in await get(browser, "/people?q=ad")
     page = await get(browser, "/people?q=cd@googlemail.com")
     assert "<h1>cd@googlemail.com" in page, "a whole address leads to the person, however it is spelled"

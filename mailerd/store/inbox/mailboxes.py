@@ -170,8 +170,8 @@ class NoticeReader:
         limit: int = 100,
     ) -> list[Notice]:
         """The newest notices of these kinds, those between two ids; `senders` None: of all."""
-        statement = latest_statement(kinds, senders, limit, job=job, after=after, before=before)
-        return [_notice(row) for row in await self._read(*statement)]
+        rows = await self._read(*latest_statement(kinds, senders, limit, job=job, after=after, before=before))
+        return [_notice(row) for row in rows]
 
     async def newest(self) -> int:
         """The id of the newest notice; 0: there is none."""
@@ -246,9 +246,10 @@ def latest_statement(
 ) -> Statement:
     """What `latest` asks; a test has it explained. `after` bounds how many rows are read where few are of a kind."""
     where, values = "", list[object]([tuple(kinds)])
+    mine = None if senders is None else tuple(senders) or ("",)
     for condition, value in (
-        (" AND n.mailbox IN %s", None if senders is None else tuple(senders) or ("",)), (" AND n.job_id = %s", job),
-        (" AND n.id > %s", after), (" AND n.id < %s", before),
+        (" AND n.mailbox IN %s", mine), (" AND n.job_id = %s", job), (" AND n.id > %s", after),
+        (" AND n.id < %s", before),
     ):  # fmt: skip
         if value is not None:
             where += condition
