@@ -88,10 +88,10 @@ class Hits[T]:
 
 
 def searchable(text: str) -> str:
-    """The text as it is looked for.
+    """What is looked for.
 
     Raises:
-        ValueError: it is too long, or so short that it would find too much.
+        ValueError: it is too short, or too long.
     """
     text = text.strip()
     if len(text) > MAX_TEXT:

@@ -182,7 +182,7 @@ async def test_what_came_back_is_told_by_domain_and_beside_its_message_and_to_it
     for path in ("/inbox", "/messages/1"):
         async with browser.get(path) as answer:
             assert "no such user" in await answer.text()
-    async with browser.get("/inbox?show=other") as answer:
+    async with browser.get("/inbox?kind=replies") as answer:
         assert "No bounces or replies" in await answer.text()
     async with other.get("/inbox") as answer:
         text = await answer.text()
