@@ -216,6 +216,8 @@ class Job(TypedDict):
     counts: dict[str, int]
     bounced: int
     replied: int
+    outcomes: dict[str, int]
+    """What became of all messages, for a job that is asked for by its ID; else empty."""
     progress: float
     per_minute: float | None
     created_at: str

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Final, assert_never
 
 from mailerd.core.notices import BOUNCES, Classification, Kind, same_address
+from mailerd.core.states import State
 
 
 class Result(StrEnum):
@@ -24,6 +25,45 @@ class Result(StrEnum):
 
 RESULTS: Final = tuple(Result)
 """The strongest first: a result takes the place of a weaker one, whatever came first."""
+
+
+class Outcome(StrEnum):
+    """What became of a message, its result included: of all messages of a job, each has exactly one."""
+
+    REPLIED = "replied"
+    OTHER_REPLIED = "other_replied"
+    NO_REPLY = "no_reply"
+    """It is sent, and nothing was heard of it."""
+    AUTO_REPLIED = "auto_replied"
+    BOUNCED_SOFT = "bounced_soft"
+    BOUNCED_HARD = "bounced_hard"
+    BOUNCED_BLOCKED = "bounced_blocked"
+    BOUNCED_UNKNOWN = "bounced_unknown"
+    UNSUBSCRIBED = "unsubscribed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNSURE = "unsure"
+    SENDING = "sending"
+    WAITING = "waiting"
+
+    @property
+    def meaning(self) -> tuple[State, Result | None, str | None]:
+        """The state, and of a sent message the result and the class of a bounce."""
+        if self.value in set(State):
+            return State(self.value), None, None
+        if self is Outcome.NO_REPLY:
+            return State.SENT, None, None
+        if not self.value.startswith("bounced_"):
+            return State.SENT, Result(self.value), None
+        return State.SENT, Result.BOUNCED, self.value.removeprefix("bounced_")
+
+    @classmethod
+    def of(cls, result: str, kind: str | None) -> "Outcome":
+        """That of a sent message with a result; `kind`: the class of a bounce."""
+        if result != Result.BOUNCED:
+            return cls(result)
+        return cls(f"bounced_{kind if kind in BOUNCES else Kind.UNKNOWN}")
+
 
 _KINDS: Final = {Kind.HARD: 3, Kind.BLOCKED: 2, Kind.SOFT: 1, Kind.UNKNOWN: 0}
 """How much a class of bounce tells; one that tells more takes the place of another."""

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFun
 
 from mailerd.clock import Clock
 from mailerd.core.i18n import N_, Text, t
-from mailerd.core.states import State
 from mailerd.core.suppression import without_formula
 from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
 from mailerd.locale import language, say
@@ -349,18 +348,18 @@ RESULT_COLUMNS: Final = (
 
 
 async def write_results(
-    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, status: State | None = None
+    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, which: Mapping[str, Any], part: str = ""
 ) -> web.StreamResponse:
-    """Answer with the results of a job that the caller may see."""
+    """Answer with the results of a job that the caller may see; `which`: what of it `Jobs.recipients` is asked for."""
 
     async def pages() -> AsyncGenerator[Rows]:
         after = -1
-        while page := await jobs.recipients(job_id, status=status, after=after, limit=ROWS_AT_ONCE):
+        while page := await jobs.recipients(job_id, after=after, limit=ROWS_AT_ONCE, **which):
             yield [_row(each) for each in page]
             after = page[-1].index
             await pace.turn()
 
-    return await write_csv(request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}.csv")
+    return await write_csv(request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}{part and '-'}{part}.csv")
 
 
 def _row(row: Recipient) -> tuple[object, ...]:

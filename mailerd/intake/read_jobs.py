@@ -10,8 +10,9 @@ from pydantic import Field
 from mailerd.clock import ULID, Clock
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded
-from mailerd.core.results import Result
+from mailerd.core.results import Outcome, Result
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, JobType, State
+from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
@@ -45,6 +46,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import BegunError, JobActions
+from mailerd.store.job_report import JobReports, listed, outcomes
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppression, Suppressions
 from mailerd.store.tags import check_tag
@@ -177,6 +179,8 @@ DEFAULT_JOBS_LIMIT: Final = 20
 MAX_JOBS_LIMIT: Final = 100
 DEFAULT_RECIPIENTS_LIMIT: Final = 100
 MAX_RECIPIENTS_LIMIT: Final = 1000
+COUNT_TIMEOUT: Final = 2.0
+"""Seconds to count what became of the messages of a job."""
 
 
 class ReadEndpoints:
@@ -199,7 +203,11 @@ class ReadEndpoints:
         """One job."""
         job = await job_of(request, key, self._jobs)
         forecasts = await _try_forecasts([job], forecasts=self._forecasts, events=self._events)
-        return json_response(JobOut.of(job, forecasts.get(job.id)))
+        try:
+            found = outcomes(job, await JobReports(self._jobs.database, COUNT_TIMEOUT).results(job.id))
+        except DatabaseError:  # the rest is known
+            found = {}
+        return json_response(JobOut.of(job, forecasts.get(job.id), outcomes=found))
 
     async def message(self, request: web.Request, key: ApiKey) -> web.Response:
         """One message that was posted as such."""
@@ -240,15 +248,14 @@ class ReadEndpoints:
 
     async def recipients(self, request: web.Request, key: ApiKey) -> web.Response:
         """A job's recipients, in the order of the request."""
-        with Query(request, allowed=("cursor", "limit", "status", "email", "result")) as given:
+        with Query(request, allowed=("cursor", "limit", "status", "email", "result", "outcome")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-            status, email = given.choice("status", State), given.text("email", convert=Addresses().check)
-            result, after = given.choice("result", Result), given.cursor()
+            email, after, which = given.text("email", convert=Addresses().check), given.cursor(), _which(given)
         job = await job_of(request, key, self._jobs)
         first = -1 if after is None else int(after)
         found = await self._pace.read(
             lambda last, limit: self._jobs.recipients(
-                job.id, status=status, email=email, after=last.index if last else first, limit=limit, result=result
+                job.id, email=email, after=last.index if last else first, limit=limit, **which
             ),
             most=size + 1,
         )
@@ -261,11 +268,24 @@ class ReadEndpoints:
 
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
-        with Query(request, allowed=("status",)) as given:
-            status = given.choice("status", State)
+        with Query(request, allowed=("status", "outcome")) as given:
+            which = _which(given)
         job = await job_of(request, key, self._jobs)
         async with self._downloads.place(key):
-            return await write_results(request, job.id, self._jobs, pace=self._pace, status=status)
+            return await write_results(request, job.id, self._jobs, pace=self._pace, which=which)
+
+
+def _which(given: Query) -> dict[str, Any]:
+    """The recipients that are asked for: by their state and result, or by both in one word."""
+    status, result = given.choice("status", State), given.choice("result", Result)
+    outcome = given.choice("outcome", Outcome)
+    if outcome and (status or result):
+        given.read("outcome", _not_with_status)
+    return listed(outcome) if outcome else {"status": status, "result": result}
+
+
+def _not_with_status(_: str) -> None:
+    raise ValueError(t('cannot be combined with "status" or "result"'))
 
 
 # `GET /api/recipients?email=`: one person's messages over all jobs, and what keeps messages from that person.

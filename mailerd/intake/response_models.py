@@ -3,7 +3,7 @@
 Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts with the standard library's encoder.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
@@ -16,7 +16,7 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
 from mailerd.core.quantities import moment_in_words
-from mailerd.core.results import Result
+from mailerd.core.results import Outcome, Result
 from mailerd.core.situation import outage_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
@@ -207,6 +207,13 @@ class JobOut(ResponseModel):
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
     bounced: Annotated[Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")]
     replied: Annotated[Whole, Field(description="of the sent messages: those with a reply from a person")]
+    outcomes: Annotated[
+        dict[Outcome, Whole],
+        Field(
+            description="all messages by what became of them, replies and bounces included; their sum is `total`. "
+            "Empty: the job was not requested by its ID, or they could not be counted in time"
+        ),
+    ]
     progress: Annotated[float, Field(ge=0, le=1, description="the finished share")]
     per_minute: Annotated[
         float | None,
@@ -231,7 +238,9 @@ class JobOut(ResponseModel):
     forecast: Annotated[ForecastOut, Field(description="for a job that was requested or listed; empty: no forecast")]
 
     @classmethod
-    def of(cls, job: Job, forecast: ForecastOut | None = None) -> Self:
+    def of(
+        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[Outcome, int] | None = None
+    ) -> Self:
         """A job as it is stored; without a forecast there is nothing to say, or it was not asked for."""
         ended = sum(number for state, number in job.counts.items() if state not in OPEN)
         return cls(
@@ -248,6 +257,7 @@ class JobOut(ResponseModel):
             counts=dict(job.counts),
             bounced=job.bounced,
             replied=job.replied,
+            outcomes=dict(outcomes or {}),
             progress=ended / job.total if job.total else 1.0,
             per_minute=job.per_minute(least=MEASURED_FROM),
             created_at=job.created_at,

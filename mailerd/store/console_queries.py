@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mailerd.core.i18n import Text
 from mailerd.core.labels import said_of_row
@@ -28,6 +28,7 @@ MAX_EVENTS: Final = 20_000
 MAX_FAILED_JOBS: Final = 500
 MAX_PAUSES: Final = 1_000
 """The most pauses of all senders, and the most ends of pauses, in which those of one are looked for."""
+MAX_OPEN: Final = 1_000
 MAX_UNDONE: Final = 1_000
 """The most undone messages that are read."""
 READ_TIMEOUT: Final = 2.0
@@ -47,6 +48,17 @@ SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, 
   FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'unsure'
  WHERE j.finished_at IS NULL {senders} LIMIT %s"""
+# Unfinished jobs are few, however many there are.
+OPEN_JOBS: Final = """
+SELECT j.id FROM jobs j FORCE INDEX (finished) WHERE j.finished_at IS NULL AND {which} {senders}
+ ORDER BY j.id DESC LIMIT %s"""
+_WHICH: Final = {
+    "progress": "j.send_at <= UTC_TIMESTAMP(6)", "scheduled": "j.send_at > UTC_TIMESTAMP(6)",
+    "unsure": "EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) "
+              "WHERE r.job_id = j.id AND r.status = 'unsure')",
+}  # fmt: skip
+JOBS_ENDING: Final = """
+SELECT id FROM (SELECT id FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 20000) j WHERE RIGHT(id, 6) = %s"""
 ACTIONS: Final = """
 SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
   FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
@@ -209,6 +221,17 @@ class ConsoleQueries:
         rows = await self._rows((FAILED_JOBS, (MAX_EVENTS, MAX_FAILED_JOBS)), what="failures.list")
         return [job for (job,) in rows if job]
 
+    async def open_jobs(
+        self, which: Literal["progress", "scheduled", "unsure"], senders: Collection[str] | None
+    ) -> list[str]:
+        """Unfinished jobs whose time has come, or is to come, or with unsure messages; the newest MAX_OPEN of them."""
+        rows = await self._rows(open_jobs_statement(which, senders), what="jobs.list_open")
+        return [job for (job,) in rows]
+
+    async def jobs_ending(self, text: str) -> list[str]:
+        """New jobs whose id ends so: what pages show of it."""
+        return [job for (job,) in await self._rows((JOBS_ENDING, (text,)), what="jobs.find")]
+
     async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureMessage]:
         """Unsure messages of unfinished jobs."""
         rows = await self._rows(doubts_statement(limit, senders), what="unconfirmed.list")
@@ -306,6 +329,12 @@ def _without_names(said: str) -> str:
         return english
     fields = {name: _without_names(it) if isinstance(it, str) else it for name, it in said.fields.items()}
     return Text(english, said.msgid, fields)
+
+
+def open_jobs_statement(which: str, senders: Collection[str] | None) -> Statement:
+    """What `open_jobs` asks; a test has it explained."""
+    mine, values = ("", ()) if senders is None else ("AND j.from_address IN %s", (tuple(senders) or ("",),))
+    return OPEN_JOBS.format(which=_WHICH[which], senders=mine), (*values, MAX_OPEN)
 
 
 def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:

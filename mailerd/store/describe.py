@@ -145,21 +145,23 @@ class Queue:
 
 def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
     """What happened to one message, why it waits, and what comes next."""
-    lines = [
-        t(
-            "Recipient {id}: {email}, no. {n:,} of job {job}, from {sender}.",
-            id=story.id, email=story.to_email, n=story.index + 1, job=story.job_id, sender=story.sender,
-        ),
-        _at(story.accepted_at, t("accepted.")),
-    ]  # fmt: skip
+    head = t(
+        "Recipient {id}: {email}, no. {n:,} of job {job}, from {sender}.",
+        id=story.id, email=story.to_email, n=story.index + 1, job=story.job_id, sender=story.sender,
+    )  # fmt: skip
+    return [head, *timeline(story), *standing_of(story, queue)]
+
+
+def timeline(story: RecipientHistory) -> list[Text]:
+    """What happened to one message, and when."""
     log = [_at(one.at, _attempt(one)) for one in story.log]
     if more := story.left_out:
         log.insert(FIRST, tn("… {n:,} more line is in the table attempts …",
                              "… {n:,} more lines are in the table attempts …", more))  # fmt: skip
-    lines += log
+    lines = [_at(story.accepted_at, t("accepted.")), *log]
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
         lines.append(t("Its draft at Google is {draft}; it is sent by that draft only.", draft=story.draft_id))
-    return [*lines, *_now(story, queue)]
+    return lines
 
 
 def _at(at: datetime, what: Text) -> Text:
@@ -182,7 +184,8 @@ def _event_words(one: Attempt) -> Text:
     return t(words, message=one.message_id, error=one.error or t("no reason recorded"))
 
 
-def _now(story: RecipientHistory, queue: Queue) -> list[Text]:
+def standing_of(story: RecipientHistory, queue: Queue) -> list[Text]:
+    """How one message stands, why, and what comes next."""
     why = story.error or t("no reason recorded")
     match story.status:
         case State.SENT:

@@ -235,6 +235,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 
 # Recipients and where they stand: those of a job, and one person's over all jobs, by any spelling of the address.
 
+NO_CONDITION: Final[Statement] = ("", ())
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
     "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
@@ -378,8 +379,9 @@ def _message(row: tuple[Any, ...]) -> PersonsMessage:
 
 
 def recipients_statement(
-    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, result: Result | None
-) -> Statement:
+    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, result: Result | None,
+    also: Statement = NO_CONDITION,
+) -> Statement:  # fmt: skip
     """What `recipients` asks; a test has it explained."""
     order = "r.seq"
     if result is not None and email is None:
@@ -396,7 +398,7 @@ def recipients_statement(
     if status is not None:
         sql += " AND r.status = %s"
         values.append(status.value)
-    return f"{sql} ORDER BY {order} LIMIT %s", [*values, limit]
+    return f"{sql}{also[0]} ORDER BY {order} LIMIT %s", [*values, *also[1], limit]
 
 
 def recipient_of(row: tuple[Any, ...]) -> Recipient:
@@ -703,17 +705,13 @@ class Jobs:
         return await _read_jobs(cursor, ids, uncounted=_uncounted(rows, counted), outage=outage)
 
     async def recipients(
-        self,
-        job_id: str,
-        *,
-        status: State | None,
-        after: int,
-        limit: int,
-        email: str | None = None,
-        result: Result | None = None,
-    ) -> list[Recipient]:
-        """Recipients in the order of the request, those whose `index` is above `after`."""
-        statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, result=result)
+        self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None,
+        result: Result | None = None, also: Statement = NO_CONDITION,
+    ) -> list[Recipient]:  # fmt: skip
+        """Recipients in the order of the request, those whose `index` is above `after`; `also`: another condition."""
+        statement = recipients_statement(
+            job_id, status=status, after=after, limit=limit, email=email, result=result, also=also
+        )
         rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
         return [recipient_of(row) for row in rows]
 

@@ -1,7 +1,9 @@
 """One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm it."""
 
+import json
 import re
 from base64 import b64encode
+from collections import ChainMap
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -23,14 +25,14 @@ from mailerd.store.forecast_inputs import read_queue
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.job_changes import say_finished
-from mailerd.store.jobs import attachments
+from mailerd.store.jobs import attachments, job_content
 from mailerd.store.previews import ForgottenError, read_message
 from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form
 from mailerd.web.guards import MESSAGE_HEADERS
+from mailerd.web.jobs_page import NO_CHANGE
 from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number
 
-MAX_DOUBTS: Final = 200
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
 """What an inline image is called in a message (RFC 2392)."""
 
@@ -55,13 +57,26 @@ async def show(it: ConsoleRequest) -> web.Response:
     story = await find_message(it)
     services = it.services
     queue = await read_queue([story], history=services.history, forecasts=services.forecasts, outage=services.outage())
-    lines = describe.of_message(story, queue)
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
+    content = await job_content(services.database, story.job_id)
+    own = [json.loads(each) for each in (content.headers, await _own_headers(it, story.id)) if each]
+    standing = [] if story.status is State.SENT else describe.standing_of(story, queue)
+    if story.status is State.UNSURE and story.lease_until is None:
+        standing = standing[:1]  # what comes next is the page's own buttons
     return it.page(
-        "message.html", active="jobs", story=story, notices=notices, lines=lines[1:],
-        proof=_proof(story), mailbox=sent_mail(it, story),
+        "message.html", active="jobs", story=story, notices=notices, lines=describe.timeline(story),
+        standing=standing,
+        proof=_proof(story), mailbox=sent_mail(it, story), content=content, headers=dict(ChainMap(*reversed(own))),
         may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
     )  # fmt: skip
+
+
+async def _own_headers(it: ConsoleRequest, id_: int) -> str | None:
+    try:
+        row = await read_message(it.services.database, id_, bound=TIMEOUT)
+    except ForgottenError:
+        return None
+    return row.headers if row else None
 
 
 def _proof(story: RecipientHistory) -> str:
@@ -95,12 +110,10 @@ async def act(it: ConsoleRequest) -> web.Response:
     form = await read_form(it.http)
     changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
     change = changes.get(form.text("action"))
-    here = f"/messages/{story.id}"
-    if change is None:
-        return it.back(here)
-    settled = await settle(
-        it.services.database, story.id, change=change, actor=it.actor, attempt=row_number(form.text("attempt"))
-    )
+    here, attempt = f"/messages/{story.id}", row_number(form.text("attempt"))
+    if change is None or attempt is None:  # without its attempt it could be said of a later one
+        return it.back(here, NO_CHANGE)
+    settled = await settle(it.services.database, story.id, change=change, actor=it.actor, attempt=attempt)
     it.services.events.console_changed(
         actor=it.actor, what=t("message {id} of job {job}", id=story.id, job=story.job_id),
         change=t("confirmed as {status}", status=settled.status.value),
@@ -108,14 +121,6 @@ async def act(it: ConsoleRequest) -> web.Response:
     say_finished(RunnerEvents(it.services.events.sink), settled.finished)
     it.services.wake()
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
-
-
-async def doubts(it: ConsoleRequest) -> web.Response:
-    """Every message of which it is not known whether it was sent."""
-    found = await it.services.queries.doubts(limit=MAX_DOUBTS + 1, senders=it.key.senders)
-    return it.page(
-        "doubts.html", active="doubts", doubts=found[:MAX_DOUBTS], more=len(found) > MAX_DOUBTS, live=True,
-    )  # fmt: skip
 
 
 async def html(it: ConsoleRequest) -> web.Response:

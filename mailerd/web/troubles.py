@@ -26,8 +26,8 @@ _BOOKS: Final[Mapping[str, Runbook]] = {
 }  # fmt: skip
 """What to do about a finding, by its code."""
 _PAGES: Final[Mapping[str, str]] = {
-    "sender": "/senders/{}", "webhook": "/webhooks", "job": "/jobs/{}", "unsure": "/doubts", "inbox": "/inbox",
-    "claims": "/jobs?status=sending", "failures": "/jobs?status=failures",
+    "sender": "/senders/{}", "webhook": "/webhooks", "job": "/jobs/{}", "inbox": "/inbox",
+    "unsure": "/jobs?tab=attention", "claims": "/jobs?status=sending", "failures": "/jobs?tab=attention",
 }  # fmt: skip
 
 

@@ -5,15 +5,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.core.results import Result
+from mailerd.core.results import Outcome, Result
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
 from mailerd.store import console_queries, forecast_inputs, senders, stats
 from mailerd.store.console_queries import undone_statement
-from mailerd.store.db.connection import Statement
+from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, READ_OF_MESSAGES, counts_statement, latest_statement
+from mailerd.store.job_report import (
+    COUNT_RESULTS,
+    COUNT_UNSUBSCRIBED,
+    JobReports,
+    listed,
+    outcomes,
+)
 from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -42,6 +49,10 @@ def suppressed(
     return page_statement(list_id=list_id, reason=reason, after=after, limit=51)
 
 
+def part(outcome: Outcome | None, text: str = "") -> Statement:
+    return recipients_statement(JOB, after=5, limit=51, email=None, **listed(outcome, text=text, after=5))
+
+
 STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("failures", (console_queries.FAILURES, (JOB,)), {"claim", "event_of_claim"}),
     ("recipients", ask(), {"message"}),
@@ -49,6 +60,15 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("a recipient by address", ask(email="r7@example.org"), {"person"}),
     ("recipients with a result", ask(Result.BOUNCED), {"job", "PRIMARY", "message", "recipient"}),
     ("one of them by address", ask(Result.BOUNCED, email="r7@example.org"), {"person"}),
+    ("what became of all", (COUNT_RESULTS, (JOB, JOB)), {"job", "PRIMARY", "<auto_key0>", "key0", "<derived2>"}),
+    ("who unsubscribed", (COUNT_UNSUBSCRIBED, (7, datetime(2026, 1, 1, tzinfo=UTC), JOB)), {"by_list", "PRIMARY"}),
+    ("those without a reply", part(Outcome.NO_REPLY), {"message", "claim"}),
+    ("those that bounced softly", part(Outcome.BOUNCED_SOFT), {"job", "PRIMARY", "message", "recipient"}),
+    ("a part of a name", part(None, "ada"), {"message", "claim"}),
+    ("jobs in progress", console_queries.open_jobs_statement("progress", None), {"finished"}),
+    ("scheduled jobs of mine", console_queries.open_jobs_statement("scheduled", {ME}), {"finished"}),
+    ("jobs with unsure messages", console_queries.open_jobs_statement("unsure", None), {"finished", "claim"}),
+    ("jobs by the end of their id", (console_queries.JOBS_ENDING, ("123456",)), {"PRIMARY"}),
     ("what was undone", undone_statement(51, None, None), {"cause", "PRIMARY"}),
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
     # MySQL gives the derived table a key of its own.
@@ -185,3 +205,30 @@ async def test_few_notices_of_a_kind_are_looked_for_in_no_more_rows_than_a_page_
     rows = await plan(filled, *latest_statement(["reply"], None, 51, after=1_900, before=2_000))
     assert all(row["type"] == "range" and int(row["rows"]) <= 150 for row in rows), rows
     assert not any("filesort" in str(row["Extra"]) for row in rows), rows
+
+
+async def test_a_report_reads_what_came_back_and_not_what_was_sent(filled: Database) -> None:
+    await query(filled, "UPDATE job_recipients SET result = NULL WHERE seq >= 1020")
+    await query(
+        filled, "DELETE FROM notices WHERE recipient_id NOT IN (SELECT id FROM job_recipients WHERE result > '')"
+    )
+
+    async def read_rows(cursor: Cursor) -> int:
+        await cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(value) for _, value in await cursor.fetchall())
+
+    async def work(cursor: Cursor) -> int:
+        before = await read_rows(cursor)
+        await cursor.execute(COUNT_RESULTS, (JOB, JOB))
+        assert list(await cursor.fetchall()) == [("bounced", None, 20)]
+        return await read_rows(cursor) - before
+
+    read = await filled.request(work, what="test")
+    assert read < 20 * 10, read
+    job = await Jobs(filled, timeout=5).job(JOB)
+    assert job is not None
+    found = outcomes(job, await JobReports(filled, 5).results(JOB))
+    assert sum(found.values()) == job.total == MESSAGES
+    assert {outcome: n for outcome, n in found.items() if n} == {
+        Outcome.BOUNCED_UNKNOWN: 20, Outcome.NO_REPLY: 1980, Outcome.WAITING: 500, Outcome.FAILED: 500,
+    }  # fmt: skip

@@ -100,13 +100,13 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     async with browser.get("/messages/1") as answer:
         text = await answer.text()
         assert "https://mail.google.com/mail/?authuser=me%40example.com#search/in%3Asent" in text
-    await ask(browser, "/messages/1", action="sent")
-    await ask(browser, "/messages/2", action="not-sent")
+    await ask(browser, "/messages/1", action="sent", attempt="0")
+    await ask(browser, "/messages/2", action="not-sent", attempt="0")
     assert await states(site.database, job) == {"sent": 1, "waiting": 1}
     assert await query(site.database, "SELECT proof, error FROM job_recipients WHERE id = 1") == [
         ("person", f"confirmed as sent by {SHOWN}")
     ]
-    async with browser.post("/messages/1", data={"action": "sent"}) as answer:
+    async with browser.post("/messages/1", data={"action": "sent", "attempt": "0"}) as answer:
         assert answer.status == 409
     noted = await query(site.database, "SELECT job_id, action, actor, detail, messages FROM job_actions ORDER BY id")
     assert noted == [
@@ -123,8 +123,8 @@ async def test_a_job_whose_last_doubt_is_settled_is_told_as_finished(site: Conso
     await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE id IN (1, 3)")
     await query(site.database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE id IN (2, 4)")
     await query(site.database, "UPDATE jobs SET status = 'cancelled' WHERE id = %s", jobs[1])
-    await ask(browser, "/messages/1", action="sent")
-    await ask(browser, "/messages/3", action="not-sent")
+    await ask(browser, "/messages/1", action="sent", attempt="0")
+    await ask(browser, "/messages/3", action="not-sent", attempt="0")
 
     told = [(it["job"], it["sent"], it["failed"], it["cancelled"]) for it in site.heard.of("job_finished")]
     assert told == [(jobs[0], 1, 1, 0), (jobs[1], 0, 1, 1)]

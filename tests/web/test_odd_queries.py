@@ -14,7 +14,7 @@ ODD = [
 ]  # fmt: skip
 QUERIES = {
     "/": ["span", "lang"],
-    "/jobs": ["status", "sender", "reference", "from", "until", "before"],
+    "/jobs": ["tab", "q", "status", "sender", "from", "until", "before"],
     "/jobs/{job}": ["tab", "email", "after"],
     "/senders/me@example.com": ["span", "hide"],
     "/senders": ["after"],

@@ -41,7 +41,7 @@ async def test_results_stand_beside_states_and_what_bounced_softly_is_sent_again
     shown = {"bounced": ADDRESSES[:3], "replied": ADDRESSES[3:4], "sent": ADDRESSES, "no such tab": ADDRESSES}
     for tab, addresses in shown.items():
         async with browser.get(f"/jobs/{job}?tab={tab}") as answer:
-            rows = (await answer.text()).partition('id="recipients"')[2]
+            rows = (await answer.text()).partition('id="people"')[2]
             assert [each for each in ADDRESSES if f">{each}</a>" in rows] == addresses, tab
     async with browser.get(f"/jobs/{job}") as answer:
         text = await answer.text()

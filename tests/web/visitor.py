@@ -25,7 +25,7 @@ def buttons() -> set[tuple[str, str]]:
         for name, place in FORMS.items()
         for value in re.findall(r'name="action" value="([a-z-]+)"', (PAGES / f"{name}.html").read_text("utf-8"))
     }
-    return found | {("/jobs/*", "pause"), ("/jobs/*", "resume")}
+    return found | {("/jobs/*", each) for each in ("pause", "resume", "retry", "retry-soft", "look")}
 
 
 @dataclass
@@ -68,12 +68,14 @@ class Visitor:
         await self.go(f"/jobs/{self.job}")
         for action in ("retry-cause", "retry", "retry-soft", "pause", "resume"):
             await self.press(action)
+        await self.fill("#at", "2027-01-01T10:00")
+        await self.press("reschedule")
         await self.fill("#priority", "5")
         await self.press("priority")
         await self.press("look")
         await self.page.fill("#email", "r3@example.org")
         await self.page.click("form.filter button")
-        await expect(self.page.locator("#recipients ~ .table tbody tr")).to_have_count(1)
+        await expect(self.page.locator("#people ~ .table tbody tr")).to_have_count(1)
         async with self.page.expect_download() as download:
             await self.page.click('a[href$="results.csv"]')
         assert (await download.value).suggested_filename.endswith(".csv")

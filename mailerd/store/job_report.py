@@ -1,0 +1,87 @@
+"""What became of everybody in a job: counted by an outcome for each message, and the messages of one outcome.
+
+Messages by state are counted with the job. Those with a result are found by their notices, so that a report costs what
+came back and not what was sent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailerd.core.results import Outcome, Result
+from mailerd.core.states import State
+from mailerd.core.suppression import Reason
+from mailerd.store.db.database import Database
+from mailerd.store.jobs import NO_CONDITION, Job
+
+MAX_UNSUBSCRIBED: Final = 20_000
+"""Unsubscribes from its list, since a job, among which those of its own messages are looked for."""
+MAX_SEARCHED: Final = 50_000
+"""Messages of one page in which a part of an address or a name is looked for."""
+COUNT_RESULTS: Final = """
+SELECT r.result, r.result_kind, COUNT(*)
+  FROM (SELECT DISTINCT recipient_id FROM notices FORCE INDEX (job) WHERE job_id = %s AND recipient_id > 0) n
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE r.job_id = %s AND r.status = 'sent' AND r.result IS NOT NULL GROUP BY r.result, r.result_kind"""
+READ_LIST: Final = "SELECT list_id, created_at FROM jobs WHERE id = %s AND list_id IS NOT NULL"
+COUNT_UNSUBSCRIBED: Final = f"""
+SELECT COUNT(*) FROM (
+  SELECT recipient_id FROM suppressions FORCE INDEX (by_list) WHERE list_id = %s AND created_at >= %s
+     AND reason = '{Reason.UNSUBSCRIBED.value}' ORDER BY created_at LIMIT {MAX_UNSUBSCRIBED}) s
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = s.recipient_id AND r.job_id = %s"""
+
+_LOOKS_LIKE: Final = "(LOCATE(%s, LOWER(r.to_email)) = 1 OR LOCATE(%s, r.to_name COLLATE utf8mb4_general_ci))"
+
+
+@dataclass(frozen=True)
+class JobReports:
+    """Reads them. `timeout`: seconds that the database gets for an answer."""
+
+    database: Database
+    timeout: float
+
+    async def results(self, job: str) -> dict[Outcome, int]:
+        """The sent messages of a job of which something was heard."""
+        rows = await self.database.request_rows(COUNT_RESULTS, (job, job), what="results.count", bound=self.timeout)
+        found = dict[Outcome, int]()
+        for result, kind, number in rows:
+            outcome = Outcome.of(result, kind)
+            found[outcome] = found.get(outcome, 0) + number
+        return found
+
+    async def unsubscribed(self, job: str) -> int:
+        """How many people have unsubscribed by a message of a job: by its link or by mail, whatever else they did."""
+        for list_id, since in await self.database.request_rows(
+            READ_LIST, (job,), what="unsubscribes.count", bound=self.timeout
+        ):
+            ((number,),) = await self.database.request_rows(
+                COUNT_UNSUBSCRIBED, (list_id, since, job), what="unsubscribes.count", bound=self.timeout
+            )
+            return int(number)
+        return 0
+
+
+def outcomes(job: Job, results: Mapping[Outcome, int]) -> dict[Outcome, int]:
+    """All messages of a job by their outcome: what is sent and has no result has got no reply."""
+    found = {**dict.fromkeys(Outcome, 0), **results}
+    for state, number in job.counts.items():
+        if state is not State.SENT:
+            found[Outcome(state.value)] = number
+    found[Outcome.NO_REPLY] = max(0, job.counts[State.SENT] - sum(results.values()))
+    return found
+
+
+def listed(which: Outcome | State | Result | None, *, text: str = "", after: int = -1) -> dict[str, Any]:
+    """What `Jobs.recipients` is asked for these messages; None: for all. `text`: of their addresses or names."""
+    status, result, kind = which.meaning if isinstance(which, Outcome) else (None, None, None)
+    status = which if isinstance(which, State) else status
+    result = which if isinstance(which, Result) else result
+    sql, values = NO_CONDITION[0], list[object]()
+    if kind:
+        sql, values = " AND r.result_kind = %s", [kind]
+    elif which is Outcome.NO_REPLY:
+        sql = " AND r.result IS NULL"
+    if text:
+        sql += f" AND r.seq <= %s AND {_LOOKS_LIKE}"
+        values += [after + MAX_SEARCHED, text.lower(), text]
+    return {"status": status, "result": result, "also": (sql, values)}
