@@ -25,6 +25,7 @@ from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
+from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
@@ -438,6 +439,7 @@ def _services(
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
+        spreadsheets=SpreadsheetReader(RendererEvents(sink)),
     )  # fmt: skip
 
 

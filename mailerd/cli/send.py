@@ -1,12 +1,10 @@
-"""`mailerd send FILE.csv`: one message to each row of a table, by a named template, and a bar until all are sent."""
+"""`mailerd send FILE`: one message to each row of a table, by a named template, and a bar until all are sent."""
 
 import hashlib
 import json
-import sys
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,6 +13,7 @@ import typer
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.output import echo, in_utc
+from mailerd.cli.read_table import read_table
 from mailerd.cli.send_http import faults, posted, print_message, print_refusal, send_over_http, unsent
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
@@ -27,8 +26,7 @@ from mailerd.http.errors import ApiError
 from mailerd.intake.create_job import dry_run
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
-from mailerd.locale import say
-from mailerd.mail.recipient_table import RecipientTable, read_table
+from mailerd.mail.recipient_table import RecipientTable
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.db.database import Database
@@ -45,8 +43,8 @@ def send(
     file: Annotated[
         Path,
         typer.Argument(
-            help='A CSV file with an "email" column. "name", "language", "cc" and "bcc" are optional; other columns '
-            "are variables."
+            help='A CSV, XLSX, XLS or ODS file with a column of addresses, such as "email". "name", "language", "cc" '
+            'and "bcc" are optional; other columns are variables.'
         ),
     ],
     *,
@@ -61,6 +59,13 @@ def send(
     tag: Annotated[list[str] | None, typer.Option(help="A tag to find the job by. Can be repeated.")] = None,
     mailing_list: Annotated[
         str | None, typer.Option("--list", help="The list that recipients can unsubscribe from.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option(help="The sheet. Default: the first with addresses.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="The encoding of a CSV, such as gb18030 or cp1252.")] = None,
+    header_row: Annotated[int | None, typer.Option(help="The row that names the columns. Default: found.")] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help='What a column is used as: "Work mail=email"; "Notes=" ignores it. Can be repeated.'),
     ] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Skip invalid rows and list them.")] = False,
     allow_duplicates: Annotated[
@@ -80,7 +85,8 @@ def send(
     The exit code is 1 when messages failed, or when none can be sent. With --url, the template is one of the daemon's
     templates, by its name.
     """
-    table, by_path = _read(file), "/" in template or template == "."
+    table = read_table(file, sheet=sheet, encoding=encoding, header_row=header_row, columns=column or ())
+    by_path = "/" in template or template == "."
     job = {
         "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
         "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
@@ -201,24 +207,6 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
     except BaseException:
         echo(t("The daemon continues without this command. To watch again: `mailerd jobs watch {id}`", id=job.id))
         raise
-
-
-def _read(file: Path) -> RecipientTable:
-    piped = str(file) == "-"
-    name = say(t("standard input")) if piped else str(file)
-    # A pipe is read as a file is, whatever the locale: Excel's byte order mark comes through it too.
-    opened = partial(open, sys.stdin.fileno(), closefd=False) if piped else file.open
-    try:
-        with opened(encoding="utf-8-sig", newline="") as opened_file:
-            return read_table(opened_file, name)
-    except OSError as error:
-        raise MailerdError(
-            t("could not read {file}: {cause}", file=name, cause=error.strerror or str(error))
-        ) from error
-    except UnicodeDecodeError as error:
-        raise MailerdError(
-            t("could not read {file}: not UTF-8 (byte {n}). Save it as CSV UTF-8", file=name, n=error.start)
-        ) from error
 
 
 def _library(known: Settings) -> TemplateLibrary:

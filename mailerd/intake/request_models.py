@@ -37,13 +37,11 @@ from mailerd.mail.mime import (
     check_header,
     mailbox,
 )
-from mailerd.mail.templates import CONTROL, NAME
+from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, language_tag, one_line, one_name
 from mailerd.store.list_names import check_list
 from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
 UNKNOWN_FIELD: Final = N_("unknown field")
-MAX_LINE: Final = 255
-"""Characters of a name or a reference, as in the schema."""
 MAX_EMAIL: Final = 320
 """Characters of an address that is none, where it is shown."""
 MAX_SUBJECT: Final = 10_000
@@ -66,34 +64,6 @@ MAX_OWN_METADATA: Final = 2_000
 METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 MAX_REASONS_PER_RECIPIENT: Final = 10
 """Missing variables, unknown fields or errors of attachments that are named for one recipient."""
-LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
-"""A language tag, as they are in use (RFC 5646)."""
-
-_TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
-_MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
-_RIGHT_TO_LEFT: Final = re.compile(
-    r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
-)
-"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the mark U+061C."""
-
-
-def one_line(value: str) -> str:
-    """A value that goes into a header. Raises ValueError when it holds a control character."""
-    if found := CONTROL.search(value):
-        raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
-    return value
-
-
-def one_name(value: str) -> str:
-    """A name that goes into a header. Raises ValueError when it may be displayed as another name.
-
-    Embeddings, overrides and isolates turn the messages behind them round (https://trojansource.codes). The marks only
-    say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
-    """
-    found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))
-    if found:
-        raise ValueError(t("contains U+{it:04X}, which changes the writing direction", it=ord(found[0])))
-    return one_line(value)
 
 
 def _moment(value: object, info: ValidationInfo) -> object:
@@ -283,13 +253,6 @@ def _address(value: object) -> str:
     return _ADDRESSES.check(value)
 
 
-def language_tag(value: object) -> object:
-    """A language as recipients may have it."""
-    if not (isinstance(value, str) and LANGUAGE.fullmatch(value)):
-        raise ValueError(t("must be a language such as zh or zh-TW"))
-    return value
-
-
 Name = Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)]
 
 
@@ -329,7 +292,7 @@ class RecipientIn(RequestModel):
         Field(description="the recipient's own; they override the job's"),
     ] = None
     language: Annotated[
-        Annotated[str, Field(pattern=LANGUAGE.pattern), BeforeValidator(language_tag)] | None,
+        Annotated[str, Field(pattern=LANGUAGE_TAG.pattern), BeforeValidator(language_tag)] | None,
         Field(description="the language of a named template, such as zh or zh-TW"),
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for this recipient only")] = None

@@ -14,10 +14,11 @@ from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
-from mailerd.intake.request_models import RequestModel, few_fields, one_line, read_model
+from mailerd.intake.request_models import RequestModel, few_fields, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses
+from mailerd.mail.templates import one_line
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database

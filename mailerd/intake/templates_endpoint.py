@@ -21,7 +21,7 @@ from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import RETRY_AFTER, ResponseModel, json_response, not_found
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.request_models import RequestModel, language_tag, read_model, shallow
+from mailerd.intake.request_models import RequestModel, read_model, shallow
 from mailerd.intake.response_models import BrokenOut, Moment, TemplateOut, TemplatesOut, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.template_library import (
@@ -32,7 +32,7 @@ from mailerd.mail.template_library import (
     from_files,
     undeclared,
 )
-from mailerd.mail.templates import NAME, Content, RecipientData, TemplateError, TemplateErrors
+from mailerd.mail.templates import NAME, Content, RecipientData, TemplateError, TemplateErrors, language_tag
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
 

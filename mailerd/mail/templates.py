@@ -61,6 +61,43 @@ CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends."""
 MAX_REASON: Final = 300
 """The most characters of a reason; a value that a template fails with may be a million characters long."""
+MAX_LINE: Final = 255
+"""Characters of a name or a reference, as in the schema."""
+LANGUAGE_TAG: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
+"""A language tag, as they are in use (RFC 5646)."""
+
+_TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
+_RIGHT_TO_LEFT: Final = re.compile(
+    r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the mark U+061C."""
+
+
+def one_line(value: str) -> str:
+    """A value that goes into a header. Raises ValueError when it holds a control character."""
+    if found := CONTROL.search(value):
+        raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
+    return value
+
+
+def one_name(value: str) -> str:
+    """A name that goes into a header. Raises ValueError when it may be displayed as another name.
+
+    Embeddings, overrides and isolates turn the messages behind them round (https://trojansource.codes). The marks only
+    say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
+    """
+    found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))
+    if found:
+        raise ValueError(t("contains U+{it:04X}, which changes the writing direction", it=ord(found[0])))
+    return one_line(value)
+
+
+def language_tag(value: object) -> object:
+    """A language as recipients may have it."""
+    if not (isinstance(value, str) and LANGUAGE_TAG.fullmatch(value)):
+        raise ValueError(t("must be a language such as zh or zh-TW"))
+    return value
 
 
 def _printable(text: str) -> str:

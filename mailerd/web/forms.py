@@ -1,7 +1,6 @@
 """Reads what a browser has sent: bounded in size and time; a table of people becomes a job."""
 
 import asyncio
-import io
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from aiohttp import BodyPartReader, web
 from mailerd.config import IntakeSettings
 from mailerd.core.i18n import Text, t
 from mailerd.http.errors import ApiError
-from mailerd.mail.recipient_table import TableError, read_rows
+from mailerd.mail.recipient_table import read_recipients
+from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 
 # Makes the job of a table, as JSON, row by row, so that no table takes more memory than a job may.
 
@@ -35,29 +35,28 @@ class TableJob:
 
 
 def make_job(
-    table: bytes, fields: dict[str, str], *, name: str, dry_run: bool, version: str, limits: IntakeSettings
+    sheet: Sheet, fields: dict[str, str], *, name: str, dry_run: bool, version: str, limits: IntakeSettings
 ) -> TableJob:
     """The job of a table that is called `name`; it takes seconds, so a thread does it.
 
     `fields`: those of the job beside its recipients. `version`: the template's. `limits`: what the API takes.
 
     Raises:
-        TableError: the table cannot be used, or its job would be too large.
-        UnicodeDecodeError: it is not UTF-8.
+        SpreadsheetError: the table cannot be used, or its job would be too large.
     """
     lines = list[int]()
     body = bytearray(_ENCODE(fields)[:-1].encode() + b', "recipients": [')
-    opened_file = io.TextIOWrapper(io.BytesIO(table), encoding="utf-8-sig", newline="")
-    for line, recipient in read_rows(opened_file, name):
+    table = read_recipients(sheet, name)
+    for line, recipient in zip(table.rows, table.recipients, strict=True):
         body += (b", " if lines else b"") + _ENCODE(recipient).encode()
         lines.append(line)
         if len(lines) > limits.max_recipients:
-            raise TableError(
+            raise SpreadsheetError(
                 t("{table}: more than {most:,} recipients, the limit of intake.max_recipients. Split the table.",
                   table=name, most=limits.max_recipients)
             )  # fmt: skip
         if len(body) > limits.max_body:
-            raise TableError(
+            raise SpreadsheetError(
                 t("{table}: the job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.",
                   table=name, most=limits.max_body)
             )  # fmt: skip

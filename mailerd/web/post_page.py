@@ -13,7 +13,7 @@ from mailerd.core.states import JobType
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import MAX_FIELD_PATH, ApiError
 from mailerd.http.responses import cannot_render
-from mailerd.mail.recipient_table import TableError
+from mailerd.mail.spreadsheet import SpreadsheetError
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import MAX_TABLE, TableJob, make_job, read_form
@@ -55,15 +55,10 @@ async def post(it: ConsoleRequest) -> web.Response:
         dry = kept.get("action") != "post"
         try:
             job = await _job(it, kept, table, dry_run=dry)
-        except UnicodeDecodeError:
-            return await _page(
-                it,
-                status=422,
-                form=kept,
-                trouble=t("Could not read the table: it is not UTF-8. Save it as CSV UTF-8. Nothing was sent."),
-            )
-        except TableError as error:
+        except SpreadsheetError as error:
             return await _page(it, status=422, form=kept, trouble=str(error))
+        except RendererError as error:
+            raise cannot_render(error) from error
         del table
         becomes_large = len(job.body) > LARGE_BODY and not is_large
         try:
@@ -99,10 +94,11 @@ async def _job(it: ConsoleRequest, form: dict[str, str], table: bytes, *, dry_ru
         "template_name": form.get("template", ""), "reference": form.get("reference", ""),
         "list": form.get("list", ""), "on_invalid": "skip" if form.get("skip") else "reject",
     }  # fmt: skip
-    named = await it.services.library.find(fields["template_name"])
+    named, name = await it.services.library.find(fields["template_name"]), said(t("Table"), it.language)
+    sheet = await it.services.spreadsheets.read(table, filename=name, origin=it.actor)
     return await asyncio.to_thread(
-        make_job, table, {name: value for name, value in fields.items() if value}, dry_run=dry_run,
-        name=said(t("Table"), it.language), version=named.version if named else "",
+        make_job, sheet, {name: value for name, value in fields.items() if value}, dry_run=dry_run,
+        name=name, version=named.version if named else "",
         limits=it.services.settings.intake,
     )  # fmt: skip
 

@@ -19,6 +19,7 @@ from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
+from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
@@ -71,6 +72,7 @@ class Services:
     auth: ApiKeyAuth
     shares: KeyShares
     renderer: Renderer
+    spreadsheets: SpreadsheetReader
     post: Callable[[bytearray, ApiKey, str | None, JobType], Awaitable[web.Response]]
     """Stores the job of a body, as the API does: once for each idempotency key."""
     preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]

@@ -10,6 +10,7 @@ from tests.cli.conftest import ME, Shop
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import query
+from tests.support.spreadsheets import xlsx
 
 TABLE = "email,name,product,language\nada@example.org,Ada,Tea,\nbob@example.org,Bob,“Coffee, black”,zh\n"
 
@@ -142,15 +143,18 @@ async def test_a_table_from_a_pipe_is_utf_8_as_a_file_is(shop: Shop) -> None:
     excel = "\ufeffemail,product\r\na@example.org,Tür\r\n"
     assert "Thank you for Tür" in await shop.say(*words, given=excel)
     said = await shop.say(*words, given="email,product\na@example.org,Tür\n", code=1, encoding="latin-1")
-    assert said.strip().endswith("could not read standard input: not UTF-8 (byte 29). Save it as CSV UTF-8")
+    asked = "not UTF-8, perhaps cp1252: Tür. Save it as CSV UTF-8, or name the encoding"
+    assert said.strip().endswith(f"could not read standard input: {asked}")
+    latin = "email,product\na@example.org,Tür\n"
+    assert "Thank you for Tür" in await shop.say(*words, "--encoding", "cp1252", given=latin, encoding="latin-1")
 
 
 @pytest.mark.parametrize(
     "text, told",
     [
-        ("", 'the first row must name the columns, one of them "email". Found: nothing'),
-        ("mail,name\na@example.org,A\n", 'one of them "email". Found: mail, name'),
-        ("email,name,name\na@example.org,A,B\n", "each column needs its own name. Found: email, name, name"),
+        ("", "could not read people.csv: the file is empty"),
+        ("who,name\nAda,A\n", "No column is used as the email address. Columns: who, name"),
+        ("email,name,name\na@example.org,A,B\n", "Several columns are used as name: name, name"),
         ("email,product\na@example.org\n", "people.csv row 2: 1 cell, but 2 columns"),
         (
             "email,product\na@example.org\nb@example.org,x\nc@example.org,x,y\n",
@@ -240,9 +244,30 @@ async def test_a_file_that_cannot_be_read_is_named(shop: Shop, table: str) -> No
     words = ("--template", "welcome", "--sender", ME)
     assert "could not read nobody.csv: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
     (shop.folder / table).write_bytes(b"email\n\xff\xfe\n")
-    assert "could not read people.csv: not UTF-8 (byte 6). Save it as CSV UTF-8" in await shop.say(
-        "send", table, *words, code=1
-    )
+    assert "could not read people.csv: not UTF-8, perhaps cp1252: ÿþ" in await shop.say("send", table, *words, code=1)
+    (shop.folder / table).write_bytes(b"PK\x03\x04")
+    assert "could not read people.csv: the file is not a table" in await shop.say("send", table, *words, code=1)
+
+
+@pytest.mark.usefixtures("table")
+async def test_a_workbook_is_sent_and_its_columns_are_mapped_by_guess_and_by_hand(shop: Shop) -> None:
+    rows = [["电子邮件", "姓名", "Ware"], ["a@example.org", "王", "茶"], ["b@gmial.com", "李", ""], ["nobody", "", "x"]]
+    (shop.folder / "people.xlsx").write_bytes(xlsx({"About": [["x"]], "People": rows}))
+    words = ("send", "people.xlsx", "--template", "welcome", "--sender", ME, "--skip-invalid")
+    said = await shop.say(*words, "--column", "Ware=product", "--dry-run")
+    assert "warning: product is empty in 1 row" in said or "warning: Ware is empty in 1 row" in said
+    assert "warning: 1 address may be misspelt" in said
+    assert "skipped: people.xlsx row 4: nobody: has no @" in said
+    assert "Subject: Hello 王\n\nThank you for 茶." in said
+    assert "2 of 3 messages can be sent" in said
+    for more, told in (
+        (("--sheet", "No"), "no visible sheet No"),
+        (("--column", "Ware"), "--column must be HEADER=USE"),
+        (("--column", "Product=x"), "no column is called Product"),
+        (("--header-row", "2"), "No column is used as the email address"),
+        (("--encoding", "ebcdic"), "--encoding must be one of utf-8"),
+    ):
+        assert told in await shop.say(*words, *more, code=1)
 
 
 async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop, table: str) -> None:

@@ -17,6 +17,7 @@ DOORS = {
     "email_validator": ("mailerd/mail/mime.py",),
     "standardwebhooks": ("mailerd/ops/outbound_http.py", "mailerd/client/signature.py"),
     "cryptography": ("mailerd/gmail", SANDBOX),
+    "python_calamine": ("mailerd/mail/spreadsheet_child.py",),
 }
 """A library, and where it may be imported."""
 

@@ -16,7 +16,7 @@ from mailerd.intake import (
     suppressions,
     template_body,
 )
-from mailerd.mail import mime, render, renderer, template_library
+from mailerd.mail import mime, render, renderer, spreadsheet, template_library
 from mailerd.store import api_keys, event_feed, tags, templates
 from mailerd.web import forms
 from mailerd.worker import message_builder
@@ -72,6 +72,9 @@ CONSTANTS: Final[dict[str, float]] = {
     "invalid keys per minute and address": auth.MAX_FAILURES_PER_MINUTE,
     "hours of an event stream": events_endpoint.MAX_STREAM_SECONDS / 3600,
     "MiB of a table": forms.MAX_TABLE / 1024**2,
+    "columns of a table": spreadsheet.MAX_COLUMNS,
+    "cells of a table": spreadsheet.MAX_CELLS,
+    "seconds of CPU to read a table": spreadsheet.LIMITS.cpu,
     "hours of a session without a request": api_keys.IDLE.total_seconds() / 3600,
     "days of a session": api_keys.LONGEST.days,
     "minutes of a sign-in link": api_keys.LINK_VALID.total_seconds() / 60,
