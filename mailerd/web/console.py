@@ -28,12 +28,17 @@ from mailerd.web import (
     lists_page,
     message_page,
     person_page,
-    post_page,
+    send_message_page,
+    send_page,
+    send_preview,
+    send_review_page,
+    send_table,
     senders_page,
     status_page,
     template_page,
     webhooks_page,
 )
+from mailerd.web.draft import of_draft
 from mailerd.web.forms import read_login
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
@@ -81,8 +86,17 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/templates/{name}", template_page.show),
     ("POST", "/templates/{name}", template_page.send_test),
     ("GET", "/templates/{name}/html", template_page.html),
-    ("GET", "/send", post_page.show),
-    ("POST", "/send", post_page.post),
+    ("GET", "/send", send_page.start),
+    ("POST", "/send", send_page.create),
+    ("GET", "/send/{draft}/people", of_draft(send_page.show)),
+    ("POST", "/send/{draft}/people", of_draft(send_page.change)),
+    ("GET", "/send/{draft}/problems.csv", of_draft(send_table.problems)),
+    ("GET", "/send/{draft}/corrected.csv", of_draft(send_table.corrected)),
+    ("GET", "/send/{draft}/message", of_draft(send_message_page.show)),
+    ("POST", "/send/{draft}/message", of_draft(send_message_page.change)),
+    ("GET", "/send/{draft}/html", of_draft(send_preview.html)),
+    ("GET", "/send/{draft}/review", of_draft(send_review_page.show)),
+    ("POST", "/send/{draft}/review", of_draft(send_review_page.change)),
     ("GET", "/webhooks", webhooks_page.show),
     ("POST", "/webhooks", webhooks_page.add),
     ("GET", "/webhooks/{id}", webhooks_page.one),

@@ -20,6 +20,7 @@ from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job, Jobs
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.jobs_page import NO_CHANGE, apply
+from mailerd.web.send_review_page import may_undo, undo
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 FAILURES_SHARED: Final = 10.0
@@ -70,6 +71,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
+        undo=may_undo(it, job), seconds=max(0, int((job.send_at - services.clock.now()).total_seconds())),
         done=_done(job), soft=bool(job.bounced) and await services.queries.has_soft_bounce(job.id),
     )  # fmt: skip
 
@@ -138,6 +140,8 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.require(Permission.CONTROL)
     form = await read_form(it.http)
     here = f"/jobs/{job.id}"
+    if form.text("action") == "undo":
+        return await undo(it, job, form.text("draft"))
     asked = await _asked(it, job, form)
     if isinstance(asked, str):
         return it.back(here, asked)

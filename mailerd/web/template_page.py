@@ -15,7 +15,7 @@ from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import Form, read_form
 from mailerd.web.message_page import frame, render_one
-from mailerd.web.post_page import explain, post_job
+from mailerd.web.post_job import explain, post_job
 from mailerd.web.services import ConsoleRequest
 
 

@@ -49,6 +49,23 @@
   });
   addEventListener("pageshow", () => { sent = -Infinity; });
 
+  // New message: the reader's own zone, a variable where the cursor is, and how long an undo is possible.
+  for (const it of document.querySelectorAll("[data-own-zone]")) it.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.addEventListener("click", ({ target }) => {
+    const field = target.dataset && document.getElementById(target.dataset.insert);
+    if (!field) return;
+    field.setRangeText(target.textContent, field.selectionStart, field.selectionEnd, "end");
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.focus();
+  });
+  setInterval(() => {
+    for (const it of document.querySelectorAll("[data-countdown]")) {
+      const left = Math.ceil(it.dataset.countdown - Date.now() / 1000);
+      it.textContent = it.dataset.text.replace("N", Math.max(0, left));
+      it.parentElement.hidden = left <= 0;
+    }
+  }, 1000);
+
   const drop = document.querySelector("[data-drop]");
   if (drop) {
     const file = drop.querySelector('input[type="file"]');

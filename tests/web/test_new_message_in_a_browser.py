@@ -1,0 +1,175 @@
+"""An office person with a spreadsheet, in a real browser: from the sign-in to a scheduled job, and what that takes."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, FilePayload, Page, expect
+
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.store.suppressions import NewSuppression, Suppressions
+from tests.support.rows import post, query
+from tests.support.spreadsheets import xlsx
+from tests.web.browser import VIEWS, chromium, page_of
+from tests.web.conftest import ConsoleSite, console_site
+from tests.web.test_browser import AXE, serious
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+KEYS = 120
+"""Milliseconds that a key takes."""
+HEADERS = {"en": ("Email", "Name", "Product"), "zh": ("电子邮件", "姓名", "产品")}
+SUPPRESSED = ("r50@example.com", "r51@example.com")
+BAD = {7: "nobody", 8: "a@b@c", 9: "", 10: "who@nowhere"}
+EMPTY = (20, 21, 22)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all of these tests."""
+    async with chromium() as it:
+        yield it
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    """A site whose sender is known, and two people who want nothing."""
+    async with console_site(database_url, tmp_path) as it:
+        await post(it.database)
+        for table in ("job_recipients", "jobs"):
+            await query(it.database, f"DELETE FROM {table}")
+        suppressions = await Suppressions.open(it.database, timeout=5)
+        await suppressions.add([
+            NewSuppression(suppressions.digest(it), EVERYTHING, Reason.MANUAL, Channel.API, it) for it in SUPPRESSED
+        ])  # fmt: skip
+        yield it
+
+
+def workbook(language: str) -> FilePayload:
+    """60 people: 4 addresses are bad, 3 cells are empty, one address comes twice, and two are suppressed."""
+    rows: list[tuple[str, ...]] = [HEADERS[language]]
+    for n in range(1, 61):
+        email = BAD.get(n, f"r{n}@example.com")
+        rows.append(("r5@example.com" if n == 30 else email, f"Person {n}", "" if n in EMPTY else f"Tea {n}"))
+    return {"name": "people.xlsx", "mimeType": "application/vnd.ms-excel", "buffer": xlsx({"Sheet1": rows})}
+
+
+class Person:
+    """Somebody who clicks, types and chooses, and counts it."""
+
+    def __init__(self, page: Page, *, scripts: bool) -> None:
+        self.page, self.scripts, self.actions = page, scripts, 0
+
+    async def click(self, what: str) -> None:
+        self.actions += 1
+        await self.page.locator(what).first.click()
+        await self.page.wait_for_load_state()
+
+    async def type(self, where: str, text: str) -> None:
+        self.actions += 1
+        await self.page.locator(where).press_sequentially(text, delay=KEYS if self.scripts else 0)
+
+    async def fill(self, where: str, text: str) -> None:
+        self.actions += 1
+        await self.page.fill(where, text)
+
+    async def choose(self, where: str, what: str) -> None:
+        self.actions += 1
+        await self.page.select_option(where, what)
+
+
+@pytest.mark.parametrize("view, language", [
+    ("desktop", "en"), ("desktop", "zh"), ("phone, dark, Chinese", "zh"), ("without scripts", "en"),
+])  # fmt: skip
+async def test_a_person_with_a_spreadsheet_schedules_a_job(
+    site: ConsoleSite, browser: Browser, view: str, language: str
+) -> None:
+    key, scripts = await site.keys.create("office"), view != "without scripts"
+    context = await browser.new_context(**VIEWS[view], timezone_id="Asia/Shanghai")
+    if scripts:
+        await context.add_init_script(AXE.read_text("utf-8"))
+    began, found = time.monotonic(), list[str]()
+    wide = VIEWS[view]["viewport"]["width"]
+
+    async def look(page: Page) -> None:
+        if scripts:
+            found.extend(await serious(page))
+            assert (page.url, await page.evaluate("document.documentElement.scrollWidth")) == (page.url, wide)
+
+    async with page_of(context) as page:
+        it = Person(page, scripts=scripts)
+        await page.goto(f"{site.url}/login")
+        await it.fill("#key", key)
+        await it.click("main button")
+        it.actions += 1
+        await page.goto(f"{site.url}/send")
+        await look(page)
+        it.actions += 1
+        await page.set_input_files("#table", files=[workbook(language)])
+        await it.click("main form button.primary")
+        await look(page)
+        await it.click("input[name=skip_invalid]")
+        await it.choose("select[name^=empty-]", "skip")
+        await it.click("button[value=next]")
+        await page.wait_for_url("**/message*")
+        await look(page)
+        await it.click("#writes")
+        product = await variable(site)
+        await it.type("#subject", "Hello {{ name }}")
+        await it.type("#body", f"Your **{{{{ {product} }}}}** is here.")
+        if not scripts:
+            await it.click("main button[value=save]:visible")
+        await expect(page.locator("#preview strong").first).to_have_text("Hello Person 1")
+        for number in (2, 3):
+            await it.click("#preview button[name=person] >> nth=1")
+            await expect(page.locator("#preview strong").first).to_have_text(f"Hello Person {number}")
+        await look(page)
+        await it.click("button[value=test]")
+        await expect(page.locator("#preview .said")).to_be_visible()
+        await it.click("#message button[value=next]")
+        await page.wait_for_url("**/review*")
+        await look(page)
+        day = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
+        await it.click("input[value=later]")
+        await it.fill("#at", f"{day}T09:00")
+        if scripts:
+            await page.locator("#at").blur()
+        else:
+            await it.fill("#zone_of", "Asia/Shanghai")
+            await it.click("main button[value=save]:visible")
+        await expect(page.locator("button[value=send]")).to_contain_text(f"{day} 09:00 (Asia/Shanghai)")
+        await look(page)
+        await it.click("button[value=send]")
+        await page.wait_for_url("**/jobs/*")
+    await context.close()
+    took = time.monotonic() - began
+    assert found == []
+    assert it.actions <= (16 if scripts else 22), it.actions
+    assert took <= 120 * (1 if scripts else 2)
+    await the_right_people_get_it(site, day)
+
+
+async def variable(site: ConsoleSite) -> str:
+    """What the third column is called in the message."""
+    ((mapping,),) = await query(site.database, "SELECT mapping FROM job_drafts WHERE part = 0")
+    uses: dict[str, Any] = json.loads(mapping)["uses"]
+    assert (uses["0"], uses["1"]) == ("email", "name")
+    return str(uses["2"])
+
+
+async def the_right_people_get_it(site: ConsoleSite, day: str) -> None:
+    rows = await query(
+        site.database,
+        "SELECT r.to_email, r.to_name, j.send_at FROM jobs j JOIN job_recipients r ON r.job_id = j.id "
+        "ORDER BY j.id, r.seq",
+    )
+    tests, people = rows[:1], rows[1:]
+    assert [(to, name) for to, name, _ in tests] == [("me@example.com", "Person 3")]
+    out = {*BAD, *EMPTY, 30, 50, 51}
+    expected = [(f"r{n}@example.com", f"Person {n}") for n in range(1, 61) if n not in out]
+    assert [(to, name) for to, name, _ in people] == expected
+    assert {at for *_, at in people} == {datetime.fromisoformat(f"{day}T01:00")}
