@@ -16,7 +16,7 @@ from mailerd.mail.recipient_table import (
     CheckedTable,
     Column,
     Decisions,
-    Kind,
+    ProblemKind,
     check,
     columns_of,
     guessed_uses,
@@ -133,7 +133,10 @@ async def read_people(it: ConsoleRequest, draft: Draft, used: frozenset[str] | N
     if not reasons:
         return people
     found = {
-        address: (Kind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else Kind.SUPPRESSED, why_suppressed(why))
+        address: (
+            ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED,
+            why_suppressed(why),
+        )
         for address, why in reasons.items()
     }
     return replace(people, checked=await asyncio.to_thread(people.checked.without, found))

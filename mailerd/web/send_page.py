@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.http.auth import LARGE_BODY
-from mailerd.mail.recipient_table import FIELDS, Kind
+from mailerd.mail.recipient_table import FIELDS, ProblemKind
 from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
@@ -94,7 +94,7 @@ async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble:
     return it.page(
         "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
         trouble=trouble, options=OPTIONS | draft.options, problems=people.checked.problems[:MAX_PROBLEMS],
-        groups=people.checked.groups(), kinds=Kind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
+        groups=people.checked.groups(), kinds=ProblemKind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
         first=MAX_HEADERS,
     )  # fmt: skip
 

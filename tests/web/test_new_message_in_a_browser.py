@@ -110,7 +110,9 @@ async def test_a_person_with_a_spreadsheet_schedules_a_job(
         await look(page)
         it.actions += 1
         await page.set_input_files("#table", files=[workbook(language)])
-        await it.click("main form button.primary")
+        if not scripts:
+            await it.click("main form button.primary")
+        await page.wait_for_url("**/people")
         await look(page)
         await it.click("input[name=skip_invalid]")
         await it.choose("select[name^=empty-]", "skip")
@@ -134,11 +136,11 @@ async def test_a_person_with_a_spreadsheet_schedules_a_job(
         await page.wait_for_url("**/review*")
         await look(page)
         day = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
-        await it.click("input[value=later]")
         await it.fill("#at", f"{day}T09:00")
         if scripts:
             await page.locator("#at").blur()
         else:
+            await it.click("input[value=later]")
             await it.fill("#zone_of", "Asia/Shanghai")
             await it.click("main button[value=save]:visible")
         await expect(page.locator("button[value=send]")).to_contain_text(f"{day} 09:00 (Asia/Shanghai)")

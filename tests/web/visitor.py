@@ -151,7 +151,7 @@ class Visitor:
         else:
             file: FilePayload = {"name": "people.csv", "mimeType": "text/csv", "buffer": table.encode()}
             await self.page.set_input_files("#table", files=[file])
-        await self.page.click("main form button.primary")
+            await self.page.click("main form button.primary")
         await self.page.wait_for_url("**/people")
 
     async def on_keys(self) -> None:

@@ -50,6 +50,8 @@
   addEventListener("pageshow", () => { sent = -Infinity; });
 
   // New message: the reader's own zone, a variable where the cursor is, and how long an undo is possible.
+  const later = document.querySelector('[name="when"][value="later"]');
+  if (later) document.getElementById("at").addEventListener("input", () => { later.checked = true; });
   for (const it of document.querySelectorAll("[data-own-zone]")) it.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
   document.addEventListener("click", ({ target }) => {
     const field = target.dataset && document.getElementById(target.dataset.insert);
@@ -75,7 +77,9 @@
       event.preventDefault();
       drop.classList.remove("drop");
       file.files = event.dataTransfer.files;
+      drop.requestSubmit(drop.querySelector("[data-upload]"));
     });
+    file.addEventListener("change", () => drop.requestSubmit(drop.querySelector("[data-upload]")));
   }
 
   if (typeof Idiomorph === "object") {
