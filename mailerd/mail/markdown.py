@@ -34,7 +34,7 @@ def _lone_statements(state: StateBlock, first: int, last: int, silent: bool) -> 
 
 
 # HTML is shown as text, a line's end is one, as in a mail program; an indented text is one, and no code.
-_MARKDOWN: Final = MarkdownIt("commonmark", {"html": False, "breaks": False}).disable("code")
+_MARKDOWN: Final = MarkdownIt("commonmark", {"html": False, "breaks": True}).disable("code")
 _MARKDOWN.block.ruler.before(
     "fence", "statements", _lone_statements, {"alt": ["paragraph", "reference", "blockquote", "list"]}
 )

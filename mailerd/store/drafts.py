@@ -1,4 +1,4 @@
-"""Jobs that somebody is preparing in the console: rows of `job_drafts`, which lose nothing at a reload or a restart.
+"""Jobs that a person is preparing in the console: rows of `job_drafts`, which lose nothing at a reload or a restart.
 
 A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON, and the file that it
 was read from. Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is

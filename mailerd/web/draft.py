@@ -156,7 +156,7 @@ def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None) -> People
 
 
 @dataclass(frozen=True)
-class Written:
+class DraftMessage:
     """What a draft says: as the API takes it, as it is rendered, and its pictures."""
 
     fields: dict[str, Any]
@@ -166,7 +166,7 @@ class Written:
     """The variables that it reads."""
 
 
-async def read_message(it: ConsoleRequest, draft: Draft) -> Written | None:
+async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     """The message of a draft; None: nothing is written yet.
 
     Raises:
@@ -189,10 +189,10 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> Written | None:
         fields, template = {"template_name": named.name}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
     names = await services.renderer.compile(template, origin=origin)
-    return Written(fields, template, pictures, frozenset().union(*names.values()))
+    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))
 
 
-async def make(it: ConsoleRequest, written: Written, reader: RecipientData) -> Content | list[RenderError]:
+async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
     """The message of one recipient, or why it cannot be made."""
     (made,) = await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
     return made

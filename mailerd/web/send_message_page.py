@@ -13,7 +13,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.draft import OWN, People, Written, make, save
+from mailerd.web.draft import OWN, People, DraftMessage, make, save
 from mailerd.web.forms import Form, read_form
 from mailerd.web.html import moment
 from mailerd.web.post_job import body_of, explain, job_fields, post_job
@@ -60,13 +60,13 @@ async def _page(
     )  # fmt: skip
 
 
-def _variables(people: People, written: Written | None) -> list[str]:
+def _variables(people: People, written: DraftMessage | None) -> list[str]:
     """What can be inserted."""
     given = [use for use in people.uses.values() if use and use not in {"cc", "bcc", *OWN}]
     return [*given, *(name for name in OWN if name != "language"), *sorted(_missing(people, written))]
 
 
-def _missing(people: People, written: Written | None) -> set[str]:
+def _missing(people: People, written: DraftMessage | None) -> set[str]:
     """Variables that the message reads and no column has."""
     known = {*people.uses.values(), *OWN, *(written.template.variables if written else ())}
     return set(written.names - known) if written else set()

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.core.i18n import t
 from mailerd.http.auth import LARGE_BODY
 from mailerd.mail.recipient_table import FIELDS, ProblemKind
 from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
@@ -24,7 +25,7 @@ _PASTED: Final = "table.csv"
 MAX_NEWEST: Final = 10
 MAX_NAME: Final = 200
 OPTIONS: Final = {"empty": {}, "defaults": {}, "skip_invalid": False, "allow_duplicates": False}
-"""What is decided of a table before anybody has decided."""
+"""What is decided of a table before a person has decided."""
 
 
 async def start(it: ConsoleRequest) -> web.Response:
@@ -61,6 +62,9 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
     content, name = form.content("table"), form.text("table.name")[:MAX_NAME] or _PASTED
     if not content:
         content, name = form.content("pasted"), _PASTED
+    if draft is None and (old := await drafts(it).find(it.key.id, form.text("delete")[:MAX_NAME])):
+        await drafts(it).delete(old)
+        return it.back("/send", t("Draft deleted."))
     try:
         if draft is None or content.strip():
             sheet = await read_table(it, content, name)

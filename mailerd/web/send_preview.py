@@ -15,7 +15,7 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
-from mailerd.web.draft import People, Written, make, read_message, read_people
+from mailerd.web.draft import People, DraftMessage, make, read_message, read_people
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest, row_number
 
@@ -34,7 +34,7 @@ async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
     return list(found.values())
 
 
-async def read(it: ConsoleRequest, draft: Draft) -> tuple[Written | None, People, list[str]]:
+async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, People, list[str]]:
     """The message and the table of a draft, and why the message cannot be used."""
     why = list[str]()
     written = None

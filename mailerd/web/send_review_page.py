@@ -17,7 +17,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.jobs import Job
-from mailerd.web.draft import People, Written, drafts, job_of, make, save
+from mailerd.web.draft import People, DraftMessage, drafts, job_of, make, save
 from mailerd.web.forms import read_form
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
@@ -74,7 +74,7 @@ async def _try(it: ConsoleRequest, job: dict[str, Any]) -> tuple[dict[str, Any],
         return {}, error
 
 
-def _job(draft: Draft, written: Written, people: People, at: datetime | None) -> dict[str, Any]:
+def _job(draft: Draft, written: DraftMessage, people: People, at: datetime | None) -> dict[str, Any]:
     options: dict[str, Any] = {"on_invalid": "skip" if draft.options.get("skip_invalid") else "reject"}
     if draft.options.get("allow_duplicates"):
         options["allow_duplicates"] = True
@@ -184,4 +184,4 @@ async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
     new = await drafts(it).reopen(it.key.id, id_) if done.changed else None
     if new is None:
         return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))
-    return it.back(f"/send/{new}/review", t("Undone: the job was cancelled, and nothing was sent."))
+    return it.back(f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back."))

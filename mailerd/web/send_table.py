@@ -52,7 +52,7 @@ async def read_table(
 
 
 def new_mapping(sheet: Sheet, name: str) -> dict[str, Any]:
-    """What a draft notes of a sheet that nobody has decided about."""
+    """What a draft notes of a sheet about which no decision is made yet."""
     return {
         "file": name, "sheet": sheet.name, "encoding": sheet.encoding, "is_guess": sheet.is_guess,
         "header": guess_header(sheet), "uses": {},

@@ -114,7 +114,7 @@ async def test_an_undo_cancels_the_job_unsent_and_the_draft_is_there_again_for_a
     job, text = await ask(browser, f"{draft}/review", **await reviewed(browser, draft, **WRITTEN))
     hidden = text.split('name="draft" value="')[1].split('"')[0]
     path, text = await ask(browser, job, action="undo", draft=hidden)
-    assert (path.endswith("/review"), "nothing was sent" in text) == (True, True)
+    assert (path.endswith("/review"), "Nothing was sent, and the draft is back." in text) == (True, True)
     assert await query(site.database, "SELECT status, COUNT(*) FROM job_recipients GROUP BY status") == [
         ("cancelled", 2)
     ]
@@ -252,4 +252,14 @@ async def test_a_file_that_cannot_be_read_is_refused_in_words_and_makes_no_draft
         form.add_field("table", content, filename="people.xlsx")
         async with browser.post("/send", data=form) as answer:
             assert (answer.status, 'role="alert"' in await answer.text()) == (422, True)
+    assert await query(site.database, "SELECT COUNT(*) FROM job_drafts") == [(0,)]
+
+
+async def test_a_draft_is_deleted_by_its_key_alone(site: ConsoleSite) -> None:
+    browser, other = await site.signed_in(), await site.signed_in("other")
+    draft = (await begun(browser)).removeprefix("/send/")
+    await ask(other, "/send", 422, delete=draft)
+    assert await query(site.database, "SELECT COUNT(*) FROM job_drafts WHERE part = 0") == [(1,)]
+    _, text = await ask(browser, "/send", delete=draft)
+    assert "Draft deleted." in text
     assert await query(site.database, "SELECT COUNT(*) FROM job_drafts") == [(0,)]
