@@ -13,7 +13,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.draft import OWN, People, DraftMessage, make, save
+from mailerd.web.draft import OWN, DraftMessage, People, make, save
 from mailerd.web.forms import Form, read_form
 from mailerd.web.html import moment
 from mailerd.web.post_job import body_of, explain, job_fields, post_job

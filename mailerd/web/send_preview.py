@@ -15,7 +15,7 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
-from mailerd.web.draft import People, DraftMessage, make, read_message, read_people
+from mailerd.web.draft import DraftMessage, People, make, read_message, read_people
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest, row_number
 

@@ -17,7 +17,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.jobs import Job
-from mailerd.web.draft import People, DraftMessage, drafts, job_of, make, save
+from mailerd.web.draft import DraftMessage, People, drafts, job_of, make, save
 from mailerd.web.forms import read_form
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
