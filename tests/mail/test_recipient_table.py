@@ -137,7 +137,7 @@ def test_each_kind_of_problem_is_found_with_its_row_and_what_to_do() -> None:
         "Email|Name|Language|CC|product",
         "ada@gmial.com|Ada|en||tea",
         "bob@example.org|Bob||x@y.example; nobody|tea",
-        "|Eve|||tea",
+        "|Eve|||",
         "ada lovelace@gmail,com|Ada|||tea",
         "Bob2@example.org||deutsch, bitte||tea",
         "ADA@gmial.com||||tea",

@@ -147,7 +147,7 @@ def bomb() -> bytes:
 
 
 def far(corner: str, count: int = 1) -> bytes:
-    ends = f'<row r="1"><c r="A1"><v>1</v></c></row><row r="1048576"><c r="{corner}"><v>1</v></c></row>'
+    ends = f'<row r="1"><c r="A1"><v>1</v></c></row><row><c r="{corner}"><v>1</v></c></row>'
     return xlsx_of({f"S{n}": ends for n in range(count)})
 
 
@@ -158,6 +158,7 @@ REPEATED = (
 HOSTILE: Sequence[tuple[str, bytes, str]] = [
     ("a zip bomb of cells", bomb(), "takes too"),
     ("two corners of the largest sheet", far("XFD1048576"), "takes too much memory"),
+    ("two corners that a larger machine could hold", far("XFD8000"), "takes too much memory"),
     ("a hundred such sheets", far("XFD1048576", 100), "takes too much memory"),
     ("a million columns", b"email" + b",a" * 1_000_000, "a row has more than 1,000,000 characters"),
     ("columns of nothing", b"email" + b"," * 900, "901 columns, more than 500"),
@@ -186,6 +187,11 @@ async def test_a_hostile_file_ends_in_a_sentence(content: bytes, said: str, monk
     assert said in why
     assert len(why) < 400
     assert os.times().children_user - began < 10
+
+
+async def test_a_file_that_takes_seconds_and_little_memory_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreadsheet, "LIMITS", Limits(cpu=0.4, memory=spreadsheet.LIMITS.memory))
+    assert "reading the file takes too long" in await why_not(xlsx_of({"S": "<row/>" * 20_000_000}))
 
 
 async def test_a_file_that_is_too_large_is_refused_before_anything_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
