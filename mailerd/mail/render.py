@@ -26,6 +26,7 @@ from mailerd.mail.environment import (
     find_violations,
 )
 from mailerd.mail.html_to_text import text_from_html
+from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.templates import (
     CONTROL,
     Content,
@@ -372,6 +373,10 @@ class CompiledTemplate:
         return {
             tag: sorted(frozenset[str]().union(*(part.names for part in parts))) for tag, parts in self._parts.items()
         }
+
+    def html(self) -> str | None:
+        """The HTML that the default's text is written for, where that is Markdown."""
+        return markdown_to_html(self._template.default.text or "") if self._template.is_markdown else None
 
     def render(self, reader: RecipientData) -> Content | list[RenderError]:
         """One recipient's message, or why there is none, each variable named once.

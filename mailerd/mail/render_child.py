@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 from mailerd.core.reasons import to_json
 from mailerd.mail.cage import BLOB, bound, bound_cpu, encode_frame, end_with, read_message
+from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
 from mailerd.mail.renderer import template_from_json
 from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
@@ -34,6 +35,7 @@ def warm_up() -> None:
     for html in (*sources, sources[0].removesuffix("{% if %}")):
         with contextlib.suppress(TemplateErrors):
             compiled = CompiledTemplate(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
+            markdown_to_html("[*ä*](https://example.com)")
             for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
                 compiled.render(RecipientData("reader@example.com", None, variables))
 
@@ -106,7 +108,7 @@ class Child:
         finally:
             self.note_slowest()
         if not asked["recipients"]:
-            return {"names": compiled.names()}
+            return {"names": compiled.names(), "html": compiled.html()}
         until, results = time.monotonic() + TURN_SECONDS, list[Any]()
         for each in asked["recipients"]:
             if (now := time.monotonic()) > until and results:

@@ -41,13 +41,14 @@ def template_to_json(template: Template) -> dict[str, Any]:
         "sources": {tag: [each.subject, each.html, each.text] for tag, each in sources.items()},
         "inline_css": template.inline_css,
         "variables": template.variables,
+        "is_markdown": template.is_markdown,
     }
 
 
 def template_from_json(given: Mapping[str, Any]) -> Template:
     """A template from JSON."""
     sources = {tag: Source(*parts) for tag, parts in given["sources"].items()}
-    return Template(sources.pop(""), sources, given["inline_css"], given["variables"])
+    return Template(sources.pop(""), sources, given["inline_css"], given["variables"], given["is_markdown"])
 
 
 # A worker that renders: the templates that its child has compiled.
@@ -274,8 +275,19 @@ class Renderer:
             TemplateErrors: it cannot be used.
             RendererError: no child can be started, or each is killed or gets no CPU.
         """
-        names: Mapping[str, list[str]] = await self._submit(RenderRequest(template, (), origin, origin, content=False))
-        return {language: frozenset(each) for language, each in names.items()}
+        compiled = await self._submit(RenderRequest(template, (), origin, origin, content=False))
+        return {language: frozenset(each) for language, each in compiled["names"].items()}
+
+    async def html_of(self, markdown: str, *, origin: str) -> str:
+        """The HTML of a template's body that is Markdown, with its variables as they were written.
+
+        Raises:
+            TemplateErrors: it cannot be used; the part "text" is the Markdown.
+            RendererError: no child can be started, or each is killed or gets no CPU.
+        """
+        template = Template(Source("", None, markdown), is_markdown=True)
+        html: str = (await self._submit(RenderRequest(template, (), origin, origin, content=False)))["html"]
+        return html
 
     async def render(
         self,
@@ -340,7 +352,7 @@ class Renderer:
                 async with own:
                     answer = await self._turn(request)
                 if "names" in answer:
-                    return answer["names"]
+                    return answer
                 request.take(map(_rendered, answer.get("results", ())))
                 if request.recipients and not request.left:
                     return request.results

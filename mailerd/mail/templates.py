@@ -32,6 +32,8 @@ class Template:
     inline_css: bool = False
     variables: Mapping[str, Any] = field(default_factory=dict)
     """The variables of the job; those of a recipient take precedence."""
+    is_markdown: bool = False
+    """The default's text is Markdown, which is to be made into HTML."""
 
     @property
     def size(self) -> int:

@@ -17,7 +17,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, beat, every
-from mailerd.store import sender_changes, webhooks
+from mailerd.store import drafts, sender_changes, webhooks
 from mailerd.store.api_keys import LONGEST
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
@@ -234,6 +234,7 @@ def rules(*, event_days: int, answers: timedelta, events: WebhookEvents) -> tupl
         ),
         # None lasts longer, however it is used; one-time links end with the minutes.
         ByAge("sessions", ("digest",), by="seen_at", index="seen", age=LONGEST),
+        ByAge("job_drafts", ("id", "part", "seq"), by="kept_from", index="kept", age=drafts.AGE),
         # For so long `explain` knows the host of a daemon, and a claim that it left says whether it had crashed.
         ByAge("daemons", ("id",), by="heartbeat_at", index="heartbeat", age=timedelta(days=7)),
         # The units of a round count for a day, and longer where a mailbox may use very few: 1 a minute is the least.

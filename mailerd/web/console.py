@@ -31,8 +31,12 @@ from mailerd.web import (
     message_page,
     overview_page,
     person_page,
-    post_page,
     search_page,
+    send_message_page,
+    send_page,
+    send_preview,
+    send_review_page,
+    send_table,
     senders_page,
     settings_page,
     status_page,
@@ -41,6 +45,7 @@ from mailerd.web import (
     template_page,
     webhooks_page,
 )
+from mailerd.web.draft import of_draft
 from mailerd.web.error_pages import SIGNED_IN, ErrorPages
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
@@ -101,8 +106,17 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/new-template", template_editor.show),
     ("POST", "/new-template", template_editor.save),
     ("POST", "/new-template/html", template_editor.preview),
-    ("GET", "/send", post_page.show),
-    ("POST", "/send", post_page.post),
+    ("GET", "/send", send_page.start),
+    ("POST", "/send", send_page.create),
+    ("GET", "/send/{draft}/people", of_draft(send_page.show)),
+    ("POST", "/send/{draft}/people", of_draft(send_page.change)),
+    ("GET", "/send/{draft}/problems.csv", of_draft(send_table.problems)),
+    ("GET", "/send/{draft}/corrected.csv", of_draft(send_table.corrected)),
+    ("GET", "/send/{draft}/message", of_draft(send_message_page.show)),
+    ("POST", "/send/{draft}/message", of_draft(send_message_page.change)),
+    ("GET", "/send/{draft}/html", of_draft(send_preview.html)),
+    ("GET", "/send/{draft}/review", of_draft(send_review_page.show)),
+    ("POST", "/send/{draft}/review", of_draft(send_review_page.change)),
     ("GET", "/webhooks", webhooks_page.show),
     ("POST", "/webhooks", webhooks_page.add),
     ("GET", "/webhooks/{id}", webhooks_page.one),

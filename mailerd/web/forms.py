@@ -1,70 +1,15 @@
-"""Reads what a browser has sent: bounded in size and time; a table of people becomes a job."""
+"""Reads what a browser has sent: bounded in size and time."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl
 
 from aiohttp import BodyPartReader, web
 
-from mailerd.config import IntakeSettings
 from mailerd.core.i18n import Text, t
 from mailerd.http.errors import ApiError
-from mailerd.mail.recipient_table import read_recipients
-from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
-
-# Makes the job of a table, as JSON, row by row, so that no table takes more memory than a job may.
-
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
-"""Sorted, so that a table whose columns stand in another order is the same job, byte for byte."""
-
-
-@dataclass(frozen=True)
-class TableJob:
-    """A job that can be posted."""
-
-    body: bytearray
-    """The JSON that the API takes."""
-    once: str
-    """Its idempotency key: the same table with the same version of its template has the same key."""
-    lines: list[int]
-    """The line of the table on which each recipient ends."""
-
-
-def make_job(
-    sheet: Sheet, fields: dict[str, str], *, name: str, dry_run: bool, version: str, limits: IntakeSettings
-) -> TableJob:
-    """The job of a table that is called `name`; it takes seconds, so a thread does it.
-
-    `fields`: those of the job beside its recipients. `version`: the template's. `limits`: what the API takes.
-
-    Raises:
-        SpreadsheetError: the table cannot be used, or its job would be too large.
-    """
-    lines = list[int]()
-    body = bytearray(_ENCODE(fields)[:-1].encode() + b', "recipients": [')
-    table = read_recipients(sheet, name)
-    for line, recipient in zip(table.rows, table.recipients, strict=True):
-        body += (b", " if lines else b"") + _ENCODE(recipient).encode()
-        lines.append(line)
-        if len(lines) > limits.max_recipients:
-            raise SpreadsheetError(
-                t("{table}: more than {most:,} recipients, the limit of intake.max_recipients. Split the table.",
-                  table=name, most=limits.max_recipients)
-            )  # fmt: skip
-        if len(body) > limits.max_body:
-            raise SpreadsheetError(
-                t("{table}: the job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.",
-                  table=name, most=limits.max_body)
-            )  # fmt: skip
-    digest = sha256(body)
-    digest.update(version.encode())
-    body += b'], "dry_run": true}' if dry_run else b'], "dry_run": false}'
-    return TableJob(body, f"console-{digest.hexdigest()}", lines)
-
 
 MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
@@ -180,7 +125,10 @@ _UNREADABLE: Final = t("The form could not be read. Nothing was changed.")
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:
-    """Name and content of each field, and whether it is a file. Any charset but UTF-8 is refused: some take minutes."""
+    """Name and content of each field, and whether it is a file, whose name is a field of its own.
+
+    Any charset but UTF-8 is refused: some take minutes.
+    """
     if request.content_type != "multipart/form-data":  # in one piece, so it has to be small
         if (request.charset or "utf-8").lower() != "utf-8":
             raise ValueError(request.charset)
@@ -199,3 +147,5 @@ async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, b
             if size > most:
                 raise web.HTTPRequestEntityTooLarge(most, size)
         yield part.name, bytes(content), bool(part.filename)
+        if part.filename:
+            yield f"{part.name}.name", part.filename.encode("utf-8", "replace"), False

@@ -16,6 +16,7 @@ from mailerd.store.jobs import Job
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.job_page import find_job
 from mailerd.web.jobs_page import NO_CHANGE, apply
+from mailerd.web.send_review_page import undo
 from mailerd.web.services import ConsoleRequest
 
 MAX_AHEAD: Final = timedelta(days=366)
@@ -32,6 +33,8 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.require(Permission.CONTROL)
     form = await read_form(it.http)
     here = f"/jobs/{job.id}"
+    if form.text("action") == "undo":
+        return await undo(it, job, form.text("draft"))
     if form.text("action") == "reschedule":
         return it.back(here, await _reschedule(it, job, form.text("at")))
     asked = await _asked(it, job, form)

@@ -19,6 +19,7 @@ from mailerd.store.job_report import MAX_SEARCHED, listed
 from mailerd.store.jobs import Job, Jobs
 from mailerd.web.jobs_page import progress_words
 from mailerd.web.report import ACTIONS, bar_svg, read_parts, read_unsubscribed
+from mailerd.web.send_review_page import may_undo
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 FAILURES_SHARED: Final = 10.0
@@ -64,6 +65,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True, progress_words=progress_words(job),
         actions=await _actions(it, job, causes),
+        undo=may_undo(it, job), seconds=max(0, int((job.send_at - services.clock.now()).total_seconds())),
     )  # fmt: skip
 
 

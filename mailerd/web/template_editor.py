@@ -16,7 +16,7 @@ from mailerd.mail.templates import NAME, RendererError
 from mailerd.store.api_keys import Permission
 from mailerd.web.forms import read_form
 from mailerd.web.message_page import frame
-from mailerd.web.post_page import explain
+from mailerd.web.post_job import explain
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.template_form import Fault, Part, TemplateForm, fault_of, missing_example
 from mailerd.web.template_page import VERSION, in_frame, make, publish, see

@@ -18,7 +18,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.templates import TemplateState, TemplateVersion
 from mailerd.web.forms import Form, read_form
 from mailerd.web.message_page import frame, render_one
-from mailerd.web.post_page import explain, post_job
+from mailerd.web.post_job import explain, post_job
 from mailerd.web.services import ConsoleRequest
 
 VERSION: Final = re.compile(r"[0-9a-f]{16}")

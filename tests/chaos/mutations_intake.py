@@ -16,9 +16,9 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a small form becomes a large job without a place for it",
-        "mailerd/web/post_page.py",
-        "shares.large_bodies.place(it.key) if becomes_large else nullcontext()",
-        "nullcontext()",
+        "mailerd/web/post_job.py",
+        "async with shares.large_bodies.place(it.key):",
+        "if True:",
         "tests/web/test_tables.py::"
         "test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_where_there_is_none",
     ),

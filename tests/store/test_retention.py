@@ -25,6 +25,7 @@ OTHERS = {
     "response = '{{}}'",
     "sessions": "digest = RPAD('{n}', 32, 'd'), api_key_id = 1, key_digest = REPEAT('k', 32), "
     "created_at = UTC_TIMESTAMP(6)",
+    "job_drafts": "id = '{n}', part = 1, seq = 0, api_key_id = 1",
     "daemons": "id = '{n}', host = 'h', pid = 1, version = '1', started_at = UTC_TIMESTAMP(6)",
     "mailbox_units": "mailbox = 'me{n}@example.com', units = 1",
     "tally_hours": "sender_email = 'me{n}@example.com'",

@@ -250,62 +250,14 @@ async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSit
     assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
 
 
-TABLE = "email,name,product\nada@example.com,Ada,Tea\nlibai@example.org,李白,茶\n"
-FORM = {"template": "welcome", "sender": "me@example.com", "pasted": TABLE}
-
-
-async def test_a_table_becomes_a_job_once(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    tried = await ask(browser, "/send", action="try", **FORM)
-    assert "2 of 2 messages can be sent. Nothing was sent." in tried
-    assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
-    assert "2 of 2 messages accepted." in await ask(browser, "/send", action="post", **FORM)
-    assert "This table was already sent as this job. Nothing was sent again." in await ask(
-        browser, "/send", action="post", **FORM
-    )
-    assert await query(site.database, "SELECT template_name, total FROM jobs") == [("welcome", 2)]
-
-
 async def test_a_form_that_does_not_say_what_to_do_changes_nothing(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     for action in ({}, {"action": "send"}):
-        assert "2 of 2 messages can be sent. Nothing was sent." in await ask(browser, "/send", **action, **FORM)
         assert "Nothing was changed." in await ask(browser, "/suppressions", **action, email="ada@example.com")
     for blank in (" ", "\u3000"):
         form = {"action": "add", "email": "ada@example.com", "list": blank}
         assert "Nothing was changed: this list does not exist." in await ask(browser, "/suppressions", **form)
-    for table in ("jobs", "suppressions"):
-        assert await query(site.database, f"SELECT COUNT(*) FROM {table}") == [(0,)]
-
-
-async def test_a_try_with_bad_lines_says_how_the_page_leaves_them_out(site: ConsoleSite) -> None:
-    browser, form = await site.signed_in(), {**FORM, "pasted": f"{TABLE}nobody,Bob,Tea\n", "action": "try"}
-    for skip, said in (({}, True), ({"skip": "1"}, False)):
-        tried = await ask(browser, "/send", **form, **skip)
-        rejected = "The job would be rejected: 1 of 3 rows is not valid" in tried
-        assert (rejected, "2 of 3 messages can be sent" in tried) == (said, not said), "as `mailerd send` says it"
-        assert ("or skip them" in tried, "Send to 2 people" in tried, "on_invalid" in tried) == (said, not said, False)
-
-
-async def test_a_try_names_those_who_opted_out(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    await ask(browser, "/suppressions", action="add", email="ada@example.com")
-    tried = await ask(browser, "/send", action="try", **FORM)
-    assert "1 of 2 messages can be sent. Nothing was sent." in tried
-    assert "ada@example.com: the address is suppressed: manual" in tried
-
-
-async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    for content, status, said in (
-        (TABLE.encode("utf-8-sig"), 200, "2 of 2 messages accepted."), (b"email\nnobody\n", 422, "row 2"),
-        (b"name\nAda\n", 422, "No column is used as the email address"), (b"email\n\xff\n", 422, "not UTF-8"),
-        (b"email\na,b\n", 422, "2 cells, but 1 column"),
-    ):  # fmt: skip
-        form = aiohttp.FormData({"template": "welcome", "sender": "me@example.com", "action": "post"})
-        form.add_field("table", content, filename="people.csv", content_type="text/csv")
-        async with browser.post("/send", data=form) as answer:
-            assert (answer.status, said in await answer.text()) == (status, True), content
+    assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
 
 
 async def test_a_template_is_previewed_and_sent_to_oneself(site: ConsoleSite) -> None:

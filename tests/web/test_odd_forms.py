@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
+from tests.web.test_new_message import MESSAGE, ask, begun
 
 BOUNDARY = "x-x"
 MULTIPART = f"multipart/form-data; boundary={BOUNDARY}"
@@ -37,11 +38,20 @@ FIELDS: dict[str, list[tuple[str, ...]]] = {
         ("action=add-language", "new_language", "tab", "action"),
     ],
     "/new-template/html": [("tag=q", "subject=x", "kind=html", "body=y", "text=z", "body", "tab")],
-    "/send": [
-        ("template=welcome", "sender=me@example.com", "action=try", "pasted", "table", "sender_name", "list",
-         "reference"),
-        ("action=post", "pasted=email\na@b.example\n", "template", "sender", "skip"),
+    "/send": [("pasted=email\na@b.example\n", "template"), ("pasted", "table")],
+    "/send/{draft}/people": [
+        ("decided=1", "action=save", "header", "sheet", "encoding", "use-0", "name-0", "use-9", "cell-2-0", "cell-x",
+         "empty-a", "default-a", "skip_invalid"),
+        ("action=next", "use-0", "table", "pasted"),
     ],
+    "/send/{draft}/message": [
+        ("action=save", "kind=write", "person", "shown", "subject", "body", "sender", "sender_other", "list"),
+        ("action=test", "kind=write", "sender=me@example.com", "subject=s", "body=b", "shown", "test_to", "sender_name",
+         "reply_to", "reference"),
+        ("action=next", "kind", "template"),
+    ],
+    "/send/{draft}/review": [("action=save", "when=later", "at", "zone"), ("action=send", "seen", "when")],
+    "/send/{odd}/people": [("action=save",)],
     "/webhooks": [("name=shop", "url=https://a.example/", "name", "url", "type", "senders")],
     "/webhooks/{hook}": [
         ("action=change", "name=shop", "url=https://a.example/", "name", "url", "type", "senders"),
@@ -88,14 +98,17 @@ async def test_no_form_is_answered_with_a_bug(site: ConsoleSite, path: str) -> N
         "(%s, 'till', 'https://127.0.0.1/hook', 'x', 'on', 0, UTC_TIMESTAMP(6))",
         hook,
     )
+    draft = (await begun(browser)).removeprefix("/send/") if "{draft}" in path else ""
+    if draft:
+        await ask(browser, f"/send/{draft}/message", **MESSAGE)
     wrong = list[tuple[str, int]]()
     places = ["%00", "%ED%A0%80", "a" * 2000, "%FF", "9" * 30] if "{odd}" in path else [""]
     for odd in places:
         for given in FIELDS[path]:
             for kind, form in forms(given):
                 async with browser.post(
-                    path.format(job=job, hook=hook, odd=odd), data=form, headers={"Content-Type": MULTIPART},
-                    allow_redirects=False,
+                    path.format(job=job, hook=hook, odd=odd, draft=draft), data=form,
+                    headers={"Content-Type": MULTIPART}, allow_redirects=False,
                 ) as answer:  # fmt: skip
                     if answer.status >= 500 or (answer.status >= 400 and not (await answer.read()).strip()):
                         wrong.append((kind, answer.status))

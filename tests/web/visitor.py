@@ -13,7 +13,8 @@ PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
 FORMS = {
     "jobs": "/jobs", "job": "/jobs/*", "message": "/messages/*", "sender": "/senders/*", "lists": "/lists",
     "suppressions": "/suppressions",
-    "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
+    "send_people": "/send/*", "send_message": "/send/*", "send_review": "/send/*",
+    "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
 }  # fmt: skip
 """By the template: where its buttons are."""
 
@@ -42,7 +43,7 @@ class Visitor:
 
     async def press(self, value: str) -> None:
         """The first button of this value, whatever it is called; what it is folded into is opened."""
-        button = self.page.locator(f'button[name="action"][value="{value}"]')
+        button = self.page.locator(f'button[name="action"][value="{value}"]:not([hidden])')
         await self.open(button)
         place = re.sub(r"^(/[a-z]+/).+", r"\1*", urlsplit(self.page.url).path)
         await button.first.click()
@@ -138,10 +139,24 @@ class Visitor:
         await self.page.locator("main form button").last.click()
         await self.page.wait_for_url("**/jobs/*")
         await self.go("/send")
+        await self.page.locator("details:has(#pasted) summary").click()
         await self.page.fill("#pasted", "email,name,product\nada@example.com,Ada,Tea\n")
-        await self.press("try")
-        await self.press("post")
+        await self.page.click("main form button.primary")
+        await self.page.wait_for_url("**/people")
+        for _ in range(2):
+            await self.open(self.page.locator("#pasted"))
+        await self.page.fill("#pasted", "email,name,product\nbob@example.com,Bob,Tea\n")
+        for action in ("upload", "save", "next"):
+            await self.press(action)
+        await self.page.select_option("#template", "welcome")
+        await self.fill("#sender_other", "me@example.com")  # it is paused, and cannot be chosen
+        for action in ("save", "test", "next"):
+            await self.press(action)
+        for action in ("save", "send"):
+            await self.press(action)
         await self.page.wait_for_url("**/jobs/*")
+        await self.press("undo")
+        await self.page.wait_for_url("**/review")
         await self.go("/send")
         table = "email,name,product\nlibai@example.org,李白,茶\n"
         if scripts:
@@ -150,8 +165,8 @@ class Visitor:
         else:
             file: FilePayload = {"name": "people.csv", "mimeType": "text/csv", "buffer": table.encode()}
             await self.page.set_input_files("#table", files=[file])
-        await self.press("post")
-        await self.page.wait_for_url("**/jobs/*")
+            await self.page.click("main form button.primary")
+        await self.page.wait_for_url("**/people")
 
     async def on_keys(self) -> None:
         """Keys, a bulk cancel, the other language, and an end to it all."""

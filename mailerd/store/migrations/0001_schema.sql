@@ -518,6 +518,27 @@ CREATE TABLE IF NOT EXISTS sessions (
   KEY seen (seen_at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- Jobs that are being prepared in the console (store/drafts.py). A draft is the row of part 0; the rows of part 1 are its
+-- table, compressed JSON in pieces, and those of part 2 the file that this was read from.
+-- mapping, message, options: JSON. pressed_at: when its button was pressed, which stores the job of the idempotency key
+-- draft-ID. is_sent: that is done. kept_from: seven days later it is deleted; once it is sent, minutes later.
+CREATE TABLE IF NOT EXISTS job_drafts (
+  id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  part TINYINT UNSIGNED NOT NULL,
+  seq SMALLINT UNSIGNED NOT NULL,
+  api_key_id BIGINT UNSIGNED NOT NULL,
+  mapping MEDIUMTEXT NULL,
+  message MEDIUMTEXT NULL,
+  options MEDIUMTEXT NULL,
+  content MEDIUMBLOB NULL,
+  kept_from DATETIME(6) NOT NULL,
+  pressed_at DATETIME(6) NULL,
+  is_sent TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  PRIMARY KEY (id, part, seq),
+  KEY api_key (api_key_id, part, kept_from),
+  KEY kept (kept_from)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- The inboxes that are read, one daemon at a time.
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
 -- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.

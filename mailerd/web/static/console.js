@@ -80,6 +80,25 @@
     });
   }
 
+  // New message: the reader's own zone, a variable where the cursor is, and how long an undo is possible.
+  const later = document.querySelector('[name="when"][value="later"]');
+  if (later) document.getElementById("at").addEventListener("input", () => { later.checked = true; });
+  for (const it of document.querySelectorAll("[data-own-zone]")) it.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.addEventListener("click", ({ target }) => {
+    const field = target.dataset && document.getElementById(target.dataset.insert);
+    if (!field) return;
+    field.setRangeText(target.textContent, field.selectionStart, field.selectionEnd, "end");
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    field.focus();
+  });
+  setInterval(() => {
+    for (const it of document.querySelectorAll("[data-countdown]")) {
+      const left = Math.ceil(it.dataset.countdown - Date.now() / 1000);
+      it.textContent = it.dataset.text.replace("N", Math.max(0, left));
+      it.parentElement.hidden = left <= 0;
+    }
+  }, 1000);
+
   const drop = document.querySelector("[data-drop]");
   if (drop) {
     const file = drop.querySelector('input[type="file"]');
@@ -89,7 +108,9 @@
       event.preventDefault();
       drop.classList.remove("drop");
       file.files = event.dataTransfer.files;
+      drop.requestSubmit(drop.querySelector("[data-upload]"));
     });
+    file.addEventListener("change", () => drop.requestSubmit(drop.querySelector("[data-upload]")));
   }
 
   if (typeof Idiomorph === "object") {

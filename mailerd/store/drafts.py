@@ -1,0 +1,202 @@
+"""Jobs that a person is preparing in the console: rows of `job_drafts`, which lose nothing at a reload or a restart.
+
+A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON, and the file that it
+was read from. Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is
+deleted minutes later, so that an undo may reopen it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.clock import new_id
+from mailerd.core.i18n import t
+from mailerd.errors import MailerdError
+from mailerd.store.db.connection import Cursor, utc
+from mailerd.store.db.database import Database, request
+from mailerd.store.jobs import PIECE
+
+AGE: Final = timedelta(days=7)
+"""How long a draft is kept."""
+UNDO: Final = timedelta(minutes=10)
+"""How long a draft is kept whose job is stored."""
+MAX_PART: Final = 16 * 1024 * 1024
+"""Bytes of a table, compressed, or of a file."""
+MAX_DRAFTS: Final = 100
+"""The most drafts of a key: the oldest makes place for a new one."""
+HEAD: Final = 0
+PEOPLE: Final = 1
+"""The table, as compressed JSON."""
+FILE: Final = 2
+"""What it was read from: another sheet or encoding is read from it."""
+
+_ADD: Final = """
+INSERT INTO job_drafts (id, part, seq, api_key_id, mapping, message, options, kept_from)
+VALUES (%s, 0, 0, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+_OLDEST: Final = (
+    "SELECT id FROM job_drafts WHERE api_key_id = %s AND part = 0 ORDER BY kept_from DESC LIMIT %s OFFSET %s"
+)
+_FIND: Final = """
+SELECT id, mapping, message, options, kept_from FROM job_drafts
+ WHERE id = %s AND api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
+   AND (pressed_at IS NULL OR pressed_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND)"""
+_LIST: Final = """
+SELECT id, mapping, message, options, kept_from FROM job_drafts
+ WHERE api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
+ ORDER BY kept_from DESC LIMIT %s"""
+_SAVE: Final = "UPDATE job_drafts SET mapping = %s, message = %s, options = %s WHERE id = %s AND part = 0"
+_LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 FOR UPDATE"
+_DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
+_ADD_PIECE: Final = """
+INSERT INTO job_drafts (id, part, seq, api_key_id, content, kept_from) VALUES (%s, %s, %s, %s, %s, %s)"""
+_READ_PART: Final = "SELECT content FROM job_drafts WHERE id = %s AND part = %s ORDER BY seq"
+_PRESS: Final = "UPDATE job_drafts SET pressed_at = COALESCE(pressed_at, UTC_TIMESTAMP(6)) WHERE id = %s AND part = 0"
+_RELEASE: Final = "UPDATE job_drafts SET pressed_at = NULL WHERE id = %s AND part = 0"
+_SENT: Final = """
+UPDATE job_drafts SET is_sent = 1, kept_from = UTC_TIMESTAMP(6) - INTERVAL %s SECOND WHERE id = %s"""
+_REOPEN: Final = """
+UPDATE job_drafts SET id = %s, is_sent = 0, pressed_at = NULL, kept_from = UTC_TIMESTAMP(6)
+ WHERE id = %s AND api_key_id = %s AND is_sent"""
+_DELETE: Final = "DELETE FROM job_drafts WHERE id = %s"
+
+
+class DraftTooLargeError(MailerdError):
+    """A part of a draft has more bytes than it may."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job that is being prepared; its table is read apart (`Drafts.read`)."""
+
+    id: str
+    api_key_id: int
+    mapping: dict[str, Any] = field(default_factory=dict)
+    """What the table is called, which row names its columns, and what each column is used as."""
+    message: dict[str, Any] = field(default_factory=dict)
+    """Sender, template or text, and the like, by the names of the form's fields."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What was decided about problems, and when it is sent."""
+    kept_from: datetime | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is about."""
+        named = (self.message.get(name) for name in ("reference", "subject", "template"))
+        return next(filter(None, named), "") or self.mapping.get("file", "") or self.id
+
+    @property
+    def once(self) -> str:
+        """The idempotency key of its job."""
+        return f"draft-{self.id}"
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """Queries for drafts. `timeout`: seconds that the database gets; `keep`: for how long an idempotency key is known.
+
+    A draft whose button was pressed longer ago is not found any more: its job would be stored once more.
+    """
+
+    database: Database
+    timeout: float
+    keep: timedelta
+
+    @request("drafts.create")
+    async def create(
+        self, cursor: Cursor, api_key_id: int, mapping: Mapping[str, Any], message: Mapping[str, Any],
+        parts: Mapping[int, bytes],
+    ) -> str:  # fmt: skip
+        """Store a new draft; its id.
+
+        Raises:
+            DraftTooLargeError: a part is too large.
+        """
+        await cursor.execute(_OLDEST, (api_key_id, MAX_DRAFTS, MAX_DRAFTS - 1))
+        for (old,) in await cursor.fetchall():
+            await cursor.execute(_DELETE, (old,))
+        id_ = new_id()
+        await cursor.execute(_ADD, (id_, api_key_id, *map(_json, (mapping, message, {}))))
+        await self._write(cursor, id_, api_key_id, parts)
+        return id_
+
+    @request("drafts.save")
+    async def save(self, cursor: Cursor, draft: Draft, parts: Mapping[int, bytes] | None = None) -> bool:
+        """Store what has changed of a draft; False: it was sent or deleted meanwhile.
+
+        Raises:
+            DraftTooLargeError: a part is too large.
+        """
+        await cursor.execute(_LOCK, (draft.id,))
+        if await cursor.fetchone() is None:
+            return False
+        await cursor.execute(_SAVE, (*map(_json, (draft.mapping, draft.message, draft.options)), draft.id))
+        await self._write(cursor, draft.id, draft.api_key_id, parts or {})
+        return True
+
+    async def _write(self, cursor: Cursor, id_: str, api_key_id: int, parts: Mapping[int, bytes]) -> None:
+        await cursor.execute(_LOCK, (id_,))
+        (kept_from,) = await cursor.fetchone()
+        for part, content in parts.items():
+            if len(content) > MAX_PART:
+                raise DraftTooLargeError(
+                    t("The table is larger than {most:,} bytes. Split it. Nothing was changed.", most=MAX_PART)
+                )
+            await cursor.execute(_DROP_PART, (id_, part))
+            for seq, start in enumerate(range(0, len(content), PIECE)):
+                piece = content[start : start + PIECE]
+                await cursor.execute(_ADD_PIECE, (id_, part, seq, api_key_id, piece, kept_from))
+
+    async def find(self, api_key_id: int, id_: str) -> Draft | None:
+        """A draft of a key; None: it has none of that id, or that one is too old."""
+        ages = AGE.total_seconds(), self.keep.total_seconds()
+        rows = await self._rows(_FIND, (id_, api_key_id, *map(int, ages)))
+        return _draft(rows[0], api_key_id) if rows else None
+
+    async def newest(self, api_key_id: int, *, limit: int) -> list[Draft]:
+        """The drafts of a key, the newest first."""
+        rows = await self._rows(_LIST, (api_key_id, int(AGE.total_seconds()), limit))
+        return [_draft(row, api_key_id) for row in rows]
+
+    async def read(self, draft: Draft, part: int) -> bytes:
+        """A part of it; empty: it has none."""
+        return b"".join(bytes(content) for (content,) in await self._rows(_READ_PART, (draft.id, part)))
+
+    async def press(self, draft: Draft) -> None:
+        """Note that its job is being stored."""
+        await self._execute(_PRESS, draft.id)
+
+    async def release(self, draft: Draft) -> None:
+        """Note that its job was refused."""
+        await self._execute(_RELEASE, draft.id)
+
+    async def sent(self, draft: Draft) -> None:
+        """Note that its job is stored."""
+        values = int((AGE - UNDO).total_seconds()), draft.id
+        await self.database.execute(_SENT, values, what="drafts.change", bound=self.timeout)
+
+    async def reopen(self, api_key_id: int, id_: str) -> str | None:
+        """Make a draft of one whose job was cancelled; its new id, since its next job is another; None: it is gone."""
+        new = new_id()
+        found = await self.database.execute(_REOPEN, (new, id_, api_key_id), what="drafts.change", bound=self.timeout)
+        return new if found else None
+
+    async def delete(self, draft: Draft) -> None:
+        """Delete it."""
+        await self._execute(_DELETE, draft.id)
+
+    async def _execute(self, sql: str, id_: str) -> None:
+        await self.database.execute(sql, (id_,), what="drafts.change", bound=self.timeout)
+
+    async def _rows(self, sql: str, values: Sequence[object]) -> Sequence[Any]:
+        return await self.database.request_rows(sql, values, what="drafts.read", bound=self.timeout)
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _draft(row: tuple[Any, ...], api_key_id: int) -> Draft:
+    id_, mapping, message, options, kept_from = row
+    return Draft(id_, api_key_id, json.loads(mapping), json.loads(message), json.loads(options), utc(kept_from))

@@ -1,0 +1,88 @@
+"""A job that the console posts as the API does, and what the API says of it, by the rows of its table."""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from mailerd.core.i18n import t
+from mailerd.core.states import JobType
+from mailerd.http.auth import LARGE_BODY
+from mailerd.http.errors import MAX_FIELD_PATH, ApiError
+from mailerd.http.responses import cannot_render
+from mailerd.mail.templates import RendererError
+from mailerd.web.html import said
+from mailerd.web.services import ConsoleRequest
+
+MAX_SHOWN: Final = 20
+"""Faults of a job that are shown."""
+_RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
+"""What the API calls a recipient, and whether a field of it follows."""
+
+
+def job_fields(message: Mapping[str, Any], written: Mapping[str, Any], recipients: Sequence[Any]) -> dict[str, Any]:
+    """The job of a draft, as the API takes it. `written`: its template, or the name of one."""
+    fields = {
+        "sender_email": message.get("sender", ""), "sender_name": message.get("sender_name", ""),
+        "reply_to": message.get("reply_to", ""), "list": message.get("list", ""),
+        "reference": message.get("reference", ""),
+    }  # fmt: skip
+    return {name: value for name, value in fields.items() if value} | {**written, "recipients": recipients}
+
+
+def body_of(job: Mapping[str, Any]) -> bytearray:
+    """A job as the API takes it."""
+    return bytearray(json.dumps(job, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+
+async def post_job(
+    it: ConsoleRequest, body: bytearray, *, once: str | None = None, type_: JobType = JobType.TEMPLATE
+) -> tuple[dict[str, Any], bool]:
+    """Post a job as the API does, or a test. `once`: its idempotency key. What is answered, and whether it was before.
+
+    Raises:
+        ApiError: it was refused.
+    """
+    try:
+        response = await it.services.post(body, it.key, once, type_)
+    except RendererError as error:
+        raise cannot_render(error) from error
+    return json.loads(response.text or "{}"), "Idempotency-Replayed" in response.headers
+
+
+async def post_table(it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None) -> dict[str, Any]:
+    """Post a job that may be large, in the key's places for such. What the API answers.
+
+    Raises:
+        ApiError: it was refused.
+    """
+    body, shares, most = await asyncio.to_thread(body_of, job), it.services.shares, it.services.settings.intake.max_body
+    if len(body) > most:
+        why = t("The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.", most=most)
+        raise ApiError(413, "too_large", why)
+    if len(body) <= LARGE_BODY:
+        return (await post_job(it, body, once=once))[0]
+    async with shares.large_bodies.place(it.key):
+        return (await post_job(it, body, once=once))[0]
+
+
+def explain(it: ConsoleRequest, error: ApiError) -> str:
+    """Why a job was refused, in one line."""
+    details = "; ".join(f"{each.field}: {said(each.message, it.language)}" for each in error.errors[:3])
+    return f"{said(str(error), it.language)} {details}"
+
+
+def faults_of(it: ConsoleRequest, error: ApiError, rows: Sequence[int]) -> list[str]:
+    """What is wrong, by the rows of the table."""
+
+    def row(found: re.Match[str]) -> str:
+        number = int(found[1])
+        if number >= len(rows):  # it was quoted from the table
+            return found[0]
+        return said(t("row {n}", n=rows[number]), it.language) + (", " if found[2] else "")
+
+    return [
+        f"{_RECIPIENT.sub(row, each.field[:MAX_FIELD_PATH])}: {_RECIPIENT.sub(row, said(each.message, it.language))}"
+        for each in error.errors[:MAX_SHOWN]
+    ]

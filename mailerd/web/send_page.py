@@ -1,0 +1,108 @@
+"""New message, step 1: a table of people, what its columns mean, and what is wrong in which row."""
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.i18n import t
+from mailerd.http.auth import LARGE_BODY
+from mailerd.mail.recipient_table import FIELDS, ProblemKind
+from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
+from mailerd.store.api_keys import Permission
+from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
+from mailerd.web.draft import drafts, save
+from mailerd.web.forms import MAX_TABLE, read_form
+from mailerd.web.send_table import VARIABLE, change_table, new_mapping, people_of, read_table, why_not
+from mailerd.web.services import ConsoleRequest
+
+MAX_PROBLEMS: Final = 100
+"""Problems that the page shows; the CSV has all."""
+MAX_HEADERS: Final = 10
+"""Rows among which the header is chosen."""
+_PASTED: Final = "table.csv"
+MAX_NEWEST: Final = 10
+MAX_NAME: Final = 200
+OPTIONS: Final = {"empty": {}, "defaults": {}, "skip_invalid": False, "allow_duplicates": False}
+"""What is decided of a table before a person has decided."""
+
+
+async def start(it: ConsoleRequest) -> web.Response:
+    """The form for the table, and the drafts that are not sent yet."""
+    it.require(Permission.SEND)
+    return await _start(it)
+
+
+async def _start(it: ConsoleRequest, *, status: int = 200, trouble: str = "") -> web.Response:
+    newest = await drafts(it).newest(it.key.id, limit=MAX_NEWEST)
+    template = it.http.query.get("template", "")
+    return it.page(
+        "send.html", status=status, active="send", live=False, drafts=newest, template=template, trouble=trouble,
+    )  # fmt: skip
+
+
+async def create(it: ConsoleRequest) -> web.Response:
+    """Make a draft of a table."""
+    it.require(Permission.SEND)
+    return await _uploaded(it, None)
+
+
+async def _uploaded(it: ConsoleRequest, draft: Draft | None) -> web.Response:
+    shares, length = it.services.shares, it.http.content_length
+    async with shares.posts.place(it.key):
+        if length is not None and length <= LARGE_BODY:
+            return await _posted(it, draft)
+        async with shares.large_bodies.place(it.key):
+            return await _posted(it, draft)
+
+
+async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
+    form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
+    content, name = form.content("table"), form.text("table.name")[:MAX_NAME] or _PASTED
+    if not content:
+        content, name = form.content("pasted"), _PASTED
+    if draft is None and (old := await drafts(it).find(it.key.id, form.text("delete")[:MAX_NAME])):
+        await drafts(it).delete(old)
+        return it.back("/send", t("Draft deleted."))
+    try:
+        if draft is None or content.strip():
+            sheet = await read_table(it, content, name)
+            mapping, parts = new_mapping(sheet, name), {PEOPLE: await asyncio.to_thread(sheet.pack), FILE: content}
+            if draft is None:
+                message = {"template": form.text("template")} if form.text("template") else {}
+                id_ = await drafts(it).create(it.key.id, mapping, message, parts)
+                return it.back(f"/send/{id_}/people")
+            await save(it, replace(draft, mapping=mapping, options={}), parts)
+            return it.back(f"/send/{draft.id}/people")
+        draft = await change_table(it, draft, form)
+        if form.text("action") != "next":
+            return it.back(f"/send/{draft.id}/people")
+        people = await people_of(it, draft)
+        if people.is_ready:
+            return it.back(f"/send/{draft.id}/message")
+        return await _page(it, draft, status=422, trouble=why_not(people))
+    except (SpreadsheetError, DraftTooLargeError) as error:
+        if draft is None:
+            return await _start(it, status=422, trouble=str(error))
+        return await _page(it, draft, status=422, trouble=str(error))
+
+
+async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
+    """The table and its problems."""
+    return await _page(it, draft)
+
+
+async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = "") -> web.Response:
+    people = await people_of(it, draft)
+    return it.page(
+        "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
+        trouble=trouble, options=OPTIONS | draft.options, problems=people.checked.problems[:MAX_PROBLEMS],
+        groups=people.checked.groups(), kinds=ProblemKind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
+        first=MAX_HEADERS,
+    )  # fmt: skip
+
+
+async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
+    """Another table, another meaning of a column, another decision, another cell; or the next page."""
+    return await _uploaded(it, draft)

@@ -1,0 +1,187 @@
+"""New message, step 3: exactly what will happen, when, and the button that says so."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from aiohttp import web
+
+from mailerd.core.i18n import Text, t, tn
+from mailerd.core.states import JobChange
+from mailerd.http.errors import ApiError
+from mailerd.mail.templates import Content
+from mailerd.store.api_keys import Permission
+from mailerd.store.db.connection import rfc3339
+from mailerd.store.drafts import Draft
+from mailerd.store.jobs import Job
+from mailerd.web.draft import DraftMessage, People, drafts, job_of, make, save
+from mailerd.web.forms import read_form
+from mailerd.web.jobs_page import apply
+from mailerd.web.post_job import explain, faults_of, job_fields, post_table
+from mailerd.web.send_message_page import FIELDS
+from mailerd.web.send_preview import read, senders_of
+from mailerd.web.services import ConsoleRequest
+
+UNDO: Final = timedelta(seconds=30)
+"""How long a job waits that is sent now, so that it can be undone."""
+TIMES: Final = ("when", "at", "zone")
+_MAX_ZONE: Final = 64
+_IN_DOUBT: Final = 500
+"""From this status on the job may be stored all the same."""
+
+
+async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
+    """What will happen."""
+    return await _page(it, draft)
+
+
+async def _page(
+    it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = "", refused: ApiError | None = None
+) -> web.Response:
+    """The page. `refused`: why the job is not stored; else it is tried."""
+    written, people, why = await read(it, draft)
+    if written is None or why or not people.is_ready:
+        step = "message" if people.is_ready else "people"
+        return it.back(f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete."))
+    when, wrong = _when(it, draft)
+    tried: dict[str, Any] = {}
+    if not wrong and refused is None:
+        tried, refused = await _try(it, _job(draft, written, people, when))
+    reader = people.reader(1)
+    first = await make(it, written, reader) if reader else None
+    sender = next((each for each in await senders_of(it) if each.state.email == draft.message.get("sender")), None)
+    response = it.page(
+        "send_review.html", status=refused.status if refused else status, active="send", live=False, step="review",
+        message=dict.fromkeys(FIELDS, "") | draft.message, options=dict.fromkeys(TIMES, "") | draft.options,
+        draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
+        faults=faults_of(it, refused, people.checked.rows) if refused else [], rows=people.checked.rows,
+        subject=first.subject if isinstance(first, Content) else "", warnings=_warnings(draft, people), sender=sender,
+        button=_button(draft, tried, when), seen=_seen(draft, people, when),
+    )  # fmt: skip
+    response.headers.update(refused.headers if refused else {})
+    return response
+
+
+async def _try(it: ConsoleRequest, job: dict[str, Any]) -> tuple[dict[str, Any], ApiError | None]:
+    """What the API would answer, or why it would refuse the job."""
+    try:
+        async with it.services.shares.posts.place(it.key):
+            return await post_table(it, job | {"dry_run": True}), None
+    except ApiError as error:
+        return {}, error
+
+
+def _job(draft: Draft, written: DraftMessage, people: People, at: datetime | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"on_invalid": "skip" if draft.options.get("skip_invalid") else "reject"}
+    if draft.options.get("allow_duplicates"):
+        options["allow_duplicates"] = True
+    if at:
+        options["send_at"] = rfc3339(at)
+    return job_fields(draft.message, written.fields, people.checked.recipients) | options
+
+
+def _when(it: ConsoleRequest, draft: Draft) -> tuple[datetime | None, str]:
+    """When it is sent, None: now; and why that is no time, or ""."""
+    options = draft.options
+    if options.get("when") != "later":
+        return None, ""
+    try:
+        zone = ZoneInfo(options.get("zone", "UTC")[:_MAX_ZONE] or "UTC")
+        at = datetime.fromisoformat(options.get("at", "")).replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
+        return None, t("Enter a date, a time and a time zone.")
+    if at <= it.services.clock.now():
+        return None, t("This time is past. Enter a later one.")
+    return at, ""
+
+
+def _warnings(draft: Draft, people: People) -> list[Text]:
+    """What one should know before the button is pressed; the dry run has more."""
+    found = list[Text]()
+    if "tested" not in draft.message:
+        found.append(t("You have not sent yourself a test of this message."))
+    if accepted := [name for name, what in draft.options.get("empty", {}).items() if what == "accept"]:
+        found.append(t("Empty cells stay empty: {names}", names=", ".join(accepted)))
+    if people.checked.skipped:
+        n = people.checked.skipped
+        found.append(tn("{n:,} row of the table is skipped.", "{n:,} rows of the table are skipped.", n))
+    return found
+
+
+def _button(draft: Draft, tried: dict[str, Any], when: datetime | None) -> Text | str:
+    """What the button says: the number, and the time in the zone that was chosen."""
+    n = tried.get("accepted", 0)
+    if not n or tried.get("post_refused"):
+        return ""
+    if when is None:
+        return tn("Send to {n:,} person now", "Send to {n:,} people now", n)
+    local = when.astimezone(ZoneInfo(draft.options.get("zone") or "UTC"))
+    at = f"{local:%Y-%m-%d %H:%M} ({local.tzinfo})"
+    return tn("Schedule for {n:,} person: {time}", "Schedule for {n:,} people: {time}", n, time=at)
+
+
+async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
+    """Another time; or the job."""
+    form = await read_form(it.http)
+    given: dict[str, Any] = {name: form.text(name) for name in TIMES if name in form.texts()}
+    draft = replace(draft, options={**draft.options, **given})
+    await save(it, draft)
+    if form.text("action") != "send" and "HX-Request" in it.http.headers:
+        return await _page(it, draft)
+    if form.text("action") != "send":
+        return it.back(f"/send/{draft.id}/review")
+    written, people, why = await read(it, draft)
+    when, wrong = _when(it, draft)
+    if written is None or why or not people.is_ready or wrong:
+        return await _page(it, draft, status=422)
+    if form.text("seen") != _seen(draft, people, when):
+        return await _page(
+            it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
+        )
+    at = when or it.services.clock.now() + UNDO
+    return await _send(it, draft, _job(draft, written, people, at), is_now=when is None)
+
+
+def _seen(draft: Draft, people: People, when: datetime | None) -> str:
+    """What the button was about: another message, table or time is not what was agreed to."""
+    message = {name: value for name, value in draft.message.items() if name != "tested"}
+    whole = json.dumps([message, people.checked.recipients, str(when)], sort_keys=True).encode()
+    return sha256(whole).hexdigest()[:16]
+
+
+async def _send(it: ConsoleRequest, draft: Draft, job: dict[str, Any], *, is_now: bool) -> web.Response:
+    """Store the job once, however often it is asked for: its idempotency key is the draft's."""
+    store = drafts(it)
+    await store.press(draft)
+    try:
+        async with it.services.shares.posts.place(it.key):
+            answer = await post_table(it, job, once=draft.once)
+        id_: str | None = answer["job_id"]
+    except ApiError as error:
+        id_ = await job_of(it, draft.once)
+        if id_ is None:
+            if error.status < _IN_DOUBT:
+                await store.release(draft)
+            return await _page(it, draft, refused=error)
+    await store.sent(draft)
+    return it.back(f"/jobs/{id_}?draft={draft.id}" if is_now else f"/jobs/{id_}")
+
+
+def may_undo(it: ConsoleRequest, job: Job) -> str:
+    """The draft of a job that has not begun and can be undone; "": it cannot."""
+    waits = job.send_at > it.services.clock.now() and not job.finished_at
+    return it.http.query.get("draft", "") if waits and it.may(Permission.CONTROL) else ""
+
+
+async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
+    """Cancel a job of which nothing was sent, and make its draft one again."""
+    if job.send_at <= it.services.clock.now():
+        return it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
+    done = await apply(it, job, JobChange.CANCEL)
+    new = await drafts(it).reopen(it.key.id, id_) if done.changed else None
+    if new is None:
+        return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))
+    return it.back(f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back."))
