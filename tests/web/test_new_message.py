@@ -24,7 +24,7 @@ WRITTEN = {
 }  # fmt: skip
 
 
-async def ask(browser: aiohttp.ClientSession, path: str, status: int = 200, **form: Any) -> tuple[str, str]:
+async def ask(browser: aiohttp.ClientSession, path: str, status: Any = 200, **form: Any) -> tuple[str, str]:
     """The page that a form leads to: its path and its text."""
     async with browser.post(path, data=form) as answer:
         text = await answer.text()

@@ -13,6 +13,7 @@ import pytest
 
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import FieldError, invalid
+from mailerd.mail import recipient_table
 from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
@@ -121,7 +122,7 @@ async def test_a_download_holds_the_place_of_a_download(site: ConsoleSite) -> No
 
 
 async def test_a_table_is_checked_beside_the_event_loop(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, check = set[int](), draft_module.check
+    threads, check = set[int](), recipient_table.check
 
     def checked(*args: Any, **options: Any) -> Any:
         threads.add(threading.get_ident())
