@@ -320,6 +320,7 @@ async def test_a_button_that_is_pressed_twice_acts_once(
 async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_daemon_is_away(
     site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await post(site.database)
     async with watching(site, browser, monkeypatch) as page:
         await expect(page.locator(".light.good")).to_be_visible()
         site.lose_database()

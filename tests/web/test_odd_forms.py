@@ -130,7 +130,7 @@ async def test_a_name_that_cannot_be_is_a_422_in_the_readers_words(
         async with browser.post(f"{path}?lang={language}", data=form) as answer:
             words = (await answer.text()).split('role="alert">')[1].split("</p>")[0]
             assert (answer.status, any("\u4e00" <= each <= "\u9fff" for each in words)) == (422, chinese), words
-            assert 'aria-current="page"' in await answer.text(), "the page itself, with its menu"
+            assert 'aria-current="' in await answer.text(), "the page itself, with its menu"
 
 
 async def test_a_file_is_no_text(site: ConsoleSite) -> None:

@@ -81,8 +81,8 @@
   }
 
   // New message: the reader's own zone, a variable where the cursor is, and how long an undo is possible.
-  const later = document.querySelector('[name="when"][value="later"]');
-  if (later) document.getElementById("at").addEventListener("input", () => { later.checked = true; });
+  const atTime = document.querySelector('[name="when"][value="later"]');
+  if (atTime) document.getElementById("at").addEventListener("input", () => { atTime.checked = true; });
   for (const it of document.querySelectorAll("[data-own-zone]")) it.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
   document.addEventListener("click", ({ target }) => {
     const field = target.dataset && document.getElementById(target.dataset.insert);
