@@ -118,15 +118,19 @@ class Calls(Exchange):
         return await self._send(Call("GET", _job(job_id)))
 
     def recipients(
-        self, job_id: str, *, status: str | None = None, email: str | None = None, result: str | None = None
-    ) -> AsyncGenerator[Recipient, None]:
+        self, job_id: str, *, status: str | None = None, email: str | None = None, result: str | None = None,
+        outcome: str | None = None,
+    ) -> AsyncGenerator[Recipient, None]:  # fmt: skip
         """A job's recipients in the order of the post, fetched page by page."""
         path = f"{_job(job_id)}/recipients"
-        return self._pages(path, "recipients", _PAGE, status=status, email=email, result=result)
+        return self._pages(path, "recipients", _PAGE, status=status, email=email, result=result, outcome=outcome)
 
-    async def results_csv(self, job_id: str, file: str | os.PathLike[str], *, status: str | None = None) -> None:
+    async def results_csv(
+        self, job_id: str, file: str | os.PathLike[str], *, status: str | None = None, outcome: str | None = None
+    ) -> None:
         """Write a job's recipients to a file, as CSV. The file is there once it is whole."""
-        await self._download(Call("GET", with_query(f"{_job(job_id)}/results.csv", status=status), kind=CSV), file)
+        query = with_query(f"{_job(job_id)}/results.csv", status=status, outcome=outcome)
+        await self._download(Call("GET", query, kind=CSV), file)
 
     async def actions(self, job_id: str) -> JobActions:
         """Who requested what of a job, and when; newest first."""

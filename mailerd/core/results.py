@@ -27,7 +27,7 @@ RESULTS: Final = tuple(Result)
 """The strongest first: a result takes the place of a weaker one, whatever came first."""
 
 
-class Outcome(StrEnum):
+class MessageOutcome(StrEnum):
     """What became of a message, its result included: of all messages of a job, each has exactly one."""
 
     REPLIED = "replied"
@@ -51,14 +51,14 @@ class Outcome(StrEnum):
         """The state, and of a sent message the result and the class of a bounce."""
         if self.value in set(State):
             return State(self.value), None, None
-        if self is Outcome.NO_REPLY:
+        if self is MessageOutcome.NO_REPLY:
             return State.SENT, None, None
         if not self.value.startswith("bounced_"):
             return State.SENT, Result(self.value), None
         return State.SENT, Result.BOUNCED, self.value.removeprefix("bounced_")
 
     @classmethod
-    def of(cls, result: str, kind: str | None) -> "Outcome":
+    def of(cls, result: str, kind: str | None) -> "MessageOutcome":
         """That of a sent message with a result; `kind`: the class of a bounce."""
         if result != Result.BOUNCED:
             return cls(result)

@@ -10,7 +10,7 @@ from pydantic import Field
 from mailerd.clock import ULID, Clock
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, JobType, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
@@ -278,7 +278,7 @@ class ReadEndpoints:
 def _which(given: Query) -> dict[str, Any]:
     """The recipients that are asked for: by their state and result, or by both in one word."""
     status, result = given.choice("status", State), given.choice("result", Result)
-    outcome = given.choice("outcome", Outcome)
+    outcome = given.choice("outcome", MessageOutcome)
     if outcome and (status or result):
         given.read("outcome", _not_with_status)
     return listed(outcome) if outcome else {"status": status, "result": result}

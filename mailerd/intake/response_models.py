@@ -16,7 +16,7 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.i18n import Text, t
 from mailerd.core.pauses import hold_reason
 from mailerd.core.quantities import moment_in_words
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.situation import outage_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
@@ -208,7 +208,7 @@ class JobOut(ResponseModel):
     bounced: Annotated[Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")]
     replied: Annotated[Whole, Field(description="of the sent messages: those with a reply from a person")]
     outcomes: Annotated[
-        dict[Outcome, Whole],
+        dict[MessageOutcome, Whole],
         Field(
             description="all messages by what became of them, replies and bounces included; their sum is `total`. "
             "Empty: the job was not requested by its ID, or they could not be counted in time"
@@ -239,7 +239,7 @@ class JobOut(ResponseModel):
 
     @classmethod
     def of(
-        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[Outcome, int] | None = None
+        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[MessageOutcome, int] | None = None
     ) -> Self:
         """A job as it is stored; without a forecast there is nothing to say, or it was not asked for."""
         ended = sum(number for state, number in job.counts.items() if state not in OPEN)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.i18n import t
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus, EventType
@@ -119,7 +119,9 @@ _IDEMPOTENCY_KEY: Final = _matching(
 _BODY: Final = (400, 408, 413, 415, 422)
 """What is answered to a body that cannot be read."""
 _RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state")
-_OUTCOME: Final = _choice("outcome", Outcome, "recipients with this outcome; not together with the state or result")
+_OUTCOME: Final = _choice(
+    "outcome", MessageOutcome, "recipients with this outcome; not together with the state or result"
+)
 _LAST_EVENT: Final = Param("Last-Event-ID", {"type": "string"}, "the ID of the last event received", where="header")
 _AFTER: Final = _matching("after", "^[0-9]{0,18}$", "events after this ID; absent: all")
 _TYPES: Final = _text("types", 320, t("only these types, separated by commas: {types}", types=", ".join(EventType)))

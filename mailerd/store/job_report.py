@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.store.db.database import Database
@@ -40,12 +40,12 @@ class JobReports:
     database: Database
     timeout: float
 
-    async def results(self, job: str) -> dict[Outcome, int]:
+    async def results(self, job: str) -> dict[MessageOutcome, int]:
         """The sent messages of a job of which something was heard."""
         rows = await self.database.request_rows(COUNT_RESULTS, (job, job), what="results.count", bound=self.timeout)
-        found = dict[Outcome, int]()
+        found = dict[MessageOutcome, int]()
         for result, kind, number in rows:
-            outcome = Outcome.of(result, kind)
+            outcome = MessageOutcome.of(result, kind)
             found[outcome] = found.get(outcome, 0) + number
         return found
 
@@ -61,25 +61,25 @@ class JobReports:
         return 0
 
 
-def outcomes(job: Job, results: Mapping[Outcome, int]) -> dict[Outcome, int]:
+def outcomes(job: Job, results: Mapping[MessageOutcome, int]) -> dict[MessageOutcome, int]:
     """All messages of a job by their outcome: what is sent and has no result has got no reply."""
-    found = {**dict.fromkeys(Outcome, 0), **results}
+    found = {**dict.fromkeys(MessageOutcome, 0), **results}
     for state, number in job.counts.items():
         if state is not State.SENT:
-            found[Outcome(state.value)] = number
-    found[Outcome.NO_REPLY] = max(0, job.counts[State.SENT] - sum(results.values()))
+            found[MessageOutcome(state.value)] = number
+    found[MessageOutcome.NO_REPLY] = max(0, job.counts[State.SENT] - sum(results.values()))
     return found
 
 
-def listed(which: Outcome | State | Result | None, *, text: str = "", after: int = -1) -> dict[str, Any]:
+def listed(which: MessageOutcome | State | Result | None, *, text: str = "", after: int = -1) -> dict[str, Any]:
     """What `Jobs.recipients` is asked for these messages; None: for all. `text`: of their addresses or names."""
-    status, result, kind = which.meaning if isinstance(which, Outcome) else (None, None, None)
+    status, result, kind = which.meaning if isinstance(which, MessageOutcome) else (None, None, None)
     status = which if isinstance(which, State) else status
     result = which if isinstance(which, Result) else result
     sql, values = NO_CONDITION[0], list[object]()
     if kind:
         sql, values = " AND r.result_kind = %s", [kind]
-    elif which is Outcome.NO_REPLY:
+    elif which is MessageOutcome.NO_REPLY:
         sql = " AND r.result IS NULL"
     if text:
         sql += f" AND r.seq <= %s AND {_LOOKS_LIKE}"

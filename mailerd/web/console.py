@@ -20,10 +20,10 @@ from mailerd.locale import speak
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
     activity_page,
+    change_job,
     chart_page,
     guards,
     inbox_page,
-    job_actions,
     job_page,
     jobs_page,
     keys_page,
@@ -78,7 +78,7 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/jobs", jobs_page.show),
     ("POST", "/jobs", jobs_page.act),
     ("GET", "/jobs/{id}", job_page.show),
-    ("POST", "/jobs/{id}", job_actions.act),
+    ("POST", "/jobs/{id}", change_job.act),
     ("GET", "/jobs/{id}/results.csv", job_page.results),
     ("GET", "/messages/{id}", message_page.show),
     ("POST", "/messages/{id}", message_page.act),

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import Text
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.http.responses import write_results
@@ -73,12 +73,12 @@ async def _actions(it: ConsoleRequest, job: Job, causes: Sequence[FailureCause])
     """What can be done about the parts, where it would take a message."""
     if not it.may(Permission.CONTROL):
         return {}
-    possible: set[str] = {Outcome.UNSURE}
+    possible: set[str] = {MessageOutcome.UNSURE}
     if job.status is not JobStatus.CANCELLED:
         if any(cause.retriable for cause in causes):
-            possible.add(Outcome.FAILED)
+            possible.add(MessageOutcome.FAILED)
         if job.bounced and await it.services.queries.has_soft_bounce(job.id):
-            possible.add(Outcome.BOUNCED_SOFT)
+            possible.add(MessageOutcome.BOUNCED_SOFT)
     return {part: ACTIONS[part] for part in possible}
 
 
@@ -88,9 +88,9 @@ async def _failures(it: ConsoleRequest, job: Job) -> list[FailureCause]:
     return await it.services.shared.get(place, FAILURES_SHARED, lambda: it.services.queries.failures(job.id))
 
 
-def _tab(text: str) -> Outcome | State | Result | None:
+def _tab(text: str) -> MessageOutcome | State | Result | None:
     """The messages that are asked for: a part of the report, or those in a state or with a result; None: all."""
-    kinds: tuple[type[Outcome | State | Result], ...] = (Outcome, State, Result)
+    kinds: tuple[type[MessageOutcome | State | Result], ...] = (MessageOutcome, State, Result)
     return next((kind(text) for kind in kinds if text in set(kind)), None)
 
 

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.labels import label
-from mailerd.core.results import Outcome
+from mailerd.core.results import MessageOutcome
 from mailerd.core.states import State
 from mailerd.errors import DatabaseError
 from mailerd.locale import say
@@ -19,9 +19,9 @@ from mailerd.web.services import TIMEOUT, ConsoleRequest
 SHARED: Final = 10.0
 """Seconds for which what came back of a job is shared by all who look."""
 ACTIONS: Final[Mapping[str, tuple[str, Text]]] = {
-    Outcome.FAILED: ("retry", t("Retry failed messages")),
-    Outcome.BOUNCED_SOFT: ("retry-soft", t("Retry soft bounces")),
-    Outcome.UNSURE: ("look", t("Check unconfirmed now")),
+    MessageOutcome.FAILED: ("retry", t("Retry failed messages")),
+    MessageOutcome.BOUNCED_SOFT: ("retry-soft", t("Retry soft bounces")),
+    MessageOutcome.UNSURE: ("look", t("Check unconfirmed now")),
 }
 """The one thing that can be done about a part: its button."""
 
@@ -40,11 +40,11 @@ class Part:
 async def read_parts(it: ConsoleRequest, job: Job) -> list[Part]:
     """The parts that are not empty; together they are the whole job."""
     place, reports = ("results", job.id, job.bounced, job.replied), JobReports(it.services.database, TIMEOUT)
-    names, results = {}, dict[Outcome, int]()
+    names, results = {}, dict[MessageOutcome, int]()
     try:
         results = await it.services.shared.get(place, SHARED, lambda: reports.results(job.id))
     except DatabaseError:
-        names = {Outcome.NO_REPLY: State.SENT.value}
+        names = {MessageOutcome.NO_REPLY: State.SENT.value}
     return [
         Part(names.get(outcome, outcome.value), number, _percent(number, job.total))
         for outcome, number in outcomes(job, results).items()

@@ -35,6 +35,7 @@ CHECKED = {
     ("store/db/pool.py", "int(bound * 800)"): "a number",
     ("store/db/pool.py", "self._settings.statement_timeout"): "a number of the settings",
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
+    ("store/jobs.py", "also"): "one of the fixed conditions of `job_report.listed`; its values are given apart",
     ("store/messages.py", "Row._fields"): "names of columns",
     ("store/messages.py", "defaultdict[tuple[str, ...], list[Row]](list)"): "names of columns",
     ("store/messages.py", "enumerate(_REASON)"): "names of columns",

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.core.results import Outcome, Result
+from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
@@ -49,7 +49,7 @@ def suppressed(
     return page_statement(list_id=list_id, reason=reason, after=after, limit=51)
 
 
-def part(outcome: Outcome | None, text: str = "") -> Statement:
+def part(outcome: MessageOutcome | None, text: str = "") -> Statement:
     return recipients_statement(JOB, after=5, limit=51, email=None, **listed(outcome, text=text, after=5))
 
 
@@ -62,8 +62,8 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("one of them by address", ask(Result.BOUNCED, email="r7@example.org"), {"person"}),
     ("what became of all", (COUNT_RESULTS, (JOB, JOB)), {"job", "PRIMARY", "<auto_key0>", "key0", "<derived2>"}),
     ("who unsubscribed", (COUNT_UNSUBSCRIBED, (7, datetime(2026, 1, 1, tzinfo=UTC), JOB)), {"by_list", "PRIMARY"}),
-    ("those without a reply", part(Outcome.NO_REPLY), {"message", "claim"}),
-    ("those that bounced softly", part(Outcome.BOUNCED_SOFT), {"job", "PRIMARY", "message", "recipient"}),
+    ("those without a reply", part(MessageOutcome.NO_REPLY), {"message", "claim"}),
+    ("those that bounced softly", part(MessageOutcome.BOUNCED_SOFT), {"job", "PRIMARY", "message", "recipient"}),
     ("a part of a name", part(None, "ada"), {"message", "claim"}),
     ("jobs in progress", console_queries.open_jobs_statement("progress", None), {"finished"}),
     ("scheduled jobs of mine", console_queries.open_jobs_statement("scheduled", {ME}), {"finished"}),
@@ -230,5 +230,6 @@ async def test_a_report_reads_what_came_back_and_not_what_was_sent(filled: Datab
     found = outcomes(job, await JobReports(filled, 5).results(JOB))
     assert sum(found.values()) == job.total == MESSAGES
     assert {outcome: n for outcome, n in found.items() if n} == {
-        Outcome.BOUNCED_UNKNOWN: 20, Outcome.NO_REPLY: 1980, Outcome.WAITING: 500, Outcome.FAILED: 500,
+        MessageOutcome.BOUNCED_UNKNOWN: 20, MessageOutcome.NO_REPLY: 1980,
+        MessageOutcome.WAITING: 500, MessageOutcome.FAILED: 500,
     }  # fmt: skip

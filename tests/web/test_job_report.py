@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import aiohttp
 import pytest
 
-from mailerd.core.results import Outcome
+from mailerd.core.results import MessageOutcome
 from mailerd.core.suppression import Channel, Reason
 from mailerd.store.api_keys import Permission
 from mailerd.store.suppressions import NewSuppression, Suppressions
@@ -16,7 +16,7 @@ from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
 
-EACH = [*Outcome] * 2 + [Outcome.WAITING, Outcome.NO_REPLY]
+EACH = [*MessageOutcome] * 2 + [MessageOutcome.WAITING, MessageOutcome.NO_REPLY]
 """What became of the messages, by their places."""
 
 
@@ -60,12 +60,12 @@ async def test_the_parts_are_the_whole_job_and_each_has_its_people_its_file_and_
     job, browser, key = await fill(site), await site.signed_in(), await site.keys.create("api")
     page = await page_of(browser, f"/jobs/{job}")
     parts = parts_of(page)
-    assert parts == {outcome.value: EACH.count(outcome) for outcome in Outcome}
+    assert parts == {outcome.value: EACH.count(outcome) for outcome in MessageOutcome}
     assert sum(parts.values()) == len(EACH)
     assert len(re.findall('<rect class="o-', page)) == len(parts)
     async with browser.get(f"/api/jobs/{job}", headers={"X-API-Key": key}) as answer:
         assert (await answer.json())["outcomes"] == parts
-    for outcome in Outcome:
+    for outcome in MessageOutcome:
         expected = [f"p{seq}@example.org" for seq, each in enumerate(EACH) if each is outcome]
         shown = (await page_of(browser, f"/jobs/{job}?tab={outcome.value}")).partition('id="people"')[2]
         assert re.findall(r">(p\d+@example.org)</a>", shown) == expected, outcome
