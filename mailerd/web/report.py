@@ -27,7 +27,7 @@ ACTIONS: Final[Mapping[str, tuple[str, Text]]] = {
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportPart:
     """The messages of one outcome."""
 
     name: str
@@ -37,7 +37,7 @@ class Part:
     """Of all messages of the job, in per cent."""
 
 
-async def read_parts(it: ConsoleRequest, job: Job) -> list[Part]:
+async def read_parts(it: ConsoleRequest, job: Job) -> list[ReportPart]:
     """The parts that are not empty; together they are the whole job."""
     place, reports = ("results", job.id, job.bounced, job.replied), JobReports(it.services.database, TIMEOUT)
     names, results = {}, dict[MessageOutcome, int]()
@@ -46,7 +46,7 @@ async def read_parts(it: ConsoleRequest, job: Job) -> list[Part]:
     except DatabaseError:
         names = {MessageOutcome.NO_REPLY: State.SENT.value}
     return [
-        Part(names.get(outcome, outcome.value), number, _percent(number, job.total))
+        ReportPart(names.get(outcome, outcome.value), number, _percent(number, job.total))
         for outcome, number in outcomes(job, results).items()
         if number
     ]
@@ -63,7 +63,7 @@ async def read_unsubscribed(it: ConsoleRequest, job: Job) -> int:
     return await it.services.shared.get(("unsubscribed", job.id), SHARED, lambda: reports.unsubscribed(job.id))
 
 
-def bar_svg(parts: Sequence[Part], it: ConsoleRequest) -> Markup:
+def bar_svg(parts: Sequence[ReportPart], it: ConsoleRequest) -> Markup:
     """The parts side by side, each as wide as its share and with its figures as a tooltip."""
     total, left, shown = sum(part.messages for part in parts) or 1, 0.0, list[Markup]()
     figures = [f"{say(label(part.name), it.language)} {part.messages:,} ({part.share})" for part in parts]

@@ -19,7 +19,7 @@ from mailerd.store.stats import Tallies, TallyPoint
 from mailerd.web import chart_page, live
 from mailerd.web.charts import Bar, Chart, bars_of
 from mailerd.web.html import _environment
-from tests.support.rows import query
+from tests.support.rows import post, query
 from tests.web.browser import chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite
 
@@ -81,6 +81,7 @@ def test_a_bar_knows_its_sum() -> None:
 
 
 async def fill(site: ConsoleSite) -> None:
+    await post(site.database)  # the first page of an empty installation says how to begin
     for minute, sender, sent, failed in ((40, "me", 8, 1), (20, "me", 5, 0), (20, "you", 70, 0)):
         await query(
             site.database,
