@@ -156,7 +156,7 @@ class Visitor:
             await self.press(action)
         await self.page.wait_for_url("**/jobs/*")
         await self.press("undo")
-        await self.page.wait_for_url("**/review")
+        await self.page.wait_for_url("**/review*")
         await self.go("/send")
         table = "email,name,product\nlibai@example.org,李白,茶\n"
         if scripts:
