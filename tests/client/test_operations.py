@@ -28,7 +28,9 @@ CALLS: Final[dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]]] = {
     "listJobs": ("jobs", (), {"status": "queued", "sender_email": "m", "reference": "r", "tag": "t",
                               "created_from": "f", "created_before": "b"}),
     "getJob": ("job", ("x",), {}),
-    "listRecipients": ("recipients", ("x",), {"status": "sent", "email": "e", "result": "bounced", "outcome": "no_reply"}),
+    "listRecipients": (
+        "recipients", ("x",), {"status": "sent", "email": "e", "result": "bounced", "outcome": "no_reply"},
+    ),
     "downloadResults": ("results_csv", ("x", "FILE"), {"status": "sent", "outcome": "no_reply"}),
     "listJobActions": ("actions", ("x",), {}),
     "streamJobEvents": ("watch", ("x",), {}),
