@@ -216,9 +216,8 @@ async def test_the_keyboard_is_enough_and_the_focus_is_always_seen(site: Console
         await page.goto(f"{site.url}/jobs/{job}")
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")  # skips the menu
-        for name in ("Jobs", "Resume job"):
-            await page.keyboard.press("Tab")
-            assert (await page.evaluate(FOCUS))[0] == name
+        await page.keyboard.press("Tab")
+        assert (await page.evaluate(FOCUS))[0] == "Resume job"
     await context.close()
     assert await query(site.database, "SELECT status FROM jobs") == [("paused",)]
 
