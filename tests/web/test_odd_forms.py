@@ -177,7 +177,7 @@ async def test_a_wrong_key_and_a_wrong_address_are_told_in_the_readers_words(sit
             words = (await answer.text()).split('role="alert">')[1].split("</p>")[0]
             assert (answer.status, said in words) == (401, True), words
     browser = await site.signed_in()
-    for language, said in (("en", "The address has no @."), ("zh", "地址缺少 @。")):
-        async with browser.get(f"/people?email=nobody&lang={language}") as answer:
+    for language, said in (("en", "The address has nothing after the @."), ("zh", "地址@ 之后没有内容。")):
+        async with browser.get(f"/people?email=nobody@&lang={language}") as answer:
             words = (await answer.text()).split('class="trouble">')[1].split("</p>")[0]
             assert words == said

@@ -196,7 +196,7 @@ class Visitor:
         await self.page.wait_for_url("**/login")
 
     async def press_cancel_of_the_second(self) -> None:
-        await self.page.click('main a[href^="/jobs/"]')
+        await self.page.click('main tbody tr:not(:has(.b-cancelled)) a[href^="/jobs/"]')  # the newest was undone
         await self.press("cancel")
 
 
