@@ -221,9 +221,9 @@ async def test_the_preview_shows_any_person_and_the_test_has_that_row(site: Cons
 async def test_a_message_that_cannot_be_made_says_so_with_the_nearest_column(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     draft = await begun(browser)
-    written = WRITTEN | {"body": "Your {{ produkt }}"}
+    written = WRITTEN | {"body": "Your {{ productname }}"}
     _, text = await ask(browser, f"{draft}/message", 422, action="next", **written)
-    assert "No column for: produkt" in text
+    assert "No column for: productname" in text
     _, text = await ask(browser, f"{draft}/message", 422, action="next", **(WRITTEN | {"body": "a\n\n{{ name"}))
     assert "Message, line 3" in text
     _, text = await ask(browser, f"{draft}/message", 422, action="next", **(WRITTEN | {"body": " "}))
