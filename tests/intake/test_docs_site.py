@@ -194,7 +194,9 @@ async def test_a_search_for_anything_is_bounded_and_repeats_nothing_as_html(site
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_search_for_whatever_stands_in_most_sections_is_little_work(language: Language, query: str) -> None:
     known = Library(language, markdown, api_pages.pages(document()))
-    assert steps_of(lambda: _results(known.search(query))) < 13_000
+    assert (
+        steps_of(lambda: _results(known.search(query))) < 14_500
+    )  # some steps for each section and word: it grows with the documents
 
 
 def steps_of(work: Callable[[], object]) -> int:
@@ -266,7 +268,9 @@ def test_a_link_that_leads_out_of_the_documents_is_text() -> None:
 
 def test_the_colours_are_the_consoles() -> None:
     def colours(path: str) -> list[tuple[str, str]]:
-        return re.findall(r"(--[\w-]+): (#\w+)", (ROOT / "mailerd" / path).read_text("utf-8"))
+        text = (ROOT / "mailerd" / path).read_text("utf-8")
+        values = re.findall(r"(--[\w-]+): ([^;]+)", text)  # light-dark() has two
+        return [(name, colour) for name, value in values for colour in re.findall(r"#\w+", value)]
 
     assert set(colours("intake/docs/site.css")) <= set(colours("web/static/console.css"))
 

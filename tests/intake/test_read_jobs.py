@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from yarl import URL
 
+from mailerd.core.results import MessageOutcome
 from mailerd.http import responses
 from tests.intake.site import Site, job
 from tests.intake.test_job_actions import ask
@@ -30,6 +31,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "counts": {"waiting": 1, "sending": 0, "unsure": 0, "sent": 0, "failed": 0, "cancelled": 0},
         "bounced": 0,
         "replied": 0,
+        "outcomes": dict.fromkeys(MessageOutcome, 0) | {"waiting": 1},
         "progress": 0.0,
         "per_minute": None,
         "created_at": shown["created_at"],
