@@ -405,8 +405,6 @@ class Delivery:
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if message.suppressed:
             return await self._suppress(state, mailbox)
-        if message.barred:
-            return await self._make_anew(state, mailbox)
         self._announce(message)
         if message.draft_id is None:
             return await self._send_new(state, mailbox)
