@@ -456,8 +456,7 @@ _READ_JOBS: Final = (
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
     "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
     "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
-    "j.bounce_warning_args, "
-    f"j.metadata, {SELECT_TAGS} "
+    f"j.bounce_warning_args, j.metadata, {SELECT_TAGS}, {messages.NEXT_WAS_TRIED} "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -498,6 +497,8 @@ class Job:
     """How many of its sent messages a person has answered."""
     deferred_until: datetime | None = None
     """When the first of its messages that wait is due; None: that is past."""
+    tried: bool = False
+    """That message has been tried before."""
     limited: bool = False
     """The next turn of its sender is more than a minute away."""
     on_bounces: str = "pause"
@@ -663,8 +664,7 @@ class Jobs:
     @request("jobs.read", read_only=True)
     async def job(self, cursor: Cursor, job_id: str) -> Job | None:
         """One job, or None."""
-        found = await _read_jobs(cursor, [job_id], outage=self.database.outage)
-        return found[0] if found else None
+        return next(iter(await _read_jobs(cursor, [job_id], outage=self.database.outage)), None)
 
     async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
         """A job that a key may see; another tenant's job is as good as none, so that no answer shows its id."""
@@ -698,9 +698,8 @@ class Jobs:
         clause = f"WHERE {' AND '.join(where)} " if where else ""
         statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
-        rows = list(await cursor.fetchall())
-        ids, outage = [row[0] for row in rows], self.database.outage
-        return await _read_jobs(cursor, ids, uncounted=_uncounted(rows, counted), outage=outage)
+        rows, outage = await cursor.fetchall(), self.database.outage
+        return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted), outage=outage)
 
     async def recipients(
         self,
@@ -797,4 +796,5 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         outage=outage,
         metadata=read_metadata(row[38]),
         tags=read_tags(row[39]),
+        tried=bool(row[40]),
     )
