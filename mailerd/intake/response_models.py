@@ -343,6 +343,7 @@ class JobChangedOut(ResponseModel):
 
     changed: Annotated[bool, Field(description="false: nothing to change")]
     job: JobOut
+    warnings: list[Sentence]
 
 
 class ActionResultOut(ResponseModel):

@@ -16,7 +16,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
 from mailerd.core.situation import outage_reason
-from mailerd.core.states import OPEN, JobStatus, Proof, State
+from mailerd.core.states import OPEN, JobStatus, JobType, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
@@ -62,8 +62,9 @@ def waits_for(job: Job, *, daemon: bool) -> Waits | None:
 
 
 def standing(job: Job, *, daemon: bool) -> Text:
-    """What it waits for, or its status, for people."""
-    return worded(waits_for(job, daemon=daemon) or job.status)
+    """What it waits for, or its status, for people; and that it is a test."""
+    word = worded(waits_for(job, daemon=daemon) or job.status)
+    return t("{status} (test)", status=word) if job.type == JobType.TEST else word
 
 
 def _held(job: Job) -> Waits | None:
@@ -99,7 +100,6 @@ _EVENT_WORDS: Final = {
     "undone": N_("not sent after all, requeued: {error}"),
     "retried": N_("retry requested: attempts count from the start again"),
 }
-
 
 _PROOF_WORDS: Final = {
     Proof.ANSWERED: t("Google returned the message's ID"),
@@ -154,6 +154,8 @@ def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
         ),
         _at(story.accepted_at, t("accepted.")),
     ]  # fmt: skip
+    if story.job_type == JobType.TEST:
+        lines[0] = joined([lines[0], t("It is a test.")], " ")
     log = [_at(one.at, _attempt(one)) for one in story.log]
     if more := story.left_out:
         log.insert(FIRST, tn("… {n:,} more line is in the table attempts …",

@@ -266,12 +266,12 @@ _NOTICE_KINDS: Final = {
 # cheap, or begin with all jobs of the senders.
 _SELECT_MESSAGES: Final = (
     f"SELECT {RECIPIENT_COLUMNS.replace('(SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id)', 'j.copy_list')}, "
-    "r.job_id, j.from_address "
+    "r.job_id, j.from_address, j.type "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
 )
 _SELECT_MESSAGES_BY_ID: Final = (
-    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
+    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address, j.type "
     "FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.id IN %s"
 )
@@ -331,6 +331,7 @@ class PersonsMessage(Recipient):
     job_id: str
     sender_email: str
     """The sender as the job was posted: the mailbox, or an alias of it."""
+    job_type: JobType
 
 
 class Recipients:
@@ -373,8 +374,8 @@ def messages_statement(email: str, *, before: int | None, limit: int, senders: C
 
 
 def _message(row: tuple[Any, ...]) -> PersonsMessage:
-    *of_recipient, job_id, sender = row
-    return PersonsMessage(**vars(recipient_of(tuple(of_recipient))), job_id=job_id, sender_email=sender)
+    *of_one, job, sender, type_ = row
+    return PersonsMessage(**vars(recipient_of(tuple(of_one))), job_id=job, sender_email=sender, job_type=JobType(type_))
 
 
 def recipients_statement(
@@ -755,11 +756,10 @@ async def _read_jobs(
         return []
     await cursor.execute(_READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
-    rows = {}
-    for row in await cursor.fetchall():
-        rows[row[0]] = row
+    for row in (found := await cursor.fetchall()):
         if row[17] is not None:  # a job without recipients does not exist, but this must not be what says so
             counts[row[0]][State(row[17])] = row[18]
+    rows = {row[0]: row for row in found}
     return [_job(rows[job_id], counts[job_id], outage) for job_id in ids if job_id in rows]
 
 

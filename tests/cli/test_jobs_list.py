@@ -58,6 +58,20 @@ async def test_a_job_whose_messages_are_sent_waits_for_no_limit_before_its_end_i
     assert "Next: the end of the job is recorded." in said
 
 
+async def test_a_test_is_called_one_wherever_it_is_shown(shop: Shop) -> None:
+    job = await post(shop.database, recipients=["ada@example.org"])
+    for change in (DAEMON, "UPDATE jobs SET type = 'test'"):
+        await query(shop.database, change)
+    assert f"{job}  queued (test)  " in await shop.say("jobs", "list")
+    for command in (("jobs", "show"), ("explain",)):
+        assert f"Job {job} from me@example.com: queued (test), 1 recipient" in await shop.say(*command, job), command
+    assert " It is a test.\n" in await shop.say("explain", "ada@example.org")
+    assert "waiting (test)" in await shop.say("recipients", "ada@example.org")
+    (message,) = json.loads(await shop.say("recipients", "ada@example.org", "--json"))["recipients"]
+    (explained,) = json.loads(await shop.say("explain", "ada@example.org", "--json"))["recipients"]
+    assert message["job_type"] == explained["job_type"] == "test"
+
+
 async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:
     old, new = await post(shop.database), await post(shop.database, sender="you@example.com")
     await query(shop.database, "UPDATE jobs SET status = 'paused' WHERE id = %s", old)
