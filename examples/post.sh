@@ -3,7 +3,7 @@
 # Usage: MAILERD_URL=http://127.0.0.1:5000 MAILERD_API_KEY=sk_live_… examples/post.sh 17 ada@example.com
 set -eu
 curl -sS --fail-with-body --retry 5 --retry-connrefused \
-  -H @- -H "Content-Type: application/json" -H "Idempotency-Key: order-$1" \
+  -H @- -H "Content-Type: application/json" -H "Idempotency-Key: shipped-$1" \
   --data-binary "{\"sender_email\": \"me@example.com\", \"reference\": \"order $1\",
     \"template\": {\"subject\": \"Your order $1\", \"text\": \"Thank you. It is on its way.\"},
     \"recipients\": [{\"email\": \"$2\"}]}" \

@@ -15,6 +15,7 @@ from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.cli.tables import print_whole, table
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded, worded
+from mailerd.core.states import JobType
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.locale import label, say
 from mailerd.store.db.database import Database
@@ -66,6 +67,11 @@ def _note(it: PersonsMessage) -> str:
     return say(it.error) if it.error else label(it.proof.value) if it.proof else ""
 
 
+def _status(it: PersonsMessage) -> str:
+    status = coded(it.status.value)
+    return say(t("{status} (test)", status=status) if it.job_type is JobType.TEST else status)
+
+
 def _result(it: PersonsMessage) -> str:
     """What came back of it: "bounced (hard)", "replied"."""
     if it.result and it.result.kind:
@@ -77,7 +83,7 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
     rows = [
         [
             str(it.id),
-            label(it.status.value),
+            _status(it),
             _result(it),
             f"{it.sent_at or it.updated_at:%Y-%m-%d %H:%M}Z",
             it.email,

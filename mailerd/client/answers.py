@@ -280,6 +280,7 @@ class PersonsMessage(Recipient):
 
     job_id: str
     sender_email: str
+    job_type: str
 
 
 class Attempt(TypedDict):
@@ -359,6 +360,7 @@ class JobChanged(TypedDict):
 
     changed: bool
     job: Job
+    warnings: list[str]
 
 
 class JobAction(TypedDict):

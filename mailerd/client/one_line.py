@@ -19,7 +19,8 @@ def send(
 ) -> AcceptedMessage:  # fmt: skip
     """Send one message; once this returns, it is durable. `MAILERD_URL` and `MAILERD_API_KEY` say where and by whom.
 
-        send("ada@example.com", template="welcome", sender="me@example.com", name="Ada", once="order-17")
+        send("ada@example.com", template="welcome", sender="me@example.com", name="Ada",
+             variables={"product": "Tea"}, once="welcome-17")
 
     Either `template`, with `variables`, or `subject` and `html` or `text`, which are sent as they are.
     `name` is the recipient's, in To: and as the variable `name`. `options`: `reply_to`, `attachments`, `send_at`, …

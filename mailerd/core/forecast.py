@@ -402,7 +402,10 @@ def summary(forecast: Forecast, *, now: datetime) -> Text:
     parts = [t("from {at}", at=moment_in_words(starts_at, now))] if starts_at - now > _AT_ONCE else []
     if forecast.goes_on_at:
         first = forecast.first_day
-        parts.append(t("{n:,} today", n=first) if starts_at.date() == now.date() else t("{n:,} that day", n=first))
+        if starts_at.date() == forecast.goes_on_at.date():
+            parts.append(t("{n:,} at first", n=first))
+        else:
+            parts.append(t("{n:,} today", n=first) if starts_at.date() == now.date() else t("{n:,} that day", n=first))
         parts.append(t("the rest from {at}", at=moment_in_words(forecast.goes_on_at, now)))
     end = moment_in_words(ends_at, now)
     parts.append(t("done about {at}", at=end) if forecast.done_at else t("not done by {at}", at=end))

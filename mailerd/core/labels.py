@@ -108,6 +108,7 @@ LABELS: Final[Mapping[str, Text]] = {
     "gone": t("Gone (410)"),
     "delivered": t("Delivered"),
     "made": t("Created"),
+    "change": t("Changed"),
     "changed": t("Changed"),
     "rotated": t("Rotated"),
     "revoked": t("Revoked"),

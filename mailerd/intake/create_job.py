@@ -177,7 +177,9 @@ FORECAST_TIMEOUT: Final = 2.0
 """Seconds that the answer for a stored job waits for its forecast."""
 FIRST_ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
-_USABLE: Final = re.compile(r"[ -~]{1,255}")
+MAX_KEY: Final = 255
+"""Characters of an idempotency key: as long as its column."""
+_USABLE: Final = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
 
 
 @dataclass(frozen=True)

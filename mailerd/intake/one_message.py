@@ -77,7 +77,11 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
     if job.get("template_name") is None:
         job["template"] = {part: literal(it) if isinstance(it, str) else it for part, it in parts.items()}
     else:
-        errors += [FieldError(part, t("cannot be given together with template_name")) for part in parts]
+        errors += [
+            FieldError(part, t("cannot be given together with template_name"))
+            for part, it in parts.items()
+            if it is not None
+        ]
     return job | {"recipients": [to]}, errors
 
 

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from itertools import batched
@@ -482,8 +482,35 @@ async def parse_job(
     checked.attached[:0] = shared
     job = replace(_job(fields, checked, head=head, key=key, mailbox=mailbox, named=named), type=type_)
     return ParsedJob(
-        job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal, repeated=checked.repeated
-    )
+        job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal, repeated=checked.repeated,
+        warnings=_past(job, now=now),
+    )  # fmt: skip
+
+
+_PAST_AFTER: Final = timedelta(minutes=5)
+"""A `send_at` that is past for no longer needs no warning: the request took its time, or a clock is slow."""
+
+
+def is_past(send_at: datetime | None, *, now: datetime) -> bool:
+    """Whether a time is so long past that it may be a mistake."""
+    return send_at is not None and send_at < now - _PAST_AFTER
+
+
+def why_past(send_at: datetime) -> str:
+    """The warning of a job whose time is past."""
+    return t("send_at {at} is in the past: the job is sent immediately", at=f"{send_at:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _past(job: NewJob, *, now: datetime) -> list[str]:
+    """The warnings of times that are past."""
+    recipients = sum(is_past(each.send_at, now=now) for each in job.recipients if each.error is None)
+    found: list[str] = [why_past(job.send_at)] if job.send_at and is_past(job.send_at, now=now) else []
+    if recipients:
+        found.append(
+            tn("{n:,} recipient has a send_at in the past: its message is sent immediately",
+               "{n:,} recipients have a send_at in the past: their messages are sent immediately", recipients)
+        )  # fmt: skip
+    return found
 
 
 def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
@@ -540,7 +567,7 @@ async def _named(
         errors.append(FieldError("template_version", t("template {name!r} has no such version",
                                                        name=fields.template_name)))  # fmt: skip
     elif found is None:
-        errors.append(FieldError("template_name", library.why_missing(fields.template_name)))
+        errors.append(FieldError("template_name", await library.why_missing(fields.template_name)))
     return found
 
 
@@ -686,7 +713,7 @@ class OptOutCheck:
             if each.suppressed
         ]
         job = replace(job, recipients=rows, list_id=list_id)
-        with_copies, warnings = CheckedCopies(job, ()), list[str]()
+        with_copies, warnings = CheckedCopies(job, ()), [*parsed.warnings]
         if copied:
             with_copies = await self._with_copies(job, reasons)
             warnings += check_copies.warnings(with_copies, repeated=parsed.repeated)

@@ -25,6 +25,7 @@ from mailerd.http.responses import (
     page_response,
     write_results,
 )
+from mailerd.intake.parse_job import is_past, why_past
 from mailerd.intake.request_models import JobChangeIn, NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.response_models import (
     ActionOut,
@@ -139,21 +140,27 @@ class JobActionEndpoints:
     async def change(self, request: web.Request, key: ApiKey) -> web.Response:
         """Change what can be changed of a job."""
         job = await job_of(request, key, self._jobs)
+        now = self._clock.now()
         async with self._bodies.read(request, key) as raw:
-            asked = read_model(JobChangeIn, parse(raw), context={"now": self._clock.now()})
+            asked = read_model(JobChangeIn, parse(raw), context={"now": now})
+        warnings = [why_past(asked.send_at)] if asked.send_at and is_past(asked.send_at, now=now) else []
         fields, actor = asked.model_dump(exclude_unset=True), f"key {key.name}"
         try:
             done = await self._controls.change(job.id, fields, actor=actor, messages=job.total)
         except BegunError as error:
             raise ApiError(409, "conflict", str(error)) from None
-        self._events.job_action(job=job.id, action="change", actor=actor, messages=0, status=done.status.value)
+        self._events.job_action(
+            job=job.id, action="change", actor=actor, messages=done.messages, status=done.status.value
+        )
         if done.changed:
             self._wake()
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))
         forecasts = await _try_forecasts([shown], forecasts=self._forecasts, events=self._events)
-        return json_response(JobChangedOut(changed=done.changed, job=JobOut.of(shown, forecasts.get(shown.id))))
+        return json_response(
+            JobChangedOut(changed=done.changed, job=JobOut.of(shown, forecasts.get(shown.id)), warnings=warnings)
+        )
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:
@@ -298,6 +305,7 @@ class PersonsMessageOut(RecipientOut):
 
     job_id: str
     sender_email: str
+    job_type: Annotated[JobType, Field(description="what its job was posted as; test: to look at")]
 
 
 class PersonOut(ResponseModel):

@@ -74,7 +74,7 @@ class ExplainedMessage(PersonsMessageOut):
             updated_at=it.updated_at, result=result, metadata=dict(it.metadata), job_id=it.job_id,
             **{header: [AddressOut.model_validate(each) for each in it.copies if each.header == header]
                for header in ("cc", "bcc")},
-            sender_email=it.from_address or it.sender,
+            sender_email=it.from_address or it.sender, job_type=it.job_type,
             log=[AttemptOut.model_validate(each) for each in it.log], log_left_out=it.left_out, story=list(story),
         )  # fmt: skip
 

@@ -353,6 +353,7 @@ class JobChangedOut(ResponseModel):
 
     changed: Annotated[bool, Field(description="false: nothing to change")]
     job: JobOut
+    warnings: list[Sentence]
 
 
 class ActionResultOut(ResponseModel):

@@ -6,7 +6,7 @@ A version never changes. A PUT stores one, which is checked as a folder is; it i
 import asyncio
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -32,7 +32,16 @@ from mailerd.mail.template_library import (
     from_files,
     undeclared,
 )
-from mailerd.mail.templates import NAME, Content, RecipientData, Source, TemplateError, TemplateErrors, language_tag
+from mailerd.mail.templates import (
+    NAME,
+    Content,
+    RecipientData,
+    RenderError,
+    Source,
+    TemplateError,
+    TemplateErrors,
+    language_tag,
+)
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
 
@@ -385,24 +394,43 @@ class TemplatesEndpoint:
         async with self.small.read(request, key) as raw, self.shares.checks.place(key):
             asked = read_model(RenderIn, await asyncio.to_thread(parse, raw or b"{}"))
             named = await self._find(request.match_info["name"], asked.version)
-            variables = named.variables if asked.variables is None else asked.variables
-            own = json.dumps({"language": asked.language}) if asked.language else None
-            reader = RecipientData("reader@example.com", None if asked.variables else "Reader", own)
-            try:
-                (made,) = await self.reader.renderer.render(
-                    replace(named.template, variables=variables), [reader], origin=_actor(key)
-                )
-            except TemplateErrors as errors:
-                raise invalid(_field_errors(errors.errors)) from None
-        if isinstance(made, Content):
+            made, missing = await self._rendered(named, asked, origin=_actor(key))
+        if isinstance(made, Content) and not missing:
             return await asyncio.to_thread(
                 json_response,
                 RenderedOut(version=named.version, subject=made.subject, html=made.html, text=made.text, missing=[]),
             )
-        if any(not each.variable for each in made):
+        if not missing and not isinstance(made, Content):
             raise invalid(_field_errors(made))
-        missing = sorted({each.variable for each in made})
-        return json_response(RenderedOut(version=named.version, subject=None, html=None, text=None, missing=missing))
+        return json_response(
+            RenderedOut(version=named.version, subject=None, html=None, text=None, missing=sorted(missing))
+        )
+
+    async def _rendered(
+        self, named: NamedTemplate, asked: RenderIn, *, origin: str
+    ) -> tuple[Content | Sequence[RenderError], set[str]]:
+        """What it makes, and which variables are missing: in their place it is rendered with its examples.
+
+        So all of them are found, although the first one may end the rendering.
+        """
+        variables = dict(named.variables if asked.variables is None else asked.variables)
+        own = json.dumps({"language": asked.language}) if asked.language else None
+        reader, missing = RecipientData("reader@example.com", None if asked.variables else "Reader", own), set[str]()
+        while True:
+            try:
+                (made,) = await self.reader.renderer.render(
+                    replace(named.template, variables=variables), [reader], origin=origin
+                )
+            except TemplateErrors as errors:
+                raise invalid(_field_errors(errors.errors)) from None
+            if isinstance(made, Content) or any(not each.variable for each in made):
+                return made, missing
+            found = {each.variable for each in made} - missing
+            if not found:
+                return made, missing
+            missing |= found
+            examples = {"name": "Reader", **named.variables}
+            variables |= {name: examples[name] for name in (_top(each) for each in found) if name in examples}
 
     async def _in_folder(self, name: str) -> NamedTemplate | None:
         """A template of the folder.
@@ -421,11 +449,12 @@ class TemplatesEndpoint:
             found = await self.library.find(name, version) if known else None
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
-        if found is None:
-            raise (
-                _missing(name) if version is None else not_found(t("template {name!r} has no such version", name=name))
-            )
-        return found
+        if found is not None:
+            return found
+        if version is not None:
+            raise not_found(t("template {name!r} has no such version", name=name))
+        why = await self.library.why_unpublished(name)
+        raise not_found(why) if why else _missing(name)
 
     async def _state(self, name: str) -> TemplateState:
         found = await self.store.state(name) if NAME.fullmatch(name) else None
@@ -473,6 +502,11 @@ def _field_errors(
         error = TemplateError(it.reason, part=part, line=it.line) if is_markdown else it
         found.append(FieldError(field_of(prefix + part), str(error)))
     return found
+
+
+def _top(path: str) -> str:
+    """The variable of a path such as `user.name`."""
+    return re.split(r"[.\[]", path, maxsplit=1)[0]
 
 
 def _actor(key: ApiKey) -> str:

@@ -96,6 +96,9 @@ class StoredTemplates(Protocol):
     async def published(self) -> list[tuple[str, str, str, str, str]]:
         """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
 
+    async def is_archived(self, name: str) -> bool | None:
+        """Of one that is not published: whether it was archived; None: it is published, or there is none."""
+
     async def files(self, name: str, version: str | None) -> Mapping[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
 
@@ -173,8 +176,28 @@ class TemplateLibrary:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             raise TemplateLibraryError(t("template {name}: {error}", name=name, error=str(error))) from error
 
-    def why_missing(self, name: str) -> str:
-        """Why `find` has found none of this name, and the remedy."""
+    async def why_unpublished(self, name: str) -> str | None:
+        """Why `find` has found none of this name, and the remedy, where it is a template of the API that is not used.
+
+        Raises:
+            DatabaseError: the templates of the API cannot be read.
+        """
+        archived = await self._stored.is_archived(name) if self._stored and NAME.fullmatch(name) else None
+        if archived is None:
+            return None
+        if archived:
+            return t("template {name!r} was archived: PUT it again, then publish it", name=name)
+        return t("template {name!r} is not published: publish it, or give one of its versions", name=name)
+
+    async def why_missing(self, name: str) -> str:
+        """Why `find` has found none of this name, and the remedy.
+
+        Raises:
+            DatabaseError: the templates of the API cannot be read.
+        """
+        return (await self.why_unpublished(name)) or self._why_no_folder(name)
+
+    def _why_no_folder(self, name: str) -> str:
         if self._folder is None:
             if self._stored is not None:
                 return t("template {name!r} not found: none of this name is published, and templates.folder is not set",

@@ -67,8 +67,12 @@ class Commands:
                 said, complained = await process.communicate()
         except TimeoutError:
             raise ProcessError(
-                t("`{command}` did not end within {seconds:g} s", command=self._shown(words), seconds=_COMMAND_LIMIT_S)
-            ) from None
+                t(
+                    "`{command}` did not end within {seconds:g} s: this machine is too busy or its disk too slow; "
+                    "try again",
+                    command=self._shown(words), seconds=_COMMAND_LIMIT_S,
+                )
+            ) from None  # fmt: skip
         finally:
             await _kill(process)
         if process.returncode != 0:

@@ -16,7 +16,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
 from mailerd.core.situation import outage_reason
-from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.states import OPEN, JobStatus, JobType, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
@@ -31,7 +31,7 @@ class Waits(StrEnum):
     SENDER_PAUSED = "sender_paused"
     """Google's answer or a person paused its sender."""
     SCHEDULED = "scheduled"
-    """It is not due yet."""
+    """It, or the next of its messages, is not due yet."""
     DEFERRED = "deferred"
     """Its messages were tried, and are tried again later."""
     UNSURE = "unsure"
@@ -41,7 +41,7 @@ class Waits(StrEnum):
     NO_DAEMON = "no_daemon"
     """No daemon runs."""
     LIMIT = "limit"
-    """The limits of its sender allow no message within the next minute."""
+    """Messages wait, and the limits of its sender allow none within the next minute."""
 
 
 _LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.SENDING})
@@ -58,12 +58,13 @@ def waits_for(job: Job, *, daemon: bool) -> Waits | None:
         return held
     if not daemon:
         return Waits.NO_DAEMON
-    return Waits.LIMIT if idle and job.limited else None
+    return Waits.LIMIT if idle and job.limited and job.counts.get(State.WAITING) else None
 
 
 def standing(job: Job, *, daemon: bool) -> Text:
-    """What it waits for, or its status, for people."""
-    return worded(waits_for(job, daemon=daemon) or job.status)
+    """What it waits for, or its status, for people; and that it is a test."""
+    word = worded(waits_for(job, daemon=daemon) or job.status)
+    return t("{status} (test)", status=word) if job.type == JobType.TEST else word
 
 
 def _held(job: Job) -> Waits | None:
@@ -75,7 +76,9 @@ def _held(job: Job) -> Waits | None:
         return Waits.SENDER_PAUSED
     if due:
         return Waits.SCHEDULED
-    return Waits.DEFERRED if job.deferred_until and not job.braked_until else None
+    if not job.deferred_until or job.braked_until:
+        return None
+    return Waits.DEFERRED if job.tried else Waits.SCHEDULED
 
 
 _WHOLE_FROM: Final = 100
@@ -97,7 +100,6 @@ _EVENT_WORDS: Final = {
     "undone": N_("not sent after all, requeued: {error}"),
     "retried": N_("retry requested: attempts count from the start again"),
 }
-
 
 _PROOF_WORDS: Final = {
     Proof.ANSWERED: t("Google returned the message's ID"),
@@ -149,6 +151,8 @@ def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
         "Recipient {id}: {email}, no. {n:,} of job {job}, from {sender}.",
         id=story.id, email=story.to_email, n=story.index + 1, job=story.job_id, sender=story.sender,
     )  # fmt: skip
+    if story.job_type == JobType.TEST:
+        head = joined([head, t("It is a test.")], " ")
     return [head, *timeline(story), *standing_of(story, queue)]
 
 
@@ -414,7 +418,10 @@ def of_job(
         return [*lines, t("Nothing more happens.")]
     if job.warning:
         lines.append(t("Warning: {reason}.", reason=job.warning))
-    return [*lines, *(held(job) if inputs is None else _ahead(inputs, daemons, runs=runs))]
+    if inputs is None:
+        return [*lines, *held(job)]
+    is_open = any(job.counts.get(state) for state in OPEN)  # its own end is recorded a moment after its last message's
+    return [*lines, *_ahead(inputs, daemons, runs=runs, is_open=is_open)]
 
 
 def _asked(one: RecordedAction) -> Text:
@@ -444,13 +451,14 @@ def held(job: Job) -> list[Text]:
     return [t("Waiting: {reason}.", reason=reason)] if reason else []
 
 
-def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool) -> list[Text]:
+def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool, is_open: bool) -> list[Text]:
     runs = runs or bool(it.outage)  # of which the daemons cannot tell by their heartbeats
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [t("Waiting: {reason}.", reason=cause)] if cause else []
     if not (it.messages or it.unresolved):
-        return [*lines, *_next(t("the messages in flight finish"), daemons, runs=runs)]
+        what = t("the messages in flight finish") if is_open else t("the end of the job is recorded")
+        return [*lines, *_next(what, daemons, runs=runs)]
     what, minute = describe(it, forecast), forecast.per_minute if forecast.starts_at else None
     if minute:
         rate = f"{minute:,.0f}" if minute >= _WHOLE_FROM else f"{minute:.3g}"

@@ -9,7 +9,7 @@ from mailerd.core.copies import Copy, from_json
 from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_row
 from mailerd.core.results import Result
-from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.states import JobStatus, JobType, Proof, State
 from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
@@ -29,7 +29,7 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.l
        UTC_TIMESTAMP(6), r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at,
        j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
        r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args,
-       r.seq, r.to_name, j.from_address, r.metadata, COALESCE(r.copy_list, j.copy_list)
+       r.seq, r.to_name, j.from_address, r.metadata, COALESCE(r.copy_list, j.copy_list), j.type
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 _READ_RETRIABLE: Final = f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
 # By the index of the claim, in its order.
@@ -133,6 +133,7 @@ class RecipientHistory:
     metadata: Mapping[str, str] = field(default_factory=dict)
     copies: tuple[Copy, ...] = ()
     """Who gets a copy."""
+    job_type: JobType = JobType.TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,9 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
 
 def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
     moments = {6, 7, 13, 14, 17, 20, 21, 22, 28, 30}
-    *columns, code, args, pause_code, pause_args, job_code, job_args, index, name, address, metadata, copied = row
+    *columns, code, args, pause_code, pause_args, job_code, job_args, index, name, address, metadata, copied, type_ = (
+        row
+    )
     columns[12] = from_row(columns[12], code, args)
     columns[19] = from_row(columns[19], pause_code, pause_args)
     columns[29] = from_row(columns[29], job_code, job_args)
@@ -255,5 +258,5 @@ def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> R
     values[24] = Result(values[24]) if values[24] else None
     return replace(
         RecipientHistory(*values), index=index, name=name, from_address=address, metadata=read_metadata(metadata),
-        copies=from_json(copied),
+        copies=from_json(copied), job_type=JobType(type_),
     )  # fmt: skip

@@ -30,6 +30,8 @@ from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.tags import DELETE_TAGS, INSERT_TAGS, SELECT_TAGS, read_tags
 
+MAX_ACTIONS: Final = 100
+"""The most requests of a job that are shown."""
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
@@ -198,12 +200,12 @@ class JobActions:
         """
 
         async def work(cursor: Cursor) -> ActionResult:
-            job, done = await _lock(cursor, job_id), dict[str, str]()
+            job, done, moved = await _lock(cursor, job_id), dict[str, str](), 0
             if "send_at" in fields:
                 at = max(job.now, fields["send_at"] or job.now)
                 if at != max(job.now, job.send_at):
                     done["send_at"] = f"{at:%Y-%m-%dT%H:%M:%SZ}"
-                    await _send_at(cursor, job, at)
+                    moved = await _send_at(cursor, job, at)
             if fields.get("priority", job.priority) != job.priority:
                 done["priority"] = str(fields["priority"])
                 await job_changes.set_priority(cursor, job_id, fields["priority"])
@@ -213,8 +215,11 @@ class JobActions:
             if fields.keys() & {"metadata", "tags"}:
                 done |= await _describe(cursor, job_id, fields)
             detail = ", ".join(f"{name} {value}" for name, value in done.items())
-            await cursor.execute(*note_action("change", actor, job=job_id, detail=detail or None, changed=bool(done)))
-            return ActionResult(bool(done), 0, job.status)
+            changed = bool(done)
+            await cursor.execute(
+                *note_action("change", actor, job=job_id, detail=detail or None, changed=changed, messages=moved)
+            )
+            return ActionResult(changed, moved, job.status)
 
         act = partial(_unlimited, work) if messages > MESSAGES_PER_SECOND else work
         bound = self._timeout + messages / MESSAGES_PER_SECOND
@@ -245,11 +250,11 @@ class JobActions:
         return await self._database.request(work, what="messages.cancel", bound=self._timeout)
 
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
-        """What was asked of a job, the last hundred requests, the newest first. `within`: seconds, if not the usual."""
+        """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `within`: seconds, if not the usual."""
         rows = await self._database.request_rows(
             "SELECT action, actor, detail, changed, messages, at FROM job_actions WHERE job_id = %s "
-            "ORDER BY id DESC LIMIT 100",
-            (job_id,),
+            "ORDER BY id DESC LIMIT %s",
+            (job_id, MAX_ACTIONS),
             what="actions.of_job",
             bound=within or self._timeout,
         )
@@ -298,8 +303,8 @@ async def _describe(cursor: Cursor, job: str, fields: Mapping[str, Any]) -> dict
     return done
 
 
-async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:
-    """Give a job that has not begun another time.
+async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> int:
+    """Give a job that has not begun another time; how many messages have it.
 
     Raises:
         BegunError: it has, or a message would have to be sent before the job's time.
@@ -318,9 +323,10 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> None:
                "before this time", own)
         )  # fmt: skip
     await job_changes.set_send_at(cursor, job.id, at)
-    await door.move_due(cursor, job.id, was=job.send_at, at=at)
+    moved = await door.move_due(cursor, job.id, was=job.send_at, at=at)
     if job.status is not JobStatus.PAUSED:
         await _run(cursor, job, job.status)
+    return moved
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:

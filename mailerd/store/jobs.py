@@ -267,12 +267,12 @@ _NOTICE_KINDS: Final = {
 # cheap, or begin with all jobs of the senders.
 _SELECT_MESSAGES: Final = (
     f"SELECT {RECIPIENT_COLUMNS.replace('(SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id)', 'j.copy_list')}, "
-    "r.job_id, j.from_address "
+    "r.job_id, j.from_address, j.type "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.person = %s"
 )
 _SELECT_MESSAGES_BY_ID: Final = (
-    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address "
+    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address, j.type "
     "FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
     "WHERE r.id IN %s"
 )
@@ -332,6 +332,7 @@ class PersonsMessage(Recipient):
     job_id: str
     sender_email: str
     """The sender as the job was posted: the mailbox, or an alias of it."""
+    job_type: JobType
 
 
 class Recipients:
@@ -374,8 +375,8 @@ def messages_statement(email: str, *, before: int | None, limit: int, senders: C
 
 
 def _message(row: tuple[Any, ...]) -> PersonsMessage:
-    *of_recipient, job_id, sender = row
-    return PersonsMessage(**vars(recipient_of(tuple(of_recipient))), job_id=job_id, sender_email=sender)
+    *of_one, job, sender, type_ = row
+    return PersonsMessage(**vars(recipient_of(tuple(of_one))), job_id=job, sender_email=sender, job_type=JobType(type_))
 
 
 def recipients_statement(
@@ -458,8 +459,7 @@ _READ_JOBS: Final = (
     "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
     "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
     "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
-    "j.bounce_warning_args, "
-    f"j.metadata, {SELECT_TAGS} "
+    f"j.bounce_warning_args, j.metadata, {SELECT_TAGS}, {messages.NEXT_WAS_TRIED} "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -500,6 +500,8 @@ class Job:
     """How many of its sent messages a person has answered."""
     deferred_until: datetime | None = None
     """When the first of its messages that wait is due; None: that is past."""
+    tried: bool = False
+    """That message has been tried before."""
     limited: bool = False
     """The next turn of its sender is more than a minute away."""
     on_bounces: str = "pause"
@@ -665,8 +667,7 @@ class Jobs:
     @request("jobs.read", read_only=True)
     async def job(self, cursor: Cursor, job_id: str) -> Job | None:
         """One job, or None."""
-        found = await _read_jobs(cursor, [job_id], outage=self.database.outage)
-        return found[0] if found else None
+        return next(iter(await _read_jobs(cursor, [job_id], outage=self.database.outage)), None)
 
     async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
         """A job that a key may see; another tenant's job is as good as none, so that no answer shows its id."""
@@ -700,9 +701,8 @@ class Jobs:
         clause = f"WHERE {' AND '.join(where)} " if where else ""
         statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
-        rows = list(await cursor.fetchall())
-        ids, outage = [row[0] for row in rows], self.database.outage
-        return await _read_jobs(cursor, ids, uncounted=_uncounted(rows, counted), outage=outage)
+        rows, outage = await cursor.fetchall(), self.database.outage
+        return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted), outage=outage)
 
     async def recipients(
         self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None,
@@ -754,11 +754,10 @@ async def _read_jobs(
         return []
     await cursor.execute(_READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
-    rows = {}
-    for row in await cursor.fetchall():
-        rows[row[0]] = row
+    for row in (found := await cursor.fetchall()):
         if row[17] is not None:  # a job without recipients does not exist, but this must not be what says so
             counts[row[0]][State(row[17])] = row[18]
+    rows = {row[0]: row for row in found}
     return [_job(rows[job_id], counts[job_id], outage) for job_id in ids if job_id in rows]
 
 
@@ -795,4 +794,5 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         outage=outage,
         metadata=read_metadata(row[38]),
         tags=read_tags(row[39]),
+        tried=bool(row[40]),
     )

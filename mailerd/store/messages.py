@@ -44,6 +44,11 @@ _COLUMNS: Final = _expanded(_IS_TEST if name == "is_test" else name for name in 
 _LOCK: Final = f"""
 SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s ORDER BY id FOR UPDATE"""
+NEXT_WAS_TRIED: Final = """
+IF(j.next_claim_at > UTC_TIMESTAMP(6),
+   (SELECT r.attempts > 0 OR r.error IS NOT NULL FROM job_recipients r FORCE INDEX (claim)
+     WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.due_at, r.id LIMIT 1), 0)"""
+"""Of a job `j` that is not due: whether the message that is due next has been tried."""
 _TIMES: Final = tuple(
     Row._fields.index(name)
     for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "result_at", "sent_at", "updated_at")

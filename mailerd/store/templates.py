@@ -62,6 +62,7 @@ SELECT t.name, v.version, v.about, v.files, v.subject
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL ORDER BY t.name"""
 _DRAFTS: Final = "SELECT name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
+_UNPUBLISHED: Final = "SELECT archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
 _FILES: Final = """
 SELECT v.about, v.files, c.seq, c.content
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = {version}
@@ -189,6 +190,11 @@ class TemplateStore:
     async def drafts(self) -> list[str]:
         """The names of those that are not published."""
         return [name for (name,) in await self._rows(_DRAFTS)]
+
+    async def is_archived(self, name: str) -> bool | None:
+        """Of one that is not published: whether it was archived; None: it is published, or there is none."""
+        rows = await self._rows(_UNPUBLISHED, (name,))
+        return bool(rows[0][0]) if rows else None
 
     async def files(self, name: str, version: str | None) -> dict[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""

@@ -15,6 +15,8 @@ DAEMON = (
 PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = '{}', pause_reason = 'why'"
 LATER = "UPDATE {} = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
 TAKEN = "UPDATE job_recipients SET status = 'sending' LIMIT 1"
+TRIED = "UPDATE job_recipients SET attempts = 1"
+SENT = "UPDATE job_recipients SET status = 'sent'"
 UNSURE = "UPDATE job_recipients SET status = 'unsure'"
 
 
@@ -27,10 +29,12 @@ UNSURE = "UPDATE job_recipients SET status = 'unsure'"
         ((DAEMON, PAUSE.format("manual")), "sender_paused"),
         ((PAUSE.format("token_refused"),), "sender_paused"),
         ((DAEMON, LATER.format("jobs SET send_at")), "scheduled"),
-        ((DAEMON, LATER.format("jobs SET next_claim_at")), "deferred"),
+        ((DAEMON, TRIED, LATER.format("jobs SET next_claim_at")), "deferred"),
+        ((DAEMON, LATER.format("jobs SET next_claim_at")), "scheduled"),
         ((DAEMON, LATER.format("jobs SET braked_until"), LATER.format("jobs SET next_claim_at")), None),
         ((DAEMON, LATER.format("senders SET next_claim_at")), "limit"),
         ((DAEMON, TAKEN, LATER.format("senders SET next_claim_at")), None),
+        ((DAEMON, SENT, LATER.format("senders SET next_claim_at")), None),
         ((DAEMON, UNSURE), "unsure"),
         ((DAEMON, "UPDATE jobs SET status = 'paused'"), None),
     ],
@@ -43,6 +47,29 @@ async def test_a_job_that_sends_nothing_now_says_why(shop: Shop, changes: tuple[
     paused = "UPDATE jobs SET status = 'paused'" in changes
     assert (found["status"], found["waits_for"]) == ("paused" if paused else "queued", word)
     assert f"{job}  {worded(word or found['status'])}  " in await shop.say("jobs", "list")
+
+
+async def test_a_job_whose_messages_are_sent_waits_for_no_limit_before_its_end_is_recorded(shop: Shop) -> None:
+    job = await post(shop.database)
+    for change in (DAEMON, SENT, LATER.format("senders SET next_claim_at")):
+        await query(shop.database, change)
+    said = await shop.say("jobs", "show", job)
+    assert f"Job {job} from me@example.com: queued, 3 recipients: 3 sent." in said
+    assert "Next: the end of the job is recorded." in said
+
+
+async def test_a_test_is_called_one_wherever_it_is_shown(shop: Shop) -> None:
+    job = await post(shop.database, recipients=["ada@example.org"])
+    for change in (DAEMON, "UPDATE jobs SET type = 'test'"):
+        await query(shop.database, change)
+    assert f"{job}  queued (test)  " in await shop.say("jobs", "list")
+    for command in (("jobs", "show"), ("explain",)):
+        assert f"Job {job} from me@example.com: queued (test), 1 recipient" in await shop.say(*command, job), command
+    assert " It is a test.\n" in await shop.say("explain", "ada@example.org")
+    assert "waiting (test)" in await shop.say("recipients", "ada@example.org")
+    (message,) = json.loads(await shop.say("recipients", "ada@example.org", "--json"))["recipients"]
+    (explained,) = json.loads(await shop.say("explain", "ada@example.org", "--json"))["recipients"]
+    assert message["job_type"] == explained["job_type"] == "test"
 
 
 async def test_the_jobs_of_one_status_are_listed_alone(shop: Shop) -> None:

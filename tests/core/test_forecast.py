@@ -14,6 +14,7 @@ from mailerd.core import rate_limit
 from mailerd.core.forecast import (
     Forecast,
     ForecastInputs,
+    LaterMessages,
     Queued,
     UnresolvedSends,
     compute_forecast,
@@ -178,6 +179,12 @@ def test_the_words_are_those_that_a_person_wants() -> None:
     assert summary(compute_forecast(outlook(0)), now=NOW) == "nothing is waiting"
     late = summary(compute_forecast(outlook(30_000)), now=NOW)
     assert late.startswith("2,000 today, the rest from Friday 09:00 UTC, done about 2026-12-")
+
+
+def test_where_all_go_on_one_day_none_are_called_those_of_today() -> None:
+    it = replace(outlook(3), later=LaterMessages(1, NOW + 3 * HOUR), last_due=NOW + 3 * HOUR)
+    said = summary(compute_forecast(it), now=NOW)
+    assert said == "2 at first, the rest from 11:02 UTC, done about 11:02 UTC"
 
 
 def test_every_wait_has_its_cause() -> None:

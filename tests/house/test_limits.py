@@ -11,13 +11,16 @@ from mailerd.intake import (
     events_endpoint,
     read_jobs,
     request_models,
+    search,
     senders,
+    stats,
     strict_json,
     suppressions,
     template_body,
+    tests_of_jobs,
 )
 from mailerd.mail import mime, render, renderer, spreadsheet, template_library
-from mailerd.store import api_keys, event_feed, tags, templates
+from mailerd.store import api_keys, event_feed, job_actions, tags, templates
 from mailerd.web import forms
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
@@ -40,6 +43,11 @@ CONSTANTS: Final[dict[str, float]] = {
     "of these, messages of 1 MB or more": message_builder.MAX_LARGE,
     "seconds for the body to arrive": requests.BODY_TIMEOUT,
     "days that `send_at` may be ahead": request_models.MAX_SEND_AHEAD.days,
+    "characters of an `Idempotency-Key`": create_job.MAX_KEY,
+    "addresses of a test": tests_of_jobs.MAX_ADDRESSES,
+    "actions shown of a job": job_actions.MAX_ACTIONS,
+    "characters of a search, at least": search.MIN_TEXT,
+    "days of one period of statistics": stats.MAX_DAYS,
     "attachments in one list": request_models.MAX_ATTACHMENTS,
     "tags": tags.MAX_TAGS,
     "headers, or keys of metadata, of the job or of a recipient": request_models.MAX_ENTRIES,

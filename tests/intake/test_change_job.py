@@ -39,8 +39,8 @@ async def test_a_job_that_waits_gets_another_time_and_so_do_its_messages(site: S
     assert f"{turn:%Y-%m-%d %H:%M}" == "2027-02-01 09:00"
     assert sender_turn <= turn
     _, actions = await site.get(f"/api/jobs/{id_}/actions")
-    assert [(it["action"], it["detail"], it["changed"]) for it in actions["actions"]] == [
-        ("change", "send_at 2027-02-01T09:00:00Z", True)
+    assert [(it["action"], it["detail"], it["changed"], it["recipients"]) for it in actions["actions"]] == [
+        ("change", "send_at 2027-02-01T09:00:00Z", True, 2)
     ]
     assert site.wakeups.count >= 1
 
@@ -50,6 +50,9 @@ async def test_a_time_that_is_past_is_now(site: Site, when: str | None) -> None:
     id_ = await site.posted(send_at=LATER)
     status, answer = await change(site, id_, {"send_at": when})
     assert (status, answer["changed"]) == (200, True)
+    assert [*map(str, answer["warnings"])] == (
+        ["send_at 2020-01-01T00:00:00Z is in the past: the job is sent immediately"] if when else []
+    )
     assert abs(datetime.fromisoformat(answer["job"]["send_at"]) - datetime.now(UTC)) < timedelta(minutes=2)
     assert await site.rows("SELECT 1 FROM jobs WHERE id = %s AND next_claim_at <= UTC_TIMESTAMP(6)", id_) == [(1,)]
     assert (await change(site, id_, {"send_at": when}))[1]["changed"] is False

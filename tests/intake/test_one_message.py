@@ -103,6 +103,14 @@ async def test_a_key_of_a_job_is_none_of_a_message(site: Site) -> None:
     assert (status, answer["error"]["code"]) == (409, "idempotency_conflict"), body
 
 
+async def test_a_null_is_no_part_of_its_own_beside_a_named_template(site: Site) -> None:
+    body = {"sender_email": "me@example.com", "to": {"email": "ada@example.com"}, "template_name": "x"}
+    parts = {"subject": None, "html": None, "text": None}
+    async with site.client.post(f"{site.url}/api/messages", json=body | parts) as response:
+        answer = await response.json()
+    assert (response.status, [it["field"] for it in answer["error"]["details"]]) == (422, ["template_name"])
+
+
 async def test_a_suppressed_recipient_is_said_and_nothing_is_sent(site: Site) -> None:
     await suppress(site, "ada@example.com")
     status, answer = await send(site)

@@ -27,6 +27,17 @@ async def test_one_without_it_and_one_whose_time_is_past_have_the_jobs_time(site
                            "WHERE job_id = %s", id_) == [(1, 1)]  # fmt: skip
 
 
+async def test_a_time_that_is_past_is_warned_of(site: Site) -> None:
+    past = "2020-01-01T00:00:00+01:00"
+    _, answer = await site.post(job(person("a"), person("b"), send_at=past))
+    assert answer["warnings"] == ["send_at 2019-12-31T23:00:00Z is in the past: the job is sent immediately"]
+    _, answer = await site.post(job(person("a") | {"send_at": past}, person("b")))
+    assert answer["warnings"] == ["1 recipient has a send_at in the past: its message is sent immediately"]
+    moments_ago = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    _, answer = await site.post(job(person("a") | {"send_at": moments_ago}, person("b"), send_at=moments_ago))
+    assert answer["warnings"] == []
+
+
 async def test_the_time_of_one_that_is_not_sent_is_not_the_jobs(site: Site) -> None:
     bad = {"email": "no address", "send_at": FIRST}
     id_ = await site.posted(bad, person("b") | {"send_at": LATER}, on_invalid="skip")

@@ -30,6 +30,7 @@ async def test_a_persons_messages_are_shown_the_newest_first(site: Site) -> None
         "id": older["id"],
         "index": 0,
         "job_id": jobs[0],
+        "job_type": "template",
         "sender_email": "me@example.com",
         "email": "A.da@gmail.com",
         "name": None,

@@ -96,6 +96,20 @@ async def test_a_job_takes_the_published_version_and_keeps_it(site: Site) -> Non
     assert (status, fields(answer)) == (422, {"template_version": "needs template_name"})
 
 
+async def test_a_template_that_is_not_published_is_not_said_to_be_missing(site: Site) -> None:
+    await put(site)
+    for said in ("is not published: publish it, or give one of its versions", "was archived: PUT it again, then"):
+        status, answer = await ask(site, "POST", "/order/render", {})
+        assert (status, answer["error"]["code"]) == (404, "not_found")
+        assert f"template 'order' {said}" in answer["error"]["message"]
+        status, answer = await site.post(job(**NAMED))
+        assert status == 422
+        assert f"template 'order' {said}" in fields(answer)["template_name"]
+        await ask(site, "DELETE", "/order")
+    _, answer = await ask(site, "POST", "/nothing/render", {})
+    assert "no template is named 'nothing'" in answer["error"]["message"]
+
+
 async def test_a_message_and_a_dry_run_take_it_too_with_language_and_image(site: Site) -> None:
     html = '<p>{{ order }} <img src="cid:logo.png"></p>'
     languages = {"zh": {"subject": "订单 {{ order }}", "html": html}}
@@ -288,6 +302,14 @@ async def test_rendering_shows_the_message_or_what_is_missing(site: Site) -> Non
     assert (await ask(site, "POST", "/order/render", given))[1]["html"] == "1 Ada 2"
     _, answer = await ask(site, "POST", "/order/render", {"variables": {"order": 1}})
     assert (answer["subject"], answer["html"], answer["missing"]) == (None, None, ["name", "total"])
+    variables = {"order": 17, "total": 3, "lines": [{"price": 2}], "person": {"name": "Ada"}}
+    sums = "{{ '%d' | format(total + order) }} {% for it in lines %}{{ it.price * 2 }}{% endfor %}"
+    sums += "{{ person.name }} {{ name }}"
+    other = await put(site, html=sums, variables=variables)
+    _, answer = await ask(site, "POST", "/order/render", {"version": other, "variables": {"person": {}}})
+    assert answer["missing"] == ["lines", "name", "order", "person.name", "total"], (
+        "although the first ends the rendering"
+    )
     _, answer = await ask(site, "POST", "/order/render", given | {"language": "zh-CN"})
     assert (answer["subject"], answer["html"], answer["text"]) == ("订单", None, "1")
     status, answer = await ask(
