@@ -24,6 +24,8 @@ _LEFT_OUT: Final = frozenset({"cc", "bcc", "metadata", "send_at", "tags"})
 """Fields of jobs and of recipients that are for the real messages: who else gets them, when, and what they are."""
 _OWN: Final = "/"
 """What the fields of a test begin with here: those of its job may have the same names."""
+TEST_OF: Final = "test-of"
+"""The variable of a test that says whose message it is: that person is found by it. No template can name it."""
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 
 
@@ -115,7 +117,8 @@ def _instead(recipient: Any, to: str, names: frozenset[str]) -> Any:
     if not isinstance(recipient, dict):
         return recipient
     own, email = recipient.get("variables"), recipient.get("email")
-    if (own is None or isinstance(own, dict)) and "email" not in names and isinstance(email, str):
-        own = {"email": email} | (own or {})
+    if (own is None or isinstance(own, dict)) and isinstance(email, str):
+        seen = {} if "email" in names else {"email": email}
+        own = seen | (own or {}) | {TEST_OF: canonical(email)}
     kept = {name: it for name, it in recipient.items() if name not in _LEFT_OUT}
     return kept | {"email": to} | ({} if own is None else {"variables": own})

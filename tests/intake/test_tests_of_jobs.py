@@ -43,10 +43,10 @@ async def test_somebody_else_gets_what_the_recipients_would(site: Site) -> None:
     rows = await site.rows("SELECT to_email, to_name, variables, copy_list, metadata, due_at < UTC_TIMESTAMP() + "
                            "INTERVAL 1 MINUTE FROM job_recipients ORDER BY seq")  # fmt: skip
     assert [(to, name, json.loads(variables)) for to, name, variables, *_ in rows] == [
-        ("me@example.com", "Bob", {"n": 2, "email": "his own"}),
-        ("you@example.com", "Bob", {"n": 2, "email": "his own"}),
-        ("me@example.com", "Ada", {"n": 1, "email": "ada@example.org"}),
-        ("you@example.com", "Ada", {"n": 1, "email": "ada@example.org"}),
+        ("me@example.com", "Bob", {"n": 2, "email": "his own", "test-of": "bob@example.org"}),
+        ("you@example.com", "Bob", {"n": 2, "email": "his own", "test-of": "bob@example.org"}),
+        ("me@example.com", "Ada", {"n": 1, "email": "ada@example.org", "test-of": "ada@example.org"}),
+        ("you@example.com", "Ada", {"n": 1, "email": "ada@example.org", "test-of": "ada@example.org"}),
     ]
     assert {tuple(rest) for _, _, _, *rest in rows} == {(None, None, 1)}, "no copies, nothing of the real ones, now"
     assert await site.rows("SELECT copy_list, on_bounces FROM jobs") == [(None, "go_on")]
@@ -61,7 +61,7 @@ async def test_the_first_recipient_is_shown_where_none_is_named(site: Site) -> N
 async def test_a_variable_of_the_job_is_not_hidden_by_the_address(site: Site) -> None:
     await send(site, variables={"product": "X", "email": "of the job"})
     ((variables,),) = await site.rows("SELECT variables FROM job_recipients")
-    assert json.loads(variables) == {"n": 1}
+    assert json.loads(variables) == {"n": 1, "test-of": "ada@example.org"}
 
 
 async def test_the_same_key_is_one_test_and_none_of_a_job(site: Site) -> None:
