@@ -47,7 +47,7 @@ class JobTestIn(RequestModel):
         Field(
             min_length=1, max_length=MAX_ADDRESSES,
             description="who gets the messages: the sender, its domain (but not gmail.com), or mailboxes and aliases "
-            "that this server sends from",
+            "that the key may send from",
         ),
     ]  # fmt: skip
     indexes: Annotated[
@@ -73,10 +73,10 @@ class JobTest:
         return "job." + _RECIPIENT.sub(lambda it: f"recipients[{self.indexes[int(it[1]) // len(self.to)]}]", path)
 
     def not_allowed(self, sender: str, known: Sequence[bool]) -> list[FieldError]:
-        """The addresses that get no tests of this sender. `known`: whether this server sends from each of them."""
+        """The addresses that get no tests of this sender. `known`: whether the key may send from each of them."""
         own = canonical(sender)
         domain = own.rpartition("@")[2]
-        why = t("gets no tests: it is neither in the sender's domain nor a sender of this server")
+        why = t("gets no tests: it is neither in the sender's domain nor a sender that the key may use")
         return [
             FieldError(f"{_OWN}to[{place}]", why)
             for place, (it, is_known) in enumerate(zip(map(canonical, self.to), known, strict=True))
@@ -94,6 +94,9 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
         ApiError: 422, there is no test in it.
     """
     asked = read_model(JobTestIn, given)
+    twice = [*_repeated("to", [*map(canonical, asked.to)]), *_repeated("indexes", asked.indexes)]
+    if twice:
+        raise invalid(twice)
     job = cast("dict[str, Any]", asked.job)
     recipients = job.get("recipients")
     job = {name: it for name, it in job.items() if name not in _LEFT_OUT} | _FORCED
@@ -104,6 +107,13 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
         names = given_names(job)
         job["recipients"] = [_instead(recipients[index], to, names) for index in asked.indexes for to in asked.to]
     return job, JobTest(asked.to, asked.indexes)
+
+
+def _repeated(name: str, values: Sequence[object]) -> list[FieldError]:
+    """The places of what stands before them in the same list: it would be the same message again."""
+    return [
+        FieldError(f"{name}[{place}]", t("is given twice")) for place, it in enumerate(values) if it in values[:place]
+    ]
 
 
 def given_names(job: Mapping[str, Any]) -> frozenset[str]:
