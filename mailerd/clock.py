@@ -20,6 +20,8 @@ _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
 
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Clock:
     """The machine's own clock; tests give another one."""

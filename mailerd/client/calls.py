@@ -254,8 +254,8 @@ class Calls(Exchange):
         return await self._send(Call("PUT", _template(name), to_json(template)))
 
     async def delete_template(self, name: str) -> dict[str, Any]:
-        """Archive a template; jobs that were posted keep it. Repeated after a lost answer, it may end in a 404."""
-        return await self._send(Call("DELETE", _template(name)))
+        """Archive a template; jobs that were posted keep it."""
+        return await self._send(Call("DELETE", _template(name), gone={"archived": True}))
 
     async def template_versions(self, name: str) -> dict[str, Any]:
         """The versions of a template, newest first."""
@@ -329,9 +329,10 @@ class Calls(Exchange):
     async def unsuppress(self, email: str, *, list_name: str | None = None) -> Removed:
         """Remove a suppression: that of a list, or that of all messages.
 
-        A 404: there is none, or this call had to be repeated, and its first attempt has removed it.
+        A 404: there is none. In a repetition of this call, after no answer, it counts as removed.
         """
-        return await self._send(Call("DELETE", with_query(f"/api/suppressions/{_quoted(email)}", list=list_name)))
+        path = with_query(f"/api/suppressions/{_quoted(email)}", list=list_name)
+        return await self._send(Call("DELETE", path, gone=Removed(removed=True)))
 
     async def lists(self) -> MailingLists:
         """The mailing lists that a person can leave."""
@@ -364,7 +365,7 @@ class Calls(Exchange):
 
     async def delete_webhook(self, webhook_id: str) -> Removed:
         """Remove an endpoint and its waiting deliveries; a 404 as for `unsuppress`."""
-        return await self._send(Call("DELETE", _webhook(webhook_id)))
+        return await self._send(Call("DELETE", _webhook(webhook_id), gone=Removed(removed=True)))
 
     def webhook_deliveries(
         self, webhook_id: str, *, status: str | None = None

@@ -61,6 +61,7 @@ class AsyncClient(Calls):
     async def _open(self, call: Call[Any]) -> AsyncIterator[Answer]:
         if self._session is None:
             self._session = aiohttp.ClientSession(trust_env=True)
+            self._session._retry_connection = False  # noqa: SLF001 - who repeats a call knows that it is a repetition
         with call.answered():
             response = await self._session.request(
                 call.method, self._url + call.path, data=call.body, headers=self._headers(call), allow_redirects=False,

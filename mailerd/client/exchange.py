@@ -89,6 +89,8 @@ class Call[T]:
     """The id of the last event that was seen of a stream."""
     repeatable: bool = True
     """Whether it may be made again where it may have been carried out."""
+    gone: T | None = None
+    """What the answer is where a repetition finds nothing to delete any more: an earlier attempt has."""
 
     @contextmanager
     def answered(self) -> Iterator[None]:
@@ -108,6 +110,8 @@ class Call[T]:
             ApiError: it is no success.
         """
         found = _read(body)
+        if repeated and self.gone is not None and found is not None and answer.status == HTTPStatus.NOT_FOUND:
+            return self.gone
         if answer.status != HTTPStatus.OK or found is None:
             raise self.refusal(answer, body)
         if self.idempotency_key:

@@ -364,6 +364,8 @@ CONFIG = "MAILERD_CONFIG"
 """The variable that names the file itself; it has the prefix and is no key."""
 API_KEY = "MAILERD_API_KEY"
 """The variable with the key of a command that posts over HTTP; it is no key of the configuration either."""
+_NO_KEYS = {CONFIG, API_KEY, "MAILERD_URL"}
+"""What has the prefix and is no key; with the last one, programs that use the client say where the API is."""
 
 
 def found(named: Path | None = None) -> Found:
@@ -394,7 +396,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
     if environment.get("DATABASE_URL"):
         found["database"] = {"url": environment["DATABASE_URL"]}
     for name, value in environment.items():
-        if name.upper().startswith(_PREFIX) and name.upper() not in {CONFIG, API_KEY}:
+        if name.upper().startswith(_PREFIX) and name.upper() not in _NO_KEYS:
             section, separator, key = name[len(_PREFIX) :].lower().partition("__")
             # Without a section there is no key of that name: kept under a name that no section has, it is refused.
             found.setdefault(section if separator else f"{name} (no section)", {})[key] = value

@@ -108,7 +108,6 @@ LABELS: Final[Mapping[str, Text]] = {
     "gone": t("Gone (410)"),
     "delivered": t("Delivered"),
     "made": t("Created"),
-    "change": t("Changed"),
     "changed": t("Changed"),
     "rotated": t("Rotated"),
     "revoked": t("Revoked"),

@@ -450,7 +450,7 @@ async def parse_job(
         cpu = CpuTime()
         within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
         mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
-        errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders)
+        errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders, key)
         named = await _named(fields, library or TemplateLibrary(None), reader.renderer, errors, origin=origin)
         pictures = [
             StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
@@ -544,11 +544,18 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
     return found
 
 
-def _not_for_tests(test: JobTest, sender: str | None, senders: SenderResolver | None) -> list[FieldError]:
+def _not_for_tests(
+    test: JobTest, sender: str | None, senders: SenderResolver | None, key: ApiKey | None
+) -> list[FieldError]:
     """The addresses that get no tests of the sender; where any sender has a mailbox, those outside its domain."""
     if not test.to or not sender:
         return []
-    return test.not_allowed(sender, [bool(senders and senders.knows(it)) for it in test.to])
+    return test.not_allowed(sender, [_may_test(it, senders, key) for it in test.to])
+
+
+def _may_test(address: str, senders: SenderResolver | None, key: ApiKey | None) -> bool:
+    """Whether the key may send from an address; of others it learns nothing."""
+    return bool(senders and (key is None or key.may_send(address.lower())) and senders.knows(address))
 
 
 async def _named(

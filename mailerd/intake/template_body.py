@@ -13,7 +13,7 @@ from mailerd.intake.request_models import MAX_TEMPLATE_PART, Line, RequestModel,
 from mailerd.intake.strict_json import encode
 from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.mime import check_base64, check_filename
-from mailerd.mail.template_library import ABOUT, LANGUAGE, MAX_BYTES, MAX_FILES, image_of, why_too_large
+from mailerd.mail.template_library import ABOUT, IMAGES, LANGUAGE, MAX_BYTES, MAX_FILES, image_of, why_too_large
 
 MAX_VARIABLES: Final = 16_000
 """Bytes of the examples as JSON: a list shows those of all templates."""
@@ -21,7 +21,7 @@ _PARTS: Final = {"subject": "subject.txt", "html": "body.html", "text": "body.tx
 
 
 def _language(value: str) -> str:
-    if not LANGUAGE.fullmatch(value):
+    if not LANGUAGE.fullmatch(value) or value == IMAGES:
         raise ValueError(t("must be a language such as zh or zh-tw"))
     return value
 
@@ -84,7 +84,9 @@ class NamedTemplateIn(PartsIn):
         None
     )
     images: Annotated[Annotated[list[ImageIn], Field(max_length=MAX_FILES)] | None, Field(description="images")] = None
-    comment: Annotated[Line | None, Field(description="what is new in this version; no part of it")] = None
+    comment: Annotated[
+        Line | None, Field(description="what is new in this version; no part of it: equal contents keep the first")
+    ] = None
 
 
 def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
@@ -105,15 +107,17 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
         "variables": variables,
     }  # fmt: skip
     files = {ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()}
+    if read.language in (read.languages or {}):
+        errors.append(FieldError(f"languages.{read.language}", t("is the language of the template itself")))
     for tag, each in {"": read, **(read.languages or {})}.items():
-        if not each.subject.strip():
+        if not each.subject.removeprefix("\ufeff").strip():  # a mark before a text is no part of it
             errors.append(FieldError(f"languages.{tag}.subject" if tag else "subject", t("must not be empty")))
         parts = {part: getattr(each, part) for part in _PARTS}
         if each.markdown:
             parts["html"] = markdown_to_html(each.markdown)
         files |= {f"{tag}/{_PARTS[part]}".removeprefix("/"): it.encode() for part, it in parts.items() if it}
     for number, it in enumerate(read.images or ()):
-        path = f"images/{it.filename}"
+        path = f"{IMAGES}/{it.filename}"
         try:
             if path in files:
                 raise ValueError(t("is given twice"))  # noqa: TRY301 - one of several reasons

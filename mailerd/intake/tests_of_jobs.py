@@ -24,6 +24,8 @@ _LEFT_OUT: Final = frozenset({"cc", "bcc", "metadata", "send_at", "tags"})
 """Fields of jobs and of recipients that are for the real messages: who else gets them, when, and what they are."""
 _OWN: Final = "/"
 """What the fields of a test begin with here: those of its job may have the same names."""
+TEST_OF: Final = "test-of"
+"""The variable of a test that says whose message it is: that person is found by it. No template can name it."""
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 
 
@@ -45,7 +47,7 @@ class JobTestIn(RequestModel):
         Field(
             min_length=1, max_length=MAX_ADDRESSES,
             description="who gets the messages: the sender, its domain (but not gmail.com), or mailboxes and aliases "
-            "that this server sends from",
+            "that the key may send from",
         ),
     ]  # fmt: skip
     indexes: Annotated[
@@ -71,10 +73,10 @@ class JobTest:
         return "job." + _RECIPIENT.sub(lambda it: f"recipients[{self.indexes[int(it[1]) // len(self.to)]}]", path)
 
     def not_allowed(self, sender: str, known: Sequence[bool]) -> list[FieldError]:
-        """The addresses that get no tests of this sender. `known`: whether this server sends from each of them."""
+        """The addresses that get no tests of this sender. `known`: whether the key may send from each of them."""
         own = canonical(sender)
         domain = own.rpartition("@")[2]
-        why = t("gets no tests: it is neither in the sender's domain nor a sender of this server")
+        why = t("gets no tests: it is neither in the sender's domain nor a sender that the key may use")
         return [
             FieldError(f"{_OWN}to[{place}]", why)
             for place, (it, is_known) in enumerate(zip(map(canonical, self.to), known, strict=True))
@@ -92,6 +94,9 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
         ApiError: 422, there is no test in it.
     """
     asked = read_model(JobTestIn, given)
+    twice = [*_repeated("to", [*map(canonical, asked.to)]), *_repeated("indexes", asked.indexes)]
+    if twice:
+        raise invalid(twice)
     job = cast("dict[str, Any]", asked.job)
     recipients = job.get("recipients")
     job = {name: it for name, it in job.items() if name not in _LEFT_OUT} | _FORCED
@@ -102,6 +107,13 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
         names = given_names(job)
         job["recipients"] = [_instead(recipients[index], to, names) for index in asked.indexes for to in asked.to]
     return job, JobTest(asked.to, asked.indexes)
+
+
+def _repeated(name: str, values: Sequence[object]) -> list[FieldError]:
+    """The places of what stands before them in the same list: it would be the same message again."""
+    return [
+        FieldError(f"{name}[{place}]", t("is given twice")) for place, it in enumerate(values) if it in values[:place]
+    ]
 
 
 def given_names(job: Mapping[str, Any]) -> frozenset[str]:
@@ -115,7 +127,8 @@ def _instead(recipient: Any, to: str, names: frozenset[str]) -> Any:
     if not isinstance(recipient, dict):
         return recipient
     own, email = recipient.get("variables"), recipient.get("email")
-    if (own is None or isinstance(own, dict)) and "email" not in names and isinstance(email, str):
-        own = {"email": email} | (own or {})
+    if (own is None or isinstance(own, dict)) and isinstance(email, str):
+        seen = {} if "email" in names else {"email": email}
+        own = seen | (own or {}) | {TEST_OF: canonical(email)}
     kept = {name: it for name, it in recipient.items() if name not in _LEFT_OUT}
     return kept | {"email": to} | ({} if own is None else {"variables": own})

@@ -24,6 +24,8 @@ MAX_BYTES: Final = 20_000_000
 """The most bytes of one template, pictures included."""
 ABOUT: Final = "template.json"
 """What a template of the API has in place of template.toml."""
+IMAGES: Final = "images"
+"""The folder of its images, which is no language's."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language", "unsubscribe_url"})
 """Variables that every message may have without a declaration."""
@@ -70,8 +72,8 @@ class TemplateSummary:
             description=str(about.get("description", "")),
             variables=about.get("variables", {}),
             language=about.get("language") or None,
-            languages=tuple(sorted({tag for tag, _ in parts if tag != "images"})),
-            pictures=tuple(file for tag, file in parts if tag == "images"),
+            languages=tuple(sorted({tag for tag, _ in parts if tag != IMAGES})),
+            pictures=tuple(file for tag, file in parts if tag == IMAGES),
             subject=subject,
         )
 
@@ -268,7 +270,7 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     variables = json.loads(json.dumps(variables, default=lambda it: it.isoformat(), allow_nan=False))
     if not isinstance(about.get("language", ""), str):
         faults.append(t("template.toml: language must be a text such as zh or zh-tw"))
-    tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
+    tags = sorted({path.split("/")[0] for path in files if "/" in path} - {IMAGES})
     faults += [
         t("{tag}/: must be a language such as zh or zh-tw", tag=tag) for tag in tags if not LANGUAGE.fullmatch(tag)
     ]
@@ -322,9 +324,9 @@ def _text(content: bytes) -> str:
 
 def _images(files: Mapping[str, bytes], faults: list[str]) -> Iterator[InlineImage]:
     for path, content in files.items():
-        if not path.startswith("images/"):
+        if not path.startswith(f"{IMAGES}/"):
             continue
-        name = path.removeprefix("images/")
+        name = path.removeprefix(f"{IMAGES}/")
         try:
             yield image_of(name, content)
         except ValueError as error:

@@ -43,8 +43,8 @@ _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status IN ('sending', 'unsure', 'sent')"""
 _COUNT_OWN_TIMES: Final = """
-SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
- WHERE job_id = %s AND status = 'waiting' AND due_at > %s AND due_at < %s"""
+SELECT COUNT(send_at) AND COUNT(send_at) = COUNT(*), COALESCE(SUM(send_at < %s), 0)
+  FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"""
 _COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 
@@ -59,7 +59,7 @@ class ActionResult:
 
 
 class BegunError(MailerdError):
-    """A job has begun, or has ended, or a message has a time before the new one: its time is not changed."""
+    """A job has begun, or has ended, or times of its messages' own forbid the new one: its time is not changed."""
 
 
 class NotWaitingError(MailerdError):
@@ -195,7 +195,7 @@ class JobActions:
 
         Raises:
             BegunError: with `send_at`: a message of it is sent or being sent, or has a time of its own before it, or
-                the job has ended; nothing was changed.
+                all have one, or the job has ended; nothing was changed.
             DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
         """
 
@@ -307,7 +307,7 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> int:
     """Give a job that has not begun another time; how many messages have it.
 
     Raises:
-        BegunError: it has, or a message would have to be sent before the job's time.
+        BegunError: it has, or a message would have to be sent before the job's time, or none has the job's time.
     """
     await cursor.execute(_COUNT_BEGUN, (job.id,))
     begun, sent = await cursor.fetchone()
@@ -316,14 +316,17 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> int:
             t("this job is {status}, {sent:,} of its messages are sent; `send_at` can be changed before the first one",
               status=coded(job.status), sent=int(sent or 0))
         )  # fmt: skip
-    await cursor.execute(_COUNT_OWN_TIMES, (job.id, naive(job.send_at), naive(at)))
-    if own := (await cursor.fetchone())[0]:
+    await cursor.execute(_COUNT_OWN_TIMES, (naive(at), job.id))
+    all_own, own = await cursor.fetchone()
+    if own:
         raise BegunError(
             tn("{n:,} message has a send_at of its own before this time", "{n:,} messages have a send_at of their own "
-               "before this time", own)
+               "before this time", int(own))
         )  # fmt: skip
+    if all_own:
+        raise BegunError(t("every message of this job has a send_at of its own and keeps it"))
     await job_changes.set_send_at(cursor, job.id, at)
-    moved = await door.move_due(cursor, job.id, was=job.send_at, at=at)
+    moved = await door.move_due(cursor, job.id, at)
     if job.status is not JobStatus.PAUSED:
         await _run(cursor, job, job.status)
     return moved

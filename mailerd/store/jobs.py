@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import accumulate, batched, chain
 from typing import Any, Final, NamedTuple
 
-from mailerd.clock import ULID
+from mailerd.clock import EPOCH, ULID
 from mailerd.core.copies import Copy
 from mailerd.core.copies import from_json as copies_of
 from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
@@ -42,7 +42,7 @@ class NewRecipient(NamedTuple):
     """The address has opted out: the row is stored as cancelled, and `error` says why."""
     extras: Extras = NO_EXTRAS
     send_at: datetime | None = None
-    """A time of its own, aware and not before the job's; None: the job's."""
+    """A time of its own, aware and not before the job's, which it keeps; None: the job's."""
 
 
 @dataclass(frozen=True)
@@ -440,7 +440,7 @@ SELECT send_at, IF(type <> '{JobType.MESSAGE}', 0, (SELECT id FROM job_recipient
   FROM jobs WHERE id = %s FOR UPDATE"""
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
-_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s{', %%s' * len(NO_EXTRAS)})"
+_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %%s{', %%s' * len(NO_EXTRAS)})"
 """The same for jobs of which a recipient has `Extras` or its own time: the others do not pay for them."""
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _OF_ALL: Final = "FROM jobs j"
@@ -726,13 +726,13 @@ def _batches(recipients: Iterable[NewRecipient], *, not_before: datetime | None)
     size = 0
     for seq, (email, name, variables, error, suppressed, extras, send_at) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
-        if not_before:
-            more += sum(len(str(it or "")) for it in extras)
+        more += sum(len(str(it or "")) for it in extras) if not_before else 0
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0
         status = cancelled if suppressed else failed if error else waiting
-        own = (max(not_before, naive(send_at) or not_before), *extras) if not_before else ()
+        at = naive(send_at and max(send_at, EPOCH))
+        own = (max(not_before, at or not_before), at, *extras) if not_before else ()
         batch.append((seq, email, name, variables, status, *in_row(error), *own))
         size += more
     if batch:

@@ -364,7 +364,7 @@ async def suppressed(database: Database, message: ClaimedRecipient) -> ClaimedRe
 
 _MOVE_DUE: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET due_at = %s, updated_at = UTC_TIMESTAMP(6)
- WHERE job_id = %s AND status = 'waiting' AND due_at = %s"""
+ WHERE job_id = %s AND status = 'waiting' AND send_at IS NULL"""
 _CANCEL_WAITING: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, error = %s, error_code = %s, error_args = %s, updated_at = UTC_TIMESTAMP(6)
@@ -413,9 +413,9 @@ async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
     return cursor.rowcount
 
 
-async def move_due(cursor: Cursor, job: str, *, was: datetime, at: datetime) -> int:
-    """Let those messages of a locked job wait until `at` that wait until its own time, `was`; how many."""
-    await cursor.execute(_MOVE_DUE, (naive(at), job, naive(was)))
+async def move_due(cursor: Cursor, job: str, at: datetime) -> int:
+    """Let those messages of a locked, unbegun job wait until `at` that have no time of their own; how many."""
+    await cursor.execute(_MOVE_DUE, (naive(at), job))
     return cursor.rowcount
 
 
@@ -508,10 +508,12 @@ _INSERT_RECIPIENTS: Final = (
     "due_at, updated_at{more}) VALUES "
 )
 INSERT_RECIPIENTS: Final = _INSERT_RECIPIENTS.format(more="")
-INSERT_WITH_EXTRAS: Final = _INSERT_RECIPIENTS.format(more="".join(f", {name}" for name in Extras._fields))
+INSERT_WITH_EXTRAS: Final = _INSERT_RECIPIENTS.format(
+    more=", send_at" + "".join(f", {name}" for name in Extras._fields)
+)
 # A message that waits for a later try keeps its time, and so does one for whose time a client has asked.
 DUE_NOW: Final = """
-UPDATE job_recipients FORCE INDEX (claim) SET due_at = UTC_TIMESTAMP(6)
+UPDATE job_recipients FORCE INDEX (claim) SET due_at = GREATEST(UTC_TIMESTAMP(6), COALESCE(send_at, UTC_TIMESTAMP(6)))
  WHERE job_id = %s AND status = 'waiting' AND due_at = %s AND due_at > UTC_TIMESTAMP(6)"""
 # No check of a message in doubt is put off for more than an hour.
 CHECKED_WITHIN_AN_HOUR: Final = """

@@ -3,12 +3,13 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
 
+from mailerd.clock import EPOCH
 from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
@@ -90,13 +91,12 @@ CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})")
 COLUMNS: Final = (
     "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
 )
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def cursor_of(place: Place) -> str:
     """A place as a text."""
     at, digest, list_id = place
-    return f"{(at - _EPOCH) // timedelta(microseconds=1)}-{digest.hex()}-{list_id}"
+    return f"{(at - EPOCH) // timedelta(microseconds=1)}-{digest.hex()}-{list_id}"
 
 
 def place_of(cursor: str) -> Place | None:
@@ -104,7 +104,7 @@ def place_of(cursor: str) -> Place | None:
     found = CURSOR.fullmatch(cursor)
     if found is None:
         return None
-    return _EPOCH + timedelta(microseconds=int(found[1])), bytes.fromhex(found[2]), int(found[3])
+    return EPOCH + timedelta(microseconds=int(found[1])), bytes.fromhex(found[2]), int(found[3])
 
 
 def page_statement(*, list_id: int | None, reason: Reason | None, after: Place | None, limit: int) -> Statement:

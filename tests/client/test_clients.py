@@ -317,6 +317,26 @@ async def test_a_post_whose_answer_is_lost_is_made_again_and_stored_once(place: 
     assert await place.jobs() == 1
 
 
+async def test_what_is_deleted_by_a_call_whose_answer_is_lost_is_deleted(place: Place, kind: Any) -> None:
+    key = await place.keys.create("crm", permissions=[*Permission])
+    async with Proxy(place.port) as proxy:
+        client = kind(f"http://127.0.0.1:{proxy.port}", key=key)
+        await ask(client, "suppress", [{"email": "ada@example.org"}])
+        await ask(client, "save_template", "order", {"subject": "a", "text": "b"})
+        hook = await ask(client, "create_webhook", "crm", "http://127.0.0.1:9/")
+        for name, which, said in (
+            ("unsuppress", "ada@example.org", "removed"), ("delete_template", "order", "archived"),
+            ("delete_webhook", hook["id"], "removed"),
+        ):  # fmt: skip
+            await ask(client, "lists")
+            proxy.cut_after(0)
+            assert (await ask(client, name, which))[said], name
+            with pytest.raises(ApiError) as refused:
+                await ask(client, name, which)
+            assert refused.value.status == 404, "a first attempt that finds nothing says so"
+        await close(client)
+
+
 async def test_a_key_of_ones_own_holds_beyond_the_call(place: Place, kind: Any) -> None:
     client = kind(place.url, key=place.key)
     first = await ask(client, "create_job", a_job(), idempotency_key="order-17")

@@ -98,7 +98,9 @@ def test_an_empty_database_url_is_none_at_all() -> None:
 
 
 def test_the_name_of_the_file_is_not_a_key() -> None:
-    assert load(environment={"MAILERD_CONFIG": "/etc/mailerd.toml"}) == Settings()
+    assert (
+        load(environment={"MAILERD_CONFIG": "/etc/mailerd.toml", "MAILERD_URL": "http://127.0.0.1:5000"}) == Settings()
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from mailerd.intake import (
     events_endpoint,
     read_jobs,
     request_models,
-    search,
     senders,
     stats,
     strict_json,
@@ -20,7 +19,7 @@ from mailerd.intake import (
     tests_of_jobs,
 )
 from mailerd.mail import mime, render, renderer, spreadsheet, template_library
-from mailerd.store import api_keys, event_feed, job_actions, tags, templates
+from mailerd.store import api_keys, event_feed, job_actions, lookup, tags, templates
 from mailerd.web import forms
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
@@ -46,7 +45,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "characters of an `Idempotency-Key`": create_job.MAX_KEY,
     "addresses of a test": tests_of_jobs.MAX_ADDRESSES,
     "actions shown of a job": job_actions.MAX_ACTIONS,
-    "characters of a search, at least": search.MIN_TEXT,
+    "characters of a search, at least": lookup.MIN_TEXT,
     "days of one period of statistics": stats.MAX_DAYS,
     "attachments in one list": request_models.MAX_ATTACHMENTS,
     "tags": tags.MAX_TAGS,

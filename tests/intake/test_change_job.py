@@ -28,7 +28,9 @@ async def times(site: Site, id_: str) -> list[str]:
 
 async def test_a_job_that_waits_gets_another_time_and_so_do_its_messages(site: Site) -> None:
     id_ = await site.posted(person("a"), person("b"), person("c"), send_at=LATER)
-    await site.rows("UPDATE job_recipients SET due_at = '2027-05-05 05:05' WHERE job_id = %s AND seq = 1", id_)
+    await site.rows(
+        "UPDATE job_recipients SET due_at = '2027-05-05 05:05', send_at = due_at WHERE job_id = %s AND seq = 1", id_
+    )
     status, answer = await change(site, id_, {"send_at": "2027-02-01T10:00:00+01:00"})
     assert (status, answer["changed"], answer["job"]["send_at"]) == (200, True, "2027-02-01T09:00:00Z")
     assert await times(site, id_) == ["2027-02-01 09:00", "2027-05-05 05:05", "2027-02-01 09:00"]

@@ -109,7 +109,10 @@ async def test_a_stream_speaks_the_language_of_its_request_as_a_page_does(site: 
         async with site.client.get(f"{site.url}{path}", headers=accept) as response:
             told = json.loads((await event(response))["data"])
             response.close()
-        others = {"forecast": {}, "outcomes": {}}  # of another moment; counted where a job is asked for by its ID
+        others: dict[str, Any] = {
+            "forecast": {},
+            "outcomes": {},
+        }  # of another moment; counted where a job is asked for by its ID
         assert told | others == shown | others
 
 

@@ -81,6 +81,50 @@ async def test_another_time_of_the_job_moves_only_those_that_have_the_jobs(site:
     assert await times(site, id_) == ["2027-02-20 08:00", "2027-03-01 09:00"]
 
 
+async def test_its_own_time_is_kept_where_the_jobs_was_the_same_for_a_while(site: Site) -> None:
+    id_ = await site.posted(person("a") | {"send_at": LATER}, person("b"), send_at=FIRST)
+    for at, said, due in (
+        (LATER, "2027-03-01T09:00:00Z", "2027-03-01 09:00"), (FIRST, FIRST, "2027-02-01 09:00"),
+        (LATER, "2027-03-01T09:00:00Z", "2027-03-01 09:00"),
+    ):  # fmt: skip
+        status, answer = await change(site, id_, {"send_at": at})
+        assert (status, answer["changed"], answer["job"]["send_at"]) == (200, True, said)
+        assert await times(site, id_) == ["2027-03-01 09:00", due]
+    for step in ("pause", "resume"):
+        async with site.client.post(f"{site.url}/api/jobs/{id_}/{step}") as response:
+            assert response.status == 200
+    status, answer = await change(site, id_, {"send_at": None})
+    assert (status, answer["changed"]) == (200, True)
+    assert await site.rows("SELECT due_at <= UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s ORDER BY seq",
+                           id_) == [(0,), (1,)]  # fmt: skip
+    assert (await times(site, id_))[0] == "2027-03-01 09:00"
+    assert answer["job"]["forecast"]["done_at"] == "2027-03-01T09:00:00Z"
+    assert await site.rows("SELECT next_claim_at <= UTC_TIMESTAMP(6) FROM jobs WHERE id = %s", id_) == [(1,)]
+
+
+@pytest.mark.parametrize("first", [None, FIRST, LATER])
+async def test_a_job_of_own_times_alone_keeps_them_and_says_so(site: Site, first: str | None) -> None:
+    id_ = await site.posted(person("a") | {"send_at": LATER}, person("b") | {"send_at": LAST}, send_at=first)
+    before = await site.rows("SELECT send_at, next_claim_at FROM jobs WHERE id = %s", id_)
+    for at, why in (
+        (None, "every message of this job has a send_at of its own and keeps it"),
+        ("2027-02-15T09:00:00Z", "every message of this job has a send_at of its own and keeps it"),
+        (LAST, "1 message has a send_at of its own before this time"),
+        ("2027-04-01T09:00:00Z", "2 messages have a send_at of their own before this time"),
+    ):
+        status, answer = await change(site, id_, {"send_at": at, "reference": "new"})
+        assert (status, answer["error"]["code"], answer["error"]["message"]) == (409, "conflict", why)
+    assert (await change(site, id_, {"send_at": LATER, "reference": "new"}))[1]["changed"] is True, "it has that time"
+    assert await times(site, id_) == ["2027-03-01 09:00", "2027-03-08 09:00"]
+    assert await site.rows("SELECT send_at, next_claim_at FROM jobs WHERE id = %s", id_) == before
+
+
+async def test_one_whose_own_time_was_past_is_not_put_off(site: Site) -> None:
+    id_ = await site.posted(person("a") | {"send_at": "0001-01-01T00:00:00Z"}, person("b"))
+    status, answer = await change(site, id_, {"send_at": LATER})
+    assert (status, answer["error"]["message"]) == (409, "1 message has a send_at of its own before this time")
+
+
 async def test_once_the_first_is_sent_the_next_moment_is_the_cause_of_the_wait(site: Site) -> None:
     id_ = await site.posted(person("a"), person("b") | {"send_at": LATER}, person("c") | {"send_at": LAST})
     _, answer = await site.get(f"/api/jobs/{id_}")

@@ -181,6 +181,11 @@ async def test_a_publish_expects_what_is_published_and_its_repetition_is_harmles
         ({"images": [{"filename": "x.png", "content": "%"}]}, "images[0].content", "base64"),
         ({"variables": {"order": "x" * 16_000}}, "variables", "16,000"),
         ({"extra": 1}, "extra", "unknown"),
+        ({"subject": "\ufeff"}, "subject", "empty"),
+        ({"html": "\ufeff"}, "html", "neither html nor text"),
+        ({"languages": {"zh": {"subject": "\ufeff", "text": "y"}}}, "languages.zh.subject", "empty"),
+        ({"languages": {"images": {"subject": "x", "text": "y"}}}, "languages.images.[key]", "zh"),
+        ({"language": "zh", "languages": {"zh": {"subject": "x", "text": "y"}}}, "languages.zh", "itself"),
     ],
 )
 async def test_a_bad_template_is_refused_with_part_and_line(

@@ -43,10 +43,10 @@ async def test_somebody_else_gets_what_the_recipients_would(site: Site) -> None:
     rows = await site.rows("SELECT to_email, to_name, variables, copy_list, metadata, due_at < UTC_TIMESTAMP() + "
                            "INTERVAL 1 MINUTE FROM job_recipients ORDER BY seq")  # fmt: skip
     assert [(to, name, json.loads(variables)) for to, name, variables, *_ in rows] == [
-        ("me@example.com", "Bob", {"n": 2, "email": "his own"}),
-        ("you@example.com", "Bob", {"n": 2, "email": "his own"}),
-        ("me@example.com", "Ada", {"n": 1, "email": "ada@example.org"}),
-        ("you@example.com", "Ada", {"n": 1, "email": "ada@example.org"}),
+        ("me@example.com", "Bob", {"n": 2, "email": "his own", "test-of": "bob@example.org"}),
+        ("you@example.com", "Bob", {"n": 2, "email": "his own", "test-of": "bob@example.org"}),
+        ("me@example.com", "Ada", {"n": 1, "email": "ada@example.org", "test-of": "ada@example.org"}),
+        ("you@example.com", "Ada", {"n": 1, "email": "ada@example.org", "test-of": "ada@example.org"}),
     ]
     assert {tuple(rest) for _, _, _, *rest in rows} == {(None, None, 1)}, "no copies, nothing of the real ones, now"
     assert await site.rows("SELECT copy_list, on_bounces FROM jobs") == [(None, "go_on")]
@@ -61,7 +61,7 @@ async def test_the_first_recipient_is_shown_where_none_is_named(site: Site) -> N
 async def test_a_variable_of_the_job_is_not_hidden_by_the_address(site: Site) -> None:
     await send(site, variables={"product": "X", "email": "of the job"})
     ((variables,),) = await site.rows("SELECT variables FROM job_recipients")
-    assert json.loads(variables) == {"n": 1}
+    assert json.loads(variables) == {"n": 1, "test-of": "ada@example.org"}
 
 
 async def test_the_same_key_is_one_test_and_none_of_a_job(site: Site) -> None:
@@ -90,8 +90,10 @@ async def test_a_suppressed_address_gets_no_test_either(site: Site) -> None:
         ({"indexes": []}, {"indexes"}),
         ({"indexes": [0, 2, -1]}, {"indexes[2]"}),
         ({"indexes": [0, 2]}, {"indexes[1]"}),
-        ({"indexes": [0, 1, 0, 1]}, {"indexes"}),
+        ({"indexes": [0, 1, 2, 3]}, {"indexes"}),
         ({"indexes": ["0"]}, {"indexes[0]"}),
+        ({"to": ["me@example.com", "you@example.com", "Me@example.com"], "indexes": [1, 1, 1]},
+         {"to[2]", "indexes[1]", "indexes[2]"}),
         ({"to": ["me@example.com", "me@example.org"]}, {"to[1]"}),
         ({"recipients": []}, {"job.recipients"}),
         ({"recipients": ["x", {"email": "b@example.org", "name": "A\nB"}], "indexes": [1, 0],
@@ -141,6 +143,14 @@ async def test_a_consumer_mailbox_tests_to_itself_alone_and_to_what_this_server_
         status, answer = await send(site, sender_email="me@gmail.com", to=[to])
         assert status == expected, (to, answer)
     assert (await send(site, sender_email="me@example.com", to=["you@example.com"]))[0] == 200, "its own domain"
+    limited = {"X-API-Key": await site.keys.create("limited", senders=["me@gmail.com", "desk@example.net"])}
+    answers = [
+        await send(site, sender_email="me@gmail.com", to=[to], headers_of_request=limited)
+        for to in ("me@example.com", "nobody@example.com", "desk@example.net")
+    ]
+    assert [status for status, _ in answers] == [422, 422, 200]
+    known, unknown = (answer["error"] for _, answer in answers[:2])
+    assert known == unknown, "it does not learn which mailboxes this server has"
 
 
 async def test_a_key_sends_tests_of_its_own_senders_if_it_may_send(site: Site) -> None:

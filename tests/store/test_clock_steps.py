@@ -93,14 +93,16 @@ async def test_messages_that_were_posted_by_the_clock_that_was_ahead_do_not_wait
     database: Database, heard: Heard
 ) -> None:
     """A job of many messages has most of them still before it, at Google's pace."""
-    at_once, later = await post(database, recipients=2), await post(database, recipients=2)
+    at_once, later = await post(database, recipients=3), await post(database, recipients=2)
     it = daemons(database, "D1", heard)
     await it.heartbeat()
     await query(database, f"UPDATE jobs SET created_at = created_at {AHEAD}, send_at = send_at {AHEAD}")
     await query(database, f"UPDATE jobs SET send_at = send_at + INTERVAL 1 DAY WHERE id = '{later}'")
     await query(
-        database, "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = j.send_at WHERE r.seq = 0"
+        database, "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = j.send_at WHERE r.seq <> 1"
     )
+    own = "UPDATE job_recipients SET send_at = UTC_TIMESTAMP(6) + INTERVAL 30 SECOND WHERE job_id = %s AND seq = 2"
+    await query(database, own, at_once)
     await query(
         database, "UPDATE job_recipients r JOIN jobs j ON j.id = r.job_id SET r.due_at = j.send_at + INTERVAL 1 MINUTE "
         "WHERE r.seq = 1"
@@ -109,6 +111,7 @@ async def test_messages_that_were_posted_by_the_clock_that_was_ahead_do_not_wait
     assert await query(database, "SELECT id FROM jobs WHERE send_at <= UTC_TIMESTAMP(6)") == [(at_once,)]
     due = await query(database, "SELECT job_id, seq FROM job_recipients WHERE due_at <= UTC_TIMESTAMP(6)")
     assert due == [(at_once, 0)], "neither what a client has put off nor what waits for a later try"
+    assert await query(database, "SELECT due_at = send_at FROM job_recipients WHERE send_at IS NOT NULL") == [(1,)]
 
 
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:

@@ -1,5 +1,6 @@
 """The statement of docs/how-to/security.md takes a person out of the rows that stay, and the counts still agree."""
 
+import json
 import re
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 from mailerd.core.copies import Copy, from_json
 from mailerd.core.models import Extras
 from mailerd.core.states import JobChange
+from mailerd.intake.tests_of_jobs import TEST_OF
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
@@ -18,9 +20,14 @@ from tests.support.rows import post, query
 
 async def forget(database: Database) -> None:
     """Run the statements."""
-    (block,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/security.md").read_text("utf-8"), re.DOTALL)
-    for statement in filter(None, map(str.strip, str(block).split(";\n"))):
+    for statement in _statements()[1:]:
         await query(database, statement)
+
+
+def _statements() -> list[str]:
+    """Those of the page: the first one finds the tests that show a person, the others forget the person."""
+    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/how-to/security.md").read_text("utf-8"), re.DOTALL)
+    return [*filter(None, map(str.strip, ";\n".join(blocks).split(";\n")))]
 
 
 async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Database) -> None:
@@ -54,6 +61,26 @@ async def test_a_person_is_taken_out_and_the_counts_still_agree(database: Databa
     assert all(email.startswith("forgotten-") and detail is None for email, detail in notices[:2])
     assert notices[2][0] == "bob@example.com"
     assert (await audit(database))[1] == before
+
+
+async def test_a_person_is_found_in_tests_and_taken_out_of_them(database: Database) -> None:
+    tests, job = await post(database, recipients=2), await post(database, recipients=2)
+    shown = [json.dumps({"email": "seen", TEST_OF: f"{name}@example.com"}) for name in ("ada", "bob")]
+    await query(
+        database, "UPDATE job_recipients SET to_email = 'desk@example.com', to_name = 'Somebody', variables = "
+        "IF(seq, %s, %s), status = 'sent'", *reversed(shown),
+    )  # fmt: skip
+    await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE jobs SET type = 'test' WHERE id = %s", tests)
+    ((first,),) = await query(database, "SELECT id FROM job_recipients WHERE job_id = %s AND seq = 0", tests)
+    assert await query(database, _statements()[0]) == [(first, tests, "desk@example.com")]
+    await forget(database)
+    left = "SELECT seq, to_name, variables FROM job_recipients WHERE job_id = %s ORDER BY seq"
+    assert await query(database, left, tests) == [(0, None, None), (1, "Somebody", shown[1])]
+    assert await query(database, left, job) == [(0, "Somebody", shown[0]), (1, "Somebody", shown[1])], "no test"
+    ((to,),) = await query(database, "SELECT to_email FROM job_recipients WHERE id = %s", first)
+    assert to == f"forgotten-{first}@example.invalid"
+    assert await query(database, _statements()[0]) == []
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- headers, metadata: as in jobs, of its own; a header of the same name goes before the job's.
 -- copy_list: who gets a copy of this message (JSON); NULL: those of its job. copies: what they cost of the sender's day
 -- beside the one of the message.
--- due_at: the message is not sent before this time.
+-- due_at: the message is not sent before this time. send_at: the time of its own that it was posted with, never changed;
+-- NULL: it has the job's.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
 -- attempts: tries that counted. crashes: how many daemons in a row have died while the message was in flight and Google
@@ -210,6 +211,7 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   copies TINYINT UNSIGNED NOT NULL DEFAULT 0,
   status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   due_at DATETIME(6) NOT NULL,
+  send_at DATETIME(6) NULL,
   claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   daemon_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   lease_until DATETIME(6) NULL,
