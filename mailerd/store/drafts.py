@@ -47,7 +47,7 @@ SELECT id, mapping, message, options, kept_from FROM job_drafts
  WHERE api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
  ORDER BY kept_from DESC LIMIT %s"""
 _SAVE: Final = "UPDATE job_drafts SET mapping = %s, message = %s, options = %s WHERE id = %s AND part = 0"
-_LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 FOR UPDATE"
+_LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 AND NOT is_sent FOR UPDATE"
 _DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
 _ADD_PIECE: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, content, kept_from) VALUES (%s, %s, %s, %s, %s, %s)"""

@@ -186,7 +186,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         named = await services.library.find(message["template"])
         if named is None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
-        fields, template = {"template_name": named.name}, named.template
+        fields, template = {"template_name": named.name, "template_version": named.version}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
     names = await services.renderer.compile(template, origin=origin)
     return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))

@@ -9,13 +9,13 @@ from mailerd.core.i18n import t
 from mailerd.core.states import JobType
 from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
+from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.draft import OWN, DraftMessage, People, make, save
 from mailerd.web.forms import Form, read_form
-from mailerd.web.html import moment
 from mailerd.web.post_job import body_of, explain, job_fields, post_job
 from mailerd.web.send_preview import hint, person_of, read, senders_of, version_of
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, row_number
@@ -24,6 +24,8 @@ FIELDS: Final = (
     "kind", "template", "sender", "sender_name", "reply_to", "subject", "body", "list", "reference", "test_to",
 )  # fmt: skip
 """What the form has; each is a text of the draft's message."""
+_SHOWN: Final = ("kind", "template", "subject", "body")
+"""What a test has shown: another one of these was not tested."""
 MAX_WRITTEN: Final = 1024 * 1024
 """Bytes of the form."""
 MAX_SOURCE: Final = 100_000
@@ -100,7 +102,10 @@ def _message(draft: Draft, form: Form) -> dict[str, Any]:
     given: dict[str, Any] = {name: texts[name] for name in FIELDS if name in texts}
     if other := texts.get("sender_other"):
         given["sender"] = other
-    return {**draft.message, **given}
+    made = {**draft.message, **given}
+    if any(made.get(name) != draft.message.get(name) for name in _SHOWN):
+        made.pop("tested", None)
+    return made
 
 
 async def _why_not(it: ConsoleRequest, draft: Draft) -> str:
@@ -132,4 +137,4 @@ async def _test(it: ConsoleRequest, draft: Draft, person: str) -> tuple[str, boo
         return explain(it, error), True
     now = it.services.clock.now()
     await save(it, replace(draft, message={**draft.message, "tested": rfc3339(now)}))
-    return t("Test message accepted: {time}, job {job}", time=moment(now), job=answer["job_id"]), False
+    return t("Test message accepted: {time}, job {job}", time=describe.moment(now), job=answer["job_id"]), False

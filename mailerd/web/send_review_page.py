@@ -59,7 +59,7 @@ async def _page(
         draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
         faults=faults_of(it, refused, people.checked.rows) if refused else [], rows=people.checked.rows,
         subject=first.subject if isinstance(first, Content) else "", warnings=_warnings(draft, people), sender=sender,
-        button=_button(draft, tried, when), seen=_seen(draft, people, when),
+        button=_button(draft, tried, when), seen=_seen(draft, written, people, when),
     )  # fmt: skip
     response.headers.update(refused.headers if refused else {})
     return response
@@ -137,7 +137,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     when, wrong = _when(it, draft)
     if written is None or why or not people.is_ready or wrong:
         return await _page(it, draft, status=422)
-    if form.text("seen") != _seen(draft, people, when):
+    if form.text("seen") != _seen(draft, written, people, when):
         return await _page(
             it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
@@ -145,10 +145,10 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     return await _send(it, draft, _job(draft, written, people, at), is_now=when is None)
 
 
-def _seen(draft: Draft, people: People, when: datetime | None) -> str:
-    """What the button was about: another message, table or time is not what was agreed to."""
+def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | None) -> str:
+    """What the button was about: another message, table, time or version of the template is not what was agreed to."""
     message = {name: value for name, value in draft.message.items() if name != "tested"}
-    whole = json.dumps([message, people.checked.recipients, str(when)], sort_keys=True).encode()
+    whole = json.dumps([message, written.fields, people.checked.recipients, str(when)], sort_keys=True).encode()
     return sha256(whole).hexdigest()[:16]
 
 
@@ -180,8 +180,11 @@ async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
     """Cancel a job of which nothing was sent, and make its draft one again."""
     if job.send_at <= it.services.clock.now():
         return it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
-    done = await apply(it, job, JobChange.CANCEL)
-    new = await drafts(it).reopen(it.key.id, id_) if done.changed else None
+    done, own = (
+        await apply(it, job, JobChange.CANCEL),
+        await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None,
+    )
+    new = await drafts(it).reopen(it.key.id, id_) if done.changed and own == job.id else None
     if new is None:
         return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))
     return it.back(f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back."))

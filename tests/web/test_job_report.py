@@ -129,7 +129,7 @@ async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun
     at = (datetime.now(UTC) + timedelta(days=3)).replace(second=0, microsecond=0)
     form = {"action": "reschedule", "at": f"{at:%Y-%m-%dT%H:%M}"}
     assert f"Job rescheduled for {at:%Y-%m-%d %H:%M} UTC." in await ask(browser, f"/jobs/{job}", **form)
-    assert await query(site.database, "SELECT DISTINCT send_at, due_at FROM jobs, job_recipients") == [
+    assert await query(site.database, "SELECT DISTINCT jobs.send_at, due_at FROM jobs, job_recipients") == [
         (at.replace(tzinfo=None),) * 2
     ]
     assert [it["action"] for it in site.heard.of("console_job_action")] == ["change"]

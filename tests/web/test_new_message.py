@@ -4,14 +4,16 @@ import asyncio
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
 import pytest
 
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import Drafts
+from mailerd.store.drafts import PEOPLE, Drafts
 from mailerd.store.suppressions import Suppressions
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
@@ -263,3 +265,60 @@ async def test_a_draft_is_deleted_by_its_key_alone(site: ConsoleSite) -> None:
     _, text = await ask(browser, "/send", delete=draft)
     assert "Draft deleted." in text
     assert await query(site.database, "SELECT COUNT(*) FROM job_drafts") == [(0,)]
+
+
+async def test_an_undo_gives_back_the_draft_of_its_own_job_alone(site: ConsoleSite) -> None:
+    browser, sent = await site.signed_in(), []
+    for _ in range(2):
+        draft = await begun(browser)
+        job, _ = await ask(browser, f"{draft}/review", **await reviewed(browser, draft, **WRITTEN))
+        sent.append((job, draft))
+    (job, _), (_, other) = sent
+    _, text = await ask(browser, job, action="undo", draft=other.removeprefix("/send/"))
+    assert "Job cancelled. Nothing was sent.<" in text
+    assert await query(site.database, "SELECT COUNT(*) FROM job_drafts WHERE part = 0 AND NOT is_sent") == [(0,)]
+
+
+async def test_what_is_saved_after_the_send_leaves_the_draft_as_it_was_sent(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    draft = await begun(browser)
+    store = Drafts(site.database, 5, timedelta(days=1))
+    ((key,),) = await query(site.database, "SELECT DISTINCT api_key_id FROM job_drafts")
+    late = await store.find(key, draft.removeprefix("/send/"))
+    assert late
+    job, _ = await ask(browser, f"{draft}/review", **await reviewed(browser, draft, **WRITTEN))
+    assert not await store.save(late, {PEOPLE: b"late"})
+    path, text = await ask(browser, job, action="undo", draft=late.id)
+    assert path.endswith("/review"), text
+
+
+async def test_what_a_test_showed_was_not_tested_when_it_is_another_message(site: ConsoleSite) -> None:
+    browser, untested = await site.signed_in(), "You have not sent yourself a test of this message."
+    draft = await begun(browser)
+    _, text = await ask(browser, f"{draft}/message", action="test", shown="1", test_to="me@example.com", **WRITTEN)
+    assert re.search("Test message accepted: <time datetime=", text)
+    _, text = await ask(browser, f"{draft}/message", action="next", **WRITTEN)
+    assert untested not in text
+    _, text = await ask(browser, f"{draft}/message", action="next", **(WRITTEN | {"body": "Another"}))
+    assert untested in text
+
+
+async def test_another_version_of_the_template_than_the_review_showed_is_not_sent(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in()
+    draft = await begun(browser)
+    button = await reviewed(browser, draft, **MESSAGE)
+    find = TemplateLibrary.find
+
+    async def found(self: TemplateLibrary, name: str, _: str | None = None) -> NamedTemplate | None:
+        named = await find(self, name)
+        return named and replace(named, version="0" * 16)
+
+    with monkeypatch.context() as changed:
+        changed.setattr(TemplateLibrary, "find", found)
+        _, text = await ask(browser, f"{draft}/review", 409, **button)
+    assert "This has changed since the page was loaded." in text
+    assert await jobs(site) == []
+    await ask(browser, f"{draft}/review", **button)
+    assert await jobs(site) == [("me@example.com", "welcome", 2)]
