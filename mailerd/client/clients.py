@@ -60,8 +60,7 @@ class AsyncClient(Calls):
     @asynccontextmanager
     async def _open(self, call: Call[Any]) -> AsyncIterator[Answer]:
         if self._session is None:
-            self._session = aiohttp.ClientSession(trust_env=True)
-            self._session._retry_connection = False  # noqa: SLF001 - who repeats a call knows that it is a repetition
+            self._session = aiohttp.ClientSession(trust_env=True, middlewares=(_unrepeated,))
         with call.answered():
             response = await self._session.request(
                 call.method, self._url + call.path, data=call.body, headers=self._headers(call), allow_redirects=False,
@@ -69,6 +68,19 @@ class AsyncClient(Calls):
             )  # fmt: skip
         async with response:
             yield Answer(response.status, response.headers, _chunks_of(response, call))
+
+
+async def _unrepeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Make a request once. aiohttp makes it again, unseen, where a kept connection breaks with these two errors.
+
+    Who repeats a call has to know that it is a repetition: a DELETE finds nothing the second time.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and aiohttp does not repeat it
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError(str(error) or type(error).__name__) from error
 
 
 async def _chunks_of(response: aiohttp.ClientResponse, call: Call[Any]) -> AsyncGenerator[bytes, None]:

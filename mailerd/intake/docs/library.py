@@ -178,8 +178,7 @@ class Library:
         for term, it in found.items():
             weight = log(len(self._sections) / max(1, len(it.text), len(it.heading))) + 0.01
             there = it.text.keys() | it.heading
-            for place, (count, _) in it.text.items():
-                scores[place] += weight * count
+            scores |= {place: scores[place] + weight * count for place, (count, _) in it.text.items()}
             for place in it.heading:
                 scores[place] += weight * 7
             letters.update(dict.fromkeys(it.heading, len(term)))
