@@ -110,6 +110,8 @@ class Place:
     """Jobs that were answered with 200, and how many messages of each were accepted."""
     over: list[tuple[float, str]] = field(default_factory=list)
     """Seconds by which a wait was longer than its bound, and which; negative for those within."""
+    slowness: list[float] = field(default_factory=list)
+    """How many times slower than usual the machine was during the storm."""
     pair: Pair | None = None
     """The server and its replica, where there is one."""
     unknown: set[str] = field(default_factory=set)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -51,9 +52,14 @@ def at_this_speed(seconds: float) -> float:
     return seconds * min(_SLOWEST, max(1.0, min(_computed() for _ in range(3)) / _USUAL))
 
 
-def _computed() -> float:
-    """Seconds of CPU for a million additions."""
-    began, total = time.thread_time(), 0
+def slowness() -> float:
+    """How many times longer than usual computing takes now by the clock on the wall, with all that runs beside it."""
+    return min(_SLOWEST, max(1.0, _computed(time.monotonic) / _USUAL))
+
+
+def _computed(clock: Callable[[], float] = time.thread_time) -> float:
+    """Seconds for a million additions, of CPU if no other clock is given."""
+    began, total = clock(), 0
     for number in range(1_000_000):
         total += number
-    return time.thread_time() - began
+    return clock() - began
