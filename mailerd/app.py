@@ -443,7 +443,7 @@ def _services(
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
         spreadsheets=SpreadsheetReader(RendererEvents(sink)),
-        is_authorized=lambda: gmail.has_credentials, authorization=gmail.authorization,
+        credential_owners=lambda: gmail.credential_owners, authorization=gmail.authorization,
     )  # fmt: skip
 
 

@@ -683,9 +683,9 @@ class Gmail(GmailCalls):
         return self._credential_dirs.version()
 
     @property
-    def has_credentials(self) -> bool:
-        """Whether there is any credential file at all."""
-        return bool(self._credential_dirs.all())
+    def credential_owners(self) -> list[str]:
+        """The mailboxes, and the @domains, that have a credential file."""
+        return list(dict.fromkeys(each.owner for each in self._credential_dirs.all()))
 
     async def ping(self) -> session.Answer | NotSent | NoResponse:
         """Google's answer to a call without a token: a refusal, which shows that Google is there, and its Date."""

@@ -355,7 +355,7 @@ class SenderResolver:
         every address is accepted: the job waits and the log says why.
         """
         mailbox = self.aliases.get(sender, sender)
-        if not isinstance(self.gmail.credential_file(mailbox), NoCredentials) or not self.gmail.has_credentials:
+        if not isinstance(self.gmail.credential_file(mailbox), NoCredentials) or not self.gmail.credential_owners:
             return mailbox
         if mailbox != sender:
             return UnknownSender(

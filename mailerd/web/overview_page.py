@@ -73,7 +73,7 @@ async def _begin(it: ConsoleRequest, found: Sequence[Condition]) -> web.Response
     has_template = bool(await library.stored() or await asyncio.to_thread(library.names))
     return it.page(
         "begin.html", active="overview", live=True, troubles=[Trouble(each) for each in found],
-        authorized=await asyncio.to_thread(it.services.is_authorized), has_template=has_template,
+        authorized=bool(await asyncio.to_thread(it.services.credential_owners)), has_template=has_template,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """How the message of a draft looks for each of its people, and the senders that it may have."""
 
+import asyncio
 import json
 from collections.abc import Collection
 from difflib import get_close_matches
@@ -23,13 +24,15 @@ MAX_SENDERS: Final = 100
 
 
 async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
-    """The senders that the key may use, each with what is left of its day."""
+    """The senders that the key may use, each with what is left of its day; also those that have sent nothing yet."""
     services = it.services
     senders = Senders(services.database, services.limits.now, services.settings.database.connect_timeout)
     found = {
         each.state.email: each for each in await senders.page(only=it.key.senders, limit=MAX_SENDERS, aliases=None)
     }
-    for email in sorted((it.key.senders or set()) - found.keys()):
+    authorized = {each for each in await asyncio.to_thread(services.credential_owners) if not each.startswith("@")}
+    known = authorized if it.key.senders is None else it.key.senders
+    for email in sorted(known - found.keys())[: MAX_SENDERS - len(found)]:
         found[email] = await senders.unused(email, aliases=None)
     return list(found.values())
 

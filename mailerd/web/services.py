@@ -97,8 +97,8 @@ class Services:
     """Stores the job of a body, as the API does: once for each idempotency key."""
     preview: Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
     """Makes a message for a person who only looks."""
-    is_authorized: Callable[[], bool]
-    """Whether there is a mailbox that mailerd may send from."""
+    credential_owners: Callable[[], list[str]]
+    """The mailboxes, and the @domains, that mailerd may send from; the disk is asked."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""

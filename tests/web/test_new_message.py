@@ -322,3 +322,15 @@ async def test_another_version_of_the_template_than_the_review_showed_is_not_sen
     assert await jobs(site) == []
     await ask(browser, f"{draft}/review", **button)
     assert await jobs(site) == [("me@example.com", "welcome", 2)]
+
+
+async def test_a_mailbox_that_is_authorized_can_be_chosen_before_it_has_sent_anything(site: ConsoleSite) -> None:
+    site.daemon.console.services.credential_owners = lambda: ["@example.com", "me@example.com", "you@example.com"]
+    for limits, shown in (
+        ({}, ["me@example.com", "you@example.com"]),
+        ({"senders": ["you@example.com"]}, ["you@example.com"]),
+    ):
+        browser = await site.signed_in(str(len(limits)), **limits)
+        _, text = await ask(browser, f"{await begun(browser)}/people", action="next")
+        senders = text.partition('name="sender"')[2].partition("</select>")[0]
+        assert re.findall('<option value="([^"]*)"', senders) == shown

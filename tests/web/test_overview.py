@@ -34,7 +34,7 @@ async def test_before_the_first_job_the_page_is_three_steps_with_ticks(site: Con
     assert re.findall(r"<li( class=\"done\")?><b>", page) == ["", ' class="done"', ""]
     assert "mailerd auth login" in page
     assert tiles(page) == []
-    site.daemon.console.services.is_authorized = lambda: True
+    site.daemon.console.services.credential_owners = lambda: ["me@example.com"]
     assert page.count("Done") + 1 == (await text_of(browser, "/")).count("Done")
     await post(site.database)
     assert len(tiles(await text_of(browser, "/"))) == 4
