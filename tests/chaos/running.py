@@ -57,7 +57,7 @@ async def run(scenario: Scenario, size: Size, *, seed: int) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="mailerd-chaos-"))
     began = time.monotonic()
     try:
-        async with asyncio.timeout(scenario.within):
+        async with asyncio.timeout(scenario.within * slowness()):
             await _run(scenario, size, seed=seed, folder=folder, result=result)
     except TimeoutError:
         result.breaches.append(f"it was not over within {scenario.within:g} s: {traceback.format_exc(limit=-3)}")

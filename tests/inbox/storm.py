@@ -225,6 +225,7 @@ async def person_storm(per_day: int, *, reserve: int, folder: Path) -> Seen:
             if len(taken) - noticed < reserve:  # which is what the reserve is for: the messages between two looks
                 taken.append(await it.google.send_manually(SENDER))
             await asyncio.sleep(it.chance.expovariate(4.0))
+        await _until(it, "SELECT COUNT(*) = 0 FROM job_recipients WHERE status = 'sending'", 1)
         await _read_up(it)
         before = (await it.google.usage())["users"][SENDER]["sent_24h"]
         taken += [await it.google.send_manually(SENDER) for _ in range(per_day - before)]

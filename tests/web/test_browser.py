@@ -66,7 +66,7 @@ async def fill(site: ConsoleSite) -> str:
     await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
         site.database,
-        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
     await query(

@@ -53,7 +53,7 @@ async def test_a_sign_in_that_is_refused_is_named_with_the_command_that_renews_i
     assert "Everything is working" in await look(site, browser)
     await query(
         site.database,
-        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
     for language, said in (("en", "cannot send. Action needed: invalid_grant"), ("zh", "无法发送")):
@@ -133,7 +133,7 @@ async def test_a_key_for_certain_senders_is_told_of_all_its_senders_and_of_its_d
     other = await post(site.database, sender="other@example.com")
     browser = await site.signed_in("mine", senders=mine)
     await query(
-        site.database, "UPDATE senders SET next_claim_at = NULL, paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, "
+        site.database, "UPDATE senders SET next_claim_at = NULL, paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, "
         "pause_cause = 'token_refused', pause_reason = 'invalid_grant' WHERE email = %s", mine[24],
     )  # fmt: skip
     assert says(await look(site, browser), f"{mine[24]} cannot send. Action needed")

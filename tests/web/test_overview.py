@@ -92,7 +92,7 @@ async def test_the_first_page_says_the_newest_of_the_worst_causes_and_the_one_th
     assert '<code>mailerd webhooks test hook1</code><button type="button" class="plain copy"' in page
     await query(
         site.database,
-        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'token_refused', "
         "pause_reason = 'invalid_grant'",
     )
     await query(site.database, "UPDATE job_recipients SET status = 'unsure' WHERE seq = 1")
