@@ -129,6 +129,7 @@ def until_shown(page: Page, url: str, text: str) -> None:
 def shoot(page: Page, name: str, *, height: int = 760) -> None:
     """A picture of a page, as a browser shows it."""
     page.set_viewport_size({"width": 1280, "height": height})
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=PICTURES / f"{name}.png")
 
 
