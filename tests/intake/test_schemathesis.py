@@ -14,7 +14,8 @@ from mailerd.intake import events_endpoint
 from tests.intake.site import Build, job
 
 CASES_AT_LEAST = 500
-WITHIN = 240.0
+WITHIN = 1800.0
+"""Seconds; it takes half a minute, on a machine that is much slower ten times as long."""
 
 
 @pytest.mark.slow
