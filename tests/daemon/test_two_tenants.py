@@ -13,7 +13,7 @@ from tests.daemon.test_neighbours import sent
 from tests.daemon.test_slow_templates import BOMB, SLOW
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states
 
 A_KEY, B_KEY = 7, 8
@@ -38,7 +38,7 @@ async def seconds_of_b(database: Database, google: FakeGoogle) -> float:
     """How long B's messages take."""
     before, began = sent(google)[B], time.monotonic()
     await post(database, sender=B, recipients=MESSAGES, api_key_id=B_KEY)
-    await eventually(lambda: asyncio.sleep(0, sent(google)[B] - before == MESSAGES), within=120)
+    await eventually(lambda: asyncio.sleep(0, sent(google)[B] - before == MESSAGES), within=2 * PATIENCE)
     return time.monotonic() - began
 
 
@@ -70,8 +70,8 @@ async def test_after_three_messages_that_had_to_be_stopped_the_rest_of_a_job_fai
     job = await post(database, sender=of_a(0), recipients=A_MESSAGES, text=BOMB, api_key_id=A_KEY)
     other = await post(database, sender=of_a(1), recipients=3, api_key_id=A_KEY)
     async with running(known, heard):
-        await eventually(lambda: _ended(database, job), within=120)
-        await eventually(lambda: _ended(database, other), within=120)
+        await eventually(lambda: _ended(database, job), within=2 * PATIENCE)
+        await eventually(lambda: _ended(database, other), within=2 * PATIENCE)
     assert await states(database, other) == {"sent": 3}
     assert dict(await query(
         database, "SELECT error, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY error", job

@@ -11,7 +11,7 @@ from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 
 
 def _job_found(sink: EventSink) -> None:
@@ -30,7 +30,7 @@ def _alive(sink: EventSink) -> None:
 async def test_a_job_that_a_command_has_stored_is_counted_once_it_is_found(change: Callable[[EventSink], None]) -> None:
     changes = QueueChanges()
     change(changes.on_event)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await changes.wait(timeout=60)
 
 

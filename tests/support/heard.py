@@ -7,7 +7,7 @@ from typing import Any, Final
 from mailerd.events.base import Event
 from mailerd.locale import say
 
-PATIENCE: Final = 60.0
+PATIENCE: Final = 300.0
 """Seconds for what comes by itself, however slow the machine is: a wait that is over at once costs none of them."""
 
 

@@ -15,6 +15,7 @@ from mailerd.http.auth import PER_MINUTE
 from mailerd.store.api_keys import Permission
 from mailerd.web import forms, live
 from mailerd.web.guards import COOKIE
+from tests.support.heard import PATIENCE
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 
@@ -389,7 +390,7 @@ async def test_a_key_has_a_share_of_the_streams_and_a_stream_ends_with_its_key(
         async with other.get("/live") as answer:
             assert answer.status == 200
         await site.keys.revoke("shop")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await streams[0].content.readany():
                 pass
     ticking.cancel()
@@ -403,7 +404,7 @@ async def test_a_stream_goes_on_while_the_database_is_away_and_still_ends_with_i
     monkeypatch.setattr(live, "TICK_PER_VIEWER", 0.0)
     ticking = asyncio.create_task(site.daemon.console.live.run())
     browser = await site.signed_in()
-    async with browser.get("/live") as stream, asyncio.timeout(60):
+    async with browser.get("/live") as stream, asyncio.timeout(PATIENCE):
         site.lose_database()
         begun = site.daemon.console.live.count
         told = b""

@@ -18,7 +18,7 @@ from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
 from tests.support.ticking import Ticking
@@ -50,7 +50,7 @@ class Google:
         self.more.set()
 
     async def until_asked(self, times: int) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(self.asked) < times:
                 self.more.clear()
                 await self.more.wait()

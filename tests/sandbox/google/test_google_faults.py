@@ -14,6 +14,7 @@ from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
 from mailerd.sandbox.google.faults import WHAT_HAPPENS
 from tests.house.sentences import is_chinese
+from tests.support.heard import PATIENCE
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
@@ -27,7 +28,7 @@ async def _send(session: aiohttp.ClientSession, resource: dict[str, Any], *, sec
 
 async def _until(happened: Callable[[], bool]) -> None:
     """Wait for something that the server does on its own."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not happened():  # noqa: ASYNC110 -- the server has no event for tests, and shall not have one
             await asyncio.sleep(0.001)
 

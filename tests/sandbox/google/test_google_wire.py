@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mailerd.sandbox.google import Fault, RunningServer
+from tests.support.heard import PATIENCE
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -34,7 +35,7 @@ async def _exchange(
     length = next(int(line.partition(":")[2]) for line in lines if line.startswith("Content-Length:"))
     said = await reader.readexactly(length)
     if connection != "keep-alive" and (connection or version == "1.0"):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert await reader.read() == b"", "whoever asks for the end gets it"
     writer.close()
     await writer.wait_closed()
