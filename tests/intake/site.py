@@ -21,7 +21,7 @@ from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from tests.support.heard import Heard
 from tests.support.rows import query
 
-PATIENCE = 20.0
+PATIENCE = 100.0
 """Seconds that a request waits for the database, which is slow on a slow machine and never away."""
 
 
