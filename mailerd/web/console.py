@@ -144,6 +144,7 @@ class Console:
         """Every route of the console, each behind its guards."""
         for method, path, page in PAGES:
             yield method, path, self._secured(self._signed_in(page))
+        yield "GET", "/again", self._secured(self._signed_in(self._sign_in.held.show))
         yield "GET", "/live", self._secured(self._signed_in(self.live.stream))
         yield "GET", "/login", self._secured(self._sign_in.show)
         yield "POST", "/login", self._secured(self._sign_in.log_in)
@@ -208,7 +209,7 @@ class Console:
             try:
                 key = await self._key(request)
                 if key is None:
-                    return self._sign_in.lead(request)
+                    return await self._sign_in.lead(request)
                 if not key.may(Permission.READ):
                     return self._errors.page(request, 403, NO_READ)
                 CALLER.set(f"{key.name} via console")
@@ -219,6 +220,8 @@ class Console:
                     with suppress(DatabaseError):  # then the page itself says so
                         request[SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
+                if request.method == "POST":
+                    self._sign_in.held.forget(it)
             except ApiError as error:
                 if error.status == _NOT_FOUND and wants_page(request):
                     return await self._lost(request)
