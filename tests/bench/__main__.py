@@ -30,6 +30,7 @@ def _measures(messages: int) -> dict[str, Callable[[], Result | Sequence[Result]
         "hostile": hostile.hostile,
         "commands": commands.commands,
         "console": console.console,
+        "pages": console.pages,
         "peer": lambda: peer.peer(messages=messages),
         "suppressions": suppressing.suppressions,
         "daemons2": lambda: sending.daemons(2, messages=messages),
