@@ -1,5 +1,6 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
+import gzip
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -61,7 +62,7 @@ _NOT_FOUND: Final = 404
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
-    name: (static_file(name), _TYPES[name.rpartition(".")[2]])
+    name: (static_file(name), gzip.compress(static_file(name), mtime=0), _TYPES[name.rpartition(".")[2]])
     for name in (
         "console.css", "console.js", "icon.svg", "vendor/htmx.min.js", "vendor/idiomorph-ext.min.js",
     )
@@ -277,8 +278,14 @@ async def _static(request: web.Request) -> web.StreamResponse:
     found = _STATIC.get(name)
     if found is None:
         return web.Response(status=404)
-    body, kind = found
+    body, packed, kind = found
     version = version_of(name)
     is_this = request.query.get("v") == version  # else the page came from a daemon of another version
-    headers = {"Cache-Control": _STATIC_AGE if is_this else "no-store", "ETag": f'"{version}"'}
+    headers = {
+        "Cache-Control": _STATIC_AGE if is_this else "no-store",
+        "ETag": f'"{version}"',
+        "Vary": "Accept-Encoding",
+    }
+    if "gzip" in request.headers.get("Accept-Encoding", ""):  # pages are not packed: they have secrets beside texts
+        body, headers["Content-Encoding"] = packed, "gzip"
     return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

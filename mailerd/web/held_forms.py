@@ -36,7 +36,7 @@ class HeldForms:
     """Holds them in memory, by the secret of the session that has ended, and after the sign-in by that of the new one.
 
     Only forms of our own pages come here: `guards` has refused the others. Only who shows a secret that was a session
-    is heard: strangers fill no memory. And only the key of that session is shown the form: another one that signs in ends it.
+    is heard: strangers fill no memory. And only the key of that session is shown the form: for another one it is gone.
     """
 
     def __init__(self, services: Services) -> None:

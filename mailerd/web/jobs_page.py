@@ -155,8 +155,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     if change is None or not (ids or form.text("all")):
         return it.back(here, t("Nothing was changed. Select at least one job."))
     it.require(Permission.CONTROL)
-    if form.text("all"):
-        newest = form.text("newest")  # of those that the page counted: who pressed the button knows of no later one
+    if newest := form.text("all"):  # of those that the page counted: who pressed the button knows of no later one
         ids = [job.id for job in await _matching(it, given) if job.id <= newest]
     done = messages = refused = 0
     for job_id in ids:

@@ -53,9 +53,9 @@ async def page_of(browser: aiohttp.ClientSession, path: str) -> str:
         return await answer.text()
 
 
-def hidden(page: str, name: str) -> str:
-    """What a hidden field of a page holds."""
-    return str(re.findall(rf'type="hidden" name="{name}" value="([^"]*)"', page)[0])
+def all_of(page: str) -> str:
+    """What "all that match" says."""
+    return str(re.findall(r'name="all" value="([^"]*)"', page)[0])
 
 
 def parts_of(page: str) -> dict[str, int]:
@@ -174,9 +174,9 @@ async def test_jobs_are_found_by_tab_and_text_and_all_that_match_are_changed_at_
     page = await page_of(browser, "/jobs")
     assert "All 54 jobs that match" in page
     assert "0 sent of 3" in page
-    newest = hidden(page, "newest")
+    newest = all_of(page)
     later = await post(site.database, subject="Autumn 1")  # after the page was loaded: nobody has meant it
-    said = await ask(browser, "/jobs", action="cancel", all="1", q="Autumn 1", newest=newest)
+    said = await ask(browser, "/jobs", action="cancel", all=newest, q="Autumn 1")
     assert "27 jobs changed. 81 messages are not sent." in said
     assert await query(site.database, "SELECT subject, status, COUNT(*) FROM jobs GROUP BY subject, status") == [
         ("Autumn 0", "queued", 27), ("Autumn 1", "cancelled", 27), ("Autumn 1", "queued", 1)
@@ -190,15 +190,15 @@ async def test_jobs_are_found_by_tab_and_text_and_all_that_match_are_changed_at_
             "UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s AND seq = 0",
             job,
         )
-    newest = hidden(await page_of(browser, "/jobs?tab=attention"), "newest")
+    newest = all_of(await page_of(browser, "/jobs?tab=attention"))
     await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s AND seq = 0", failed[0])
-    said = await ask(browser, "/jobs", action="pause", all="1", tab="attention", newest=newest)
+    said = await ask(browser, "/jobs", action="pause", all=newest, tab="attention")
     assert "2 jobs changed." in said  # of three that the events name, one was mended, and is not in the list
     rows = await query(site.database, "SELECT id FROM jobs WHERE status = 'paused' ORDER BY id")
     assert rows == [(unsure,), (failed[1],)]
     assert later in await page_of(browser, "/jobs")
     other = await site.signed_in("other", senders=["you@example.com"])
-    assert "0 jobs changed." in await ask(other, "/jobs", action="cancel", all="1", newest=newest)
+    assert "0 jobs changed." in await ask(other, "/jobs", action="cancel", all=newest)
     assert unsure not in await page_of(other, "/jobs?tab=attention")
 
 

@@ -3,9 +3,8 @@
 // that something has changed, times are in the reader's own zone, and a table may be dropped on the form.
 (() => {
   document.documentElement.classList.add("js");
-  const reader = document.documentElement.lang === "zh" ? "zh-CN" : undefined;
   const zone = document.getElementById("zone");
-  const inZone = (at, how) => at.toLocaleString(reader, { hourCycle: "h23", ...how });
+  const inZone = (at, how) => at.toLocaleString("sv-SE", how);  // 2026-12-01 10:00, as the server writes it: no cell moves
   const whole = { dateStyle: "short", timeStyle: "medium" };
   const localTimes = () => {
     const now = new Date();
@@ -75,7 +74,6 @@
   if (help && keys) {
     const on = document.getElementById("keys-on");
     let before = "";
-    help.hidden = false;
     on.checked = localStorage.getItem("keys") !== "off";
     on.addEventListener("change", () => localStorage.setItem("keys", on.checked ? "on" : "off"));
     help.addEventListener("click", () => keys.showModal());
