@@ -1,7 +1,6 @@
 """Who asked for what: the log of actions, with filters and as CSV."""
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Final
 
 from aiohttp import web
@@ -9,6 +8,7 @@ from aiohttp import web
 from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.http.responses import Rows, write_csv
 from mailerd.store.console_queries import ActionFilter
+from mailerd.web.forms import read_day
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 MAX_ROWS: Final = 10_000
@@ -54,12 +54,5 @@ def _filter(it: ConsoleRequest) -> ActionFilter:
     query = it.http.query
     return ActionFilter(
         actor=query.get("actor", "").strip(), action=query.get("action", ""), about=query.get("about", "").strip(),
-        since=_day(it, query.get("from", "")), until=_day(it, query.get("until", "")),
+        since=read_day(query.get("from", ""), it.zone), until=read_day(query.get("until", ""), it.zone),
     )  # fmt: skip
-
-
-def _day(it: ConsoleRequest, text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=it.zone) if text else None
-    except ValueError:
-        return None

@@ -1,6 +1,6 @@
 """What can be done to one job: pause, resume, cancel, retry, check, another priority, another time."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from aiohttp import web
@@ -9,11 +9,12 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.labels import label
 from mailerd.core.notices import Kind
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
+from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import FailureCause
 from mailerd.store.job_actions import BegunError
 from mailerd.store.jobs import Job
-from mailerd.web.forms import Form, read_form, read_number
+from mailerd.web.forms import Form, read_form, read_local_time, read_number
 from mailerd.web.job_page import find_job
 from mailerd.web.jobs_page import NO_CHANGE, apply
 from mailerd.web.send_review_page import undo
@@ -36,7 +37,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     if form.text("action") == "undo":
         return await undo(it, job, form.text("draft"))
     if form.text("action") == "reschedule":
-        return it.back(here, await _reschedule(it, job, form.text("at")))
+        return it.back(here, await _reschedule(it, job, form))
     asked = await _asked(it, job, form)
     if isinstance(asked, str):
         return it.back(here, asked)
@@ -50,12 +51,12 @@ async def act(it: ConsoleRequest) -> web.Response:
     return it.back(here, _said(change, done.messages, look="unsure" in options))
 
 
-async def _reschedule(it: ConsoleRequest, job: Job, text: str) -> Text:
+async def _reschedule(it: ConsoleRequest, job: Job, form: Form) -> Text:
     """Give a job that has not begun another time, by the same way as the API; what was done."""
     try:
-        at = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        at = read_local_time(form.text("at"), form.text("zone"))
     except ValueError:
-        return t("Nothing was changed. Enter a date and a time.")
+        return t("Nothing was changed. Enter a date, a time and a time zone.")
     if at > it.services.clock.now() + MAX_AHEAD:
         return t("Nothing was changed. The time is more than a year ahead.")
     try:
@@ -67,7 +68,7 @@ async def _reschedule(it: ConsoleRequest, job: Job, text: str) -> Text:
     )
     if done.changed:
         it.services.wake()
-    return t("Job rescheduled for {time} UTC.", time=f"{at:%Y-%m-%d %H:%M}") if done.changed else NO_CHANGE
+    return t("Job rescheduled for {time}.", time=describe.moment(at)) if done.changed else NO_CHANGE
 
 
 def _said(change: JobChange, n: int, *, look: bool) -> Text:

@@ -1,5 +1,6 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
+import gzip
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -61,7 +62,7 @@ _NOT_FOUND: Final = 404
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
-    name: (static_file(name), _TYPES[name.rpartition(".")[2]])
+    name: (static_file(name), gzip.compress(static_file(name), mtime=0), _TYPES[name.rpartition(".")[2]])
     for name in (
         "console.css", "console.js", "icon.svg", "vendor/htmx.min.js", "vendor/idiomorph-ext.min.js",
     )
@@ -144,6 +145,7 @@ class Console:
         """Every route of the console, each behind its guards."""
         for method, path, page in PAGES:
             yield method, path, self._secured(self._signed_in(page))
+        yield "GET", "/again", self._secured(self._signed_in(self._sign_in.held.show))
         yield "GET", "/live", self._secured(self._signed_in(self.live.stream))
         yield "GET", "/login", self._secured(self._sign_in.show)
         yield "POST", "/login", self._secured(self._sign_in.log_in)
@@ -208,7 +210,7 @@ class Console:
             try:
                 key = await self._key(request)
                 if key is None:
-                    return self._sign_in.lead(request)
+                    return await self._sign_in.lead(request)
                 if not key.may(Permission.READ):
                     return self._errors.page(request, 403, NO_READ)
                 CALLER.set(f"{key.name} via console")
@@ -219,6 +221,8 @@ class Console:
                     with suppress(DatabaseError):  # then the page itself says so
                         request[SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
+                if request.method == "POST":
+                    self._sign_in.held.forget(it)
             except ApiError as error:
                 if error.status == _NOT_FOUND and wants_page(request):
                     return await self._lost(request)
@@ -274,8 +278,14 @@ async def _static(request: web.Request) -> web.StreamResponse:
     found = _STATIC.get(name)
     if found is None:
         return web.Response(status=404)
-    body, kind = found
+    body, packed, kind = found
     version = version_of(name)
     is_this = request.query.get("v") == version  # else the page came from a daemon of another version
-    headers = {"Cache-Control": _STATIC_AGE if is_this else "no-store", "ETag": f'"{version}"'}
+    headers = {
+        "Cache-Control": _STATIC_AGE if is_this else "no-store",
+        "ETag": f'"{version}"',
+        "Vary": "Accept-Encoding",
+    }
+    if "gzip" in request.headers.get("Accept-Encoding", ""):  # pages are not packed: they have secrets beside texts
+        body, headers["Content-Encoding"] = packed, "gzip"
     return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from aiohttp import BodyPartReader, web
 
@@ -25,6 +27,8 @@ MAX_LOGIN_FIELDS: Final = 4
 LOGIN_TIMEOUT: Final = 5.0
 """Seconds for the whole of it to come."""
 _CHUNK: Final = 64 * 1024
+_MAX_ZONE: Final = 64
+"""Characters of a zone's name."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,29 @@ def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     if not least <= value <= most:
         raise ValueError(text)
     return value
+
+
+def read_local_time(text: str, zone: str) -> datetime:
+    """The moment, in UTC, of a date and a time in the zone that a form names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    at = datetime.fromisoformat(text)
+    if at.tzinfo:
+        raise ValueError(text)
+    try:
+        return at.replace(tzinfo=ZoneInfo(zone[:_MAX_ZONE] or "UTC")).astimezone(UTC)
+    except (OverflowError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(text) from error
+
+
+def read_day(text: str, zone: ZoneInfo) -> datetime | None:
+    """When a day of a filter begins in the reader's zone; None: it is none."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:

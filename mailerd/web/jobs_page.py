@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from aiohttp import web
 
@@ -15,7 +14,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.job_actions import ActionResult
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.store.lookup import Search
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_day, read_form
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 NO_CHANGE: Final = t("Nothing was changed.")
@@ -33,37 +32,66 @@ TABS: Final = {
 _SHORT_ID: Final = re.compile("[0-9A-Z]{6}")
 FIELDS: Final = ("tab", "q", "sender", "status", "from", "until")
 """What an address of the list may have: the filters."""
+_YEAR: Final = 365 * 86_400
+_MAX_KEPT: Final = 1000
+"""Characters of the filters that a browser keeps."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """A page of the list."""
-    given, before = _given(it.http.query), it.http.query.get("before", "")
-    only, tab = await _filter(it, given), given.get("tab", "")
+    """A page of the list; without a query, that of the filters which this browser had last."""
+    query, kept = it.http.query, f"mailerd-jobs-{it.key.id}"
+    given, before = _given(query), query.get("before", "")
+    if "all" in query:
+        response = it.back(_address(tab=given.get("tab", "")))
+        response.del_cookie(kept, path="/jobs")
+        return response
+    if not query and not it.is_refresh and (last := _given(dict(parse_qsl(unquote(it.http.cookies.get(kept, "")))))):
+        return it.back(_address(**last))
+    only, tab, may_control = await _filter(it, given), given.get("tab", ""), it.may(Permission.CONTROL)
     found = await it.services.jobs.newest(
         before=before if ULID.fullmatch(before) else None, limit=MAX_LISTED + 1, senders=it.key.senders, only=only,
         counted=MAX_COUNTED,
     )  # fmt: skip
-    shown, has_more, matching = found[:MAX_LISTED], len(found) > MAX_LISTED, len(found)
-    if has_more and it.may(Permission.CONTROL):
-        matching = len(await it.services.jobs.newest(
-            before=None, limit=MAX_BULK + 1, senders=it.key.senders, only=only, counted=0
-        ))  # fmt: skip
-    doubts = []
+    shown, has_more, doubts, filters = found[:MAX_LISTED], len(found) > MAX_LISTED, [], given.keys() - {"tab"}
     if tab == "attention":  # a retry may have mended what failed
-        shown = [
-            job for job in shown
-            if job.counts[State.FAILED] or job.counts[State.UNSURE] or not sum(job.counts.values())
-        ]  # fmt: skip
-        if given.keys() == {"tab"}:
+        shown = [job for job in shown if _needs_attention(job) or not sum(job.counts.values())]
+        if not filters:
             doubts = await it.services.queries.doubts(limit=MAX_DOUBTS + 1, senders=it.key.senders)
-    return it.page(
+    matching = found
+    if may_control and (has_more or before or tab == "attention"):
+        matching = await _matching(it, given, limit=MAX_BULK + 1)
+    response = it.page(
         "jobs.html", active="jobs", jobs=shown, more=found[MAX_LISTED - 1].id if has_more else "",
-        given=given, tab=tab, tabs=TABS, filtered=given.keys() - {"tab"}, statuses=list(JobStatus),
-        rest=urlencode(given), matching=matching, most=MAX_BULK, listed=MAX_LISTED, progress_words=progress_words,
-        doubts=doubts[:MAX_DOUBTS], more_doubts=len(doubts) > MAX_DOUBTS,
-        senders=[each.email for each in it.senders(it.services.stats())],
-        may_control=it.may(Permission.CONTROL), live=True,
+        given=given, tab=tab, tabs=TABS, filtered=filters, statuses=list(JobStatus), address=_address,
+        rest=urlencode(given), matching=len(matching), newest=matching[0].id if matching else "", most=MAX_BULK,
+        progress_words=progress_words, doubts=doubts[:MAX_DOUBTS], more_doubts=len(doubts) > MAX_DOUBTS,
+        senders=[each.email for each in it.senders(it.services.stats())], may_control=may_control, live=True,
     )  # fmt: skip
+    if query.keys() >= set(FIELDS[1:]):  # the form was sent, which has them all; a link has one
+        last_given = quote(urlencode({name: given[name] for name in sorted(filters)}))
+        last_given = last_given if len(last_given) <= _MAX_KEPT else ""
+        response.set_cookie(kept, last_given, max_age=_YEAR, path="/jobs", httponly=True, samesite="Lax")
+    return response
+
+
+def _address(**given: str) -> str:
+    """The address of the list with these filters."""
+    query = urlencode({name: value for name, value in given.items() if value})
+    return f"/jobs?{query}" if query else "/jobs"
+
+
+def _needs_attention(job: Job) -> bool:
+    return bool(job.counts[State.FAILED] or job.counts[State.UNSURE])
+
+
+async def _matching(it: ConsoleRequest, given: Mapping[str, str], *, limit: int = MAX_BULK) -> list[Job]:
+    """What "all" means: what the filters find, but nothing that the list does not show."""
+    is_counted = given.get("tab") == "attention"
+    jobs = await it.services.jobs.newest(
+        before=None, limit=limit, senders=it.key.senders, only=await _filter(it, given),
+        counted=MAX_COUNTED if is_counted else 0,
+    )  # fmt: skip
+    return [job for job in jobs if not is_counted or _needs_attention(job)]
 
 
 def _given(fields: Mapping[str, str]) -> dict[str, str]:
@@ -91,8 +119,8 @@ async def _filter(it: ConsoleRequest, given: Mapping[str, str]) -> JobFilter:
         ids = found if ids is None else ids & found
     return JobFilter(
         ids=ids, status=JobStatus(given["status"]) if "status" in given else None,
-        sender=given["sender"].lower() if "sender" in given else None, since=_day(given.get("from", "")),
-        until=_day(given.get("until", "")),
+        sender=given["sender"].lower() if "sender" in given else None, since=read_day(given.get("from", ""), it.zone),
+        until=read_day(given.get("until", ""), it.zone),
     )  # fmt: skip
 
 
@@ -121,17 +149,14 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Do one thing to several jobs: to those that are ticked, or to all that the filters find."""
     form = await read_form(it.http)
     given = _given(form.texts())
-    here = f"/jobs?{urlencode(given)}" if given else "/jobs"
+    here = _address(**given)
     change = {change.value: change for change in IN_BULK}.get(form.text("action"))
     ids = [each for each in form.all("job") if ULID.fullmatch(each)][:MAX_LISTED]
     if change is None or not (ids or form.text("all")):
         return it.back(here, t("Nothing was changed. Select at least one job."))
     it.require(Permission.CONTROL)
-    if form.text("all"):
-        only = await _filter(it, given)
-        ids = [job.id for job in await it.services.jobs.newest(
-            before=None, limit=MAX_BULK, senders=it.key.senders, only=only, counted=0
-        )]  # fmt: skip
+    if newest := form.text("all"):  # of those that the page counted: who pressed the button knows of no later one
+        ids = [job.id for job in await _matching(it, given) if job.id <= newest]
     done = messages = refused = 0
     for job_id in ids:
         job = await it.services.jobs.seen_by(it.key, job_id)
@@ -165,10 +190,3 @@ async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any)
     if done.changed:
         it.services.wake()
     return done
-
-
-def _day(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) if text else None
-    except ValueError:
-        return None

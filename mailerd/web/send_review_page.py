@@ -2,10 +2,10 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -18,7 +18,7 @@ from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.jobs import Job
 from mailerd.web.draft import DraftMessage, People, drafts, job_of, make, save
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_form, read_local_time
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
 from mailerd.web.send_message_page import FIELDS
@@ -28,7 +28,6 @@ from mailerd.web.services import ConsoleRequest
 UNDO: Final = timedelta(seconds=30)
 """How long a job waits that is sent now, so that it can be undone."""
 TIMES: Final = ("when", "at", "zone")
-_MAX_ZONE: Final = 64
 _IN_DOUBT: Final = 500
 """From this status on the job may be stored all the same."""
 
@@ -89,9 +88,8 @@ def _when(it: ConsoleRequest, draft: Draft) -> tuple[datetime | None, str]:
     if options.get("when") != "later":
         return None, ""
     try:
-        zone = ZoneInfo(options.get("zone", "UTC")[:_MAX_ZONE] or "UTC")
-        at = datetime.fromisoformat(options.get("at", "")).replace(tzinfo=zone).astimezone(UTC)
-    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):
+        at = read_local_time(options.get("at", ""), options.get("zone", ""))
+    except ValueError:
         return None, t("Enter a date, a time and a time zone.")
     if at <= it.services.clock.now():
         return None, t("This time is past. Enter a later one.")

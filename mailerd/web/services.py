@@ -208,8 +208,7 @@ class ConsoleRequest:
         """Lead to a page after an action, which then tells what was done."""
         response = web.Response(status=303, headers={"Location": to})
         if text:
-            flash = quote_flash(said(text, self.language))
-            response.set_cookie(_FLASH, flash, max_age=60, httponly=True, samesite="Strict")
+            set_flash(response, said(text, self.language))
         return response
 
 
@@ -228,6 +227,11 @@ _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 THEME_COOKIE: Final = "mailerd-theme"
 _FLASH: Final = "mailerd-said"
 _MAX_FLASH: Final = 300
+
+
+def set_flash(response: web.Response, text: str, *, lasts: float = 60) -> None:
+    """Have the next page say it."""
+    response.set_cookie(_FLASH, quote_flash(text), max_age=int(lasts), httponly=True, samesite="Strict")
 
 
 def quote_flash(text: str) -> str:

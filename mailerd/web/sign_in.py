@@ -15,7 +15,9 @@ from mailerd.store.api_keys import Permission
 from mailerd.web import guards
 from mailerd.web.error_pages import ErrorPages
 from mailerd.web.forms import read_login
-from mailerd.web.services import Services, theme_of
+from mailerd.web.held_forms import HELD_FOR, HeldForms
+from mailerd.web.html import said
+from mailerd.web.services import Services, set_flash, theme_of
 
 NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 LOGINS_PER_ADDRESS: Final = 8
@@ -31,19 +33,25 @@ class LoginPages:
 
     def __init__(self, services: Services, errors: ErrorPages) -> None:
         self._services, self._errors = services, errors
+        self.held: Final = HeldForms(services)
         self._auth, self._address = services.auth, services.auth.client_address.address
         self._logins: dict[str, list[asyncio.Timeout]] = {}
         """The sign-ins of each address that are being read, the oldest first."""
         self._pages: dict[tuple[Language, bool, bool, str], str] = {}
         """The pages that show no error, as strangers ask for them."""
 
-    @staticmethod
-    def lead(request: web.Request) -> web.Response:
-        """Lead a browser without a session to the form, and later back."""
+    async def lead(self, request: web.Request) -> web.Response:
+        """Lead a browser without a session to the form, and later back; what it had entered is kept, or called lost."""
+        is_lost = request.method == "POST" and not request.path.endswith("/html") and not await self.held.hold(request)
         here = "" if request.path in {"/", "/live"} else f"?next={quote(request.raw_path[:_MAX_NEXT], safe='')}"
         if "HX-Request" in request.headers or request.path == "/live":
-            return web.Response(status=401, headers={"HX-Redirect": f"/login{here}"})
-        return web.Response(status=303, headers={"Location": f"/login{here}"})
+            response = web.Response(status=401, headers={"HX-Redirect": f"/login{here}"})
+        else:
+            response = web.Response(status=303, headers={"Location": f"/login{here}"})
+        if is_lost:
+            text = t("Your session had ended. What you entered was not saved: enter it again.")
+            set_flash(response, said(text, chosen_language(request)), lasts=HELD_FOR)
+        return response
 
     def _page(self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False) -> web.Response:
         language, plain, theme = chosen_language(request), guards.is_plain(request), theme_of(request)
@@ -80,7 +88,7 @@ class LoginPages:
         except ApiError as error:
             return self._refused(request, error)
         services.events.console_signed_in(key=key.name, address=address, way="key")
-        return _begin(request, session)
+        return self._begin(request, session)
 
     async def _read(self, request: web.Request) -> str:
         """The key that was entered.
@@ -125,7 +133,7 @@ class LoginPages:
             text = t("This link was used or has expired. To get another: `mailerd console login`")
             return self._page(request, status=401, error=text)
         self._services.events.console_signed_in(key=t("one-time link"), address=address, way="link")
-        return _begin(request, session)
+        return self._begin(request, session)
 
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session."""
@@ -138,15 +146,15 @@ class LoginPages:
         guards.clear_session(request, response)
         return response
 
+    def _begin(self, request: web.Request, session: str) -> web.Response:
+        """A session of its own for each login: one that a stranger has set before is worth nothing."""
+        to = "/again" if self.held.hand_over(request, session) else _next(request) or "/"
+        response = web.Response(status=303, headers={"Location": to})
+        guards.set_session(request, response, session)
+        return response
+
 
 def _next(request: web.Request) -> str:
     """Where who signs in was led away from: a page of ours, whatever the address says."""
     wish = request.query.get("next", "")
     return wish if _OWN_PAGE.fullmatch(wish) and len(wish) <= _MAX_NEXT else ""
-
-
-def _begin(request: web.Request, session: str) -> web.Response:
-    """A session of its own for each login: one that a stranger has set before is worth nothing."""
-    response = web.Response(status=303, headers={"Location": _next(request) or "/"})
-    guards.set_session(request, response, session)
-    return response

@@ -4,7 +4,7 @@ Everything is done by the store's functions, as the API does it, and with the sa
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
@@ -29,7 +29,7 @@ from mailerd.store.webhooks import (
     check_name,
     check_url,
 )
-from mailerd.web.forms import Form, read_form
+from mailerd.web.forms import Form, read_form, read_local_time
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 OVERLAP: Final = timedelta(days=1)
@@ -137,7 +137,7 @@ async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "")
         deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,
         tabs=list(DeliveryStatus), types=list(EventType), only_if_asked=ONLY_IF_ASKED, book=_book(found),
         live=not secret, here=f"/webhooks/{found.id}",
-        an_hour_ago=it.services.clock.now() - timedelta(hours=1),
+        an_hour_ago=(it.services.clock.now() - timedelta(hours=1)).astimezone(it.zone),
     )  # fmt: skip
 
 
@@ -150,9 +150,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         case "test":
             return it.back(here, await _test(it, found))
         case "replay":
-            return it.back(
-                here, await _replay(it, found, form.text("since"), only_failed=form.text("only") == "failed")
-            )
+            return it.back(here, await _replay(it, found, form))
         case "change":
             return it.back(here, await _change(it, found, form))
         case "pause":
@@ -210,16 +208,15 @@ async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
     return t("Test event not accepted after {ms:,} ms: {why}", ms=ms, why=attempt.error or "")
 
 
-async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, only_failed: bool) -> str:
+async def _replay(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:
     """Deliver events once more; how many."""
     try:
-        since = datetime.fromisoformat(given)
-        since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        return t("Nothing was replayed. Enter a time such as 2026-12-01T09:00.")
+        since = read_local_time(form.text("since"), form.text("zone"))
+    except ValueError:
+        return t("Nothing was replayed. Enter a date, a time and a time zone.")
     deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.shares.webhook_calls.place(it.key):
-        events = await deliveries.replay(found, since=since, only_failed=only_failed)
+        events = await deliveries.replay(found, since=since, only_failed=form.text("only") == "failed")
     when = f"{since:%Y-%m-%dT%H:%MZ}"
     _log_change(it, found, tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
                               since=when))  # fmt: skip

@@ -8,7 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import commands, console, hostile, neighbours, peer, sending, sharing, storing, suppressing, webhooks
+from tests.bench import (
+    commands,
+    console,
+    hostile,
+    neighbours,
+    peer,
+    sending,
+    sharing,
+    storing,
+    suppressing,
+    vitals,
+    webhooks,
+)
 from tests.bench.result import Result, table
 
 
@@ -30,6 +42,8 @@ def _measures(messages: int) -> dict[str, Callable[[], Result | Sequence[Result]
         "hostile": hostile.hostile,
         "commands": commands.commands,
         "console": console.console,
+        "pages": console.pages,
+        "vitals": vitals.vitals,
         "peer": lambda: peer.peer(messages=messages),
         "suppressions": suppressing.suppressions,
         "daemons2": lambda: sending.daemons(2, messages=messages),

@@ -1,6 +1,7 @@
 """What a page of the console costs over a large database, and what ten viewers cost."""
 
 import http.client
+import re
 import statistics
 import threading
 import time
@@ -16,13 +17,15 @@ from tests.bench.sending import sent
 
 JOBS: Final = 10_000
 MESSAGES: Final = 1_000_000
-BIG: Final = 100_000
+BIG: Final = 300_000
 """Messages of two jobs: one is completed, and of its messages FAILED failed, for as many reasons as there are
 addresses; those of the other one wait."""
 FAILED: Final = 40_000
 NOTICES: Final = 50_000
 SENDERS: Final = 50
 _TIMES: Final = 20
+_P95: Final = 18
+"""Of so many, in order: the 19th."""
 _GOAL_MS: Final = 150.0
 _WATCHED_S: Final = 30.0
 _REFRESH_S: Final = TICK_INTERVAL + 10 * TICK_PER_VIEWER
@@ -30,7 +33,7 @@ _REFRESH_S: Final = TICK_INTERVAL + 10 * TICK_PER_VIEWER
 _TURNS: Final = 3
 _SENT: Final = 8_000
 """Messages of one turn."""
-_BIG_JOB: Final = f"{JOBS:026}"
+BIG_JOB: Final = f"{JOBS:026}"
 _OPEN_JOB: Final = f"{JOBS - 1:026}"
 _QUEUED_JOB: Final = f"{JOBS + 1:026}"
 _HOOK: Final = f"{7:026}"
@@ -41,30 +44,42 @@ type Ask = Callable[[str], float]
 
 def console(*, messages: int = MESSAGES) -> Sequence[Result]:
     """Each page, asked one after the other, cold and warm; the goal is for each of them. And what viewers cost."""
+    with filled(messages) as (it, daemon, cookie):
+        shown = _timed(it, daemon, cookie)
+        shown += _viewers(daemon, cookie, _pages(it))
+    return [*shown, lost_by_viewers()]
+
+
+def pages(*, messages: int = MESSAGES) -> Sequence[Result]:
+    """Only what each page takes: the 95th percentile of twenty, which is what the goal is for."""
+    with filled(messages) as (it, daemon, cookie):
+        return _timed(it, daemon, cookie)
+
+
+@contextmanager
+def filled(messages: int) -> Iterator[tuple[Place, Daemon, str]]:
+    """A large installation whose database has just started, its daemon, and the cookie of a session."""
     with place(senders=1) as it:
         fill(it, messages=messages)
         it.database.kill()  # a server that ends in order keeps what it had in memory
         it.database.restart()
         daemon = it.daemon()
-        cookie = _signed_in(it, daemon)
-        pages = _pages(it)
-        first = {path: _ask(daemon.port, path, cookie) for path in pages}
-        took = {name: sorted(_ask(daemon.port, name, cookie) for _ in range(_TIMES)) for name in pages}
-        shown = [
-            Result(
-                f"console: {_short(name)}",
-                statistics.median(times),
-                _GOAL_MS,
-                "at most",
-                "ms",
-                {"worst_ms": times[-1], "first_ms": first[name]},
-            )
-            for name, times in took.items()
-        ]
-        slowest = max(first.values())
-        shown.append(Result("console: the slowest first view", slowest, _GOAL_MS, "at most", "ms"))
-        shown += _viewers(daemon, cookie, pages)
-    return [*shown, lost_by_viewers()]
+        yield it, daemon, _signed_in(it, daemon)
+
+
+def _timed(it: Place, daemon: Daemon, cookie: str) -> list[Result]:
+    asked = [*_pages(it), *draft(it, daemon, cookie)]
+    first = {path: _ask(daemon.port, path, cookie) for path in asked}
+    took = {path: sorted(_ask(daemon.port, path, cookie) for _ in range(_TIMES)) for path in asked}
+    shown = [
+        Result(
+            f"console: {_short(path)}", times[_P95], _GOAL_MS, "at most", "ms p95",
+            {"p50_ms": statistics.median(times), "worst_ms": times[-1], "first_ms": first[path]},
+        )
+        for path, times in took.items()
+    ]  # fmt: skip
+    slowest = max(first.values())
+    return [*shown, Result("console: the slowest first view", slowest, _GOAL_MS, "at most", "ms")]
 
 
 def fill(it: Place, *, messages: int) -> None:
@@ -83,8 +98,9 @@ def _messages(messages: int) -> tuple[str, ...]:
     each = messages // JOBS
     state = f"CASE WHEN MOD(seq, {JOBS}) > {JOBS - 100} THEN IF(seq < {JOBS}, 'unsure', 'waiting') ELSE 'sent' END"
     failed = f"seq < {FAILED}"
+    name = "CONCAT(ELT(1 + MOD(seq, 5), 'Ada', 'Grace', '李', 'Alan', 'Edsger'), ' ', seq)"
     error = "CONCAT('550 no such user r', seq, '@example.org, ', ELT(1 + MOD(seq, 5), 'a', 'b', 'c', 'd', 'e'))"
-    columns = "job_id, seq, to_email, variables, status, attempts, error, proof, due_at, updated_at"
+    columns = "job_id, seq, to_email, to_name, variables, status, attempts, error, proof, due_at, updated_at"
     return (
         f"INSERT INTO senders (email, created_at) SELECT {_MAILBOX}, {_NOW} FROM seq_0_to_{SENDERS - 1}",
         "INSERT INTO jobs (id, type, sender_email, subject, text, variables, reference, status, total, bounced,"
@@ -92,21 +108,21 @@ def _messages(messages: int) -> tuple[str, ...]:
         f" CONCAT('ref ', seq), IF(seq > {JOBS - 100}, 'queued', 'completed'), {each}, 5, {_NOW} + INTERVAL 1 DAY,"
         f" {_NOW}, {_NOW}, IF(seq > {JOBS - 100}, NULL, {_NOW}) FROM seq_0_to_{JOBS - 1}",
         "INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, bounced, send_at,"
-        f" created_at, started_at, finished_at) VALUES ('{_BIG_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}',"
+        f" created_at, started_at, finished_at) VALUES ('{BIG_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}',"
         f" 'completed', {BIG}, {NOTICES // 5 * 4}, {_NOW}, {_NOW}, {_NOW}, {_NOW})",
-        f"INSERT INTO job_recipients ({columns}) SELECT {_JOB}, seq, CONCAT('r', seq, '@example.org'), '{{}}',"
+        f"INSERT INTO job_recipients ({columns}) SELECT {_JOB}, seq, CONCAT('r', seq, '@example.org'), {name}, '{{}}',"
         f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{messages - 2 * BIG - 1}",
         "INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, send_at, created_at)"
         f" VALUES ('{_QUEUED_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}', 'queued', {BIG},"
         f" {_NOW} + INTERVAL 1 DAY, {_NOW})",
-        f"INSERT INTO job_recipients ({columns}) SELECT '{_QUEUED_JOB}', seq, CONCAT('q', seq, '@example.org'), '{{}}',"
-        f" 'waiting', 0, NULL, NULL, {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{BIG - 1}",
-        f"INSERT INTO job_recipients ({columns}) SELECT '{_BIG_JOB}', seq, CONCAT('r', seq, '@example.org'), '{{}}',"
-        f" IF({failed}, 'failed', 'sent'), 1, IF({failed}, {error}, NULL), IF({failed}, NULL, 'answered'), {_NOW},"
-        f" {_NOW} FROM seq_0_to_{BIG - 1}",
+        f"INSERT INTO job_recipients ({columns}) SELECT '{_QUEUED_JOB}', seq, CONCAT('q', seq, '@example.org'), {name},"
+        f" '{{}}', 'waiting', 0, NULL, NULL, {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{BIG - 1}",
+        f"INSERT INTO job_recipients ({columns}) SELECT '{BIG_JOB}', seq, CONCAT('r', seq, '@example.org'), {name},"
+        f" '{{}}', IF({failed}, 'failed', 'sent'), 1, IF({failed}, {error}, NULL), IF({failed}, NULL, 'answered'),"
+        f" {_NOW}, {_NOW} FROM seq_0_to_{BIG - 1}",
         f"UPDATE job_recipients SET result = IF(MOD(seq, 5) = 4, 'replied', 'bounced'),"
         f" result_kind = IF(MOD(seq, 5) = 4, NULL, 'soft'), result_reason = 'full', result_at = {_NOW}"
-        f" WHERE job_id = '{_BIG_JOB}' AND seq >= {BIG - NOTICES}",
+        f" WHERE job_id = '{BIG_JOB}' AND seq >= {BIG - NOTICES}",
     )
 
 
@@ -115,16 +131,16 @@ def _what_came() -> tuple[str, ...]:
     return (
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, at)"
         f" SELECT id, 1, LPAD(id, 26, '0'), '', status, {_NOW} - INTERVAL seq SECOND FROM job_recipients"
-        f" WHERE job_id = '{_BIG_JOB}'",
+        f" WHERE job_id = '{BIG_JOB}'",
         "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, detail, believed, at)"
         f" SELECT '{_SENDER}', id, id, id, job_id, CONCAT('r', seq, '@d', MOD(seq, 900), '.example'),"
         f" ELT(1 + MOD(seq, 5), 'hard', 'soft', 'blocked', 'unknown', 'reply'), 'full', 1, {_NOW}"
-        f" FROM job_recipients WHERE job_id = '{_BIG_JOB}' AND seq >= {BIG - NOTICES}",
+        f" FROM job_recipients WHERE job_id = '{BIG_JOB}' AND seq >= {BIG - NOTICES}",
         "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at, position)"
         f" SELECT LPAD(id, 30, '0'), ELT(1 + MOD(seq, 4), 'recipient.failed', 'recipient.bounced', 'recipient.replied',"
         f" 'recipient.sent_undone'), id, job_id, '{_SENDER}', CONCAT('{{\"recipient_id\": ', id, ', \"job_id\": \"',"
         f' job_id, \'", "email": "a@b.example", "sender_email": "{_SENDER}"}}\'), {_NOW}, seq + 1'
-        f" FROM job_recipients WHERE job_id = '{_BIG_JOB}'",
+        f" FROM job_recipients WHERE job_id = '{BIG_JOB}'",
         f"UPDATE event_positions SET last = {BIG}",
     )
 
@@ -158,31 +174,40 @@ def _pages(it: Place) -> list[str]:
     failed, sent, unsure, waiting = (
         it.query("SELECT MAX(id) FROM job_recipients WHERE job_id = %s AND status = %s", job, status)[0][0]
         for job, status in (
-            (_BIG_JOB, "failed"),
-            (_BIG_JOB, "sent"),
+            (BIG_JOB, "failed"),
+            (BIG_JOB, "sent"),
             (_OPEN_JOB, "unsure"),
             (_QUEUED_JOB, "waiting"),
         )
     )
     return [
-        "/", "/?span=24h", "/?span=14d", "/jobs", "/jobs?status=completed", "/jobs?status=failures",
-        f"/jobs?sender={_SENDER}",
-        "/jobs?reference=ref+77", f"/jobs?before={JOBS // 2:026}", f"/jobs/{_BIG_JOB}", f"/jobs/{_BIG_JOB}?tab=failed",
-        f"/jobs/{_BIG_JOB}?tab=sent&after=90000", f"/jobs/{_BIG_JOB}?tab=bounced",
-        f"/jobs/{_BIG_JOB}?tab=bounced&after=95000", f"/jobs/{_BIG_JOB}?tab=replied",
-        f"/jobs/{_BIG_JOB}?email=r70000@example.org", f"/jobs/{_OPEN_JOB}", f"/jobs/{_QUEUED_JOB}",
+        "/", "/?span=24h", "/?span=14d", "/?span=90d", "/status", "/settings",
+        "/jobs", "/jobs?tab=progress", "/jobs?tab=scheduled", "/jobs?tab=attention", "/jobs?status=completed",
+        f"/jobs?sender={_SENDER}", "/jobs?q=ref+77", "/jobs?q=hello", f"/jobs?before={JOBS // 2:026}",
+        "/jobs?from=2026-01-01&until=2099-01-01",
+        f"/jobs/{BIG_JOB}", f"/jobs/{BIG_JOB}?tab=failed", f"/jobs/{BIG_JOB}?tab=no_reply&after=90000",
+        f"/jobs/{BIG_JOB}?tab=bounced_soft", f"/jobs/{BIG_JOB}?tab=bounced_soft&after={BIG - 5000}",
+        f"/jobs/{BIG_JOB}?tab=replied", f"/jobs/{BIG_JOB}?email=r70000@example.org", f"/jobs/{BIG_JOB}?email=edsger",
+        f"/jobs/{_OPEN_JOB}", f"/jobs/{_QUEUED_JOB}",
         f"/messages/{failed}", f"/messages/{sent}", f"/messages/{unsure}", f"/messages/{waiting}",
-        "/doubts", "/senders", f"/senders/{_SENDER}", "/inbox", "/inbox?show=other",
-        "/inbox?show=undone", "/people?email=r70000@example.org", "/suppressions",
-        "/suppressions?email=r70000@example.org", "/templates", "/send", "/webhooks", f"/webhooks/{_HOOK}",
-        f"/webhooks/{_HOOK}?tab=failed", f"/webhooks/{_HOOK}?tab=waiting", "/keys",
+        f"/messages/{sent}/html",
+        "/people", "/people?q=r7000", "/people?q=r", "/people?q=edsger", "/people?email=r70000@example.org",
+        "/search?q=r7000", "/search?q=hello", "/suppressions", "/suppressions?email=r70000@example.org",
+        "/suppressions?reason=manual", "/lists",
+        "/inbox", "/inbox?kind=soft", "/inbox?kind=replies", f"/inbox?sender={_SENDER}", f"/inbox?job={BIG_JOB}",
+        f"/inbox?job={_OPEN_JOB}", "/inbox?kind=auto_reply", "/inbox?show=undone",
+        "/senders", f"/senders/{_SENDER}", f"/senders/{_SENDER}?span=90d",
+        "/templates", "/new-template", "/send",
+        "/activity", "/activity?action=pause", "/activity?actor=nobody", f"/activity?about={_OPEN_JOB}",
+        "/webhooks", f"/webhooks/{_HOOK}", f"/webhooks/{_HOOK}?tab=failed", f"/webhooks/{_HOOK}?tab=waiting", "/keys",
     ]  # fmt: skip
 
 
 def _short(path: str) -> str:
     """A page's name for the table: ids say nothing."""
+    path = re.sub("^/send/[^/]+", "/send/draft", path)
     return (
-        path.replace(_BIG_JOB, "large").replace(_OPEN_JOB, "open").replace(_QUEUED_JOB, "queued").replace(_HOOK, "hook")
+        path.replace(BIG_JOB, "large").replace(_OPEN_JOB, "open").replace(_QUEUED_JOB, "queued").replace(_HOOK, "hook")
     )
 
 
@@ -196,6 +221,28 @@ def _signed_in(it: Place, daemon: Daemon) -> str:
     cookie, _, _ = str(answer.headers["Set-Cookie"]).partition(";")
     connection.close()
     return cookie
+
+
+def draft(it: Place, daemon: Daemon, cookie: str) -> list[str]:
+    """The three pages of a new message to a thousand people."""
+    table = "email,name,product\n" + "".join(f"d{n}@example.net,Ada {n},Tea\n" for n in range(1000))
+    here = _post(daemon.port, "/send", cookie, pasted=table).rpartition("/")[0]
+    text = "Hello {{ name }}, {{ product }}."
+    _post(daemon.port, f"{here}/message", cookie, kind="write", subject="Hello", body=text, sender=it.senders[0])
+    return [f"{here}/{step}" for step in ("people", "message", "review")]
+
+
+def _post(port: int, path: str, cookie: str, **fields: str) -> str:
+    """Send a form; where it leads."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin", "Cookie": cookie}
+    connection.request("POST", path, urlencode(fields), headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    if answer.status != 303:
+        raise RuntimeError(f"{path}: {answer.status} {said[:300]!r}")
+    return str(answer.headers["Location"])
 
 
 def _ask(port: int, path: str, cookie: str, *, watches: bool = False) -> float:

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
@@ -50,6 +51,11 @@ async def page_of(browser: aiohttp.ClientSession, path: str) -> str:
     async with browser.get(path) as answer:
         assert answer.status == 200
         return await answer.text()
+
+
+def all_of(page: str) -> str:
+    """What "all that match" says."""
+    return str(re.findall(r'name="all" value="([^"]*)"', page)[0])
 
 
 def parts_of(page: str) -> dict[str, int]:
@@ -127,8 +133,15 @@ async def test_people_are_found_by_the_beginning_of_an_address_or_a_part_of_a_na
 async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun_does_not(site: ConsoleSite) -> None:
     job, browser = await post(site.database), await site.signed_in()
     at = (datetime.now(UTC) + timedelta(days=3)).replace(second=0, microsecond=0)
-    form = {"action": "reschedule", "at": f"{at:%Y-%m-%dT%H:%M}"}
-    assert f"Job rescheduled for {at:%Y-%m-%d %H:%M} UTC." in await ask(browser, f"/jobs/{job}", **form)
+    there = at.astimezone(ZoneInfo("Asia/Shanghai"))
+    form = {"action": "reschedule", "at": f"{there:%Y-%m-%dT%H:%M}", "zone": "Asia/Shanghai"}
+    assert f'Job rescheduled for <time datetime="{at:%Y-%m-%dT%H:%M:%SZ}">' in await ask(
+        browser, f"/jobs/{job}", **form
+    )
+    async with browser.get(f"/jobs/{job}", cookies={"mailerd-zone": "Asia/Shanghai"}) as answer:
+        page = await answer.text()
+    assert f'value="{there:%Y-%m-%dT%H:%M}"' in page  # what is offered is the same moment, in the reader's zone
+    assert 'name="zone" value="Asia/Shanghai"' in page
     assert await query(site.database, "SELECT DISTINCT jobs.send_at, due_at FROM jobs, job_recipients") == [
         (at.replace(tzinfo=None),) * 2
     ]
@@ -136,8 +149,11 @@ async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun
     assert job[-6:] in await page_of(browser, "/jobs?tab=scheduled")
     assert "No jobs found" in await page_of(browser, "/jobs?tab=progress")
     far = f"{at.year + 2}-01-01T00:00"
-    for wrong, said in (("soon", "Enter a date and a time."), (far, "more than a year ahead")):
-        assert said in await ask(browser, f"/jobs/{job}", action="reschedule", at=wrong)
+    for wrong, zone, said in (
+        ("soon", "", "Enter a date, a time and a time zone."), (far, "", "more than a year ahead"),
+        ("2027-01-01T10:00", "../passwd", "Enter a date"), ("0001-01-01T00:00", "Asia/Shanghai", "Enter a date"),
+    ):  # fmt: skip
+        assert said in await ask(browser, f"/jobs/{job}", action="reschedule", at=wrong, zone=zone)
     await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
     said = await ask(browser, f"/jobs/{job}", action="reschedule", at=f"{at:%Y-%m-%dT10:00}")
     assert "only before its first message is sent" in said
@@ -158,14 +174,64 @@ async def test_jobs_are_found_by_tab_and_text_and_all_that_match_are_changed_at_
     page = await page_of(browser, "/jobs")
     assert "All 54 jobs that match" in page
     assert "0 sent of 3" in page
-    said = await ask(browser, "/jobs", action="cancel", all="1", q="Autumn 1")
+    newest = all_of(page)
+    later = await post(site.database, subject="Autumn 1")  # after the page was loaded: nobody has meant it
+    said = await ask(browser, "/jobs", action="cancel", all=newest, q="Autumn 1")
     assert "27 jobs changed. 81 messages are not sent." in said
     assert await query(site.database, "SELECT subject, status, COUNT(*) FROM jobs GROUP BY subject, status") == [
-        ("Autumn 0", "queued", 27), ("Autumn 1", "cancelled", 27)
+        ("Autumn 0", "queued", 27), ("Autumn 1", "cancelled", 27), ("Autumn 1", "queued", 1)
     ]  # fmt: skip
+    failed = (await post(site.database), await post(site.database))
+    for job in failed:
+        await query(site.database, "UPDATE job_recipients SET status = 'failed' WHERE job_id = %s AND seq = 0", job)
+        await query(
+            site.database,
+            "INSERT INTO events (uid, type, cause, job_id, data, at) SELECT id, 'recipient.failed', id, job_id, '{}', "
+            "UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s AND seq = 0",
+            job,
+        )
+    newest = all_of(await page_of(browser, "/jobs?tab=attention"))
+    await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s AND seq = 0", failed[0])
+    said = await ask(browser, "/jobs", action="pause", all=newest, tab="attention")
+    assert "2 jobs changed." in said  # of three that the events name, one was mended, and is not in the list
+    rows = await query(site.database, "SELECT id FROM jobs WHERE status = 'paused' ORDER BY id")
+    assert rows == [(unsure,), (failed[1],)]
+    assert later in await page_of(browser, "/jobs")
     other = await site.signed_in("other", senders=["you@example.com"])
-    assert "0 jobs changed." in await ask(other, "/jobs", action="cancel", all="1")
+    assert "0 jobs changed." in await ask(other, "/jobs", action="cancel", all=newest)
     assert unsure not in await page_of(other, "/jobs?tab=attention")
+
+
+async def test_the_filters_of_a_browser_and_key_are_kept_and_are_said_where_nothing_is_found(site: ConsoleSite) -> None:
+    job, browser = await post(site.database, subject="Autumn"), await site.signed_in()
+    form = {"q": "Autumn", "sender": "", "status": "", "from": "", "until": ""}
+    async with browser.get("/jobs", params=form) as answer:
+        assert job in await answer.text()
+    async with browser.get("/jobs") as answer:
+        assert answer.url.path_qs == "/jobs?q=Autumn"
+    async with browser.get("/jobs?status=paused") as answer:  # as a link has it, which keeps nothing
+        page = await answer.text()
+    assert "No job matches the filters." in page
+    assert page.count('<a href="/jobs?all=1">Show all</a>') == 1
+    async with browser.get("/jobs", headers={"HX-Request": "true"}) as answer:  # an open page stays what it is
+        assert answer.url.path_qs == "/jobs"
+    await ask(browser, "/logout")
+    async with browser.post("/login", data={"key": await site.keys.create("other")}):
+        pass
+    async with browser.get("/jobs") as answer:  # another key's words are nobody's business
+        assert answer.url.path_qs == "/jobs"
+    async with browser.get("/jobs", params=form | {"q": "none", "tab": "progress"}):
+        pass
+    async with browser.get("/jobs") as answer:
+        assert answer.url.path_qs == "/jobs?q=none"
+    async with browser.get("/jobs?tab=progress&all=1") as answer:
+        assert answer.url.path_qs == "/jobs?tab=progress"
+    async with browser.get("/jobs") as answer:
+        assert answer.url.path_qs == "/jobs"
+    for odd in ("q=" + "x" * 5000, "%", "q%3D%00%ff&status=no", "from%3D0001-01-01%26until%3D9999-12-31"):
+        cookies = {"mailerd-jobs-2": odd, "mailerd-zone": "Asia/Shanghai"}
+        async with browser.get("/jobs", cookies=cookies) as answer:
+            assert answer.status == 200
 
 
 async def test_a_message_says_once_how_it_stands_and_is_settled_only_for_the_attempt_that_was_seen(

@@ -67,7 +67,7 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     assert "3 events are being replayed." in await ask(browser, page, action="replay", since="2026-01-01T00:00")
     assert await query(site.database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'waiting'") == [(3,)]
     for since in ("yesterday", "9999-12-31T23:59:59-23:59"):
-        assert "Nothing was replayed. Enter a time such as 2026-12-01T09:00." in await ask(
+        assert "Nothing was replayed. Enter a date, a time and a time zone." in await ask(
             browser, page, action="replay", since=since
         )
     assert secret_in(await ask(browser, page, action="rotate", until="None")) != receiver.secret

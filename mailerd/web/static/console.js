@@ -3,9 +3,8 @@
 // that something has changed, times are in the reader's own zone, and a table may be dropped on the form.
 (() => {
   document.documentElement.classList.add("js");
-  const reader = document.documentElement.lang === "zh" ? "zh-CN" : undefined;
   const zone = document.getElementById("zone");
-  const inZone = (at, how) => at.toLocaleString(reader, { hourCycle: "h23", ...how });
+  const inZone = (at, how) => at.toLocaleString("sv-SE", how);  // 2026-12-01 10:00, as the server writes it: no cell moves
   const whole = { dateStyle: "short", timeStyle: "medium" };
   const localTimes = () => {
     const now = new Date();
@@ -38,7 +37,8 @@
   const countSelected = () => {
     for (const it of document.querySelectorAll("[data-count]")) {
       it.dataset.none = it.dataset.none || it.textContent;
-      const many = document.querySelectorAll(`input[name="${it.dataset.count}"]:checked`).length;
+      const all = it.closest("form").elements.all;
+      const many = all && all.checked ? all.dataset.n : document.querySelectorAll(`input[name="${it.dataset.count}"]:checked`).length;
       it.textContent = many ? it.dataset.many.replace("N", many) : it.dataset.none;
     }
   };
@@ -58,12 +58,22 @@
   });
   addEventListener("pageshow", () => { sent = -Infinity; });
 
+  // After a form, who reads by ear or by keys is at the first error, at what was done, or at the heading.
+  const main = document.querySelector("main");
+  document.addEventListener("submit", (event) => {
+    if (!event.defaultPrevented && event.target.method === "post" && !event.submitter?.formTarget) sessionStorage.setItem("sent", "1");
+  });
+  if (main && sessionStorage.getItem("sent")) {
+    sessionStorage.removeItem("sent");
+    const to = location.hash ? null : main.querySelector("[role=alert]") || main.querySelector(".said, h1");
+    if (to) { to.tabIndex = -1; to.focus(); }
+  }
+
   // Keys, for who wants them: / searches, n begins a message, g and a letter goes to a page, ? says so.
   const help = document.getElementById("help"), keys = document.getElementById("keys");
   if (help && keys) {
     const on = document.getElementById("keys-on");
     let before = "";
-    help.hidden = false;
     on.checked = localStorage.getItem("keys") !== "off";
     on.addEventListener("change", () => localStorage.setItem("keys", on.checked ? "on" : "off"));
     help.addEventListener("click", () => keys.showModal());
@@ -80,10 +90,9 @@
     });
   }
 
-  // New message: the reader's own zone, a variable where the cursor is, and how long an undo is possible.
+  // New message: a variable where the cursor is, and how long an undo is possible.
   const atTime = document.querySelector('[name="when"][value="later"]');
   if (atTime) document.getElementById("at").addEventListener("input", () => { atTime.checked = true; });
-  for (const it of document.querySelectorAll("[data-own-zone]")) it.value = Intl.DateTimeFormat().resolvedOptions().timeZone;
   document.addEventListener("click", ({ target }) => {
     const field = target.dataset && document.getElementById(target.dataset.insert);
     if (!field) return;
@@ -127,7 +136,11 @@
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
   const stale = document.getElementById("stale"), waits = document.getElementById("waits"), begun = new Map();
-  let source = null, paused = false, busy = false, lost = false, fetched = 0, later = 0, heard = Date.now();
+  let source = null, paused = false, busy = false, lost = false, fetched = 0, later = 0, heard = Date.now(), good = new Date();
+  const showStale = () => {
+    stale.hidden = false;
+    stale.textContent = stale.dataset.asOf.replace("TIME", inZone(good, { timeStyle: "short" }));
+  };
   // A reader keeps what he is typing, or has typed and not sent yet.
   document.addEventListener("focusin", ({ target }) => {
     if (target.matches("main input:not([type=checkbox]), main select, main textarea") && !begun.has(target)) begun.set(target, target.value);
@@ -162,15 +175,14 @@
   };
   setInterval(() => {
     if (!source || Date.now() - heard < 30000) return;
-    stale.hidden = false;
+    showStale();
     close();
     open();
     refresh();
   }, 5000);
-  // While there is no database, the answer is a page that says so. Where no page comes, what is shown is old.
-  document.body.addEventListener("htmx:beforeSwap", ({ detail }) => { if (detail.xhr.status === 503) detail.shouldSwap = true; });
-  document.body.addEventListener("htmx:afterSwap", () => { stale.hidden = true; });
-  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.body.addEventListener(name, () => { stale.hidden = false; });
+  // Where no page comes, or one that says that there is no database, the last one stays and says how old it is.
+  document.body.addEventListener("htmx:afterSwap", () => { stale.hidden = true; good = new Date(); });
+  for (const name of ["htmx:sendError", "htmx:timeout", "htmx:responseError"]) document.body.addEventListener(name, showStale);
   button.addEventListener("click", () => {
     paused = !paused;
     button.setAttribute("aria-pressed", String(paused));

@@ -1,0 +1,94 @@
+"""Forms that came after their session had ended: shown once more to the same key, and sent only by its person."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.errors import MailerdError
+from mailerd.web.forms import read_form
+from mailerd.web.guards import cookie_name
+from mailerd.web.services import ConsoleRequest, Services
+
+MAX_HELD_FORM: Final = 1024 * 1024
+"""Bytes of a form that is held."""
+MAX_HELD: Final = 16
+"""Forms that are held at once, one for each session; of more, the oldest is forgotten."""
+HELD_FOR: Final = 900.0
+"""Seconds between the form and the sign-in, at most."""
+MAX_READING: Final = 4
+
+
+@dataclass(frozen=True)
+class HeldForm:
+    """What a person had entered."""
+
+    key_id: int
+    path: str
+    fields: Sequence[tuple[str, str]]
+    has_file: bool
+    """It had one, which is not kept."""
+    until: float
+
+
+class HeldForms:
+    """Holds them in memory, by the secret of the session that has ended, and after the sign-in by that of the new one.
+
+    Only forms of our own pages come here: `guards` has refused the others. Only who shows a secret that was a session
+    is heard: strangers fill no memory. And only the key of that session is shown the form: for another one it is gone.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._forms: dict[str, HeldForm] = {}
+        self._reading = 0
+
+    async def hold(self, request: web.Request) -> bool:
+        """Keep the form of a request whose session has ended; False: it cannot be kept."""
+        secret = request.cookies.get(cookie_name(request), "")
+        if not secret or self._reading >= MAX_READING:
+            return False
+        self._reading += 1
+        try:
+            key_id = await self._services.sessions.ended(secret)
+            if key_id is None:
+                return False
+            form = await read_form(request, most=MAX_HELD_FORM)
+        except MailerdError:
+            return False
+        finally:
+            self._reading -= 1
+        files = {name for name, value in form.fields if isinstance(value, bytes)}
+        gone = files | {f"{name}.name" for name in files}
+        kept = [(name, value) for name, value in form.fields if isinstance(value, str) and name not in gone]
+        until = self._services.clock.monotonic() + HELD_FOR
+        self._keep(secret, HeldForm(key_id, request.raw_path, kept, bool(files), until))
+        return True
+
+    def _keep(self, secret: str, form: HeldForm) -> None:
+        self._forms.pop(secret, None)
+        self._forms[secret] = form
+        if len(self._forms) > MAX_HELD:
+            del self._forms[next(iter(self._forms))]
+
+    def hand_over(self, request: web.Request, session: str) -> bool:
+        """Whether who signs in now had a form, which is then that of the new session."""
+        form = self._forms.pop(request.cookies.get(cookie_name(request), ""), None)
+        if form is not None:
+            self._keep(session, form)
+        return form is not None
+
+    def forget(self, it: ConsoleRequest) -> None:
+        """A form was sent: if it is the one that is held, it is done with."""
+        form = self._forms.get(it.session)
+        if form is not None and form.path == it.http.raw_path:
+            del self._forms[it.session]
+
+    async def show(self, it: ConsoleRequest) -> web.Response:
+        """The form, and the button that sends it."""
+        form = self._forms.get(it.session)
+        if form is None or form.key_id != it.key.id or form.until < it.services.clock.monotonic():
+            self._forms.pop(it.session, None)
+            return it.back("/")
+        return it.page("again.html", active="", live=False, form=form)
