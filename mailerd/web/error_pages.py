@@ -12,7 +12,8 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language
 from mailerd.http.responses import REQUEST
 from mailerd.web import guards
-from mailerd.web.services import ConsoleRequest, Services, theme_of
+from mailerd.web.cookies import theme_of
+from mailerd.web.services import ConsoleRequest, Services
 from mailerd.web.troubles import Trouble
 
 _UNAVAILABLE: Final = 503
@@ -60,12 +61,6 @@ class ErrorPages:
         html = self._services.pages.render("error.html", chosen_language(request), values)
         headers = guards.HEADERS | (_AGAIN if status == _UNAVAILABLE else {})
         return web.Response(text=html, status=status, content_type="text/html", headers=headers)
-
-    def unforeseen(self, request: web.Request, error: ApiError) -> web.Response:
-        """The page of an error that was raised outside of the pages, or of a bug."""
-        response = self.page(request, error.status, str(error))
-        response.headers.update(error.headers)
-        return response
 
 
 def _status(error: MailerdError) -> int:

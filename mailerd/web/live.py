@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.base import Event, FanOut
+from mailerd.web.guards import session_of
 from mailerd.web.services import ConsoleRequest
 
 TICK_INTERVAL: Final = 3.0
@@ -82,7 +83,7 @@ class LiveUpdates:
     async def _session_ended(self, it: ConsoleRequest) -> bool:
         """Whether it is known to have ended. While the database is away the signals go on, and the page says so."""
         try:
-            return not await it.services.sessions.is_open(it.session)
+            return not await it.services.sessions.is_open(session_of(it.http))
         except DatabaseError:
             return False
 

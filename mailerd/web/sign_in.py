@@ -13,9 +13,10 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language
 from mailerd.store.api_keys import Permission
 from mailerd.web import guards
+from mailerd.web.cookies import theme_of
 from mailerd.web.error_pages import ErrorPages
 from mailerd.web.forms import read_login
-from mailerd.web.services import Services, theme_of
+from mailerd.web.services import Services
 
 NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 LOGINS_PER_ADDRESS: Final = 8
@@ -129,7 +130,7 @@ class LoginPages:
 
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session."""
-        if secret := request.cookies.get(guards.cookie_name(request)):
+        if secret := guards.session_of(request):
             try:
                 await self._auth.look_up(request, secret, self._services.sessions.end)
             except ApiError as error:
