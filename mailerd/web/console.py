@@ -23,7 +23,7 @@ from mailerd.web.cookies import keep_theme
 from mailerd.web.error_pages import SIGNED_IN, ErrorPages
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.routes import DOWNLOADS, PAGES, Page
+from mailerd.web.page_routes import DOWNLOADS, PAGES, Page
 from mailerd.web.services import ConsoleRequest, Services
 from mailerd.web.sign_in import NO_READ, LoginPages
 
