@@ -10,7 +10,9 @@ from urllib.parse import parse_qsl
 from aiohttp import BodyPartReader, web
 
 from mailerd.core.i18n import t
+from mailerd.errors import MailerdError
 from mailerd.http.errors import ApiError
+from mailerd.mail.mime import mailbox
 
 MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
@@ -61,6 +63,22 @@ def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     if not least <= value <= most:
         raise ValueError(text)
     return value
+
+
+class WrongFieldError(MailerdError):
+    """A field has a value that it may not have; in words."""
+
+
+def mailboxes(text: str) -> set[str]:
+    """The mailboxes of a field that has them with commas between.
+
+    Raises:
+        WrongFieldError: one of them is no address.
+    """
+    try:
+        return {mailbox(each.strip()) for each in text.split(",") if each.strip()}
+    except ValueError as error:
+        raise WrongFieldError(str(error)) from None
 
 
 async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:

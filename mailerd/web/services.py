@@ -1,7 +1,7 @@
 """What the pages of the console use: queries, actions, and what they share with the API."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 from zoneinfo import ZoneInfo
@@ -215,6 +215,6 @@ def row_number(text: str) -> int | None:
 _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
-def split_page[T](found: Sequence[T], most: int = MAX_LISTED) -> tuple[Sequence[T], T | None]:
+def split_page[T](found: list[T]) -> tuple[list[T], T | None]:
     """The rows of a page, of which one more was read; and the last of them, where more follow."""
-    return found[:most], found[most - 1] if len(found) > most else None
+    return found[:MAX_LISTED], found[MAX_LISTED - 1] if len(found) > MAX_LISTED else None

@@ -13,9 +13,8 @@ from mailerd.clock import ULID
 from mailerd.core.i18n import t, tn
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
-from mailerd.events.runbook import RUNBOOKS, Runbook
+from mailerd.events.runbook import RUNBOOKS
 from mailerd.http.responses import not_allowed
-from mailerd.mail.mime import mailbox
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import Permission
 from mailerd.store.webhooks import (
@@ -29,8 +28,8 @@ from mailerd.store.webhooks import (
     check_name,
     check_url,
 )
-from mailerd.web.forms import Form, read_form
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.forms import Form, WrongFieldError, mailboxes, read_form
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 OVERLAP: Final = timedelta(days=1)
 """For how long the secret before a rotation signs too."""
@@ -40,14 +39,14 @@ def _webhooks(it: ConsoleRequest) -> Webhooks:
     return Webhooks(it.services.database, timeout=TIMEOUT)
 
 
+def _deliveries(it: ConsoleRequest) -> WebhookDeliveries:
+    return WebhookDeliveries(it.services.database, timeout=TIMEOUT)
+
+
 def _counted(it: ConsoleRequest) -> Mapping[str, WebhookStats]:
     """What waits for each endpoint, as the daemon has counted it seconds ago; by name."""
     stats = it.services.stats()
     return {each.name: each for each in stats.webhooks} if stats else {}
-
-
-def _book(one: WebhookEndpoint) -> Runbook | None:
-    return RUNBOOKS.get(f"webhook_{one.standing}")
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -62,32 +61,31 @@ async def show(it: ConsoleRequest) -> web.Response:
 async def add(it: ConsoleRequest) -> web.Response:
     """Make an endpoint; the page that follows shows its secret, once."""
     it.require(Permission.WEBHOOKS)
-    new = _described(it, await read_form(it.http))
-    if isinstance(new, str):
-        return it.back("/webhooks", new)
+    form = await read_form(it.http)
     try:
-        made, secret = await _webhooks(it).create(new)
-    except WebhookError as error:
+        made, secret = await _webhooks(it).create(_described(it, form))
+    except (WebhookError, WrongFieldError) as error:
         return it.back("/webhooks", str(error))
     _log_change(it, made, "made")
     return await _page(it, made, secret=secret)
 
 
-def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
-    """What a form describes; or what is wrong with it, in words."""
+def _described(it: ConsoleRequest, form: Form) -> NewEndpoint:
+    """What a form describes.
+
+    Raises:
+        WrongFieldError: what is wrong with it.
+        ApiError: 403, the key may not hear of one of the senders.
+    """
     types = [EventType(each) for each in form.all("type") if each in set(EventType)]
     name, url = form.text("name"), form.text("url")
-    http = OutboundHttp(it.services.settings.webhooks.network_rules)
     if why := check_name(name) or check_url(url):
-        return why
-    if why := http.refusal(url):
-        return t("The URL may not be requested: {why}. Allowed addresses are configured in [webhooks].", why=why)
-    try:
-        senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
-    except ValueError as error:
-        return str(error)
-    if len(senders) > MAX_SENDERS:
-        return t("Enter at most {most} senders.", most=MAX_SENDERS)
+        raise WrongFieldError(why)
+    if why := OutboundHttp(it.services.settings.webhooks.network_rules).refusal(url):
+        text = t("The URL may not be requested: {why}. Allowed addresses are configured in [webhooks].", why=why)
+        raise WrongFieldError(text)
+    if len(senders := mailboxes(form.text("senders"))) > MAX_SENDERS:
+        raise WrongFieldError(t("Enter at most {most} senders.", most=MAX_SENDERS))
     return NewEndpoint(name, url, types or None, _senders(it, senders), it.key.id)
 
 
@@ -129,15 +127,14 @@ async def one(it: ConsoleRequest) -> web.Response:
 async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "") -> web.Response:
     query = it.http.query
     status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
-    page = await WebhookDeliveries(it.services.database, timeout=TIMEOUT).page(
-        found, before=it.number("before"), status=status, limit=MAX_LISTED + 1
+    deliveries, last = split_page(
+        await _deliveries(it).page(found, before=it.number("before"), status=status, limit=MAX_LISTED + 1)
     )
     return it.page(
         "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
-        deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,
-        tabs=list(DeliveryStatus), types=list(EventType), only_if_asked=ONLY_IF_ASKED, book=_book(found),
-        live=not secret, here=f"/webhooks/{found.id}",
-        an_hour_ago=it.services.clock.now() - timedelta(hours=1),
+        deliveries=deliveries, more=last and last.position, tabs=list(DeliveryStatus), types=list(EventType),
+        only_if_asked=ONLY_IF_ASKED, book=RUNBOOKS.get(f"webhook_{found.standing}"), live=not secret,
+        here=f"/webhooks/{found.id}", an_hour_ago=it.services.clock.now() - timedelta(hours=1),
     )  # fmt: skip
 
 
@@ -145,32 +142,38 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Test, change, pause, resume, replay, rotate or remove an endpoint."""
     found = await _find(it)
     form = await read_form(it.http)
-    here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
-    match form.text("action"):
-        case "test":
-            return it.back(here, await _test(it, found))
-        case "replay":
-            return it.back(
-                here, await _replay(it, found, form.text("since"), only_failed=form.text("only") == "failed")
-            )
-        case "change":
-            return it.back(here, await _change(it, found, form))
-        case "pause":
-            await webhooks.change(found.id, {"state": EndpointState.PAUSED})
-            _log_change(it, found, "paused")
-            return it.back(here, t("Endpoint paused. Its events are kept until you resume it."))
-        case "resume":
-            await webhooks.change(found.id, {"state": EndpointState.ON})
-            _log_change(it, found, "resumed")
-            return it.back(here, t("Endpoint resumed. Missed events are being delivered."))
-        case "rotate":
-            return await _rotate(it, found, form)
-        case "remove":
-            await webhooks.remove(found.id)
-            _log_change(it, found, "removed")
-            return it.back("/webhooks", t("Endpoint {name} removed.", name=found.name))
-        case _:
-            return it.back(here)
+    here, webhooks, said = f"/webhooks/{found.id}", _webhooks(it), ""
+    try:
+        match form.text("action"):
+            case "test":
+                said = await _test(it, found)
+            case "replay":
+                said = await _replay(it, found, form)
+            case "change":
+                new = _described(it, form)
+                given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
+                await webhooks.change(found.id, given)  # its secret stays
+                _log_change(it, found, "changed")
+                said = t("Endpoint changed.")
+            case "pause":
+                await webhooks.change(found.id, {"state": EndpointState.PAUSED})
+                _log_change(it, found, "paused")
+                said = t("Endpoint paused. Its events are kept until you resume it.")
+            case "resume":
+                await webhooks.change(found.id, {"state": EndpointState.ON})
+                _log_change(it, found, "resumed")
+                said = t("Endpoint resumed. Missed events are being delivered.")
+            case "rotate":
+                return await _rotate(it, found, form)
+            case "remove":
+                await webhooks.remove(found.id)
+                _log_change(it, found, "removed")
+                here, said = "/webhooks", t("Endpoint {name} removed.", name=found.name)
+            case _:
+                pass
+    except (WebhookError, WrongFieldError) as error:
+        said = t("Nothing was changed: {why}", why=str(error))
+    return it.back(here, said)
 
 
 async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web.Response:
@@ -180,20 +183,6 @@ async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web
     secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP, seen=found)
     _log_change(it, found, "rotated")
     return await _page(it, await _webhooks(it).find(found.id), secret=secret)
-
-
-async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:
-    """Give an endpoint another name, address, or choice of events and senders; its secret stays."""
-    new = _described(it, form)
-    if isinstance(new, str):
-        return t("Nothing was changed: {why}", why=new)
-    given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
-    try:
-        await _webhooks(it).change(found.id, given)
-    except WebhookError as error:
-        return t("Nothing was changed: {why}", why=str(error))
-    _log_change(it, found, "changed")
-    return t("Endpoint changed.")
 
 
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
@@ -210,21 +199,20 @@ async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
     return t("Test event not accepted after {ms:,} ms: {why}", ms=ms, why=attempt.error or "")
 
 
-async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, only_failed: bool) -> str:
+async def _replay(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:
     """Deliver events once more; how many."""
     try:
-        since = datetime.fromisoformat(given)
+        since = datetime.fromisoformat(form.text("since"))
         since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return t("Nothing was replayed. Enter a time such as 2026-12-01T09:00.")
-    deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.shares.webhook_calls.place(it.key):
-        events = await deliveries.replay(found, since=since, only_failed=only_failed)
-    when = f"{since:%Y-%m-%dT%H:%MZ}"
-    _log_change(it, found, tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
-                              since=when))  # fmt: skip
+        events = await _deliveries(it).replay(found, since=since, only_failed=form.text("only") == "failed")
+    replayed = tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
+                  since=f"{since:%Y-%m-%dT%H:%MZ}")  # fmt: skip
+    _log_change(it, found, replayed)
     return tn("{n:,} event is being replayed.", "{n:,} events are being replayed.", events)
 
 
 def _log_change(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
-    it.services.events.console_changed(actor=it.actor, what=t("webhook {webhook}", webhook=found.name), change=change)
+    it.log_change(t("webhook {webhook}", webhook=found.name), change)
