@@ -368,15 +368,15 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (inbox_remedy(it),), since=it.since)  # fmt: skip
+                          (inbox_remedy(it.email, it.detail),), since=it.since)  # fmt: skip
 
 
-def inbox_remedy(it: UnreadInbox) -> str:
-    """What a person can do so that it is read: a command or a page."""
-    code = cause_code(it.detail)
+def inbox_remedy(email: str, detail: str) -> str:
+    """What a person can do so that an inbox is read that Google refuses to show: a command or a page."""
+    code = cause_code(detail)
     if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
         return _WAY
-    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(it.email)} --readonly"
+    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(email)} --readonly"
 
 
 def _tells_of(it: UnreadInbox, sender: SenderStats) -> bool:
