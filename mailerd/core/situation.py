@@ -92,6 +92,10 @@ class Condition:
         """What is wrong and what to do, in one line."""
         return t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0]) if self.remedies else self.text
 
+    def began(self, now: datetime) -> datetime | None:
+        """When it began; None: that is not known."""
+        return self.since or (now - timedelta(seconds=self.lasts) if self.lasts else None)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -149,6 +153,16 @@ def situation(facts: Facts) -> list[Condition]:
             _failed(stats),
         )  # fmt: skip
     return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def newest_first(findings: Iterable[Condition], now: datetime) -> list[Condition]:
+    """The worst first, and of those that are as bad the one that began last; where that is not known, it is last."""
+
+    def order(it: Condition) -> tuple[int, float]:
+        began = it.began(now)
+        return -it.severity.rank, -began.timestamp() if began else 0.0
+
+    return sorted(findings, key=order)
 
 
 def worst(findings: Iterable[Condition]) -> Severity:

@@ -10,16 +10,17 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
-from mailerd.core.situation import Condition, situation, under_way
+from mailerd.core.situation import Condition, newest_first, situation, under_way
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
 from mailerd.web.charts import SHOWN
+from mailerd.web.cookies import zone_of
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import hidden_from, seen_facts
-from mailerd.web.troubles import Trouble, newest_first
+from mailerd.web.troubles import Trouble
 
 MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
@@ -72,7 +73,7 @@ async def _begin(it: ConsoleRequest, found: Sequence[Condition]) -> web.Response
 
 async def _days(it: ConsoleRequest) -> dict[str, tuple[int, int]]:
     """What was sent, what bounced and who replied, today and yesterday, in the reader's zone."""
-    today, senders = it.services.clock.now().astimezone(it.zone), it.key.senders
+    today, senders = it.services.clock.now().astimezone(zone_of(it.http)), it.key.senders
     today = today.replace(hour=0, minute=0, second=0, microsecond=0)
     yesterday = today - timedelta(days=1)  # by the calendar: 23 or 25 hours, where clocks change
     hour = timedelta(hours=1)  # one that began before midnight, where a zone is half an hour off, is the new day's
