@@ -9,6 +9,7 @@ from aiohttp import web
 from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.http.responses import Rows, write_csv
 from mailerd.store.console_queries import ActionFilter, LoggedAction
+from mailerd.web.cookies import zone_of
 from mailerd.web.services import MAX_LISTED, ConsoleRequest, split_page
 
 MAX_ROWS: Final = 10_000
@@ -55,6 +56,6 @@ async def _log(it: ConsoleRequest, before: int | None, limit: int) -> list[Logge
 
 def _day(it: ConsoleRequest, text: str) -> datetime | None:
     try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=it.zone) if text else None
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=zone_of(it.http)) if text else None
     except ValueError:
         return None

@@ -19,7 +19,7 @@ from mailerd.http.responses import no_such_path
 from mailerd.locale import speak
 from mailerd.store.api_keys import Permission
 from mailerd.web import guards, search_page, status_page
-from mailerd.web.cookies import keep_theme
+from mailerd.web.cookies import keep_theme, zone_of
 from mailerd.web.error_pages import SIGNED_IN, ErrorPages
 from mailerd.web.html import said, static_file, version_of
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
@@ -75,22 +75,14 @@ class Console:
         async def answer(request: web.Request) -> web.StreamResponse:
             speak(chosen_language(request))  # as the page has it, whatever the browser asks for
             if not is_own_host(request.headers.get("Host", ""), self._hosts):
-                return self._refused(
-                    request,
-                    421,
-                    t("unknown host"),
-                    t("The console is not configured for this host name. Add it to web.hosts."),
-                )
+                text = t("The console is not configured for this host name. Add it to web.hosts.")
+                return self._refused(request, 421, t("unknown host"), text)
             if not guards.is_own_request(request):
-                return self._refused(
-                    request,
-                    403,
-                    t("foreign origin"),
-                    t("This request did not come from a console page. Nothing was changed."),
-                )
+                text = t("This request did not come from a console page. Nothing was changed.")
+                return self._refused(request, 403, t("foreign origin"), text)
             try:
                 response = await handler(request)
-            except DatabaseError as error:
+            except MailerdError as error:
                 response = self._errors.failed(request, error)
             if not response.prepared:
                 for name, value in guards.HEADERS.items():
@@ -135,11 +127,9 @@ class Console:
                         request[SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
                     response = await self._answer(page, it)
             except ApiError as error:
-                if error.status == _NOT_FOUND and wants_page(request):
-                    return await self._lost(request)
-                return self._errors.failed(request, error)
-            except MailerdError as error:
-                return self._errors.failed(request, error)
+                if error.status != _NOT_FOUND or not wants_page(request):
+                    raise
+                return await search_page.lost(request[SIGNED_IN])
             if "lang" in request.query and not response.prepared:
                 keep_language(response, language)
             if "theme" in request.query and not response.prepared:
@@ -147,12 +137,6 @@ class Console:
             return response
 
         return answer
-
-    async def _lost(self, request: web.Request) -> web.StreamResponse:
-        try:
-            return await search_page.lost(request[SIGNED_IN])
-        except MailerdError as error:
-            return self._errors.failed(request, error)
 
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
         """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
@@ -169,7 +153,7 @@ class Console:
             response = await page(it)
             return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
 
-        place = (it.http.rel_url, it.key.id, it.language, it.zone)
+        place = (it.http.rel_url, it.key.id, it.language, zone_of(it.http))
         body = await self.services.shared.get(place, PAGE_SHARED, made)
         return web.Response(body=body, content_type="text/html", charset="utf-8")
 

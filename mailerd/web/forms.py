@@ -1,6 +1,7 @@
 """Reads what a browser has sent: bounded in size and time."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ MAX_LOGIN_FIELDS: Final = 4
 LOGIN_TIMEOUT: Final = 5.0
 """Seconds for the whole of it to come."""
 _CHUNK: Final = 64 * 1024
+_ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     if not least <= value <= most:
         raise ValueError(text)
     return value
+
+
+def row_number(text: str) -> int | None:
+    """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
+    return int(text) if _ROW_NUMBER.fullmatch(text) else None
 
 
 class WrongFieldError(MailerdError):

@@ -27,10 +27,10 @@ from mailerd.store.job_changes import say_finished
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.previews import ForgottenError, read_message
 from mailerd.store.queue.recovery import settle
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_form, row_number
 from mailerd.web.guards import MESSAGE_HEADERS
 from mailerd.web.jobs_page import NO_CHANGE
-from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
 """What an inline image is called in a message (RFC 2392)."""

@@ -1,10 +1,8 @@
 """What the pages of the console use: queries, actions, and what they share with the API."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
-from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
@@ -35,7 +33,8 @@ from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
 from mailerd.store.templates import TemplateStore
-from mailerd.web.cookies import keep_said, said_before, theme_of, zone_of
+from mailerd.web.cookies import keep_said, said_before, theme_of
+from mailerd.web.forms import row_number
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
 
@@ -129,11 +128,6 @@ class ConsoleRequest:
         """The number of a row in the query; None where there is none."""
         return row_number(self.http.query.get(name, ""))
 
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone of the reader."""
-        return zone_of(self.http)
-
     def link(self, **query: str) -> str:
         """The address of this page with another value in its query."""
         return str(self.http.rel_url.update_query(query))
@@ -164,15 +158,6 @@ class ConsoleRequest:
         """
         if not self.may(permission, sender):
             raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
-
-    def require_admin(self) -> None:
-        """End the request unless nothing limits the key.
-
-        Raises:
-            ApiError: 403, something does.
-        """
-        if not self.key.is_admin:
-            raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name))
 
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""
@@ -205,14 +190,6 @@ class ConsoleRequest:
     def log_change(self, what: str, change: str) -> None:
         """Let the log tell what this person has changed, and how."""
         self.services.events.console_changed(actor=self.actor, what=what, change=change)
-
-
-def row_number(text: str) -> int | None:
-    """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
-    return int(text) if _ROW_NUMBER.fullmatch(text) else None
-
-
-_ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
 def split_page[T](found: list[T]) -> tuple[list[T], T | None]:
