@@ -51,10 +51,8 @@ class ErrorPages:
 
     def page(self, request: web.Request, status: int, text: str, troubles: Sequence[Trouble] = ()) -> web.Response:
         """The page that says it, in the layout of who is signed in."""
-        it, values = request.get(SIGNED_IN), _STRANGER | {"path": request.path, "theme": theme_of(request)}
-        if it is not None:
-            values = it.shared()
-        values |= {
+        it = request.get(SIGNED_IN)
+        values = (it.shared() if it else _STRANGER | {"path": request.path, "theme": theme_of(request)}) | {
             "active": "", "live": False, "status": status, "text": text, "troubles": troubles,
             "heading": _HEADINGS.get(status, _ERROR), "request_id": REQUEST.get(""),
         }  # fmt: skip
