@@ -14,7 +14,7 @@ from mailerd.core.i18n import t, tn
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
 from mailerd.events.runbook import RUNBOOKS
-from mailerd.http.responses import not_allowed
+from mailerd.http.auth import events_of
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import Permission
 from mailerd.store.webhooks import (
@@ -86,21 +86,7 @@ def _described(it: ConsoleRequest, form: Form) -> NewEndpoint:
         raise WrongFieldError(text)
     if len(senders := mailboxes(form.text("senders"))) > MAX_SENDERS:
         raise WrongFieldError(t("Enter at most {most} senders.", most=MAX_SENDERS))
-    return NewEndpoint(name, url, types or None, _senders(it, senders), it.key.id)
-
-
-def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:
-    """The senders of an endpoint: those that are given, or all that the key may use.
-
-    Raises:
-        ApiError: 403, the key may not hear of one of them.
-    """
-    mine = it.key.senders
-    if mine is None:
-        return given or None
-    if not mine >= given:
-        raise not_allowed(t("Key {key} has no access to these senders.", key=it.key.name))
-    return given or set(mine)
+    return NewEndpoint(name, url, types or None, events_of(it.key, senders or None), it.key.id)
 
 
 async def _find(it: ConsoleRequest) -> WebhookEndpoint:
@@ -163,8 +149,12 @@ async def act(it: ConsoleRequest) -> web.Response:
                 await webhooks.change(found.id, {"state": EndpointState.ON})
                 _log_change(it, found, "resumed")
                 said = t("Endpoint resumed. Missed events are being delivered.")
+            case "rotate" if form.all("until") not in ([], [str(found.old_until)]):  # that page is older
+                said = t("Nothing was changed: the secret was rotated in the meantime.")
             case "rotate":
-                return await _rotate(it, found, form)
+                secret = await webhooks.rotate(found.id, overlap=OVERLAP, seen=found)
+                _log_change(it, found, "rotated")
+                return await _page(it, await webhooks.find(found.id), secret=secret)
             case "remove":
                 await webhooks.remove(found.id)
                 _log_change(it, found, "removed")
@@ -174,15 +164,6 @@ async def act(it: ConsoleRequest) -> web.Response:
     except (WebhookError, WrongFieldError) as error:
         said = t("Nothing was changed: {why}", why=str(error))
     return it.back(here, said)
-
-
-async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web.Response:
-    """Give it another secret, and show that once; not by a page that is older than the last rotation."""
-    if form.all("until") not in ([], [str(found.old_until)]):
-        return it.back(f"/webhooks/{found.id}", t("Nothing was changed: the secret was rotated in the meantime."))
-    secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP, seen=found)
-    _log_change(it, found, "rotated")
-    return await _page(it, await _webhooks(it).find(found.id), secret=secret)
 
 
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
