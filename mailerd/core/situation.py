@@ -92,6 +92,10 @@ class Condition:
         """What is wrong and what to do, in one line."""
         return t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0]) if self.remedies else self.text
 
+    def began(self, now: datetime) -> datetime | None:
+        """When it began; None: that is not known."""
+        return self.since or (now - timedelta(seconds=self.lasts) if self.lasts else None)
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -149,6 +153,16 @@ def situation(facts: Facts) -> list[Condition]:
             _failed(stats),
         )  # fmt: skip
     return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def newest_first(findings: Iterable[Condition], now: datetime) -> list[Condition]:
+    """The worst first, and of those that are as bad the one that began last; where that is not known, it is last."""
+
+    def order(it: Condition) -> tuple[int, float]:
+        began = it.began(now)
+        return -it.severity.rank, -began.timestamp() if began else 0.0
+
+    return sorted(findings, key=order)
 
 
 def worst(findings: Iterable[Condition]) -> Severity:
@@ -368,15 +382,15 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",
-                          (inbox_remedy(it),), since=it.since)  # fmt: skip
+                          (inbox_remedy(it.email, it.detail),), since=it.since)  # fmt: skip
 
 
-def inbox_remedy(it: UnreadInbox) -> str:
-    """What a person can do so that it is read: a command or a page."""
-    code = cause_code(it.detail)
+def inbox_remedy(email: str, detail: str) -> str:
+    """What a person can do so that an inbox is read that Google refuses to show: a command or a page."""
+    code = cause_code(detail)
     if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
         return _WAY
-    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(it.email)} --readonly"
+    return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(email)} --readonly"
 
 
 def _tells_of(it: UnreadInbox, sender: SenderStats) -> bool:

@@ -4,10 +4,11 @@ It becomes the catalogues behind `journalctl -x` and the page of events; a test 
 """
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import Final, NamedTuple
 
 from mailerd.core.i18n import Text, t
-from mailerd.locale import say
+from mailerd.core.pauses import CAUSES
 
 
 class LikelyCause(NamedTuple):
@@ -15,16 +16,6 @@ class LikelyCause(NamedTuple):
 
     text: Text
     command: str
-
-    @property
-    def en(self) -> str:
-        """What the console shows in English."""
-        return self.text
-
-    @property
-    def zh(self) -> str:
-        """What it shows in Chinese."""
-        return say(self.text, "zh")
 
 
 class Runbook(NamedTuple):
@@ -34,15 +25,15 @@ class Runbook(NamedTuple):
     """What it means, in one or two sentences."""
     causes: tuple[LikelyCause, ...]
 
-    @property
-    def en(self) -> str:
-        """What the console shows in English."""
-        return self.meaning
-
-    @property
-    def zh(self) -> str:
-        """What it shows in Chinese."""
-        return say(self.meaning, "zh")
+    def steps(self, **names: str) -> list[tuple[Text, str]]:
+        """The causes, each with its command for what has these names: `sender` stands for @MAILERD_SENDER@."""
+        found = []
+        for each in self.causes:
+            command = each.command
+            for field, name in names.items():
+                command = command.replace(f"@MAILERD_{field.upper()}@", quote(name))
+            found.append((each.text, command))
+        return found
 
 
 # fmt: off
@@ -378,9 +369,6 @@ FULL_DAY: Final = Runbook(t("Messages of this mailbox wait, attempts are not cou
 GOOGLE_SILENT: Final = Runbook(t("Requests reach Google, but no response comes. Each message is retried, and each attempt counts: after the last one (retry.max_attempts) it fails."), RUNBOOKS["google_unreachable"].causes)
 """The runbook of requests that get no response; a message whose send had begun is unconfirmed."""
 # fmt: on
-INBOX_RUNBOOKS: Final = RUNBOOKS
-WEBHOOK_RUNBOOKS: Final = RUNBOOKS
-"""Names by which the console knows the same table."""
 
 
 def pause_runbook(cause: str) -> Runbook:
@@ -388,3 +376,21 @@ def pause_runbook(cause: str) -> Runbook:
     if cause == "project_limit":
         return RUNBOOKS["project_paused"]
     return REST_RUNBOOKS.get(cause) or PAUSE_RUNBOOKS.get(cause, RUNBOOKS["sender_paused"])
+
+
+_FINDINGS: Final[Mapping[str, Runbook]] = {
+    **RUNBOOKS,
+    "not_known": RUNBOOKS["stats_failed"], "late": RUNBOOKS["job_stuck"], "unsure": RUNBOOKS["message_unsure"],
+    "long_unsure": RUNBOOKS["message_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
+    "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": GOOGLE_SILENT, "deferred": RUNBOOKS["message_deferred"],
+    "failed": RUNBOOKS["message_failed"], "database_denied": UNWRITABLE, "database_read_only": UNWRITABLE,
+    "database_incomplete": UNWRITABLE, "database_stuck": UNWRITABLE, "database_login": UNWRITABLE,
+    "database_connections": UNWRITABLE, "job_failed": RUNBOOKS["message_failed"],
+}  # fmt: skip
+
+
+def finding_runbook(code: str) -> Runbook:
+    """What the console shows about a finding with this code."""
+    if code in CAUSES and code != "google_unreachable":
+        return pause_runbook(code)
+    return _FINDINGS.get(code, RUNBOOKS["database_unavailable"])

@@ -6,7 +6,7 @@ import ipaddress
 import math
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Final
@@ -480,6 +480,20 @@ class ApiKeyAuth:
                 await self._keys.note_use(ids)
             except DatabaseError as error:  # the next use is written within a minute
                 self._events.key_use_unwritten(keys=len(ids), cause=str(error))
+
+
+def events_of(key: ApiKey, given: Collection[str] | None) -> list[str] | None:
+    """The senders whose events a key's endpoint hears: those that are given, or all that the key may use.
+
+    Raises:
+        ApiError: 403, the key may not use one of them.
+    """
+    if key.senders is None:
+        return None if given is None else sorted(given)
+    if given is not None and not key.senders >= set(given):
+        text = t("key {name!r} may not receive events of {join}", name=key.name, join=", ".join(sorted(given)))
+        raise ApiError(403, "sender_not_allowed", text)
+    return sorted(key.senders if given is None else given)
 
 
 def raw_path(request: web.Request) -> str:

@@ -4,7 +4,7 @@ A key for certain senders sees and changes only endpoints that are limited to so
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -15,7 +15,7 @@ from mailerd.clock import ULID, Clock, read_moment
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
-from mailerd.http.auth import KeyHandler, KeyShares
+from mailerd.http.auth import KeyHandler, KeyShares, events_of
 from mailerd.http.errors import NOTHING_CHANGED, ApiError, unstored
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
@@ -255,7 +255,7 @@ class WebhookEndpoints:
     async def add(self, request: web.Request, key: ApiKey) -> web.Response:
         """Make an endpoint; the answer has its secret, once."""
         given = await self._body(request, key, WebhookIn)
-        new = NewEndpoint(given.name, given.url, given.types, _senders(key, given.senders), key.id)
+        new = NewEndpoint(given.name, given.url, given.types, events_of(key, given.senders), key.id)
         try:
             made, secret = await self._webhooks.create(new)
         except WebhookError as error:
@@ -272,7 +272,7 @@ class WebhookEndpoints:
         it = await self._of(request, key)
         given: dict[str, Any] = body.model_dump(exclude_unset=True)
         if "senders" in given:
-            given["senders"] = _senders(key, body.senders)
+            given["senders"] = events_of(key, body.senders)
         if "state" in given:
             given["state"] = EndpointState(body.state)
         try:
@@ -350,16 +350,3 @@ def _or_404(handler: KeyHandler) -> KeyHandler:
             raise not_found(t("no webhook has this ID")) from None
 
     return handle
-
-
-def _senders(key: ApiKey, given: Collection[str] | None) -> list[str] | None:
-    """The senders of an endpoint: those that are given, or all that the key may use."""
-    if key.senders is None:
-        return None if given is None else sorted(given)
-    if given is not None and not key.senders >= set(given):
-        raise ApiError(
-            403,
-            "sender_not_allowed",
-            t("key {name!r} may not receive events of {join}", name=key.name, join=", ".join(sorted(given))),
-        )
-    return sorted(key.senders if given is None else given)

@@ -2,14 +2,20 @@
 
 import csv
 from collections.abc import Iterator
+from io import BytesIO, TextIOWrapper
 from typing import Final, TextIO
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.suppression import Reason, as_it_was
+from mailerd.errors import MailerdError
 from mailerd.mail.mime import Addresses
 
 EXPORTED: Final = ("email", "list", "reason", "source")
 """The first columns of what `mailerd suppress export`, the console and the API write."""
+
+
+class SuppressionTableError(MailerdError):
+    """A file cannot be read, or has too many rows."""
 
 
 def read_suppressions(text: TextIO) -> Iterator[tuple[int, tuple[str, str, str]]]:
@@ -32,3 +38,23 @@ def read_addresses(text: TextIO, bad: list[Text]) -> Iterator[tuple[str, str, Re
             yield addresses.check(as_it_was(given)), its_list, Reason(why)
         except ValueError as error:
             bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
+
+
+def read_file(raw: bytes, bad: list[Text], *, most: int) -> list[tuple[str, str, Reason]]:
+    """The same of a whole file, of at most so many rows.
+
+    Raises:
+        SuppressionTableError: it has more, or cannot be read.
+    """
+    rows = list[tuple[str, str, Reason]]()
+    try:
+        for row in read_addresses(TextIOWrapper(BytesIO(raw), encoding="utf-8-sig", newline=""), bad):
+            rows.append(row)
+            if len(rows) + len(bad) > most:
+                raise SuppressionTableError(
+                    t("The file has more than {most:,} rows. To import it: `mailerd suppress import FILE`", most=most)
+                )
+    except (UnicodeDecodeError, csv.Error):
+        text = t("Could not read the file: it is not CSV in UTF-8. Nothing was changed.")
+        raise SuppressionTableError(text) from None
+    return rows

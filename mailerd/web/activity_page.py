@@ -7,9 +7,9 @@ from aiohttp import web
 
 from mailerd.core.suppression import EVERYTHING_NAME
 from mailerd.http.responses import Rows, write_csv
-from mailerd.store.console_queries import ActionFilter
+from mailerd.store.console_queries import ActionFilter, LoggedAction
 from mailerd.web.forms import read_day
-from mailerd.web.services import MAX_LISTED, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, ConsoleRequest, split_page
 
 MAX_ROWS: Final = 10_000
 """Actions in one table."""
@@ -22,13 +22,10 @@ ACTIONS: Final = (
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page; a limited key sees the actions on its own jobs."""
-    log = await it.services.queries.action_log(
-        limit=MAX_LISTED + 1, before=it.number("before"), senders=it.key.senders, only=_filter(it)
-    )
+    log, last = split_page(await _log(it, it.number("before"), MAX_LISTED + 1))
     return it.page(
-        "activity.html", active="activity", log=log[:MAX_LISTED], everything=EVERYTHING_NAME, actions=ACTIONS,
-        given={name: it.http.query[name] for name in _FILTERS if it.http.query.get(name)}, live=True,
-        more=log[MAX_LISTED - 1].id if len(log) > MAX_LISTED else None,
+        "activity.html", active="activity", log=log, everything=EVERYTHING_NAME, actions=ACTIONS, live=True,
+        given={name: it.http.query[name] for name in _FILTERS if it.http.query.get(name)}, more=last and last.id,
     )  # fmt: skip
 
 
@@ -36,13 +33,9 @@ async def table(it: ConsoleRequest) -> web.StreamResponse:
     """The same as CSV: the newest MAX_ROWS."""
 
     async def pages() -> AsyncGenerator[Rows]:
-        log = await it.services.queries.action_log(
-            limit=MAX_ROWS, before=None, senders=it.key.senders, only=_filter(it)
-        )
         yield [
-            (f"{each.at:%Y-%m-%dT%H:%M:%SZ}", str(each.actor), each.action, each.detail or "", each.job_id or "",
-             each.sender or "", int(each.changed), each.messages)
-            for each in log
+            (f"{each.at:%Y-%m-%dT%H:%M:%SZ}", str(each.actor), each.action, each.detail, each.job_id, each.sender,
+             int(each.changed), each.messages) for each in await _log(it, None, MAX_ROWS)
         ]  # fmt: skip
 
     columns = ("at", "actor", "action", "detail", "job_id", "sender", "changed", "messages")
@@ -50,9 +43,11 @@ async def table(it: ConsoleRequest) -> web.StreamResponse:
         return await write_csv(it.http, pages(), columns=columns, filename="activity.csv")
 
 
-def _filter(it: ConsoleRequest) -> ActionFilter:
+async def _log(it: ConsoleRequest, before: int | None, limit: int) -> list[LoggedAction]:
+    """The newest actions before an id that the filters find and the key may see."""
     query = it.http.query
-    return ActionFilter(
+    only = ActionFilter(
         actor=query.get("actor", "").strip(), action=query.get("action", ""), about=query.get("about", "").strip(),
         since=read_day(query.get("from", ""), it.zone), until=read_day(query.get("until", ""), it.zone),
     )  # fmt: skip
+    return await it.services.queries.action_log(limit=limit, before=before, senders=it.key.senders, only=only)

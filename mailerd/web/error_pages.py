@@ -12,7 +12,8 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language
 from mailerd.http.responses import REQUEST
 from mailerd.web import guards
-from mailerd.web.services import ConsoleRequest, Services, theme_of
+from mailerd.web.cookies import theme_of
+from mailerd.web.services import ConsoleRequest, Services
 from mailerd.web.troubles import Trouble
 
 _UNAVAILABLE: Final = 503
@@ -50,22 +51,14 @@ class ErrorPages:
 
     def page(self, request: web.Request, status: int, text: str, troubles: Sequence[Trouble] = ()) -> web.Response:
         """The page that says it, in the layout of who is signed in."""
-        it, values = request.get(SIGNED_IN), _STRANGER | {"path": request.path, "theme": theme_of(request)}
-        if it is not None:
-            values = it.shared()
-        values |= {
+        it = request.get(SIGNED_IN)
+        values = (it.shared() if it else _STRANGER | {"path": request.path, "theme": theme_of(request)}) | {
             "active": "", "live": False, "status": status, "text": text, "troubles": troubles,
             "heading": _HEADINGS.get(status, _ERROR), "request_id": REQUEST.get(""),
         }  # fmt: skip
         html = self._services.pages.render("error.html", chosen_language(request), values)
         headers = guards.HEADERS | (_AGAIN if status == _UNAVAILABLE else {})
         return web.Response(text=html, status=status, content_type="text/html", headers=headers)
-
-    def unforeseen(self, request: web.Request, error: ApiError) -> web.Response:
-        """The page of an error that was raised outside of the pages, or of a bug."""
-        response = self.page(request, error.status, str(error))
-        response.headers.update(error.headers)
-        return response
 
 
 def _status(error: MailerdError) -> int:

@@ -1,7 +1,9 @@
 """Reads what a browser has sent: bounded in size and time."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -10,8 +12,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from aiohttp import BodyPartReader, web
 
-from mailerd.core.i18n import Text, t
+from mailerd.core.i18n import t
+from mailerd.errors import MailerdError
 from mailerd.http.errors import ApiError
+from mailerd.mail.mime import mailbox
 
 MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
@@ -29,6 +33,7 @@ LOGIN_TIMEOUT: Final = 5.0
 _CHUNK: Final = 64 * 1024
 _MAX_ZONE: Final = 64
 """Characters of a zone's name."""
+_ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
@@ -89,26 +94,38 @@ def read_day(text: str, zone: ZoneInfo) -> datetime | None:
         return None
 
 
+def row_number(text: str) -> int | None:
+    """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
+    return int(text) if _ROW_NUMBER.fullmatch(text) else None
+
+
+class WrongFieldError(MailerdError):
+    """A field has a value that it may not have; in words."""
+
+
+def mailboxes(text: str) -> set[str]:
+    """The mailboxes of a field that has them with commas between.
+
+    Raises:
+        WrongFieldError: one of them is no address.
+    """
+    try:
+        return {mailbox(each.strip()) for each in text.split(",") if each.strip()}
+    except ValueError as error:
+        raise WrongFieldError(str(error)) from None
+
+
 async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:
     """The fields of a form. `large`: those that are left as they came, since they may be large.
 
     Raises:
         ApiError: it is too large, too slow, or cannot be read.
     """
-    try:
-        async with asyncio.timeout(FORM_TIMEOUT):
-            return Form([
-                (name, value if name in large or is_file else value.decode())
-                async for name, value, is_file in _fields(request, most)
-            ])  # fmt: skip
-    except TimeoutError:
-        raise ApiError(408, "timeout", _too_slow(FORM_TIMEOUT)) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise ApiError(413, "too_large", _too_large(most)) from None
-    except ConnectionError as error:
-        raise _cut_off() from error
-    except Exception as error:
-        raise ApiError(400, "bad_request", _UNREADABLE) from error
+    async with _within(FORM_TIMEOUT, most):
+        return Form([
+            (name, value if name in large or is_file else value.decode())
+            async for name, value, is_file in _fields(request, most)
+        ])  # fmt: skip
 
 
 async def read_login(request: web.Request) -> Form:
@@ -117,50 +134,46 @@ async def read_login(request: web.Request) -> Form:
     Raises:
         ApiError: it is too large, too slow, or cannot be read.
     """
-    body = bytearray()
-    if (request.charset or "utf-8").lower() != "utf-8":
-        raise ApiError(400, "bad_request", _UNREADABLE)
+    async with _within(LOGIN_TIMEOUT, MAX_LOGIN):
+        return Form(await _in_one_piece(request, MAX_LOGIN, MAX_LOGIN_FIELDS))
+
+
+@asynccontextmanager
+async def _within(seconds: float, most: int) -> AsyncIterator[None]:
+    """Say what is wrong with a form of which at most so many bytes are read, for so many seconds."""
     try:
-        async with asyncio.timeout(LOGIN_TIMEOUT):
-            while len(body) <= MAX_LOGIN >= (request.content_length or 0):
-                if not (piece := await request.content.read(MAX_LOGIN)):
-                    fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_LOGIN_FIELDS)
-                    return Form(fields)
-                body += piece
+        async with asyncio.timeout(seconds):
+            yield
     except TimeoutError:
-        raise ApiError(408, "timeout", _too_slow(LOGIN_TIMEOUT)) from None
+        text = t("The form did not arrive within {seconds:g} s. Nothing was changed.", seconds=seconds)
+        raise ApiError(408, "timeout", text) from None
+    except web.HTTPRequestEntityTooLarge:
+        text = t("The form is larger than {most:,} bytes. Nothing was changed.", most=most)
+        raise ApiError(413, "too_large", text) from None
     except (web.RequestPayloadError, ConnectionError) as error:
-        raise _cut_off() from error
-    except ValueError as error:
-        raise ApiError(400, "bad_request", _UNREADABLE) from error
-    raise ApiError(413, "too_large", _too_large(MAX_LOGIN))
+        text = t("The connection was lost before the form was complete. Nothing was changed.")
+        raise ApiError(400, "cut_off", text) from error
+    except Exception as error:
+        raise ApiError(400, "bad_request", t("The form could not be read. Nothing was changed.")) from error
 
 
-def _cut_off() -> ApiError:
-    return ApiError(400, "cut_off", t("The connection was lost before the form was complete. Nothing was changed."))
-
-
-def _too_slow(seconds: float) -> Text:
-    return t("The form did not arrive within {seconds:g} s. Nothing was changed.", seconds=seconds)
-
-
-def _too_large(most: int) -> Text:
-    return t("The form is larger than {most:,} bytes. Nothing was changed.", most=most)
-
-
-_UNREADABLE: Final = t("The form could not be read. Nothing was changed.")
+async def _in_one_piece(request: web.Request, most: int, fields: int) -> list[tuple[str, str]]:
+    """Name and text of each field of a form without a file. Any charset but UTF-8 is refused: some take minutes."""
+    if (request.charset or "utf-8").lower() != "utf-8":
+        raise ValueError(request.charset)
+    body = bytearray()
+    while max(len(body), request.content_length or 0) <= most:
+        if not (piece := await request.content.read(_CHUNK)):
+            return parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=fields)
+        body += piece
+    raise web.HTTPRequestEntityTooLarge(most, len(body))
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:
-    """Name and content of each field, and whether it is a file, whose name is a field of its own.
-
-    Any charset but UTF-8 is refused: some take minutes.
-    """
-    if request.content_type != "multipart/form-data":  # in one piece, so it has to be small
-        if (request.charset or "utf-8").lower() != "utf-8":
-            raise ValueError(request.charset)
-        for name, value in (await request.clone(client_max_size=min(most, MAX_FORM)).post()).items():
-            yield name, str(value).encode(), False
+    """Name and content of each field, and whether it is a file, whose name is a field of its own."""
+    if request.content_type != "multipart/form-data":
+        for name, text in await _in_one_piece(request, min(most, MAX_FORM), MAX_FIELDS):
+            yield name, text.encode(), False
         return
     size = count = 0
     async for part in await request.multipart():

@@ -68,6 +68,11 @@ def cookie_name(request: web.Request) -> str:
     return COOKIE if network_rules.is_loopback(host_of(request)) else SECURE_COOKIE
 
 
+def session_of(request: web.Request) -> str:
+    """The secret of its session; "": it has none."""
+    return request.cookies.get(cookie_name(request), "")
+
+
 def set_session(request: web.Request, response: web.StreamResponse, secret: str) -> None:
     """Give the browser its session."""
     name = cookie_name(request)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from mailerd.errors import MailerdError
 from mailerd.web.forms import read_form
-from mailerd.web.guards import cookie_name
+from mailerd.web.guards import session_of
 from mailerd.web.services import ConsoleRequest, Services
 
 MAX_HELD_FORM: Final = 1024 * 1024
@@ -46,7 +46,7 @@ class HeldForms:
 
     async def hold(self, request: web.Request) -> bool:
         """Keep the form of a request whose session has ended; False: it cannot be kept."""
-        secret = request.cookies.get(cookie_name(request), "")
+        secret = session_of(request)
         if not secret or self._reading >= MAX_READING:
             return False
         self._reading += 1
@@ -74,21 +74,21 @@ class HeldForms:
 
     def hand_over(self, request: web.Request, session: str) -> bool:
         """Whether who signs in now had a form, which is then that of the new session."""
-        form = self._forms.pop(request.cookies.get(cookie_name(request), ""), None)
+        form = self._forms.pop(session_of(request), None)
         if form is not None:
             self._keep(session, form)
         return form is not None
 
     def forget(self, it: ConsoleRequest) -> None:
         """A form was sent: if it is the one that is held, it is done with."""
-        form = self._forms.get(it.session)
+        form = self._forms.get(session_of(it.http))
         if form is not None and form.path == it.http.raw_path:
-            del self._forms[it.session]
+            del self._forms[session_of(it.http)]
 
     async def show(self, it: ConsoleRequest) -> web.Response:
         """The form, and the button that sends it."""
-        form = self._forms.get(it.session)
+        form = self._forms.get(session_of(it.http))
         if form is None or form.key_id != it.key.id or form.until < it.services.clock.monotonic():
-            self._forms.pop(it.session, None)
+            self._forms.pop(session_of(it.http), None)
             return it.back("/")
         return it.page("again.html", active="", live=False, form=form)

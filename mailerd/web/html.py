@@ -76,9 +76,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(moment=moment, iso=_ISO.format, clock=clock, num=number, story=line_of_story)
-    made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER)
-    made.globals.update(gauge=gauge_svg)
+    made.filters.update(moment=moment, iso=_ISO.format, clock=clock, num="{:,}".format, story=line_of_story)
+    made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER, gauge=gauge_svg)
     made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
 
@@ -131,11 +130,6 @@ def clock(page: Context, at: datetime | None) -> Markup:
 def age(seconds: float) -> Text:
     """For how long something is past."""
     return t("{span} ago", span=in_units(seconds) if seconds else t("less than a second"))
-
-
-def number(value: float) -> str:
-    """A number with its thousands apart."""
-    return f"{value:,}"
 
 
 def in_units(value: float | timedelta | None) -> str:

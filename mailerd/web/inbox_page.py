@@ -1,22 +1,20 @@
 """Bounces and replies, newest first, and bounces by domain; what Google returned; and how far each inbox is read."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 
 from aiohttp import web
 
 from mailerd.clock import ULID
 from mailerd.core.i18n import t
 from mailerd.core.notices import Kind
-from mailerd.core.situation import inbox_remedy
-from mailerd.core.stats import UnreadInbox
 from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.store.console_queries import UndoneMessage
 from mailerd.store.db.connection import rfc3339
-from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, InboxState, Notice, NoticeReader
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 SPAN: Final = timedelta(days=14)
 MAX_SUMS: Final = 20
@@ -42,22 +40,19 @@ async def show(it: ConsoleRequest) -> web.Response:
     query, before = it.http.query, it.number("before")
     notices, undone, more = list[Notice](), list[UndoneMessage](), None
     if is_undone := query.get("show") == "undone":
-        undone = await it.services.queries.undone(limit=MAX_LISTED + 1, before=before, senders=it.key.senders)
-        more = undone[MAX_LISTED - 1].id if len(undone) > MAX_LISTED else None
+        found = await it.services.queries.undone(limit=MAX_LISTED + 1, before=before, senders=it.key.senders)
+        undone, last = split_page(found)
+        more = last and last.id
     else:
         notices, more = await _notices(it, before, MAX_LISTED)
-    mine: list[str | None] = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]  # type: ignore[assignment]
-    inboxes = [each for each in await read_inboxes(it) if it.key.may_send(each.email)]
-    given = {name: query[name] for name in ("kind", "sender", "job") if query.get(name)}
+    mine = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]
+    inboxes = await _reader(it).inboxes(limit=MAX_INBOXES)
     return it.page(
-        "inbox.html", active="inbox", notices=notices, undone=undone[:MAX_LISTED], is_undone=is_undone, given=given,
-        domains=await bounces_by_domain(it, mine), by_sender=await _bounces_by_sender(it, mine), inboxes=inboxes,
-        kinds=BOUNCE_KINDS, choices=list(_KINDS)[2:], live=True, more=more,
-        remedies={
-            one.email: inbox_remedy(UnreadInbox(one.email, one.detail or "", one.read_at))
-            for one in inboxes if one.state == "refused"
-        },
-        groups={"bounces": t("All bounces"), "replies": t("All replies")},
+        "inbox.html", active="inbox", notices=notices, undone=undone, is_undone=is_undone, more=more, live=True,
+        given={name: query[name] for name in ("kind", "sender", "job") if query.get(name)},
+        domains=await bounces_by("domain", it, mine), by_sender=await bounces_by("sender", it, mine),
+        inboxes=[each for each in inboxes if it.key.may_send(each.email)], kinds=BOUNCE_KINDS,
+        choices=list(_KINDS)[2:], groups={"bounces": t("All bounces"), "replies": t("All replies")},
     )  # fmt: skip
 
 
@@ -99,28 +94,16 @@ async def _notices(it: ConsoleRequest, before: int | None, limit: int) -> tuple[
     return found, after + 1 if after else None
 
 
-async def read_inboxes(it: ConsoleRequest) -> list[InboxState]:
-    """How far every inbox is read."""
-    return await _reader(it).inboxes(limit=MAX_INBOXES)
-
-
 def _reader(it: ConsoleRequest) -> NoticeReader:
     return NoticeReader(it.services.database, timeout=TIMEOUT)
 
 
-async def bounces_by_domain(it: ConsoleRequest, senders: Sequence[str | None]) -> list[BounceCounts]:
-    """Bounces of the last while by domain, the most first, read once a while for all who look."""
-    return await _summed(it, "bounces by domain", senders, _reader(it).by_domain)
-
-
-async def _bounces_by_sender(it: ConsoleRequest, senders: Sequence[str | None]) -> list[BounceCounts]:
-    """The same by sender."""
-    return await _summed(it, "bounces by sender", senders, _reader(it).by_sender)
-
-
-async def _summed(
-    it: ConsoleRequest, what: str, senders: Sequence[str | None], counts: Callable[..., Awaitable[list[BounceCounts]]]
+async def bounces_by(
+    what: Literal["domain", "sender"], it: ConsoleRequest, senders: Sequence[str | None]
 ) -> list[BounceCounts]:
+    """Bounces of the last while by domain or by sender, the most first, read once a while for all who look."""
+    counts = _reader(it).by_domain if what == "domain" else _reader(it).by_sender
+
     async def read() -> list[BounceCounts]:
         sums: dict[str, Counter[str]] = {}
         for sender in senders:
@@ -128,4 +111,4 @@ async def _summed(
                 sums.setdefault(each.name, Counter()).update(each.kinds)
         return sorted((BounceCounts(*each) for each in sums.items()), key=lambda one: -one.total)[:MAX_SUMS]
 
-    return await it.services.shared.get((what, *senders), SUMS_SHARED, read)
+    return await it.services.shared.get(("bounces by", what, *senders), SUMS_SHARED, read)

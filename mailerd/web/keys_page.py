@@ -6,10 +6,10 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.mail.mime import mailbox
+from mailerd.http.responses import not_allowed
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
-from mailerd.web.forms import Form, read_form
+from mailerd.web.forms import WrongFieldError, mailboxes, read_form
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _PERMISSIONS: Final = {
@@ -38,37 +38,30 @@ async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> w
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Make, rotate or revoke a key."""
-    it.require_admin()
+    if not it.key.is_admin:
+        raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=it.key.name))
     form = await read_form(it.http)
+    keys, name = it.services.keys, form.text("name")
+    what = t("key {key}", key=name)
     try:
-        return await _act(it, form)
-    except KeyNameError as error:
+        match form.text("action"):
+            case "create":
+                chosen = [each for each in Permission if each in form.all("permission")]
+                secret = await keys.create(name, senders=mailboxes(form.text("senders")), permissions=chosen)
+                it.log_change(what, "made")
+                return await _page(it, secret=secret)
+            case "rotate":
+                secret = await keys.rotate(name, overlap=OVERLAP, seen=form.text("hint") or None)
+                it.log_change(what, "rotated")
+                return await _page(it, secret=secret)
+            case "revoke":
+                number = await keys.revoke(name)
+                it.log_change(what, "revoked")
+                if go_on := await Webhooks(it.services.database, timeout=TIMEOUT).made_by(number):
+                    said = t("Key revoked. Its webhook endpoints stay active: {names}", names=", ".join(go_on))
+                    return it.back("/keys", said)
+                return it.back("/keys", t("Key revoked."))
+            case _:
+                return it.back("/keys")
+    except (KeyNameError, WrongFieldError) as error:
         return await _page(it, trouble=str(error))
-
-
-async def _act(it: ConsoleRequest, form: Form) -> web.Response:
-    keys, events, name = it.services.keys, it.services.events, form.text("name")
-    match form.text("action"):
-        case "create":
-            try:
-                senders = {mailbox(each) for each in form.text("senders").split(",") if each.strip()}
-            except ValueError as error:
-                return await _page(it, trouble=str(error))
-            known = set(Permission)
-            chosen = [Permission(each) for each in form.all("permission") if each in known]
-            secret = await keys.create(name, senders=senders, permissions=chosen)
-            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="made")
-            return await _page(it, secret=secret)
-        case "rotate":
-            secret = await keys.rotate(name, overlap=OVERLAP, seen=form.text("hint") or None)
-            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="rotated")
-            return await _page(it, secret=secret)
-        case "revoke":
-            number = await keys.revoke(name)
-            events.console_changed(actor=it.actor, what=t("key {key}", key=name), change="revoked")
-            if go_on := await Webhooks(it.services.database, timeout=TIMEOUT).made_by(number):
-                said = t("Key revoked. Its webhook endpoints stay active: {names}", names=", ".join(go_on))
-                return it.back("/keys", said)
-            return it.back("/keys", t("Key revoked."))
-        case _:
-            return it.back("/keys")

@@ -1,10 +1,9 @@
 """Suppressions and lists: who gets no messages, why, and since when; adding, importing, exporting and ending them."""
 
 import asyncio
-import csv
-import io
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
+from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -16,14 +15,14 @@ from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.mail.mime import Addresses
-from mailerd.mail.suppression_table import EXPORTED, read_addresses
+from mailerd.mail.suppression_table import EXPORTED, SuppressionTableError, read_file
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.list_names import ListNameError
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
 from mailerd.web.forms import Form, read_form
 from mailerd.web.jobs_page import NO_CHANGE
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 MAX_IMPORT: Final = 4 * 1024 * 1024
 """Bytes of a file that is imported."""
@@ -63,12 +62,11 @@ async def _page(it: ConsoleRequest, suppressions: Suppressions, *trouble: str) -
             list_id=chosen.id if chosen else None, reason=reason, after=place_of(query.get("after", "")),
             limit=MAX_LISTED + 1,
         )  # fmt: skip
-    shown = found[:MAX_LISTED]
+    shown, last = split_page(found)
     return it.page(
-        "suppressions.html", status=422 if trouble else 200, active="people", trouble=trouble,
-        suppressions=shown, lists=await suppressions.lists(limit=MAX_LISTED), named=named, chosen=chosen,
-        reason=reason, reasons=list(Reason), email=email, live=False,
-        more=shown[-1].cursor if len(found) > MAX_LISTED else "",
+        "suppressions.html", status=422 if trouble else 200, active="people", trouble=trouble, suppressions=shown,
+        lists=await suppressions.lists(limit=MAX_LISTED), named=named, chosen=chosen, reason=reason,
+        reasons=list(Reason), email=email, live=False, more=last and last.cursor,
     )  # fmt: skip
 
 
@@ -96,10 +94,10 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
 async def lists(it: ConsoleRequest, trouble: str = "") -> web.Response:
     """A page of the lists, by name."""
     suppressions = await _suppressions(it)
-    found = await suppressions.lists(after=it.http.query.get("after", ""), limit=MAX_LISTED + 1)
+    shown, last = split_page(await suppressions.lists(after=it.http.query.get("after", ""), limit=MAX_LISTED + 1))
     return it.page(
-        "lists.html", status=422 if trouble else 200, active="people", trouble=trouble, lists=found[:MAX_LISTED],
-        live=False, more=found[MAX_LISTED - 1].name if len(found) > MAX_LISTED else "",
+        "lists.html", status=422 if trouble else 200, active="people", trouble=trouble, lists=shown, live=False,
+        more=last and last.name,
     )  # fmt: skip
 
 
@@ -110,7 +108,7 @@ async def make_list(it: ConsoleRequest) -> web.Response:
         made = await suppressions.make_list(form.text("list"), title=form.text("title") or None)
     except ListNameError as error:
         return await lists(it, str(error))
-    it.services.events.console_changed(actor=it.actor, what=t("list {name}", name=made.name), change="made")
+    it.log_change(t("list {name}", name=made.name), "made")
     return it.back("/lists", t("List {name} created.", name=made.name))
 
 
@@ -135,26 +133,18 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
     """Suppress every address of a file; rows without one are named. Again, it changes nothing."""
     name, bad = form.text("list"), list[Text]()
     try:
-        rows = await asyncio.to_thread(_read, form.content("table"), bad)
-        made = await suppressions.make_lists({name or its_list for _, its_list, _ in rows} - {""})
-    except (UnicodeDecodeError, csv.Error):
-        return await _page(it, suppressions, t("Could not read the file: it is not CSV in UTF-8. Nothing was changed."))
-    except OverflowError:
-        many = t(
-            "The file has more than {most:,} rows. To import it: `mailerd suppress import FILE`", most=MAX_IMPORTED
-        )
-        return await _page(it, suppressions, many)
-    except ListNameError as error:
+        rows = await asyncio.to_thread(read_file, form.content("table"), bad, most=MAX_IMPORTED)
+        ids = await suppressions.make_lists({name or its_list for _, its_list, _ in rows} - {""})
+    except (SuppressionTableError, ListNameError) as error:
         return await _page(it, suppressions, str(error))
-    ids = {"": EVERYTHING, **made}
-    new = [
+    ids[""] = EVERYTHING
+    added = await suppressions.add([
         NewSuppression(suppressions.digest(email), ids[name or its_list], why, Channel.IMPORT, email, actor=it.actor)
         for email, its_list, why in rows
-    ]
-    added = len((await suppressions.add(new)).changed) if new else 0
-    if added:
-        it.services.events.console_changed(actor=it.actor, what=t("suppressions"), change="import")
-    done = t("{read}, {new:,} newly suppressed.", new=added,
+    ])  # fmt: skip
+    if added.changed:
+        it.log_change(t("suppressions"), "import")
+    done = t("{read}, {new:,} newly suppressed.", new=len(added.changed),
              read=tn("{n:,} address read", "{n:,} addresses read", len(rows)))  # fmt: skip
     if not bad:
         return it.back("/suppressions", done)
@@ -164,55 +154,33 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
     return await _page(it, suppressions, done, *skipped)
 
 
-def _read(raw: bytes, bad: list[Text]) -> list[tuple[str, str, Reason]]:
-    """Address, list and reason of each row; rows without an address are noted in `bad`.
-
-    Raises:
-        OverflowError: there are too many.
-        UnicodeDecodeError, csv.Error: it cannot be read.
-    """
-    rows = list[tuple[str, str, Reason]]()
-    for row in read_addresses(io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=""), bad):
-        rows.append(row)
-        if len(rows) + len(bad) > MAX_IMPORTED:
-            raise OverflowError
-    return rows
-
-
 async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, action: str) -> web.Response:
-    here, name = "/suppressions", form.text("list")
-    if not name and any(form.all("list")):  # blanks are no name, and must not stand for all messages
-        return it.back(here, t("Nothing was changed: this list does not exist."))
+    here, given = "/suppressions", next(iter(form.all("list")), "")
     try:
         email = Addresses().check(form.text("email"))
     except ValueError as error:
         return it.back(here, t("The address {why}.", why=str(error)))
     if form.text("to") == "person":
         here = f"/people?email={quote(email)}"
-    list_id = await _list_id(suppressions, name)
-    if list_id is None:
+    # Blanks are the name of no list, and must not stand for all messages.
+    mailing_list = await suppressions.list_named(given.strip()) if given else None
+    if given and mailing_list is None:
         return it.back(here, t("Nothing was changed: this list does not exist."))
-    digest = suppressions.digest(email)
+    list_id, digest = mailing_list.id if mailing_list else EVERYTHING, suppressions.digest(email)
+    events = SuppressionEvents(it.services.events.sink)
+    about = {
+        "address": masked(email), "mailing_list": mailing_list.name if mailing_list else EVERYTHING_NAME,
+        "source": Channel.API,
+    }  # fmt: skip
     if action == "remove":
         changed = await suppressions.remove(digest, list_id=list_id, source=Channel.API, actor=it.actor)
+        tell, done = events.suppression_removed, t("Suppression ended.")
     else:
         new = NewSuppression(digest, list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
         changed = bool((await suppressions.add([new])).changed)
+        tell, done = partial(events.suppression_added, reason=Reason.MANUAL), t("Address suppressed.")
     if not changed:
         return it.back(here, NO_CHANGE)
-    events, mailing_list = SuppressionEvents(it.services.events.sink), name or EVERYTHING_NAME
-    it.services.events.console_changed(actor=it.actor, what=t("suppressions"), change=action)
-    if action == "remove":
-        events.suppression_removed(address=masked(email), mailing_list=mailing_list, source=Channel.API)
-    else:
-        events.suppression_added(
-            address=masked(email), mailing_list=mailing_list, reason=Reason.MANUAL, source=Channel.API
-        )
-    return it.back(here, t("Suppression ended.") if action == "remove" else t("Address suppressed."))
-
-
-async def _list_id(suppressions: Suppressions, name: str) -> int | None:
-    if not name:
-        return EVERYTHING
-    found = await suppressions.list_named(name)
-    return found.id if found else None
+    it.log_change(t("suppressions"), action)
+    tell(**about)
+    return it.back(here, done)

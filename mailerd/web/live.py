@@ -9,6 +9,7 @@ from aiohttp import web
 
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.base import Event, FanOut
+from mailerd.web.guards import session_of
 from mailerd.web.services import ConsoleRequest
 
 TICK_INTERVAL: Final = 3.0
@@ -35,8 +36,8 @@ class LiveUpdates:
         self._sink = sink
         self._load_pages = load_pages
         self._changed = asyncio.Event()
-        self._tick = asyncio.Condition()
-        self._viewers = 0
+        self._viewers = set[asyncio.Event]()
+        """Of each open page what is set when it has to look again."""
         self._stopping = False
         self.count = 0
 
@@ -55,40 +56,24 @@ class LiveUpdates:
                     async with asyncio.timeout(QUIET_INTERVAL):
                         await self._changed.wait()
                 self._changed.clear()
-                await self._signal()
-                await asyncio.sleep(min(LONGEST_TICK, TICK_INTERVAL + TICK_PER_VIEWER * self._viewers))
+                self._signal()
+                await asyncio.sleep(min(LONGEST_TICK, TICK_INTERVAL + TICK_PER_VIEWER * len(self._viewers)))
         finally:
             await self.stop()
 
     async def stop(self) -> None:
         """End every stream, so that a daemon that stops waits for no open page."""
         self._stopping = True
-        await self._signal()
+        self._signal()
 
-    async def _signal(self) -> None:
-        async with self._tick:
-            self.count += 1
-            self._tick.notify_all()
-
-    async def _has_ticked(self, told: int) -> bool:
-        """Wait for the signal after this one; False: there was none yet, and the browser may have gone."""
-        try:
-            async with asyncio.timeout(GONE_INTERVAL), self._tick:
-                await self._tick.wait_for(lambda: self.count != told)
-        except TimeoutError:
-            return False
-        return True
-
-    async def _session_ended(self, it: ConsoleRequest) -> bool:
-        """Whether it is known to have ended. While the database is away the signals go on, and the page says so."""
-        try:
-            return not await it.services.sessions.is_open(it.session)
-        except DatabaseError:
-            return False
+    def _signal(self) -> None:
+        self.count += 1
+        for viewer in self._viewers:
+            viewer.set()
 
     async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
         """The signals as server-sent events, until the session ends or the browser goes."""
-        if self._viewers >= MAX_VIEWERS:
+        if len(self._viewers) >= MAX_VIEWERS:
             return web.Response(status=503, headers=_LATER)
         try:
             async with it.services.shares.streams.place(it.key):
@@ -100,24 +85,27 @@ class LiveUpdates:
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(it.http)
-        self._viewers += 1
-        if self._viewers == 1:
+        if not self._viewers:
             self._sink.listeners.append(self.on_event)
+        self._viewers.add(told := asyncio.Event())
         try:
             await response.write(b"retry: 5000\n\n")
-            told = self.count
             while not self._stopping and it.http.transport is not None and not it.http.transport.is_closing():
-                if not await self._has_ticked(told):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GONE_INTERVAL):
+                        await told.wait()
+                if not told.is_set():
                     continue
-                told = self.count
-                if await self._session_ended(it):
-                    break
+                told.clear()
+                with suppress(DatabaseError):  # while it is away the signals go on, and the page says so
+                    if not await it.services.sessions.is_open(session_of(it.http)):
+                        break
                 async with asyncio.timeout(QUIET_INTERVAL):
                     await response.write(b"event: changed\ndata: %d\n\n" % self.count)
         except (ConnectionError, TimeoutError):
             pass  # the browser has gone, or asks again in a moment
         finally:
-            self._viewers -= 1
+            self._viewers.remove(told)
             if not self._viewers:
                 self._sink.listeners.remove(self.on_event)
         return response

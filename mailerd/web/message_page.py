@@ -3,7 +3,6 @@
 import json
 import re
 from base64 import b64encode
-from collections import ChainMap
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
@@ -28,13 +27,20 @@ from mailerd.store.job_changes import say_finished
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.previews import ForgottenError, read_message
 from mailerd.store.queue.recovery import settle
-from mailerd.web.forms import read_form
+from mailerd.web.forms import read_form, row_number
 from mailerd.web.guards import MESSAGE_HEADERS
 from mailerd.web.jobs_page import NO_CHANGE
-from mailerd.web.services import TIMEOUT, ConsoleRequest, row_number
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
 """What an inline image is called in a message (RFC 2392)."""
+_PROOFS: Final = {
+    Proof.ANSWERED: t("Google returned the message ID."),
+    Proof.SEEN: t("Google did not respond, but the message is in Sent."),
+    Proof.GONE: t("Google did not respond, but the draft is gone. Deleting the draft manually looks the same."),
+    Proof.PERSON: t("Someone checked the mailbox and confirmed it."),
+}
+"""What proves that a message was sent."""
 
 
 async def find_message(it: ConsoleRequest) -> RecipientHistory:
@@ -59,14 +65,14 @@ async def show(it: ConsoleRequest) -> web.Response:
     queue = await read_queue([story], history=services.history, forecasts=services.forecasts, outage=services.outage())
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
     content = await job_content(services.database, story.job_id)
-    own = [json.loads(each) for each in (content.headers, await _own_headers(it, story.id)) if each]
+    headers = json.loads(content.headers or "{}") | json.loads(await _own_headers(it, story.id) or "{}")
     standing = [] if story.status is State.SENT else describe.standing_of(story, queue)
     if story.status is State.UNSURE and story.lease_until is None:
         standing = standing[:1]  # what comes next is the page's own buttons
     return it.page(
         "message.html", active="jobs", story=story, notices=notices, lines=describe.timeline(story),
-        standing=standing,
-        proof=_proof(story), mailbox=sent_mail(it, story), content=content, headers=dict(ChainMap(*reversed(own))),
+        standing=standing, proof=_PROOFS[story.proof] if story.proof else "", mailbox=sent_mail(it, story),
+        content=content, headers=headers,
         may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
     )  # fmt: skip
 
@@ -77,21 +83,6 @@ async def _own_headers(it: ConsoleRequest, id_: int) -> str | None:
     except ForgottenError:
         return None
     return row.headers if row else None
-
-
-def _proof(story: RecipientHistory) -> str:
-    """What proves that it was sent."""
-    match story.proof:
-        case Proof.ANSWERED:
-            return t("Google returned the message ID.")
-        case Proof.SEEN:
-            return t("Google did not respond, but the message is in Sent.")
-        case Proof.GONE:
-            return t("Google did not respond, but the draft is gone. Deleting the draft manually looks the same.")
-        case Proof.PERSON:
-            return t("Someone checked the mailbox and confirmed it.")
-        case None:
-            return ""
 
 
 def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
@@ -108,16 +99,13 @@ async def act(it: ConsoleRequest) -> web.Response:
     story = await find_message(it)
     it.require(Permission.CONTROL, story.sender)
     form = await read_form(it.http)
-    changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
-    change = changes.get(form.text("action"))
+    change = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}.get(form.text("action"))
     here, attempt = f"/messages/{story.id}", row_number(form.text("attempt"))
     if change is None or attempt is None:  # without its attempt it could be said of a later one
         return it.back(here, NO_CHANGE)
     settled = await settle(it.services.database, story.id, change=change, actor=it.actor, attempt=attempt)
-    it.services.events.console_changed(
-        actor=it.actor, what=t("message {id} of job {job}", id=story.id, job=story.job_id),
-        change=t("confirmed as {status}", status=settled.status.value),
-    )  # fmt: skip
+    what = t("message {id} of job {job}", id=story.id, job=story.job_id)
+    it.log_change(what, t("confirmed as {status}", status=settled.status.value))
     say_finished(RunnerEvents(it.services.events.sink), settled.finished)
     it.services.wake()
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))

@@ -1,15 +1,16 @@
 """The first page: how it goes with the one thing to do, four numbers, a chart, and what comes next."""
 
 import asyncio
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
-from mailerd.core.situation import Condition, situation, under_way
+from mailerd.core.situation import Condition, newest_first, situation, under_way
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
@@ -18,7 +19,7 @@ from mailerd.web.chart_page import SPANS, chart_of, spans_in
 from mailerd.web.charts import SHOWN
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import hidden_from, seen_facts
-from mailerd.web.troubles import Trouble, newest_first
+from mailerd.web.troubles import Trouble
 
 MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
@@ -31,14 +32,6 @@ OPEN_JOBS_SHARED: Final = 3.0
 """Seconds for which the list of open jobs is shared."""
 DAYS_SHARED: Final = 10.0
 """Seconds for which the numbers of today and yesterday are shared."""
-
-
-@dataclass(frozen=True)
-class TwoDays:
-    """A number of today, and the one of yesterday."""
-
-    today: int
-    yesterday: int
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -77,28 +70,24 @@ async def _begin(it: ConsoleRequest, found: Sequence[Condition]) -> web.Response
     )  # fmt: skip
 
 
-async def _days(it: ConsoleRequest) -> dict[str, TwoDays]:
+async def _days(it: ConsoleRequest) -> dict[str, tuple[int, int]]:
     """What was sent, what bounced and who replied, today and yesterday, in the reader's zone."""
-    today = it.services.clock.now().astimezone(it.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    today, senders = it.services.clock.now().astimezone(it.zone), it.key.senders
+    today = today.replace(hour=0, minute=0, second=0, microsecond=0)
     yesterday = today - timedelta(days=1)  # by the calendar: 23 or 25 hours, where clocks change
-    place = ("days", it.key.senders, today)
-    return await it.services.shared.get(place, DAYS_SHARED, lambda: _read_days(it, today, yesterday, it.key.senders))
-
-
-async def _read_days(
-    it: ConsoleRequest, today: datetime, yesterday: datetime, senders: Collection[str] | None
-) -> dict[str, TwoDays]:
-    points = await it.services.tallies.hours(timedelta(hours=50), senders=senders)
-    replied = await it.services.queries.replies(today=today, yesterday=yesterday, senders=senders)
     hour = timedelta(hours=1)  # one that began before midnight, where a zone is half an hour off, is the new day's
-    sums = {
-        kind.value: TwoDays(
-            sum(each.counts.get(kind, 0) for each in points if each.at > today - hour),
-            sum(each.counts.get(kind, 0) for each in points if yesterday - hour < each.at <= today - hour),
-        )
-        for kind in (Tally.SENT, Tally.BOUNCED)
-    }
-    return sums | {"replied": TwoDays(*replied)}
+
+    async def read() -> dict[str, tuple[int, int]]:
+        now, before = Counter[Tally](), Counter[Tally]()
+        for each in await it.services.tallies.hours(timedelta(hours=50), senders=senders):
+            if each.at > today - hour:
+                now.update(each.counts)
+            elif each.at > yesterday - hour:
+                before.update(each.counts)
+        found = {kind.value: (now[kind], before[kind]) for kind in (Tally.SENT, Tally.BOUNCED)}
+        return found | {"replied": await it.services.queries.replies(today=today, yesterday=yesterday, senders=senders)}
+
+    return await it.services.shared.get(("days", senders, today), DAYS_SHARED, read)
 
 
 async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:

@@ -9,7 +9,7 @@ from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.jobs import PersonsMessage, Recipients
 from mailerd.store.lookup import Hits, Search, searchable
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -45,7 +45,7 @@ async def _person(it: ConsoleRequest, email: str) -> web.Response:
     found = await Recipients(database, timeout=TIMEOUT).of_person(
         email, before=it.number("before"), limit=MAX_LISTED + 1, senders=it.key.senders
     )
-    messages, kept, lists = found[:MAX_LISTED], [], []
+    (messages, last), kept, lists = split_page(found), [], []
     notices = await NoticeReader(database, timeout=TIMEOUT).of_messages([one.id for one in messages], limit=MAX_LISTED)
     if may_suppress := it.may(Permission.SUPPRESS):
         suppressions = await Suppressions.open(database, timeout=TIMEOUT)
@@ -53,5 +53,5 @@ async def _person(it: ConsoleRequest, email: str) -> web.Response:
     return it.page(
         "person.html", active="people", email=email, messages=messages, kept=kept, lists=lists, notices=notices,
         person=next((one.name for one in messages if one.name), ""), may_suppress=may_suppress, live=False,
-        more=messages[-1].id if len(found) > MAX_LISTED else None,
+        more=last and last.id,
     )  # fmt: skip

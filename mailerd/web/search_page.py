@@ -1,7 +1,6 @@
 """What the search in the header finds: jobs and people, as GET /api/search does."""
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,8 +10,6 @@ from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 MAX_FOUND: Final = 20
 """Jobs, and people, that are shown."""
-
-
 _ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}|[0-9]{1,19}|[^/@\s]+@[^/@\s]+", re.IGNORECASE)
 """What in the address of a page that does not exist is worth a search: an ID, or the address of a person."""
 
@@ -23,27 +20,24 @@ async def show(it: ConsoleRequest) -> web.Response:
     try:
         text = searchable(given) if given else ""
     except ValueError as error:
-        return _page(it, given, {}, wrong=str(error), status=422)
-    return _page(it, given, await _found(it, text) if text else {})
+        return await _page(it, given, "", wrong=str(error), status=422)
+    return await _page(it, given, text)
 
 
 async def lost(it: ConsoleRequest) -> web.Response:
     """What stands in place of a page that does not exist: what is found of the ID in its address."""
     last = it.http.path.rstrip("/").rpartition("/")[2]
-    is_id = _ID.fullmatch(last) is not None
-    return _page(it, last if is_id else "", await _found(it, last) if is_id else {}, status=404, lost=True)
+    text = last if _ID.fullmatch(last) else ""
+    return await _page(it, text, text, status=404, lost=True)
 
 
-async def _found(it: ConsoleRequest, text: str) -> Mapping[str, Hits[Any]]:
-    search = Search(it.services.database, timeout=TIMEOUT, senders=it.key.senders)
-    jobs = await search.jobs(text, limit=MAX_FOUND)
-    return {"jobs": jobs, "people": await search.people(text, limit=MAX_FOUND)}
-
-
-def _page(
-    it: ConsoleRequest, text: str, found: Mapping[str, Hits[Any]], *, wrong: str = "", status: int = 200,
-    lost: bool = False,
-) -> web.Response:  # fmt: skip
+async def _page(
+    it: ConsoleRequest, given: str, text: str, *, wrong: str = "", status: int = 200, lost: bool = False
+) -> web.Response:
+    search, found = Search(it.services.database, timeout=TIMEOUT, senders=it.key.senders), dict[str, Hits[Any]]()
+    if text:
+        found["jobs"] = await search.jobs(text, limit=MAX_FOUND)
+        found["people"] = await search.people(text, limit=MAX_FOUND)
     return it.page(
-        "search.html", status=status, active="search", text=text, wrong=wrong, found=found, lost=lost, live=False
+        "search.html", status=status, active="search", text=given, wrong=wrong, found=found, lost=lost, live=False
     )

@@ -17,8 +17,9 @@ from mailerd.mail.templates import Content, RecipientData, RenderError, Template
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
 from mailerd.web.draft import DraftMessage, People, make, read_message, read_people
+from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
-from mailerd.web.services import ConsoleRequest, row_number
+from mailerd.web.services import ConsoleRequest
 
 MAX_SENDERS: Final = 100
 

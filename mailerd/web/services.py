@@ -1,10 +1,8 @@
 """What the pages of the console use: queries, actions, and what they share with the API."""
 
-import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
-from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -36,7 +34,8 @@ from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
 from mailerd.store.templates import TemplateStore
-from mailerd.web.guards import cookie_name
+from mailerd.web.cookies import keep_said, said_before, theme_of, zone_of
+from mailerd.web.forms import row_number
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
 
@@ -130,27 +129,19 @@ class ConsoleRequest:
         """The number of a row in the query; None where there is none."""
         return row_number(self.http.query.get(name, ""))
 
-    @property
-    def zone(self) -> ZoneInfo:
-        """The zone of the reader, as a script has found it; without one UTC, in which the page then is."""
-        try:
-            return ZoneInfo(unquote(self.http.cookies.get("mailerd-zone", "")) or "UTC")
-        except (KeyError, ValueError, OSError):  # no such zone, or no name of one
-            return ZoneInfo("UTC")
-
     def link(self, **query: str) -> str:
         """The address of this page with another value in its query."""
         return str(self.http.rel_url.update_query(query))
-
-    @property
-    def session(self) -> str:
-        """The secret of its session."""
-        return self.http.cookies.get(cookie_name(self.http), "")
 
     def word(self, job: Job) -> str:
         """The one word for how a job stands, the same in each list and command: what it waits for, or its status."""
         stats = self.services.stats()
         return waits_for(job, daemon=stats is None or heard_of(stats.daemons)) or job.status
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone of the reader."""
+        return zone_of(self.http)
 
     @property
     def actor(self) -> str:
@@ -174,15 +165,6 @@ class ConsoleRequest:
         if not self.may(permission, sender):
             raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
 
-    def require_admin(self) -> None:
-        """End the request unless nothing limits the key.
-
-        Raises:
-            ApiError: 403, something does.
-        """
-        if not self.key.is_admin:
-            raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name))
-
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""
         raise not_found(t("Page not found."))
@@ -193,14 +175,14 @@ class ConsoleRequest:
         text = self.services.pages.render(name, self.language, shared | values)
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
         if shared["flash"]:
-            response.del_cookie(_FLASH)
+            keep_said(response, "")
         return response
 
     def shared(self) -> dict[str, Any]:
         """What every page has."""
         return {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "flash": "" if self.is_refresh else flash_of(self.http), "query": self.http.query,
+            "flash": "" if self.is_refresh else said_before(self.http), "query": self.http.query,
             "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
         }  # fmt: skip
 
@@ -208,40 +190,14 @@ class ConsoleRequest:
         """Lead to a page after an action, which then tells what was done."""
         response = web.Response(status=303, headers={"Location": to})
         if text:
-            set_flash(response, said(text, self.language))
+            keep_said(response, said(text, self.language))
         return response
 
-
-def theme_of(request: web.Request) -> str:
-    """What its reader has chosen by `?theme=`, now or before: `light` or `dark`; else `auto`, as the browser has it."""
-    wish = request.query.get("theme") or request.cookies.get(THEME_COOKIE, "")
-    return wish if wish in {"light", "dark"} else "auto"
+    def log_change(self, what: str, change: str) -> None:
+        """Let the log tell what this person has changed, and how."""
+        self.services.events.console_changed(actor=self.actor, what=what, change=change)
 
 
-def row_number(text: str) -> int | None:
-    """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
-    return int(text) if _ROW_NUMBER.fullmatch(text) else None
-
-
-_ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
-THEME_COOKIE: Final = "mailerd-theme"
-_FLASH: Final = "mailerd-said"
-_MAX_FLASH: Final = 300
-
-
-def set_flash(response: web.Response, text: str, *, lasts: float = 60) -> None:
-    """Have the next page say it."""
-    response.set_cookie(_FLASH, quote_flash(text), max_age=int(lasts), httponly=True, samesite="Strict")
-
-
-def quote_flash(text: str) -> str:
-    """A text as a cookie can hold it."""
-    return text[:_MAX_FLASH].encode("utf-8", "replace").hex()
-
-
-def flash_of(request: web.Request) -> str:
-    """What the last action has to say."""
-    try:
-        return bytes.fromhex(request.cookies.get(_FLASH, "")).decode("utf-8")
-    except ValueError:
-        return ""
+def split_page[T](found: list[T]) -> tuple[list[T], T | None]:
+    """The rows of a page, of which one more was read; and the last of them, where more follow."""
+    return found[:MAX_LISTED], found[MAX_LISTED - 1] if len(found) > MAX_LISTED else None

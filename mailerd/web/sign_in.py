@@ -13,11 +13,12 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language
 from mailerd.store.api_keys import Permission
 from mailerd.web import guards
+from mailerd.web.cookies import keep_said, theme_of
 from mailerd.web.error_pages import ErrorPages
 from mailerd.web.forms import read_login
 from mailerd.web.held_forms import HELD_FOR, HeldForms
 from mailerd.web.html import said
-from mailerd.web.services import Services, set_flash, theme_of
+from mailerd.web.services import Services
 
 NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 LOGINS_PER_ADDRESS: Final = 8
@@ -50,7 +51,7 @@ class LoginPages:
             response = web.Response(status=303, headers={"Location": f"/login{here}"})
         if is_lost:
             text = t("Your session had ended. What you entered was not saved: enter it again.")
-            set_flash(response, said(text, chosen_language(request)), lasts=HELD_FOR)
+            keep_said(response, said(text, chosen_language(request)), lasts=HELD_FOR)
         return response
 
     def _page(self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False) -> web.Response:
@@ -137,7 +138,7 @@ class LoginPages:
 
     async def log_out(self, request: web.Request) -> web.StreamResponse:
         """End the session."""
-        if secret := request.cookies.get(guards.cookie_name(request)):
+        if secret := guards.session_of(request):
             try:
                 await self._auth.look_up(request, secret, self._services.sessions.end)
             except ApiError as error:

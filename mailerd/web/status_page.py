@@ -6,11 +6,11 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.situation import Facts, shortened, situation, under_way
+from mailerd.core.situation import Facts, newest_first, shortened, situation, under_way
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.troubles import Trouble, newest_first
+from mailerd.web.troubles import Trouble
 
 OWN_SHARED: Final = 10.0
 """Seconds for which it is shared how it goes with the senders of a limited key."""

@@ -13,9 +13,8 @@ from mailerd.clock import ULID
 from mailerd.core.i18n import t, tn
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType
-from mailerd.events.runbook import RUNBOOKS, Runbook
-from mailerd.http.responses import not_allowed
-from mailerd.mail.mime import mailbox
+from mailerd.events.runbook import RUNBOOKS
+from mailerd.http.auth import events_of
 from mailerd.ops.outbound_http import OutboundHttp, post_test
 from mailerd.store.api_keys import Permission
 from mailerd.store.webhooks import (
@@ -29,8 +28,8 @@ from mailerd.store.webhooks import (
     check_name,
     check_url,
 )
-from mailerd.web.forms import Form, read_form, read_local_time
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.forms import Form, WrongFieldError, mailboxes, read_form, read_local_time
+from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 OVERLAP: Final = timedelta(days=1)
 """For how long the secret before a rotation signs too."""
@@ -40,14 +39,14 @@ def _webhooks(it: ConsoleRequest) -> Webhooks:
     return Webhooks(it.services.database, timeout=TIMEOUT)
 
 
+def _deliveries(it: ConsoleRequest) -> WebhookDeliveries:
+    return WebhookDeliveries(it.services.database, timeout=TIMEOUT)
+
+
 def _counted(it: ConsoleRequest) -> Mapping[str, WebhookStats]:
     """What waits for each endpoint, as the daemon has counted it seconds ago; by name."""
     stats = it.services.stats()
     return {each.name: each for each in stats.webhooks} if stats else {}
-
-
-def _book(one: WebhookEndpoint) -> Runbook | None:
-    return RUNBOOKS.get(f"webhook_{one.standing}")
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -62,47 +61,32 @@ async def show(it: ConsoleRequest) -> web.Response:
 async def add(it: ConsoleRequest) -> web.Response:
     """Make an endpoint; the page that follows shows its secret, once."""
     it.require(Permission.WEBHOOKS)
-    new = _described(it, await read_form(it.http))
-    if isinstance(new, str):
-        return it.back("/webhooks", new)
+    form = await read_form(it.http)
     try:
-        made, secret = await _webhooks(it).create(new)
-    except WebhookError as error:
+        made, secret = await _webhooks(it).create(_described(it, form))
+    except (WebhookError, WrongFieldError) as error:
         return it.back("/webhooks", str(error))
     _log_change(it, made, "made")
     return await _page(it, made, secret=secret)
 
 
-def _described(it: ConsoleRequest, form: Form) -> NewEndpoint | str:
-    """What a form describes; or what is wrong with it, in words."""
-    types = [EventType(each) for each in form.all("type") if each in set(EventType)]
-    name, url = form.text("name"), form.text("url")
-    http = OutboundHttp(it.services.settings.webhooks.network_rules)
-    if why := check_name(name) or check_url(url):
-        return why
-    if why := http.refusal(url):
-        return t("The URL may not be requested: {why}. Allowed addresses are configured in [webhooks].", why=why)
-    try:
-        senders = {mailbox(each.strip()) for each in form.text("senders").split(",") if each.strip()}
-    except ValueError as error:
-        return str(error)
-    if len(senders) > MAX_SENDERS:
-        return t("Enter at most {most} senders.", most=MAX_SENDERS)
-    return NewEndpoint(name, url, types or None, _senders(it, senders), it.key.id)
-
-
-def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:
-    """The senders of an endpoint: those that are given, or all that the key may use.
+def _described(it: ConsoleRequest, form: Form) -> NewEndpoint:
+    """What a form describes.
 
     Raises:
-        ApiError: 403, the key may not hear of one of them.
+        WrongFieldError: what is wrong with it.
+        ApiError: 403, the key may not hear of one of the senders.
     """
-    mine = it.key.senders
-    if mine is None:
-        return given or None
-    if not mine >= given:
-        raise not_allowed(t("Key {key} has no access to these senders.", key=it.key.name))
-    return given or set(mine)
+    types = [EventType(each) for each in form.all("type") if each in set(EventType)]
+    name, url = form.text("name"), form.text("url")
+    if why := check_name(name) or check_url(url):
+        raise WrongFieldError(why)
+    if why := OutboundHttp(it.services.settings.webhooks.network_rules).refusal(url):
+        text = t("The URL may not be requested: {why}. Allowed addresses are configured in [webhooks].", why=why)
+        raise WrongFieldError(text)
+    if len(senders := mailboxes(form.text("senders"))) > MAX_SENDERS:
+        raise WrongFieldError(t("Enter at most {most} senders.", most=MAX_SENDERS))
+    return NewEndpoint(name, url, types or None, events_of(it.key, senders or None), it.key.id)
 
 
 async def _find(it: ConsoleRequest) -> WebhookEndpoint:
@@ -129,14 +113,14 @@ async def one(it: ConsoleRequest) -> web.Response:
 async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "") -> web.Response:
     query = it.http.query
     status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
-    page = await WebhookDeliveries(it.services.database, timeout=TIMEOUT).page(
-        found, before=it.number("before"), status=status, limit=MAX_LISTED + 1
+    deliveries, last = split_page(
+        await _deliveries(it).page(found, before=it.number("before"), status=status, limit=MAX_LISTED + 1)
     )
     return it.page(
         "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
-        deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,
-        tabs=list(DeliveryStatus), types=list(EventType), only_if_asked=ONLY_IF_ASKED, book=_book(found),
-        live=not secret, here=f"/webhooks/{found.id}",
+        deliveries=deliveries, more=last and last.position, tabs=list(DeliveryStatus), types=list(EventType),
+        only_if_asked=ONLY_IF_ASKED, book=RUNBOOKS.get(f"webhook_{found.standing}"), live=not secret,
+        here=f"/webhooks/{found.id}",
         an_hour_ago=(it.services.clock.now() - timedelta(hours=1)).astimezone(it.zone),
     )  # fmt: skip
 
@@ -145,53 +129,42 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Test, change, pause, resume, replay, rotate or remove an endpoint."""
     found = await _find(it)
     form = await read_form(it.http)
-    here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
-    match form.text("action"):
-        case "test":
-            return it.back(here, await _test(it, found))
-        case "replay":
-            return it.back(here, await _replay(it, found, form))
-        case "change":
-            return it.back(here, await _change(it, found, form))
-        case "pause":
-            await webhooks.change(found.id, {"state": EndpointState.PAUSED})
-            _log_change(it, found, "paused")
-            return it.back(here, t("Endpoint paused. Its events are kept until you resume it."))
-        case "resume":
-            await webhooks.change(found.id, {"state": EndpointState.ON})
-            _log_change(it, found, "resumed")
-            return it.back(here, t("Endpoint resumed. Missed events are being delivered."))
-        case "rotate":
-            return await _rotate(it, found, form)
-        case "remove":
-            await webhooks.remove(found.id)
-            _log_change(it, found, "removed")
-            return it.back("/webhooks", t("Endpoint {name} removed.", name=found.name))
-        case _:
-            return it.back(here)
-
-
-async def _rotate(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> web.Response:
-    """Give it another secret, and show that once; not by a page that is older than the last rotation."""
-    if form.all("until") not in ([], [str(found.old_until)]):
-        return it.back(f"/webhooks/{found.id}", t("Nothing was changed: the secret was rotated in the meantime."))
-    secret = await _webhooks(it).rotate(found.id, overlap=OVERLAP, seen=found)
-    _log_change(it, found, "rotated")
-    return await _page(it, await _webhooks(it).find(found.id), secret=secret)
-
-
-async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:
-    """Give an endpoint another name, address, or choice of events and senders; its secret stays."""
-    new = _described(it, form)
-    if isinstance(new, str):
-        return t("Nothing was changed: {why}", why=new)
-    given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
+    here, webhooks, said = f"/webhooks/{found.id}", _webhooks(it), ""
     try:
-        await _webhooks(it).change(found.id, given)
-    except WebhookError as error:
-        return t("Nothing was changed: {why}", why=str(error))
-    _log_change(it, found, "changed")
-    return t("Endpoint changed.")
+        match form.text("action"):
+            case "test":
+                said = await _test(it, found)
+            case "replay":
+                said = await _replay(it, found, form)
+            case "change":
+                new = _described(it, form)
+                given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
+                await webhooks.change(found.id, given)  # its secret stays
+                _log_change(it, found, "changed")
+                said = t("Endpoint changed.")
+            case "pause":
+                await webhooks.change(found.id, {"state": EndpointState.PAUSED})
+                _log_change(it, found, "paused")
+                said = t("Endpoint paused. Its events are kept until you resume it.")
+            case "resume":
+                await webhooks.change(found.id, {"state": EndpointState.ON})
+                _log_change(it, found, "resumed")
+                said = t("Endpoint resumed. Missed events are being delivered.")
+            case "rotate" if form.all("until") not in ([], [str(found.old_until)]):  # that page is older
+                said = t("Nothing was changed: the secret was rotated in the meantime.")
+            case "rotate":
+                secret = await webhooks.rotate(found.id, overlap=OVERLAP, seen=found)
+                _log_change(it, found, "rotated")
+                return await _page(it, await webhooks.find(found.id), secret=secret)
+            case "remove":
+                await webhooks.remove(found.id)
+                _log_change(it, found, "removed")
+                here, said = "/webhooks", t("Endpoint {name} removed.", name=found.name)
+            case _:
+                pass
+    except (WebhookError, WrongFieldError) as error:
+        said = t("Nothing was changed: {why}", why=str(error))
+    return it.back(here, said)
 
 
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
@@ -214,14 +187,13 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
         since = read_local_time(form.text("since"), form.text("zone"))
     except ValueError:
         return t("Nothing was replayed. Enter a date, a time and a time zone.")
-    deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.shares.webhook_calls.place(it.key):
-        events = await deliveries.replay(found, since=since, only_failed=form.text("only") == "failed")
-    when = f"{since:%Y-%m-%dT%H:%MZ}"
-    _log_change(it, found, tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
-                              since=when))  # fmt: skip
+        events = await _deliveries(it).replay(found, since=since, only_failed=form.text("only") == "failed")
+    replayed = tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
+                  since=f"{since:%Y-%m-%dT%H:%MZ}")  # fmt: skip
+    _log_change(it, found, replayed)
     return tn("{n:,} event is being replayed.", "{n:,} events are being replayed.", events)
 
 
 def _log_change(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
-    it.services.events.console_changed(actor=it.actor, what=t("webhook {webhook}", webhook=found.name), change=change)
+    it.log_change(t("webhook {webhook}", webhook=found.name), change)

@@ -12,6 +12,7 @@ from mailerd.core.models import InboxCursor, InboxLease, SentMessage
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.core.reasons import from_row, in_row
+from mailerd.core.situation import inbox_remedy
 from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor, Statement, micros, utc
 from mailerd.store.db.database import Database, read, transaction
@@ -150,6 +151,11 @@ class InboxState:
     next_at: datetime
     failing_id: str | None
     now: datetime
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do so that it is read; "": Google does not refuse it."""
+        return inbox_remedy(self.email, self.detail or "") if self.state == "refused" else ""
 
 
 class NoticeReader:

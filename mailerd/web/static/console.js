@@ -25,13 +25,11 @@
   if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", zoneName);
   document.cookie = `mailerd-zone=${encodeURIComponent(zoneName)}; path=/; max-age=31536000; samesite=lax`;  // where a day begins
 
-  document.addEventListener("click", ({ target }) => {
+  // There is a clipboard: over http a browser keeps a session on its own machine only.
+  document.addEventListener("click", async ({ target }) => {
     if (!target.matches("button.copy")) return;
-    const text = target.previousElementSibling;
-    getSelection().selectAllChildren(text);  // for who has to copy it himself, over plain http
-    const done = () => { target.textContent = target.dataset.copied; };
-    if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done);
-    else if (document.execCommand("copy")) done();
+    await navigator.clipboard.writeText(target.previousElementSibling.textContent);
+    target.textContent = target.dataset.copied;
   });
 
   const countSelected = () => {
