@@ -80,6 +80,7 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/jobs/{id}", job_page.show),
     ("POST", "/jobs/{id}", change_job.act),
     ("GET", "/jobs/{id}/results.csv", job_page.results),
+    ("GET", "/jobs/{id}/chart.csv", job_page.chart),
     ("GET", "/messages/{id}", message_page.show),
     ("POST", "/messages/{id}", message_page.act),
     ("GET", "/messages/{id}/html", message_page.html),

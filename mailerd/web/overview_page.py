@@ -15,7 +15,6 @@ from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
-from mailerd.web.charts import SHOWN
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import hidden_from, seen_facts
 from mailerd.web.troubles import Trouble, newest_first
@@ -62,7 +61,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         "overview.html", active="overview", well=stats and under_way(stats),
         troubles=[Trouble(each, each.about not in hidden) for each in newest_first(situation(facts), now)],
         stats=stats, note=stats and count_note(stats), days={} if hidden else days, replies=replies,
-        chart_drawn=None if hidden else drawn, kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen,
+        chart_drawn=None if hidden else drawn, spans=spans_in(it.language), span_chosen=chosen,
         jobs=jobs, senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
     )  # fmt: skip
 
@@ -89,16 +88,14 @@ async def _read_days(
     it: ConsoleRequest, today: datetime, yesterday: datetime, senders: Collection[str] | None
 ) -> dict[str, TwoDays]:
     points = await it.services.tallies.hours(timedelta(hours=50), senders=senders)
-    replied = await it.services.queries.replies(today=today, yesterday=yesterday, senders=senders)
     hour = timedelta(hours=1)  # one that began before midnight, where a zone is half an hour off, is the new day's
-    sums = {
+    return {
         kind.value: TwoDays(
             sum(each.counts.get(kind, 0) for each in points if each.at > today - hour),
             sum(each.counts.get(kind, 0) for each in points if yesterday - hour < each.at <= today - hour),
         )
-        for kind in (Tally.SENT, Tally.BOUNCED)
+        for kind in (Tally.SENT, Tally.BOUNCED, Tally.REPLIED)
     }
-    return sums | {"replied": TwoDays(*replied)}
 
 
 async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:

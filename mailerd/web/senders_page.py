@@ -22,7 +22,6 @@ from mailerd.store.queue.rate_limits import default_state
 from mailerd.store.reports import Reports
 from mailerd.store.senders import LIMITS, SenderError, Senders
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
-from mailerd.web.charts import SHOWN
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.inbox_page import SPAN, bounces_by_domain
 from mailerd.web.services import TIMEOUT, ConsoleRequest
@@ -144,7 +143,7 @@ async def one(it: ConsoleRequest) -> web.Response:
     state = found[0].it.state
     book = pause_runbook(state.pause_cause or "") if state.paused else None
     return it.page(
-        "sender.html", active="senders", sender=found[0], chart_drawn=drawn, kinds=SHOWN, spans=spans_in(it.language),
+        "sender.html", active="senders", sender=found[0], chart_drawn=drawn, spans=spans_in(it.language),
         span_chosen=span if span in SPANS else "24h", names=LIMITS, may_control=it.may(Permission.CONTROL), book=book,
         may_limit=it.may(Permission.SENDERS),
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
