@@ -22,7 +22,8 @@ _READ: Final = (
     "SELECT id, status, finished_at FROM jobs",
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
     "SELECT id, type, data FROM events WHERE id > {event}",
-    "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced), SUM(replied) FROM tallies GROUP BY 1",
+    "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced), SUM(replied) "
+    "FROM tallies GROUP BY 1",
     "SELECT sender_email, SUM(messages) FROM sender_hours GROUP BY 1",
     "SELECT email, pause_cause FROM senders",
 )

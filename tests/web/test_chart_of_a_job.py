@@ -26,10 +26,15 @@ from tests.web.test_charts import _fails
 HOUR = timedelta(hours=1)
 BEGIN = datetime(2026, 11, 2, 9, 30, 20, tzinfo=UTC)
 MESSAGES = (
-    ("sent", 0, None, None), ("sent", 0, "bounced", 65), ("sent", 61, "replied", 63), ("sent", 61, "other_replied", 900),
-    ("sent", 62, "auto_replied", 70), ("sent", 62, "unsubscribed", 70), ("failed", 62, None, None),
+    ("sent", 0, None, None),
+    ("sent", 0, "bounced", 65),
+    ("sent", 61, "replied", 63),
+    ("sent", 61, "other_replied", 900),
+    ("sent", 62, "auto_replied", 70),
+    ("sent", 62, "unsubscribed", 70),
+    ("failed", 62, None, None),
     ("waiting", 62, None, None),
-)  # fmt: skip
+)
 """State, minute of its end, result and its minute."""
 
 
@@ -74,7 +79,8 @@ async def test_each_message_is_in_the_bars_of_its_sending_and_of_what_came_back(
     assert (found[0][0], found[-1][0]) == ("2026-11-02T09:30:00Z", "2026-11-02T10:32:00Z")
     whole = await rows_of(browser, f"/jobs/{job}/chart.csv")
     assert [it for it in whole if it[1]] == [
-        ("2026-11-02T09:30:00Z", {"sent": 2}), ("2026-11-02T10:30:00Z", {"sent": 4, "failed": 1, "bounced": 1, "replied": 1}),
+        ("2026-11-02T09:30:00Z", {"sent": 2}),
+        ("2026-11-02T10:30:00Z", {"sent": 4, "failed": 1, "bounced": 1, "replied": 1}),
         ("2026-11-03T00:30:00Z", {"replied": 1}),
     ]  # fmt: skip
     async with browser.get(f"/jobs/{job}?hide=failed&tab=sent") as answer:
@@ -89,7 +95,11 @@ async def test_each_message_is_in_the_bars_of_its_sending_and_of_what_came_back(
 async def test_only_who_may_see_the_job_sees_its_chart_and_one_that_has_not_begun_has_none(site: ConsoleSite) -> None:
     job, new = await fill(site.database), await post(site.database)
     browser, other = await site.signed_in(), await site.signed_in("other", senders=["other@example.com"])
-    for who, path in ((other, f"/jobs/{job}"), (browser, f"/jobs/{new}"), (browser, "/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV")):
+    for who, path in (
+        (other, f"/jobs/{job}"),
+        (browser, f"/jobs/{new}"),
+        (browser, "/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV"),
+    ):
         async with who.get(f"{path}/chart.csv") as answer:
             assert answer.status == 404
     async with browser.get(f"/jobs/{new}") as answer:
