@@ -70,6 +70,7 @@ _STATIC: Final = {
 PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/", overview_page.show),
     ("GET", "/status", status_page.show),
+    ("POST", "/status", status_page.check),
     ("GET", "/search", search_page.show),
     ("GET", "/settings", settings_page.show),
     ("GET", "/activity", activity_page.show),

@@ -36,6 +36,8 @@ from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
 from mailerd.store.templates import TemplateStore
+from mailerd.store.trouble_history import TroubleHistory
+from mailerd.web.checks import ChecksOnDemand
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer, said
 from mailerd.web.shared_reads import SharedReads
@@ -79,6 +81,7 @@ class Services:
     stats_reader: StatsReader
     facts: Callable[[], Facts]
     """What is known of how it goes."""
+    troubles: TroubleHistory
     outage: Callable[[], str]
     """How the database is away, in a word; empty: it is there."""
     wake: Callable[[], None]
@@ -99,6 +102,7 @@ class Services:
     """Makes a message for a person who only looks."""
     is_authorized: Callable[[], bool]
     """Whether there is a mailbox that mailerd may send from."""
+    checks: ChecksOnDemand
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""

@@ -1,13 +1,14 @@
 """A finding as the console shows it: what it means and what to do by the runbook, and where to look."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
-from mailerd.core.i18n import Language
+from mailerd.core.i18n import N_, Language, t
 from mailerd.core.pauses import CAUSES, MANUAL
 from mailerd.core.situation import Condition
 from mailerd.events.runbook import FULL_DAY, GOOGLE_SILENT, RUNBOOKS, UNWRITABLE, Runbook, pause_runbook
@@ -38,6 +39,8 @@ class Trouble:
     it: Condition
     is_shown: bool = True
     """Whether the key may see the page about it."""
+    is_admin: bool = True
+    """Whether the key may see what an operator does on a machine."""
 
     @property
     def level(self) -> str:
@@ -47,7 +50,7 @@ class Trouble:
     @property
     def runbook(self) -> Runbook | None:
         """What its code has; None: a person ordered it, or it only counts others."""
-        if self.it.code == MANUAL or not self.it.remedies:
+        if self.it.code == MANUAL or not self.it.remedies or (not self.is_admin and _is_of_the_machine(self.it)):
             return None
         if self.it.code in CAUSES and self.it.code != "google_unreachable":
             return pause_runbook(self.it.code)
@@ -61,6 +64,16 @@ class Trouble:
         if not self.is_shown:
             return ""
         return _PAGES.get(self.it.about.partition(" ")[0], "").format(quote(self.it.subject, safe="@"))
+
+    @property
+    def remedies(self) -> list[str]:
+        """Commands, or what else to do, as far as the key may see them."""
+        if not self.is_admin and _is_of_the_machine(self.it):
+            return []
+        return [it for it in self.it.remedies if self._may_see(it)]
+
+    def _may_see(self, command: str) -> bool:
+        return self.is_admin or not _ON_THE_MACHINE.search(command)
 
     def since(self, now: datetime) -> datetime | None:
         """When it began; None: that is not known."""
@@ -81,9 +94,31 @@ class Trouble:
         causes = [
             (it.zh if language == "zh" else it.en, _filled_in(it.command, names))
             for it in (self.runbook.causes if self.runbook else ())
+            if self._may_see(it.command)
         ]
         known = {command for _, command in causes}
-        return [*(("", say(it, language)) for it in self.it.remedies if it not in known), *causes]
+        return [*(("", say(it, language)) for it in self.remedies if it not in known), *causes]
+
+
+def seen_by(findings: Iterable[Condition], *, is_admin: bool) -> list[Condition]:
+    """The findings as a key may see them: a limited one sees neither hosts nor daemons."""
+    if is_admin:
+        return list(findings)
+    stopped = N_("mailerd is not running; {waits}. Ask the person who operates it.")
+    return [
+        replace(it, text=t(stopped, waits=it.text.fields["waits"])) if it.about == "daemons" else it
+        for it in findings
+        if it.about.partition(" ")[0] != "daemon"
+    ]
+
+
+_MACHINE: Final = frozenset({"database", "tables", "clock", "daemons", "claims"})
+_ON_THE_MACHINE: Final = re.compile(r"\b(?:systemctl|journalctl|mariadb|df|mailerd run|timedatectl)\b")
+"""What helps only a person who can sign in to the machine."""
+
+
+def _is_of_the_machine(it: Condition) -> bool:
+    return it.about.partition(" ")[0] in _MACHINE
 
 
 def newest_first(findings: Iterable[Condition], now: datetime) -> list[Condition]:

@@ -226,7 +226,7 @@ async def test_a_limited_key_is_told_neither_of_daemons_nor_of_what_helps_on_the
     await tried(site, "released", reason("google_silent", cause="no response within 5 s"), ago=5, job=job, times=3)
     for path in ("/status", "/"):
         page = await look(site, mine, alive=False, path=path)
-        assert "Nothing is sent: mailerd is not running. Ask the person who operates it." in page
+        assert "mailerd is not running; 3 messages wait. Ask the person who operates it." in page
         for told in ("systemctl", "journalctl", "secret-host", "mailerd run", "No daemon r"):
             assert told not in page, (path, told)
         page = await look(site, admin, alive=False, path=path)

@@ -506,7 +506,7 @@ CREATE TABLE IF NOT EXISTS tally_hours (
   PRIMARY KEY (hour, sender_email)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What was red (store/troubles.py). about, code: of what, and its cause, as core/situation.py has them. until: 9999-12-31
+-- What was red (store/trouble_history.py). about, code: of what, and its cause, as core/situation.py has them. until: 9999-12-31
 -- while it lasts, so that a cause is open once. text: JSON (core/reasons.py).
 CREATE TABLE IF NOT EXISTS troubles (
   about VARCHAR(400) NOT NULL,
