@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from mailerd.app import Daemon
+from mailerd.cli import run
 from mailerd.cli.checks import RepeatedChecks, check_runner, machine
 from mailerd.clock import Clock
 from mailerd.core.reasons import reason
@@ -18,6 +21,7 @@ from mailerd.core.situation import Facts
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats
+from mailerd.ops.log import Log
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
 from mailerd.store.trouble_history import KEPT, SETTLED, TroubleHistory, past_statement
@@ -287,6 +291,19 @@ async def test_the_checks_run_once_at_a_time_and_only_for_a_key_without_limits(
         assert ">PASS<" in await answer.text()
     assert runs == [True], "what was found just now is shown again"
     assert "PASS" not in await look(site, some)
+
+
+async def test_the_daemon_of_the_command_has_its_checks(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ends(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(run, "build", lambda *_, **__: site.daemon)
+    monkeypatch.setattr(Daemon, "run", ends)
+    with closing(Log(site.daemon.settings.log)) as log:
+        await run.run_until_signalled(site.daemon.settings, log, read_again=lambda: site.daemon.settings)
+    examine = site.daemon.console.services.checks.examine
+    assert isinstance(examine, RepeatedChecks)
+    assert examine.settings is site.daemon.settings
 
 
 async def test_checks_that_hang_end_in_time_and_no_more_threads_are_begun_until_they_do(
