@@ -11,7 +11,6 @@ from mailerd.clock import Clock, new_id
 from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.i18n import t
-from mailerd.core.situation import Facts
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.intake import IntakeEvents, WebEvents
@@ -47,6 +46,8 @@ from mailerd.store.retention import Retention, rules
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import default_limits
 from mailerd.store.stats import StatsReader, Tallies
+from mailerd.store.trouble_history import TroubleHistory
+from mailerd.web.checks import ChecksOnDemand
 from mailerd.web.console import Console
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
@@ -137,6 +138,7 @@ class Daemon:
     renderer: Renderer
     webhooks: webhooks.WebhookService
     retention: Retention
+    troubles: TroubleHistory
     console: Console
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
@@ -188,6 +190,7 @@ class Daemon:
             parts.create_task(retry_refused_loop(self.database, self.heartbeats), name="database.retry_refused"),
             parts.create_task(self.service.stats.run(), name="stats"),
             parts.create_task(self.retention.run(), name="retention"),
+            parts.create_task(self.troubles.run(), name="troubles"),
             parts.create_task(self.webhooks.run(), name="webhooks"),
         ]
 
@@ -311,9 +314,8 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
-    services = _services(
-        settings, sink, intake, claims=claims, facts=service.stats.facts, wake=runner.wake, gmail=gmail
-    )
+    troubles = TroubleHistory(database, daemon_id, service.stats.facts, heartbeats, events)
+    services = _services(settings, sink, intake, claims=claims, troubles=troubles, wake=runner.wake, gmail=gmail)
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
@@ -324,7 +326,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
         heartbeats=heartbeats, claims=claims, renderer=renderer, console=console,
         webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
-        retention=_retention(settings, sink, database, heartbeats),
+        retention=_retention(settings, sink, database, heartbeats), troubles=troubles,
     )  # fmt: skip
 
 
@@ -424,7 +426,7 @@ def _services(
     intake: Intake,
     *,
     claims: Claims,
-    facts: Callable[[], Facts],
+    troubles: TroubleHistory,
     wake: Callable[[], None],
     gmail: Gmail,
 ) -> Services:
@@ -438,12 +440,14 @@ def _services(
         forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=intake.library, templates=intake.templates, limits=claims.defaults,
-        stats_reader=StatsReader(database, claims.defaults), facts=facts, outage=lambda: database.outage, wake=wake,
+        stats_reader=StatsReader(database, claims.defaults), facts=troubles.facts, troubles=troubles,
+        outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
         spreadsheets=SpreadsheetReader(RendererEvents(sink)),
         credential_owners=lambda: gmail.credential_owners, authorization=gmail.authorization,
+        checks=ChecksOnDemand(clock),
     )  # fmt: skip
 
 

@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import typer
 
 from mailerd.app import build
+from mailerd.cli.checks import RepeatedChecks
 from mailerd.cli.common import ConfigOption, configured, run_async
 from mailerd.config import Settings, dotenv_in_use, load
 from mailerd.config.discovery import Found
@@ -88,6 +90,7 @@ async def run_until_signalled(
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.write, flush=log.flush)
     daemon.intake.commands = _commands
+    daemon.console.services.checks.examine = RepeatedChecks(settings, Path(file) if file else None)
     log.on_lost = daemon.service.metrics.on_event
     hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure, file=file)
     loop.add_signal_handler(signal.SIGHUP, hang_up)

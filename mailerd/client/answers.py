@@ -420,7 +420,7 @@ class StatsRow(TypedDict, total=False):
     put_off: int
     unsure: int
     bounced: Required[int]
-    replied: int
+    replied: Required[int]
 
 
 Stats = TypedDict("Stats", {"by": str, "from": str, "to": str, "zone": str, "rows": list[StatsRow]})

@@ -117,6 +117,8 @@ class Tally(StrEnum):
     """It was tried, and waits again."""
     UNSURE = "unsure"
     BOUNCED = "bounced"
+    REPLIED = "replied"
+    """A person answered it; a program that answers is no reply."""
 
 
 @dataclass(frozen=True)

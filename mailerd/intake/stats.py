@@ -83,10 +83,7 @@ class StatsRowOut(ResponseModel):
         ),
     ] = None
     bounced: Annotated[Whole, Field(description="bounced messages, as far as inboxes are read")]
-    replied: Annotated[
-        Whole | SkipJsonSchema[None],
-        Field(description="messages with a reply from a person; absent: not by template or tag", exclude_if=_is_absent),
-    ] = None
+    replied: Annotated[Whole, Field(description="messages with a reply from a person, as far as inboxes are read")]
 
     @classmethod
     def of_tallies(cls, counts: Mapping[Tally, int], *, day: date | None = None, sender: str | None = None) -> Self:

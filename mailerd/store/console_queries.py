@@ -260,18 +260,6 @@ class ConsoleQueries:
             for id_, job, action, actor, detail, changed, messages, at, of in rows
         ]
 
-    async def replies(
-        self, *, today: datetime, yesterday: datetime, senders: Collection[str] | None
-    ) -> tuple[int, int]:
-        """How many people have replied since `today` began, and from `yesterday` until then."""
-        columns = "COUNT(DISTINCT IF(at >= %s, recipient_id, NULL)), COUNT(DISTINCT IF(at < %s, recipient_id, NULL))"
-        statement, mine = replies_statement(columns, "", senders)
-        start = naive(today)
-        rows = await self._rows(
-            (f"{statement} AND at >= %s", (start, start, *mine, naive(yesterday))), what="replies.count"
-        )
-        return int(rows[0][0]), int(rows[0][1])
-
     async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
         """The newest replies, by whom."""
         join = "LEFT JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id"

@@ -169,7 +169,7 @@ async def move(
     if also:
         await also()
     # Last of all, so that the rows of the tallies are locked for that moment only.
-    counts = Counter((it.sender, tally) for it in moves for tally in _tallies(it))
+    counts = Counter((it.sender, at, tally) for it in moves for tally, at in _tallies(it))
     if statement := count_tallies(by, counts):
         await cursor.execute(*statement)
     if events := [event for it in moves if (event := _event(it))]:
@@ -226,9 +226,9 @@ def _turns(moves: Iterable[Move]) -> tuple[dict[str, timedelta], dict[str, timed
     return waits, senders
 
 
-_COUNTED: Final = {
-    Result.BOUNCED: "bounced", Result.REPLIED: "replied", Result.OTHER_REPLIED: "replied",
-}  # fmt: skip
+_REPLIES: Final = frozenset({Result.REPLIED, Result.OTHER_REPLIED})
+"""A person has answered."""
+_COUNTED: Final = {Result.BOUNCED: "bounced", **dict.fromkeys(_REPLIES, "replied")}
 
 
 def _results(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
@@ -242,13 +242,16 @@ def _results(changed: Iterable[tuple[Row, Row]]) -> dict[str, Counter[str]]:
     return {job: counts for job, counts in found.items() if any(counts.values())}
 
 
-def _tallies(it: Move) -> Iterable[Tally]:
+def _tallies(it: Move) -> Iterable[tuple[Tally, datetime | None]]:
+    """What is counted, and of a reply when it came: an inbox may be read long after that."""
     if it.before.is_test:
         return
     if it.transition and (tally := FOLLOWS[it.transition].tally):
-        yield tally
+        yield tally, None
     if it.after.result == Result.BOUNCED != it.before.result:
-        yield Tally.BOUNCED
+        yield Tally.BOUNCED, None
+    if it.after.result in _REPLIES and it.before.result not in _REPLIES:
+        yield Tally.REPLIED, it.after.result_at
 
 
 def _event(it: Move) -> NewEvent | None:

@@ -17,7 +17,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, beat, every
-from mailerd.store import drafts, sender_changes, webhooks
+from mailerd.store import drafts, sender_changes, trouble_history, webhooks
 from mailerd.store.api_keys import LONGEST
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
@@ -241,6 +241,7 @@ def rules(*, event_days: int, answers: timedelta, events: WebhookEvents) -> tupl
         ByAge("mailbox_units", ("mailbox", "at"), by="at", index="at", age=max(_DAY, counted_for(1))),
         # Charts go back no further.
         ByAge("tally_hours", ("hour", "sender_email"), by="hour", index="PRIMARY", age=timedelta(days=400)),
+        ByAge("troubles", ("about", "code", "until"), by="until", index="until", age=trouble_history.KEPT),
         OldMinutes(),
         OldEvents(event_days, events),
         DeliveriesOfRemoved(),

@@ -355,11 +355,12 @@ MINUTES_KEPT: Final = timedelta(hours=25)
 _TALLIES: Final = ", ".join(Tally)
 TALLY_SUMS: Final = ", ".join(f"SUM({column})" for column in Tally)
 """The sums of each column."""
-# The minute is the database's; a row is met again within its minute and by its own daemon only.
+# The minute is the database's, or an earlier one; a row is met again by its own daemon only.
 _ADD_TALLIES: Final = f"""
 INSERT INTO tallies (minute, sender_email, daemon, {_TALLIES})
 VALUES {{rows}} ON DUPLICATE KEY UPDATE {", ".join(f"{name} = {name} + VALUES({name})" for name in Tally)}"""
-_ROW: Final = "(UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) SECOND, %s, %s, %s, %s, %s, %s, %s)"
+_MINUTE: Final = "UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) SECOND"
+_ROW: Final = f"(LEAST({_MINUTE}, COALESCE(%s, {_MINUTE})), %s, %s{', %s' * len(Tally)})"
 _OLDEST_MINUTE: Final = """
 SELECT MIN(minute) FROM tallies WHERE minute < UTC_TIMESTAMP() - INTERVAL %s HOUR"""
 _LOCK_HOUR: Final = """
@@ -372,13 +373,21 @@ SELECT %s, sender_email, {TALLY_SUMS} FROM tallies FORCE INDEX (PRIMARY)
 _DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
 
 
-def count_tallies(daemon_id: str, counts: Mapping[tuple[str, Tally], int]) -> Statement | None:
-    """The statement that counts messages of senders, or None; for the transaction that changes them, and once."""
-    senders = sorted({sender for sender, _ in counts})
-    if not senders:
+def count_tallies(daemon_id: str, counts: Mapping[tuple[str, datetime | None, Tally], int]) -> Statement | None:
+    """The statement that counts messages of senders, or None; for the transaction that changes them, and once.
+
+    The time: when it happened; None: now.
+    """
+    sums = dict[tuple[str, datetime | None], dict[Tally, int]]()
+    for (sender, at, tally), number in counts.items():
+        minute = naive(at.replace(second=0, microsecond=0)) if at else None
+        of_minute = sums.setdefault((sender, minute), dict.fromkeys(Tally, 0))
+        of_minute[tally] += number
+    if not sums:
         return None
-    values = [value for it in senders for value in (it, daemon_id, *(counts.get((it, tally), 0) for tally in Tally))]
-    return _ADD_TALLIES.format(rows=", ".join([_ROW] * len(senders))), values
+    rows = sorted(sums.items(), key=lambda it: (it[0][0], str(it[0][1])))
+    values = [value for (sender, minute), its in rows for value in (minute, sender, daemon_id, *its.values())]
+    return _ADD_TALLIES.format(rows=", ".join([_ROW] * len(rows))), values
 
 
 async def merge_oldest_hour(cursor: Cursor) -> bool:

@@ -1,8 +1,9 @@
-"""The chart of messages by time, of all senders or of some: its figures, and the same as CSV."""
+"""The charts of messages by time, of all senders, of some or of one job: their figures, and the same as CSV."""
 
 from collections.abc import AsyncGenerator, Sequence
-from datetime import timedelta
-from typing import Final
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -12,9 +13,12 @@ from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.http.errors import ApiError
 from mailerd.http.responses import Rows, write_csv
-from mailerd.web.charts import SHOWN, Chart, bars_of
+from mailerd.store.job_report import CHARTED, JobReports
+from mailerd.store.jobs import Job
+from mailerd.store.stats import ROWS_PER_SECOND, TallyPoint
+from mailerd.web.charts import Bar, Chart, bars_of
 from mailerd.web.html import said
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 SPANS: Final = {
     "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
@@ -27,7 +31,7 @@ seconds a reading is shared."""
 _SPANS: Final = (t("1 h"), t("24 h"), t("14 d"), t("90 d"))
 _KINDS: Final = {
     Tally.SENT: t("Sent"), Tally.PUT_OFF: t("Deferred"), Tally.UNSURE: t("Unconfirmed"), Tally.BOUNCED: t("Bounced"),
-    Tally.FAILED: t("Failed"),
+    Tally.FAILED: t("Failed"), Tally.REPLIED: t("Replied"),
 }  # fmt: skip
 """What the kinds of the chart are called."""
 _LATEST_MINUTES: Final = timedelta(hours=24)
@@ -52,16 +56,57 @@ async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None 
         )  # fmt: skip
     except DatabaseError:
         points, is_known = [], False
+    bars = bars_of(points, now=it.services.clock.now(), step=step, many=many)
+    csv = "/chart.csv?" + urlencode([("sender", sender) for sender in senders or ()])
+    return _chart(it, bars, step, csv=csv, is_known=is_known)
+
+
+def _chart(it: ConsoleRequest, bars: Sequence[Bar], step: timedelta, **fields: Any) -> Chart:
     hidden = it.http.query.get("hide", "").split(",")
-    return Chart(
-        said(t("Messages by time"), it.language),
-        bars_of(points, now=it.services.clock.now(), step=step, many=many),
-        step,
-        {kind: said(words, it.language) for kind, words in _KINDS.items()},
-        frozenset(kind for kind in SHOWN if kind in hidden),
-        "/chart.csv?" + urlencode([("sender", sender) for sender in senders or ()]),
-        is_known,
-    )
+    names = {kind: said(words, it.language) for kind, words in _KINDS.items()}
+    switched_off = frozenset(kind for kind in Tally if kind in hidden)
+    return Chart(said(t("Messages by time"), it.language), bars, step, names, switched_off, **fields)
+
+
+JOB_SPANS: Final = {"all": t("Until the last reply"), "sending": t("While sending")}
+"""The spans of a job's chart by name."""
+_STEPS: Final = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 1440, 10_080, 40_320))
+_MOST_BARS: Final = 120
+_FEWEST_BARS: Final = 30
+"""So that a job of a minute has bars and times as others have."""
+
+
+async def chart_of_job(it: ConsoleRequest, job: Job) -> Chart | None:
+    """What was sent, bounced, failed and replied by the time; None: nothing was sent yet.
+
+    It begins with the job, and ends with it or with the last reply; while the job is not finished, now.
+    """
+    if job.started_at is None:
+        return None
+    reports, seconds, points = JobReports(it.services.database, TIMEOUT), job.total / ROWS_PER_SECOND, None
+    with suppress(DatabaseError):
+        points = await it.services.shared.get(
+            ("chart", job.id), max(_JOB_SHARED, seconds), lambda: reports.by_minute(job.id)
+        )
+    end = job.finished_at or it.services.clock.now()
+    if it.http.query.get("span") != "sending" and job.finished_at:
+        end = max([end, *(point.at for point in points or ())])
+    return _chart(
+        it, *job_bars(points or (), job.started_at, end), csv=f"/jobs/{job.id}/chart.csv?",
+        is_known=points is not None, shown=CHARTED,
+    )  # fmt: skip
+
+
+_JOB_SHARED: Final = 10.0
+"""Seconds for which the figures of a job are shared at least."""
+
+
+def job_bars(points: Sequence[TallyPoint], begin: datetime, end: datetime) -> tuple[list[Bar], timedelta]:
+    """The bars from a beginning to an end, and how wide they are."""
+    step = next((step for step in _STEPS if (end - begin) / step < _MOST_BARS), _STEPS[-1])
+    many = int(end.timestamp() // step.total_seconds() - begin.timestamp() // step.total_seconds()) + 1
+    end += step * max(0, _FEWEST_BARS - many)
+    return bars_of(points, now=end, step=step, many=max(many, _FEWEST_BARS)), step
 
 
 async def results(it: ConsoleRequest) -> web.StreamResponse:
@@ -74,10 +119,20 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
     if span not in SPANS or (sender is not None and not it.key.may_send(sender)):
         it.missing()
     drawn = await chart_of(it, span, None if sender is None else [sender])
+    return await write_chart(it, drawn)
+
+
+async def write_chart(it: ConsoleRequest, drawn: Chart) -> web.StreamResponse:
+    """The figures of this chart.
+
+    Raises:
+        ApiError: 503, they cannot be read.
+    """
     if not drawn.is_known:
         raise ApiError(503, "database_unavailable", UNKNOWN)
 
     async def pages() -> AsyncGenerator[Rows]:
-        yield [(f"{bar.at:%Y-%m-%dT%H:%M:%SZ}", *(bar.counts.get(kind, 0) for kind in SHOWN)) for bar in drawn.bars]
+        yield [(f"{bar.at:%Y-%m-%dT%H:%M:%SZ}", *(bar.counts.get(kind, 0) for kind in drawn.shown))
+               for bar in drawn.bars]  # fmt: skip
 
-    return await write_csv(it.http, pages(), columns=("time", *SHOWN), filename="messages.csv")
+    return await write_csv(it.http, pages(), columns=("time", *drawn.shown), filename="messages.csv")

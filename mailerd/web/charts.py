@@ -21,12 +21,12 @@ from mailerd.store.stats import TallyPoint
 _TOP: Final = 6.0
 _BASE: Final = 84.0
 """Where the bars end and stand; the times are below."""
-SHOWN: Final = (Tally.SENT, Tally.PUT_OFF, Tally.UNSURE, Tally.BOUNCED, Tally.FAILED)
+SHOWN: Final = (Tally.SENT, Tally.PUT_OFF, Tally.UNSURE, Tally.BOUNCED, Tally.FAILED, Tally.REPLIED)
 """The kinds of messages that a bar shows, from its bottom to its top."""
 _LINES: Final = 4
 """The most lines of the grid above the base."""
 _TICKS: Final = 7
-_TICK_INTERVALS: Final = tuple(timedelta(hours=hours) for hours in (1 / 6, 4, 48, 336))
+_TICK_INTERVALS: Final = tuple(timedelta(hours=hours) for hours in (1 / 6, 1, 4, 12, 48, 336, 1440))
 """The times between two ticks."""
 
 
@@ -57,16 +57,18 @@ class Chart:
     """Where its figures are as CSV, without the span; empty: nowhere."""
     is_known: bool = True
     """False: its figures could not be read."""
+    shown: Sequence[Tally] = SHOWN
+    """The kinds that there are, from the bottom of a bar to its top."""
 
     @property
     def kinds(self) -> list[Tally]:
         """Those that are drawn."""
-        return [kind for kind in SHOWN if kind not in self.hidden]
+        return [kind for kind in self.shown if kind not in self.hidden]
 
     @property
     def totals(self) -> dict[Tally, int]:
         """Of all bars."""
-        return {kind: sum(bar.counts.get(kind, 0) for bar in self.bars) for kind in SHOWN}
+        return {kind: sum(bar.counts.get(kind, 0) for bar in self.bars) for kind in self.shown}
 
     @property
     def highest(self) -> int:
@@ -118,7 +120,7 @@ class Chart:
 
     def toggled(self, kind: Tally) -> str:
         """What is hidden once this kind is switched, as it stands in an address."""
-        return ",".join(each for each in SHOWN if (each in self.hidden) != (each is kind))
+        return ",".join(each for each in self.shown if (each in self.hidden) != (each is kind))
 
 
 def bars_of(points: Sequence[TallyPoint], *, now: datetime, step: timedelta, many: int) -> list[Bar]:

@@ -46,7 +46,8 @@ class ErrorPages:
 
     def away(self, request: web.Request) -> web.Response:
         """The database cannot be used: the one thing that every page then says."""
-        trouble = Trouble(database(self._services.outage()))
+        it = request.get(SIGNED_IN)
+        trouble = Trouble(database(self._services.outage()), is_admin=it is None or it.key.is_admin)
         return self.page(request, _UNAVAILABLE, trouble.it.text, [trouble])
 
     def page(self, request: web.Request, status: int, text: str, troubles: Sequence[Trouble] = ()) -> web.Response:

@@ -17,6 +17,8 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.job_report import MAX_SEARCHED, listed
 from mailerd.store.jobs import Job, Jobs
+from mailerd.web.chart_page import JOB_SPANS, chart_of_job, write_chart
+from mailerd.web.html import said
 from mailerd.web.jobs_page import progress_words
 from mailerd.web.report import ACTIONS, bar_svg, read_parts, read_unsubscribed
 from mailerd.web.send_review_page import may_undo
@@ -64,7 +66,9 @@ async def show(it: ConsoleRequest) -> web.Response:
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True, progress_words=progress_words(job),
-        actions=await _actions(it, job, causes),
+        actions=await _actions(it, job, causes), chart_drawn=await chart_of_job(it, job),
+        spans={name: said(words, it.language) for name, words in JOB_SPANS.items()},
+        span_chosen="sending" if query.get("span") == "sending" else "all",
         undo=may_undo(it, job), seconds=max(0, int((job.send_at - services.clock.now()).total_seconds())),
     )  # fmt: skip
 
@@ -133,3 +137,13 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
         return await write_results(
             it.http, job.id, jobs, pace=it.services.shares.rows, which=listed(tab), part=tab.value if tab else ""
         )
+
+
+async def chart(it: ConsoleRequest) -> web.StreamResponse:
+    """The figures of its chart as CSV.
+
+    Raises:
+        ApiError: 404, there is none; 503, its figures cannot be read.
+    """
+    drawn = await chart_of_job(it, await find_job(it))
+    return await write_chart(it, drawn) if drawn else it.missing()

@@ -6,7 +6,6 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.http.responses import not_allowed
 from mailerd.store.api_keys import KeyNameError, Permission
 from mailerd.store.webhooks import Webhooks
 from mailerd.web.forms import WrongFieldError, mailboxes, read_form
@@ -38,8 +37,7 @@ async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> w
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Make, rotate or revoke a key."""
-    if not it.key.is_admin:
-        raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=it.key.name))
+    it.require_admin()
     form = await read_form(it.http)
     keys, name = it.services.keys, form.text("name")
     what = t("key {key}", key=name)

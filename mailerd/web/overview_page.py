@@ -10,15 +10,14 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
-from mailerd.core.situation import Condition, newest_first, situation, under_way
+from mailerd.core.situation import under_way
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
-from mailerd.web.charts import SHOWN
 from mailerd.web.services import ConsoleRequest
-from mailerd.web.status_page import hidden_from, seen_facts
+from mailerd.web.status_page import hidden_from, seen_facts, troubles_for
 from mailerd.web.troubles import Trouble
 
 MAX_OPEN_JOBS: Final = 6
@@ -41,7 +40,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         jobs = await it.services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
         is_known = jobs or (facts.stats and facts.stats.senders)
         if not is_known and not await it.services.jobs.newest(before=None, limit=1, senders=it.key.senders):
-            return await _begin(it, newest_first(situation(facts), it.services.clock.now()))
+            return await _begin(it, troubles_for(it, facts))
         days = await _days(it)
         replies = await it.services.shared.get(
             ("replies", it.key.senders), DAYS_SHARED,
@@ -50,22 +49,22 @@ async def show(it: ConsoleRequest) -> web.Response:
     except DatabaseError:
         facts = replace(facts, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
     chosen, stats, hidden = it.http.query.get("span", "1h"), facts.stats, hidden_from(facts)
-    now, drawn = it.services.clock.now(), await chart_of(it, chosen if chosen in SPANS else "1h")
+    drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     return it.page(
         "overview.html", active="overview", well=stats and under_way(stats),
-        troubles=[Trouble(each, each.about not in hidden) for each in newest_first(situation(facts), now)],
+        troubles=troubles_for(it, facts),
         stats=stats, note=stats and count_note(stats), days={} if hidden else days, replies=replies,
-        chart_drawn=None if hidden else drawn, kinds=SHOWN, spans=spans_in(it.language), span_chosen=chosen,
+        chart_drawn=None if hidden else drawn, spans=spans_in(it.language), span_chosen=chosen,
         jobs=jobs, senders=stats.senders[:MAX_SENDERS] if stats else (), live=True,
     )  # fmt: skip
 
 
-async def _begin(it: ConsoleRequest, found: Sequence[Condition]) -> web.Response:
+async def _begin(it: ConsoleRequest, found: Sequence[Trouble]) -> web.Response:
     """The three steps of an installation that has sent nothing yet; and what would keep it from sending."""
     library = it.services.library
     has_template = bool(await library.stored() or await asyncio.to_thread(library.names))
     return it.page(
-        "begin.html", active="overview", live=True, troubles=[Trouble(each) for each in found],
+        "begin.html", active="overview", live=True, troubles=found,
         authorized=bool(await asyncio.to_thread(it.services.credential_owners)), has_template=has_template,
     )  # fmt: skip
 
@@ -84,8 +83,7 @@ async def _days(it: ConsoleRequest) -> dict[str, tuple[int, int]]:
                 now.update(each.counts)
             elif each.at > yesterday - hour:
                 before.update(each.counts)
-        found = {kind.value: (now[kind], before[kind]) for kind in (Tally.SENT, Tally.BOUNCED)}
-        return found | {"replied": await it.services.queries.replies(today=today, yesterday=yesterday, senders=senders)}
+        return {kind.value: (now[kind], before[kind]) for kind in (Tally.SENT, Tally.BOUNCED, Tally.REPLIED)}
 
     return await it.services.shared.get(("days", senders, today), DAYS_SHARED, read)
 

@@ -37,7 +37,7 @@ from mailerd.web.services import ConsoleRequest
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 PAGES: Final[tuple[tuple[str, Page | None, Page | None], ...]] = (
     ("/", overview_page.show, None),
-    ("/status", status_page.show, None),
+    ("/status", status_page.show, status_page.check),
     ("/search", search_page.show, None),
     ("/settings", settings_page.show, None),
     ("/activity", activity_page.show, None),
@@ -46,6 +46,7 @@ PAGES: Final[tuple[tuple[str, Page | None, Page | None], ...]] = (
     ("/jobs", jobs_page.show, jobs_page.act),
     ("/jobs/{id}", job_page.show, change_job.act),
     ("/jobs/{id}/results.csv", job_page.results, None),
+    ("/jobs/{id}/chart.csv", job_page.chart, None),
     ("/messages/{id}", message_page.show, message_page.act),
     ("/messages/{id}/html", message_page.html, None),
     ("/doubts", jobs_page.doubts, None),

@@ -22,7 +22,6 @@ from mailerd.store.queue.rate_limits import default_state
 from mailerd.store.reports import Reports
 from mailerd.store.senders import LIMITS, SenderError, Senders
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
-from mailerd.web.charts import SHOWN
 from mailerd.web.forms import Form, WrongFieldError, read_form, read_number
 from mailerd.web.inbox_page import SPAN, bounces_by
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
@@ -136,7 +135,7 @@ async def one(it: ConsoleRequest) -> web.Response:
         it.missing()
     span, state = wish if wish in SPANS else "24h", found[0].it.state
     return it.page(
-        "sender.html", active="senders", sender=found[0], chart_drawn=await chart_of(it, span, [email]), kinds=SHOWN,
+        "sender.html", active="senders", sender=found[0], chart_drawn=await chart_of(it, span, [email]),
         spans=spans_in(it.language), span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL),
         may_limit=it.may(Permission.SENDERS), book=pause_runbook(state.pause_cause or "") if state.paused else None,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,

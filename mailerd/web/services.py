@@ -34,6 +34,8 @@ from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
 from mailerd.store.templates import TemplateStore
+from mailerd.store.trouble_history import TroubleHistory
+from mailerd.web.checks import ChecksOnDemand
 from mailerd.web.cookies import keep_said, said_before, theme_of, zone_of
 from mailerd.web.forms import row_number
 from mailerd.web.html import PageRenderer, said
@@ -78,6 +80,7 @@ class Services:
     stats_reader: StatsReader
     facts: Callable[[], Facts]
     """What is known of how it goes."""
+    troubles: TroubleHistory
     outage: Callable[[], str]
     """How the database is away, in a word; empty: it is there."""
     wake: Callable[[], None]
@@ -98,6 +101,7 @@ class Services:
     """Makes a message for a person who only looks."""
     credential_owners: Callable[[], list[str]]
     """The mailboxes, and the @domains, that mailerd may send from; the disk is asked."""
+    checks: ChecksOnDemand
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""
@@ -164,6 +168,15 @@ class ConsoleRequest:
         """
         if not self.may(permission, sender):
             raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
+
+    def require_admin(self) -> None:
+        """End the request unless nothing limits the key.
+
+        Raises:
+            ApiError: 403, something does.
+        """
+        if not self.key.is_admin:
+            raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name))
 
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""

@@ -1,6 +1,7 @@
 """How it goes: every problem with what it means and what to do, and what runs."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -10,7 +11,7 @@ from mailerd.core.situation import Facts, newest_first, shortened, situation, un
 from mailerd.core.stats import count_note
 from mailerd.errors import DatabaseError
 from mailerd.web.services import TIMEOUT, ConsoleRequest
-from mailerd.web.troubles import Trouble
+from mailerd.web.troubles import Trouble, seen_by
 
 OWN_SHARED: Final = 10.0
 """Seconds for which it is shared how it goes with the senders of a limited key."""
@@ -18,14 +19,36 @@ OWN_SHARED: Final = 10.0
 
 async def show(it: ConsoleRequest) -> web.Response:
     """The page of the health; while the database is away it says so, and little else."""
-    facts = await seen_facts(it)
-    hidden, stats, now = hidden_from(facts), facts.stats, it.services.clock.now()
+    facts, is_admin, past = await seen_facts(it), it.key.is_admin, None
+    with suppress(DatabaseError):
+        past = await it.services.shared.get(
+            ("past troubles", is_admin, it.key.senders), OWN_SHARED,
+            lambda: it.services.troubles.past(is_admin=is_admin, senders=it.key.senders),
+        )  # fmt: skip
+    stats = facts.stats
     return it.page(
-        "status.html", active="health", well=stats and under_way(stats),
-        troubles=[Trouble(each, each.about not in hidden) for each in newest_first(shortened(situation(facts)), now)],
-        stats=stats, note=stats and count_note(stats), daemons=stats.daemons if stats else (),
-        where=it.services.database.where if it.key.is_admin else "", live=True,
+        "status.html", active="health", well=stats and under_way(stats), troubles=troubles_for(it, facts, short=True),
+        stats=stats, note=stats and count_note(stats), daemons=stats.daemons if stats else (), past=past,
+        where=it.services.database.where, checks=it.services.checks, live=True,
     )  # fmt: skip
+
+
+async def check(it: ConsoleRequest) -> web.Response:
+    """Run the checks, and show what they found.
+
+    Raises:
+        ApiError: 403, the key is limited.
+    """
+    it.require_admin()
+    await it.services.checks.run()
+    return it.back("/status#checks")
+
+
+def troubles_for(it: ConsoleRequest, facts: Facts, *, short: bool = False) -> list[Trouble]:
+    """What is wrong, as the key may see it; `short`: of what many have in common a few."""
+    found, hidden, is_admin = seen_by(situation(facts), is_admin=it.key.is_admin), hidden_from(facts), it.key.is_admin
+    found = newest_first(shortened(found) if short else found, it.services.clock.now())
+    return [Trouble(each, each.about not in hidden, is_admin) for each in found]
 
 
 async def facts_for(it: ConsoleRequest) -> Facts:

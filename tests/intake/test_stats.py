@@ -32,7 +32,7 @@ async def test_days_are_the_days_of_the_zone(site: Site) -> None:
     utc = await numbers(site, **MARCH)
     assert [(it["day"], it["sent"]) for it in utc["rows"]] == [("2026-03-01", 8), ("2026-03-02", 7)]
     assert utc["rows"][0] == {
-        "day": "2026-03-01", "sent": 8, "failed": 0, "put_off": 0, "unsure": 0, "bounced": 1
+        "day": "2026-03-01", "sent": 8, "failed": 0, "put_off": 0, "unsure": 0, "bounced": 1, "replied": 0,
     }  # fmt: skip
     assert (utc["by"], utc["from"], utc["to"], utc["zone"]) == ("day", "2026-03-01", "2026-03-31", "UTC")
     for zone in ("Europe/Berlin", "+01:00"):  # one hour ahead in winter
@@ -45,7 +45,7 @@ async def test_the_edges_of_the_period_are_those_of_its_days(site: Site) -> None
         await tally(site, hour, "a@example.com", sent=1)
     found = await numbers(site, **MARCH, by="sender")
     assert found["rows"] == [
-        {"sender_email": "a@example.com", "sent": 2, "failed": 0, "put_off": 0, "unsure": 0, "bounced": 0}
+        {"sender_email": "a@example.com", "sent": 2, "failed": 0, "put_off": 0, "unsure": 0, "bounced": 0, "replied": 0}
     ]
 
 

@@ -22,7 +22,8 @@ _READ: Final = (
     "SELECT id, status, finished_at FROM jobs",
     "SELECT id, recipient_id, claim_token, event, message_id, error FROM attempts ORDER BY id",
     "SELECT id, type, data FROM events WHERE id > {event}",
-    "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) FROM tallies GROUP BY 1",
+    "SELECT sender_email, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced), SUM(replied) "
+    "FROM tallies GROUP BY 1",
     "SELECT sender_email, SUM(messages) FROM sender_hours GROUP BY 1",
     "SELECT email, pause_cause FROM senders",
 )
@@ -33,7 +34,7 @@ _COUNT_DEAD: Final = (
     "SELECT COUNT(*), SUM(result = 'bounced' AND (result_kind = 'hard' OR result_code IS NOT NULL)) FROM "
     "job_recipients WHERE sent_at > %s AND job_id = %s AND status = 'sent'"
 )
-_TALLIES: Final = ("sent", "failed", "put_off", "unsure", "bounced")
+_TALLIES: Final = ("sent", "failed", "put_off", "unsure", "bounced", "replied")
 _LINES: Final[dict[tuple[str, str], frozenset[str]]] = {
     ("waiting", "sending"): frozenset(),
     ("waiting", "cancelled"): frozenset(),
@@ -222,6 +223,8 @@ class Ledger:
         if (row.result, row.kind) != (was.result, was.kind) and row.result == "bounced":
             events["recipient.bounced"] += 1
             books.tallies[row.sender, "bounced"] += was.result != "bounced"
+        replies = {"replied", "other_replied"}
+        books.tallies[row.sender, "replied"] += row.result in replies and was.result not in replies
         if was.status == row.status:
             assert row.status != "sending" or was.token == row.token, f"{was} was taken from its claim: {row}"
             return

@@ -28,6 +28,7 @@ OTHERS = {
     "job_drafts": "id = '{n}', part = 1, seq = 0, api_key_id = 1",
     "daemons": "id = '{n}', host = 'h', pid = 1, version = '1', started_at = UTC_TIMESTAMP(6)",
     "mailbox_units": "mailbox = 'me{n}@example.com', units = 1",
+    "troubles": "about = 'sender me{n}@example.com', code = 'c', since = '2026-01-01', text = ''",
     "tally_hours": "sender_email = 'me{n}@example.com'",
 }
 """The columns of a row beside the one by which it ages."""

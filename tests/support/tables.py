@@ -22,8 +22,8 @@ _PASSING: Final = {
 }  # fmt: skip
 """Columns that tell nothing but when or as the how manieth something was written."""
 _READ: Final = {
-    "tallies": "SELECT sender_email, daemon, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced) "
-    "FROM tallies GROUP BY 1, 2"
+    "tallies": "SELECT sender_email, daemon, SUM(sent), SUM(failed), SUM(put_off), SUM(unsure), SUM(bounced), "
+    "SUM(replied) FROM tallies GROUP BY 1, 2"
 }
 """Whose rows are of a minute each."""
 

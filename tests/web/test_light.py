@@ -308,7 +308,7 @@ async def test_a_key_for_certain_senders_sees_how_late_its_own_messages_are_and_
         await query(site.database, turn, sender)
         assert ("has been due for 9" in await look(site, browser)) is is_late
     await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
-    assert says(await look(site, browser, alive=False), "No daemon responds", "5 messages wait.")
+    assert says(await look(site, browser, alive=False), "mailerd is not running; 5 messages wait.")
 
 
 async def test_the_key_of_an_alias_sees_how_its_messages_and_their_mailbox_go(site: ConsoleSite) -> None:

@@ -44,9 +44,9 @@ async def test_the_four_numbers_are_of_today_in_the_zone_of_the_reader_and_of_th
     job = await post(site.database, recipients=4)
     await query(
         site.database,
-        "INSERT INTO tally_hours (hour, sender_email, sent, bounced) VALUES "
-        "(DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), 'me@example.com', 50, 2), "
-        "(DATE_FORMAT(UTC_TIMESTAMP() - INTERVAL 24 HOUR, '%Y-%m-%d %H:00:00'), 'me@example.com', 7, 1)",
+        "INSERT INTO tally_hours (hour, sender_email, sent, bounced, replied) VALUES "
+        "(DATE_FORMAT(UTC_TIMESTAMP(), '%Y-%m-%d %H:00:00'), 'me@example.com', 50, 2, 2), "
+        "(DATE_FORMAT(UTC_TIMESTAMP() - INTERVAL 24 HOUR, '%Y-%m-%d %H:00:00'), 'me@example.com', 7, 1, 2)",
     )
     await query(
         site.database,

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,8 @@ _PARTS: Final = (
     "systemd",
 )
 """In the order in which their findings are shown."""
+WITHOUT_A_SHELL: Final = ("configuration", "database", "mailboxes", "clocks", "public site", "disk")
+"""Those that a running daemon can find out about itself: what is left are its own port and systemd."""
 
 
 def _stuck(name: str, *, after: float) -> CheckResult:
@@ -64,9 +66,17 @@ class CheckRunner:
     clock: Clock = field(default_factory=Clock)
     within: float = TOTAL_TIMEOUT
     each_within: float = PART_TIMEOUT
+    only: Sequence[str] = _PARTS
+    """The parts that are examined."""
     _parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
     """The findings of each part, in the order in which they are shown; None: the part has not ended yet. Two threads
     use it."""
+    _worker: threading.Thread | None = None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a thread of an examination that is over hangs in a call of the system's."""
+        return self._worker is not None and self._worker.is_alive()
 
     def examine(self) -> tuple[list[CheckResult], bool]:
         """The findings, and whether every check has ended: if not, a thread of ours is still stuck.
@@ -74,19 +84,19 @@ class CheckRunner:
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
         """
-        for name in _PARTS:
+        for name in self.only:
             self._parts[name] = None
         self._parts["clocks"] = []
         started = time.monotonic()
         examined = threading.Event()
-        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
-        worker.start()
+        self._worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
+        self._worker.start()
         examined.wait(self.within)
         after, found = round(time.monotonic() - started, 1), list[CheckResult]()
         for name, known in self._parts.items():
             found += [_stuck(name, after=after)] if known is None else known
-        worker.join(_CLOSE_TIMEOUT)
-        return found, not worker.is_alive()
+        self._worker.join(_CLOSE_TIMEOUT)
+        return found, not self.is_stuck
 
     async def _all(self, examined: threading.Event) -> None:
         shown: asyncio.Future[Shown] = asyncio.get_running_loop().create_future()
@@ -108,6 +118,8 @@ class CheckRunner:
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
         }
+        for name in parts.keys() - {*self.only}:
+            parts.pop(name).close()
         async with asyncio.TaskGroup() as tasks:
             for name in _PARTS:
                 if work := parts.get(name):
@@ -159,3 +171,20 @@ class CheckRunner:
 
     def _folders(self) -> list[Path]:
         return [self.settings.gmail.credentials_dir.absolute(), self.paths.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for
+
+
+@dataclass
+class RepeatedChecks:
+    """What a daemon examines again and again; a run that left a thread which hangs is the last one until that ends."""
+
+    settings: Settings
+    path: Path | None
+    _last: CheckRunner | None = None
+    _found: Sequence[CheckResult] = ()
+
+    def __call__(self) -> Sequence[CheckResult]:
+        """The findings; they take as long as one examination may."""
+        if self._last is None or not self._last.is_stuck:
+            self._last = CheckRunner(self.settings, self.path, only=WITHOUT_A_SHELL)
+            self._found, _ = self._last.examine()
+        return self._found

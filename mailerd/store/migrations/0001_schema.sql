@@ -489,6 +489,7 @@ CREATE TABLE IF NOT EXISTS tallies (
   put_off INT UNSIGNED NOT NULL DEFAULT 0,
   unsure INT UNSIGNED NOT NULL DEFAULT 0,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
+  replied INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (minute, sender_email, daemon)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
@@ -501,7 +502,20 @@ CREATE TABLE IF NOT EXISTS tally_hours (
   put_off INT UNSIGNED NOT NULL DEFAULT 0,
   unsure INT UNSIGNED NOT NULL DEFAULT 0,
   bounced INT UNSIGNED NOT NULL DEFAULT 0,
+  replied INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (hour, sender_email)
+) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What was red (store/trouble_history.py). about, code: of what, and its cause, as core/situation.py has them. until: 9999-12-31
+-- while it lasts, so that a cause is open once. text: JSON (core/reasons.py).
+CREATE TABLE IF NOT EXISTS troubles (
+  about VARCHAR(400) NOT NULL,
+  code VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  until DATETIME(6) NOT NULL,
+  since DATETIME(6) NOT NULL,
+  text TEXT NOT NULL,
+  PRIMARY KEY (about, code, until),
+  KEY until (until)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Who is signed in to the console, and one-time links that sign a person in (store/api_keys.py).
