@@ -63,7 +63,8 @@ async def show(it: ConsoleRequest) -> web.Response:
         title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject), subject=subject, template=template,
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
-        may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True, progress_words=progress_words(job),
+        may_control=it.may(Permission.CONTROL), may_send=it.may(Permission.SEND), changes=_possible(job), live=True,
+        progress_words=progress_words(job),
         actions=await _actions(it, job, causes),
         undo=may_undo(it, job), seconds=max(0, int((job.send_at - services.clock.now()).total_seconds())),
     )  # fmt: skip
