@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +20,8 @@ KEY_BYTES: Final = 32
 """256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
 MAX_NAME_LENGTH: Final = 100
 """Characters of a key's name, as in the schema."""
+MAX_SENT_TABLES: Final = 20
+"""Tables that are remembered of each key."""
 
 KEY_COLUMNS: Final = (
     "id", "name", "digest", "hint", "senders", "permissions", "per_minute", "created_at", "revoked_at", "last_used_at",
@@ -226,6 +228,22 @@ class ApiKeys:
             (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
         )
         return secret
+
+    async def sent_tables(self, api_key_id: int) -> list[dict[str, Any]]:
+        """What is known of the last tables that a key sent in the console, the newest first."""
+        rows = await self.database.request_rows(
+            "SELECT sent_tables FROM api_keys WHERE id = %s", (api_key_id,), what="keys.find", bound=self.timeout
+        )
+        return json.loads(rows[0][0] or "[]") if rows else []
+
+    @request("keys.note_table")
+    async def note_table(self, cursor: Cursor, api_key_id: int, table: Mapping[str, Any]) -> None:
+        """Note a table that a key has sent; of its "job" there is one. The oldest of many are lost."""
+        await cursor.execute("SELECT sent_tables FROM api_keys WHERE id = %s FOR UPDATE", (api_key_id,))
+        ((known,),) = await cursor.fetchall()
+        others = [each for each in json.loads(known or "[]") if each["job"] != table["job"]]
+        kept = json.dumps([table, *others][:MAX_SENT_TABLES], ensure_ascii=False)
+        await cursor.execute("UPDATE api_keys SET sent_tables = %s WHERE id = %s", (kept, api_key_id))
 
     async def note_use(self, ids: Collection[int]) -> None:
         """Write that these keys were used about now."""

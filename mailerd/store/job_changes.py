@@ -282,6 +282,7 @@ UPDATE jobs FORCE INDEX (PRIMARY)
  WHERE id = %s AND pause_cause = 'bounces'"""
 _FORGET_PAUSE: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET pause_cause = NULL, pause_reason = NULL WHERE id = %s"""
+KEEP_MARKDOWN: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET markdown = %s WHERE id = %s"
 _SET_PRIORITY: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET priority = %s WHERE id = %s"
 _SET_REFERENCE: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET reference = %s WHERE id = %s"
 _SET_METADATA: Final = "UPDATE jobs FORCE INDEX (PRIMARY) SET metadata = %s WHERE id = %s"

@@ -24,11 +24,12 @@ from mailerd.mail.recipient_table import (
 )
 from mailerd.mail.spreadsheet import Sheet
 from mailerd.mail.template_library import TemplateLibraryError
-from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template
+from mailerd.mail.templates import RecipientData, Source, Template
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import PEOPLE, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.suppressions import Suppressions
+from mailerd.web.post_job import template_of
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 OWN = ("email", "name", "language", "unsubscribe_url")
@@ -144,7 +145,7 @@ async def read_people(it: ConsoleRequest, draft: Draft, used: frozenset[str] | N
 
 def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None) -> People:
     sheet, header = Sheet.unpack(packed), draft.mapping["header"]
-    wanted = (used or frozenset()).difference(OWN)
+    wanted = (used or frozenset()).difference(OWN, draft.message.get("variables", ()))
     columns = columns_of(sheet, header, wanted=wanted)
     chosen = {int(index): use for index, use in draft.mapping["uses"].items()}
     uses = guessed_uses(columns) | {each.index: chosen[each.index] for each in columns if each.index in chosen}
@@ -180,6 +181,11 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         html = await services.renderer.html_of(message["body"], origin=origin)
         fields: dict[str, Any] = {"template": {"subject": message.get("subject", ""), "html": html}}
         template, pictures = Template(Source(message.get("subject", ""), html, None)), {}
+    elif message.get("kind") == "job":
+        if (given := await template_of(it, message.get("job", ""))) is None:
+            raise TemplateLibraryError(t("The job with this text was not found. Write the message here."))
+        fields, pictures = {"template": given}, dict[str, tuple[str, bytes]]()
+        template = Template(Source(given["subject"], given.get("html"), given.get("text")))
     else:
         if not message.get("template"):
             return None
@@ -188,11 +194,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
         fields, template = {"template_name": named.name, "template_version": named.version}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
+    if own := message.get("variables"):
+        fields, template = fields | {"variables": own}, replace(template, variables=own)
     names = await services.renderer.compile(template, origin=origin)
     return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))
-
-
-async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
-    """The message of one recipient, or why it cannot be made."""
-    (made,) = await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
-    return made

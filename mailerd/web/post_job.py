@@ -12,8 +12,9 @@ from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import MAX_FIELD_PATH, ApiError
 from mailerd.http.responses import cannot_render
 from mailerd.mail.templates import RendererError
+from mailerd.store.earlier_jobs import EarlierJobs
 from mailerd.web.html import said
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 MAX_SHOWN: Final = 20
 """Faults of a job that are shown."""
@@ -29,6 +30,17 @@ def job_fields(message: Mapping[str, Any], written: Mapping[str, Any], recipient
         "reference": message.get("reference", ""),
     }  # fmt: skip
     return {name: value for name, value in fields.items() if value} | {**written, "recipients": recipients}
+
+
+async def template_of(it: ConsoleRequest, job: str) -> dict[str, str] | None:
+    """The template of an earlier job, as the API takes it; None: there is none that the key may see."""
+    seen = await it.services.jobs.seen_by(it.key, job)
+    written = await EarlierJobs(it.services.database, TIMEOUT).read(job) if seen else None
+    if written is None:
+        return None
+    return {"subject": written.subject} | {
+        name: part for name, part in (("html", written.html), ("text", written.text)) if part
+    }
 
 
 def body_of(job: Mapping[str, Any]) -> bytearray:

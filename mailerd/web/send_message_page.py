@@ -14,10 +14,10 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.draft import OWN, DraftMessage, People, make, save
+from mailerd.web.draft import OWN, DraftMessage, People, save
 from mailerd.web.forms import Form, read_form, row_number
 from mailerd.web.post_job import body_of, explain, job_fields, post_job
-from mailerd.web.send_preview import hint, person_of, read, senders_of, version_of
+from mailerd.web.send_preview import hint, make, person_of, read, senders_of, version_of
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 FIELDS: Final = (

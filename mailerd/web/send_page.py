@@ -14,6 +14,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
 from mailerd.web.draft import drafts, save
 from mailerd.web.forms import MAX_TABLE, read_form
+from mailerd.web.send_from_job import WHO, jobs_to_choose, take
 from mailerd.web.send_table import VARIABLE, change_table, new_mapping, people_of, read_table, why_not
 from mailerd.web.services import ConsoleRequest
 
@@ -39,6 +40,7 @@ async def _start(it: ConsoleRequest, *, status: int = 200, trouble: str = "") ->
     template = it.http.query.get("template", "")
     return it.page(
         "send.html", status=status, active="send", live=False, drafts=newest, template=template, trouble=trouble,
+        jobs=await jobs_to_choose(it), who=WHO,
     )  # fmt: skip
 
 
@@ -66,9 +68,13 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
         await drafts(it).delete(old)
         return it.back("/send", t("Draft deleted."))
     try:
+        if form.text("job") and not content.strip():
+            async with it.services.shares.large_bodies.place(it.key):  # as a table that is posted
+                return await take(it, draft, form)
         if draft is None or content.strip():
             sheet = await read_table(it, content, name)
-            mapping, parts = new_mapping(sheet, name), {PEOPLE: await asyncio.to_thread(sheet.pack), FILE: content}
+            mapping = await new_mapping(it, sheet, name)
+            parts = {PEOPLE: await asyncio.to_thread(sheet.pack), FILE: content}
             if draft is None:
                 message = {"template": form.text("template")} if form.text("template") else {}
                 id_ = await drafts(it).create(it.key.id, mapping, message, parts)
@@ -99,7 +105,7 @@ async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble:
         "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
         trouble=trouble, options=OPTIONS | draft.options, problems=people.checked.problems[:MAX_PROBLEMS],
         groups=people.checked.groups(), kinds=ProblemKind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
-        first=MAX_HEADERS,
+        first=MAX_HEADERS, jobs=await jobs_to_choose(it), who=WHO,
     )  # fmt: skip
 
 

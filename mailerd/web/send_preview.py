@@ -16,7 +16,7 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
-from mailerd.web.draft import DraftMessage, People, make, read_message, read_people
+from mailerd.web.draft import DraftMessage, People, read_message, read_people
 from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest
@@ -49,6 +49,12 @@ async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, P
     except MailerdError as error:
         why = [str(error)]
     return written, await read_people(it, draft, written.names if written else None), why
+
+
+async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
+    """The message of one recipient, or why it cannot be made."""
+    (made,) = await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
+    return made
 
 
 def _named(part: str, line: int | None, reason: str) -> Text:

@@ -17,16 +17,19 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.store.jobs import Job
-from mailerd.web.draft import DraftMessage, People, drafts, job_of, make, save
+from mailerd.web.draft import DraftMessage, People, drafts, job_of, save
 from mailerd.web.forms import read_form, read_local_time
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
 from mailerd.web.send_message_page import FIELDS
-from mailerd.web.send_preview import read, senders_of
+from mailerd.web.send_preview import make, read, senders_of
+from mailerd.web.sent_tables import remember, sent_before
 from mailerd.web.services import ConsoleRequest
 
 UNDO: Final = timedelta(seconds=30)
 """How long a job waits that is sent now, so that it can be undone."""
+MANY: Final = 50
+"""People above which a message should have a list that they can unsubscribe from."""
 TIMES: Final = ("when", "at", "zone")
 _IN_DOUBT: Final = 500
 """From this status on the job may be stored all the same."""
@@ -57,8 +60,8 @@ async def _page(
         message=dict.fromkeys(FIELDS, "") | draft.message, options=dict.fromkeys(TIMES, "") | draft.options,
         draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
         faults=faults_of(it, refused, people.checked.rows) if refused else [], rows=people.checked.rows,
-        subject=first.subject if isinstance(first, Content) else "", warnings=_warnings(draft, people), sender=sender,
-        button=_button(draft, tried, when), seen=_seen(draft, written, people, when),
+        subject=first.subject if isinstance(first, Content) else "", warnings=await _warnings(it, draft, people),
+        sender=sender, button=_button(draft, tried, when), seen=_seen(draft, written, people, when),
     )  # fmt: skip
     response.headers.update(refused.headers if refused else {})
     return response
@@ -96,11 +99,15 @@ def _when(it: ConsoleRequest, draft: Draft) -> tuple[datetime | None, str]:
     return at, ""
 
 
-def _warnings(draft: Draft, people: People) -> list[Text]:
+async def _warnings(it: ConsoleRequest, draft: Draft, people: People) -> list[Text]:
     """What one should know before the button is pressed; the dry run has more."""
     found = list[Text]()
     if "tested" not in draft.message:
         found.append(t("You have not sent yourself a test of this message."))
+    if len(people.checked.recipients) > MANY and not draft.message.get("list"):
+        found.append(t("More than {n} people get this message, and it has no list to unsubscribe from.", n=MANY))
+    if before := await sent_before(it, people):
+        found.append(t("The same people were sent a message before: {time}, job {job}", **before))
     if accepted := [name for name, what in draft.options.get("empty", {}).items() if what == "accept"]:
         found.append(t("Empty cells stay empty: {names}", names=", ".join(accepted)))
     if people.checked.skipped:
@@ -140,7 +147,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
             it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
     at = when or it.services.clock.now() + UNDO
-    return await _send(it, draft, _job(draft, written, people, at), is_now=when is None)
+    return await _send(it, draft, people, _job(draft, written, people, at), is_now=when is None)
 
 
 def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | None) -> str:
@@ -150,7 +157,7 @@ def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | 
     return sha256(whole).hexdigest()[:16]
 
 
-async def _send(it: ConsoleRequest, draft: Draft, job: dict[str, Any], *, is_now: bool) -> web.Response:
+async def _send(it: ConsoleRequest, draft: Draft, people: People, job: dict[str, Any], *, is_now: bool) -> web.Response:
     """Store the job once, however often it is asked for: its idempotency key is the draft's."""
     store = drafts(it)
     await store.press(draft)
@@ -165,6 +172,7 @@ async def _send(it: ConsoleRequest, draft: Draft, job: dict[str, Any], *, is_now
                 await store.release(draft)
             return await _page(it, draft, refused=error)
     await store.sent(draft)
+    await remember(it, draft, people, str(id_))
     return it.back(f"/jobs/{id_}?draft={draft.id}" if is_now else f"/jobs/{id_}")
 
 

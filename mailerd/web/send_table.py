@@ -16,6 +16,7 @@ from mailerd.store.drafts import FILE, PEOPLE, Draft
 from mailerd.web.draft import DECISIONS, People, drafts, read_message, read_people, save
 from mailerd.web.forms import Form
 from mailerd.web.html import said
+from mailerd.web.sent_tables import last_uses
 from mailerd.web.services import ConsoleRequest
 
 VARIABLE: Final = "variable"
@@ -51,11 +52,12 @@ async def read_table(
         raise cannot_render(error) from error
 
 
-def new_mapping(sheet: Sheet, name: str) -> dict[str, Any]:
-    """What a draft notes of a sheet about which no decision is made yet."""
+async def new_mapping(it: ConsoleRequest, sheet: Sheet, name: str) -> dict[str, Any]:
+    """What a draft notes of a sheet about which no decision is made yet, but perhaps about another of its header."""
+    header = guess_header(sheet)
     return {
-        "file": name, "sheet": sheet.name, "encoding": sheet.encoding, "is_guess": sheet.is_guess,
-        "header": guess_header(sheet), "uses": {},
+        "file": name, "sheet": sheet.name, "encoding": sheet.encoding, "is_guess": sheet.is_guess, "header": header,
+        "uses": await last_uses(it, sheet, header),
     }  # fmt: skip
 
 
@@ -74,10 +76,11 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         content = await drafts(it).read(draft, FILE)
         other = encoding if encoding != mapping["encoding"] else None
         sheet = await read_table(it, content, mapping["file"], chosen or None, other)
-        mapping = new_mapping(sheet, mapping["file"]) | {"is_guess": mapping["is_guess"]}
+        mapping = await new_mapping(it, sheet, mapping["file"]) | {"is_guess": mapping["is_guess"]}
         parts[PEOPLE] = await asyncio.to_thread(sheet.pack)
     elif form.text("header") != form.text("was-header") and form.text("header") in {"", *map(str, sheet.numbers)}:
-        mapping |= {"header": int(form.text("header")) if form.text("header") else None, "uses": {}}
+        header = int(form.text("header")) if form.text("header") else None
+        mapping |= {"header": header, "uses": await last_uses(it, sheet, header)}
     else:
         mapping["uses"] = _uses(form) or mapping["uses"]
         if (edited := _edited(sheet, form)) is not sheet:

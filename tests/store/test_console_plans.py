@@ -13,6 +13,7 @@ from mailerd.store import console_queries, forecast_inputs, senders, stats
 from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
+from mailerd.store.earlier_jobs import READ_VARIABLES
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, READ_OF_MESSAGES, counts_statement, latest_statement
 from mailerd.store.job_report import (
     COUNT_RESULTS,
@@ -64,6 +65,7 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("who unsubscribed", (COUNT_UNSUBSCRIBED, (7, datetime(2026, 1, 1, tzinfo=UTC), JOB)), {"by_list", "PRIMARY"}),
     ("those without a reply", part(MessageOutcome.NO_REPLY), {"message", "claim"}),
     ("those that bounced softly", part(MessageOutcome.BOUNCED_SOFT), {"job", "PRIMARY", "message", "recipient"}),
+    ("variables of its people", (READ_VARIABLES, ((1, 2, 3),)), {"PRIMARY"}),
     ("a part of a name", part(None, "ada"), {"message", "claim"}),
     ("jobs in progress", console_queries.open_jobs_statement("progress", None), {"finished"}),
     ("scheduled jobs of mine", console_queries.open_jobs_statement("scheduled", {ME}), {"finished"}),

@@ -95,8 +95,9 @@ CREATE TABLE IF NOT EXISTS projects (
 -- A job is one request: a template, a sender, and recipients.
 -- sender_email: the mailbox, whose credentials, limits and pauses count. from_email: the address in From, where it is
 -- another one of the mailbox (a send-as alias). from_address: what From says; people search by it.
--- subject, html, text: the template in its default language; job_templates has the others. template_name and
--- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
+-- subject, html, text: the template in its default language; job_templates has the others. markdown: what a person wrote
+-- in the console, from which the HTML was made. template_name and template_version: which named template it was.
+-- inline_css: the rules of <style> are copied into the elements.
 -- headers, metadata: JSON; headers of its messages beside those of mailerd, and what the application gets back with it.
 -- attachments: how many rows of job_attachments there are.
 -- copy_list: who gets a copy of each message that names none itself (JSON); NULL: no one. copies: what the copies of all
@@ -122,6 +123,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   subject TEXT NOT NULL,
   html MEDIUMTEXT NULL,
   text MEDIUMTEXT NULL,
+  markdown MEDIUMTEXT NULL,
   template_name VARCHAR(100) NULL,
   template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
@@ -364,6 +366,8 @@ CREATE TABLE IF NOT EXISTS job_actions (
 -- senders: the mailboxes that it may use, permissions: what it may ask for; JSON lists, NULL is everything.
 -- per_minute: requests per daemon; NULL is no limit.
 -- old_digest: the secret before the last rotation, valid until old_until.
+-- sent_tables: of the last tables that it sent in the console, what their columns were used as, a digest of their
+-- addresses, and the job (JSON).
 CREATE TABLE IF NOT EXISTS api_keys (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(100) NOT NULL,
@@ -374,6 +378,7 @@ CREATE TABLE IF NOT EXISTS api_keys (
   per_minute INT UNSIGNED NULL,
   old_digest BINARY(32) NULL,
   old_until DATETIME(6) NULL,
+  sent_tables MEDIUMTEXT NULL,
   created_at DATETIME(6) NOT NULL,
   revoked_at DATETIME(6) NULL,
   last_used_at DATETIME(6) NULL,

@@ -1,0 +1,78 @@
+"""What a new message takes from an earlier job: its people, page by page, and how it was written."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from mailerd.core.results import MessageOutcome
+from mailerd.store.db.database import Database
+from mailerd.store.job_changes import KEEP_MARKDOWN
+from mailerd.store.job_report import listed
+from mailerd.store.jobs import Jobs
+
+PAGE: Final = 1_000
+"""Recipients that are read at once."""
+# The pictures of a named template come with it.
+READ_JOB: Final = """
+SELECT j.sender_name, j.reply_to, l.name, j.subject, j.html, j.text, j.markdown, j.variables, j.headers IS NOT NULL,
+       EXISTS (SELECT 1 FROM job_attachments a WHERE a.job_id = j.id
+                  AND (a.content_id IS NULL OR j.template_name IS NULL))
+  FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"""
+READ_VARIABLES: Final = "SELECT id, variables FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+
+
+class Person(NamedTuple):
+    """A recipient of a job, as a table has it."""
+
+    email: str
+    name: str | None
+    variables: str | None
+    """Its own variables, as JSON."""
+    has_copies: bool
+
+
+class EarlierJob(NamedTuple):
+    """How a job was written."""
+
+    sender_name: str | None
+    reply_to: str | None
+    list_name: str | None
+    subject: str
+    html: str | None
+    text: str | None
+    markdown: str | None
+    """What the HTML was made of, where a person wrote it in the console."""
+    variables: str
+    """Those of the job, as JSON."""
+    has_headers: int
+    has_files: int
+
+
+@dataclass(frozen=True)
+class EarlierJobs:
+    """Reads them. `timeout`: seconds that the database gets for an answer."""
+
+    database: Database
+    timeout: float
+
+    async def read(self, job: str) -> EarlierJob | None:
+        """How a job was written; None: it is not there any more."""
+        rows: Any = await self.database.request_rows(READ_JOB, (job,), what="jobs.read_content", bound=self.timeout)
+        return EarlierJob(*rows[0]) if rows else None
+
+    async def people(self, job: str, which: MessageOutcome | None) -> AsyncIterator[list[Person]]:
+        """Those of one outcome, None: all; in their order, some at a time, and without those who were forgotten."""
+        jobs, after, more = Jobs(self.database, timeout=self.timeout), -1, True
+        while more:
+            found = await jobs.recipients(job, after=after, limit=PAGE, **listed(which))
+            more, after = len(found) == PAGE, found[-1].index if found else after
+            some = {each.id: each for each in found if each.email != f"forgotten-{each.id}@example.invalid"}
+            rows = await self.database.request_rows(
+                READ_VARIABLES, (tuple(some) or (0,),), what="recipients.list", bound=self.timeout
+            )
+            given = dict(rows)
+            yield [Person(it.email, it.name, given[id_], bool(it.copies)) for id_, it in some.items() if id_ in given]
+
+    async def keep_markdown(self, job: str, markdown: str) -> None:
+        """Note what the HTML of a job was made of, so that its author can go on with it."""
+        await self.database.execute(KEEP_MARKDOWN, (markdown, job), what="jobs.keep_markdown", bound=self.timeout)

@@ -1,0 +1,151 @@
+"""New message, step 1: the people of an earlier job as its table, or the whole job once more."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.core.i18n import Text, joined, t
+from mailerd.core.labels import label
+from mailerd.core.results import MessageOutcome
+from mailerd.core.states import JobType
+from mailerd.mail.recipient_table import EMAIL, FIELDS, IGNORED
+from mailerd.mail.spreadsheet import MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
+from mailerd.store.drafts import FILE, PEOPLE, Draft
+from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs, Person
+from mailerd.store.jobs import Job
+from mailerd.web.draft import drafts, save
+from mailerd.web.forms import Form
+from mailerd.web.html import said
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+DUPLICATE: Final = "duplicate"
+WHO: Final = {
+    "all": t("Everyone"), "no_reply": label("no_reply"), "bounced_soft": label("bounced_soft"),
+    "failed": label("failed"),
+}  # fmt: skip
+"""Whose messages are asked for, by the name of their outcome."""
+MAX_VARIABLES: Final = 100_000
+"""Characters of a job's own variables that a draft takes over."""
+
+
+async def jobs_to_choose(it: ConsoleRequest) -> list[Job]:
+    """The newest jobs with a table that the key may see."""
+    found = await it.services.jobs.newest(before=None, limit=2 * MAX_LISTED, senders=it.key.senders, counted=0)
+    return [job for job in found if job.type == JobType.TEMPLATE][:MAX_LISTED]
+
+
+class PeopleTable:
+    """The table of a job, as its people are read."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.size, self.has_copies = most, 0, False
+        self.columns = {EMAIL: 0, "name": 1}
+        self.rows = list[list[str]]()
+        self.left_out = set[str]()
+        """Variables that no cell can hold."""
+
+    def add(self, people: Sequence[Person]) -> None:
+        """Add a row for each.
+
+        Raises:
+            SpreadsheetError: they are too many.
+        """
+        for one in people:
+            self.has_copies |= one.has_copies
+            row = {0: one.email, 1: one.name or ""}
+            for name, value in json.loads(one.variables or "{}").items():
+                known = name == "language" or (name not in FIELDS and name.isidentifier())
+                if known and (value is None or type(value) in {str, int, float}):
+                    row[self.columns.setdefault(name, len(self.columns))] = "" if value is None else str(value)
+                else:
+                    self.left_out.add(name)
+            self.rows.append([row.get(index, "") for index in range(1 + max(row))])
+            self.size += sum(map(len, row.values()))
+        if len(self.rows) > self.most or self.size > MAX_CHARACTERS or len(self.columns) > MAX_COLUMNS:
+            raise SpreadsheetError(
+                t("The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
+                  most=self.most)
+            )  # fmt: skip
+
+    def uses(self) -> dict[str, str]:
+        """What each column is used as: what it is called."""
+        return {str(at): IGNORED if name in self.left_out else name for name, at in self.columns.items()}
+
+    def pack(self) -> bytes:
+        """The table, as a draft keeps it."""
+        rows = [[*self.columns], *self.rows]
+        return Sheet(rows, [*range(1, 1 + len(rows))]).pack()
+
+
+async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Response:
+    """Make a draft of a job, or give a draft its people.
+
+    Raises:
+        SpreadsheetError, DraftTooLargeError: nothing was changed.
+    """
+    who, job = form.text("who"), await it.services.jobs.seen_by(it.key, form.text("job"))
+    whole = who == DUPLICATE
+    if job is None or not (who in WHO or (whole and job.type == JobType.TEMPLATE)):
+        it.missing()
+    settings = it.services.settings
+    earlier = EarlierJobs(it.services.database, settings.database.connect_timeout)
+    table = PeopleTable(settings.intake.max_recipients)
+    async for some in earlier.people(job.id, MessageOutcome(who) if who in set(MessageOutcome) else None):
+        await asyncio.to_thread(table.add, some)
+    written = await earlier.read(job.id)
+    if written is None:  # it was deleted meanwhile, and perhaps not all were read
+        it.missing()
+    if not table.rows:
+        raise SpreadsheetError(t("This job has no such people. Nothing was changed."))
+    title = job.reference or job.template_name or written.subject
+    mapping = {
+        "file": title if whole else f"{title} ({said(WHO[who], it.language)})",
+        "sheet": "", "encoding": "", "is_guess": False, "header": 1, "uses": table.uses(),
+    }  # fmt: skip
+    message = _message(job, written, whole=whole)
+    if template := form.text("template"):
+        message["template"] = template
+    parts = {PEOPLE: await asyncio.to_thread(table.pack), FILE: b""}
+    if draft is None:
+        id_ = await drafts(it).create(it.key.id, mapping, message, parts)
+    else:
+        id_ = draft.id
+        await save(it, replace(draft, mapping=mapping, message=message | draft.message, options={}), parts)
+    lost = _lost(job, written, table, whole=whole)
+    return it.back(f"/send/{id_}/people", t("Not taken over: {what}", what=joined(lost, ", ")) if lost else "")
+
+
+def _message(job: Job, written: EarlierJob, *, whole: bool) -> dict[str, Any]:
+    """The message of the draft. The list always comes along: who has left it gets no message."""
+    found: dict[str, Any] = {
+        "sender": job.sender_email, "sender_name": written.sender_name, "reply_to": written.reply_to,
+        "list": written.list_name,
+    }  # fmt: skip
+    if whole:
+        found["reference"] = job.reference
+        if job.template_name:
+            found |= {"kind": "template", "template": job.template_name}
+        elif written.markdown:
+            found |= {"kind": "write", "subject": written.subject, "body": written.markdown}
+        else:
+            found |= {"kind": "job", "job": job.id}
+        if len(written.variables) <= MAX_VARIABLES:
+            found["variables"] = json.loads(written.variables)
+    return {name: value for name, value in found.items() if value}
+
+
+def _lost(job: Job, written: EarlierJob, table: PeopleTable, *, whole: bool) -> list[Text | str]:
+    """What the draft lacks."""
+    found: list[Text | str] = [*sorted(table.left_out)]
+    if whole:
+        parts = {
+            t("attachments"): written.has_files, t("copies (Cc, Bcc)"): table.has_copies,
+            t("headers"): written.has_headers, t("tags"): job.tags, t("metadata"): job.metadata,
+            t("priority"): job.priority, t("variables of the job"): len(written.variables) > MAX_VARIABLES,
+        }  # fmt: skip
+        found += [name for name, value in parts.items() if value]
+    return found
