@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.mail.copied_draft import CopiedDraft
 from mailerd.mail.recipient_table import (
     CheckedTable,
     Column,
@@ -26,7 +27,7 @@ from mailerd.mail.spreadsheet import Sheet
 from mailerd.mail.template_library import TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template
 from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import PEOPLE, Draft, Drafts
+from mailerd.store.drafts import COPY, PEOPLE, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.services import TIMEOUT, ConsoleRequest
@@ -180,6 +181,11 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         html = await services.renderer.html_of(message["body"], origin=origin)
         fields: dict[str, Any] = {"template": {"subject": message.get("subject", ""), "html": html}}
         template, pictures = Template(Source(message.get("subject", ""), html, None)), {}
+    elif message.get("kind") == "gmail":
+        if not (packed := await drafts(it).read(draft, COPY)):
+            return None
+        copied = await asyncio.to_thread(CopiedDraft.unpack, packed)
+        fields, template, pictures = copied.fields, copied.template, copied.images()
     else:
         if not message.get("template"):
             return None
