@@ -129,7 +129,7 @@ class PersonalDrafts:
         reply = await self.gmail.get_raw_draft(mailbox, draft_id=draft_id)
         if isinstance(reply, MalformedResponse):
             most = MAX_RAW // 4 * 3 // 1_000_000
-            why = t("the draft is larger than {n} MB. Remove pictures and files from it", n=most)
+            why = t("the draft is larger than {n} MB, or Google's response is incomplete. Remove files from it", n=most)
             raise DraftsUnreadableError(why)
         raw = str(_body(mailbox, Call.DRAFTS_GET, reply)["message"].get("raw", ""))
         try:

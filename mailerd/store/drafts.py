@@ -85,7 +85,8 @@ class Draft:
     @property
     def title(self) -> str:
         """What it is about."""
-        named = (self.message.get(name) for name in ("reference", "subject", "template"))
+        named = [self.message.get(name) for name in ("reference", "subject", "template")]
+        named.append(self.message.get("gmail", {}).get("subject"))
         return next(filter(None, named), "") or self.mapping.get("file", "") or self.id
 
     @property

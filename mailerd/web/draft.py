@@ -185,7 +185,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         if not (packed := await drafts(it).read(draft, COPY)):
             return None
         copied = await asyncio.to_thread(CopiedDraft.unpack, packed)
-        fields, template, pictures = copied.fields, copied.template, copied.images()
+        fields, template, pictures = copied.fields, copied.template, await asyncio.to_thread(copied.images)
     else:
         if not message.get("template"):
             return None

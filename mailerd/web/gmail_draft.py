@@ -50,9 +50,9 @@ async def copy_draft(it: ConsoleRequest, draft: Draft, chosen: str) -> str:
     except (DraftsUnreadableError, DraftNotCopiedError) as error:
         return t("Nothing was copied: {why}.", why=str(error))
     packed = await asyncio.to_thread(copied.pack)
+    version = (await asyncio.to_thread(sha256, packed)).hexdigest()[:16]
     about = {
-        "id": chosen, "sender": sender, "subject": copied.subject, "left_out": copied.left_out,
-        "version": sha256(packed).hexdigest()[:16],
+        "id": chosen, "sender": sender, "subject": copied.subject, "left_out": copied.left_out, "version": version,
     }  # fmt: skip
     now = await drafts(it).find(it.key.id, draft.id) or it.missing()  # another request may have saved it meanwhile
     message = {name: value for name, value in now.message.items() if name != "tested"}

@@ -5,13 +5,14 @@ import base64
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -144,10 +145,15 @@ async def test_a_draft_of_gmail_is_shown_copied_sent_to_each_with_its_picture_an
     before = site.google.drafts(ME)
     browser = await site.signed_in()
     draft = await on_message(browser)
+    known, services = await site.write(mail("Known by its row")), site.daemon.console.services
+    services.personal_drafts = replace(services.personal_drafts, own=AsyncMock(return_value={known}))
     _, text = await ask(browser, f"{draft}/message", action="drafts")
+    site.google.mailbox(ME).delete_draft(known)
+    assert known not in text
     assert ("Hello {{ first_name }}" in text, f'value="{written}"' in text) == (True, True)
     assert "Of a job" not in text
     assert own not in text
+    assert {it.draft_id for it in site.google.log if it.method == "drafts.get"} == {written, own}
     path, text = await ask(browser, f"{draft}/message", copy=written)
     assert path == f"{draft}/message"
     assert "Left out: prices.pdf." in text
@@ -210,7 +216,7 @@ async def test_only_who_may_send_from_the_mailbox_itself_sees_its_drafts(site: S
         (Fault(kind="status", method="drafts.get", status=403), "Google rejects this mailbox"),
         (Fault(kind="status", method="drafts.get", status=429), "throttled by Google"),
         (Fault(kind="status", method="drafts.get", status=503), "Google responded 503"),
-        (Fault(kind="garbage", method="drafts.get"), "larger than 9 MB"),
+        (Fault(kind="garbage", method="drafts.get"), "larger than 9 MB, or Google&#39;s response is incomplete"),
         (Fault(kind="hang_before", method="drafts.get"), "Google did not respond within 0.5 s."),
     ],
     ids=["401", "403", "429", "503", "garbage", "hangs"],

@@ -148,6 +148,7 @@ class Visitor:
         await self.page.fill("#pasted", "email,name,product\nbob@example.com,Bob,Tea\n")
         for action in ("upload", "save", "next"):
             await self.press(action)
+        await self.fill("#sender_other", "me@example.com")
         await self.page.check("#copies")
         await self.press("drafts")
         await self.page.check('input[name="kind"][value="template"]')
