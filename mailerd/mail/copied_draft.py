@@ -18,8 +18,10 @@ from mailerd.events.worker import RendererEvents
 from mailerd.mail.cage import ChildEndedError, ChildExits, ChildProcess, Limits
 from mailerd.mail.templates import RendererError, Source, Template
 
-LIMITS: Final = Limits(cpu=5.0, memory=640 * 1024 * 1024)
+LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
 """For one draft, whatever is in it."""
+READ_TIMEOUT: Final = 30.0
+"""Seconds for the whole of it, waiting for the CPU included."""
 MAX_HTML: Final = 1_000_000
 """Characters of its text; one without pictures has a few thousand."""
 MAX_PARTS: Final = 500
@@ -61,21 +63,14 @@ class CopiedDraft:
         """It of its fields as JSON has them."""
         return cls(**{**given, "pictures": tuple(given["pictures"]), "left_out": tuple(given["left_out"])})
 
-    @property
-    def fields(self) -> dict[str, Any]:
-        """The fields of a job that sends it."""
-        parts = {"subject": self.subject, "html": self.html, "text": self.text}
-        template = {"template": {name: part for name, part in parts.items() if part}}
-        return template | ({"attachments": [*self.pictures]} if self.pictures else {})
-
-    @property
-    def template(self) -> Template:
-        """What renders it."""
-        return Template(Source(self.subject, self.html, self.text))
-
-    def images(self) -> dict[str, tuple[str, bytes]]:
-        """Type and content of its pictures, by their names."""
-        return {it["filename"]: (it["content_type"], b64decode(it["content"])) for it in self.pictures}
+    @classmethod
+    def message_of(cls, packed: bytes) -> tuple[dict[str, Any], Template, dict[str, tuple[str, bytes]]]:
+        """What a packed one comes to: the fields of a job, what renders it, and type and content of its pictures."""
+        it = cls.unpack(packed)
+        parts = {name: part for name, part in (("subject", it.subject), ("html", it.html), ("text", it.text)) if part}
+        fields: dict[str, Any] = {"template": parts} | ({"attachments": [*it.pictures]} if it.pictures else {})
+        pictures = {each["filename"]: (each["content_type"], b64decode(each["content"])) for each in it.pictures}
+        return fields, Template(Source(it.subject, it.html, it.text)), pictures
 
 
 class DraftCopier:
@@ -96,7 +91,7 @@ class DraftCopier:
         async with self._turns[origin], self._places:
             child = await ChildProcess.start(LIMITS, module=_CHILD)
             try:
-                answer = await child.ask({"copy": True}, blob=raw)
+                answer = await child.ask({"copy": True}, blob=raw, timeout=READ_TIMEOUT)
             except ChildEndedError as ended:
                 self._exits.record(origin, ended.cause)
                 if not ended.by_work:

@@ -174,21 +174,17 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         TemplateErrors, TemplateLibraryError: it cannot be used.
         RendererError: nothing can be rendered now.
     """
-    message, services, origin = draft.message, it.services, f"key {it.key.name}"
-    if message.get("kind") == "write":
-        if not message.get("body", "").strip():
-            return None
-        html = await services.renderer.html_of(message["body"], origin=origin)
-        fields: dict[str, Any] = {"template": {"subject": message.get("subject", ""), "html": html}}
-        template, pictures = Template(Source(message.get("subject", ""), html, None)), {}
-    elif message.get("kind") == "gmail":
-        if not (packed := await drafts(it).read(draft, COPY)):
-            return None
-        copied = await asyncio.to_thread(CopiedDraft.unpack, packed)
-        fields, template, pictures = copied.fields, copied.template, await asyncio.to_thread(copied.images)
+    message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
+    if not message.get({"write": "body", "gmail": "gmail"}.get(kind, "template")):
+        return None
+    if kind == "gmail":
+        packed = await drafts(it).read(draft, COPY)
+        fields, template, pictures = await asyncio.to_thread(CopiedDraft.message_of, packed)
+    elif kind == "write":
+        subject, html = message.get("subject", ""), await services.renderer.html_of(message["body"], origin=origin)
+        fields, pictures = {"template": {"subject": subject, "html": html}}, {}
+        template = Template(Source(subject, html, None))
     else:
-        if not message.get("template"):
-            return None
         named = await services.library.find(message["template"])
         if named is None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
