@@ -23,12 +23,13 @@ from mailerd.inbox.reader import InboxReader, build_reader
 from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.parse_job import SenderResolver
+from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
-from mailerd.rate_limited_gmail import RateLimitedGmail
+from mailerd.rate_limited_gmail import PersonalDrafts, RateLimitedGmail
 from mailerd.store.api_keys import ApiKeys, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.daemons import Daemons
@@ -95,6 +96,8 @@ _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a check at Google waits for units of its sender. It is repeated later, so it waits for no long pause."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
 """How long the deletion of a failed message's draft waits for units, since the message stays in flight meanwhile."""
+_MAX_DRAFT_WAIT: Final = timedelta(seconds=5)
+"""How long a person who wants to see a draft waits for units."""
 _AFTER_DRAIN: Final = 15.0
 """Seconds for what comes after a drain: open requests and connections."""
 _RELOADABLE: Final = frozenset({"pace", "log", "alerts"})
@@ -315,7 +318,11 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
     troubles = TroubleHistory(database, daemon_id, service.stats.facts, heartbeats, events)
-    services = _services(settings, sink, intake, claims=claims, troubles=troubles, wake=runner.wake, gmail=gmail)
+    personal_drafts = PersonalDrafts(_limited(claims, gmail, max_wait=_MAX_DRAFT_WAIT), rescues.own_drafts)
+    services = _services(
+        settings, sink, intake, claims=claims, troubles=troubles, wake=runner.wake, gmail=gmail,
+        personal_drafts=personal_drafts,
+    )  # fmt: skip
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
@@ -429,6 +436,7 @@ def _services(
     troubles: TroubleHistory,
     wake: Callable[[], None],
     gmail: Gmail,
+    personal_drafts: PersonalDrafts,
 ) -> Services:
     """What the pages of the console use."""
     database, clock = claims.database, Clock()
@@ -446,6 +454,7 @@ def _services(
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
         spreadsheets=SpreadsheetReader(RendererEvents(sink)),
+        personal_drafts=personal_drafts, copier=DraftCopier(RendererEvents(sink)),
         credential_owners=lambda: gmail.credential_owners, authorization=gmail.authorization,
         checks=ChecksOnDemand(clock),
     )  # fmt: skip

@@ -523,6 +523,11 @@ class GmailCalls(ABC):
         url = self.endpoints.draft(draft_id, shape="metadata")
         return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
 
+    async def get_raw_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """A whole draft (`body["message"]["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        url = self.endpoints.draft(draft_id, shape="raw")
+        return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id, max_body=MAX_RAW)
+
     async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Delete a draft for good."""
         url = self.endpoints.draft(draft_id)

@@ -53,6 +53,8 @@ class Mailbox:
     """The Cloud project whose quota its calls use."""
     can_read_bodies: bool = field(default=False, compare=False)
     """Whole messages can be read: gmail.readonly or more, without gmail.metadata, beside which Google refuses."""
+    can_read_drafts: bool = field(default=False, compare=False)
+    """Whole drafts can be read; beside gmail.metadata Google refuses that, too."""
     verified: bool = field(default=True, compare=False)
     """Google has named the mailbox, or the request did. With gmail.send alone Google does not say whose it is."""
 
@@ -91,7 +93,7 @@ def mailbox_with(
     bodies = bool(granted & _BODY_SCOPES) and METADATA not in granted
     return Mailbox(
         sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project, can_read_bodies=bodies,
-        verified=verified,
+        verified=verified, can_read_drafts=METADATA not in granted and (mode == "draft" or bodies),
     )  # fmt: skip
 
 

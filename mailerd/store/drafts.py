@@ -23,7 +23,7 @@ AGE: Final = timedelta(days=7)
 UNDO: Final = timedelta(minutes=10)
 """How long a draft is kept whose job is stored."""
 MAX_PART: Final = 16 * 1024 * 1024
-"""Bytes of a table, compressed, or of a file."""
+"""Bytes of a table, compressed, of a file, or of a copy."""
 MAX_DRAFTS: Final = 100
 """The most drafts of a key: the oldest makes place for a new one."""
 HEAD: Final = 0
@@ -31,6 +31,8 @@ PEOPLE: Final = 1
 """The table, as compressed JSON."""
 FILE: Final = 2
 """What it was read from: another sheet or encoding is read from it."""
+COPY: Final = 3
+"""What was copied of a draft in Gmail, as JSON."""
 
 _ADD: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, mapping, message, options, kept_from)
@@ -83,7 +85,8 @@ class Draft:
     @property
     def title(self) -> str:
         """What it is about."""
-        named = (self.message.get(name) for name in ("reference", "subject", "template"))
+        named = [self.message.get(name) for name in ("reference", "subject", "template")]
+        named.append(self.message.get("gmail", {}).get("subject"))
         return next(filter(None, named), "") or self.mapping.get("file", "") or self.id
 
     @property

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.mail.copied_draft import CopiedDraft
 from mailerd.mail.recipient_table import (
     CheckedTable,
     Column,
@@ -26,7 +27,7 @@ from mailerd.mail.spreadsheet import Sheet
 from mailerd.mail.template_library import TemplateLibraryError
 from mailerd.mail.templates import RecipientData, Source, Template
 from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import PEOPLE, Draft, Drafts
+from mailerd.store.drafts import COPY, PEOPLE, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.post_job import template_of
@@ -174,21 +175,22 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         TemplateErrors, TemplateLibraryError: it cannot be used.
         RendererError: nothing can be rendered now.
     """
-    message, services, origin = draft.message, it.services, f"key {it.key.name}"
-    if message.get("kind") == "write":
-        if not message.get("body", "").strip():
-            return None
-        html = await services.renderer.html_of(message["body"], origin=origin)
-        fields: dict[str, Any] = {"template": {"subject": message.get("subject", ""), "html": html}}
-        template, pictures = Template(Source(message.get("subject", ""), html, None)), {}
-    elif message.get("kind") == "job":
-        if (given := await template_of(it, message.get("job", ""))) is None:
+    message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
+    if not message.get({"write": "body", "gmail": "gmail", "job": "job"}.get(kind, "template")):
+        return None
+    if kind == "gmail":
+        packed = await drafts(it).read(draft, COPY)
+        fields, template, pictures = await asyncio.to_thread(CopiedDraft.message_of, packed)
+    elif kind == "write":
+        subject, html = message.get("subject", ""), await services.renderer.html_of(message["body"], origin=origin)
+        fields, pictures = {"template": {"subject": subject, "html": html}}, {}
+        template = Template(Source(subject, html, None))
+    elif kind == "job":
+        if (given := await template_of(it, message["job"])) is None:
             raise TemplateLibraryError(t("The job with this text was not found. Write the message here."))
-        fields, pictures = {"template": given}, dict[str, tuple[str, bytes]]()
+        fields, pictures = {"template": given}, {}
         template = Template(Source(given["subject"], given.get("html"), given.get("text")))
     else:
-        if not message.get("template"):
-            return None
         named = await services.library.find(message["template"])
         if named is None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))

@@ -63,8 +63,10 @@ async def post_job(
     return json.loads(response.text or "{}"), "Idempotency-Replayed" in response.headers
 
 
-async def post_table(it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None) -> dict[str, Any]:
-    """Post a job that may be large, in the key's places for such. What the API answers.
+async def post_table(
+    it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None, type_: JobType = JobType.TEMPLATE
+) -> dict[str, Any]:
+    """Post a job that may be large, or a test of it, in the key's places for such. What the API answers.
 
     Raises:
         ApiError: it was refused.
@@ -74,9 +76,9 @@ async def post_table(it: ConsoleRequest, job: Mapping[str, Any], *, once: str | 
         why = t("The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.", most=most)
         raise ApiError(413, "too_large", why)
     if len(body) <= LARGE_BODY:
-        return (await post_job(it, body, once=once))[0]
+        return (await post_job(it, body, once=once, type_=type_))[0]
     async with shares.large_bodies.place(it.key):
-        return (await post_job(it, body, once=once))[0]
+        return (await post_job(it, body, once=once, type_=type_))[0]
 
 
 def explain(it: ConsoleRequest, error: ApiError) -> str:

@@ -1,5 +1,6 @@
 """New message, step 2: the sender, what is written, how it looks for each person, and a test to oneself."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -9,6 +10,7 @@ from mailerd.core.i18n import t
 from mailerd.core.states import JobType
 from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
+from mailerd.rate_limited_gmail import MAX_NEWEST, PersonalDraft
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
@@ -16,7 +18,8 @@ from mailerd.store.drafts import Draft
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.draft import OWN, DraftMessage, People, save
 from mailerd.web.forms import Form, read_form, row_number
-from mailerd.web.post_job import body_of, explain, job_fields, post_job
+from mailerd.web.gmail_draft import copy_draft, list_drafts
+from mailerd.web.post_job import explain, job_fields, post_table
 from mailerd.web.send_preview import hint, make, person_of, read, senders_of, version_of
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
@@ -38,8 +41,9 @@ async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
 
 
 async def _page(
-    it: ConsoleRequest, draft: Draft, shown: str, *, status: int = 200, trouble: str = "", done: str = ""
-) -> web.Response:
+    it: ConsoleRequest, draft: Draft, shown: str, *, status: int = 200, trouble: str = "", done: str = "",
+    listed: Sequence[PersonalDraft] | None = None,
+) -> web.Response:  # fmt: skip
     written, people, why = await read(it, draft)
     person = person_of(shown, people)
     reader = people.reader(person)
@@ -58,7 +62,7 @@ async def _page(
         senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader,
         made=made if isinstance(made, Content) else None, why=why, trouble=trouble, done=done,
         variables=_variables(people, written), missing=sorted(_missing(people, written)),
-        version=version_of(draft, reader), most=MAX_SOURCE,
+        version=version_of(draft, reader), most=MAX_SOURCE, listed=listed, newest=MAX_NEWEST,
     )  # fmt: skip
 
 
@@ -83,13 +87,17 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     match form.text("action"):
         case "test":
             said, failed = await _test(it, draft, person)
-            return await _page(
-                it, draft, person, status=422 if failed else 200, **{"trouble" if failed else "done": said}
-            )
+            trouble, done = (said, "") if failed else ("", said)
+            return await _page(it, draft, person, status=422 if failed else 200, trouble=trouble, done=done)
         case "next" if why := await _why_not(it, draft):
             return await _page(it, draft, person, status=422, trouble=why)
         case "next":
             return it.back(f"/send/{draft.id}/review")
+        case "drafts":
+            listed, why = await list_drafts(it, draft)
+            return await _page(it, draft, person, status=422 if why else 200, trouble=why, listed=listed)
+        case _ if (chosen := form.text("copy")) and (why := await copy_draft(it, draft, chosen)):
+            return await _page(it, draft, person, status=422, trouble=why)
         case _:
             pass
     if "HX-Request" in it.http.headers:
@@ -114,7 +122,7 @@ async def _why_not(it: ConsoleRequest, draft: Draft) -> str:
     if why:
         return why[0]
     if written is None:
-        return t("Choose a template, or write a message.")
+        return t("Choose a template, write a message, or copy a draft.")
     if not draft.message.get("sender"):
         return t("Choose a sender.")
     if names := sorted(_missing(people, written)):
@@ -126,13 +134,13 @@ async def _test(it: ConsoleRequest, draft: Draft, person: str) -> tuple[str, boo
     """Send the message of the person that is shown to oneself; what came of it, and whether it failed."""
     written, people, why = await read(it, draft)
     if written is None or why or not people.checked.recipients:
-        return (why[0] if why else t("Choose a template, or write a message.")), True
+        return (why[0] if why else t("Choose a template, write a message, or copy a draft.")), True
     one = people.checked.recipients[person_of(person, people) - 1]
     job = job_fields(draft.message, written.fields, [one])
     try:
         async with it.services.shares.posts.place(it.key):
             test = {"job": job, "to": [draft.message.get("test_to", "")]}
-            answer, _ = await post_job(it, body_of(test), type_=JobType.TEST)
+            answer = await post_table(it, test, type_=JobType.TEST)
     except ApiError as error:
         return explain(it, error), True
     now = it.services.clock.now()

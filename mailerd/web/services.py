@@ -18,11 +18,13 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import not_allowed, not_found
+from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.mail.templates import Content
+from mailerd.rate_limited_gmail import PersonalDrafts
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
@@ -93,6 +95,8 @@ class Services:
     shares: KeyShares
     renderer: Renderer
     spreadsheets: SpreadsheetReader
+    personal_drafts: PersonalDrafts
+    copier: DraftCopier
     authorization: Callable[[str], Authorization]
     """What is known of a mailbox's authorization; the disk is asked."""
     post: Callable[[bytearray, ApiKey, str | None, JobType], Awaitable[web.Response]]

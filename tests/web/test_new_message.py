@@ -229,7 +229,7 @@ async def test_a_message_that_cannot_be_made_says_so_with_the_nearest_column(sit
     _, text = await ask(browser, f"{draft}/message", 422, action="next", **(WRITTEN | {"body": "a\n\n{{ name"}))
     assert "Message, line 3" in text
     _, text = await ask(browser, f"{draft}/message", 422, action="next", **(WRITTEN | {"body": " "}))
-    assert "Choose a template, or write a message." in text
+    assert "Choose a template, write a message, or copy a draft." in text
 
 
 async def test_a_draft_is_its_keys_alone_and_needs_the_permission(site: ConsoleSite) -> None:

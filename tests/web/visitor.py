@@ -13,7 +13,7 @@ PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
 FORMS = {
     "jobs": "/jobs", "job": "/jobs/*", "message": "/messages/*", "sender": "/senders/*", "lists": "/lists",
     "suppressions": "/suppressions",
-    "send_people": "/send/*", "send_message": "/send/*", "send_review": "/send/*",
+    "send_people": "/send/*", "send_message": "/send/*", "send_review": "/send/*", "gmail_draft": "/send/*",
     "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
 }  # fmt: skip
 """By the template: where its buttons are."""
@@ -148,6 +148,10 @@ class Visitor:
         await self.page.fill("#pasted", "email,name,product\nbob@example.com,Bob,Tea\n")
         for action in ("upload", "save", "next"):
             await self.press(action)
+        await self.fill("#sender_other", "me@example.com")
+        await self.page.check("#copies")
+        await self.press("drafts")
+        await self.page.check('input[name="kind"][value="template"]')
         await self.page.select_option("#template", "welcome")
         await self.fill("#sender_other", "me@example.com")  # it is paused, and cannot be chosen
         for action in ("save", "test", "next"):

@@ -97,10 +97,12 @@ def _send_message(call: Call) -> Answer:
 
 
 def _get_draft(call: Call) -> Answer:
-    call.draft_id = call.route.ident
+    call.draft_id, form = call.route.ident, _format(call)
+    if METADATA in call.scopes and form in ("full", "raw"):
+        raise Refused(forbidden(f"Metadata scope doesn't allow format {form.upper()}"))
     message = call.mailbox.find_draft(call.draft_id)
     call.key = message.key
-    return success({"id": message.draft_id, "message": resource(message, form=_format(call))})
+    return success({"id": message.draft_id, "message": resource(message, form=form)})
 
 
 def _delete_draft(call: Call) -> Answer:

@@ -80,8 +80,13 @@ async def test_metadata_beside_readonly_reads_no_body(
     message = await sent(session, compose)
     both = (COMPOSE, METADATA, READONLY)
     google.set_scopes(ME, both)
-    async with client(scopes=both).get(API + "messages/" + message["id"], params={"format": "raw"}) as response:
-        assert response.status == 403
+    drafts = API + "drafts"
+    async with session.post(drafts, json={"message": {"raw": compose()["raw"]}}) as response:
+        draft = (await response.json())["id"]
+    for shape, expected in (("raw", 403), ("full", 403), ("metadata", 200), ("minimal", 200)):
+        for address in (API + "messages/" + message["id"], f"{drafts}/{draft}"):
+            async with client(scopes=both).get(address, params={"format": shape}) as response:
+                assert response.status == expected
 
 
 async def test_what_is_undelivered_comes_back_as_a_limit_notice(
