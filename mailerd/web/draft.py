@@ -100,11 +100,11 @@ class People:
         """Whether nothing about it is left to decide."""
         return bool(self.checked.recipients) and not self.checked.blocking
 
-    def reader(self, number: int, link: str = "") -> RecipientData | None:
-        """The recipient of a number from 1, as the template sees it."""
+    def reader(self, number: int, link: str = "", language: str = "") -> RecipientData | None:
+        """The recipient of a number from 1, as the template sees it. `language`: another one than the table says."""
         if not 1 <= number <= len(self.checked.recipients):
             return None
-        one = self.checked.recipients[number - 1]
+        one = self.checked.recipients[number - 1] | ({"language": language} if language else {})
         given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
         return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
 
@@ -164,6 +164,8 @@ class DraftMessage:
     pictures: dict[str, tuple[str, bytes]]
     names: frozenset[str]
     """The variables that it reads."""
+    languages: list[str]
+    """Those that its template has, its default first; empty: only one."""
 
 
 async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
@@ -179,7 +181,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
             return None
         html = await services.renderer.html_of(message["body"], origin=origin)
         fields: dict[str, Any] = {"template": {"subject": message.get("subject", ""), "html": html}}
-        template, pictures = Template(Source(message.get("subject", ""), html, None)), {}
+        template, pictures, languages = Template(Source(message.get("subject", ""), html, None)), {}, list[str]()
     else:
         if not message.get("template"):
             return None
@@ -188,11 +190,11 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
         fields, template = {"template_name": named.name, "template_version": named.version}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
+        languages = [named.language or "und", *named.languages] if named.languages else []  # und: the default texts
     names = await services.renderer.compile(template, origin=origin)
-    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))
+    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()), languages)
 
 
 async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
     """The message of one recipient, or why it cannot be made."""
-    (made,) = await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
-    return made
+    return (await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}"))[0]

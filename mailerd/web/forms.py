@@ -45,6 +45,11 @@ class Form:
         """Every text of a name."""
         return [value for field, value in self.fields if field == name and isinstance(value, str)]
 
+    def files(self, name: str) -> list[tuple[str, bytes]]:
+        """Name and content of each file of a field."""
+        contents = (value for field, value in self.fields if field == name and isinstance(value, bytes))
+        return [*zip(self.all(f"{name}.name"), contents, strict=False)]
+
     def texts(self) -> dict[str, str]:
         """The first text of each name."""
         return {field: value.strip() for field, value in reversed(self.fields) if isinstance(value, str)}
@@ -62,20 +67,22 @@ def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
     return value
 
 
-async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:
-    """The fields of a form. `large`: those that are left as they came, since they may be large.
+async def read_form(
+    request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = (), within: float = FORM_TIMEOUT
+) -> Form:
+    """The fields of a form. `large`: those that are left as they came, since they may be large. `within`: seconds.
 
     Raises:
         ApiError: it is too large, too slow, or cannot be read.
     """
     try:
-        async with asyncio.timeout(FORM_TIMEOUT):
+        async with asyncio.timeout(within):
             return Form([
                 (name, value if name in large or is_file else value.decode())
                 async for name, value, is_file in _fields(request, most)
             ])  # fmt: skip
     except TimeoutError:
-        raise ApiError(408, "timeout", _too_slow(FORM_TIMEOUT)) from None
+        raise ApiError(408, "timeout", _too_slow(within)) from None
     except web.HTTPRequestEntityTooLarge:
         raise ApiError(413, "too_large", _too_large(most)) from None
     except ConnectionError as error:
