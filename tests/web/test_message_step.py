@@ -9,11 +9,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from playwright.async_api import FilePayload, Page, expect
 
 from mailerd.config import IntakeSettings
 from mailerd.mail.mime import MAX_ATTACHMENTS
 from mailerd.store.api_keys import Permission
+from mailerd.store.drafts import Draft, DraftFile, Drafts
+from mailerd.web import send_message_page
+from mailerd.web.forms import Form
 from tests.support.rows import query
 from tests.web.browser import SOON, Complaints, chromium, sign_in
 from tests.web.conftest import ConsoleSite
@@ -90,6 +94,26 @@ async def test_attachments_are_kept_named_tested_and_sent_and_the_button_is_abou
     whole = {name: (name, kind, sha256(content).hexdigest()) for name, (kind, content) in names.items()}
     tested = [("test", *whole[name]) for name in ("plan 计划.pdf", "b.txt")]
     assert sorted(rows) == sorted([*tested, *(("template", *each) for each in whole.values())])
+
+
+async def test_other_files_than_the_button_was_about_are_not_sent(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, contents = await site.signed_in(), Drafts.contents
+    draft = await begun(browser)
+    await upload(browser, draft, ("a.txt", b"a"), ("b.txt", b"b"))
+    button = await reviewed(browser, draft, **WRITTEN)
+
+    async def changed(self: Drafts, it: Draft) -> list[tuple[DraftFile, bytes]]:
+        return (await contents(self, it))[1:]
+
+    with monkeypatch.context() as another_tab:
+        another_tab.setattr(Drafts, "contents", changed)
+        _, text = await ask(browser, f"{draft}/review", 409, **button)
+    assert "The attachments have changed since the page was loaded." in text
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
+    path, _ = await ask(browser, f"{draft}/review", **button)
+    assert path.startswith("/jobs/")
 
 
 @pytest.mark.parametrize("files, why", [
@@ -206,9 +230,18 @@ async def test_two_tabs_lose_no_file_and_no_text_silently(site: ConsoleSite) -> 
     assert ">\nof the second</textarea>" in await page(browser, f"{draft}/message")
 
 
-async def test_a_text_that_was_saved_while_a_file_was_on_its_way_stays(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    draft, came = await begun(browser), asyncio.Event()
+async def test_a_text_that_was_saved_while_a_file_was_on_its_way_stays(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, read_form = await site.signed_in(), send_message_page.read_form
+    draft, began, came = await begun(browser), asyncio.Event(), asyncio.Event()
+
+    async def reads(request: web.Request, **bounds: Any) -> Form:
+        if request.content_length is None:
+            began.set()
+        return await read_form(request, **bounds)
+
+    monkeypatch.setattr(send_message_page, "read_form", reads)
 
     async def slow() -> Any:
         yield b'--x\r\nContent-Disposition: form-data; name="attachments"; filename="a.txt"\r\n\r\na'
@@ -217,6 +250,7 @@ async def test_a_text_that_was_saved_while_a_file_was_on_its_way_stays(site: Con
 
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     upload = asyncio.create_task(browser.post(f"{draft}/message", data=slow(), headers=headers))
+    await began.wait()
     await ask(browser, f"{draft}/message", action="save", **WRITTEN)
     came.set()
     async with await upload as answer:
