@@ -16,7 +16,7 @@ from mailerd.config import IntakeSettings
 from mailerd.mail.mime import MAX_ATTACHMENTS
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import Draft, DraftFile, Drafts
-from mailerd.web import send_message_page
+from mailerd.web import forms, send_message_page
 from mailerd.web.forms import Form
 from tests.support.rows import query
 from tests.web.browser import SOON, Complaints, chromium, sign_in
@@ -233,7 +233,7 @@ async def test_two_tabs_lose_no_file_and_no_text_silently(site: ConsoleSite) -> 
 async def test_a_text_that_was_saved_while_a_file_was_on_its_way_stays(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    browser, read_form = await site.signed_in(), send_message_page.read_form
+    browser, read_form = await site.signed_in(), forms.read_form
     draft, began, came = await begun(browser), asyncio.Event(), asyncio.Event()
 
     async def reads(request: web.Request, **bounds: Any) -> Form:
