@@ -41,7 +41,7 @@ from mailerd.intake.request_models import (
 from mailerd.intake.strict_json import encode, parse
 from mailerd.intake.template_body import files_of
 from mailerd.mail.cage import BLOB, bound, bound_cpu, bound_memory, end_with
-from mailerd.mail.mime import MAX_MESSAGE_BYTES, check_content_type, encoded_size
+from mailerd.mail.mime import check_content_type, check_together, encoded_size
 from mailerd.mail.render import CompiledTemplate
 from mailerd.mail.render_child import Child
 from mailerd.mail.render_child import warm_up as warm_up_rendering
@@ -131,16 +131,10 @@ def _errors_together(found: Sequence[Attached]) -> list[str]:
         t("content_id {each!r} is given twice", each=each)
         for each in sorted({one for one in ids if ids.count(one) > 1})
     ]
-    size = sum(encoded_size(each.size, filename=each.filename) for each in found)
-    if size > MAX_MESSAGE_BYTES:
-        wrong.append(
-            t(
-                "make messages of about {size:,} bytes, above Google's limit of {max_message_bytes:,} (35 MiB "
-                "including base64); the files may total about 25 MB",
-                size=size,
-                max_message_bytes=MAX_MESSAGE_BYTES,
-            )
-        )
+    try:
+        check_together((each.filename, each.size) for each in found)
+    except ValueError as error:
+        wrong.append(str(error))
     return wrong
 
 

@@ -29,6 +29,7 @@ from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import encode, why_too_large
 from mailerd.mail.mime import (
+    MAX_ATTACHMENTS,
     Addresses,
     check_base64,
     check_content_id,
@@ -49,8 +50,6 @@ MAX_SUBJECT: Final = 10_000
 MAX_TEMPLATE_PART: Final = 4_000_000
 """Characters of the template's html or text: four bytes each still fit into its column."""
 MAX_SEND_AHEAD: Final = timedelta(days=366)
-MAX_ATTACHMENTS: Final = 50
-"""Files of one list."""
 MAX_ENTRIES: Final = 20
 """Headers, or entries of metadata, of a job or a recipient."""
 MAX_METADATA_VALUE: Final = 500

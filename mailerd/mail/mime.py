@@ -10,7 +10,7 @@ import os
 import quopri
 import re
 from base64 import b64decode, encodebytes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -31,6 +31,8 @@ from mailerd.mail.templates import CONTROL, Content
 
 MAX_MESSAGE_BYTES: Final = 36_700_160
 """The most bytes of a whole message, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
+MAX_ATTACHMENTS: Final = 50
+"""Files of one list."""
 _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
 _MAX_PIECE: Final = 60
@@ -177,6 +179,24 @@ def encoded_size(size: int, *, filename: str) -> int:
     """Bytes that a file of `size` bytes takes up in a message at most."""
     lines = -(-size // _LINE)
     return _PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
+
+
+def check_together(files: Iterable[tuple[str, int]]) -> None:
+    """Names and bytes of all files of one message.
+
+    Raises:
+        ValueError: Google does not take a message with them.
+    """
+    size = sum(encoded_size(size, filename=name) for name, size in files)
+    if size > MAX_MESSAGE_BYTES:
+        raise ValueError(
+            t(
+                "make messages of about {size:,} bytes, above Google's limit of {max_message_bytes:,} (35 MiB "
+                "including base64); the files may total about 25 MB",
+                size=size,
+                max_message_bytes=MAX_MESSAGE_BYTES,
+            )
+        )
 
 
 def encode_attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> MimePart:

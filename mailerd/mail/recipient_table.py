@@ -170,6 +170,32 @@ class CheckedTable:
             for (kind, index), its in order
         ]
 
+    def find(self, text: str, *, after: int) -> int | None:
+        """The number, from 1, of the next recipient whose address or name has this text; None: there is none."""
+        wanted = text.casefold()
+        return self._next(
+            lambda at: any(wanted in self.recipients[at].get(use, "").casefold() for use in FIELDS[:2]), after
+        )
+
+    def next_empty(self, *, after: int) -> int | None:
+        """The number of the next recipient with an empty cell in a variable of the message; None: there is none."""
+        rows = {each.row for each in self.problems if each.kind is ProblemKind.EMPTY}
+        return self._next(lambda at: self.rows[at] in rows, after)
+
+    def longest(self, used: Collection[str] | None = None) -> int:
+        """The number of the recipient whose values have the most characters. `used`: only these; None: all."""
+
+        def characters(at: int) -> int:
+            values = self.recipients[at] | self.recipients[at].get("variables", {})
+            return sum(len(it) for name, it in values.items() if isinstance(it, str) and (used is None or name in used))
+
+        return max(range(len(self.recipients)), key=characters, default=0) + 1
+
+    def _next(self, is_it: Callable[[int], bool], after: int) -> int | None:
+        """The number of the first recipient behind `after` of whom it is so, from the beginning again at the end."""
+        around = (*range(after, len(self.recipients)), *range(min(after, len(self.recipients))))
+        return next((at + 1 for at in around if is_it(at)), None)
+
     def without(self, found: Mapping[str, tuple[ProblemKind, Text]]) -> "CheckedTable":
         """The table without recipients that the caller knows to be suppressed or unsubscribed.
 

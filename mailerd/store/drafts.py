@@ -1,13 +1,15 @@
 """Jobs that a person is preparing in the console: rows of `job_drafts`, which lose nothing at a reload or a restart.
 
-A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON, and the file that it
-was read from. Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is
-deleted minutes later, so that an undo may reopen it.
+A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON, the file that it was
+read from, and the attachments of its message, which no save of the rest touches: what two tabs attach is kept.
+
+Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is deleted minutes
+later, so that an undo may reopen it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.jobs import PIECE
+from mailerd.store.jobs import BYTES_PER_SECOND, PIECE
 
 AGE: Final = timedelta(days=7)
 """How long a draft is kept."""
@@ -33,6 +35,9 @@ FILE: Final = 2
 """What it was read from: another sheet or encoding is read from it."""
 COPY: Final = 3
 """What was copied of a draft in Gmail, as JSON."""
+FILES: Final = 10
+"""The first part that is an attachment; the first row of such a part has its `DraftFile` as `mapping`."""
+_LAST_PART: Final = 255
 
 _ADD: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, mapping, message, options, kept_from)
@@ -54,6 +59,13 @@ _DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
 _ADD_PIECE: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, content, kept_from) VALUES (%s, %s, %s, %s, %s, %s)"""
 _READ_PART: Final = "SELECT content FROM job_drafts WHERE id = %s AND part = %s ORDER BY seq"
+_NAME_FILE: Final = "UPDATE job_drafts SET mapping = %s WHERE id = %s AND part = %s AND seq = 0"
+_FILES: Final = f"SELECT part, mapping FROM job_drafts WHERE id = %s AND part >= {FILES} AND seq = 0 ORDER BY part"
+_CONTENTS: Final = f"""
+SELECT mapping, content FROM job_drafts WHERE id = %s AND part >= {FILES} ORDER BY part, seq"""
+_DETACH: Final = """
+DELETE f FROM job_drafts f JOIN job_drafts n ON n.id = f.id AND n.part = f.part AND n.seq = 0
+ WHERE f.id = %s AND f.part = %s AND NOT f.is_sent AND JSON_VALUE(n.mapping, '$.name') = %s"""
 _PRESS: Final = "UPDATE job_drafts SET pressed_at = COALESCE(pressed_at, UTC_TIMESTAMP(6)) WHERE id = %s AND part = 0"
 _RELEASE: Final = "UPDATE job_drafts SET pressed_at = NULL WHERE id = %s AND part = 0"
 _SENT: Final = """
@@ -93,6 +105,17 @@ class Draft:
     def once(self) -> str:
         """The idempotency key of its job."""
         return f"draft-{self.id}"
+
+
+@dataclass(frozen=True)
+class DraftFile:
+    """An attachment of a draft."""
+
+    name: str
+    size: int
+    """Bytes."""
+    digest: str
+    """SHA-256 of its content, in hexadecimal digits."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +165,7 @@ class Drafts:
         await cursor.execute(_LOCK, (id_,))
         (kept_from,) = await cursor.fetchone()
         for part, content in parts.items():
-            if len(content) > MAX_PART:
+            if part < FILES and len(content) > MAX_PART:
                 raise DraftTooLargeError(
                     t("The table is larger than {most:,} bytes. Split it. Nothing was changed.", most=MAX_PART)
                 )
@@ -165,6 +188,49 @@ class Drafts:
     async def read(self, draft: Draft, part: int) -> bytes:
         """A part of it; empty: it has none."""
         return b"".join(bytes(content) for (content,) in await self._rows(_READ_PART, (draft.id, part)))
+
+    async def attach(
+        self, draft: Draft, files: Sequence[tuple[DraftFile, bytes]], check: Callable[[Collection[DraftFile]], None]
+    ) -> bool:
+        """Add attachments, all of them or none; False: the draft was sent or deleted meanwhile.
+
+        `check` gets all that it then has, and raises what refuses them.
+        """
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_LOCK, (draft.id,))
+            if await cursor.fetchone() is None:
+                return False
+            await cursor.execute(_FILES, (draft.id,))
+            known = _files(await cursor.fetchall())
+            check([*known.values(), *(each for each, _ in files)])
+            free = (part for part in range(FILES, _LAST_PART + 1) if part not in known)
+            for part, (file, content) in zip(free, files, strict=False):
+                await self._write(cursor, draft.id, draft.api_key_id, {part: content})
+                await cursor.execute(_NAME_FILE, (_json(asdict(file)), draft.id, part))
+            return True
+
+        bound = self.timeout + sum(len(content) for _, content in files) / BYTES_PER_SECOND
+        return await self.database.request(work, what="drafts.attach", bound=bound)
+
+    async def detach(self, draft: Draft, part: int, name: str) -> None:
+        """Remove the attachment of this part, unless another tab has put one of another name there."""
+        await self.database.execute(_DETACH, (draft.id, part, name), what="drafts.change", bound=self.timeout)
+
+    async def files(self, draft: Draft) -> dict[int, DraftFile]:
+        """Its attachments by their parts, without their contents."""
+        return _files(await self._rows(_FILES, (draft.id,)))
+
+    async def contents(self, draft: Draft) -> list[tuple[DraftFile, bytes]]:
+        """Its attachments with their contents, as they were at one moment."""
+        size = sum(each.size for each in (await self.files(draft)).values())
+        bound, found = self.timeout + size / BYTES_PER_SECOND, list[tuple[DraftFile, list[bytes]]]()
+        rows = await self.database.request_rows(_CONTENTS, (draft.id,), what="drafts.read", bound=bound)
+        for mapping, content in rows:
+            if mapping:
+                found.append((DraftFile(**json.loads(mapping)), []))
+            found[-1][1].append(bytes(content))
+        return [(file, b"".join(pieces)) for file, pieces in found]
 
     async def press(self, draft: Draft) -> None:
         """Note that its job is being stored."""
@@ -198,6 +264,10 @@ class Drafts:
 
 def _json(value: Mapping[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _files(rows: Sequence[tuple[int, str]]) -> dict[int, DraftFile]:
+    return {part: DraftFile(**json.loads(mapping)) for part, mapping in rows}
 
 
 def _draft(row: tuple[Any, ...], api_key_id: int) -> Draft:

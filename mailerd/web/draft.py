@@ -102,11 +102,11 @@ class People:
         """Whether nothing about it is left to decide."""
         return bool(self.checked.recipients) and not self.checked.blocking
 
-    def reader(self, number: int, link: str = "") -> RecipientData | None:
-        """The recipient of a number from 1, as the template sees it."""
+    def reader(self, number: int, link: str = "", language: str = "") -> RecipientData | None:
+        """The recipient of a number from 1, as the template sees it. `language`: another one than the table says."""
         if not 1 <= number <= len(self.checked.recipients):
             return None
-        one = self.checked.recipients[number - 1]
+        one = self.checked.recipients[number - 1] | ({"language": language} if language else {})
         given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
         return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
 
@@ -166,6 +166,8 @@ class DraftMessage:
     pictures: dict[str, tuple[str, bytes]]
     names: frozenset[str]
     """The variables that it reads."""
+    languages: list[str]
+    """Those that its template has, its default first; empty: only one."""
 
 
 async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
@@ -178,6 +180,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
     if not message.get({"write": "body", "gmail": "gmail", "job": "job"}.get(kind, "template")):
         return None
+    languages = list[str]()
     if kind == "gmail":
         packed = await drafts(it).read(draft, COPY)
         fields, template, pictures = await asyncio.to_thread(CopiedDraft.message_of, packed)
@@ -196,7 +199,8 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
         fields, template = {"template_name": named.name, "template_version": named.version}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
+        languages = [named.language or "und", *named.languages] if named.languages else []  # und: the default texts
     if own := message.get("variables"):
         fields, template = fields | {"variables": own}, replace(template, variables=own)
     names = await services.renderer.compile(template, origin=origin)
-    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))
+    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()), languages)

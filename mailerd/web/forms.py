@@ -54,6 +54,11 @@ class Form:
         """Every text of a name."""
         return [value for field, value in self.fields if field == name and isinstance(value, str)]
 
+    def files(self, name: str) -> list[tuple[str, bytes]]:
+        """Name and content of each file of a field."""
+        contents = (value for field, value in self.fields if field == name and isinstance(value, bytes))
+        return [*zip(self.all(f"{name}.name"), contents, strict=False)]
+
     def texts(self) -> dict[str, str]:
         """The first text of each name."""
         return {field: value.strip() for field, value in reversed(self.fields) if isinstance(value, str)}
@@ -115,13 +120,15 @@ def mailboxes(text: str) -> set[str]:
         raise WrongFieldError(str(error)) from None
 
 
-async def read_form(request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = ()) -> Form:
-    """The fields of a form. `large`: those that are left as they came, since they may be large.
+async def read_form(
+    request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = (), within: float = FORM_TIMEOUT
+) -> Form:
+    """The fields of a form. `large`: those that are left as they came, since they may be large. `within`: seconds.
 
     Raises:
         ApiError: it is too large, too slow, or cannot be read.
     """
-    async with _within(FORM_TIMEOUT, most):
+    async with _within(within, most):
         return Form([
             (name, value if name in large or is_file else value.decode())
             async for name, value, is_file in _fields(request, most)

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, Final
 
 from mailerd.core.i18n import t
@@ -64,21 +65,39 @@ async def post_job(
 
 
 async def post_table(
-    it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None, type_: JobType = JobType.TEMPLATE
-) -> dict[str, Any]:
-    """Post a job that may be large, or a test of it, in the key's places for such. What the API answers.
+    it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
+    has_place: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Post a job that may be large, or a test of it, in the key's places for such, unless the caller has one.
+
+    What the API answers.
 
     Raises:
         ApiError: it was refused.
     """
     body, shares, most = await asyncio.to_thread(body_of, job), it.services.shares, it.services.settings.intake.max_body
     if len(body) > most:
-        why = t("The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table.", most=most)
+        why = t(
+            "The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table, or attach less.",
+            most=most,
+        )
         raise ApiError(413, "too_large", why)
-    if len(body) <= LARGE_BODY:
+    needs_place = len(body) > LARGE_BODY and not has_place
+    async with shares.large_bodies.place(it.key) if needs_place else nullcontext():
         return (await post_job(it, body, once=once, type_=type_))[0]
-    async with shares.large_bodies.place(it.key):
-        return (await post_job(it, body, once=once, type_=type_))[0]
+
+
+def is_large(it: ConsoleRequest) -> bool:
+    """Whether what is sent may be large: it is read in a place for such."""
+    return it.http.content_length is None or it.http.content_length > LARGE_BODY
+
+
+@asynccontextmanager
+async def upload_place(it: ConsoleRequest) -> AsyncIterator[None]:
+    """The key's places for a form with a file, before it is read."""
+    shares = it.services.shares
+    async with shares.posts.place(it.key), shares.large_bodies.place(it.key) if is_large(it) else nullcontext():
+        yield
 
 
 def explain(it: ConsoleRequest, error: ApiError) -> str:

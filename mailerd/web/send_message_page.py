@@ -1,52 +1,74 @@
-"""New message, step 2: the sender, what is written, how it looks for each person, and a test to oneself."""
+"""New message, step 2: the sender, what is written and attached, how it looks for each person, and a test."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from secrets import token_hex
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.core.states import JobType
 from mailerd.http.errors import ApiError
+from mailerd.http.requests import BODY_TIMEOUT
 from mailerd.mail.templates import Content
 from mailerd.rate_limited_gmail import MAX_NEWEST, PersonalDraft
-from mailerd.store import describe
 from mailerd.store.api_keys import Permission
-from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
+from mailerd.store.list_names import ListNameError
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.draft import OWN, DraftMessage, People, save
+from mailerd.web.draft import drafts, save
 from mailerd.web.forms import Form, read_form, row_number
 from mailerd.web.gmail_draft import copy_draft, list_drafts
-from mailerd.web.post_job import explain, job_fields, post_table
-from mailerd.web.send_preview import hint, make, person_of, read, senders_of, version_of
+from mailerd.web.post_job import is_large, upload_place
+from mailerd.web.send_files import MAX_UPLOAD, attach
+from mailerd.web.send_preview import (
+    View,
+    faults_of,
+    hint,
+    make,
+    missing,
+    person_of,
+    read,
+    seek,
+    senders_of,
+    variables,
+    version_of,
+)
+from mailerd.web.send_test import last_address, remember, send_test
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
 
 FIELDS: Final = (
     "kind", "template", "sender", "sender_name", "reply_to", "subject", "body", "list", "reference", "test_to",
 )  # fmt: skip
 """What the form has; each is a text of the draft's message."""
+NOT_SENT: Final = frozenset({"tested", "tab"})
+"""What a draft's message has besides: when it was tested, and the tab that has saved it last."""
 _SHOWN: Final = ("kind", "template", "subject", "body")
 """What a test has shown: another one of these was not tested."""
 MAX_WRITTEN: Final = 1024 * 1024
-"""Bytes of the form."""
+"""Bytes of the form without its files."""
 MAX_SOURCE: Final = 100_000
 """Characters of a message's text and source that the page shows."""
+_TOO_LARGE: Final = 413
 
 
 async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
     """The form, and the message of one person."""
-    return await _page(it, draft, it.http.query.get("person", ""))
+    return await _page(it, draft, View.of(it.http.query))
 
 
 async def _page(
-    it: ConsoleRequest, draft: Draft, shown: str, *, status: int = 200, trouble: str = "", done: str = "",
+    it: ConsoleRequest, draft: Draft, view: View, *, status: int = 200, faults: Sequence[tuple[str, str]] = (),
+    note: str = "", conflict: bool = False, typed: Mapping[str, str] | None = None,
     listed: Sequence[PersonalDraft] | None = None,
 ) -> web.Response:  # fmt: skip
+    """The page. `faults`: fields and what is wrong with them; `note`: what came of a test or a search."""
     written, people, why = await read(it, draft)
-    person = person_of(shown, people)
-    reader = people.reader(person)
+    person = person_of(view.person, people)
+    language = view.language if written and view.language in written.languages else ""
+    reader = people.reader(person, language=language)
     made = await make(it, written, reader) if written and reader else None
     if isinstance(made, list):
         why = [hint(each, people.uses.values()) for each in made]
@@ -58,51 +80,88 @@ async def _page(
     )
     return it.page(
         "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
-        message=dict.fromkeys(FIELDS, "") | draft.message, names=await it.services.library.all_names(),
-        senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader,
-        made=made if isinstance(made, Content) else None, why=why, trouble=trouble, done=done,
-        variables=_variables(people, written), missing=sorted(_missing(people, written)),
-        version=version_of(draft, reader), most=MAX_SOURCE, listed=listed, newest=MAX_NEWEST,
+        message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.services.library.all_names(),
+        senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader, view=view,
+        made=made if isinstance(made, Content) else None, why=why, faults=faults, note=note, conflict=conflict,
+        variables=variables(people, written), missing=sorted(missing(people, written)), language=language,
+        version=version_of(draft, reader), most=MAX_SOURCE, files=await drafts(it).files(draft), tab=token_hex(6),
+        languages=written.languages if written else (), some_empty=people.checked.next_empty(after=0) is not None,
+        own=last_address(it), typed={"new_list": "", "new_title": ""} | dict(typed or {}), listed=listed,
+        newest=MAX_NEWEST,
     )  # fmt: skip
 
 
-def _variables(people: People, written: DraftMessage | None) -> list[str]:
-    """What can be inserted."""
-    given = [use for use in people.uses.values() if use and use not in {"cc", "bcc", *OWN}]
-    return [*given, *(name for name in OWN if name != "language"), *sorted(_missing(people, written))]
-
-
-def _missing(people: People, written: DraftMessage | None) -> set[str]:
-    """Variables that the message reads and no column has."""
-    known = {*people.uses.values(), *OWN, *(written.template.variables if written else ())}
-    return set(written.names - known) if written else set()
-
-
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
-    """Save what is written; show another person, send a test, or go on."""
-    form = await read_form(it.http, most=MAX_WRITTEN)
-    draft = replace(draft, message=_message(draft, form))
-    await save(it, draft)
-    person = form.text("person") or form.text("shown")
+    """Save what is written; attach a file, make a list, show another person, send a test, or go on."""
+    async with upload_place(it) if is_large(it) else nullcontext():
+        try:
+            form = await read_form(it.http, most=MAX_UPLOAD + MAX_WRITTEN, within=BODY_TIMEOUT)
+        except ApiError as error:
+            if error.status != _TOO_LARGE:
+                raise
+            return await _page(it, draft, View(), status=_TOO_LARGE, faults=[("attachments", str(error))])
+        if sum(map(len, form.texts().values())) > MAX_WRITTEN:
+            faults = [("body", t("The text is too long. Nothing was changed."))]
+            return await _page(it, draft, View(), status=_TOO_LARGE, faults=faults)
+        view, saved = View.of(form.texts()), await drafts(it).find(it.key.id, draft.id)
+        if saved is None:  # it was sent or deleted while the form came
+            it.missing()
+        draft = replace(saved, message=_message(saved, form))
+        # What is saved while it is typed may name a button that merely has the focus, and its answer may be no error.
+        is_typing = "HX-Request" in it.http.headers
+        if saved.message.get("tab", "") not in {"", form.text("tab"), form.text("was")}:
+            return await _page(it, draft, view, status=200 if is_typing else 409, conflict=True)
+        draft.message["tab"] = form.text("tab")
+        await save(it, draft)
+        if is_typing:
+            return await _page(it, draft, view)
+        if (files := form.files("attachments")) and (why := await attach(it, draft, files)):
+            return await _page(it, draft, view, status=422, faults=[("attachments", why)])
+    part, _, name = form.text("remove").partition("-")
+    if name:
+        await drafts(it).detach(draft, row_number(part) or 0, name)
+    if files or name:
+        return _back(it, draft, view, "attachments")
+    return await _answer(it, draft, form, view)
+
+
+def _back(it: ConsoleRequest, draft: Draft, view: View, place: str) -> web.Response:
+    shown = {"person": str(row_number(view.person) or 1), "in": view.language, "find": view.find}
+    query = urlencode({name: value for name, value in shown.items() if value}, errors="replace")
+    return it.back(f"/send/{draft.id}/message?{query}#{place}")
+
+
+async def _answer(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> web.Response:
+    """What is asked for beside the saving."""
     match form.text("action"):
         case "test":
-            said, failed = await _test(it, draft, person)
-            trouble, done = (said, "") if failed else ("", said)
-            return await _page(it, draft, person, status=422 if failed else 200, trouble=trouble, done=done)
-        case "next" if why := await _why_not(it, draft):
-            return await _page(it, draft, person, status=422, trouble=why)
+            said, is_good = await send_test(it, draft, view)
+            if not is_good:
+                return await _page(it, draft, view, status=422, faults=[("test_to", said)])
+            response = await _page(it, draft, view, note=said)
+            remember(it, draft, response)
+            return response
+        case "new-list":
+            return await _new_list(it, draft, form, view)
+        case "next" if wrong := await faults_of(it, draft):
+            return await _page(it, draft, view, status=422, faults=wrong)
         case "next":
             return it.back(f"/send/{draft.id}/review")
         case "drafts":
             listed, why = await list_drafts(it, draft)
-            return await _page(it, draft, person, status=422 if why else 200, trouble=why, listed=listed)
+            faults = [("copies", why)] if why else []
+            return await _page(it, draft, view, status=422 if why else 200, faults=faults, listed=listed)
         case _ if (chosen := form.text("copy")) and (why := await copy_draft(it, draft, chosen)):
-            return await _page(it, draft, person, status=422, trouble=why)
-        case _:
+            return await _page(it, draft, view, status=422, faults=[("copies", why)])
+        case "find" if view.find:
             pass
-    if "HX-Request" in it.http.headers:
-        return await _page(it, draft, person)
-    return it.back(f"/send/{draft.id}/message?person={row_number(person) or 1}#preview")
+        case _:
+            view = replace(view, find="")
+    found = await seek(it, draft, view, form.text("shown"))
+    if found is None:
+        return await _page(it, draft, replace(view, person=form.text("shown")), note=t("No person was found."))
+    view = replace(view, person=found)
+    return _back(it, draft, view, "preview")
 
 
 def _message(draft: Draft, form: Form) -> dict[str, Any]:
@@ -116,33 +175,19 @@ def _message(draft: Draft, form: Form) -> dict[str, Any]:
     return made
 
 
-async def _why_not(it: ConsoleRequest, draft: Draft) -> str:
-    """Why there is nothing to review yet; "": there is."""
-    written, people, why = await read(it, draft)
-    if why:
-        return why[0]
-    if written is None:
-        return t("Choose a template, write a message, or copy a draft.")
-    if not draft.message.get("sender"):
-        return t("Choose a sender.")
-    if names := sorted(_missing(people, written)):
-        return t("No column for: {names}", names=", ".join(names))
-    return ""
-
-
-async def _test(it: ConsoleRequest, draft: Draft, person: str) -> tuple[str, bool]:
-    """Send the message of the person that is shown to oneself; what came of it, and whether it failed."""
-    written, people, why = await read(it, draft)
-    if written is None or why or not people.checked.recipients:
-        return (why[0] if why else t("Choose a template, write a message, or copy a draft.")), True
-    one = people.checked.recipients[person_of(person, people) - 1]
-    job = job_fields(draft.message, written.fields, [one])
+async def _new_list(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> web.Response:
+    """Make a list, and choose it."""
+    it.require(Permission.SUPPRESS)
+    lists, name, title = (
+        await Suppressions.open(it.services.database, timeout=TIMEOUT),
+        form.text("new_list"),
+        form.text("new_title"),
+    )
     try:
-        async with it.services.shares.posts.place(it.key):
-            test = {"job": job, "to": [draft.message.get("test_to", "")]}
-            answer = await post_table(it, test, type_=JobType.TEST)
-    except ApiError as error:
-        return explain(it, error), True
-    now = it.services.clock.now()
-    await save(it, replace(draft, message={**draft.message, "tested": rfc3339(now)}))
-    return t("Test message accepted: {time}, job {job}", time=describe.moment(now), job=answer["job_id"]), False
+        made = await lists.make_list(name, title=title or None)
+    except ListNameError as error:
+        typed = {"new_list": name, "new_title": title}
+        return await _page(it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed)
+    it.log_change(t("list {name}", name=made.name), "made")
+    await save(it, replace(draft, message={**draft.message, "list": made.name}))
+    return _back(it, draft, view, "list")

@@ -7,13 +7,13 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.http.auth import LARGE_BODY
 from mailerd.mail.recipient_table import FIELDS, ProblemKind
 from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
 from mailerd.web.draft import drafts, save
 from mailerd.web.forms import MAX_TABLE, read_form
+from mailerd.web.post_job import upload_place
 from mailerd.web.send_from_job import WHO, jobs_to_choose, take
 from mailerd.web.send_table import VARIABLE, change_table, new_mapping, people_of, read_table, why_not
 from mailerd.web.services import ConsoleRequest
@@ -47,16 +47,8 @@ async def _start(it: ConsoleRequest, *, status: int = 200, trouble: str = "") ->
 async def create(it: ConsoleRequest) -> web.Response:
     """Make a draft of a table."""
     it.require(Permission.SEND)
-    return await _uploaded(it, None)
-
-
-async def _uploaded(it: ConsoleRequest, draft: Draft | None) -> web.Response:
-    shares, length = it.services.shares, it.http.content_length
-    async with shares.posts.place(it.key):
-        if length is not None and length <= LARGE_BODY:
-            return await _posted(it, draft)
-        async with shares.large_bodies.place(it.key):
-            return await _posted(it, draft)
+    async with upload_place(it):
+        return await _posted(it, None)
 
 
 async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
@@ -111,4 +103,5 @@ async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble:
 
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     """Another table, another meaning of a column, another decision, another cell; or the next page."""
-    return await _uploaded(it, draft)
+    async with upload_place(it):
+        return await _posted(it, draft)

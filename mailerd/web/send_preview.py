@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
-from typing import Final
+from typing import Final, Self
 
 from aiohttp import web
 
@@ -16,12 +17,26 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
-from mailerd.web.draft import DraftMessage, People, read_message, read_people
+from mailerd.web.draft import OWN, DraftMessage, People, read_message, read_people
 from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest
 
 MAX_SENDERS: Final = 100
+
+
+@dataclass(frozen=True)
+class View:
+    """Whose message is shown, in which language, and who was looked for."""
+
+    person: str = ""
+    language: str = ""
+    find: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> Self:
+        """As a form or an address says."""
+        return cls(given.get("person") or given.get("shown", ""), given.get("in", ""), given.get("find", ""))
 
 
 async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
@@ -51,12 +66,6 @@ async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, P
     return written, await read_people(it, draft, written.names if written else None), why
 
 
-async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
-    """The message of one recipient, or why it cannot be made."""
-    (made,) = await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
-    return made
-
-
 def _named(part: str, line: int | None, reason: str) -> Text:
     where = t("Subject") if part == "subject" else t("Message")
     if line is None:
@@ -67,6 +76,55 @@ def _named(part: str, line: int | None, reason: str) -> Text:
 def person_of(text: str, people: People) -> int:
     """Whose message is shown, from 1."""
     return min(max(1, row_number(text) or 1), max(1, len(people.checked.recipients)))
+
+
+def variables(people: People, written: DraftMessage | None) -> list[str]:
+    """What can be inserted."""
+    given = [use for use in people.uses.values() if use and use not in {"cc", "bcc", *OWN}]
+    return [*given, *(name for name in OWN if name != "language"), *sorted(missing(people, written))]
+
+
+def missing(people: People, written: DraftMessage | None) -> set[str]:
+    """Variables that the message reads and no column has."""
+    known = {*people.uses.values(), *OWN, *(written.template.variables if written else ())}
+    return set(written.names - known) if written else set()
+
+
+async def seek(it: ConsoleRequest, draft: Draft, view: View, shown: str) -> str | None:
+    """The number of the person who is asked for, by number, search or kind, behind the one shown; None: not found."""
+    if not view.find and view.person not in {"longest", "empty"}:
+        return view.person
+    written, people, _ = await read(it, draft)
+    checked, after = people.checked, person_of(shown, people)
+    if view.find:
+        found = checked.find(view.find, after=after)
+    elif view.person == "empty":
+        found = checked.next_empty(after=after)
+    else:
+        found = checked.longest(written.names if written else None)
+    return str(found) if found else None
+
+
+async def faults_of(it: ConsoleRequest, draft: Draft) -> list[tuple[str, str]]:
+    """Why there is nothing to review yet, by the fields of the form; empty: there is."""
+    written, people, why = await read(it, draft)
+    kind, found = draft.message.get("kind", ""), list[tuple[str, str]]()
+    text = {"write": "body", "gmail": "copies", "job": "as_job"}.get(kind, "template")
+    if not draft.message.get("sender"):
+        found.append(("sender", t("Choose a sender.")))
+    if kind == "write" and not draft.message.get("subject"):
+        found.append(("subject", t("Enter a subject.")))
+    found += [(text, each) for each in why]
+    if written is None and not why:
+        found.append((text, t("Choose a template, write a message, or copy a draft.")))
+    if names := sorted(missing(people, written)):
+        found.append((text, t("No column for: {names}", names=", ".join(names))))
+    return found
+
+
+async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
+    """The message of one recipient, or why it cannot be made."""
+    return (await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}"))[0]
 
 
 def version_of(draft: Draft, reader: RecipientData | None) -> str:
@@ -85,7 +143,9 @@ def hint(error: RenderError, columns: Collection[str]) -> Text:
 async def html(it: ConsoleRequest, draft: Draft) -> web.Response:
     """The message of one person, for a frame that runs nothing and loads nothing."""
     written, people, why = await read(it, draft)
-    reader = people.reader(person_of(it.http.query.get("person", ""), people), _dead_link(it, draft))
+    person, language = person_of(it.http.query.get("person", ""), people), it.http.query.get("in", "")
+    known = written.languages if written else ()
+    reader = people.reader(person, _dead_link(it, draft), language if language in known else "")
     if written is None or reader is None:
         return frame(it, why[0] if why else "", {})
     made = await make(it, written, reader)

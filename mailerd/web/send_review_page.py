@@ -1,7 +1,7 @@
 """New message, step 3: exactly what will happen, when, and the button that says so."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -15,13 +15,14 @@ from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
-from mailerd.store.drafts import Draft
+from mailerd.store.drafts import Draft, DraftFile
 from mailerd.store.jobs import Job
 from mailerd.web.draft import DraftMessage, People, drafts, job_of, save
 from mailerd.web.forms import read_form, read_local_time
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
-from mailerd.web.send_message_page import FIELDS
+from mailerd.web.send_files import attached
+from mailerd.web.send_message_page import FIELDS, NOT_SENT
 from mailerd.web.send_preview import make, read, senders_of
 from mailerd.web.sent_tables import remember, sent_before
 from mailerd.web.services import ConsoleRequest
@@ -49,9 +50,9 @@ async def _page(
         step = "message" if people.is_ready else "people"
         return it.back(f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete."))
     when, wrong = _when(it, draft)
-    tried: dict[str, Any] = {}
+    tried, files = dict[str, Any](), [*(await drafts(it).files(draft)).values()]
     if not wrong and refused is None:
-        tried, refused = await _try(it, _job(draft, written, people, when))
+        tried, refused = await _try(it, draft, _job(draft, written, people, when), files)
     reader = people.reader(1)
     first = await make(it, written, reader) if reader else None
     sender = next((each for each in await senders_of(it) if each.state.email == draft.message.get("sender")), None)
@@ -61,17 +62,19 @@ async def _page(
         draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
         faults=faults_of(it, refused, people.checked.rows) if refused else [], rows=people.checked.rows,
         subject=first.subject if isinstance(first, Content) else "", warnings=await _warnings(it, draft, people),
-        sender=sender, button=_button(draft, tried, when), seen=_seen(draft, written, people, when),
+        sender=sender, button=_button(draft, tried, when), seen=_seen(draft, written, people, when, files), files=files,
     )  # fmt: skip
     response.headers.update(refused.headers if refused else {})
     return response
 
 
-async def _try(it: ConsoleRequest, job: dict[str, Any]) -> tuple[dict[str, Any], ApiError | None]:
+async def _try(
+    it: ConsoleRequest, draft: Draft, job: dict[str, Any], files: list[DraftFile]
+) -> tuple[dict[str, Any], ApiError | None]:
     """What the API would answer, or why it would refuse the job."""
     try:
-        async with it.services.shares.posts.place(it.key):
-            return await post_table(it, job | {"dry_run": True}), None
+        async with it.services.shares.posts.place(it.key), attached(it, draft, job, files) as whole:
+            return await post_table(it, whole | {"dry_run": True}, has_place=bool(files)), None
     except ApiError as error:
         return {}, error
 
@@ -134,7 +137,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     given: dict[str, Any] = {name: form.text(name) for name in TIMES if name in form.texts()}
     draft = replace(draft, options={**draft.options, **given})
     await save(it, draft)
-    if form.text("action") != "send" and "HX-Request" in it.http.headers:
+    if "HX-Request" in it.http.headers:  # another time was chosen; it may name a button that merely has the focus
         return await _page(it, draft)
     if form.text("action") != "send":
         return it.back(f"/send/{draft.id}/review")
@@ -142,28 +145,31 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     when, wrong = _when(it, draft)
     if written is None or why or not people.is_ready or wrong:
         return await _page(it, draft, status=422)
-    if form.text("seen") != _seen(draft, written, people, when):
+    files = [*(await drafts(it).files(draft)).values()]
+    if form.text("seen") != _seen(draft, written, people, when, files):
         return await _page(
             it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
     at = when or it.services.clock.now() + UNDO
-    return await _send(it, draft, people, _job(draft, written, people, at), is_now=when is None)
+    return await _send(it, draft, people, _job(draft, written, people, at), files, is_now=when is None)
 
 
-def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | None) -> str:
-    """What the button was about: another message, table, time or version of the template is not what was agreed to."""
-    message = {name: value for name, value in draft.message.items() if name != "tested"}
-    whole = json.dumps([message, written.fields, people.checked.recipients, str(when)], sort_keys=True).encode()
-    return sha256(whole).hexdigest()[:16]
+def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | None, files: list[DraftFile]) -> str:
+    """What the button was about: another message, file, table, time or template is not what was agreed to."""
+    message = {name: value for name, value in draft.message.items() if name not in NOT_SENT}
+    whole = [message, written.fields, people.checked.recipients, str(when), [asdict(each) for each in files]]
+    return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
-async def _send(it: ConsoleRequest, draft: Draft, people: People, job: dict[str, Any], *, is_now: bool) -> web.Response:
+async def _send(
+    it: ConsoleRequest, draft: Draft, people: People, job: dict[str, Any], files: list[DraftFile], *, is_now: bool
+) -> web.Response:
     """Store the job once, however often it is asked for: its idempotency key is the draft's."""
     store = drafts(it)
     await store.press(draft)
     try:
-        async with it.services.shares.posts.place(it.key):
-            answer = await post_table(it, job, once=draft.once)
+        async with it.services.shares.posts.place(it.key), attached(it, draft, job, files) as whole:
+            answer = await post_table(it, whole, once=draft.once, has_place=bool(files))
         id_: str | None = answer["job_id"]
     except ApiError as error:
         id_ = await job_of(it, draft.once)

@@ -17,7 +17,7 @@ OF_INTAKE: Final = (
     Mutation(
         "a small form becomes a large job without a place for it",
         "mailerd/web/post_job.py",
-        "async with shares.large_bodies.place(it.key):",
+        "async with shares.large_bodies.place(it.key) if needs_place else nullcontext():",
         "if True:",
         "tests/web/test_tables.py::"
         "test_a_large_table_holds_the_place_of_a_large_body_and_is_refused_where_there_is_none",

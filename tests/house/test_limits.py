@@ -47,7 +47,7 @@ CONSTANTS: Final[dict[str, float]] = {
     "actions shown of a job": job_actions.MAX_ACTIONS,
     "characters of a search, at least": lookup.MIN_TEXT,
     "days of one period of statistics": stats.MAX_DAYS,
-    "attachments in one list": request_models.MAX_ATTACHMENTS,
+    "attachments in one list": mime.MAX_ATTACHMENTS,
     "tags": tags.MAX_TAGS,
     "headers, or keys of metadata, of the job or of a recipient": request_models.MAX_ENTRIES,
     "bytes of such headers, as JSON": request_models.MAX_HEADERS,

@@ -154,7 +154,10 @@ class Visitor:
         await self.page.check('input[name="kind"][value="template"]')
         await self.page.select_option("#template", "welcome")
         await self.fill("#sender_other", "me@example.com")  # it is paused, and cannot be chosen
-        for action in ("save", "test", "next"):
+        await self.fill("#new_list", "news")
+        await self.press("new-list")
+        await self.page.fill("#list", "")
+        for action in ("attach", "find", "save", "test", "next"):
             await self.press(action)
         for action in ("save", "send"):
             await self.press(action)

@@ -63,7 +63,7 @@
   });
   if (main && sessionStorage.getItem("sent")) {
     sessionStorage.removeItem("sent");
-    const to = location.hash ? null : main.querySelector("[role=alert]") || main.querySelector(".said, h1");
+    const to = location.hash ? null : main.querySelector("[autofocus], [role=alert]") || main.querySelector(".said, h1");
     if (to) { to.tabIndex = -1; to.focus(); }
   }
 
@@ -88,15 +88,21 @@
     });
   }
 
-  // New message: a variable where the cursor is, and how long an undo is possible.
+  // New message: a toolbar above the text, and how long an undo is possible.
   const atTime = document.querySelector('[name="when"][value="later"]');
   if (atTime) document.getElementById("at").addEventListener("input", () => { atTime.checked = true; });
   document.addEventListener("click", ({ target }) => {
-    const field = target.dataset && document.getElementById(target.dataset.insert);
+    const { insert, before = "", after = "", line = "" } = target.dataset || {}, field = insert && document.getElementById(insert);
     if (!field) return;
-    field.setRangeText(target.textContent, field.selectionStart, field.selectionEnd, "end");
-    field.dispatchEvent(new Event("input", { bubbles: true }));
+    const { value, selectionEnd: to } = field;
+    const from = line ? value.lastIndexOf("\n", field.selectionStart - 1) + 1 : field.selectionStart, chosen = value.slice(from, to);
+    const text = line ? chosen.replace(/^/gm, line) : before + chosen + after;
     field.focus();
+    field.setSelectionRange(from, to);
+    // What setRangeText writes, no browser undoes; so it is for those alone that do not know insertText.
+    if (!document.execCommand("insertText", false, text)) field.setRangeText(text, from, to, "end");
+    if (!line && after) field.setSelectionRange(from + before.length, from + before.length + chosen.length);
+    target.closest("details")?.removeAttribute("open");
   });
   setInterval(() => {
     for (const it of document.querySelectorAll("[data-countdown]")) {
@@ -109,15 +115,17 @@
   const drop = document.querySelector("[data-drop]");
   if (drop) {
     const file = drop.querySelector('input[type="file"]');
+    const upload = () => file.form.requestSubmit(drop.querySelector("[data-upload]"));
     drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("drop"); });
     drop.addEventListener("dragleave", () => drop.classList.remove("drop"));
     drop.addEventListener("drop", (event) => {
       event.preventDefault();
       drop.classList.remove("drop");
       file.files = event.dataTransfer.files;
-      drop.requestSubmit(drop.querySelector("[data-upload]"));
+      upload();
     });
-    file.addEventListener("change", () => drop.requestSubmit(drop.querySelector("[data-upload]")));
+    file.addEventListener("input", (event) => event.stopPropagation());  // it is no text that is saved while it is typed
+    file.addEventListener("change", upload);
   }
 
   if (typeof Idiomorph === "object") {
