@@ -189,7 +189,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         fields, template = {"template_name": named.name, "template_version": named.version}, named.template
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
     names = await services.renderer.compile(template, origin=origin)
-    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()))
+    return DraftMessage(fields, template, pictures, frozenset(template.required).union(*names.values()))
 
 
 async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:

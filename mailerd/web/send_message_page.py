@@ -70,7 +70,7 @@ def _variables(people: People, written: DraftMessage | None) -> list[str]:
 
 def _missing(people: People, written: DraftMessage | None) -> set[str]:
     """Variables that the message reads and no column has."""
-    known = {*people.uses.values(), *OWN, *(written.template.variables if written else ())}
+    known = {*people.uses.values(), *OWN, *(written.template.defaults if written else ())}
     return set(written.names - known) if written else set()
 
 
