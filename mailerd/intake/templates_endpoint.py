@@ -288,7 +288,7 @@ class TemplatesEndpoint:
             except TemplateLibraryError as error:
                 raise invalid([FieldError("layout", str(error))]) from None
             # What is wrong has the lines of what was written: of Markdown before its HTML, of both before the layout.
-            sources = {"": named.template.default, **named.template.languages}
+            sources = _sources(named)
             if named.layout and (errors := _lost_texts(named.layout, sources, whole)):
                 raise invalid(errors)
             alone = _with_sources(whole, sources) if named.layout else whole
@@ -296,7 +296,9 @@ class TemplatesEndpoint:
             written = {tag: _as_written(each, is_layout=named.is_layout) for tag, each in sources.items()}
             if markdown and (errors := await self._errors(_with_sources(alone, written), markdown, origin=_actor(key))):
                 raise invalid(errors)
-            for each in (alone, whole) if named.layout else (whole,):
+            # In a layout each part has to show the message: without its text, the text is made of its HTML.
+            without = {tag: replace(each, text=None) for tag, each in _sources(whole).items()}
+            for each in (whole, _with_sources(whole, without)) if named.is_layout else (alone, whole):
                 if errors := await self._errors(each, origin=_actor(key)):
                     raise invalid(errors)
         return named, files, comment
@@ -327,8 +329,9 @@ class TemplatesEndpoint:
             if not isinstance(made, Content):
                 found += _field_errors(made, f"{tag}/" if tag else "", markdown)
             elif named.is_layout and SAMPLE not in made.text:
+                part = "text" if _sources(named)[tag].text else "html"
                 why = t("the layout's message does not show '{place}'", place="{{ content }}")
-                found.append(FieldError(field_of(f"{tag}/html".removeprefix("/")), why))
+                found.append(FieldError(field_of(f"{tag}/{part}".removeprefix("/")), why))
         return found
 
     async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -520,6 +523,10 @@ class TemplatesEndpoint:
         return name
 
 
+def _sources(named: NamedTemplate) -> dict[str, Source]:
+    return {"": named.template.default, **named.template.languages}
+
+
 def _with_sources(named: NamedTemplate, sources: Mapping[str, Source]) -> NamedTemplate:
     """A template with what its author has written, so that an error names the author's line."""
     languages = {tag: each for tag, each in sources.items() if tag}
@@ -536,7 +543,7 @@ def _as_written(it: Source, *, is_layout: bool) -> Source:
 
 def _lost_texts(layout: str, sources: Mapping[str, Source], whole: NamedTemplate) -> list[FieldError]:
     """The texts that the layout would not show."""
-    made = {"": whole.template.default, **whole.template.languages}
+    made = _sources(whole)
     why = t("the layout {layout!r} has no text; leave this empty, and the text is made of the HTML", layout=layout)
     return [
         FieldError(field_of(f"{tag}/text".removeprefix("/")), why)

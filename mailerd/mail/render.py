@@ -132,7 +132,8 @@ class CompiledPart:
 
     def missing(self, name: str, variables: Mapping[str, object]) -> RenderError:
         """What is said of a required variable that has no value."""
-        return self._undefined(*self._place(name, None, variables))
+        others = {each: value for each, value in variables.items() if each != name}  # it may be there and null
+        return self._undefined(*self._place(name, None, others))
 
     def find_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
         """All variables that are missing: a second rendering goes on after each of them."""
