@@ -120,7 +120,7 @@ class NamedTemplateIn(PartsIn):
     ] = None
     is_layout: Annotated[
         bool,
-        Field(description="it is a layout: its HTML, and its text if it has one, hold `{{ content }}` once"),
+        Field(description="it is a layout: its HTML, and its text if it has one, hold the variable `content` once"),
     ] = False
     inline_css: Annotated[bool, Field(description="copy the rules of <style> into the elements")] = True
     languages: Annotated[dict[Tag, PartsIn] | None, Field(description="its further languages, such as zh or zh-tw")] = (

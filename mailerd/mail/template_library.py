@@ -181,7 +181,7 @@ class TemplateLibrary:
         def says(name: str) -> bool:
             try:
                 said = tomllib.loads(((self._folder or Path()) / name / "template.toml").read_text("utf-8-sig"))
-            except (OSError, ValueError):  # what is wrong with it is told where it is used
+            except (OSError, ValueError):  # `find` says what is wrong with it
                 return False
             return said.get(key) == value
 

@@ -35,7 +35,7 @@ class Template:
     is_markdown: bool = False
     """The default's text is Markdown, which is to be made into HTML."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What variables are that nobody gives, neither the job nor the recipient."""
+    """What variables are that neither the job nor the recipient has."""
     required: Collection[str] = ()
     """Variables without which there is no message, whatever the sources do without them."""
 

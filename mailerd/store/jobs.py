@@ -87,7 +87,7 @@ class NewJob:
     template_version: str | None = None
     inline_css: bool = False
     defaults: str | None = None
-    """What variables of the template are that nobody gives, as JSON; None: no defaults."""
+    """Those of its template, as JSON."""
     languages: Sequence["TemplateLanguage"] = field(default=(), repr=False)
     """Further languages of the template; the default one stands in subject, html and text."""
     attachments: Sequence[StoredAttachment] = ()
@@ -131,8 +131,7 @@ class JobContent:
     subject: str
     html: str | None
     text: str | None
-    variables: str
-    """The job's variables, as JSON."""
+    variables: str  # as JSON
     list_id: int | None = None
     list_name: str | None = None
     list_title: str | None = None
@@ -145,7 +144,6 @@ class JobContent:
     headers: str | None = None
     """Those of all its messages, as JSON."""
     defaults: str | None = None
-    """What variables are that neither the job nor the recipient has, as JSON."""
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)

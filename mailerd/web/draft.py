@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import wraps
@@ -121,10 +121,11 @@ def decisions(draft: Draft) -> Decisions:
     )  # fmt: skip
 
 
-async def read_people(it: ConsoleRequest, draft: Draft, used: frozenset[str] | None) -> People:
-    """The table of a draft. `used`: the variables of its message; None: not known yet."""
+async def read_people(it: ConsoleRequest, draft: Draft, written: "DraftMessage | None") -> People:
+    """The table of a draft. `written`: its message; None: not known yet."""
     packed = await drafts(it).read(draft, PEOPLE)
-    people = await asyncio.to_thread(_checked, packed, draft, used)
+    used, defaults = (written.names, written.template.defaults) if written else (None, {})
+    people = await asyncio.to_thread(_checked, packed, draft, used, defaults)
     addresses = [each["email"] for each in people.checked.recipients]
     suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
     named = draft.message.get("list", "")
@@ -142,13 +143,13 @@ async def read_people(it: ConsoleRequest, draft: Draft, used: frozenset[str] | N
     return replace(people, checked=await asyncio.to_thread(people.checked.without, found))
 
 
-def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None) -> People:
+def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None, defaults: Collection[str]) -> People:
     sheet, header = Sheet.unpack(packed), draft.mapping["header"]
     wanted = (used or frozenset()).difference(OWN)
     columns = columns_of(sheet, header, wanted=wanted)
     chosen = {int(index): use for index, use in draft.mapping["uses"].items()}
     uses = guessed_uses(columns) | {each.index: chosen[each.index] for each in columns if each.index in chosen}
-    errors = mapping_errors(columns, uses, wanted=wanted)
+    errors = mapping_errors(columns, uses, wanted=wanted.difference(defaults))
     checked = (
         CheckedTable([], [], [], [], 0) if errors else check(sheet, header, uses, used=used, decisions=decisions(draft))
     )

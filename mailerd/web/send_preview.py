@@ -44,7 +44,7 @@ async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, P
         why = [_named(each.part, each.line, each.reason) for each in errors.errors]
     except MailerdError as error:
         why = [str(error)]
-    return written, await read_people(it, draft, written.names if written else None), why
+    return written, await read_people(it, draft, written), why
 
 
 def _named(part: str, line: int | None, reason: str) -> Text:

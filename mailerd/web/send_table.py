@@ -29,7 +29,7 @@ async def people_of(it: ConsoleRequest, draft: Draft) -> People:
         written = await read_message(it, draft)
     except MailerdError:
         written = None
-    return await read_people(it, draft, written.names if written else None)
+    return await read_people(it, draft, written)
 
 
 async def read_table(
