@@ -25,20 +25,11 @@ async def act(it: ConsoleRequest) -> web.Response:
             case "publish":
                 return await _publish(it, form)
             case "archive":
-                return await _archive(it, it.http.match_info["name"])
+                it.require(Permission.TEMPLATES)
+                await it.services.templates.archive_template(it.http.match_info["name"], actor=it.actor)
+                return it.back("/templates", t("Template archived. Jobs that were posted keep it."))
             case _:
                 return await _send_test(it, form)
-
-
-async def _archive(it: ConsoleRequest, name: str) -> web.Response:
-    it.require(Permission.TEMPLATES)
-    try:
-        await it.services.templates.archive_template(name, actor=it.actor)
-    except ApiError as error:
-        if error.code != "conflict":
-            raise
-        return it.back(f"/templates/{name}", str(error))
-    return it.back("/templates", t("Template archived. Jobs that were posted keep it."))
 
 
 async def _publish(it: ConsoleRequest, form: Form) -> web.Response:
