@@ -91,7 +91,7 @@ async def _check(library: TemplateLibrary, *, tell: bool) -> tuple[list[NamedTem
     async with rendering() as renderer:
         for name in library.names():
             try:
-                named = _find(library, name)
+                named = await library.in_layout(_find(library, name))
                 for language in (None, *named.template.languages):
                     await _render(named, renderer, language=language, variables={})
             except MailerdError as error:
@@ -130,7 +130,8 @@ def preview(
     """Print a message as its recipient would get it, made with the examples of the template."""
     if html and as_json:
         raise typer.BadParameter(t("cannot be combined with --json"), param_hint="--html")
-    named = _find(_library(folder, config), name)
+    library = _library(folder, config)
+    named = run_async(library.in_layout(_find(library, name)))
     content = run_async(_preview(named, language=language, variables=json_object("--variables", variables)))
     if html:
         print(content.html or "")

@@ -574,6 +574,10 @@ class NamedTemplate(TypedDict):
     subject: str
     description: str
     variables: dict[str, Any]
+    defaults: dict[str, Any]
+    required: list[str]
+    layout: str | None
+    is_layout: bool
     language: str | None
     languages: list[str]
     pictures: list[str]
@@ -594,9 +598,9 @@ class TemplateImage(TypedDict):
 
 
 class TemplateParts(TypedDict, total=False):
-    """The sources of a template in one language; `markdown` in place of `html`."""
+    """The sources of a template in one language; `markdown` in place of `html`. A layout needs no subject."""
 
-    subject: Required[str]
+    subject: str
     html: str | None
     markdown: str | None
     text: str | None
@@ -608,6 +612,10 @@ class NewTemplateVersion(TemplateParts, total=False):
     description: str
     language: str | None
     variables: dict[str, Any] | None
+    defaults: dict[str, Any] | None
+    required: list[str] | None
+    layout: str | None
+    is_layout: bool
     inline_css: bool
     languages: dict[str, TemplateParts] | None
     images: list[TemplateImage] | None

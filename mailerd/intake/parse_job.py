@@ -28,6 +28,7 @@ from mailerd.intake.check_copies import CheckedCopies, SuppressedCopy
 from mailerd.intake.job_reader import JobHead, JobReader, JobReading
 from mailerd.intake.job_reader_child import RecipientRow, template_of, why_not_made
 from mailerd.intake.request_models import JobFields
+from mailerd.intake.strict_json import encode
 from mailerd.intake.tests_of_jobs import JobTest
 from mailerd.mail.cage import Blob
 from mailerd.mail.mime import (
@@ -570,6 +571,10 @@ async def _named(
     except TemplateLibraryError as error:
         errors.append(FieldError("template_name", str(error)))
         return None
+    if found is not None and found.is_layout:
+        why = t("template {name!r} is a layout; name a template that has it", name=found.name)
+        errors.append(FieldError("template_name", why))
+        return None
     if found is None and fields.template_version:
         errors.append(FieldError("template_version", t("template {name!r} has no such version",
                                                        name=fields.template_name)))  # fmt: skip
@@ -657,6 +662,7 @@ def _job(
         template_name=named.name if named else None,
         template_version=named.version if named else None,
         inline_css=named.template.inline_css if named else False,
+        defaults=encode(dict(named.template.defaults)) if named and named.template.defaults else None,
         languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
         attachments=checked.attached,
         override_suppression=fields.override_suppression,

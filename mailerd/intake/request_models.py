@@ -326,8 +326,11 @@ class SendFields(RequestModel):
         Field(description="a template of the server's folder or of the API; the job keeps its current version"),
     ] = None
     template_version: Annotated[
-        Annotated[str, Field(pattern="^[0-9a-f]{16}$")] | None,
-        Field(description="this version of it, published or not; absent: the published one"),
+        Annotated[str, Field(pattern=r"^[0-9a-f]{16}(\+[0-9a-f]{16})?$")] | None,
+        Field(
+            description="this version of it, published or not, and behind a + the version of its layout; absent: the "
+            "published ones"
+        ),
     ] = None
     cc: Annotated[Copies | None, Field(description="who gets a copy of each message, visible to all")] = None
     bcc: Annotated[Copies | None, Field(description="who gets a blind copy of each message")] = None

@@ -400,6 +400,10 @@ class TemplateOut(ResponseModel):
     ]
     description: str
     variables: Annotated[dict[str, Any], Field(description="each with an example")]
+    layout: Annotated[str | None, Field(description="the template that it is put into; null: none")]
+    is_layout: Annotated[bool, Field(description="whether other templates are put into it; no job can name it")]
+    defaults: Annotated[dict[str, Any], Field(description="what variables are that neither job nor recipient has")]
+    required: Annotated[list[str], Field(description="variables without which a recipient is refused")]
     language: str | None
     languages: Annotated[list[str], Field(description="additional languages")]
     pictures: list[str]
@@ -413,6 +417,10 @@ class TemplateOut(ResponseModel):
             subject=it.subject,
             description=it.description,
             variables=dict(it.variables),
+            defaults=dict(it.defaults),
+            required=[*it.required],
+            layout=it.layout,
+            is_layout=it.is_layout,
             language=it.language,
             languages=[*it.languages],
             pictures=[*it.pictures],

@@ -9,14 +9,36 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError, invalid
-from mailerd.intake.request_models import MAX_TEMPLATE_PART, Line, RequestModel, TemplateIn, read_model, shallow
+from mailerd.intake.request_models import (
+    MAX_SUBJECT,
+    MAX_TEMPLATE_PART,
+    Line,
+    RequestModel,
+    TemplateIn,
+    read_model,
+    shallow,
+)
 from mailerd.intake.strict_json import encode
 from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.mime import check_base64, check_filename
-from mailerd.mail.template_library import ABOUT, IMAGES, LANGUAGE, MAX_BYTES, MAX_FILES, image_of, why_too_large
+from mailerd.mail.template_library import (
+    ABOUT,
+    IMAGES,
+    LANGUAGE,
+    MAX_BYTES,
+    MAX_FILES,
+    content_errors,
+    image_of,
+    why_both,
+    why_no_layout,
+    why_too_large,
+)
+from mailerd.mail.templates import NAME, one_line
 
+MAX_REQUIRED: Final = 200
+"""The most variables that are required."""
 MAX_VARIABLES: Final = 16_000
-"""Bytes of the examples as JSON: a list shows those of all templates."""
+"""Bytes of the examples as JSON, of the defaults, and of the required names: a list shows those of all templates."""
 _PARTS: Final = {"subject": "subject.txt", "html": "body.html", "text": "body.txt", "markdown": "body.md"}
 
 
@@ -43,6 +65,11 @@ class ImageIn(RequestModel):
 class PartsIn(TemplateIn):
     """The sources of a template in one language."""
 
+    subject: Annotated[
+        Annotated[str, Field(max_length=MAX_SUBJECT)],
+        AfterValidator(one_line),
+        Field(description="only a layout needs none"),
+    ] = ""
     markdown: Annotated[
         Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None,
         Field(description="in place of `html`, which is made from it; Jinja2 stays as it is, and HTML is text"),
@@ -79,6 +106,22 @@ class NamedTemplateIn(PartsIn):
         Annotated[dict[str, Any], AfterValidator(shallow)] | None,
         Field(description="an example of each variable it uses, besides email, name, language and unsubscribe_url"),
     ] = None
+    defaults: Annotated[
+        Annotated[dict[str, Any], AfterValidator(shallow)] | None,
+        Field(description="what a variable is that neither job nor recipient has; an empty text or null is given"),
+    ] = None
+    required: Annotated[
+        Annotated[list[Line], Field(max_length=MAX_REQUIRED)] | None,
+        Field(description="variables without which a recipient is refused, whatever the sources do without them"),
+    ] = None
+    layout: Annotated[
+        Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
+        Field(description="a published layout: jobs get this template in it, as it is when they are posted"),
+    ] = None
+    is_layout: Annotated[
+        bool,
+        Field(description="it is a layout: its HTML, and its text if it has one, hold the variable `content` once"),
+    ] = False
     inline_css: Annotated[bool, Field(description="copy the rules of <style> into the elements")] = True
     languages: Annotated[dict[Tag, PartsIn] | None, Field(description="its further languages, such as zh or zh-tw")] = (
         None
@@ -95,23 +138,13 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
     Raises:
         ApiError: 422, naming all that is wrong before it is compiled.
     """
-    read, errors, variables = read_model(NamedTemplateIn, given), list[FieldError](), dict[str, Any]()
-    try:
-        variables = read.variables or {}
-        if len(encode(variables).encode()) > MAX_VARIABLES:
-            errors.append(FieldError("variables", t("exceeds {most:,} bytes as JSON", most=MAX_VARIABLES)))
-    except ValueError as error:
-        errors.append(FieldError("variables", str(error)))
-    about = {
-        "description": read.description, "language": read.language or "", "inline_css": read.inline_css,
-        "variables": variables,
-    }  # fmt: skip
+    read, errors = read_model(NamedTemplateIn, given), list[FieldError]()
+    about = _about(read, errors)
     files = {ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()}
     if read.language in (read.languages or {}):
         errors.append(FieldError(f"languages.{read.language}", t("is the language of the template itself")))
     for tag, each in {"": read, **(read.languages or {})}.items():
-        if not each.subject.removeprefix("\ufeff").strip():  # a mark before a text is no part of it
-            errors.append(FieldError(f"languages.{tag}.subject" if tag else "subject", t("must not be empty")))
+        errors += _source_errors(each, f"languages.{tag}." if tag else "", is_layout=read.is_layout)
         parts = {part: getattr(each, part) for part in _PARTS}
         if each.markdown:
             parts["html"] = markdown_to_html(each.markdown)
@@ -129,3 +162,33 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
     if errors:
         raise invalid(errors)
     return dict(sorted(files.items())), read.comment
+
+
+def _about(read: NamedTemplateIn, errors: list[FieldError]) -> dict[str, Any]:
+    """What its template.json says; what is wrong is added to the errors."""
+    variables, defaults, required = read.variables or {}, read.defaults or {}, sorted({*(read.required or ())})
+    for name, values in {"variables": variables, "defaults": defaults, "required": dict.fromkeys(required)}.items():
+        try:
+            if len(encode(values).encode()) > MAX_VARIABLES:
+                errors.append(FieldError(name, t("exceeds {most:,} bytes as JSON", most=MAX_VARIABLES)))
+        except ValueError as error:
+            errors.append(FieldError(name, str(error)))
+    errors += [FieldError("required", why_both(each)) for each in required if each in defaults]
+    if read.is_layout and read.layout:
+        errors.append(FieldError("layout", why_no_layout()))
+    about = {
+        "description": read.description, "language": read.language or "", "inline_css": read.inline_css,
+        "variables": variables,
+    }  # fmt: skip
+    more = {"defaults": defaults, "required": required, "layout": read.layout, "is_layout": read.is_layout}
+    # Without what is empty: the version is a digest of it, and one of before is to stay what it is.
+    return about | {name: value for name, value in more.items() if value}
+
+
+def _source_errors(it: PartsIn, prefix: str, *, is_layout: bool) -> list[FieldError]:
+    if is_layout:
+        body = {"markdown": it.markdown} if it.markdown else {"html": it.html or ""}
+        found = content_errors({**body, "text": it.text or None})
+        return [FieldError(f"{prefix}{each.part}", str(each)) for each in found]
+    is_empty = not it.subject.removeprefix("\ufeff").strip()  # a mark before a text is no part of it
+    return [FieldError(f"{prefix}subject", t("must not be empty"))] if is_empty else []

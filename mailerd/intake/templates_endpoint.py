@@ -6,7 +6,7 @@ A version never changes. A PUT stores one, which is checked as a folder is; it i
 import asyncio
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final, Literal
 
@@ -25,11 +25,14 @@ from mailerd.intake.request_models import RequestModel, read_model, shallow
 from mailerd.intake.response_models import BrokenOut, Moment, TemplateOut, TemplatesOut, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.template_library import (
+    SAMPLE,
+    SAMPLE_SOURCE,
     NamedTemplate,
     TemplateLibrary,
     TemplateLibraryError,
     check,
     from_files,
+    placed,
     undeclared,
 )
 from mailerd.mail.templates import (
@@ -43,7 +46,14 @@ from mailerd.mail.templates import (
     language_tag,
 )
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.templates import TemplateState, TemplateStore, TooManyTemplatesError, VersionMovedError
+from mailerd.store.templates import (
+    LayoutInUseError,
+    NoLayoutError,
+    TemplateState,
+    TemplateStore,
+    TooManyTemplatesError,
+    VersionMovedError,
+)
 
 MAX_BODY: Final = 100_000
 """Bytes of a body that holds no template."""
@@ -153,6 +163,10 @@ class TemplateContentOut(TemplatePartsOut):
     description: str
     language: str | None
     variables: Annotated[dict[str, Any], Field(description="each with an example")]
+    layout: Annotated[str | None, Field(description="the template that it is put into; null: none")]
+    is_layout: Annotated[bool, Field(description="whether other templates are put into it; no job can name it")]
+    defaults: Annotated[dict[str, Any], Field(description="what variables are that neither job nor recipient has")]
+    required: Annotated[list[str], Field(description="variables without which a recipient is refused")]
     inline_css: Annotated[bool, Field(description="whether the rules of <style> are copied into the elements")]
     languages: Annotated[
         dict[str, TemplatePartsOut],
@@ -167,7 +181,7 @@ class TemplateContentOut(TemplatePartsOut):
 class RenderedOut(ResponseModel):
     """A message as its recipient would read it."""
 
-    version: Annotated[str, Field(description="the version that was rendered")]
+    version: Annotated[str, Field(description="the version that was rendered; behind a +, that of its layout")]
     subject: Annotated[str | None, Field(description="null: variables are missing")]
     html: Annotated[str | None, Field(description="null: variables are missing, or it is plain text")]
     text: Annotated[str | None, Field(description="null: variables are missing")]
@@ -210,8 +224,8 @@ class TemplatesEndpoint:
             raise ApiError(503, "renderer_unavailable", str(error), retry_after=RETRY_AFTER) from None
         for name in names:
             try:
-                if (named := await self.library.find(name)) is not None:
-                    await check(named, self.reader.renderer, origin="the library")
+                if (named := await self.library.read(name)) is not None:
+                    await check(await self.library.in_layout(named), self.reader.renderer, origin="the library")
                     found.templates.append(TemplateOut.of(named))
             except TemplateLibraryError as error:
                 found.broken.append(BrokenOut(name=name, error=cut(str(error))))
@@ -269,13 +283,24 @@ class TemplatesEndpoint:
                 files, comment = await reading.template()
             raw.clear()
             named = await asyncio.to_thread(from_files, name, files)
-            # What is wrong with Markdown has its own lines, so it is checked before its HTML is.
-            sources = {"": named.template.default, **named.template.languages}
+            try:
+                whole = await self.library.in_layout(named)
+            except TemplateLibraryError as error:
+                raise invalid([FieldError("layout", str(error))]) from None
+            # What is wrong has the lines of what was written: of Markdown before its HTML, of both before the layout.
+            sources = _sources(named)
+            if named.layout and (errors := _lost_texts(named.layout, sources, whole)):
+                raise invalid(errors)
+            alone = _with_sources(whole, sources) if named.layout else whole
             markdown = {tag for tag, each in sources.items() if each.markdown}
-            if markdown and (errors := await self._errors(_as_written(named), markdown, origin=_actor(key))):
+            written = {tag: _as_written(each, is_layout=named.is_layout) for tag, each in sources.items()}
+            if markdown and (errors := await self._errors(_with_sources(alone, written), markdown, origin=_actor(key))):
                 raise invalid(errors)
-            if errors := await self._errors(named, origin=_actor(key)):
-                raise invalid(errors)
+            # In a layout each part has to show the message: without its text, the text is made of its HTML.
+            without = {tag: replace(each, text=None) for tag, each in _sources(whole).items()}
+            for each in (whole, _with_sources(whole, without)) if named.is_layout else (alone, whole):
+                if errors := await self._errors(each, origin=_actor(key)):
+                    raise invalid(errors)
         return named, files, comment
 
     async def _errors(self, named: NamedTemplate, markdown: Collection[str] = (), *, origin: str) -> list[FieldError]:
@@ -303,6 +328,10 @@ class TemplatesEndpoint:
         for tag, made in zip(("", *template.languages), rendered, strict=True):
             if not isinstance(made, Content):
                 found += _field_errors(made, f"{tag}/" if tag else "", markdown)
+            elif named.is_layout and SAMPLE not in made.text:
+                part = "text" if _sources(named)[tag].text else "html"
+                why = t("the layout's message does not show '{place}'", place="{{ content }}")
+                found.append(FieldError(field_of(f"{tag}/{part}".removeprefix("/")), why))
         return found
 
     async def publish(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -317,11 +346,17 @@ class TemplatesEndpoint:
         """Publish a version if `expect` is the one that is published; whether that has changed anything.
 
         Raises:
-            ApiError: 409 `version_moved`, another one is; 404, there is no such version.
+            ApiError: 409 `version_moved`, another one is; 404, there is no such version; 409, its layout cannot be
+                used, or others have it for their layout.
         """
         await self._changeable(name)
+        layouts = await asyncio.to_thread(self.library.folders_saying, "is_layout", value=True)
         try:
-            changed = await self.store.publish(name, version, expect=expect, actor=actor)
+            changed = await self.store.publish(
+                name, version, expect=expect, actor=actor, layouts=layouts, users=await self._users(name)
+            )
+        except (NoLayoutError, LayoutInUseError) as error:
+            raise ApiError(409, "conflict", str(error)) from None
         except VersionMovedError as error:
             raise ApiError(
                 409, "version_moved", t("{error}; nothing was changed", error=str(error)),
@@ -343,12 +378,19 @@ class TemplatesEndpoint:
         """Let a name find nothing any more.
 
         Raises:
-            ApiError: 404, it finds nothing; 409, the folder has it.
+            ApiError: 404, it finds nothing; 409, the folder has it, or it is the layout of others.
         """
         await self._changeable(name)
-        if not await self.store.archive(name):
-            raise _missing(name)
+        try:
+            if not await self.store.archive(name, users=await self._users(name)):
+                raise _missing(name)
+        except LayoutInUseError as error:
+            raise ApiError(409, "conflict", str(error)) from None
         self.events.template_changed(name=name, action="archived", version="", actor=actor)
+
+    async def _users(self, layout: str) -> list[str]:
+        """The templates of the folder that are put into a layout."""
+        return await asyncio.to_thread(self.library.folders_saying, "layout", value=layout)
 
     async def versions(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The versions of one."""
@@ -376,10 +418,11 @@ class TemplatesEndpoint:
 
     async def version(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """A version with its sources."""
-        it = await self._find(request.match_info["name"], request.match_info["version"])
+        it = await self._find(request.match_info["name"], request.match_info["version"], self.library.read)
         content = TemplateContentOut(
             name=it.name, version=it.version, description=it.description, language=it.language,
-            variables=dict(it.variables), inline_css=it.template.inline_css,
+            variables=dict(it.variables), defaults=dict(it.defaults), required=[*it.required], layout=it.layout,
+            is_layout=it.is_layout, inline_css=it.template.inline_css,
             **vars(it.template.default),
             languages={tag: TemplatePartsOut.model_validate(each) for tag, each in it.template.languages.items()},
             images=[
@@ -393,7 +436,7 @@ class TemplatesEndpoint:
         """The message that a template makes of variables; of what is missing, all of it."""
         async with self.small.read(request, key) as raw, self.shares.checks.place(key):
             asked = read_model(RenderIn, await asyncio.to_thread(parse, raw or b"{}"))
-            named = await self._find(request.match_info["name"], asked.version)
+            named = await self._find(request.match_info["name"], asked.version, self.library.find)
             made, missing = await self._rendered(named, asked, origin=_actor(key))
         if isinstance(made, Content) and not missing:
             return await asyncio.to_thread(
@@ -443,10 +486,12 @@ class TemplatesEndpoint:
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
 
-    async def _find(self, name: str, version: str | None) -> NamedTemplate:
+    async def _find(
+        self, name: str, version: str | None, find: Callable[[str, str | None], Awaitable[NamedTemplate | None]]
+    ) -> NamedTemplate:
         try:
             known = version is None or _VERSION.fullmatch(version)
-            found = await self.library.find(name, version) if known else None
+            found = await find(name, version) if known else None
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
         if found is not None:
@@ -478,16 +523,33 @@ class TemplatesEndpoint:
         return name
 
 
-def _as_written(named: NamedTemplate) -> NamedTemplate:
-    """A template whose HTML is the Markdown that it was made of, where there is Markdown."""
-    template = named.template
-    languages = {tag: _source_as_written(each) for tag, each in template.languages.items()}
-    default = _source_as_written(template.default)
-    return replace(named, template=replace(template, default=default, languages=languages, inline_css=False))
+def _sources(named: NamedTemplate) -> dict[str, Source]:
+    return {"": named.template.default, **named.template.languages}
 
 
-def _source_as_written(source: Source) -> Source:
-    return replace(source, html=source.markdown or source.html)
+def _with_sources(named: NamedTemplate, sources: Mapping[str, Source]) -> NamedTemplate:
+    """A template with what its author has written, so that an error names the author's line."""
+    languages = {tag: each for tag, each in sources.items() if tag}
+    return replace(named, template=replace(named.template, default=sources[""], languages=languages, inline_css=False))
+
+
+def _as_written(it: Source, *, is_layout: bool) -> Source:
+    """Sources with Markdown in place of the HTML that was made of it; of a layout with a sample in its place."""
+    html = it.markdown or it.html
+    if not is_layout:
+        return replace(it, html=html)
+    return replace(it, html=placed(SAMPLE_SOURCE, html or ""), text=it.text and placed(SAMPLE_SOURCE, it.text))
+
+
+def _lost_texts(layout: str, sources: Mapping[str, Source], whole: NamedTemplate) -> list[FieldError]:
+    """The texts that the layout would not show."""
+    made = _sources(whole)
+    why = t("the layout {layout!r} has no text; leave this empty, and the text is made of the HTML", layout=layout)
+    return [
+        FieldError(field_of(f"{tag}/text".removeprefix("/")), why)
+        for tag, each in sources.items()
+        if each.text and made[tag].text is None
+    ]
 
 
 def _field_errors(

@@ -130,6 +130,11 @@ class CompiledPart:
             # Every other error is the template's or its variables'.
             raise self._error(error, variables) from error
 
+    def missing(self, name: str, variables: Mapping[str, object]) -> RenderError:
+        """What is said of a required variable that has no value."""
+        others = {each: value for each, value in variables.items() if each != name}  # it may be there and null
+        return self._undefined(*self._place(name, None, others))
+
     def find_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
         """All variables that are missing: a second rendering goes on after each of them."""
         environment = cast("MessageEnvironment", self._code.environment)
@@ -386,9 +391,14 @@ class CompiledTemplate:
         """
         own = json.loads(reader.variables) if reader.variables else None
         variables = merge_variables(
-            self._template.variables, own, email=reader.email, name=reader.name, unsubscribe_url=reader.unsubscribe_url
-        )
+            self._template.variables, own, email=reader.email, name=reader.name,
+            unsubscribe_url=reader.unsubscribe_url, defaults=self._template.defaults,
+        )  # fmt: skip
         parts = self._parts[choose_language(variables.get("language"), among=self._parts.keys()) or ""]
+        needed = [each for each in self._template.required if variables.get(each) is None]
+        if needed:
+            parts_of = ((each, next((it for it in parts if each in it.names), parts[0])) for each in needed)
+            return [part.missing(each, variables) for each, part in parts_of]
         try:
             made: dict[str, str] = {}
             for part in parts:

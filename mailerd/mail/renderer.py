@@ -42,13 +42,18 @@ def template_to_json(template: Template) -> dict[str, Any]:
         "inline_css": template.inline_css,
         "variables": template.variables,
         "is_markdown": template.is_markdown,
+        "defaults": template.defaults,
+        "required": [*template.required],
     }
 
 
 def template_from_json(given: Mapping[str, Any]) -> Template:
     """A template from JSON."""
     sources = {tag: Source(*parts) for tag, parts in given["sources"].items()}
-    return Template(sources.pop(""), sources, given["inline_css"], given["variables"], given["is_markdown"])
+    return Template(
+        sources.pop(""), sources, given["inline_css"], given["variables"], given["is_markdown"], given["defaults"],
+        given["required"],
+    )  # fmt: skip
 
 
 # A worker that renders: the templates that its child has compiled.

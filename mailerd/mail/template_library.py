@@ -11,11 +11,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
-from mailerd.core.i18n import joined, t
+from mailerd.core.i18n import Text, joined, t
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import NAME, RecipientData, Source, Template, TemplateErrors
+from mailerd.mail.templates import (
+    NAME,
+    RecipientData,
+    Source,
+    Template,
+    TemplateError,
+    TemplateErrors,
+    choose_language,
+)
 
 LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
 """What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
@@ -26,7 +34,16 @@ ABOUT: Final = "template.json"
 """What a template of the API has in place of template.toml."""
 IMAGES: Final = "images"
 """The folder of its images, which is no language's."""
-_KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
+_KEYS: Final = frozenset(
+    {"description", "variables", "inline_css", "language", "defaults", "required", "layout", "is_layout"}
+)
+CONTENT: Final = re.compile(r"(<p>)?\{\{\s*content\s*\}\}(?(1)</p>)")
+"""The place of the message in a layout; Markdown makes a paragraph of it."""
+_PLACE: Final = "{{ content }}"
+SAMPLE: Final = "CONTENT"
+"""What stands there where a layout is looked at by itself."""
+SAMPLE_SOURCE: Final = '{{ "content" | upper }}'
+"""It is Jinja, so that a place that Jinja leaves alone is found."""
 _GIVEN: Final = frozenset({"email", "name", "language", "unsubscribe_url"})
 """Variables that every message may have without a declaration."""
 
@@ -54,6 +71,13 @@ class TemplateSummary:
     description: str
     variables: Mapping[str, Any]
     """What it may use besides email, name, language and unsubscribe_url, each with an example."""
+    defaults: Mapping[str, Any]
+    """What variables are where neither the job nor the recipient has them."""
+    required: tuple[str, ...]
+    """Variables without which no message is accepted."""
+    layout: str | None
+    """The template that it is put into."""
+    is_layout: bool
     language: str | None
     """The language of the default texts; None where it is not said."""
     languages: tuple[str, ...]
@@ -71,6 +95,10 @@ class TemplateSummary:
             version=version,
             description=str(about.get("description", "")),
             variables=about.get("variables", {}),
+            defaults=about.get("defaults", {}),
+            required=tuple(about.get("required", ())),
+            layout=about.get("layout") or None,
+            is_layout=bool(about.get("is_layout")),
             language=about.get("language") or None,
             languages=tuple(sorted({tag for tag, _ in parts if tag != IMAGES})),
             pictures=tuple(file for tag, file in parts if tag == IMAGES),
@@ -142,11 +170,56 @@ class TemplateLibrary:
         return await asyncio.to_thread(_summaries, await self._stored.published(), hidden)
 
     async def all_names(self) -> list[str]:
-        """Every name that a job can give."""
-        return sorted([*await asyncio.to_thread(self.names), *(each.name for each in await self.stored())])
+        """Every name that a job can give: a layout is none."""
+        layouts = await asyncio.to_thread(self.folders_saying, "is_layout", value=True)
+        names = set(await asyncio.to_thread(self.names)).difference(layouts)
+        return sorted(names.union(each.name for each in await self.stored() if not each.is_layout))
+
+    def folders_saying(self, key: str, *, value: object) -> list[str]:
+        """The templates of the folder whose template.toml has this value for a key."""
+
+        def says(name: str) -> bool:
+            try:
+                said = tomllib.loads(((self._folder or Path()) / name / "template.toml").read_text("utf-8-sig"))
+            except (OSError, ValueError):  # `find` says what is wrong with it
+                return False
+            return said.get(key) == value
+
+        return [name for name in self.names() if says(name)]
 
     async def find(self, name: str, version: str | None = None) -> NamedTemplate | None:
-        """A template, or None when there is none of this name; `check` finds whether it can be used.
+        """A template in its layout, as `read` and `in_layout` have it: what is rendered, sent and stored with a job.
+
+        `version`: as in `read`; behind a "+" the version of its layout, else that is the published one.
+
+        Raises:
+            TemplateLibraryError: it cannot be used.
+            DatabaseError: the templates of the API cannot be read.
+        """
+        own, _, of_layout = (version or "").partition("+")
+        named = await self.read(name, own or None)
+        return named and await self.in_layout(named, of_layout or None)
+
+    async def in_layout(self, named: NamedTemplate, version: str | None = None) -> NamedTemplate:
+        """A template as it is sent: in its layout, at this version or the published one; a layout with a sample in it.
+
+        Raises:
+            TemplateLibraryError: its layout cannot be used.
+            DatabaseError: the templates of the API cannot be read.
+        """
+        if named.is_layout:
+            return _with_sample(named)
+        if named.layout is None:
+            return named
+        layout = await self.read(named.layout, version)
+        if layout is None or not layout.is_layout:
+            raise TemplateLibraryError(
+                t("template {name}: {layout!r} is not a published layout", name=named.name, layout=named.layout)
+            )
+        return _joined(named, layout)
+
+    async def read(self, name: str, version: str | None = None) -> NamedTemplate | None:
+        """A template as it was written, or None when there is none of this name.
 
         `version`: this one, published or not; of a folder there is only what its files say now.
 
@@ -250,8 +323,67 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
 
 def undeclared(named: NamedTemplate, used: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
     """What each language reads, by `Renderer.compile`, and the template does not declare."""
-    known = _GIVEN | named.variables.keys()
+    known = _GIVEN.union(named.variables, named.defaults, named.required)
     return [(tag, each) for tag, names in used.items() for each in sorted(names - known)]
+
+
+def placed(content: str, layout: str) -> str:
+    """A source in the source of a layout."""
+    return CONTENT.sub(lambda _: content, layout, count=1)
+
+
+def _joined(named: NamedTemplate, layout: NamedTemplate) -> NamedTemplate:
+    """A template in its layout. Both are joined before Jinja reads them, so that they are one page with one CSS.
+
+    What both declare, and images of one name, are the template's. Its texts are joined where the layout has one; else
+    the text is made of the whole HTML, so that it has header and footer, too.
+    """
+    wide, own = layout.template, named.template
+
+    def put(tag: str | None, it: Source) -> Source:
+        chosen = choose_language(tag, among=wide.languages)
+        around = wide.languages[chosen] if chosen else wide.default
+        html = it.html and placed(it.html, around.html or "")
+        text = placed(it.text, around.text) if it.text and around.text else None if html else it.text
+        return Source(it.subject, html, text)
+
+    defaults = {name: value for name, value in layout.defaults.items() if name not in named.required}
+    defaults |= named.defaults
+    required = tuple(dict.fromkeys((*layout.required, *named.required)))
+    images = {each.filename: each for each in (*layout.images, *named.images)}
+    return replace(
+        named,
+        version=f"{named.version}+{layout.version}",
+        variables={**layout.variables, **named.variables}, defaults=defaults, required=required,
+        pictures=tuple(images), images=tuple(images.values()),
+        template=Template(
+            put(named.language, own.default), {tag: put(tag, each) for tag, each in own.languages.items()},
+            wide.inline_css and own.inline_css, defaults=defaults, required=required,
+        ),
+    )  # fmt: skip
+
+
+def _with_sample(layout: NamedTemplate) -> NamedTemplate:
+    def sample(it: Source) -> Source:
+        return Source(it.subject, f"<p>{SAMPLE_SOURCE}</p>", it.text and SAMPLE_SOURCE)
+
+    languages = {tag: sample(each) for tag, each in layout.template.languages.items()}
+    inside = replace(layout.template, default=sample(layout.template.default), languages=languages)
+    return replace(_joined(replace(layout, template=inside), layout), version=layout.version)
+
+
+def content_errors(parts: Mapping[str, str | None]) -> list[TemplateError]:
+    """What is wrong with the place of the message in the parts of a layout, by their names."""
+    found = list[TemplateError]()
+    for part, source in parts.items():
+        places = [*CONTENT.finditer(source or "")]
+        if source is not None and not places:
+            found.append(TemplateError(t("a layout must contain '{place}' once", place=_PLACE), part=part, line=None))
+        for again in places[1:2]:
+            line = (source or "").count("\n", 0, again.start()) + 1
+            why = t("contains '{place}' again; a layout has it once", place=_PLACE)
+            found.append(TemplateError(why, part=part, line=line))
+    return found
 
 
 def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
@@ -266,8 +398,9 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     if not isinstance(variables, dict):
         faults.append(t("template.toml: variables must be a table of examples"))
         variables = {}
-    # TOML has dates and times, which JSON, and so a job's variables, have as texts.
-    variables = json.loads(json.dumps(variables, default=lambda it: it.isoformat(), allow_nan=False))
+    variables = _plain(variables)
+    about = about | {"variables": variables, "defaults": _plain(about.get("defaults", {}))}
+    faults += _about_faults(about)
     if not isinstance(about.get("language", ""), str):
         faults.append(t("template.toml: language must be a text such as zh or zh-tw"))
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {IMAGES})
@@ -278,17 +411,55 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     faults += [
         t("{path}: is missing or empty", path=f"{tag}/subject.txt".removeprefix("/"))
         for tag, it in sources.items()
-        if not it.subject
+        if not it.subject and not about.get("is_layout")
     ]
+    for tag, it in sources.items() if about.get("is_layout") else ():
+        errors = content_errors({"body.html": it.html or "", "body.txt": it.text})
+        faults += [t("{tag}/: {error}", tag=tag, error=str(each)) if tag else str(each) for each in errors]
     images = tuple(_images(files, faults))
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=name, error=joined(faults)))
-    summary = TemplateSummary.of(name, _version(files), about | {"variables": variables}, files, sources[""].subject)
+    summary = TemplateSummary.of(name, _version(files), about, files, sources[""].subject)
     return NamedTemplate(
         **vars(summary),
-        template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
+        template=Template(
+            sources.pop(""), sources, inline_css=bool(about.get("inline_css", True)), defaults=summary.defaults,
+            required=summary.required,
+        ),
         images=images,
-    )
+    )  # fmt: skip
+
+
+def _plain(values: Any) -> Any:
+    """TOML has dates and times, which JSON, and so a job's variables, have as texts."""
+    return json.loads(json.dumps(values, default=lambda it: it.isoformat(), allow_nan=False))
+
+
+def _about_faults(about: dict[str, Any]) -> list[str]:
+    """What is wrong with the defaults and the layout; what is wrong is taken out."""
+    faults, required = list[str](), about.get("required", [])
+    if not isinstance(about["defaults"], dict):
+        faults.append(t("template.toml: defaults must be a table"))
+        about["defaults"] = {}
+    if not isinstance(required, list) or not all(isinstance(each, str) for each in required):
+        faults.append(t("template.toml: required must be a list of names"))
+        about["required"] = required = []
+    faults += [why_both(each) for each in required if each in about["defaults"]]
+    if not isinstance(about.get("layout", ""), str):
+        faults.append(t("template.toml: layout must be the name of a template"))
+    if about.get("layout") and about.get("is_layout"):
+        faults.append(why_no_layout())
+    return faults
+
+
+def why_both(name: str) -> Text:
+    """What is said of a variable that is required and has a default."""
+    return t("{name!r} is required and has a default; choose one", name=name)
+
+
+def why_no_layout() -> Text:
+    """What is said of a layout that names another one."""
+    return t("a layout cannot have a layout")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:

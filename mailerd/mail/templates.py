@@ -34,6 +34,10 @@ class Template:
     """The variables of the job; those of a recipient take precedence."""
     is_markdown: bool = False
     """The default's text is Markdown, which is to be made into HTML."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What variables are that neither the job nor the recipient has."""
+    required: Collection[str] = ()
+    """Variables without which there is no message, whatever the sources do without them."""
 
     @property
     def size(self) -> int:
@@ -160,14 +164,17 @@ def merge_variables(
     email: str,
     name: str | None,
     unsubscribe_url: str = "",
+    defaults: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """The variables of one message: the recipient's own win over the job's, and both over the address and the name.
+
+    `defaults` of the template stand where nothing else is given; an empty text or null is given.
 
     So `{{ email }}`, `{{ name }}` and `{{ unsubscribe_url }}` are there unless variables of these names were given.
     Without a name there is no `name` at all: the template has to handle a recipient without one. `unsubscribe_url` is
     empty where the job has no list.
     """
-    merged: dict[str, object] = {"email": email, "unsubscribe_url": unsubscribe_url}
+    merged: dict[str, object] = {**(defaults or {}), "email": email, "unsubscribe_url": unsubscribe_url}
     if name is not None:
         merged["name"] = name
     merged.update(job)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from mailerd.core.i18n import Text
 from mailerd.core.labels import said_of_row
@@ -91,6 +91,21 @@ SELECT e.type, e.data, e.at FROM (
   (SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.SENDER_RESUMED}'
     ORDER BY cause DESC LIMIT {MAX_PAUSES})) p STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = p.id
  WHERE e.sender_email = %s ORDER BY e.id DESC LIMIT %s"""
+MAX_USES: Final = 10_000
+"""The newest jobs in which those with a template are looked for."""
+_NEWEST: Final = f"""
+(SELECT id, template_name, type, created_at, sent, from_address FROM jobs FORCE INDEX (PRIMARY)
+  ORDER BY id DESC LIMIT {MAX_USES}) j"""
+USES: Final = f"""
+SELECT j.template_name, MAX(j.created_at), SUM(j.sent) FROM {_NEWEST}
+ WHERE j.template_name IS NOT NULL AND j.type <> 'test' {{senders}} GROUP BY j.template_name"""
+# Three people each of the newest jobs.
+LATEST_READERS: Final = f"""
+SELECT r.id, r.to_email, r.to_name, r.job_id
+  FROM (SELECT j.id FROM {_NEWEST} WHERE j.template_name = %s AND j.type <> 'test' {{senders}}
+         ORDER BY j.id DESC LIMIT 10) t
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (message) ON r.job_id = t.id AND r.seq < 3
+ WHERE r.to_email <> CONCAT('forgotten-', r.id, '@example.invalid') ORDER BY r.job_id DESC, r.seq LIMIT 10"""
 _READ_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 # The newest events, whatever their type: however many there are, no more are read.
 FAILED_JOBS: Final = f"""
@@ -203,6 +218,24 @@ class PauseChange:
 
 
 @dataclass(frozen=True)
+class TemplateUse:
+    """How a template was used by the newest MAX_USES jobs."""
+
+    last: datetime
+    sent: int
+    """Messages of jobs that have ended."""
+
+
+class LatestReader(NamedTuple):
+    """A recipient of a template's job."""
+
+    id: int
+    email: str
+    name: str | None
+    job_id: str
+
+
+@dataclass(frozen=True)
 class ConsoleQueries:
     """Reads what the console shows; writes nothing."""
 
@@ -280,6 +313,18 @@ class ConsoleQueries:
         rows = await self._rows((PAUSES, (sender, limit)), what="pauses.list")
         return [_pause(type_, from_event(json.loads(data)), at) for type_, data, at in rows]
 
+    async def template_uses(self, senders: Collection[str] | None) -> dict[str, TemplateUse]:
+        """By the names of templates, how the newest MAX_USES jobs have used them; tests are no use."""
+        mine, values = _of(senders)
+        rows = await self._rows((USES.format(senders=mine), values), what="templates.uses")
+        return {name: TemplateUse(utc(last), int(sent)) for name, last, sent in rows}
+
+    async def latest_readers(self, template: str, senders: Collection[str] | None) -> list[LatestReader]:
+        """Some recipients of the newest jobs of a template."""
+        mine, values = _of(senders)
+        statement = LATEST_READERS.format(senders=mine), (template, *values)
+        return [LatestReader(*row) for row in await self._rows(statement, what="templates.readers")]
+
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name."""
         rows = await self._rows((_READ_SUBJECT, (job,)), what="jobs.read_subject")
@@ -321,8 +366,12 @@ def _without_names(said: str) -> str:
 
 def open_jobs_statement(which: str, senders: Collection[str] | None) -> Statement:
     """What `open_jobs` asks; a test has it explained."""
-    mine, values = ("", ()) if senders is None else ("AND j.from_address IN %s", (tuple(senders) or ("",),))
+    mine, values = _of(senders)
     return OPEN_JOBS.format(which=_WHICH[which], senders=mine), (*values, MAX_OPEN)
+
+
+def _of(senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:
+    return ("", ()) if senders is None else ("AND j.from_address IN %s", (tuple(senders) or ("",),))
 
 
 def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:

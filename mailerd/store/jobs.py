@@ -86,6 +86,8 @@ class NewJob:
     template_name: str | None = None
     template_version: str | None = None
     inline_css: bool = False
+    defaults: str | None = None
+    """Those of its template, as JSON."""
     languages: Sequence["TemplateLanguage"] = field(default=(), repr=False)
     """Further languages of the template; the default one stands in subject, html and text."""
     attachments: Sequence[StoredAttachment] = ()
@@ -129,8 +131,7 @@ class JobContent:
     subject: str
     html: str | None
     text: str | None
-    variables: str
-    """The job's variables, as JSON."""
+    variables: str  # as JSON
     list_id: int | None = None
     list_name: str | None = None
     list_title: str | None = None
@@ -142,6 +143,7 @@ class JobContent:
     """How many attachments there are, those of single recipients included."""
     headers: str | None = None
     """Those of all its messages, as JSON."""
+    defaults: str | None = None
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
@@ -153,13 +155,13 @@ async def job_content(database: Database, job: str) -> JobContent:
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.type, j.attachments, j.headers, "
+            "l.name, l.title, j.inline_css, j.api_key_id, j.type, j.attachments, j.headers, j.defaults, "
             "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
             "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
             (job,),
         )
         *row, has_languages = await cursor.fetchone()
-        size = await _attached_bytes(cursor, job) if row[-2] else 0
+        size = await _attached_bytes(cursor, job) if row[-3] else 0
         return JobContent(*row, attached_bytes=size, languages=await _languages(cursor, job) if has_languages else ())
 
     return await database.read(work, what="jobs.read_content")
@@ -629,7 +631,7 @@ class Jobs:
             "subject": job.subject, "html": job.html, "text": job.text,
             "variables": job.variables, **job.extras._asdict(),
             "template_name": job.template_name, "template_version": job.template_version,
-            "inline_css": int(job.inline_css), "attachments": len(job.attachments),
+            "inline_css": int(job.inline_css), "defaults": job.defaults, "attachments": len(job.attachments),
             "reference": job.reference, "priority": job.priority, "api_key_id": job.api_key_id,
             "list_id": job.list_id, "override_suppression": int(job.override_suppression),
             "on_bounces": job.on_bounces,

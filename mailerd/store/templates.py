@@ -1,7 +1,7 @@
 """The named templates of the API: their versions, which one is published, and what a repetition of each change does."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -27,7 +27,10 @@ INSERT INTO templates (name, created_by, created_at) VALUES (%s, %s, UTC_TIMESTA
 _COUNT: Final = "SELECT COUNT(*) FROM templates"
 _OLDEST_ARCHIVED: Final = """
 SELECT name FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, name LIMIT 1 FOR UPDATE"""
-_LOCK: Final = "SELECT published FROM templates WHERE name = %s AND archived_at IS NULL FOR UPDATE"
+# A template and its layout in one order, so that two who lock both never wait for one another.
+_LOCK: Final = """
+SELECT name, published FROM templates WHERE name IN (%s, %s) AND archived_at IS NULL ORDER BY name FOR UPDATE"""
+_ABOUT: Final = "SELECT about FROM template_versions WHERE name = %s AND version = %s"
 _HAS: Final = "SELECT 1 FROM template_versions WHERE name = %s AND version = %s"
 _ADD: Final = """
 INSERT INTO template_versions (name, version, about, files, subject, comment, created_by, created_at)
@@ -61,6 +64,9 @@ _LIST: Final = """
 SELECT t.name, v.version, v.about, v.files, v.subject
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL ORDER BY t.name"""
+_PUBLISHED: Final = """
+SELECT t.name, v.about FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
+ WHERE t.archived_at IS NULL"""
 _DRAFTS: Final = "SELECT name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
 _UNPUBLISHED: Final = "SELECT archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
 _FILES: Final = """
@@ -82,6 +88,21 @@ class VersionMovedError(MailerdError):
     def __init__(self, published: str | None) -> None:
         super().__init__(t("the published version is {published}", published=published or t("none")))
         self.published = published
+
+
+class NoLayoutError(MailerdError):
+    """The layout of a version is not published, or is none."""
+
+    def __init__(self, layout: str) -> None:
+        super().__init__(t("{layout!r} is not a published layout; nothing was changed", layout=layout))
+
+
+class LayoutInUseError(MailerdError):
+    """Published templates have it for their layout."""
+
+    def __init__(self, users: Iterable[str]) -> None:
+        names = ", ".join(sorted(users))
+        super().__init__(t("it is the layout of {names}; nothing was changed", names=names))
 
 
 @dataclass(frozen=True)
@@ -131,7 +152,7 @@ class TemplateStore:
             return False
         others = {path: content for path, content in files.items() if path != ABOUT}
         sizes = json.dumps([(path, len(content)) for path, content in others.items()])
-        subject = files["subject.txt"].decode()[:_MAX_SUBJECT]
+        subject = files.get("subject.txt", b"").decode()[:_MAX_SUBJECT]  # a layout needs none
         await cursor.execute(_ADD, (name, version, files[ABOUT].decode(), sizes, subject, comment, actor))
         whole = b"".join(others.values())
         for number, start in enumerate(range(0, len(whole), PIECE)):
@@ -143,30 +164,52 @@ class TemplateStore:
         return True
 
     @request("templates.publish")
-    async def publish(self, cursor: Cursor, name: str, version: str, *, expect: str | None, actor: str) -> bool | None:
+    async def publish(
+        self, cursor: Cursor, name: str, version: str, *, expect: str | None, actor: str,
+        layouts: Collection[str] = (), users: Collection[str] = (),
+    ) -> bool | None:  # fmt: skip
         """Publish a version if `expect` is the one that is published; whether that has changed anything.
 
         None: there is no such template, or it has no such version. What is published already changes nothing, whatever
-        is expected: the answer to the first request may have been lost.
+        is expected: the answer to the first request may have been lost. `layouts`: those of the folder. `users`: the
+        templates of the folder that have it for their layout.
 
         Raises:
             VersionMovedError: another one is published.
+            NoLayoutError, LayoutInUseError: a template would be published without its layout.
         """
-        await cursor.execute(_LOCK, (name,))
-        row = await cursor.fetchone()
+        about = await _about(cursor, name, version)  # a version never changes
+        layout = about.get("layout") if about else None
+        await cursor.execute(_LOCK, (name, layout or name))
+        published = dict(await cursor.fetchall())
         await cursor.execute(_HAS, (name, version))
-        if row is None or not await cursor.fetchone():
+        if about is None or name not in published or not await cursor.fetchone():
             return None
-        if row[0] == version:
+        if published[name] == version:
             return False
-        if row[0] != expect:
-            raise VersionMovedError(row[0])
+        if published[name] != expect:
+            raise VersionMovedError(published[name])
+        if layout and layout not in layouts:
+            of_layout = await _about(cursor, layout, published.get(layout)) or {}
+            if not of_layout.get("is_layout"):
+                raise NoLayoutError(layout)
+        if not about.get("is_layout"):
+            await _require_unused(cursor, name, published[name], users)
         await cursor.execute(_PUBLISH, (version, actor, name))
         return True
 
     @request("templates.archive")
-    async def archive(self, cursor: Cursor, name: str) -> bool:
-        """Let a name find nothing any more, until a version of it is stored again; whether it found anything."""
+    async def archive(self, cursor: Cursor, name: str, *, users: Collection[str] = ()) -> bool:
+        """Let a name find nothing any more, until a version of it is stored again; whether it found anything.
+
+        `users`: as in `publish`.
+
+        Raises:
+            LayoutInUseError: others have it for their layout.
+        """
+        await cursor.execute(_LOCK, (name, name))
+        for _, published in await cursor.fetchall():
+            await _require_unused(cursor, name, published, users)
         await cursor.execute(_ARCHIVE, (name,))
         return bool(cursor.rowcount)
 
@@ -213,6 +256,28 @@ class TemplateStore:
 
     async def _rows(self, sql: str, values: Sequence[object] | None = None) -> Sequence[Any]:
         return await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
+
+
+async def _about(cursor: Cursor, name: str, version: str | None) -> dict[str, Any] | None:
+    """The template.json of a version; None: there is none."""
+    await cursor.execute(_ABOUT, (name, version))
+    row = await cursor.fetchone()
+    return json.loads(row[0]) if row else None
+
+
+async def _require_unused(cursor: Cursor, name: str, published: str | None, users: Collection[str]) -> None:
+    """A template whose row is locked is no layout of others, as it is published.
+
+    Raises:
+        LayoutInUseError: it is.
+    """
+    about = await _about(cursor, name, published)
+    if not about or not about.get("is_layout"):
+        return
+    await cursor.execute(_PUBLISHED)
+    found = {user for user, its in await cursor.fetchall() if json.loads(its).get("layout") == name}
+    if found := found.union(users):
+        raise LayoutInUseError(found)
 
 
 async def _make_place(cursor: Cursor) -> None:

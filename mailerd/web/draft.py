@@ -1,7 +1,6 @@
 """A draft between the three pages of a new message: its table, its template, and the job that it becomes."""
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -10,28 +9,15 @@ from typing import Any
 
 from aiohttp import web
 
-from mailerd.core.i18n import Text, t
-from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.core.i18n import t
 from mailerd.mail.copied_draft import CopiedDraft
-from mailerd.mail.recipient_table import (
-    CheckedTable,
-    Column,
-    Decisions,
-    ProblemKind,
-    check,
-    columns_of,
-    guessed_uses,
-    mapping_errors,
-)
-from mailerd.mail.spreadsheet import Sheet
 from mailerd.mail.template_library import TemplateLibraryError
-from mailerd.mail.templates import RecipientData, Source, Template
+from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import COPY, PEOPLE, Draft, Drafts
+from mailerd.store.drafts import COPY, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
-from mailerd.store.suppressions import Suppressions
 from mailerd.web.post_job import template_of
-from mailerd.web.services import TIMEOUT, ConsoleRequest
+from mailerd.web.services import ConsoleRequest
 
 OWN = ("email", "name", "language", "unsubscribe_url")
 """Variables that need no column of their own."""
@@ -85,79 +71,6 @@ async def save(it: ConsoleRequest, draft: Draft, parts: Mapping[int, bytes] | No
 
 
 @dataclass(frozen=True)
-class People:
-    """The table of a draft, and what it comes to."""
-
-    sheet: Sheet
-    header: int | None
-    columns: list[Column]
-    uses: dict[int, str]
-    errors: list[Text]
-    """What is wrong with the mapping."""
-    checked: CheckedTable
-    """Of no recipients while there are such errors."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether nothing about it is left to decide."""
-        return bool(self.checked.recipients) and not self.checked.blocking
-
-    def reader(self, number: int, link: str = "", language: str = "") -> RecipientData | None:
-        """The recipient of a number from 1, as the template sees it. `language`: another one than the table says."""
-        if not 1 <= number <= len(self.checked.recipients):
-            return None
-        one = self.checked.recipients[number - 1] | ({"language": language} if language else {})
-        given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
-        return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
-
-
-def decisions(draft: Draft) -> Decisions:
-    """What was decided about problems."""
-    options = draft.options
-    empty: dict[str, str] = options.get("empty", {})
-    return Decisions(
-        skip_invalid=bool(options.get("skip_invalid")), allow_duplicates=bool(options.get("allow_duplicates")),
-        defaults={name: options.get("defaults", {}).get(name, "") for name, it in empty.items() if it == "default"},
-        accepted={name for name, it in empty.items() if it == "accept"},
-        skip_empty={name for name, it in empty.items() if it == "skip"},
-    )  # fmt: skip
-
-
-async def read_people(it: ConsoleRequest, draft: Draft, used: frozenset[str] | None) -> People:
-    """The table of a draft. `used`: the variables of its message; None: not known yet."""
-    packed = await drafts(it).read(draft, PEOPLE)
-    people = await asyncio.to_thread(_checked, packed, draft, used)
-    addresses = [each["email"] for each in people.checked.recipients]
-    suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
-    named = draft.message.get("list", "")
-    mailing_list = await suppressions.list_named(named) if named else None
-    reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
-    if not reasons:
-        return people
-    found = {
-        address: (
-            ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED,
-            why_suppressed(why),
-        )
-        for address, why in reasons.items()
-    }
-    return replace(people, checked=await asyncio.to_thread(people.checked.without, found))
-
-
-def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None) -> People:
-    sheet, header = Sheet.unpack(packed), draft.mapping["header"]
-    wanted = (used or frozenset()).difference(OWN, draft.message.get("variables", ()))
-    columns = columns_of(sheet, header, wanted=wanted)
-    chosen = {int(index): use for index, use in draft.mapping["uses"].items()}
-    uses = guessed_uses(columns) | {each.index: chosen[each.index] for each in columns if each.index in chosen}
-    errors = mapping_errors(columns, uses, wanted=wanted)
-    checked = (
-        CheckedTable([], [], [], [], 0) if errors else check(sheet, header, uses, used=used, decisions=decisions(draft))
-    )
-    return People(sheet, header, columns, uses, errors, checked)
-
-
-@dataclass(frozen=True)
 class DraftMessage:
     """What a draft says: as the API takes it, as it is rendered, and its pictures."""
 
@@ -168,6 +81,11 @@ class DraftMessage:
     """The variables that it reads."""
     languages: list[str]
     """Those that its template has, its default first; empty: only one."""
+
+    @property
+    def given(self) -> frozenset[str]:
+        """Variables that need no column: the job's own, and those with a default."""
+        return frozenset(self.template.variables).union(self.template.defaults)
 
 
 async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
@@ -203,4 +121,4 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     if own := message.get("variables"):
         fields, template = fields | {"variables": own}, replace(template, variables=own)
     names = await services.renderer.compile(template, origin=origin)
-    return DraftMessage(fields, template, pictures, frozenset().union(*names.values()), languages)
+    return DraftMessage(fields, template, pictures, frozenset(template.required).union(*names.values()), languages)

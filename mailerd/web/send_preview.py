@@ -17,7 +17,8 @@ from mailerd.errors import MailerdError
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
-from mailerd.web.draft import OWN, DraftMessage, People, read_message, read_people
+from mailerd.web.draft import OWN, DraftMessage, read_message
+from mailerd.web.draft_people import People, read_people
 from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest
@@ -63,7 +64,7 @@ async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, P
         why = [_named(each.part, each.line, each.reason) for each in errors.errors]
     except MailerdError as error:
         why = [str(error)]
-    return written, await read_people(it, draft, written.names if written else None), why
+    return written, await read_people(it, draft, written), why
 
 
 def _named(part: str, line: int | None, reason: str) -> Text:
@@ -86,7 +87,7 @@ def variables(people: People, written: DraftMessage | None) -> list[str]:
 
 def missing(people: People, written: DraftMessage | None) -> set[str]:
     """Variables that the message reads and no column has."""
-    known = {*people.uses.values(), *OWN, *(written.template.variables if written else ())}
+    known = {*people.uses.values(), *OWN, *(written.given if written else ())}
     return set(written.names - known) if written else set()
 
 

@@ -17,7 +17,8 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft, DraftFile
 from mailerd.store.jobs import Job
-from mailerd.web.draft import DraftMessage, People, drafts, job_of, save
+from mailerd.web.draft import DraftMessage, drafts, job_of, save
+from mailerd.web.draft_people import People
 from mailerd.web.forms import read_form, read_local_time
 from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table

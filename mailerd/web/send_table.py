@@ -13,7 +13,8 @@ from mailerd.mail.recipient_table import FIELDS, corrected_csv, guess_header, pr
 from mailerd.mail.spreadsheet import ENCODINGS, Sheet, SpreadsheetError
 from mailerd.mail.templates import RendererError
 from mailerd.store.drafts import FILE, PEOPLE, Draft
-from mailerd.web.draft import DECISIONS, People, drafts, read_message, read_people, save
+from mailerd.web.draft import DECISIONS, drafts, read_message, save
+from mailerd.web.draft_people import People, read_people
 from mailerd.web.forms import Form
 from mailerd.web.html import said
 from mailerd.web.sent_tables import last_uses
@@ -30,7 +31,7 @@ async def people_of(it: ConsoleRequest, draft: Draft) -> People:
         written = await read_message(it, draft)
     except MailerdError:
         written = None
-    return await read_people(it, draft, written.names if written else None)
+    return await read_people(it, draft, written)
 
 
 async def read_table(

@@ -13,7 +13,7 @@ from mailerd.mail.spreadsheet import Sheet
 from mailerd.store import describe
 from mailerd.store.drafts import Draft
 from mailerd.store.earlier_jobs import EarlierJobs
-from mailerd.web.draft import People
+from mailerd.web.draft_people import People
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 MAX_USES: Final = 2_000

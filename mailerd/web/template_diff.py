@@ -24,7 +24,7 @@ async def diff(it: ConsoleRequest) -> web.Response:
     """The page."""
     name, pair = it.http.match_info["name"], [it.http.query.get(end, "") for end in ("from", "to")]
     is_known = NAME.fullmatch(name) and all(map(VERSION.fullmatch, pair))
-    found = [await it.services.library.find(name, version) for version in pair] if is_known else [None]
+    found = [await it.services.library.read(name, version) for version in pair] if is_known else [None]
     if None in found:
         it.missing()
     before, after = (_parts(each) for each in found if each)
@@ -41,7 +41,10 @@ def _parts(named: NamedTemplate) -> dict[tuple[str, str], str]:
         found[tag, t("Subject")] = each.subject
         found[tag, "Markdown" if each.markdown else "HTML"] = each.markdown or each.html or ""
         found[tag, t("Plain text")] = each.text or ""
-    found["", t("Examples")] = json.dumps(named.variables, ensure_ascii=False, indent=1, sort_keys=True)
+    lists = {t("Examples"): named.variables, t("Defaults"): named.defaults, t("Required"): named.required}
+    for part, it in lists.items():
+        found["", part] = json.dumps(it, ensure_ascii=False, indent=1, sort_keys=True)
+    found["", t("Layout")] = named.layout or ("{{ content }}" if named.is_layout else "")
     return found
 
 

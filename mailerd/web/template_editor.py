@@ -18,27 +18,37 @@ from mailerd.web.forms import read_form
 from mailerd.web.message_page import frame
 from mailerd.web.post_job import explain
 from mailerd.web.services import ConsoleRequest
-from mailerd.web.template_form import Fault, Part, TemplateForm, fault_of, missing_example
-from mailerd.web.template_page import VERSION, in_frame, make, publish, see
+from mailerd.web.template_actions import publish
+from mailerd.web.template_form import Fault, Part, TemplateForm, Variable, fault_of, missing_example
+from mailerd.web.template_page import VERSION, see
+from mailerd.web.template_preview import in_frame, make, readers
 
-MAX_EDITED: Final = 2 * 1024 * 1024
-"""Bytes of a form with a template; what is larger is stored by the API."""
+MAX_EDITED: Final = 8 * 1024 * 1024
+"""Bytes of a form with a template and its new pictures; what is larger is stored by the API."""
+_EMPTY_LAYOUT: Final = TemplateForm(is_layout=True, parts=[Part("", body="**…**\n\n{{ content }}\n\n…")])
 
 
-def _page(
+async def _page(
     it: ConsoleRequest, form: TemplateForm, *, is_new: bool, error: ApiError | RendererError | None = None
 ) -> web.Response:
     refused = cannot_render(error) if isinstance(error, RendererError) else error
     errors = refused.errors if refused else ()
     faults = [fault_of(form, each) for each in errors] or ([Fault("name", str(refused))] if refused else [])
-    known = {each for each, _ in form.variables}
-    asked = [(each, "") for each in dict.fromkeys(map(missing_example, errors)) if each and each not in known]
+    if form.files and refused:
+        faults.append(Fault("images", t("Choose the pictures again: a page cannot keep them.")))
+    known = {each.name for each in form.variables}
+    asked = [Variable(each) for each in dict.fromkeys(map(missing_example, errors)) if each and each not in known]
     number = next((each.at.partition("-")[2] for each in faults if "-" in each.at), "")
     tab = form.parts[int(number)].tag if number else form.tab  # so that a fault is in sight
-    form = replace(form, tab=tab, variables=[*form.variables, *asked, *[("", "")] * 2])
+    form = replace(form, tab=tab, variables=[*form.variables, *asked, *[Variable()] * 2])
+    library = it.services.library
+    layouts = {each.name for each in await library.stored() if each.is_layout}
+    layouts.update(
+        await asyncio.to_thread(library.folders_saying, "is_layout", value=True), filter(None, [form.layout])
+    )
     page = it.page(
         "template_edit.html", active="templates", form=form, is_new=is_new, faults=faults, live=False,
-        status=refused.status if refused else 200,
+        status=refused.status if refused else 200, layouts=sorted(layouts), readers=await readers(it, form.origin),
     )  # fmt: skip
     page.headers.update(refused.headers if refused else {})
     return page
@@ -48,15 +58,15 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The form: of a new template, which may have the contents of another one, or of a template at a version."""
     it.require(Permission.TEMPLATES)
     if "name" not in it.http.match_info:
-        return _page(it, TemplateForm(), is_new=True)
+        return await _page(it, _EMPTY_LAYOUT if "layout" in it.http.query else TemplateForm(), is_new=True)
     seen = await see(it)
     if it.http.path.endswith("/duplicate"):
-        return _page(it, TemplateForm.of(f"{seen.named.name[:59]}-copy", seen.named, ""), is_new=True)
+        return await _page(it, TemplateForm.of(f"{seen.named.name[:59]}-copy", seen.named, ""), is_new=True)
     if seen.state is None:
         return it.back(
             f"/templates/{seen.named.name}", t("This template is a folder of files. Duplicate it to edit it.")
         )
-    return _page(it, TemplateForm.of(seen.named.name, seen.named, seen.published), is_new=False)
+    return await _page(it, TemplateForm.of(seen.named.name, seen.named, seen.published), is_new=False)
 
 
 async def save(it: ConsoleRequest) -> web.Response:
@@ -68,12 +78,12 @@ async def save(it: ConsoleRequest) -> web.Response:
         form = TemplateForm.read(sent.text("name") if is_new else it.http.match_info["name"], sent)
         try:
             if sent.text("action") == "add-language":
-                return _page(it, _with_language(form, sent.text("new_language").lower()), is_new=is_new)
+                return await _page(it, _with_language(form, sent.text("new_language").lower()), is_new=is_new)
             if is_new and NAME.fullmatch(form.name) and await templates.store.state(form.name):
                 raise invalid([FieldError("name", t("is the name of another template"))])
             version, created = await templates.save(form.name, await _body(it, form), it.key, actor=it.actor)
         except (ApiError, RendererError) as error:
-            return _page(it, form, is_new=is_new, error=error)
+            return await _page(it, form, is_new=is_new, error=error)
     said: str = (
         t("Saved as a draft. Jobs get it once it is published.") if created else t("No change: this version exists.")
     )
@@ -91,26 +101,29 @@ def _with_language(form: TemplateForm, tag: str) -> TemplateForm:
 
 async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
     """What the API takes, with the images of the version that was opened; an ApiError where that is gone."""
-    library, body, images = it.services.library, form.as_json(), []
+    library, body, images = it.services.library, form.as_json(), dict[str, bytes]()
     if VERSION.fullmatch(form.base):
         try:
             named = await asyncio.to_thread(library.in_folder, form.origin)
-            named = named or await library.find(form.origin, form.base)
+            named = named or await library.read(form.origin, form.base)
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
         if named is None:
             raise invalid([FieldError("name", t("the version that was opened was deleted; copy your text to another"))])
-        images = [{"filename": it.filename, "content": b64encode(it.content).decode()} for it in named.images]
-    return bytearray(json.dumps(body | {"images": images}, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+        images = {each.filename: each.content for each in named.images if each.filename not in form.drop}
+    listed = [{"filename": name, "content": b64encode(it).decode()} for name, it in (images | form.files).items()]
+    return bytearray(json.dumps(body | {"images": listed}, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 async def preview(it: ConsoleRequest) -> web.Response:
     """What the form would be, in a frame; nothing is stored."""
     it.require(Permission.TEMPLATES)
     async with it.services.shares.posts.place(it.key):
-        form = TemplateForm.read("preview", await read_form(it.http, most=MAX_EDITED))
+        sent = await read_form(it.http, most=MAX_EDITED)
+        form = TemplateForm.read("preview", sent)
         try:
             named, _, _ = await it.services.templates.checked("preview", await _body(it, form), it.key)
         except (ApiError, RendererError) as error:
             return frame(it, explain(it, error) if isinstance(error, ApiError) else str(error), {})
-    return in_frame(it, named, await make(it, named, form.tab if form.tab in named.template.languages else ""))
+    tag = form.tab if form.tab in named.template.languages else ""
+    return in_frame(it, *await make(it, named, tag, sent.text("person")))

@@ -2,9 +2,10 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any, Final
+from itertools import islice, zip_longest
+from typing import Any, Final, NamedTuple
 
 from mailerd.core.i18n import Text
 from mailerd.http.errors import FieldError
@@ -13,6 +14,8 @@ from mailerd.web.forms import Form
 
 _LINE: Final = re.compile(r"line (\d+)")
 _QUOTED: Final = re.compile(r"'([^']+)'")
+_UNPLAIN: Final = re.compile(r"[^A-Za-z0-9._-]+")
+_TEXTS: Final = ("origin", "base", "expect", "description", "language", "comment", "tab", "layout")
 _MAX_PLACES: Final = 100
 """Places of a word that are looked at, to find the one that is a variable."""
 _FIELDS: Final = {"html": "body", "markdown": "body", "subject": "subject", "text": "text"}
@@ -34,6 +37,28 @@ class Part:
         return {"subject": self.subject, kind: self.body or None, "text": self.text or None}
 
 
+class Variable(NamedTuple):
+    """A variable in the form."""
+
+    name: str = ""
+    example: str = ""
+    default: str = ""
+    is_required: bool = False
+
+
+def variables_of(named: NamedTemplate) -> list[Variable]:
+    """The variables that a template declares."""
+    names = dict.fromkeys((*named.variables, *named.defaults, *named.required))
+
+    def shown(name: str, values: Mapping[str, Any]) -> str:
+        return _shown(values[name]) if name in values else ""
+
+    return [
+        Variable(each, shown(each, named.variables), shown(each, named.defaults), each in named.required)
+        for each in names
+    ]
+
+
 @dataclass(frozen=True)
 class TemplateForm:
     """What the form holds: a template, the one whose images it keeps, and which version was published then."""
@@ -48,7 +73,14 @@ class TemplateForm:
     tab: str = ""
     inline_css: bool = True
     parts: list[Part] = field(default_factory=lambda: [Part("")])
-    variables: list[tuple[str, str]] = field(default_factory=list)
+    layout: str = ""
+    is_layout: bool = False
+    variables: list[Variable] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    drop: list[str] = field(default_factory=list)
+    """Those of its pictures that are taken out, …"""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """… and those that are added."""
 
     @classmethod
     def of(cls, name: str, named: NamedTemplate, expect: str) -> "TemplateForm":
@@ -58,10 +90,10 @@ class TemplateForm:
                  it.text or "")
             for tag, it in {"": named.template.default, **named.template.languages}.items()
         ]  # fmt: skip
-        variables = [(each, _shown(example)) for each, example in named.variables.items()]
         return cls(
             name, named.name, named.version, expect, named.description, named.language or "",
-            inline_css=named.template.inline_css, parts=parts, variables=variables,
+            inline_css=named.template.inline_css, parts=parts, variables=variables_of(named),
+            layout=named.layout or "", is_layout=named.is_layout, pictures=[*named.pictures],
         )  # fmt: skip
 
     @classmethod
@@ -69,11 +101,18 @@ class TemplateForm:
         """What was sent; a browser ends lines as no template does."""
         columns = [form.all(each) for each in ("tag", "subject", "kind", "body", "text")]
         parts = [Part(*(each.replace("\r\n", "\n") for each in row)) for row in zip(*columns, strict=False)]
-        examples = zip(form.all("variable"), form.all("example"), strict=False)
-        texts = {it: form.text(it) for it in ("origin", "base", "expect", "description", "language", "comment", "tab")}
+        rows = zip_longest(form.all("variable"), form.all("example"), form.all("default"), fillvalue="")
+        required, files = form.all("required"), [value for name, value in form.fields if name == "image"]
+        texts = {it: form.text(it) for it in _TEXTS}
+        contents = [each for each in files if isinstance(each, bytes)]  # where no file was chosen, there is a text
         return cls(
             name, **texts, inline_css=bool(form.text("inline_css")), parts=parts or [Part("")],
-            variables=[(each.strip(), example.strip()) for each, example in examples if each.strip()],
+            variables=[
+                Variable(name.strip(), example.strip(), default.strip(), str(n) in required)
+                for n, (name, example, default) in enumerate(rows) if name.strip()
+            ],
+            is_layout=bool(form.text("is_layout")), pictures=form.all("picture"), drop=form.all("drop"),
+            files=dict(zip(map(_plain, form.all("image.name")), contents, strict=False)),
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
@@ -82,9 +121,18 @@ class TemplateForm:
         return {
             **default.as_json(), "description": self.description, "language": self.language or None,
             "comment": self.comment or None, "inline_css": self.inline_css,
-            "variables": {each: _value(example) for each, example in self.variables},
+            "layout": self.layout or None, "is_layout": self.is_layout,
+            "variables": {it.name: _value(it.example) for it in self.variables if it.example or not it.default},
+            "defaults": {it.name: _value(it.default) for it in self.variables if it.default},
+            "required": [it.name for it in self.variables if it.is_required],
             "languages": {each.tag: each.as_json() for each in others if each.subject or each.body or each.text},
         }  # fmt: skip
+
+
+def _plain(filename: str) -> str:
+    """A file's name as HTML can call it."""
+    stem, dot, kind = filename.rpartition(".")
+    return f"{_UNPLAIN.sub('-', stem).strip('-.') or 'picture'}{dot}{kind.lower()}"
 
 
 def _shown(example: Any) -> str:

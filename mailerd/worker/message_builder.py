@@ -239,6 +239,7 @@ class MessageBuilder:
             {each.language: Source(each.subject, each.html, each.text) for each in it.languages},
             inline_css=bool(it.inline_css),
             variables=json.loads(it.variables),
+            defaults=json.loads(it.defaults or "{}"),
         )
         values = sum(map(it.variables.count, ",:[{"))
         size = template.size + len(it.variables) + _BYTES_OF_A_VALUE * values

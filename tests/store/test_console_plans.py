@@ -110,6 +110,10 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("suppressions of a list", suppressed(list_id=7), {"by_list", "PRIMARY"}),
     ("suppressions for a reason", suppressed(reason=Reason.COMPLAINED), {"by_reason", "PRIMARY"}),
     ("lists", (LISTS, ("list-5", 51)), {"name"}),
+    ("how templates are used", (console_queries.USES.format(senders=""), ()), {"PRIMARY", "<derived2>"}),
+    ("how mine are used", (console_queries.USES.format(senders=f"AND {AS_ME}"), ((ME,),)), {"PRIMARY", "<derived2>"}),
+    ("whom a template wrote to", (console_queries.LATEST_READERS.format(senders=""), ("order",)),
+     {"PRIMARY", "message"}),
     ("a person", messages_statement("r7@example.org", before=None, limit=51, senders=None), {"person", "PRIMARY"}),
 ]  # fmt: skip
 

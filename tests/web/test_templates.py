@@ -149,15 +149,18 @@ async def test_an_example_is_what_it_was_however_often_it_is_saved(site: Console
         "n": ["x", 2],
         "h": "[",
         "i": '"x"',
+        "r": "",
     }
     text = "".join(f"{{{{ {name} is defined }}}}" for name in examples)
+    more: dict[str, Any] = {"defaults": {"o": "", "b": 1.0, "p": {"q": "1"}}, "required": ["a", "r"]}
     saved = await api(
-        site, key, "PUT", "/odd", {"subject": "s", "text": text, "html": "\n\n<p>x</p>\n", "variables": examples}
+        site, key, "PUT", "/odd", {"subject": "s", "text": text, "html": "\n\n<p>x</p>\n", "variables": examples} | more
     )
     browser = await site.sign_in(key)
     _, page = await got(browser, "/templates/odd/edit")
     fields = aiohttp.FormData()
-    for name, value in re.findall(r'<input[^>]* name="([a-z_]+)"[^>]* value="([^"]*)"', page):
+    inputs = [it for it in re.findall(r"<input[^>]*>", page) if 'type="checkbox"' not in it or " checked" in it]
+    for name, value in re.findall(r'<input[^>]* name="([a-z_]+)"[^>]* value="([^"]*)"', "".join(inputs)):
         fields.add_field(name, value.replace("&#34;", '"').replace("&amp;", "&"))
     fields.add_field("subject", "s")
     for name, value in re.findall(r'<textarea id="[a-z]+-0" name="(\w+)"[^>]*>\n(.*?)</textarea>', page, re.DOTALL):

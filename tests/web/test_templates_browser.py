@@ -1,12 +1,13 @@
 """A template in a real browser, from its first line to its archive: by keyboard or finger, with and without scripts."""
 
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, FilePayload, Page, expect
 
 from tests.support.rows import query
 from tests.web.browser import SOON, VIEWS, Complaints, chromium, sign_in
@@ -33,6 +34,8 @@ async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
         yield it
 
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+LOGO: FilePayload = {"name": "Bild 图.PNG", "mimeType": "image/png", "buffer": b64decode(PIXEL)}
 REFUSED = "error: Failed to load resource: the server responded with a status of 422 (Unprocessable Content)"
 """What Chromium says of a form that is refused."""
 
@@ -61,15 +64,24 @@ class Author:
         page = self.page
         await page.goto(f"{self.url}/templates")
         await self.look()
+        await page.click('a[href="/new-template?layout"]')
+        await self.look()
+        await page.fill("#name", "house")
+        await page.fill("#body-0", "Acme\n\n{{ content }}\n\nBye")
+        await self.press("publish")
+        await page.goto(f"{self.url}/templates")
         await page.click('a[href="/new-template"]')
         await self.look()
         await page.fill("#name", "autumn")
+        await page.select_option("#layout", "house")
+        await page.set_input_files("#images", LOGO)
         await page.fill("#subject-0", "Hello {{ first_name }}")
         await page.fill("#body-0", "# Hello {{ first_name }}\n\nA **{{ price | uper }}** thing")
         await self.press("publish")
         await expect(page.locator('.trouble a[href="#body-0"]')).to_contain_text("uper")
         await self.look()
         await page.fill("#body-0", "# Hello {{ first_name }}\n\nA **{{ price }}** thing")
+        await page.set_input_files("#images", LOGO)
         await self.press("publish")  # it has no examples: each is a row of the form now
         await page.fill('input[value="first_name"] + input', "Ada <3")
         await page.fill('input[value="price"] + input', "*17* EUR")
@@ -83,7 +95,9 @@ class Author:
         await page.click('label[for="tab-0"]')
         await page.click("button[formtarget]")
         await expect(shown).to_have_text("*17* EUR")
+        await expect(page.frame_locator('iframe[name="preview"]').locator("body")).to_contain_text("Bye")
         await self.look()
+        await page.set_input_files("#images", LOGO)
         await self.press("publish")
         await page.wait_for_url("**/templates/autumn?version=*")
         await self.look()
@@ -131,9 +145,10 @@ async def test_a_template_is_written_refused_seen_published_compared_restored_an
     await page.wait_for_url("**/templates")
     await context.close()
     assert complaints.found == [REFUSED] * 2
-    assert await query(site.database, "SELECT comment FROM template_versions ORDER BY created_at") == [
-        (None,), ("politer",),
+    found = await query(site.database, "SELECT comment, files FROM template_versions ORDER BY created_at")
+    assert [(comment, "images/Bild.png" in files) for comment, files in found] == [
+        (None, False), (None, True), ("politer", True),
     ]  # fmt: skip
     assert [each["action"] for each in site.heard.of("template_changed")] == [
-        "saved", "published", "saved", "published", "published", "archived",
+        *("saved", "published") * 3, "published", "archived",
     ]  # fmt: skip

@@ -96,8 +96,9 @@ CREATE TABLE IF NOT EXISTS projects (
 -- sender_email: the mailbox, whose credentials, limits and pauses count. from_email: the address in From, where it is
 -- another one of the mailbox (a send-as alias). from_address: what From says; people search by it.
 -- subject, html, text: the template in its default language; job_templates has the others. markdown: what a person wrote
--- in the console, from which the HTML was made. template_name and template_version: which named template it was.
--- inline_css: the rules of <style> are copied into the elements.
+-- in the console, from which the HTML was made. template_name and template_version: which named template it was, and
+-- behind a "+" which version of its layout. inline_css: the rules of <style> are copied into the elements.
+-- defaults: what variables are that neither job nor recipient has (JSON).
 -- headers, metadata: JSON; headers of its messages beside those of mailerd, and what the application gets back with it.
 -- attachments: how many rows of job_attachments there are.
 -- copy_list: who gets a copy of each message that names none itself (JSON); NULL: no one. copies: what the copies of all
@@ -127,6 +128,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   template_name VARCHAR(100) NULL,
   template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  defaults TEXT NULL,
   variables LONGTEXT NOT NULL,
   headers TEXT NULL,
   metadata TEXT NULL,
