@@ -180,7 +180,7 @@ async def _looks(site: ConsoleSite, browser: Browser, key: str) -> None:
         await query(site.database, "UPDATE tallies SET sent = 6 WHERE sender_email = 'me@example.com' AND failed = 0")
         await expect(shown).to_have_text(said.replace("Sent 75", "Sent 76"))
         local = datetime.now(UTC) - timedelta(minutes=20) + timedelta(hours=5, minutes=30)
-        assert f"{local:%d/%m/%Y}" in await shown.inner_text()
+        assert f"{local:%Y-%m-%d}" in await shown.inner_text()
         await page.mouse.move(5, 5)
         await expect(shown).to_be_hidden()
         await chart_.focus()

@@ -17,7 +17,7 @@ from mailerd.mail import recipient_table
 from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
-from mailerd.web import draft as draft_module
+from mailerd.web import draft_people
 from mailerd.web import post_job
 from tests.support.rows import post, query
 from tests.support.spreadsheets import sheet_of
@@ -128,7 +128,7 @@ async def test_a_table_is_checked_beside_the_event_loop(site: ConsoleSite, monke
         threads.add(threading.get_ident())
         return check(*args, **options)
 
-    monkeypatch.setattr(draft_module, "check", checked)
+    monkeypatch.setattr(draft_people, "check", checked)
     await begun(await site.signed_in(), table(2))
     assert threads - {threading.get_ident()}
     assert threading.get_ident() not in threads
