@@ -8,8 +8,7 @@ from playwright.async_api import Browser, expect
 
 from mailerd.cli.manual import markdown
 from tests.intake.site import Build, Site
-from tests.web.browser import VIEWS, chromium, page_of
-from tests.web.test_browser import AXE
+from tests.web.browser import VIEWS, bring_axe, chromium, page_of, violations
 
 PAGES = [
     "/docs", "/docs/how-to/troubleshooting", "/docs/reference/events", "/docs/reference/commands",
@@ -17,8 +16,6 @@ PAGES = [
     "/docs/api", "/docs/api/jobs", "/docs/api/webhooks",
     "/docs/search?q=backup", "/docs/search?q=",
 ]  # fmt: skip
-AUDIT = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
-    .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 160)}`)"""
 
 
 @pytest_asyncio.fixture
@@ -37,7 +34,7 @@ async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_polic
     site: Site, browser: Browser, view: str
 ) -> None:
     context = await browser.new_context(**VIEWS[view])
-    await context.add_init_script(AXE.read_text("utf-8"))
+    await bring_axe(context)
     found = list[str]()
     async with page_of(context) as page:
         for path in PAGES:
@@ -46,7 +43,7 @@ async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_polic
             assert (path, answer.status) == (path, 200)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
-            found += [f"{path} {each}" for each in await page.evaluate(AUDIT)]
+            found += await violations(page)
     assert found == []
     await context.close()
 

@@ -3,12 +3,18 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support.heard import PATIENCE
 
+AXE = Path(__file__).parent / "vendor" / "axe.min.js"
+# All that axe has seen is a tree of 50,000 characters, which takes longer to hand over than to make.
+_AUDIT = """async () => {
+    const {violations} = await axe.run(document, {resultTypes: ['violations'], iframes: false});
+    return violations.map(each => `${each.impact} ${each.id}: ${each.nodes[0].html.slice(0, 160)}`); }"""
 FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 SOON = PATIENCE * 1000
 """Milliseconds."""
@@ -58,6 +64,16 @@ async def page_of(context: BrowserContext) -> AsyncIterator[Page]:
     yield page
     await page.close()
     assert complaints.found == [], complaints.found
+
+
+async def bring_axe(context: BrowserContext) -> None:
+    """Have axe-core on every page of a context."""
+    await context.add_init_script(AXE.read_text("utf-8"))
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe-core finds, of any impact."""
+    return [f"{page.url}: {each}" for each in await page.evaluate(_AUDIT)]
 
 
 async def sign_in(page: Page, url: str, key: str) -> None:

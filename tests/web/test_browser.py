@@ -15,13 +15,11 @@ from mailerd.rate_limited_gmail import PersonalDrafts
 from mailerd.store.api_keys import ApiKeys
 from mailerd.web import live
 from tests.support.rows import post, query, states
-from tests.web.browser import SOON, VIEWS, Complaints, chromium, page_of, sign_in
+from tests.web.browser import SOON, VIEWS, Complaints, bring_axe, chromium, page_of, sign_in, violations
 from tests.web.conftest import ConsoleSite, console_site
 from tests.web.visitor import HOOK, Visitor, buttons
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-SERIOUS = {"serious", "critical"}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -113,28 +111,16 @@ def places(job: str) -> list[str]:
     ]  # fmt: skip
 
 
-async def serious(page: Page) -> list[str]:
-    """What axe-core finds that keeps people out."""
-    return [f"{page.url}: {each}" for each in await page.evaluate(AUDIT, [*SERIOUS])]
-
-
-AUDIT = """async impacts => {
-    const {violations} = await axe.run(document, {resultTypes: ['violations'], iframes: false});
-    return violations.filter(each => impacts.includes(each.impact))
-        .map(each => `${each.id}: ${each.nodes[0].html.slice(0, 160)}`); }"""
-"""All that axe has seen is a tree of 50,000 characters, which takes longer to hand over than to make."""
-
-
 @pytest.mark.parametrize("view", ["desktop", "phone, dark, Chinese"])
 async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_policy(
     site: ConsoleSite, browser: Browser, view: str
 ) -> None:
     job, key = await fill(site), await site.keys.create("shop")
     context = await browser.new_context(**VIEWS[view])
-    await context.add_init_script(AXE.read_text("utf-8"))
+    await bring_axe(context)
     async with page_of(context) as page:
         await page.goto(f"{site.url}/login")
-        found = await serious(page)
+        found = await violations(page)
         await sign_in(page, site.url, key)
         for path in places(job):
             answer = await page.goto(f"{site.url}{path}")
@@ -142,13 +128,13 @@ async def test_every_page_fits_its_window_keeps_nobody_out_and_violates_no_polic
             assert (path, answer.status) == (path, 200)
             width = await page.evaluate("document.documentElement.scrollWidth")
             assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
-            found += await serious(page)
+            found += await violations(page)
     page = await context.new_page()
     await page.goto(f"{site.url}/jobs/none")
-    found += await serious(page)
+    found += await violations(page)
     site.lose_database()
     await page.goto(f"{site.url}/")
-    found += await serious(page)
+    found += await violations(page)
     site.find_database()
     await context.close()
     assert found == []

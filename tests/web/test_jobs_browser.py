@@ -7,14 +7,12 @@ from playwright.async_api import Browser, expect
 
 from tests.support.rows import query, states
 from tests.web import test_browser
-from tests.web.browser import VIEWS, page_of, sign_in
+from tests.web.browser import VIEWS, bring_axe, page_of, sign_in, violations
 from tests.web.conftest import ConsoleSite
-from tests.web.test_browser import AUDIT, AXE
 from tests.web.test_job_report import fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 browser, site = test_browser.browser, test_browser.site
-IMPACTS = ["minor", "moderate", "serious", "critical"]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -28,7 +26,7 @@ async def test_what_can_be_done_about_each_part_is_done_by_its_button(
     context, found = await browser.new_context(**VIEWS[view]), list[str]()
     scripts = VIEWS[view].get("java_script_enabled", True)
     if scripts:
-        await context.add_init_script(AXE.read_text("utf-8"))
+        await bring_axe(context)
     async with page_of(context) as page:
         await sign_in(page, site.url, key)
         for path in ("/jobs", "/jobs?tab=attention&q=none", f"/jobs/{job}?tab=failed", "/messages/1", "/messages/12"):
@@ -37,7 +35,7 @@ async def test_what_can_be_done_about_each_part_is_done_by_its_button(
             if scripts:
                 width = await page.evaluate("document.documentElement.scrollWidth")
                 assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
-                found += await page.evaluate(AUDIT, IMPACTS)
+                found += await violations(page)
         await page.goto(f"{site.url}/jobs/{job}")
         if scripts:
             short = page.locator("main .sub .mono.id")

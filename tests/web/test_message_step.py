@@ -19,9 +19,8 @@ from mailerd.store.drafts import Draft, DraftFile, Drafts
 from mailerd.web import forms, send_message_page
 from mailerd.web.forms import Form
 from tests.support.rows import query
-from tests.web.browser import SOON, Complaints, chromium, sign_in
+from tests.web.browser import SOON, Complaints, bring_axe, chromium, sign_in, violations
 from tests.web.conftest import ConsoleSite
-from tests.web.test_browser import AXE, serious
 from tests.web.test_new_message import MESSAGE, WRITTEN, ask, begun, reviewed, seen
 from tests.web.visitor import DROPPED
 
@@ -423,14 +422,14 @@ async def finds_and_tests(page: Page) -> list[str]:
     await page.fill("#test_to", "me@elsewhere.example")
     await page.click("button[value=test]")
     await expect(page.locator("#preview .trouble")).to_be_focused()
-    found += await serious(page)
+    found += await violations(page)
     await page.fill("#test_to", "me@example.com")
     await page.click("button[value=test]")
     await expect(page.locator("#preview .said")).to_be_focused()
     await page.fill("#subject", "")
     await page.click("#message button[value=next]")
     await expect(page.locator("main > .trouble")).to_be_focused()
-    found += await serious(page)
+    found += await violations(page)
     assert await page.evaluate("document.documentElement.scrollWidth") == 390
     await page.fill("#subject", "Hello {{ name }}")
     await page.click("#message button[value=next]")
@@ -441,7 +440,7 @@ async def test_a_phone_writes_by_the_toolbar_attaches_finds_and_sees_no_fault(si
     key, found = await site.keys.create("office"), list[str]()
     async with chromium() as browser:
         context = await browser.new_context(viewport={"width": 390, "height": 844})
-        await context.add_init_script(AXE.read_text("utf-8"))
+        await bring_axe(context)
         page, complaints = await context.new_page(), Complaints()
         complaints.listen(page)
         context.set_default_timeout(SOON)
@@ -453,12 +452,12 @@ async def test_a_phone_writes_by_the_toolbar_attaches_finds_and_sees_no_fault(si
         await page.fill("#subject", "Hello {{ name }}")
         await page.fill("#body", "one\ntwo")
         await writes_by_the_toolbar(page)
-        found += await serious(page)
+        found += await violations(page)
         await attaches(page)
         found += await finds_and_tests(page)
         await page.wait_for_url("**/review*")
         await expect(page.locator("main")).to_contain_text("pl%22an.pdf 2,000 kB")
-        found += await serious(page)
+        found += await violations(page)
         await context.close()
     assert found == []
     refused = "the server responded with a status of 422"

@@ -15,9 +15,8 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query
 from tests.support.spreadsheets import xlsx
-from tests.web.browser import VIEWS, chromium, page_of
+from tests.web.browser import VIEWS, bring_axe, chromium, page_of, violations
 from tests.web.conftest import ConsoleSite, console_site
-from tests.web.test_browser import AXE, serious
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 KEYS = 120
@@ -82,7 +81,7 @@ class Person:
     async def look(self) -> None:
         """The page keeps nobody out, and fits its window."""
         if self.scripts:
-            self.found += await serious(self.page)
+            self.found += await violations(self.page)
             assert self.page.viewport_size
             width = await self.page.evaluate("document.documentElement.scrollWidth")
             assert (self.page.url, width) == (self.page.url, self.page.viewport_size["width"])
@@ -155,7 +154,7 @@ async def test_a_person_with_a_spreadsheet_schedules_a_job(
     key, scripts = await site.keys.create("office"), view != "without scripts"
     context = await browser.new_context(**VIEWS[view], timezone_id="Asia/Shanghai")
     if scripts:
-        await context.add_init_script(AXE.read_text("utf-8"))
+        await bring_axe(context)
     day, began = (datetime.now(UTC) + timedelta(days=2)).date().isoformat(), time.monotonic()
     async with page_of(context) as page:
         it = Person(page, site, scripts=scripts)

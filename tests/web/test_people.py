@@ -14,10 +14,9 @@ from mailerd.core.senders import Authorization, AuthorizationState
 from mailerd.store.api_keys import Permission
 from mailerd.web import inbox_page, lists_page
 from tests.support.rows import numbers, post, query
-from tests.web.browser import VIEWS, chromium, page_of, sign_in
+from tests.web.browser import VIEWS, bring_axe, chromium, page_of, sign_in, violations
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
-from tests.web.test_browser import AXE
 
 PEOPLE = ["ada@example.org", "bob@example.org", "adam@example.com", "c.d@gmail.com"]
 
@@ -258,21 +257,17 @@ async def test_nothing_on_these_pages_keeps_anybody_out_or_is_wider_than_the_win
     found = list[str]()
     async with chromium() as it:
         context = await it.new_context(**VIEWS[view])
-        await context.add_init_script(AXE.read_text("utf-8"))
+        await bring_axe(context)
         async with page_of(context) as page:
             await sign_in(page, site.url, key)
             for path in ("/", "/people?q=ada", "/people?email=bob@example.org", "/suppressions", "/lists", "/inbox",
                          "/senders", "/senders/me@example.com"):  # fmt: skip
                 await page.goto(f"{site.url}{path}")
-                found += [f"{path}: {each}" for each in await page.evaluate(ALL_OF_MAIN)]
+                found += await violations(page)
                 width = await page.evaluate("document.documentElement.scrollWidth")
                 assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
         await context.close()
     assert found == []
-
-
-ALL_OF_MAIN = """async () => (await axe.run(document.querySelector('main'), {resultTypes: ['violations']})).violations
-    .map(each => `${each.impact} ${each.id}: ${each.nodes[0].html.slice(0, 160)}`)"""
 
 
 @pytest.mark.slow

@@ -17,8 +17,7 @@ from mailerd.mail import recipient_table
 from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
-from mailerd.web import draft_people
-from mailerd.web import post_job
+from mailerd.web import draft_people, post_job
 from tests.support.rows import post, query
 from tests.support.spreadsheets import sheet_of
 from tests.web.conftest import ConsoleSite

@@ -10,14 +10,10 @@ import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, Page, expect
 
 from tests.support.rows import query
-from tests.web.browser import SOON, VIEWS, Complaints, chromium, sign_in
+from tests.web.browser import SOON, VIEWS, Complaints, bring_axe, chromium, sign_in, violations
 from tests.web.conftest import ConsoleSite, console_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-AUDIT = """async () => {
-    const {violations} = await axe.run(document, {resultTypes: ['violations'], iframes: false});
-    return violations.map(each => `${each.id}: ${each.nodes[0].html.slice(0, 160)}`); }"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -57,7 +53,7 @@ class Author:
         if self.view != "without scripts":
             width = await self.page.evaluate("document.documentElement.scrollWidth")
             assert (self.page.url, width) == (self.page.url, VIEWS[self.view]["viewport"]["width"])
-            assert await self.page.evaluate(AUDIT) == [], self.page.url
+            assert await violations(self.page) == []
 
     async def write(self) -> None:
         """A new template, refused twice, seen in both languages, published."""
@@ -130,7 +126,7 @@ async def test_a_template_is_written_refused_seen_published_compared_restored_an
     key, complaints = await site.keys.create("shop"), Complaints()
     context = await browser.new_context(**VIEWS[view])
     context.set_default_timeout(SOON)
-    await context.add_init_script(AXE.read_text("utf-8"))
+    await bring_axe(context)
     page = await context.new_page()
     complaints.listen(page)
     await sign_in(page, site.url, key)

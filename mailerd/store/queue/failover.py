@@ -369,7 +369,7 @@ class ReplayLog:
         if row.status is State.SENT:
             return []
         if held and not each.written:  # its own record is taken as ever, unless its daemon dies before
-            handover = Handover(one.message)
+            handover = Handover(one.message, discarding=one.decision.discarding or _deleted_draft(one) is not None)
             again = moves.given_back_to_claim(row, log, handover, daemon=self.daemon_id, lease=self.lease, now=now)
             return [again] if row.mode is None else []
         change = one.decision.transition

@@ -335,6 +335,21 @@ async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Databas
     assert await write(database, sent) == [WriteResult.APPLIED]
 
 
+@pytest.mark.parametrize("decision", [
+    Decision(Transition.SUPPRESSED, error="unsubscribed"), Decision(Transition.RELEASED, error="invalid", forgets=True),
+    Decision(Transition.LOST, error="no answer", discarding=True),
+], ids=["suppressed", "its draft is forgotten", "a deletion without an answer"])  # fmt: skip
+async def test_a_draft_that_was_deleted_is_not_taken_for_sent_where_the_deletion_was_forgotten_and_the_daemon_died(
+    database: Database, one: Daemon, decision: Decision
+) -> None:
+    await post(database, recipients=1)
+    (message,) = await one.ready(1)
+    one.replay_log.remember(Outcome(replace(message, draft_id="d0"), decision))  # it dies before that is written
+    one.meets_another()
+    assert await one.messages(1) == ()
+    assert await row(database, message, "status", "draft_id", "discarding", "unanswered") == ("sending", "d0", 1, 0)
+
+
 async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (message,) = await one.ready(1)
