@@ -9,7 +9,7 @@ _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
 _WEEK: Final = timedelta(days=6)
-_WEEKDAYS: Final = (
+WEEKDAYS: Final = (
     N_("Monday"), N_("Tuesday"), N_("Wednesday"), N_("Thursday"), N_("Friday"), N_("Saturday"), N_("Sunday"),
 )  # fmt: skip
 _UNITS: Final = {"d": N_("{n} d"), "h": N_("{n} h"), "min": N_("{n} min"), "s": N_("{n} s"), "ms": N_("{n} ms")}
@@ -36,7 +36,7 @@ def moment_in_words(at: datetime, now: datetime) -> Text:
     if at.date() == now.date():
         return t("{time} UTC", time=f"{at:%H:%M}")
     if now < at <= now + _WEEK:
-        return t("{weekday} {time} UTC", weekday=t(_WEEKDAYS[at.weekday()]), time=f"{at:%H:%M}")
+        return t("{weekday} {time} UTC", weekday=t(WEEKDAYS[at.weekday()]), time=f"{at:%H:%M}")
     return t("{time} UTC", time=f"{at:%Y-%m-%d %H:%M}")
 
 

@@ -296,7 +296,7 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
         if values or name:
             samples = tuple(each[:_MAX_VALUE] for each in islice(dict.fromkeys(values), SAMPLES))
             letter = _letter(index + sheet.first_column)
-            found.append(Column(index, letter, name, samples, len(values), _variable(name, wanted)))
+            found.append(Column(index, letter, name, samples, len(values), variable_name(name, wanted)))
             seen = values[:_LOOKED_AT]
             if seen and sum(bool(_ADDRESS.fullmatch(each)) for each in seen) >= _MOST * len(seen):
                 addresses.add(index)
@@ -330,8 +330,8 @@ def _unnamed(index: int, sheet: Sheet) -> Text:
     return t("Column {letter}", letter=_letter(index + sheet.first_column))
 
 
-def _variable(header: str, wanted: Collection[str]) -> str:
-    """The variable of a column, by its header."""
+def variable_name(header: str, wanted: Collection[str] = ()) -> str:
+    """The variable that a column would be, by its header."""
     if found := next((each for each in wanted if _folded(each) == _folded(header)), ""):
         return found
     plain = header if _VARIABLE.fullmatch(header) else re.sub(r"\W+", "_", header).strip("_").lower()
@@ -409,7 +409,10 @@ class _Check:
             if use != IGNORED
         }
         self._variables = [use for use in self._columns if use not in FIELDS]
-        self._used = {*self._variables} if used is None else {*self._variables} & {*used}
+        # A name that is said is as any variable: an empty one counts as none.
+        says_name = used is not None and "name" in self._columns and "name" in used
+        self._asked = [*self._variables, *(["name"] if says_name else [])]
+        self._used = {*self._asked} if used is None else {*self._asked} & {*used}
         self._addresses = Addresses()
         self._seen: dict[str, tuple[int, str]] = {}
         self._problems: list[Problem] = []
@@ -469,7 +472,9 @@ class _Check:
             if use in self._columns and (value := cell(use)):
                 recipient[use] = [{"email": each} for each in self._copies(use, value, note)]
         variables, is_sent = dict[str, str](), not any(each.kind in INVALID for each in found)
-        for use in self._variables:
+        for use in self._asked:
+            if use == "name" and cell(use):
+                continue  # the recipient's own says it
             variables[use] = cell(use) or self._decisions.defaults.get(use, "")
             if is_sent and not variables[use] and use in self._used:
                 note(use, ProblemKind.EMPTY, t("is empty"))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 
 from mailerd.core.i18n import Language, Text, t, tc, tn, visible
 from mailerd.core.labels import label
-from mailerd.core.quantities import in_words
+from mailerd.core.quantities import WEEKDAYS, in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
 from mailerd.locale import say, template
@@ -23,7 +23,11 @@ from mailerd.web.charts import gauge_svg, progress_svg
 
 _ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
 """A moment as a script reads it."""
-_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
+_DAYS: Final = {
+    say(t(name), language): day for language in get_args(Language.__value__) for day, name in enumerate(WEEKDAYS)
+}
+_MOMENT: Final = re.compile(rf"(?:(\d{{4}}-\d\d-\d\d) |({'|'.join(_DAYS)}) ?)?(\d\d:\d\d(?::\d\d)?) UTC")
+"""As stories and forecasts write it (`moment_in_words`)."""
 _LATELY: Final = timedelta(hours=1)
 """What is younger is shown by its age."""
 
@@ -106,10 +110,20 @@ def line_of_story(line: str) -> Markup:
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
         with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
-            when = moment(datetime.fromisoformat(f"{found[1]}+00:00"))
-            shown += escape(line[at : found.start()]) + when
+            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()))
             at = found.end()
     return shown + escape(line[at:])
+
+
+def _read_moment(date: str | None, day: str | None, time: str) -> datetime:
+    """The moment: of a date, or of today or the coming weekday in UTC.
+
+    Raises:
+        ValueError: there is no such date or time.
+    """
+    today = datetime.now(UTC).date()
+    coming = today + timedelta(days=(_DAYS[day] - today.weekday() - 1) % 7 + 1 if day else 0)
+    return datetime.fromisoformat(f"{date or coming} {time}+00:00")
 
 
 @pass_context

@@ -159,8 +159,8 @@ def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[
         return f"data:{kind};base64,{b64encode(content).decode()}" if is_shown else "data:,"
 
     if isinstance(made, str):
-        return it.page("frame.html", subject="", text=made, live=False)
-    if made.html is None:
+        response = it.page("frame.html", subject="", text=made, live=False)
+    elif made.html is None:
         response = it.page("frame.html", subject=made.subject, text=made.text, live=False)
     else:
         response = web.Response(text=_CID.sub(inline, made.html), content_type="text/html", charset="utf-8")

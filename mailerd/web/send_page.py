@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.mail.recipient_table import FIELDS, ProblemKind
+from mailerd.mail.recipient_table import FIELDS, ProblemKind, variable_name
 from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
@@ -97,7 +97,7 @@ async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble:
         "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
         trouble=trouble, options=OPTIONS | draft.options, problems=people.checked.problems[:MAX_PROBLEMS],
         groups=people.checked.groups(), kinds=ProblemKind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
-        first=MAX_HEADERS, jobs=await jobs_to_choose(it), who=WHO,
+        as_variable=variable_name, first=MAX_HEADERS, jobs=await jobs_to_choose(it), who=WHO,
     )  # fmt: skip
 
 

@@ -137,7 +137,8 @@ def version_of(draft: Draft, reader: RecipientData | None) -> str:
 def hint(error: RenderError, columns: Collection[str]) -> Text:
     """Why a message cannot be made; of a variable that is missing, with the column that is nearest to it."""
     text = _named(error.part, error.line, error.reason)
-    near = get_close_matches(error.variable, [each for each in columns if each], n=1) if error.variable else []
+    others = [each for each in columns if each and each != error.variable]
+    near = get_close_matches(error.variable, others, n=1) if error.variable else []
     return t("{text}. Did you mean {name}?", text=text, name=near[0]) if near else text
 
 

@@ -75,7 +75,8 @@ async def save(it: ConsoleRequest) -> web.Response:
     is_new, templates = "name" not in it.http.match_info, it.services.templates
     async with it.services.shares.posts.place(it.key):
         sent = await read_form(it.http, most=MAX_EDITED)
-        form = TemplateForm.read(sent.text("name") if is_new else it.http.match_info["name"], sent)
+        name = sent.text("name").lower().replace(" ", "-") if is_new else it.http.match_info["name"]
+        form = TemplateForm.read(name, sent)
         try:
             if sent.text("action") == "add-language":
                 return await _page(it, _with_language(form, sent.text("new_language").lower()), is_new=is_new)

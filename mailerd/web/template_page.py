@@ -15,7 +15,7 @@ from mailerd.store.console_queries import MAX_USES
 from mailerd.store.templates import TemplateState, TemplateVersion
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.template_form import variables_of
-from mailerd.web.template_preview import in_frame, make
+from mailerd.web.template_preview import in_frame, make, readers
 
 VERSION: Final = re.compile(r"[0-9a-f]{16}")
 """How the API calls a version."""
@@ -60,7 +60,7 @@ async def index(it: ConsoleRequest) -> web.Response:
     shown = sorted((each for each in found if each.holds(search.lower())), key=attrgetter("name"))
     may_edit = it.may(Permission.TEMPLATES)
     return it.page(
-        "templates.html", active="templates", templates=shown, search=search, may_edit=may_edit, live=False,
+        "templates.html", active="templates", templates=shown, searched=search, may_edit=may_edit, live=False,
         uses=await it.services.queries.template_uses(it.key.senders), most=MAX_USES,
     )  # fmt: skip
 
@@ -104,17 +104,17 @@ async def show(it: ConsoleRequest) -> web.Response:
     """One, made with its own examples, and its versions."""
     seen = await see(it)
     named, chosen = seen.named, _language(it, seen.named)
-    whole, made = await make(it, named, chosen)
+    whole, made = await make(it, named, chosen, it.http.query.get("person", ""))
     senders = [each.email for each in it.senders(it.services.stats())]
     return it.page(
         "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
         trouble=made if isinstance(made, str) else "", chosen=chosen, senders=senders, seen=seen,
         variables=variables_of(whole), may_send=it.may(Permission.SEND) and not named.is_layout,
-        may_edit=it.may(Permission.TEMPLATES), live=False,
+        may_edit=it.may(Permission.TEMPLATES), live=False, readers=await readers(it, named.name),
     )  # fmt: skip
 
 
 async def html(it: ConsoleRequest) -> web.Response:
     """The same, for a frame."""
     named = (await see(it)).named
-    return in_frame(it, *await make(it, named, _language(it, named)))
+    return in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))

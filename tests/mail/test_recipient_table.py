@@ -3,6 +3,7 @@
 import csv
 import io
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -292,3 +293,20 @@ def test_a_table_that_nobody_looks_at_is_read_by_its_guesses_and_refused_where_t
     assert read_recipients(sheet("email|x", "a@b.example|", "a@gmial.com|1"), "p.csv").warnings == [
         "x is empty in 1 row", "1 address may be misspelt",
     ]  # fmt: skip
+
+
+def test_a_name_that_the_message_says_and_a_row_lacks_is_asked_about_as_any_empty_cell() -> None:
+    it = sheet("email|name", "ada@example.com|Ada", "bo@example.com|")
+    uses = guessed_uses(columns_of(it, 1))
+
+    def checked_with(**decided: Any) -> CheckedTable:
+        return check(it, 1, uses, used={"name"}, decisions=Decisions(**decided))
+
+    assert kinds(checked_with()) == [(3, Kind.EMPTY)]
+    assert checked_with().blocking
+    assert checked_with(skip_empty={"name"}).rows == [2]
+    filled = checked_with(defaults={"name": "guest"})
+    assert (kinds(filled), filled.recipients[1]["variables"]) == ([], {"name": "guest"})
+    left = checked_with(accepted={"name"})
+    assert (left.blocking, left.recipients[1]["variables"]) == ([], {"name": ""})
+    assert not check(it, 1, uses, used={"product"}, decisions=Decisions()).problems, "who does not say it needs none"

@@ -99,7 +99,7 @@ async def test_what_is_written_is_what_the_api_stores_and_jobs_get_once_it_is_pu
     ({"subject": ""}, "#subject-0", ""),
     ({"body": "x\n{{ ordr }}"}, "#body-0", r"no example of .*ordr.* \(column 4\)"),
     ({"zh_subject": "x", "zh_kind": "markdown", "zh_body": "\n{{ order / 0 }}"}, "#body-1", "line 2"),
-    ({"name": "Order No"}, "#name", "must match"),
+    ({"name": "Order/No"}, "#name", "must match"),
     ({"name": "welcome"}, "#name", "folder"),
     ({"order": "x", "text": "{% endif %}"}, "#text-0", "line 1"),
     ({"body": ""}, "#subject-0", "needs html, markdown or text"),
@@ -309,3 +309,24 @@ def test_what_differs_is_shown_with_two_lines_around_it_and_takes_no_longer_for_
     assert [*changed_lines("", "a")] == [("+", "a")]
     hostile = [*changed_lines("a\nb\n" * 100_000, "b\na\n" * 100_000)]
     assert MAX_COMPARED < len(hostile) <= 2 * MAX_COMPARED + 1
+
+
+async def test_who_misspells_sees_why_in_the_frame_and_a_name_may_be_typed_as_people_write_it(
+    site: ConsoleSite,
+) -> None:
+    browser = await site.signed_in()
+    fields = {
+        "name": "Autumn Evening",
+        "tag": "",
+        "subject": "Hello",
+        "kind": "markdown",
+        "body": "{{ zzz }}",
+        "text": "",
+    }
+    async with browser.post("/new-template/html", data=fields) as answer:
+        assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
+        assert "zzz" in await answer.text()
+    async with browser.post("/new-template", data=fields | {"body": "A text", "action": "publish"}) as answer:
+        assert (answer.status, answer.url.path) == (200, "/templates/autumn-evening")
+    async with browser.get("/templates") as answer:
+        assert 'type="search" value=""' in await answer.text()
