@@ -8,6 +8,7 @@ import asyncio
 import json
 import zlib
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
@@ -26,7 +27,7 @@ _AT_ONCE: Final = 4
 _CHILD: Final = "mailerd.mail.spreadsheet_child"
 MAX_FILE: Final = 32 * 1024 * 1024
 """Bytes of a file; a form of the console takes half of it."""
-MAX_CELLS: Final = 3_000_000
+MAX_CELLS: Final = 1_000_000
 """Cells of the rows of a sheet that are not empty."""
 MAX_COLUMNS: Final = 500
 """Columns of a sheet."""
@@ -69,19 +70,16 @@ class Sheet:
         given = json.loads(zlib.decompress(packed))
         return cls(**(given | {"sheets": tuple(given["sheets"])}))
 
-    def edited(self, row: int, index: int, value: str) -> Self:
-        """The sheet with another text in one cell: `row` is the row's number, `index` the place of the cell in it.
-
-        Raises:
-            ValueError: it has no such row, or no such cell.
-        """
-        at = self.numbers.index(row)
-        cells = [*self.rows[at]]
-        if not 0 <= index < max(len(cells), *(len(each) for each in self.rows)):
-            raise ValueError(index)
-        cells += [""] * (index + 1 - len(cells))
-        cells[index] = value.strip()
-        return replace(self, rows=[*self.rows[:at], cells, *self.rows[at + 1 :]])
+    def edited(self, cells: Mapping[tuple[int, int], str]) -> Self:
+        """The sheet with other texts in some cells, by the row's number and the cell's place; others are left."""
+        width, rows = max(map(len, self.rows), default=0), dict[int, list[str]]()
+        places = {number: at for at, number in enumerate(self.numbers)}
+        for (number, index), value in cells.items():
+            if (at := places.get(number)) is not None and 0 <= index < width:
+                row = rows.setdefault(at, [*self.rows[at]])
+                row += [""] * (index + 1 - len(row))
+                row[index] = value.strip()
+        return replace(self, rows=[rows.get(at, row) for at, row in enumerate(self.rows)]) if rows else self
 
 
 class SpreadsheetReader:
@@ -93,13 +91,14 @@ class SpreadsheetReader:
         self._places = asyncio.Semaphore(_AT_ONCE)
 
     async def read(
-        self, content: bytes, *, filename: str, origin: str, sheet: str | None = None, encoding: str | None = None
-    ) -> Sheet:
+        self, content: bytes, *, filename: str, origin: str, sheet: str | None = None, encoding: str | None = None,
+        most: int | None = None,
+    ) -> Sheet:  # fmt: skip
         """The text of a file.
 
         `filename`: as errors call it; what kind of file it is, is seen by its content. `origin`: whose it is, as the
         log calls them. `sheet`: the name of one; None is the first with people. `encoding`: one of ENCODINGS, if the
-        person has chosen one.
+        person has chosen one. `most`: rows that are read; a sheet with more is refused.
 
         Raises:
             SpreadsheetError: the file cannot be read, or is too large.
@@ -113,7 +112,7 @@ class SpreadsheetReader:
             child = await ChildProcess.start(LIMITS, module=_CHILD)
             try:
                 async with asyncio.timeout(READ_TIMEOUT):
-                    found = await _read(child, content, {"sheet": sheet, "encoding": encoding})
+                    found = await _read(child, content, {"sheet": sheet, "encoding": encoding}, most)
             except ChildEndedError as ended:
                 self._exits.record(origin, ended.cause)
                 if not ended.by_work:
@@ -130,13 +129,15 @@ class SpreadsheetReader:
         raise _refused(filename, found)
 
 
-async def _read(child: ChildProcess, content: bytes, asked: dict[str, str | None]) -> Sheet | str:
+async def _read(child: ChildProcess, content: bytes, asked: dict[str, str | None], most: int | None) -> Sheet | str:
     """The sheet, or why there is none."""
     rows, numbers = list[list[str]](), list[int]()
     answer = await child.ask(asked, blob=content, timeout=READ_TIMEOUT)
     while "refused" not in answer:
         rows += answer["rows"]
         numbers += answer["numbers"]
+        if most is not None and len(rows) > most:
+            return t("the file has more than {n:,} rows. Split it", n=most)
         if not answer["more"]:
             head: dict[str, Any] = answer["head"] | {"sheets": tuple(answer["head"].get("sheets", ()))}
             return Sheet(rows, numbers, **head) if rows else t("the file is empty")

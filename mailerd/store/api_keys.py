@@ -322,7 +322,9 @@ SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {", ".join(f"k.{name}" 
  WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}
    AND s.seen_at > UTC_TIMESTAMP(6) - INTERVAL {IDLE.total_seconds():.0f} SECOND
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND"""
-_FIND_ENDED: Final = "SELECT api_key_id FROM sessions WHERE digest = %s AND is_link = 0"
+_FIND_ENDED: Final = f"""
+SELECT s.api_key_id FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
+ WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}"""
 _SET_SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
 _USE_LINK: Final = f"""
 SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
@@ -361,7 +363,7 @@ class Sessions:
         return key_of(tuple(key))
 
     async def ended(self, secret: str) -> int | None:
-        """The id of the key of a session that may have ended; None: there was none, or it was signed out of."""
+        """The id of the key of a session that may have ended; None: it was signed out of, or its key has ended, too."""
         wanted = digest(secret)
         rows = await self.database.request_rows(_FIND_ENDED, (wanted,), what="sessions.find", bound=self.timeout)
         return rows[0][0] if rows else None

@@ -28,6 +28,8 @@ MAX_PART: Final = 16 * 1024 * 1024
 """Bytes of a table, compressed, of a file, or of a copy."""
 MAX_DRAFTS: Final = 100
 """The most drafts of a key: the oldest makes place for a new one."""
+FIELDS: Final = ("mapping", "message", "options")
+"""What each step saves of a draft."""
 HEAD: Final = 0
 PEOPLE: Final = 1
 """The table, as compressed JSON."""
@@ -53,7 +55,7 @@ _LIST: Final = """
 SELECT id, mapping, message, options, kept_from FROM job_drafts
  WHERE api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
  ORDER BY kept_from DESC LIMIT %s"""
-_SAVE: Final = "UPDATE job_drafts SET mapping = %s, message = %s, options = %s WHERE id = %s AND part = 0"
+_SAVE: Final = "UPDATE job_drafts SET {fields} WHERE id = %s AND part = 0"
 _LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 AND NOT is_sent FOR UPDATE"
 _DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
 _ADD_PIECE: Final = """
@@ -148,8 +150,12 @@ class Drafts:
         return id_
 
     @request("drafts.save")
-    async def save(self, cursor: Cursor, draft: Draft, parts: Mapping[int, bytes] | None = None) -> bool:
+    async def save(
+        self, cursor: Cursor, draft: Draft, parts: Mapping[int, bytes] | None = None, *, only: Collection[str] = FIELDS
+    ) -> bool:
         """Store what has changed of a draft; False: it was sent or deleted meanwhile.
+
+        `only`: which of FIELDS has changed; the others may have been changed by another tab meanwhile.
 
         Raises:
             DraftTooLargeError: a part is too large.
@@ -157,7 +163,8 @@ class Drafts:
         await cursor.execute(_LOCK, (draft.id,))
         if await cursor.fetchone() is None:
             return False
-        await cursor.execute(_SAVE, (*map(_json, (draft.mapping, draft.message, draft.options)), draft.id))
+        fields = ", ".join(f"{name} = %s" for name in only)
+        await cursor.execute(_SAVE.format(fields=fields), (*(_json(getattr(draft, name)) for name in only), draft.id))
         await self._write(cursor, draft.id, draft.api_key_id, parts or {})
         return True
 

@@ -46,7 +46,7 @@ _READ_OPEN: Final = f"SELECT about, code FROM troubles FORCE INDEX (until) WHERE
 # The daemon that opened it saw it until its last heartbeat.
 _CLOSE_LEFT: Final = f"""
 UPDATE troubles SET until = GREATEST(since, COALESCE(
-         (SELECT MAX(heartbeat_at) FROM daemons WHERE id <> %s), UTC_TIMESTAMP(6)))
+         (SELECT MAX(heartbeat_at) FROM daemons WHERE id <> %s AND started_at <= troubles.since), UTC_TIMESTAMP(6)))
  WHERE about = %s AND code = %s AND until = {_OPEN}"""
 READ_PAST: Final = f"""
 SELECT about, code, since, until, text FROM troubles FORCE INDEX (until)

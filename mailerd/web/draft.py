@@ -1,7 +1,7 @@
 """A draft between the three pages of a new message: its table, its template, and the job that it becomes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import wraps
@@ -14,7 +14,7 @@ from mailerd.mail.copied_draft import CopiedDraft
 from mailerd.mail.template_library import TemplateLibraryError
 from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import COPY, Draft, Drafts
+from mailerd.store.drafts import COPY, FIELDS, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
 from mailerd.web.post_job import template_of
 from mailerd.web.services import ConsoleRequest
@@ -55,18 +55,20 @@ def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.Respon
         job = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
         if job is None:
             it.missing()
-        return it.back(f"/jobs/{job}", t("This message was already sent as this job. Nothing was sent again."))
+        return it.back(f"/jobs/{job}?draft={id_}", t("This draft has become this job. Nothing was sent again."))
 
     return answer
 
 
-async def save(it: ConsoleRequest, draft: Draft, parts: Mapping[int, bytes] | None = None) -> None:
-    """Store a draft.
+async def save(
+    it: ConsoleRequest, draft: Draft, parts: Mapping[int, bytes] | None = None, *, only: Collection[str] = FIELDS
+) -> None:
+    """Store a draft. `only`: which of FIELDS this step changes; another tab may have changed the others.
 
     Raises:
         ApiError: 404, it is not there any more.
     """
-    if not await drafts(it).save(draft, parts):
+    if not await drafts(it).save(draft, parts, only=only):
         it.missing()
 
 

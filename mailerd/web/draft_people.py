@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import Final
 
 from mailerd.core.i18n import Text
 from mailerd.core.suppression import Reason, why_suppressed
@@ -22,6 +24,9 @@ from mailerd.store.drafts import PEOPLE, Draft
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.draft import OWN, DraftMessage, drafts
 from mailerd.web.services import TIMEOUT, ConsoleRequest
+
+LARGE: Final = 256 * 1024
+"""Bytes, compressed, from which on one table is checked at a time: it takes up to half a gigabyte meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | 
     """The table of a draft. `written`: its message; None: not known yet."""
     packed = await drafts(it).read(draft, PEOPLE)
     used, given = (written.names, written.given) if written else (None, frozenset[str]())
-    people = await asyncio.to_thread(_checked, packed, draft, used, given)
+    async with it.services.large_tables if len(packed) > LARGE else nullcontext():
+        people = await asyncio.to_thread(_checked, packed, draft, used, given)
     addresses = [each["email"] for each in people.checked.recipients]
     suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
     named = draft.message.get("list", "")

@@ -10,7 +10,8 @@ from typing import Final
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from aiohttp import BodyPartReader, web
+from aiohttp import web
+from multipart import MultipartSegment, PushMultipartParser, parse_options_header
 
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
@@ -31,6 +32,8 @@ MAX_LOGIN_FIELDS: Final = 4
 LOGIN_TIMEOUT: Final = 5.0
 """Seconds for the whole of it to come."""
 _CHUNK: Final = 64 * 1024
+_AROUND: Final = 256 * 1024
+"""Bytes around the contents of a form's parts."""
 _MAX_ZONE: Final = 64
 """Characters of a zone's name."""
 _ROW_NUMBER: Final = re.compile(r"[0-9]{1,19}")
@@ -182,17 +185,32 @@ async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, b
         for name, text in await _in_one_piece(request, min(most, MAX_FORM), MAX_FIELDS):
             yield name, text.encode(), False
         return
-    size = count = 0
-    async for part in await request.multipart():
-        count += 1
-        if not isinstance(part, BodyPartReader) or part.name is None or count > MAX_FIELDS:
-            raise ValueError(count)
-        content = bytearray()
-        while chunk := await part.read_chunk(_CHUNK):
-            content += chunk
-            size += len(chunk)
-            if size > most:
-                raise web.HTTPRequestEntityTooLarge(most, size)
-        yield part.name, bytes(content), bool(part.filename)
-        if part.filename:
-            yield f"{part.name}.name", part.filename.encode("utf-8", "replace"), False
+    # Not aiohttp's reader: it goes through what stands before the first boundary line by line, and holds the loop.
+    parser = PushMultipartParser(_boundary(request), max_segment_count=MAX_FIELDS, strict=True)
+    size, part, content = 0, None, bytearray()
+    while piece := await request.content.read(_CHUNK):
+        size += len(piece)
+        for event in parser.parse(piece):
+            if isinstance(event, MultipartSegment):
+                part, content = event, bytearray()
+            elif event:
+                content += event
+            elif part is not None:
+                yield part.name, bytes(content), bool(part.filename)
+                if part.filename:
+                    yield f"{part.name}.name", part.filename.encode("utf-8", "replace"), False
+        if size > most + _AROUND:
+            raise web.HTTPRequestEntityTooLarge(most, size)
+    parser.close()
+
+
+def _boundary(request: web.Request) -> str:
+    """What separates the parts of a form.
+
+    Raises:
+        ValueError: it says none.
+    """
+    _, options = parse_options_header(request.headers.get("Content-Type", ""))
+    if not (boundary := options.get("boundary", "")):
+        raise ValueError(options)
+    return str(boundary)

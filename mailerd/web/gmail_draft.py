@@ -56,7 +56,7 @@ async def copy_draft(it: ConsoleRequest, draft: Draft, chosen: str) -> str:
     }  # fmt: skip
     now = await drafts(it).find(it.key.id, draft.id) or it.missing()  # another request may have saved it meanwhile
     message = {name: value for name, value in now.message.items() if name != "tested"}
-    await save(it, replace(now, message={**message, "kind": "gmail", "gmail": about}), {COPY: packed})
+    await save(it, replace(now, message={**message, "kind": "gmail", "gmail": about}), {COPY: packed}, only=["message"])
     return ""
 
 

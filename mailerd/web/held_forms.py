@@ -13,8 +13,10 @@ from mailerd.web.services import ConsoleRequest, Services
 
 MAX_HELD_FORM: Final = 1024 * 1024
 """Bytes of a form that is held."""
-MAX_HELD: Final = 16
-"""Forms that are held at once, one for each session; of more, the oldest is forgotten."""
+MAX_HELD: Final = 64
+"""Forms that are held at once; a further one is not."""
+MAX_OF_KEY: Final = 4
+"""Of one key, one for each session; of more, its oldest is forgotten."""
 HELD_FOR: Final = 900.0
 """Seconds between the form and the sign-in, at most."""
 MAX_READING: Final = 4
@@ -63,14 +65,18 @@ class HeldForms:
         gone = files | {f"{name}.name" for name in files}
         kept = [(name, value) for name, value in form.fields if isinstance(value, str) and name not in gone]
         until = self._services.clock.monotonic() + HELD_FOR
-        self._keep(secret, HeldForm(key_id, request.raw_path, kept, bool(files), until))
-        return True
+        return self._keep(secret, HeldForm(key_id, request.raw_path, kept, bool(files), until))
 
-    def _keep(self, secret: str, form: HeldForm) -> None:
+    def _keep(self, secret: str, form: HeldForm) -> bool:
         self._forms.pop(secret, None)
-        self._forms[secret] = form
-        if len(self._forms) > MAX_HELD:
-            del self._forms[next(iter(self._forms))]
+        now = self._services.clock.monotonic()
+        self._forms = {secret: each for secret, each in self._forms.items() if each.until > now}
+        own = [secret for secret, each in self._forms.items() if each.key_id == form.key_id]
+        if len(own) >= MAX_OF_KEY:
+            del self._forms[own[0]]
+        if is_room := len(self._forms) < MAX_HELD:
+            self._forms[secret] = form
+        return is_room
 
     def hand_over(self, request: web.Request, session: str) -> bool:
         """Whether who signs in now had a form, which is then that of the new session."""

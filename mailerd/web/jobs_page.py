@@ -147,6 +147,7 @@ def progress_words(job: Job) -> Text:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Do one thing to several jobs: to those that are ticked, or to all that the filters find."""
+    it.require(Permission.CONTROL)
     form = await read_form(it.http)
     given = _given(form.texts())
     here = _address(**given)
@@ -154,7 +155,6 @@ async def act(it: ConsoleRequest) -> web.Response:
     ids = [each for each in form.all("job") if ULID.fullmatch(each)][:MAX_LISTED]
     if change is None or not (ids or form.text("all")):
         return it.back(here, t("Nothing was changed. Select at least one job."))
-    it.require(Permission.CONTROL)
     if newest := form.text("all"):  # of those that the page counted: who pressed the button knows of no later one
         ids = [job.id for job in await _matching(it, given) if job.id <= newest]
     done = messages = refused = 0

@@ -114,7 +114,8 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
         id_ = await drafts(it).create(it.key.id, mapping, message, parts)
     else:
         id_ = draft.id
-        await save(it, replace(draft, mapping=mapping, message=message | draft.message, options={}), parts)
+        kept = {name: value for name, value in draft.message.items() if name != "list" or not written.list_name}
+        await save(it, replace(draft, mapping=mapping, message=message | kept, options={}), parts)
     lost = _lost(job, written, table, whole=whole)
     return it.back(f"/send/{id_}/people", t("Not taken over: {what}", what=joined(lost, ", ")) if lost else "")
 

@@ -112,7 +112,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
         if saved.message.get("tab", "") not in {"", form.text("tab"), form.text("was")}:
             return await _page(it, draft, view, status=200 if is_typing else 409, conflict=True)
         draft.message["tab"] = form.text("tab")
-        await save(it, draft)
+        await save(it, draft, only=["message"])
         if is_typing:
             return await _page(it, draft, view)
         if (files := form.files("attachments")) and (why := await attach(it, draft, files)):
@@ -189,5 +189,5 @@ async def _new_list(it: ConsoleRequest, draft: Draft, form: Form, view: View) ->
         typed = {"new_list": name, "new_title": title}
         return await _page(it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed)
     it.log_change(t("list {name}", name=made.name), "made")
-    await save(it, replace(draft, message={**draft.message, "list": made.name}))
+    await save(it, replace(draft, message={**draft.message, "list": made.name}), only=["message"])
     return _back(it, draft, view, "list")

@@ -53,6 +53,8 @@ async def create(it: ConsoleRequest) -> web.Response:
 
 async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
     form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
+    if draft is not None:  # while a table came, another tab may have saved
+        draft = await drafts(it).find(it.key.id, draft.id) or it.missing()
     content, name = form.content("table"), form.text("table.name")[:MAX_NAME] or _PASTED
     if not content:
         content, name = form.content("pasted"), _PASTED
@@ -71,7 +73,7 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
                 message = {"template": form.text("template")} if form.text("template") else {}
                 id_ = await drafts(it).create(it.key.id, mapping, message, parts)
                 return it.back(f"/send/{id_}/people")
-            await save(it, replace(draft, mapping=mapping, options={}), parts)
+            await save(it, replace(draft, mapping=mapping, options={}), parts, only=["mapping", "options"])
             return it.back(f"/send/{draft.id}/people")
         draft = await change_table(it, draft, form)
         if form.text("action") != "next":

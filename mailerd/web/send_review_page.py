@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from mailerd.core.i18n import Text, t, tn
-from mailerd.core.states import JobChange
+from mailerd.core.states import ImpossibleRequestError, JobChange, State
 from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
 from mailerd.store.api_keys import Permission
@@ -136,8 +136,9 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     """Another time; or the job."""
     form = await read_form(it.http)
     given: dict[str, Any] = {name: form.text(name) for name in TIMES if name in form.texts()}
+    draft = await drafts(it).find(it.key.id, draft.id) or it.missing()  # another tab may have saved while this came
     draft = replace(draft, options={**draft.options, **given})
-    await save(it, draft)
+    await save(it, draft, only=["options"])
     if "HX-Request" in it.http.headers:  # another time was chosen; it may name a button that merely has the focus
         return await _page(it, draft)
     if form.text("action") != "send":
@@ -190,13 +191,18 @@ def may_undo(it: ConsoleRequest, job: Job) -> str:
 
 
 async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
-    """Cancel a job of which nothing was sent, and make its draft one again."""
-    if job.send_at <= it.services.clock.now():
-        return it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
-    done, own = (
-        await apply(it, job, JobChange.CANCEL),
-        await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None,
-    )
+    """Cancel a job of which nothing was sent, and make its draft one again. What was sent, the rows say: no clock."""
+    has_begun = it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
+    if job.started_at:
+        return has_begun
+    try:
+        done = await apply(it, job, JobChange.CANCEL)
+    except ImpossibleRequestError:
+        return has_begun
+    left = await it.services.jobs.seen_by(it.key, job.id)
+    if left is None or any(left.counts[each] for each in (State.SENT, State.SENDING, State.UNSURE)):
+        return it.back(f"/jobs/{job.id}", t("Sending had begun: only the messages that waited were cancelled."))
+    own = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
     new = await drafts(it).reopen(it.key.id, id_) if done.changed and own == job.id else None
     if new is None:
         return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))

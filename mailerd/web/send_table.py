@@ -1,6 +1,7 @@
 """What a person decides about a table: sheet, header, columns, problems and cells; and the table as CSV."""
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from mailerd.web.sent_tables import last_uses
 from mailerd.web.services import ConsoleRequest
 
 VARIABLE: Final = "variable"
+_ABOVE: Final = 100
+"""Rows that a table may have above the most recipients of a job: headers, and people without an address."""
 MAX_USE: Final = 10
 """Characters of a field that says what a column is used as."""
 
@@ -47,8 +50,9 @@ async def read_table(
         raise SpreadsheetError(t("Choose a file, or paste a table. Nothing was changed."))
     try:
         return await it.services.spreadsheets.read(
-            content, filename=name, origin=f"key {it.key.name}", sheet=sheet, encoding=encoding
-        )
+            content, filename=name, origin=f"key {it.key.name}", sheet=sheet, encoding=encoding,
+            most=it.services.settings.intake.max_recipients + _ABOVE,
+        )  # fmt: skip
     except RendererError as error:
         raise cannot_render(error) from error
 
@@ -84,7 +88,7 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         mapping |= {"header": header, "uses": await last_uses(it, sheet, header)}
     else:
         mapping["uses"] = _uses(form) or mapping["uses"]
-        if (edited := _edited(sheet, form)) is not sheet:
+        if (edited := await asyncio.to_thread(sheet.edited, _edited(form))) is not sheet:
             parts[PEOPLE] = await asyncio.to_thread(edited.pack)
     if form.text("decided"):
         options["skip_invalid"] = bool(form.text("skip_invalid"))
@@ -94,7 +98,7 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         defaults = {name[8:]: value for name, value in form.texts().items() if name.startswith("default-") and value}
         options["defaults"] = options.get("defaults", {}) | defaults
     draft = replace(draft, mapping=mapping, options=options)
-    await save(it, draft, parts)
+    await save(it, draft, parts, only=["mapping", "options"])
     return draft
 
 
@@ -120,17 +124,15 @@ def _uses(form: Form) -> dict[str, str]:
     }
 
 
-def _edited(sheet: Sheet, form: Form) -> Sheet:
-    """The sheet with the cells that were typed."""
+def _edited(form: Form) -> dict[tuple[int, int], str]:
+    """The cells that were typed, by their row's number and their place."""
     texts = form.texts()
-    for name, value in texts.items():
-        _, row, index = (*name.split("-"), "", "")[:3]
-        if name.startswith("cell-") and row.isdecimal() and index.isdecimal() and value != texts.get(f"was{name[4:]}"):
-            try:
-                sheet = sheet.edited(int(row), int(index), value)
-            except ValueError:
-                continue
-    return sheet
+    found = {name: re.fullmatch(r"cell-(\d{1,9})-(\d{1,9})", name) for name in texts}
+    return {
+        (int(at[1]), int(at[2])): texts[name]
+        for name, at in found.items()
+        if at and texts[name] != texts.get(f"was{name[4:]}")
+    }
 
 
 async def problems(it: ConsoleRequest, draft: Draft) -> web.Response:

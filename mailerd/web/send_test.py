@@ -54,5 +54,5 @@ async def send_test(it: ConsoleRequest, draft: Draft, view: View) -> tuple[str, 
         return explain(it, error), False
     now, saved = it.services.clock.now(), await drafts(it).find(it.key.id, draft.id)
     if saved and saved.message == draft.message:  # else another message than the one that was tested
-        await save(it, replace(saved, message={**draft.message, "tested": rfc3339(now)}))
+        await save(it, replace(saved, message={**draft.message, "tested": rfc3339(now)}), only=["message"])
     return t("Test message accepted: {time}, job {job}", time=describe.moment(now), job=answer["job_id"]), True

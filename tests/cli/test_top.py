@@ -26,7 +26,7 @@ from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query
 from tests.support.terminal import Terminal, terminal
 
@@ -219,7 +219,7 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         await screen.shows("responds, ")
         assert "Traceback" not in screen.text
         screen.process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(screen.process.wait, 60) == 0
+        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 0
 
 
 async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
@@ -230,7 +230,7 @@ async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
     command = [PYTHON, "-m", "mailerd", "top", "--config", str(config)]
     async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
         await screen.shows("run `mailerd migrate`")
-        assert await asyncio.to_thread(screen.process.wait, 60) == 1
+        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 1
 
 
 async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
@@ -247,7 +247,7 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
         sign_in(google, where)
         async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")
-        assert await asyncio.to_thread(screen.process.wait, 60) == 0
+        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 0
 
 
 async def test_watch_says_in_a_pipe_too_that_the_database_is_away(

@@ -17,7 +17,7 @@ from mailerd.mail.cage import ChildProcess, Limits
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
 from tests.support.eventually import eventually
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rendering import rendering
 
 READER = RecipientData("reader@example.com", "Ada", '{"x": 1}')
@@ -36,7 +36,7 @@ async def test_a_message_is_blamed_however_busy_the_others_are() -> None:
 
         busy = asyncio.create_task(somebody_else())
         bad, slow_compile = BOMB, Template(Source("s", "{{ 1[1:2] if false else '' }}\n" * 6_000, None))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             (made,) = await it.render(bad, [READER], origin="a stranger")
             assert isinstance(made, list)
             with pytest.raises(TemplateErrors, match="takes too long"):
@@ -154,9 +154,12 @@ async def test_a_child_that_is_kept_is_there_before_the_first_message() -> None:
         await eventually(is_there)
 
 
-async def test_after_three_messages_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
+async def test_after_three_messages_that_had_to_be_stopped_the_others_of_a_request_are_not_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mailerd.mail.cage.ANSWER_TIMEOUT", PATIENCE)
     heard = Heard()
-    async with rendering(heard) as it, asyncio.timeout(60):
+    async with rendering(heard) as it, asyncio.timeout(PATIENCE):
         made = await it.render(BOMB, [READER] * 300, origin="a stranger", content=False)
     said = [str(each[0]) for each in made if isinstance(each, list)]
     assert said[:3] == ["html: the template takes too long"] * 3
@@ -184,7 +187,7 @@ async def test_a_machine_without_cpu_or_memory_is_no_templates_fault(
 
     monkeypatch.setattr(cage, "ANSWER_TIMEOUT", 0.5)
     heard = Heard()
-    async with rendering(heard) as it, asyncio.timeout(60):
+    async with rendering(heard) as it, asyncio.timeout(PATIENCE):
         with monkeypatch.context() as short:
             short.setattr(ChildProcess, "start", and_no_more)
             with pytest.raises(RendererError, match=f"the process that renders {cause}"):
@@ -200,7 +203,7 @@ async def test_a_child_whose_answer_is_no_frame_has_broken_over_its_message(monk
     """It does not end by itself: that it is killed for it is our own doing, and no sign of a machine without memory."""
     monkeypatch.setattr(cage, "MAX_FRAME", 2_000)
     long = Template(Source("s", "{{ 'x' * 5000 }}", None))
-    async with rendering() as it, asyncio.timeout(60):
+    async with rendering() as it, asyncio.timeout(PATIENCE):
         (made,) = await it.render(long, [READER], origin="o")
         assert isinstance(made, list)
         assert "the template broke the renderer (a frame of " in str(made[0])

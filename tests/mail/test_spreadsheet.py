@@ -24,10 +24,13 @@ PEOPLE = [["Email", "姓名"], ["a@example.com", "王小明"], ["b@example.com",
 
 
 async def read(
-    content: bytes, *, sheet: str | None = None, encoding: str | None = None, heard: Heard | None = None
-) -> Sheet:
+    content: bytes, *, sheet: str | None = None, encoding: str | None = None, heard: Heard | None = None,
+    most: int | None = None,
+) -> Sheet:  # fmt: skip
     reader = SpreadsheetReader(RendererEvents(heard or Heard()))
-    return await reader.read(content, filename="people.xlsx", origin="key shop", sheet=sheet, encoding=encoding)
+    return await reader.read(
+        content, filename="people.xlsx", origin="key shop", sheet=sheet, encoding=encoding, most=most
+    )
 
 
 async def why_not(content: bytes, heard: Heard | None = None) -> str:
@@ -271,8 +274,14 @@ async def test_20_000_rows_are_read_and_checked_in_a_few_seconds_of_cpu() -> Non
 def test_a_sheet_is_packed_and_a_cell_of_it_edited() -> None:
     sheet = Sheet([["email", "x"], ["a@b.example"]], [1, 4], sheets=("A", "B"), encoding="utf-8")
     assert Sheet.unpack(sheet.pack()) == sheet
-    assert sheet.edited(4, 1, " é ").rows == [["email", "x"], ["a@b.example", "é"]]
+    there = {(4, 1): " é ", (1, 0): "mail"}
+    assert sheet.edited({**there, (3, 0): "x", (4, 2): "x"}).rows == [["mail", "x"], ["a@b.example", "é"]]
     assert sheet.rows[1] == ["a@b.example"]
-    for row, index in ((3, 0), (4, 2), (4, -1)):
-        with pytest.raises(ValueError, match=r"\d"):
-            sheet.edited(row, index, "x")
+    assert sheet.edited({(4, -1): "x"}) is sheet
+
+
+async def test_a_sheet_with_more_rows_than_are_asked_for_is_refused() -> None:
+    content = b"email\n" + b"a@b.example\n" * 20
+    assert len((await read(content, most=21)).rows) == 21
+    with pytest.raises(SpreadsheetError, match="more than 20 rows"):
+        await read(content, most=20)

@@ -15,6 +15,7 @@ from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import PEOPLE, Drafts
 from mailerd.store.suppressions import Suppressions
+from tests.support.own_time import at_this_speed, own_time
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 
@@ -85,7 +86,7 @@ async def test_a_second_press_a_reload_and_another_tab_lead_to_the_same_job(site
         async with browser.get(f"{draft}/{step}") as answer:
             assert {answer.url.path} == places
         path, text = await ask(browser, f"{draft}/{step}", action="next")
-        assert ({path}, "already sent as this job" in text) == (places, True)
+        assert ({path}, "has become this job" in text) == (places, True)
     assert len(await jobs(site)) == 1
 
 
@@ -125,16 +126,71 @@ async def test_an_undo_cancels_the_job_unsent_and_the_draft_is_there_again_for_a
     assert await query(site.database, "SELECT status FROM jobs ORDER BY id") == [("cancelled",), ("queued",)]
 
 
-async def test_what_has_begun_is_not_undone(site: ConsoleSite) -> None:
+@pytest.mark.parametrize("started", ["UTC_TIMESTAMP(6)", "NULL"])
+async def test_what_has_begun_is_not_called_unsent_whatever_the_clock_here_says(
+    site: ConsoleSite, started: str
+) -> None:
     browser = await site.signed_in()
     draft = await begun(browser)
     job, _ = await ask(browser, f"{draft}/review", **await reviewed(browser, draft, **WRITTEN))
-    await query(site.database, "UPDATE jobs SET send_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+    await query(site.database, f"UPDATE jobs SET started_at = {started}")
+    await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' WHERE seq = 0")
+    _, text = await ask(browser, job, action="undo", draft=draft.removeprefix("/send/"))
+    status = "queued" if started != "NULL" else "cancelled"
+    assert ("ending ha" in text, "Nothing was sent" in text) == (True, False)
+    assert await query(site.database, "SELECT status FROM jobs") == [(status,)]
+    async with browser.get("/send") as answer:
+        assert draft not in await answer.text()
+    await query(site.database, "UPDATE jobs SET started_at = NULL, finished_at = NULL, status = 'completed'")
     _, text = await ask(browser, job, action="undo", draft=draft.removeprefix("/send/"))
     assert "sending has begun" in text
-    assert await query(site.database, "SELECT status FROM jobs") == [("queued",)]
+    await query(site.database, "UPDATE jobs SET send_at = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     async with browser.get(f"{job}?draft=x") as answer:
         assert 'value="undo"' not in await answer.text()
+
+
+async def test_a_step_stores_what_it_changes_alone_so_that_another_tab_loses_nothing(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in()
+    draft, gate, read = await begun(browser), asyncio.Event(), Drafts.read
+    at = asyncio.Event()
+
+    async def slowly(self: Drafts, *args: Any) -> bytes:
+        if not at.is_set():
+            at.set()
+            await gate.wait()
+        return await read(self, *args)
+
+    monkeypatch.setattr(Drafts, "read", slowly)
+    slow = asyncio.create_task(ask(browser, f"{draft}/people", decided="1", skip_invalid="1"))
+    await at.wait()
+    await ask(browser, f"{draft}/message", action="save", tab="2", **MESSAGE)
+    gate.set()
+    await slow
+    rows = await query(site.database, "SELECT message, options FROM job_drafts WHERE part = 0")
+    message, options = map(json.loads, rows[0])
+    assert (message["template"], options["skip_invalid"]) == ("welcome", True)
+
+
+async def test_what_stands_before_the_parts_of_a_form_holds_nobody_up(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    body = b"\n" * 2_000_000 + b'--B\r\nContent-Disposition: form-data; name="x"\r\n\r\ny\r\n--B--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    for path, sent, status in (("/jobs", body, 400), ("/jobs", body[-300:], 400), ("/send", body[:60_000], 400)):
+        before = own_time()
+        async with browser.post(path, data=io.BytesIO(sent), headers=headers) as answer:
+            assert answer.status in {status, 413}, await answer.text()
+        assert own_time() - before < at_this_speed(1)
+
+
+async def test_a_table_has_no_more_rows_than_a_job_may_have(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.web.send_table._ABOVE", 3 - site.daemon.settings.intake.max_recipients)
+    browser = await site.signed_in()
+    _, text = await ask(browser, "/send", 422, pasted="email\n" + "a@example.com\n" * 3)
+    assert "more than 3 rows" in text
+    _, text = await ask(browser, "/send", pasted="email\na@example.com\nb@example.com\n")
+    assert "2 people can get the message" in text
 
 
 async def test_it_is_scheduled_in_the_zone_that_is_chosen_and_the_button_says_so(site: ConsoleSite) -> None:

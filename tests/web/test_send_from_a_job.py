@@ -121,6 +121,15 @@ async def test_who_has_left_the_list_of_the_job_gets_no_second_message(site: Con
     assert await query(site.database, sent, path.split("/")[2]) == [("bob@example.com", news.id)]
 
 
+async def test_a_draft_that_takes_a_jobs_people_takes_its_list_too(site: ConsoleSite) -> None:
+    news = await (await Suppressions.open(site.database, timeout=5)).make_list("news")
+    job, browser = await post(site.database, list_id=news.id), await site.signed_in()
+    draft = await begun(browser)
+    await ask(browser, f"{draft}/message", action="save", **WRITTEN, list="")
+    path, _ = await ask(browser, f"{draft}/people", action="upload", job=job, who="all", pasted="")
+    assert (await draft_of(site, path)).message["list"] == "news"
+
+
 async def test_a_job_that_was_written_here_is_duplicated_with_its_text_and_can_be_changed(site: ConsoleSite) -> None:
     browser = await site.signed_in()
     message = WRITTEN | {"sender_name": "Me", "reply_to": "desk@example.com", "reference": "Autumn"}

@@ -160,7 +160,7 @@ def test_what_a_table_says_is_not_taken_for_a_line_of_it() -> None:
     (b"email" + b",a" * 1000, "1,001 columns, more than 500"),
     (b"email\n" + b"a,b\n" * 30, "and 10 more"),
     (b"email\n" + b"\n" * (MAX_EMPTY + 1), "more than 1,048,576 rows"),
-    (b"email\n" + b"a,b\n" * (MAX_EMPTY + 1), "more than 1,048,576 rows"),
+    (b"email\n" + b"a,b\n" * (MAX_EMPTY + 1), "more than 1,000,000 cells"),
 ])  # fmt: skip
 def test_a_table_that_would_take_much_memory_is_refused_in_few_words(raw: bytes, said: str) -> None:
     with pytest.raises(SpreadsheetError) as caught:
