@@ -185,7 +185,7 @@ async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, b
         for name, text in await _in_one_piece(request, min(most, MAX_FORM), MAX_FIELDS):
             yield name, text.encode(), False
         return
-    # Not aiohttp's reader: it goes through what stands before the first boundary line by line, and holds the loop.
+    # Not aiohttp's reader: it reads what comes before the first boundary line by line, and blocks the loop.
     parser = PushMultipartParser(_boundary(request), max_segment_count=MAX_FIELDS, strict=True)
     size, part, content = 0, None, bytearray()
     while piece := await request.content.read(_CHUNK):

@@ -143,6 +143,9 @@ async def _answer(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> w
             return response
         case "new-list":
             return await _new_list(it, draft, form, view)
+        case "drop-variables":
+            left = {name: value for name, value in draft.message.items() if name != "variables"}
+            await save(it, replace(draft, message=left), only=["message"])
         case "next" if wrong := await faults_of(it, draft):
             return await _page(it, draft, view, status=422, faults=wrong)
         case "next":

@@ -49,6 +49,7 @@ CHECKED = {
     ("store/retention.py", "self.table"): "a name in the table of rules",
     ("store/stats.py", "int(RECENT.total_seconds())"): "a number",
     ("store/queue/rate_limits.py", "int(RECENT.total_seconds())"): "a number",
+    ("store/drafts.py", "only"): "each name is one of FIELDS; only the code of the pages names them",
     ("store/senders.py", "limits"): "each name is one of LIMITS, or the call has ended with an error",
 }
 """What is put into a statement and is no fixed text. Each was read: a caller has no say in it."""

@@ -105,7 +105,7 @@ async def test_every_refusal_of_a_page_is_a_page_in_the_layout(
     assert "NoneType" not in page
     assert page.count("<h1>") == 1
     monkeypatch.setattr("mailerd.web.forms.MAX_FORM", 100)
-    async with browser.post("/jobs", data={"x": "y" * 1000}, headers=HTML) as answer:
+    async with (await site.signed_in("whole")).post("/jobs", data={"x": "y" * 1000}, headers=HTML) as answer:
         text = await answer.text()
         assert (answer.status, answer.content_type, len(links(text))) == (413, "text/html", 7)
         assert "Too large" in text
@@ -171,7 +171,7 @@ async def test_details_have_a_way_back_and_the_sandbox_says_that_it_is_one(site:
     services, web = site.daemon.console.services, site.daemon.settings.web
     sandbox = web.model_copy(update={"outbox": "http://127.0.0.1:1/outbox"})
     services.settings = services.settings.model_copy(update={"web": sandbox})
-    assert '<p class="sandbox">Sandbox: no message leaves this machine.' in await text_of(browser, "/jobs")
+    assert '<aside class="sandbox">Sandbox: no message leaves this machine.' in await text_of(browser, "/jobs")
 
 
 async def test_the_first_load_is_light(site: ConsoleSite) -> None:

@@ -148,19 +148,25 @@ async def test_what_is_attached_bit_by_bit_has_the_same_bound_and_a_huge_form_is
 
 
 async def test_a_name_is_shown_and_sent_as_text_whatever_it_has(site: ConsoleSite) -> None:
-    browser, name = await site.signed_in(), "a'b;\r\n<script>{{ 7*7 }}-1%22.txt"
-    draft = await begun(browser)
-    body = (
-        b'--x\r\nContent-Disposition: form-data; name="attachments"; filename="'
-        + name.replace("\r\n", "%0D%0A").encode()  # as browsers write it
-        + b'"\r\n\r\na\r\n--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nattach\r\n--x--\r\n'
-    )
-    headers = {"Content-Type": "multipart/form-data; boundary=x"}
-    async with browser.post(f"{draft}/message", data=io.BytesIO(body), headers=headers) as answer:
-        text = await answer.text()
-        assert (answer.status, "<script>{{" in text) == (200, False), text
+    browser, name = await site.signed_in(), "a'b;<script>{{ 7*7 }}-1\".txt"
+    draft, headers = await begun(browser), {"Content-Type": "multipart/form-data; boundary=x"}
+
+    async def attached(given: str, status: int) -> str:
+        written = given.replace('"', "%22").replace("\r\n", "%0D%0A").encode()  # as browsers write it
+        body = (
+            b'--x\r\nContent-Disposition: form-data; name="attachments"; filename="'
+            + written
+            + (b'"\r\n\r\na\r\n--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nattach\r\n--x--\r\n')
+        )
+        async with browser.post(f"{draft}/message", data=io.BytesIO(body), headers=headers) as answer:
+            text = await answer.text()
+            assert (answer.status, "<script>{{" in text) == (status, False), text
+            return text
+
+    assert "Nothing was attached" in await attached(f"{name}\r\nBcc: eve@example.com", 422)
+    await attached(name, 200)
     ((shown),) = await stored(site)
-    assert shown == name.replace("\r\n", "%0D%0A")
+    assert shown == name
     await ask(browser, f"{draft}/message", remove=f"10-{shown}")
     assert await stored(site) == []
 
@@ -456,7 +462,7 @@ async def test_a_phone_writes_by_the_toolbar_attaches_finds_and_sees_no_fault(si
         await attaches(page)
         found += await finds_and_tests(page)
         await page.wait_for_url("**/review*")
-        await expect(page.locator("main")).to_contain_text("pl%22an.pdf 2,000 kB")
+        await expect(page.locator("main")).to_contain_text('pl"an.pdf 2,000 kB')
         found += await violations(page)
         await context.close()
     assert found == []
