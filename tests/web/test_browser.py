@@ -63,7 +63,7 @@ async def fill(site: ConsoleSite) -> str:
         "INSERT INTO notices (mailbox, gmail_id, thread_id, believed, kind, at, job_id, recipient_id) "
         "SELECT 'me@example.com', 'g', 't', 1, 'soft', UTC_TIMESTAMP(6), job_id, id FROM job_recipients WHERE seq = 6",
     )
-    await query(site.database, "UPDATE jobs SET bounced = 1")
+    await query(site.database, 'UPDATE jobs SET bounced = 1, variables = \'{"due": "May"}\'')
     await query(
         site.database,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'token_refused', "

@@ -164,6 +164,12 @@ class Visitor:
         await self.page.wait_for_url("**/jobs/*")
         await self.press("undo")
         await self.page.wait_for_url("**/review*")
+        await self.go(f"/jobs/{self.job}")
+        await self.page.click('button[value="duplicate"]')
+        await self.page.wait_for_url("**/people")
+        await self.page.click('a[href$="/message"]')
+        await self.press("drop-variables")
+        await expect(self.page.locator('button[value="drop-variables"]')).to_have_count(0)
         await self.go("/send")
         table = "email,name,product\nlibai@example.org,李白,茶\n"
         if scripts:
