@@ -27,6 +27,7 @@ from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 from tests.web.conftest import SAME
+from tests.web.test_message_step import upload
 from tests.web.test_new_message import ask, begun, seen
 
 ME, DESK, NEWS = "me@example.com", "desk@example.com", "news@example.com"
@@ -164,6 +165,7 @@ async def test_a_draft_of_gmail_is_shown_copied_sent_to_each_with_its_picture_an
     assert f"data:image/png;base64,{base64.b64encode(PNG).decode()}" in frame
     _, text = await ask(browser, f"{draft}/message", action="test", test_to=ME, shown="2")
     assert "Test message accepted" in text
+    await upload(browser, draft, ("plan.txt", b"By bus"), kind="gmail", sender=ME)
     _, text = await ask(browser, f"{draft}/message", action="next")
     path, _ = await ask(browser, f"{draft}/review", action="send", seen=seen(text), when="now", zone="UTC", at="")
     assert path.startswith("/jobs/")
@@ -175,6 +177,7 @@ async def test_a_draft_of_gmail_is_shown_copied_sent_to_each_with_its_picture_an
     (picture,) = [it for it in sent["ada@example.com"].walk() if it.get_content_maintype() == "image"]
     html = next(it for it in sent["ada@example.com"].walk() if it.get_content_subtype() == "html").get_content()
     assert picture.get_content() == PNG
+    assert [it.get_content() for it in sent["ada@example.com"].walk() if it.get_filename() == "plan.txt"] == ["By bus"]
     assert f'src="cid:{str(picture["Content-ID"]).strip("<>")}"' in html
     assert "Dear Ada,<br>R&amp;D &quot;says&quot; hello" in html
     assert site.google.drafts(ME) == before

@@ -140,6 +140,11 @@ async def test_what_a_dead_daemon_left_open_ends_with_its_last_heartbeat(databas
         naive(BEGIN), naive(BEGIN + 5 * MINUTE),
     )  # fmt: skip
     time.at += timedelta(hours=1)
+    await query(
+        database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) VALUES ('other', 'h', 2, '1', %s, %s)",
+        naive(time.at), naive(time.at),
+    )  # fmt: skip
     heir = Watcher(database, "heir", time)
     for _ in range(3):
         await heir.sees(RED)
