@@ -77,12 +77,12 @@ def campaign(page: Page, console: str, mailerd: list[str], folder: Path) -> None
     for shape, name in (("hard", "mary.shelley"), ("reply", "ada.lovelace")):
         subprocess.run([*mailerd, "sandbox", "notice", shape, "--to", name], cwd=folder, check=True)
     for word in ("Bounced", "Replied"):
-        until_shown(page, page.url, word)
+        until_shown(page, page.url, word, inside="#people ~ .table")
     page.set_viewport_size({"width": 1280, "height": 1240})
     table = page.locator("#people").bounding_box()
     assert table is not None  # noqa: S101 - it is on the page
     clip = {"x": 0, "y": table["y"] - 20, "width": 1280, "height": 310}
-    page.screenshot(path=PICTURES / "results.png", clip=clip)  # type: ignore[arg-type]
+    page.screenshot(path=PICTURES / "results.png", clip=clip, full_page=True)  # type: ignore[arg-type]
 
 
 def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None:
@@ -116,11 +116,11 @@ def post(console: str, key: str, reference: str, messages: int) -> str:
         return str(json.load(answer)["job_id"])
 
 
-def until_shown(page: Page, url: str, text: str) -> None:
-    """Look at a page again until it shows a text."""
+def until_shown(page: Page, url: str, text: str, *, inside: str = "body") -> None:
+    """Look at a page again until a part of it shows a text."""
     for _ in range(60):
         page.goto(url)
-        if page.get_by_text(text).count():
+        if page.locator(inside).get_by_text(text).count():
             return
         page.wait_for_timeout(1000)
     raise SystemExit(f"{url} does not show {text!r}")

@@ -97,7 +97,7 @@ async def chart_of_job(it: ConsoleRequest, job: Job) -> Chart | None:
     )  # fmt: skip
 
 
-_JOB_SHARED: Final = 10.0
+_JOB_SHARED: Final = 1.0
 """Seconds for which the figures of a job are shared at least."""
 
 

@@ -381,7 +381,7 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
     await shop.say("keys", "create", "a long name of a key for once", "--sender", ME, "--sender", "you@example.com")
     command = [sys.executable, "-m", "mailerd", *words, "--config", str(shop.config)]
     async with terminal(command, columns=80, rows=24, folder=shop.folder) as screen:
-        await asyncio.to_thread(screen.process.wait, 30)
+        await screen.ends()
         shown = [line.rstrip() for line in screen.text.splitlines()]
     assert len([line for line in shown if "example.com" in line or "a long name" in line]) >= 1
     heading, *rows = [line for line in shown if line and not line.startswith("*: ")]

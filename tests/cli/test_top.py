@@ -25,10 +25,9 @@ from mailerd.store.stats import StatsReader
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in
-from tests.support.eventually import eventually
-from tests.support.heard import PATIENCE, Heard
+from tests.support.heard import Heard
 from tests.support.rows import post, query
-from tests.support.terminal import Terminal, terminal
+from tests.support.terminal import terminal
 
 TERMS = default_limits(Settings())
 
@@ -219,7 +218,7 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         await screen.shows("responds, ")
         assert "Traceback" not in screen.text
         screen.process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 0
+        assert await screen.ends() == 0
 
 
 async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
@@ -230,7 +229,7 @@ async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
     command = [PYTHON, "-m", "mailerd", "top", "--config", str(config)]
     async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
         await screen.shows("run `mailerd migrate`")
-        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 1
+        assert await screen.ends() == 1
 
 
 async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
@@ -247,7 +246,7 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
         sign_in(google, where)
         async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")
-        assert await asyncio.to_thread(screen.process.wait, PATIENCE) == 0
+        assert await screen.ends() == 0
 
 
 async def test_watch_says_in_a_pipe_too_that_the_database_is_away(
@@ -292,7 +291,7 @@ async def test_q_leaves_the_page_and_the_terminal_is_as_it_was(config: Path, tab
     async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
         await screen.shows("1 job, 7 waiting")
         screen.press("q")
-        await eventually(lambda: ended(screen))
+        await screen.ends()
         assert screen.process.returncode == 0
         assert screen.echoes
 
@@ -313,14 +312,10 @@ async def test_the_page_is_left_while_the_database_is_frozen_too(
                 screen.press("q")
             else:
                 screen.process.send_signal(signal.SIGINT)
-            await eventually(lambda: ended(screen))
+            await screen.ends()
         finally:
             mariadb.thaw()
         assert screen.process.returncode == 0
-
-
-async def ended(screen: Terminal) -> bool:
-    return screen.process.poll() is not None
 
 
 async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_to_do_what(tables: Database) -> None:

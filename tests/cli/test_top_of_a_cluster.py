@@ -101,5 +101,5 @@ async def test_watch_follows_the_writer(cluster: SemiSynchronous, tmp_path: Path
             await asyncio.to_thread(as_admin, old, "STOP SLAVE")
         async with running(settings(cluster.url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")
-        assert await asyncio.to_thread(screen.process.wait, 60) == 0
+        assert await screen.ends() == 0
     old.thaw()

@@ -62,6 +62,14 @@ class Terminal:
             await asyncio.sleep(0.05)
         return text
 
+    async def ends(self, *, within: float = PATIENCE) -> int:
+        """Wait until the command has ended; its exit code. What it writes is read meanwhile: it would wait for that."""
+        async with asyncio.timeout(within):
+            while (code := self.process.poll()) is None:
+                _ = self.text
+                await asyncio.sleep(0.02)
+        return code
+
 
 @asynccontextmanager
 async def terminal(command: Sequence[str], *, columns: int, rows: int, folder: Path) -> AsyncIterator[Terminal]:
