@@ -155,6 +155,7 @@ async def test_the_values_of_a_bar_are_shown_by_pointer_tap_and_arrow_keys_and_s
     try:
         async with chromium() as browser:
             await _looks(site, browser, key)
+            monkeypatch.setattr(live, "QUIET_INTERVAL", 600.0)  # a refresh between a tap and a look fills the box anew
             await _taps(site, browser, key)
     finally:
         ticking.cancel()
@@ -174,8 +175,7 @@ async def _looks(site: ConsoleSite, browser: Browser, key: str) -> None:
         box = await chart_.bounding_box()
         assert box
         await page.mouse.move(box["x"] + box["width"] * 0.66, box["y"] + 40)
-        await expect(shown).to_be_visible()
-        assert await values(page) == "Sent 75"
+        await expect(shown).to_have_text(re.compile(": Sent 75$"))
         said = await shown.inner_text()
         await query(site.database, "UPDATE tallies SET sent = 6 WHERE sender_email = 'me@example.com' AND failed = 0")
         await expect(shown).to_have_text(said.replace("Sent 75", "Sent 76"))
