@@ -80,7 +80,8 @@ async def terminal(command: Sequence[str], *, columns: int, rows: int, folder: P
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
     environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(  # noqa: ASYNC220 - it is tied to this thread, and starts within milliseconds
-        child_process(command),
+        # Whoever runs the tests in the background has them ignore Ctrl-C, and a child inherits that.
+        child_process(["/usr/bin/env", "--default-signal=INT", *command]),
         stdin=slave,
         stdout=slave,
         stderr=slave,
