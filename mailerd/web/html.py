@@ -110,9 +110,15 @@ def line_of_story(line: str) -> Markup:
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
         with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
-            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()))
+            shown += escape(line[at : found.start()]) + _in_a_line(_read_moment(*found.groups()))
             at = found.end()
     return shown + escape(line[at:])
+
+
+def _in_a_line(at: datetime) -> Markup:
+    """A moment, without the date where it is of today: a script keeps it as long, so that no line breaks anew."""
+    text = f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M:%S}"
+    return Markup('<time datetime="{}">{}</time>').format(_ISO.format(at), text)
 
 
 def _read_moment(date: str | None, day: str | None, time: str) -> datetime:

@@ -21,6 +21,10 @@ ALL_BYTES = 45_000
 """Of the largest with scripts and style, which come packed over the line."""
 
 
+MOVED = 0.02
+"""The layout shift of a page that counts as none: Google calls 0.1 good, and up to 0.008 comes on a busy machine."""
+
+
 @pytest.mark.parametrize("view", ["desktop", "phone, dark, Chinese"])
 async def test_no_page_moves_while_it_loads_and_each_is_light(site: ConsoleSite, browser: Browser, view: str) -> None:
     job, found, heavy, files = await fill(site), dict[str, list[str]](), dict[str, int](), dict[str, int]()
@@ -34,8 +38,6 @@ async def test_no_page_moves_while_it_loads_and_each_is_light(site: ConsoleSite,
         assert path != response.url  # nothing comes from another host
         if path.startswith("/static/"):
             files[path] = int(response.headers["content-length"])
-        elif response.request.resource_type == "document" and response.status == 200:
-            heavy[path] = len(gzip.compress(await response.body()))
 
     async with page_of(context) as page:
         page.on("response", weigh)
@@ -54,11 +56,13 @@ async def test_no_page_moves_while_it_loads_and_each_is_light(site: ConsoleSite,
         steps = [f"{draft}/{step}" for step in ("people", "message", "review")]
         for path in ("/", "/jobs", f"/jobs/{job}", "/people", "/people?q=r0", "/templates", *steps):
             vitals = await vitals_of(page, f"{site.url}{path}")
-            if round(vitals.cls, 2):  # as Lighthouse rounds it
+            if vitals.cls > MOVED:
                 found[path] = [str(vitals.cls), *vitals.moved]
+            answer = await context.request.get(f"{site.url}{path}")
+            heavy[path] = len(gzip.compress(await answer.body()))
         await page.wait_for_load_state("networkidle")
     await context.close()
     assert found == {}, "\n".join(f"{path}: {each}" for path, all_ in found.items() for each in all_)
     assert {path: size for path, size in heavy.items() if size > PAGE_BYTES} == {}
-    assert len(heavy) > 9
+    assert len(heavy) == 9
     assert max(heavy.values()) + sum(files.values()) <= ALL_BYTES, files
