@@ -17,8 +17,8 @@ from mailerd.store.jobs import Job
 from mailerd.web.forms import Form, read_form, read_local_time, read_number
 from mailerd.web.job_page import find_job
 from mailerd.web.jobs_page import NO_CHANGE, apply
-from mailerd.web.send_review_page import undo
 from mailerd.web.services import ConsoleRequest
+from mailerd.web.undo_job import undo
 
 MAX_AHEAD: Final = timedelta(days=366)
 """How far ahead a job may be rescheduled, as in the API."""

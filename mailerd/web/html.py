@@ -99,10 +99,16 @@ def version_of(name: str) -> str:
 
 
 def moment(at: datetime | None) -> Markup:
-    """A moment, which a script may show in the reader's own time."""
+    """A moment; a script shows it in the reader's own time, in the same form, so that nothing moves."""
     if at is None:
         return Markup("–")
-    return Markup('<time datetime="{}">{}</time>').format(_ISO.format(at), f"{at:%Y-%m-%d %H:%M:%S}")
+    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
+        _ISO.format(at), at, _shown(at)
+    )
+
+
+def _shown(at: datetime) -> str:
+    return f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M}"
 
 
 def line_of_story(line: str) -> Markup:
@@ -110,15 +116,9 @@ def line_of_story(line: str) -> Markup:
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
         with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
-            shown += escape(line[at : found.start()]) + _in_a_line(_read_moment(*found.groups()))
+            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()))
             at = found.end()
     return shown + escape(line[at:])
-
-
-def _in_a_line(at: datetime) -> Markup:
-    """A moment, without the date where it is of today: a script keeps it as long, so that no line breaks anew."""
-    text = f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M:%S}"
-    return Markup('<time datetime="{}">{}</time>').format(_ISO.format(at), text)
 
 
 def _read_moment(date: str | None, day: str | None, time: str) -> datetime:
@@ -137,13 +137,11 @@ def clock(page: Context, at: datetime | None) -> Markup:
     """A moment, short: its age below an hour, a time of today, or a day; a script keeps it so in the reader's time."""
     if at is None:
         return Markup("–")
-    now = datetime.now(UTC)
-    if timedelta() <= now - at < _LATELY:
-        text = say(age((now - at).total_seconds()), page["lang"])
-    else:
-        text = f"{at:%H:%M:%S}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M}"
-    return Markup('<time class="short" datetime="{}" title="{} UTC">{}</time>').format(
-        _ISO.format(at), f"{at:%Y-%m-%d %H:%M:%S}", text
+    past = datetime.now(UTC) - at
+    is_late = timedelta() <= past < _LATELY
+    text = say(age(max(1.0, past.total_seconds())), page["lang"]) if is_late else _shown(at)
+    return Markup('<time class="short" datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
+        _ISO.format(at), at, text
     )
 
 

@@ -21,8 +21,8 @@ from mailerd.web.chart_page import JOB_SPANS, chart_of_job, write_chart
 from mailerd.web.html import said
 from mailerd.web.jobs_page import progress_words
 from mailerd.web.report import ACTIONS, bar_svg, read_parts, read_unsubscribed
-from mailerd.web.send_review_page import may_undo
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.undo_job import may_undo
 
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""

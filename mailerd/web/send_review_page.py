@@ -10,17 +10,13 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from mailerd.core.i18n import Text, t, tn
-from mailerd.core.states import ImpossibleRequestError, JobChange, State
 from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
-from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft, DraftFile
-from mailerd.store.jobs import Job
 from mailerd.web.draft import DraftMessage, drafts, job_of, save
 from mailerd.web.draft_people import People
 from mailerd.web.forms import read_form, read_local_time
-from mailerd.web.jobs_page import apply
 from mailerd.web.post_job import explain, faults_of, job_fields, post_table
 from mailerd.web.send_files import attached
 from mailerd.web.send_message_page import FIELDS, NOT_SENT
@@ -182,28 +178,3 @@ async def _send(
     await store.sent(draft)
     await remember(it, draft, people, str(id_))
     return it.back(f"/jobs/{id_}?draft={draft.id}" if is_now else f"/jobs/{id_}")
-
-
-def may_undo(it: ConsoleRequest, job: Job) -> str:
-    """The draft of a job that has not begun and can be undone; "": it cannot."""
-    waits = job.send_at > it.services.clock.now() and not job.finished_at
-    return it.http.query.get("draft", "") if waits and it.may(Permission.CONTROL) else ""
-
-
-async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
-    """Cancel a job of which nothing was sent, and make its draft one again. What was sent, the rows say: no clock."""
-    has_begun = it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
-    if job.started_at:
-        return has_begun
-    try:
-        done = await apply(it, job, JobChange.CANCEL)
-    except ImpossibleRequestError:
-        return has_begun
-    left = await it.services.jobs.seen_by(it.key, job.id)
-    if left is None or any(left.counts[each] for each in (State.SENT, State.SENDING, State.UNSURE)):
-        return it.back(f"/jobs/{job.id}", t("Sending had begun: only the messages that waited were cancelled."))
-    own = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
-    new = await drafts(it).reopen(it.key.id, id_) if done.changed and own == job.id else None
-    if new is None:
-        return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))
-    return it.back(f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back."))

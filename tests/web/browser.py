@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support.heard import PATIENCE
+from tests.web.conftest import ConsoleSite, console_site
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 # All that axe has seen is a tree of 50,000 characters, which takes longer to hand over than to make.
@@ -37,6 +39,20 @@ async def chromium() -> AsyncIterator[Browser]:
             yield browser
         finally:
             await browser.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def one_browser() -> AsyncIterator[Browser]:
+    """One Chromium for all tests of a module."""
+    async with chromium() as it:
+        yield it
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site_beside_it(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    """A site for each test, in the event loop of the browser."""
+    async with console_site(database_url, tmp_path) as it:
+        yield it
 
 
 class Complaints:

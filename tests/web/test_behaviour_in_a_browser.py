@@ -8,13 +8,12 @@ from playwright.async_api import Browser, Route, expect
 
 from mailerd.sandbox.mariadb import Server
 from tests.support.rows import post, query
-from tests.web import test_browser
-from tests.web.browser import VIEWS, page_of, sign_in
+from tests.web.browser import VIEWS, one_browser, page_of, sign_in, site_beside_it
 from tests.web.conftest import ConsoleSite
 from tests.web.test_browser import fill, places, watching
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-browser, site = test_browser.browser, test_browser.site
+browser, site = one_browser, site_beside_it
 TABLE = "email,name\nada@example.com,Ada\n"
 ZONES = """() => { for (const it of document.querySelectorAll("details")) it.open = true;
     return [document.body.innerText, ...[...document.querySelectorAll("[title], svg title")]

@@ -3,37 +3,34 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from mailerd.rate_limited_gmail import PersonalDrafts
 from mailerd.store.api_keys import ApiKeys
 from mailerd.web import live
 from tests.support.rows import post, query, states
-from tests.web.browser import SOON, VIEWS, Complaints, bring_axe, chromium, page_of, sign_in, violations
-from tests.web.conftest import ConsoleSite, console_site
+from tests.web.browser import (
+    SOON,
+    VIEWS,
+    Complaints,
+    bring_axe,
+    one_browser,
+    page_of,
+    sign_in,
+    site_beside_it,
+    violations,
+)
+from tests.web.conftest import ConsoleSite
 from tests.web.visitor import HOOK, Visitor, buttons
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all of these tests."""
-    async with chromium() as it:
-        yield it
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
-    """A site for each test, in the event loop of the browser."""
-    async with console_site(database_url, tmp_path) as it:
-        yield it
+browser, site = one_browser, site_beside_it
 
 
 MESSAGES = (
@@ -244,6 +241,7 @@ async def test_a_page_that_is_watched_follows_what_happens_and_takes_nothing_fro
         await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' WHERE seq > 5")
         await expect(sent).to_have_text("6")
         assert await page.locator("details:has(#priority)").get_attribute("open") is not None  # what was opened stays
+        await expect(page.locator("#waits")).to_be_hidden()
         await page.fill("#email", "r3@")
         await page.locator("h1").click()  # away from the field
         await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE seq = 2")

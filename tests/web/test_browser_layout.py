@@ -1,36 +1,37 @@
 """The layout in a real browser: keys, the menu of a phone, live updates, and what axe says of every view of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
 
 from tests.support.rows import query
-from tests.web.browser import SOON, VIEWS, bring_axe, chromium, page_of, sign_in, violations
-from tests.web.conftest import ConsoleSite, console_site
+from tests.web.browser import SOON, VIEWS, bring_axe, one_browser, page_of, sign_in, site_beside_it, violations
+from tests.web.conftest import ConsoleSite
 from tests.web.test_browser import fill, watching
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-OWN = ("/", "/status", "/activity", "/activity?action=pause", "/keys", "/settings", "/search?q=r0@", "/search")
+OWN = (
+    "/",
+    "/status",
+    "/activity",
+    "/activity?action=pause",
+    "/keys",
+    "/settings",
+    "/search?q=r0@",
+    "/search",
+    "/senders",
+)
 LOST = ("/nowhere/01M8QEN2AY8CD9D17W80QFNN6D", "/logout")
 WIDTHS = (1280, 390)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all of these tests."""
-    async with chromium() as it:
-        yield it
+HEADS = """() => [...document.querySelectorAll('table.stack thead')].map((it) => it.getBoundingClientRect())
+    .filter((it) => innerWidth < 700 && it.width > 1 && it.right > 0).map((it) => `${it.width} of ${it.right}`)"""
+"""Where a table is a list of cards, its head lies over none of them."""
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
-    """A site for each test, in the event loop of the browser."""
-    async with console_site(database_url, tmp_path) as it:
-        yield it
+browser, site = one_browser, site_beside_it
 
 
 async def test_axe_finds_nothing_on_any_of_these_pages_by_light_width_and_language_and_all_fit(
@@ -49,6 +50,7 @@ async def test_axe_finds_nothing_on_any_of_these_pages_by_light_width_and_langua
                     await page.set_viewport_size({"width": width, "height": 844})
                     if await page.evaluate("document.documentElement.scrollWidth") > width:
                         found.append(f"{at} does not fit {width}")
+                    found.extend(f"{at} {width}: head {each}" for each in await page.evaluate(HEADS))
                     found.extend(f"{at} {width}: {each}" for each in await violations(page))
 
     async with page_of(context) as page:

@@ -135,9 +135,8 @@ async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun
     at = (datetime.now(UTC) + timedelta(days=3)).replace(second=0, microsecond=0)
     there = at.astimezone(ZoneInfo("Asia/Shanghai"))
     form = {"action": "reschedule", "at": f"{there:%Y-%m-%dT%H:%M}", "zone": "Asia/Shanghai"}
-    assert f'Job rescheduled for <time datetime="{at:%Y-%m-%dT%H:%M:%SZ}">' in await ask(
-        browser, f"/jobs/{job}", **form
-    )
+    shown = f'<time datetime="{at:%Y-%m-%dT%H:%M:%SZ}" title="{at:%Y-%m-%d %H:%M:%S} UTC">{at:%Y-%m-%d %H:%M}</time>'
+    assert f"Job rescheduled for {shown}" in await ask(browser, f"/jobs/{job}", **form)
     async with browser.get(f"/jobs/{job}", cookies={"mailerd-zone": "Asia/Shanghai"}) as answer:
         page = await answer.text()
     assert f'value="{there:%Y-%m-%dT%H:%M}"' in page  # what is offered is the same moment, in the reader's zone

@@ -6,13 +6,12 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from tests.support.rows import query, states
-from tests.web import test_browser
-from tests.web.browser import VIEWS, bring_axe, page_of, sign_in, violations
+from tests.web.browser import VIEWS, bring_axe, one_browser, page_of, sign_in, site_beside_it, violations
 from tests.web.conftest import ConsoleSite
 from tests.web.test_job_report import fill
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-browser, site = test_browser.browser, test_browser.site
+browser, site = one_browser, site_beside_it
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -15,7 +15,7 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query
 from tests.support.spreadsheets import xlsx
-from tests.web.browser import VIEWS, bring_axe, chromium, page_of, violations
+from tests.web.browser import VIEWS, bring_axe, one_browser, page_of, violations
 from tests.web.conftest import ConsoleSite, console_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,11 +27,7 @@ BAD = {7: "nobody", 8: "a@b@c", 9: "", 10: "who@nowhere"}
 EMPTY = (20, 21, 22)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all of these tests."""
-    async with chromium() as it:
-        yield it
+browser = one_browser
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -1,33 +1,19 @@
 """A template in a real browser, from its first line to its archive: by keyboard or finger, with and without scripts."""
 
 from base64 import b64decode
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, Page, expect
 
 from tests.support.rows import query
-from tests.web.browser import SOON, VIEWS, Complaints, bring_axe, chromium, sign_in, violations
-from tests.web.conftest import ConsoleSite, console_site
+from tests.web.browser import SOON, VIEWS, Complaints, bring_axe, one_browser, sign_in, site_beside_it, violations
+from tests.web.conftest import ConsoleSite
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """One Chromium for all of these tests."""
-    async with chromium() as it:
-        yield it
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
-    """A site for each test, in the event loop of the browser."""
-    async with console_site(database_url, tmp_path) as it:
-        yield it
+browser, site = one_browser, site_beside_it
 
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
