@@ -9,6 +9,7 @@ import sys
 from base64 import b64encode
 from dataclasses import asdict
 from email.message import Message as Mail
+from itertools import count
 from typing import Any, Final
 
 from mailerd.core.i18n import Text, t
@@ -136,7 +137,8 @@ def _with_pictures(source: str, parts: list[Mail]) -> tuple[str, tuple[dict[str,
         if cid not in shown or cid in names or kind not in _ENDINGS or not content:
             left.append(part)
             continue
-        names[cid] = f"picture-{len(names) + 1}.{_ENDINGS[kind]}"
+        numbered = (f"picture-{number}.{_ENDINGS[kind]}" for number in count(len(names) + 1))
+        names[cid] = next(name for name in numbered if name not in {*shown, *names.values()})
         given = {"filename": names[cid], "content_type": kind, "content_id": names[cid]}
         pictures.append(given | {"content": b64encode(content).decode()})
         if len(pictures) > MAX_PICTURES:

@@ -198,7 +198,9 @@ class TemplateLibrary:
         """
         own, _, of_layout = (version or "").partition("+")
         named = await self.read(name, own or None)
-        return named and await self.in_layout(named, of_layout or None)
+        if named is None or (of_layout and not named.layout):
+            return None
+        return await self.in_layout(named, of_layout or None)
 
     async def in_layout(self, named: NamedTemplate, version: str | None = None) -> NamedTemplate:
         """A template as it is sent: in its layout, at this version or the published one; a layout with a sample in it.
@@ -212,6 +214,10 @@ class TemplateLibrary:
         if named.layout is None:
             return named
         layout = await self.read(named.layout, version)
+        if layout is None and version:
+            raise TemplateLibraryError(
+                t("template {name}: its layout {layout!r} has no such version", name=named.name, layout=named.layout)
+            )
         if layout is None or not layout.is_layout:
             raise TemplateLibraryError(
                 t("template {name}: {layout!r} is not a published layout", name=named.name, layout=named.layout)

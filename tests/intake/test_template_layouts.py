@@ -58,6 +58,13 @@ async def test_a_job_gets_its_template_in_the_layout_and_keeps_both_as_they_were
     )
     after = await site.posted(ada, **NAMED)
     pinned = await site.posted(ada, **NAMED, template_version=f"{order}+{layout}")
+    for wrong in (f"{order}+{'0' * 16}", f"{layout}+{layout}"):
+        status, answer = await site.post(job(ada, **NAMED, template_version=wrong))
+        assert (status, "version" in str(answer["error"]["details"])) == (422, True), answer
+    status, answer = await site.post(
+        job(ada, **NAMED | {"template_name": "house"}, template_version=f"{layout}+{layout}")
+    )
+    assert (status, "no such version" in str(answer)) == (422, True), answer
     assert [await shown(site, before, seq) for seq in (0, 1)] == wanted
     assert (await shown(site, pinned))["html"] == wanted[0]["html"]
     made = await shown(site, after)

@@ -18,6 +18,7 @@ from mailerd.mail.spreadsheet import MAX_FILE, Sheet, SpreadsheetError, Spreadsh
 from mailerd.mail.spreadsheet_child import FileReading, guess_encoding
 from mailerd.mail.templates import RendererError
 from tests.support.heard import Heard
+from tests.support.own_time import at_this_speed, own_time
 from tests.support.spreadsheets import XLS, ods, xlsx, xlsx_of, zipped
 
 PEOPLE = [["Email", "姓名"], ["a@example.com", "王小明"], ["b@example.com", "Zoë"]]
@@ -278,6 +279,14 @@ def test_a_sheet_is_packed_and_a_cell_of_it_edited() -> None:
     assert sheet.edited({**there, (3, 0): "x", (4, 2): "x"}).rows == [["mail", "x"], ["a@b.example", "é"]]
     assert sheet.rows[1] == ["a@b.example"]
     assert sheet.edited({(4, -1): "x"}) is sheet
+
+
+def test_very_many_cells_of_a_long_table_are_edited_at_once() -> None:
+    sheet = Sheet([["a@b.example", "x"]] * 100_000, [*range(1, 100_001)])
+    began = own_time()
+    edited = sheet.edited({(number, 1): "y" for number in range(1, 951)})
+    assert own_time() - began < at_this_speed(1)
+    assert (edited.rows[949], edited.rows[950]) == (["a@b.example", "y"], ["a@b.example", "x"])
 
 
 async def test_a_sheet_with_more_rows_than_are_asked_for_is_refused() -> None:

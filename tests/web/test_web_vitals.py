@@ -1,6 +1,7 @@
 """No page moves under its reader's eyes, and each is light; how long it takes is measured by tests/bench/vitals.py."""
 
 import gzip
+import re
 
 import pytest
 from playwright.async_api import Browser, Response
@@ -61,3 +62,13 @@ async def test_no_page_moves_while_it_loads_and_each_is_light(site: ConsoleSite,
     assert {path: size for path, size in heavy.items() if size > PAGE_BYTES} == {}
     assert len(heavy) == 9
     assert max(heavy.values()) + sum(files.values()) <= ALL_BYTES, files
+
+
+async def test_what_is_new_is_told_as_the_script_tells_it(site: ConsoleSite, browser: Browser) -> None:
+    context = await browser.new_context(**VIEWS["without scripts"])
+    async with page_of(context) as page:
+        await sign_in(page, site.url, await site.keys.create("shop"))
+        await post(site.database)
+        await page.goto(f"{site.url}/jobs")
+        assert re.search(r"^\d+ (s|min) ago$", await page.locator("main td.t time").first.inner_text())
+    await context.close()
