@@ -46,7 +46,8 @@ class Place:
             cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events,
             heartbeats=Heartbeats(),
         )  # fmt: skip
-        self.semaphore = MessageSemaphore(CONCURRENCY)
+        # No message is slow here: a stall of the machine must not make room for more claims.
+        self.semaphore = MessageSemaphore(CONCURRENCY, slow_after=600.0)
         it: Any = self
         self.runner = Runner(
             claims=it, counts=it, delivery=it, in_flight=self.in_flight,
