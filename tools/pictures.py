@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 WIDTH = 100
 SENDER = "me@example.com"
+CHROMIUM = "/usr/bin/chromium-headless-shell"
 MESSAGES = 8
 """Messages of the outbox that are shown."""
 
@@ -38,7 +39,7 @@ def main() -> None:
             until(sandbox.stdout, r"(60) of 240")
             top(mailerd, Path(folder))
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
                 page = browser.new_page(viewport={"width": 1280, "height": 760})
                 page.goto(link)
                 page.click("button")

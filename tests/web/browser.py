@@ -30,9 +30,10 @@ VIEWS: dict[str, dict[str, Any]] = {
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """The browser; its absence is an error that says what to install."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    # Without a window's toolbars, tabs and compositor it takes half of the CPU.
+    path = shutil.which("chromium-headless-shell") or shutil.which("chromium") or shutil.which("google-chrome")
     expect.set_options(timeout=SOON)
-    assert path, "there is no browser for the console's tests: type apt-get install chromium, as root"
+    assert path, "there is no browser for the console's tests: type apt-get install chromium-headless-shell, as root"
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         try:
