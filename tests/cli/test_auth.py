@@ -17,6 +17,7 @@ import pytest
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from tests.cli.conftest import Shop
+from tests.support.heard import PATIENCE
 from tests.support.prepared import ForkedProcess, PreparedProcess
 from tests.support.rows import post, query
 
@@ -92,7 +93,7 @@ class Login:
 
     async def end(self) -> tuple[int, str]:
         """Its exit code and all that it said."""
-        out, err = await asyncio.wait_for(self.process.communicate(), 60)
+        out, err = await asyncio.wait_for(self.process.communicate(), PATIENCE)
         return self.process.returncode or 0, self.said + out.decode() + err.decode()
 
 
@@ -115,7 +116,7 @@ async def command(place: Place, *arguments: str, listed: bool = False) -> Proces
 
 async def ended(place: Place, *arguments: str) -> tuple[int, str]:
     process = await command(place, *arguments)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     return process.returncode or 0, out.decode() + err.decode()
 
 
@@ -130,7 +131,7 @@ async def login(place: Place) -> AsyncIterator[Start]:
         assert process.stdout is not None
         said = ""
         while "Waiting" not in said:
-            line = await asyncio.wait_for(process.stdout.readline(), 60)
+            line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
             assert line, said + (await process.communicate())[1].decode()
             said += line.decode()
         found = re.search(r"http\S+/auth\?\S+", said)

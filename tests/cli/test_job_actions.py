@@ -7,7 +7,7 @@ import sys
 from mailerd.sandbox.google import Fault
 from tests.cli.conftest import Shop
 from tests.support.daemon import running
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states
 
 
@@ -79,13 +79,13 @@ async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert watching.stdout is not None
-    said = await asyncio.wait_for(watching.stdout.readline(), 30)
+    said = await asyncio.wait_for(watching.stdout.readline(), PATIENCE)
     assert said.decode().startswith("Waiting: me@example.com is paused until ")
     await query(shop.database, "UPDATE senders SET paused_until = NULL")
-    assert await asyncio.wait_for(watching.stdout.readline(), 30) == b"Sending continues.\n"
+    assert await asyncio.wait_for(watching.stdout.readline(), PATIENCE) == b"Sending continues.\n"
     await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
     await query(shop.database, "UPDATE jobs SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
-    assert await asyncio.wait_for(watching.wait(), 30) == 0
+    assert await asyncio.wait_for(watching.wait(), PATIENCE) == 0
 
 
 async def test_a_job_that_is_cancelled_while_it_waits_does_not_go_on(shop: Shop) -> None:

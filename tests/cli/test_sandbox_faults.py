@@ -6,6 +6,7 @@ import json
 import aiohttp
 
 from tests.cli.conftest import ME, Shop
+from tests.support.heard import PATIENCE
 
 
 async def test_a_fault_is_ordered_seen_and_lifted(shop: Shop) -> None:
@@ -70,7 +71,7 @@ async def test_a_sign_in_is_rehearsed(shop: Shop) -> None:
     assert process.stdout is not None
     said = ""
     while shop.google.accounts.auth_uri not in said:
-        line = await asyncio.wait_for(process.stdout.readline(), 60)
+        line = await asyncio.wait_for(process.stdout.readline(), PATIENCE)
         assert line, said + (await process.communicate())[1].decode()
         said = line.decode()
     address = next(word for word in said.split() if word.startswith("http"))

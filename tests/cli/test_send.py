@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import ME, Shop
 from tests.support.daemon import running
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import query
 from tests.support.spreadsheets import xlsx
 
@@ -275,12 +275,12 @@ async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop,
     assert sending.stdout is not None
     told = b""
     while b"No daemon has been seen" not in told:
-        line = await asyncio.wait_for(sending.stdout.readline(), 60)
+        line = await asyncio.wait_for(sending.stdout.readline(), PATIENCE)
         assert line, told
         told += line
     assert b"The job is stored and is sent when one runs; this command waits." in told
     async with running(shop.settings, Heard()):
-        rest, _ = await asyncio.wait_for(sending.communicate(), 60)
+        rest, _ = await asyncio.wait_for(sending.communicate(), PATIENCE)
     assert b"completed, 2 recipients: 2 sent." in rest
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from tests.cli.conftest import Shop
 from tests.support.eventually import eventually
+from tests.support.heard import PATIENCE
 from tests.support.rows import post, query
 
 
 async def _typed(shop: Shop, line: str, **environment: str) -> tuple[int, str]:
     """A line as a person types it, `M` for mailerd; its exit code, and what it said in the end."""
     process = await _started(shop, line, **environment)
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     said = out.decode(errors="replace")
     assert "Traceback" not in said
     assert "Exception ignored" not in said
@@ -46,7 +47,7 @@ async def test_the_daemon_runs_without_standard_streams(shop: Shop) -> None:
     daemon = await _started(shop, "exec M run <&- >&- 2>&-")
     await eventually(seen)
     daemon.terminate()
-    assert await asyncio.wait_for(daemon.wait(), 60) == 0
+    assert await asyncio.wait_for(daemon.wait(), PATIENCE) == 0
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -34,6 +34,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
 from tests.client.conftest import Place, a_job, ask
+from tests.support.heard import PATIENCE
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
@@ -219,7 +220,7 @@ async def test_a_stream_that_breaks_goes_on_behind_its_last_event(
     async with AsyncClient(place.url, key=place.key) as other:
         for _ in range(2):
             await other.wait_until_finished((await other.create_job(a_job()))["job_id"], within=60)
-    await asyncio.wait_for(following, 60)
+    await asyncio.wait_for(following, PATIENCE)
     assert len(set(seen)) == 2
     with pytest.raises(ApiError, match="409 unknown_position"):
         await ask(client, "stream_events", after=10**9)
@@ -432,7 +433,7 @@ async def test_a_client_that_is_closed_waits_no_longer(place: Place) -> None:
     following = asyncio.create_task(asyncio.to_thread(lambda: list(client.events(follow=3600))))
     await place.heard.wait_for("request_answered")
     client.close()
-    assert await asyncio.wait_for(following, 60) == []
+    assert await asyncio.wait_for(following, PATIENCE) == []
 
 
 async def test_who_has_seen_enough_leaves_the_events_and_an_event_loop_may_run(place: Place) -> None:
@@ -483,7 +484,7 @@ async def test_a_wait_for_a_job_ends_with_the_client(place: Place) -> None:
     client.close()
     closed = f"the client was closed before job {job['job_id']} finished: its status is queued"
     with pytest.raises(RuntimeError, match=closed):
-        await asyncio.wait_for(waiting, 60)
+        await asyncio.wait_for(waiting, PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -567,6 +568,6 @@ async def test_the_example_for_a_shell_posts_an_order_once(place: Place) -> None
             script, "17", "ada@example.org", stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "MAILERD_URL": place.url, "MAILERD_API_KEY": place.key},
         )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        out, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
         assert (process.returncode, json.loads(out)["accepted"]) == (0, 1)
     assert await place.jobs() == 1

@@ -13,6 +13,7 @@ from mailerd.events.worker import GmailEvents
 from mailerd.gmail import session as module
 from mailerd.gmail.session import Answer, GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http
+from tests.support.heard import PATIENCE
 
 BODY = b'{"id": "m"}'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -163,4 +164,4 @@ async def test_an_idle_connection_is_ended_after_a_while(
     monkeypatch.setattr(module, "_KEPT_S", 0.05)
     raw.script = until_it_ends
     assert isinstance(await send(session, port), Answer)
-    await asyncio.wait_for(raw.gone.wait(), 60)
+    await asyncio.wait_for(raw.gone.wait(), PATIENCE)

@@ -18,6 +18,7 @@ from mailerd.events.worker import GmailEvents
 from mailerd.gmail.session import Answer, GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
 from tests.support.certificates import authority_and_server
+from tests.support.heard import PATIENCE
 
 OK = http(b"{}")
 
@@ -152,7 +153,7 @@ async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(sessio
         for _ in range(4):
             answer = await send(session, port)
             got.append(answer.body if isinstance(answer, Answer) else answer)
-            await asyncio.wait_for(said.acquire(), 30)
+            await asyncio.wait_for(said.acquire(), PATIENCE)
             await asyncio.sleep(0.05)  # idle
     assert got == [b"1", b"2", b"3", b"4"]
     assert raw.connections == 2
@@ -232,7 +233,7 @@ async def test_what_is_given_up_over_tls_does_not_arrive_later_either(tmp_path: 
             accepted, _ = await asyncio.to_thread(listener.accept)
             shaken = await asyncio.to_thread(context.wrap_socket, accepted, server_side=True)
             assert child.stdout is not None
-            assert await asyncio.wait_for(child.stdout.readline(), 60) == b"NoResponse\n"
+            assert await asyncio.wait_for(child.stdout.readline(), PATIENCE) == b"NoResponse\n"
             with socket.socket(fileno=shaken.detach()) as below:
                 came, reset = await asyncio.to_thread(arrives, below)
         finally:
@@ -267,7 +268,7 @@ async def test_what_a_killed_daemon_had_on_its_way_does_not_arrive_later() -> No
             sys.executable, "-c", _DIES, str(listener.getsockname()[1]), stdout=asyncio.subprocess.PIPE
         )
         assert child.stdout is not None
-        await asyncio.wait_for(child.stdout.readline(), 60)
+        await asyncio.wait_for(child.stdout.readline(), PATIENCE)
         accepted, _ = await asyncio.to_thread(listener.accept)
         await asyncio.sleep(0.05)  # into the kernel's buffer
         os.kill(child.pid, signal.SIGKILL)

@@ -17,6 +17,7 @@ from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.session import MAX_BODY
 from tests.gmail.raw import Raw, Script, http
+from tests.support.heard import PATIENCE
 from tests.support.own_time import own_time
 
 ME = "me@example.com"
@@ -54,7 +55,7 @@ async def bounded(call: Awaitable[Reply]) -> Reply:
     started = own_time()
     tracemalloc.start()
     try:
-        reply = await asyncio.wait_for(call, 30)
+        reply = await asyncio.wait_for(call, PATIENCE)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -26,6 +26,7 @@ from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, Script, http
+from tests.support.heard import PATIENCE
 from tests.support.own_time import own_time
 from tests.support.ports import free_port
 
@@ -67,7 +68,7 @@ def opened(port: int, folder: Path, events: GmailEvents) -> Callable[..., Gmail]
 async def bounded(call: Awaitable[Reply]) -> Reply:
     """The reply, which must come soon after the time-out at the latest."""
     started = own_time()
-    reply = await asyncio.wait_for(call, 30)
+    reply = await asyncio.wait_for(call, PATIENCE)
     assert own_time() - started < BOUND + 0.5
     return reply
 
@@ -275,7 +276,7 @@ async def test_cancelling_a_call_passes_through_and_throws_the_connection_away(
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(raw.gone.wait(), 60)
+        await asyncio.wait_for(raw.gone.wait(), PATIENCE)
         raw.script = raw.says(OK)
         assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
 

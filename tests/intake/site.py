@@ -100,7 +100,7 @@ Build = Callable[..., Awaitable[Site]]
 async def event(response: aiohttp.ClientResponse) -> dict[str, str]:
     """The next event of a stream that is not a comment."""
     while True:
-        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60)
+        block = await asyncio.wait_for(response.content.readuntil(b"\n\n"), PATIENCE)
         found = dict(line.split(": ", 1) for line in block.decode().strip().splitlines())
         if "event" in found:
             return found

@@ -18,6 +18,7 @@ from mailerd.intake.request_models import JobIn, RecipientIn
 from mailerd.intake.routes import OPERATIONS
 from tests.house.sentences import english_left, is_chinese
 from tests.intake.site import Site
+from tests.support.heard import PATIENCE
 
 
 async def test_the_document_is_served_to_everybody_and_names_every_path(site: Site) -> None:
@@ -132,7 +133,7 @@ async def shown_by(words: list[str], site: Site, **environment: str) -> str:
     process = await asyncio.create_subprocess_exec(
         *words, env={**os.environ, "KEY": site.key, **environment}, stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    out, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
     return out.decode()
 
 

@@ -14,6 +14,7 @@ from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
+from tests.support.heard import PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -142,4 +143,4 @@ async def test_a_stream_ends_when_its_key_is_revoked(site: Site) -> None:
     mine = {"X-API-Key": await site.keys.create("mine")}
     async with stream(site, **mine) as response:
         await site.keys.revoke("mine")
-        await asyncio.wait_for(response.content.read(), 60)
+        await asyncio.wait_for(response.content.read(), PATIENCE)

@@ -10,6 +10,7 @@ from aiohttp import ClientError, web
 from yarl import URL
 
 from tests.intake.site import Site, job
+from tests.support.heard import PATIENCE
 from tests.support.own_time import slowness
 
 # Escapes from sandboxes of Jinja and its kin, as they are collected and passed on.
@@ -153,7 +154,7 @@ async def test_no_path_leads_to_a_file(site: Site, path: str) -> None:
         f"GET {path.replace(' ', '%20')} HTTP/1.1\r\nHost: {host}:{port}\r\n".encode()
         + f"X-API-Key: {site.key}\r\nConnection: close\r\n\r\n".encode()
     )
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
 
     assert answer.split()[1] in {b"400", b"404"}
@@ -179,7 +180,7 @@ async def test_what_is_no_http_gets_400_and_its_connection_ends(site: Site, sent
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
 
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
@@ -199,7 +200,7 @@ async def test_an_expectation_that_nobody_knows_is_refused_in_our_shape_and_is_n
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\nConnection: close\r\n\r\n".encode())
-    headers, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    headers, _, body = (await asyncio.wait_for(reader.read(), PATIENCE)).partition(b"\r\n\r\n")
     writer.close()
 
     assert headers.startswith(b"HTTP/1.1 417")
@@ -220,7 +221,7 @@ async def test_what_was_sent_is_not_told_since_it_may_be_a_key(site: Site) -> No
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /api/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: sk_live_secret\x00\r\n\r\n")
-    await asyncio.wait_for(reader.read(), 5)
+    await asyncio.wait_for(reader.read(), PATIENCE)
     writer.close()
 
     assert site.heard.of("request_malformed") == [{"address": "127.0.0.1", "reason": "Invalid header value char"}]

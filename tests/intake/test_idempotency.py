@@ -14,6 +14,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from tests.intake.site import Build, Site, Wakeups, job, new_intake
+from tests.support.heard import PATIENCE
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -106,10 +107,10 @@ async def test_a_daemon_killed_between_commit_and_answer_is_answered_for_by_anot
         sys.executable, "-m", "tests.intake.dying", url, stdout=asyncio.subprocess.PIPE
     )
     assert dying.stdout is not None
-    port = int(await asyncio.wait_for(dying.stdout.readline(), 20))
+    port = int(await asyncio.wait_for(dying.stdout.readline(), PATIENCE))
     with pytest.raises(aiohttp.ClientError):
         await site.client.post(f"http://127.0.0.1:{port}{PATH}", json=job(), headers=ONCE)
-    assert await asyncio.wait_for(dying.wait(), 10) == -9
+    assert await asyncio.wait_for(dying.wait(), PATIENCE) == -9
 
     assert await site.stored() == (1, 1)
     status, answer = await site.post(job(), headers=ONCE)

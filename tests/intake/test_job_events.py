@@ -13,6 +13,7 @@ from aiohttp import web
 from mailerd.intake.openapi import document
 from mailerd.intake.response_models import EventOut
 from tests.intake.site import Build, Site, event, new_intake
+from tests.support.heard import PATIENCE
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
 
@@ -51,7 +52,7 @@ async def test_progress_is_told_as_it_comes_and_the_end_ends_the_stream(site: Si
         while told["event"] != "finished":
             told = await event(response)
         assert '"sent":3' in told["data"]
-        assert await asyncio.wait_for(response.content.read(), 60) == b""
+        assert await asyncio.wait_for(response.content.read(), PATIENCE) == b""
     async with stream(site, job_id, told["id"]) as response:
         assert response.status == 204  # whoever has seen the end need not come again
 
@@ -110,10 +111,10 @@ async def test_the_end_of_a_cancelled_job_is_told_though_its_last_message_ended_
         if reconnects:
             response.close()
         await site.rows("UPDATE jobs SET finished_at = created_at")
-        rest = b"" if reconnects else await asyncio.wait_for(response.content.read(), 60)
+        rest = b"" if reconnects else await asyncio.wait_for(response.content.read(), PATIENCE)
     if reconnects:
         async with stream(site, job_id, told["id"]) as response:
-            rest = await asyncio.wait_for(response.content.read(), 60)
+            rest = await asyncio.wait_for(response.content.read(), PATIENCE)
     assert b"event: finished" in rest
 
 
@@ -147,7 +148,7 @@ async def test_a_revoked_key_ends_its_streams(build: Build) -> None:
     async with stream(site, job_id) as response:
         await event(response)
         await site.keys.revoke("test")
-        assert await asyncio.wait_for(response.content.read(), 60) == b""
+        assert await asyncio.wait_for(response.content.read(), PATIENCE) == b""
 
 
 async def test_a_stop_does_not_wait_for_streams(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +187,7 @@ async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.Mo
     job_id = await posted(site)
     async with stream(site, job_id) as response:
         await event(response)
-        assert await asyncio.wait_for(response.content.readuntil(b"\n\n"), 60) == b": still here\n\n"
+        assert await asyncio.wait_for(response.content.readuntil(b"\n\n"), PATIENCE) == b": still here\n\n"
 
 
 async def test_a_client_that_leaves_its_stream_is_no_bug(site: Site) -> None:
@@ -217,7 +218,7 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         monkeypatch.setattr(web.StreamResponse, "write", hang)
         await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
         with pytest.raises(aiohttp.ClientError):
-            await asyncio.wait_for(response.content.read(), 60)
+            await asyncio.wait_for(response.content.read(), PATIENCE)
     told = await site.heard.wait_for("connection_too_slow")
     assert told == {"address": "127.0.0.1", "reason": "the response was not read within 0.05 s"}
     assert site.heard.of("request_failed") == []

@@ -17,6 +17,7 @@ from mailerd.http.errors import ApiError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.store.api_keys import ApiKey, digest
 from tests.intake.site import Build, Site, job
+from tests.support.heard import PATIENCE
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -120,7 +121,7 @@ async def body_that_never_comes(site: Site, size: int) -> AsyncIterator[None]:
         f"POST /api/jobs/send_template_emails HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n"
         f"Expect: 100-continue\r\nContent-Length: {size}\r\n\r\n".encode()
     )
-    assert b"100 Continue" in await asyncio.wait_for(reader.readline(), 60)
+    assert b"100 Continue" in await asyncio.wait_for(reader.readline(), PATIENCE)
     try:
         yield
     finally:
@@ -156,7 +157,7 @@ async def test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another(
     monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     posts = [asyncio.create_task(site.post(job(dry_run=dry_run))) for _ in range(8)]
     for _ in range(at_once):
-        await asyncio.wait_for(slow.begun.acquire(), 60)
+        await asyncio.wait_for(slow.begun.acquire(), PATIENCE)
     try:
         for each in (False, True):
             async with asyncio.timeout(5):
@@ -177,7 +178,7 @@ async def test_a_post_that_waits_too_long_for_its_keys_share_is_told_so(
     slow = Slow("test")
     monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     first = asyncio.create_task(site.post(job()))
-    await asyncio.wait_for(slow.begun.acquire(), 60)
+    await asyncio.wait_for(slow.begun.acquire(), PATIENCE)
     status, answer = await site.post(job())
     slow.go_on()
     assert (status, answer["error"]["code"]) == (429, "share_used_up")

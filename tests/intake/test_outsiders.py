@@ -11,6 +11,7 @@ from mailerd.config import IntakeSettings
 from mailerd.http.auth import ClientAddress, networks
 from mailerd.mail.mime import Addresses
 from tests.intake.site import Build, Site, job
+from tests.support.heard import PATIENCE
 
 
 async def raw(site: Site, sent: bytes) -> tuple[bytes, bytes]:
@@ -18,7 +19,7 @@ async def raw(site: Site, sent: bytes) -> tuple[bytes, bytes]:
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(sent)
-    head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    head, _, body = (await asyncio.wait_for(reader.read(), PATIENCE)).partition(b"\r\n\r\n")
     writer.close()
     return head, body
 
@@ -44,7 +45,7 @@ async def test_a_post_with_an_expectation_that_nobody_knows_is_refused_before_it
         b"POST /api/jobs/send_template_emails HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\n"
         b"Content-Length: 100000\r\n\r\n"
     )
-    head = await asyncio.wait_for(reader.readline(), 5)
+    head = await asyncio.wait_for(reader.readline(), PATIENCE)
     writer.close()
 
     assert head.startswith(b"HTTP/1.1 417")
@@ -132,5 +133,5 @@ async def test_the_stream_of_a_key_that_loses_its_sender_ends(build: Build, monk
     async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/events", headers=mine) as response:
         await response.content.readuntil(b"\n\n")
         await site.rows("UPDATE api_keys SET senders = '[\"other@example.com\"]' WHERE name = 'mine'")
-        rest = await asyncio.wait_for(response.content.read(), 5)
+        rest = await asyncio.wait_for(response.content.read(), PATIENCE)
     assert rest.count(b"event:") <= 1

@@ -15,6 +15,7 @@ from mailerd.intake.api import Intake
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, job, new_intake
 from tests.intake.test_auth import SteppedClock
+from tests.support.heard import PATIENCE
 from tests.support.own_time import at_this_speed
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -239,7 +240,7 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
 
 async def is_cut(reader: asyncio.StreamReader) -> None:
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), 60)
+        await asyncio.wait_for(reader.readexactly(1), PATIENCE)
 
 
 async def test_a_connection_that_never_asks_is_closed(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +272,7 @@ async def test_of_too_many_connections_those_that_ask_nothing_are_closed(
         await is_cut(reader)
     newest, writer = silent[-1]
     writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert b"200 OK" in await asyncio.wait_for(newest.readline(), 30), "the newest may still ask"
+    assert b"200 OK" in await asyncio.wait_for(newest.readline(), PATIENCE), "the newest may still ask"
     for _, each in silent:
         each.transport.abort()
 
@@ -293,7 +294,7 @@ async def test_what_is_being_served_goes_on_beside_too_many_connections(
     async with site.client.post(f"{site.url}/api/jobs/{posted['job_id']}/cancel") as cancelled:
         assert cancelled.status == 200
     for reader, writer in streams:
-        assert await asyncio.wait_for(reader.readuntil(b"event: finished"), 30)
+        assert await asyncio.wait_for(reader.readuntil(b"event: finished"), PATIENCE)
         writer.transport.abort()
     silent.transport.abort()
 
@@ -316,7 +317,7 @@ async def test_of_too_many_requests_whose_bodies_do_not_come_the_oldest_are_clos
         await is_cut(reader)
     reader, writer = begun[-1]
     writer.write(b"{}       ")
-    assert b"422" in await asyncio.wait_for(reader.readline(), 30)
+    assert b"422" in await asyncio.wait_for(reader.readline(), PATIENCE)
     for _, each in begun:
         each.transport.abort()
 

@@ -10,6 +10,7 @@ from mailerd.core.results import MessageOutcome
 from mailerd.http import responses
 from tests.intake.site import Site, job
 from tests.intake.test_job_actions import ask
+from tests.support.heard import PATIENCE
 
 
 async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
@@ -251,7 +252,7 @@ async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, w
     for method, path in (("HEAD", f"/api/jobs/{job_id}/{what}"), ("GET", "/health/live")):
         close = "" if method == "HEAD" else "Connection: close\r\n"
         writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n{close}\r\n".encode())
-    first, second, body, *more = (await asyncio.wait_for(reader.read(), 60)).split(b"\r\n\r\n")
+    first, second, body, *more = (await asyncio.wait_for(reader.read(), PATIENCE)).split(b"\r\n\r\n")
     writer.close()
 
     assert first.startswith(b"HTTP/1.1 200")

@@ -9,6 +9,7 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from tests.intake.site import Build, Site, job
+from tests.support.heard import PATIENCE
 
 LATER = (datetime.now(UTC) + timedelta(days=400)).strftime("%Y-%m-%dT%H:%M:%SZ")
 DEEP: Any = "x"
@@ -336,7 +337,7 @@ async def test_an_idempotency_key_with_an_octet_that_is_not_printable_stores_not
         b"X-API-Key: %b\r\nIdempotency-Key: order%b17\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
         % (site.key.encode(), octet, len(body), body)
     )
-    head, _, answer = (await asyncio.wait_for(reader.read(), 60)).partition(b"\r\n\r\n")
+    head, _, answer = (await asyncio.wait_for(reader.read(), PATIENCE)).partition(b"\r\n\r\n")
     writer.close()
 
     assert int(head.split()[1]) == expected

@@ -10,6 +10,7 @@ import pytest
 from mailerd.config import IntakeSettings
 from tests.intake.site import Build, Site, Wakeups, job, new_intake
 from tests.intake.test_key_shares import Slow
+from tests.support.heard import PATIENCE
 from tests.support.own_time import at_this_speed, longest_stall, own_time
 
 PATH = "/api/jobs/send_template_emails"
@@ -25,7 +26,7 @@ def head(site: Site, *headers: str) -> bytes:
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     body = await reader.readexactly(int(length.partition(b":")[2]))
     return int(head.split()[1]), json.loads(body)
@@ -81,7 +82,7 @@ async def test_expect_100_is_answered_when_the_body_is_wanted(site: Site) -> Non
     body = json.dumps(job()).encode()
     reader, writer = await connect(site)
     writer.write(head(site, f"Content-Length: {len(body)}", "Expect: 100-continue"))
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
 
     assert (await answered(reader))[0] == 200
@@ -194,7 +195,7 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
     port = listening.getsockname()[1]
     serving = asyncio.create_task(site.intake.run(sockets=[listening]))
     posting = asyncio.create_task(site.client.post(f"http://127.0.0.1:{port}{PATH}", json=job()))
-    await asyncio.wait_for(slow.begun.acquire(), 60)
+    await asyncio.wait_for(slow.begun.acquire(), PATIENCE)
     serving.cancel()
     while listening.fileno() != -1:  # noqa: ASYNC110 - a socket's end is no event
         await asyncio.sleep(0)

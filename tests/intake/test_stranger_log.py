@@ -10,7 +10,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http import auth, server
 from mailerd.http.auth import PER_MINUTE, TOGETHER, StrangerLog
 from tests.intake.site import Site, job
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.ticking import Ticking
 
 MANY = 3 * PER_MINUTE
@@ -38,7 +38,7 @@ async def test_bytes_that_are_no_http_are_bounded_too(site: Site) -> None:
     for _ in range(MANY):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"GARBAGE\r\n\r\n")
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
     assert PER_MINUTE <= len(site.heard.of("request_malformed")) <= PER_MINUTE + 30
 

@@ -38,7 +38,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import MailingList, NewSuppression, Suppressions
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query
 
@@ -121,7 +121,7 @@ async def test_a_body_that_is_no_http_is_no_bug(public: Public, monkeypatch: pyt
     writer.write(f"POST /u/{public.token()} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
     writer.write(b"5\r\nhello\r\n")
     writer.write(b"ZZZ\r\n")
-    assert (await asyncio.wait_for(reader.readline(), 30)).split()[1] in {b"400", b"408"}
+    assert (await asyncio.wait_for(reader.readline(), PATIENCE)).split()[1] in {b"400", b"408"}
     writer.close()
     assert not public.heard.of("unsubscribe_failed")
 
@@ -403,7 +403,7 @@ async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypa
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(b"POST /u/x HTTP/1.1\r\nHost: x\r\n")
         with suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 60) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 
@@ -413,7 +413,7 @@ async def test_what_is_no_http_is_an_event_and_no_stack_on_standard_error(
     host, port = public.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /u/x HTTP/1.1\r\nHost: x\r\nX-Big: A\x1b[2J" + b"y" * 15_000 + b"\r\n\r\n")
-    assert b" 400 " in await asyncio.wait_for(reader.readline(), 60)
+    assert b" 400 " in await asyncio.wait_for(reader.readline(), PATIENCE)
     writer.close()
     await public.heard.wait_for("request_malformed")
     said = capfd.readouterr()

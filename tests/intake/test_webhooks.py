@@ -14,6 +14,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 from tests.intake.site import Build, Site
+from tests.support.heard import PATIENCE
 from tests.webhooks.receiver import Receiver, receiving
 
 OPEN = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8", timeout=3)
@@ -158,7 +159,7 @@ async def test_a_key_tests_one_at_a_time(open_site: Site) -> None:
         slow.behaviour = hangs
         _, made = await ask(open_site, "POST", "", {"name": "slow", "url": slow.url})
         first = asyncio.create_task(ask(open_site, "POST", f"/{made['id']}/test"))
-        await asyncio.wait_for(slow.came.wait(), 60)
+        await asyncio.wait_for(slow.came.wait(), PATIENCE)
         status, answer = await ask(open_site, "POST", f"/{made['id']}/test")
         assert (status, answer["error"]["code"]) == (429, "share_used_up")
         status, answer = await first

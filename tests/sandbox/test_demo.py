@@ -23,12 +23,12 @@ from mailerd.config import load
 from mailerd.config.discovery import runs
 from mailerd.sandbox import mariadb
 from mailerd.sandbox.sandbox_dir import SandboxDir
+from tests.support.heard import PATIENCE
 
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = ROOT / "examples" / "welcome.json"
 CACHE = ROOT / ".cache"
 FAKE = Path(__file__).with_name("fake_mailerd.py")
-PATIENCE_S = 60.0
 OWN = {"MAILERD_WEBHOOKS__TIMEOUT": "7", "MAILERD_GMAIL__API_ROOT": "http://somebody.example/"}
 
 RUN = """
@@ -89,7 +89,7 @@ class Sandbox:
 
     def wait(self) -> int:
         assert self.process is not None
-        self.said += self.process.communicate(timeout=PATIENCE_S)[0]
+        self.said += self.process.communicate(timeout=PATIENCE)[0]
         return self.process.returncode
 
     def ends_with(self, number: signal.Signals) -> int:
@@ -133,7 +133,7 @@ def commands() -> Iterator[str]:
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > end:
             return False
@@ -227,7 +227,7 @@ def test_the_curl_line_is_a_whole_request(sandbox: Sandbox) -> None:
     body = Path(words[words.index("--data-binary") + 1].removeprefix("@")).read_bytes()
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     request = urllib.request.Request(words[-1], data=body, headers=headers)  # noqa: S310 # it was just printed to us
-    with direct.open(request, timeout=PATIENCE_S) as answer:
+    with direct.open(request, timeout=PATIENCE) as answer:
         assert json.load(answer)["accepted"] == 2
 
 

@@ -18,9 +18,9 @@ import pytest
 
 from mailerd.sandbox import mariadb
 from mailerd.sandbox.mariadb import Server, ServerError
+from tests.support.heard import PATIENCE
 
 CACHE = Path(__file__).parent.parent.parent / ".cache"
-PATIENCE_S = 60.0
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def ask(url: str, *statements: str, read_timeout: float = PATIENCE_S) -> list[tuple[Any, ...]]:
+def ask(url: str, *statements: str, read_timeout: float = PATIENCE) -> list[tuple[Any, ...]]:
     parts = urlsplit(url)
     connection = pymysql.connect(
         host=parts.hostname,
@@ -39,7 +39,7 @@ def ask(url: str, *statements: str, read_timeout: float = PATIENCE_S) -> list[tu
         password=parts.password or "",
         database=parts.path.lstrip("/") or None,
         autocommit=True,
-        connect_timeout=PATIENCE_S,
+        connect_timeout=PATIENCE,
         read_timeout=read_timeout,
     )
     with connection, connection.cursor() as cursor:
@@ -49,7 +49,7 @@ def ask(url: str, *statements: str, read_timeout: float = PATIENCE_S) -> list[tu
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > end:
             return False
@@ -97,12 +97,12 @@ def test_what_was_committed_survives_kill_9_on_the_same_port(server: Server) -> 
 
 def test_a_frozen_server_accepts_and_never_greets(server: Server) -> None:
     server.freeze()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection:
         connection.settimeout(0.2)
         with pytest.raises(TimeoutError):
             connection.recv(1)
         server.thaw()
-        connection.settimeout(PATIENCE_S)
+        connection.settimeout(PATIENCE)
         assert connection.recv(64)[4] == 10
 
 

@@ -7,12 +7,12 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.sandbox.test_demo import PATIENCE_S, ROOT
+from tests.sandbox.test_demo import PATIENCE, ROOT
 
 
 def asked(url: str, *, post: bool = False) -> str:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, data=b"" if post else None, timeout=PATIENCE_S) as answer:
+    with direct.open(url, data=b"" if post else None, timeout=PATIENCE) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -48,4 +48,4 @@ def test_who_presses_the_button_of_a_message_is_suppressed(tmp_path: Path) -> No
             )
         finally:
             sandbox.terminate()
-            sandbox.wait(PATIENCE_S)
+            sandbox.wait(PATIENCE)

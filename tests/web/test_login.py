@@ -11,6 +11,7 @@ from mailerd.web import forms
 from mailerd.web.forms import MAX_LOGIN, MAX_LOGIN_FIELDS
 from mailerd.web.guards import COOKIE
 from tests.support.eventually import eventually
+from tests.support.heard import PATIENCE
 from tests.web.conftest import ConsoleSite
 
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
@@ -29,7 +30,7 @@ async def begin(site: ConsoleSite, body: bytes, head: str = "", *, path: str = "
 
 async def status(opened: Opened) -> int:
     """Of the answer, which comes within the bounds."""
-    return int((await asyncio.wait_for(opened[0].readline(), 60)).split()[1])
+    return int((await asyncio.wait_for(opened[0].readline(), PATIENCE)).split()[1])
 
 
 async def eventually_reading(site: ConsoleSite, number: int = 1) -> None:
@@ -153,7 +154,7 @@ async def test_requests_of_a_stranger_that_wait_for_no_answer_are_few_and_those_
         each = f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{head}"
         writer.write(f"{each}\r\n".encode() * 199 + f"{each}Connection: close\r\n\r\n".encode())
         try:
-            return (await asyncio.wait_for(reader.read(), 60)).count(b"HTTP/1.1 200 ")
+            return (await asyncio.wait_for(reader.read(), PATIENCE)).count(b"HTTP/1.1 200 ")
         finally:
             writer.transport.abort()
 
@@ -194,7 +195,7 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
     assert await status(posting) == 422
     for reader, writer in kept:
         writer.write(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.read(), 60)
+        assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.read(), PATIENCE)
 
 
 async def test_many_sessions_of_one_shut_out_no_key_and_no_session_that_is_in_use(

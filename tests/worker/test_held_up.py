@@ -18,7 +18,7 @@ from mailerd.worker import recorder as recorder_module
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
-from tests.support.heard import Heard
+from tests.support.heard import PATIENCE, Heard
 from tests.support.holding import holding
 from tests.support.recording import new_recorder, recording
 from tests.support.rows import post, query
@@ -91,7 +91,7 @@ async def test_a_sender_that_somebody_holds_holds_up_no_record_of_another(
         assert not back.done()
         assert not again.done()
         assert outcomes.seen == {"ok"}  # nobody has waited for the lock, and been refused it
-    assert [await asyncio.wait_for(one, 60) for one in (back, again)] == [WriteResult.APPLIED] * 2
+    assert [await asyncio.wait_for(one, PATIENCE) for one in (back, again)] == [WriteResult.APPLIED] * 2
     rows = await query(database, "SELECT status, attempts FROM job_recipients ORDER BY id")
     assert rows == [("waiting", 0), ("waiting", 0), ("sent", 1), ("waiting", 0)]
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(4,)]
@@ -114,7 +114,7 @@ async def test_a_lock_that_no_look_finds_holds_up_its_own_record_alone(
         assert await soon(recorder, Outcome(two, SENT), Outcome(other, SENT)) == [WriteResult.APPLIED] * 2
         assert await soon(recorder, Outcome(last, BACK)) == [WriteResult.APPLIED]
         assert not held.done()
-    assert await asyncio.wait_for(held, 60) is WriteResult.APPLIED
+    assert await asyncio.wait_for(held, PATIENCE) is WriteResult.APPLIED
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(4,)]
 
 
@@ -128,7 +128,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
         told = await heard.wait_for("transaction_repeated")
         assert told["what"] == f"messages.record job={one.job_id} recipient={one.id}"
         assert "a@example.com" in told["cause"]
-    assert await asyncio.wait_for(back, 60) is WriteResult.APPLIED
+    assert await asyncio.wait_for(back, PATIENCE) is WriteResult.APPLIED
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
