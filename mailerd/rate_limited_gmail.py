@@ -130,7 +130,7 @@ class PersonalDrafts:
         if isinstance(reply, MalformedResponse):
             most = MAX_RAW // 4 * 3 // 1_000_000
             why = t("the draft is larger than {n} MB, or Google's response is incomplete. Remove files from it", n=most)
-            raise DraftsUnreadableError(why)
+            raise _unreadable(mailbox, why)
         raw = str(_body(mailbox, Call.DRAFTS_GET, reply)["message"].get("raw", ""))
         try:
             return await asyncio.to_thread(base64.urlsafe_b64decode, raw + "=" * (-len(raw) % 4))

@@ -45,9 +45,9 @@ async def copy_draft(it: ConsoleRequest, draft: Draft, chosen: str) -> str:
             copied = await it.services.copier.copy(raw, origin=f"key {it.key.name}")
     except TimeoutError:
         return _late()
-    except RendererError as error:
+    except (DraftsUnreadableError, RendererError) as error:
         return str(error)
-    except (DraftsUnreadableError, DraftNotCopiedError) as error:
+    except DraftNotCopiedError as error:
         return t("Nothing was copied: {why}.", why=str(error))
     packed = await asyncio.to_thread(copied.pack)
     version = (await asyncio.to_thread(sha256, packed)).hexdigest()[:16]

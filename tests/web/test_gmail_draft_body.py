@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -237,6 +238,8 @@ async def test_what_google_refuses_is_said_and_what_was_copied_before_stays(
         monkeypatch.setattr("mailerd.web.gmail_draft.GOOGLE_TIMEOUT", 0.5)
     _, text = await ask(browser, f"{draft}/message", 422, copy=written)
     assert words in text
+    assert "Nothing was copied" not in text, "what it says is a sentence of its own"
+    assert not re.search(r"\w\.\.", text)
     assert await query(site.daemon.database, "SELECT message, content FROM job_drafts ORDER BY part, seq") == before
 
 
