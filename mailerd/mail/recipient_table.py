@@ -73,13 +73,15 @@ class ProblemKind(StrEnum):
     """Found by the caller: see `without`."""
     UNSUBSCRIBED = "unsubscribed"
     """Found by the caller: see `without`."""
+    REPLIED = "replied"
+    """Found by the caller: see `without`."""
     EMPTY = "empty_cell"
     """In a variable that is used. It blocks until the person has skipped, filled or accepted such cells."""
     TYPO = "typo"
     """A valid address whose domain looks like a common one, misspelt. It is a hint alone: the row is used."""
 
 
-NEVER_SENT: Final = frozenset({ProblemKind.SUPPRESSED, ProblemKind.UNSUBSCRIBED})
+NEVER_SENT: Final = frozenset({ProblemKind.SUPPRESSED, ProblemKind.UNSUBSCRIBED, ProblemKind.REPLIED})
 """These rows are skipped whatever the person decides, and block nothing."""
 INVALID: Final = frozenset(
     {ProblemKind.NO_ADDRESS, ProblemKind.ADDRESS, ProblemKind.DUPLICATE, ProblemKind.VALUE, ProblemKind.CELLS}
@@ -197,9 +199,9 @@ class CheckedTable:
         return next((at + 1 for at in around if is_it(at)), None)
 
     def without(self, found: Mapping[str, tuple[ProblemKind, Text]]) -> "CheckedTable":
-        """The table without recipients that the caller knows to be suppressed or unsubscribed.
+        """The table without recipients of whom the caller knows that they get no message.
 
-        `found`: by the recipient's "email" as it stands in `recipients`: SUPPRESSED or UNSUBSCRIBED, and why.
+        `found`: by the recipient's "email" as it stands in `recipients`: a kind of NEVER_SENT, and why.
         """
         kept, problems = list[int](), [*self.problems]
         for at, recipient in enumerate(self.recipients):
@@ -233,6 +235,7 @@ def _summary(kind: ProblemKind, n: int, column: str) -> Text:
         ),
         ProblemKind.SUPPRESSED: tn("{n:,} recipient is suppressed", "{n:,} recipients are suppressed", n),
         ProblemKind.UNSUBSCRIBED: tn("{n:,} recipient has unsubscribed", "{n:,} recipients have unsubscribed", n),
+        ProblemKind.REPLIED: tn("{n:,} recipient has replied since", "{n:,} recipients have replied since", n),
         ProblemKind.EMPTY: tn("{column} is empty in {n:,} row", "{column} is empty in {n:,} rows", n, column=column),
         ProblemKind.TYPO: tn("{n:,} address may be misspelt", "{n:,} addresses may be misspelt", n),
     }[kind]

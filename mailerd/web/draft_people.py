@@ -6,8 +6,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
-from mailerd.core.i18n import Text
-from mailerd.core.suppression import Reason, why_suppressed
+from mailerd.core.i18n import Text, t
+from mailerd.core.results import MessageOutcome
+from mailerd.core.suppression import Reason, canonical, why_suppressed
 from mailerd.mail.recipient_table import (
     CheckedTable,
     Column,
@@ -21,10 +22,13 @@ from mailerd.mail.recipient_table import (
 from mailerd.mail.spreadsheet import Sheet
 from mailerd.mail.templates import RecipientData
 from mailerd.store.drafts import PEOPLE, Draft
+from mailerd.store.earlier_jobs import EarlierJobs
 from mailerd.store.suppressions import Suppressions
 from mailerd.web.draft import OWN, DraftMessage, drafts
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
+WITHOUT_REPLY: Final = "without_reply"
+"""The job, in the mapping of a table that was made of those who had not replied to it."""
 LARGE: Final = 256 * 1024
 """Bytes, compressed, from which on one table is checked at a time: it takes up to half a gigabyte meanwhile."""
 
@@ -79,16 +83,26 @@ async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | 
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
     reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
-    if not reasons:
-        return people
-    found = {
+    found = await _replied(it, draft, addresses) | {
         address: (
             ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED,
             why_suppressed(why),
         )
         for address, why in reasons.items()
     }
-    return replace(people, checked=await asyncio.to_thread(people.checked.without, found))
+    return replace(people, checked=await asyncio.to_thread(people.checked.without, found)) if found else people
+
+
+async def _replied(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> dict[str, tuple[ProblemKind, Text]]:
+    """Who has replied to an earlier job since those without a reply became this table."""
+    if (job := draft.mapping.get(WITHOUT_REPLY)) is None:
+        return {}
+    earlier, people = EarlierJobs(it.services.database, TIMEOUT), set[str]()
+    for which in (MessageOutcome.REPLIED, MessageOutcome.OTHER_REPLIED):
+        async for some in earlier.people(job, which):
+            people |= {canonical(each.email) for each in some}
+    why = (ProblemKind.REPLIED, t("has replied since"))
+    return {address: why for address in addresses if canonical(address) in people}
 
 
 def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None, given: frozenset[str]) -> People:

@@ -18,6 +18,7 @@ from mailerd.store.drafts import FILE, PEOPLE, Draft
 from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs, Person
 from mailerd.store.jobs import Job
 from mailerd.web.draft import drafts, save
+from mailerd.web.draft_people import WITHOUT_REPLY
 from mailerd.web.forms import Form
 from mailerd.web.html import said
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
@@ -106,6 +107,8 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
         "file": title if whole else f"{title} ({said(WHO[who], it.language)})",
         "sheet": "", "encoding": "", "is_guess": False, "header": 1, "uses": table.uses(),
     }  # fmt: skip
+    if who == MessageOutcome.NO_REPLY:
+        mapping[WITHOUT_REPLY] = job.id
     message = _message(job, written, whole=whole)
     if template := form.text("template"):
         message["template"] = template

@@ -7,7 +7,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from tests.sandbox.test_demo import PATIENCE, ROOT
+from tests.sandbox.test_demo import ROOT
+from tests.support.heard import PATIENCE
 
 
 def asked(url: str, *, post: bool = False) -> str:

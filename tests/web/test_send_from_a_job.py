@@ -121,6 +121,33 @@ async def test_who_has_left_the_list_of_the_job_gets_no_second_message(site: Con
     assert await query(site.database, sent, path.split("/")[2]) == [("bob@example.com", news.id)]
 
 
+@pytest.mark.parametrize("result", ["replied", "other_replied"])
+async def test_who_replies_while_the_reminder_is_written_gets_none(site: ConsoleSite, result: str) -> None:
+    job = await post(site.database, recipients=["ada@example.com", "bob@example.com", "Cy.D@gmail.com"])
+    await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered'")
+    browser = await site.signed_in()
+    path, text = await ask(browser, "/send", job=job, who="no_reply")
+    assert "3 people can get the message" in text
+    button = await reviewed(browser, path.removesuffix("/people"), kind="write", subject="Well?", body="And?")
+    await query(site.database, f"UPDATE job_recipients SET result = '{result}' WHERE seq = 2")
+    await query(
+        site.database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
+        "SELECT 'me@example.com', 1, 1, id, job_id, to_email, 'reply', 1, UTC_TIMESTAMP(6) FROM job_recipients "
+        "WHERE seq = 2",
+    )
+    _, text = await ask(browser, path.replace("/people", "/review"), 409, **button)
+    assert "This has changed since the page was loaded" in text
+    text = await texts_of(browser, path)
+    assert "2 people can get the message" in text
+    assert "1 recipient has replied since" in text
+    button = await reviewed(browser, path.removesuffix("/people"), kind="write", subject="Well?", body="And?")
+    path, _ = await ask(browser, path.replace("/people", "/review"), **button)
+    assert await query(
+        site.database, "SELECT to_email FROM job_recipients WHERE job_id = %s ORDER BY seq", path.split("/")[2]
+    ) == [("ada@example.com",), ("bob@example.com",)]
+
+
 async def test_a_draft_that_takes_a_jobs_people_takes_its_list_too(site: ConsoleSite) -> None:
     news = await (await Suppressions.open(site.database, timeout=5)).make_list("news")
     job, browser = await post(site.database, list_id=news.id), await site.signed_in()
