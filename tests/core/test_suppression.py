@@ -108,12 +108,12 @@ def test_nothing_that_was_changed_or_cut_is_read() -> None:
         assert read_token(other, keys) is None
 
 
-def test_a_million_forged_tokens_are_refused() -> None:
+def test_a_hundred_thousand_forged_tokens_are_refused() -> None:
     chance = random.Random(8058)
     head = base64.urlsafe_b64decode(make_token(TOKEN, key_id=1, key=KEY) + "==")[:30]
     encode = base64.urlsafe_b64encode
     read = sum(
-        read_token(encode(head + chance.randbytes(16))[:62].decode(), {1: KEY}) is not None for _ in range(1_000_000)
+        read_token(encode(head + chance.randbytes(16))[:62].decode(), {1: KEY}) is not None for _ in range(100_000)
     )
     assert read == 0
 
