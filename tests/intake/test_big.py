@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.intake.site import Build, Site, job
-from tests.support.own_time import at_this_speed, own_time
+from tests.support.own_time import at_this_speed, own_time, slowness
 
 COUNT = 20_000
 
@@ -68,7 +68,7 @@ async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build
     for _ in range(3):
         status, _, stall, seconds = await _post(site, body)
         assert status in {200, 413, 422}
-        assert seconds < at_this_speed(10)
+        assert seconds < 10 * slowness(), "a child process reads it, and waits for a turn on a busy machine"
         stalls.append(stall)
         if stall < at_this_speed(0.15):
             break
