@@ -4,7 +4,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from mailerd.core.notices import Kind
 from mailerd.core.results import MessageOutcome
+from mailerd.core.suppression import canonical
 from mailerd.store.db.database import Database
 from mailerd.store.job_changes import KEEP_MARKDOWN
 from mailerd.store.job_report import listed
@@ -18,6 +20,12 @@ SELECT j.sender_name, j.reply_to, l.name, j.subject, j.html, j.text, j.markdown,
        EXISTS (SELECT 1 FROM job_attachments a WHERE a.job_id = j.id
                   AND (a.content_id IS NULL OR j.template_name IS NULL))
   FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"""
+# By the notices: a bounce takes the place of a reply in the message's row, in whichever order they come.
+READ_HEARD: Final = """
+SELECT n.recipient_id, MAX(n.kind = 'reply'), MIN(r.to_email) FROM notices n FORCE INDEX (job)
+       STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE n.job_id = %s AND n.recipient_id > %s AND n.kind IN ('reply', 'unsubscribe') AND n.believed = 1
+ GROUP BY n.recipient_id ORDER BY n.recipient_id LIMIT %s"""
 READ_VARIABLES: Final = "SELECT id, variables FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 
 
@@ -72,6 +80,18 @@ class EarlierJobs:
             )
             given = dict(rows)
             yield [Person(it.email, it.name, given[id_], bool(it.copies)) for id_, it in some.items() if id_ in given]
+
+    async def heard_of(self, job: str) -> dict[str, Kind]:
+        """Who has replied to a message of the job, and who has left its list by mail; by addresses in one form."""
+        found, after, more = dict[str, Kind](), 0, True
+        while more:
+            rows = await self.database.request_rows(
+                READ_HEARD, (job, after, PAGE), what="notices.list", bound=self.timeout
+            )
+            more = len(rows) == PAGE
+            for after, has_replied, email in rows:  # noqa: B007 - the last one's number
+                found[canonical(email)] = Kind.REPLY if has_replied else Kind.UNSUBSCRIBE
+        return found
 
     async def keep_markdown(self, job: str, markdown: str) -> None:
         """Note what the HTML of a job was made of, so that its author can go on with it."""

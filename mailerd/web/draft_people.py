@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mailerd.core.i18n import Text, t
-from mailerd.core.results import MessageOutcome
+from mailerd.core.notices import Kind
 from mailerd.core.suppression import Reason, canonical, why_suppressed
 from mailerd.mail.recipient_table import (
     CheckedTable,
@@ -30,7 +31,7 @@ from mailerd.web.services import TIMEOUT, ConsoleRequest
 WITHOUT_REPLY: Final = "without_reply"
 """The job, in the mapping of a table that was made of those who had not replied to it."""
 LARGE: Final = 256 * 1024
-"""Bytes, compressed, from which on one table is checked at a time: it takes up to half a gigabyte meanwhile."""
+"""Bytes, compressed, from which on few tables are checked at a time: one takes up to half a gigabyte meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +73,31 @@ def decisions(draft: Draft) -> Decisions:
     )  # fmt: skip
 
 
+@asynccontextmanager
+async def packed_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[bytes]:
+    """The table of a draft, to be unpacked: one of a key at a time, and large ones of two keys.
+
+    Raises:
+        ApiError: 429, 503: there was no place in time.
+    """
+    shares = it.services.shares
+    async with shares.tables.place(it.key):
+        packed = await drafts(it).read(draft, PEOPLE)
+        async with shares.large_tables.place(it.key) if len(packed) > LARGE else nullcontext():
+            yield packed
+
+
 async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | None) -> People:
     """The table of a draft. `written`: its message; None: not known yet."""
-    packed = await drafts(it).read(draft, PEOPLE)
     used, given = (written.names, written.given) if written else (None, frozenset[str]())
-    async with it.services.large_tables if len(packed) > LARGE else nullcontext():
+    async with packed_table(it, draft) as packed:
         people = await asyncio.to_thread(_checked, packed, draft, used, given)
     addresses = [each["email"] for each in people.checked.recipients]
     suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
     reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
-    found = await _replied(it, draft, addresses) | {
+    found = await _heard_of(it, draft, addresses) | {
         address: (
             ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED,
             why_suppressed(why),
@@ -93,16 +107,18 @@ async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | 
     return replace(people, checked=await asyncio.to_thread(people.checked.without, found)) if found else people
 
 
-async def _replied(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> dict[str, tuple[ProblemKind, Text]]:
-    """Who has replied to an earlier job since those without a reply became this table."""
+async def _heard_of(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> dict[str, tuple[ProblemKind, Text]]:
+    """Who has replied to an earlier job, or left its list, since those without a reply became this table."""
     if (job := draft.mapping.get(WITHOUT_REPLY)) is None:
         return {}
-    earlier, people = EarlierJobs(it.services.database, TIMEOUT), set[str]()
-    for which in (MessageOutcome.REPLIED, MessageOutcome.OTHER_REPLIED):
-        async for some in earlier.people(job, which):
-            people |= {canonical(each.email) for each in some}
-    why = (ProblemKind.REPLIED, t("has replied since"))
-    return {address: why for address in addresses if canonical(address) in people}
+    people = await EarlierJobs(it.services.database, TIMEOUT).heard_of(job)
+    replied = (ProblemKind.REPLIED, t("has replied since"))
+    left = (ProblemKind.UNSUBSCRIBED, why_suppressed(Reason.UNSUBSCRIBED))
+    return {
+        address: replied if kind is Kind.REPLY else left
+        for address in addresses
+        if (kind := people.get(canonical(address)))
+    }
 
 
 def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None, given: frozenset[str]) -> People:

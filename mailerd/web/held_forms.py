@@ -1,5 +1,6 @@
 """Forms that came after their session had ended: shown once more to the same key, and sent only by its person."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,7 +20,8 @@ MAX_OF_KEY: Final = 4
 """Of one key, one for each session; of more, its oldest is forgotten."""
 HELD_FOR: Final = 900.0
 """Seconds between the form and the sign-in, at most."""
-MAX_READING: Final = 4
+MAX_READING: Final = 32
+"""Forms that are read at once, MAX_OF_KEY of one key: one that comes slowly holds up its own key alone."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,22 @@ class HeldForms:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._forms: dict[str, HeldForm] = {}
-        self._reading = 0
+        self._reading = Counter[int]()
 
     async def hold(self, request: web.Request) -> bool:
         """Keep the form of a request whose session has ended; False: it cannot be kept."""
         secret = session_of(request)
-        if not secret or self._reading >= MAX_READING:
-            return False
-        self._reading += 1
         try:
-            key_id = await self._services.sessions.ended(secret)
-            if key_id is None:
+            key_id = await self._services.sessions.ended(secret) if secret else None
+            if key_id is None or self._reading[key_id] >= MAX_OF_KEY or self._reading.total() >= MAX_READING:
                 return False
-            form = await read_form(request, most=MAX_HELD_FORM)
+            self._reading[key_id] += 1
+            try:
+                form = await read_form(request, most=MAX_HELD_FORM)
+            finally:
+                self._reading[key_id] -= 1
         except MailerdError:
             return False
-        finally:
-            self._reading -= 1
         files = {name for name, value in form.fields if isinstance(value, bytes)}
         gone = files | {f"{name}.name" for name in files}
         kept = [(name, value) for name, value in form.fields if isinstance(value, str) and name not in gone]

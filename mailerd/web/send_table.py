@@ -15,7 +15,7 @@ from mailerd.mail.spreadsheet import ENCODINGS, Sheet, SpreadsheetError
 from mailerd.mail.templates import RendererError
 from mailerd.store.drafts import FILE, PEOPLE, Draft
 from mailerd.web.draft import DECISIONS, drafts, read_message, save
-from mailerd.web.draft_people import People, read_people
+from mailerd.web.draft_people import People, packed_table, read_people
 from mailerd.web.forms import Form
 from mailerd.web.html import said
 from mailerd.web.sent_tables import last_uses
@@ -73,23 +73,24 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         SpreadsheetError, DraftTooLargeError: nothing was changed.
     """
     mapping, options, parts = dict(draft.mapping), dict(draft.options), dict[int, bytes]()
-    sheet = await asyncio.to_thread(Sheet.unpack, await drafts(it).read(draft, PEOPLE))
-    chosen, encoding = form.text("sheet") or mapping["sheet"], form.text("encoding") or mapping["encoding"]
-    if (chosen, encoding) != (mapping["sheet"], mapping["encoding"]):
-        if chosen not in {*sheet.sheets, ""} or encoding not in {*ENCODINGS, ""}:
-            it.missing()
-        content = await drafts(it).read(draft, FILE)
-        other = encoding if encoding != mapping["encoding"] else None
-        sheet = await read_table(it, content, mapping["file"], chosen or None, other)
-        mapping = await new_mapping(it, sheet, mapping["file"]) | {"is_guess": mapping["is_guess"]}
-        parts[PEOPLE] = await asyncio.to_thread(sheet.pack)
-    elif form.text("header") != form.text("was-header") and form.text("header") in {"", *map(str, sheet.numbers)}:
-        header = int(form.text("header")) if form.text("header") else None
-        mapping |= {"header": header, "uses": await last_uses(it, sheet, header)}
-    else:
-        mapping["uses"] = _uses(form) or mapping["uses"]
-        if (edited := await asyncio.to_thread(sheet.edited, _edited(form))) is not sheet:
-            parts[PEOPLE] = await asyncio.to_thread(edited.pack)
+    async with packed_table(it, draft) as packed:
+        sheet = await asyncio.to_thread(Sheet.unpack, packed)
+        chosen, encoding = form.text("sheet") or mapping["sheet"], form.text("encoding") or mapping["encoding"]
+        if (chosen, encoding) != (mapping["sheet"], mapping["encoding"]):
+            if chosen not in {*sheet.sheets, ""} or encoding not in {*ENCODINGS, ""}:
+                it.missing()
+            content = await drafts(it).read(draft, FILE)
+            other = encoding if encoding != mapping["encoding"] else None
+            sheet = await read_table(it, content, mapping["file"], chosen or None, other)
+            mapping = await new_mapping(it, sheet, mapping["file"]) | {"is_guess": mapping["is_guess"]}
+            parts[PEOPLE] = await asyncio.to_thread(sheet.pack)
+        elif form.text("header") != form.text("was-header") and form.text("header") in {"", *map(str, sheet.numbers)}:
+            header = int(form.text("header")) if form.text("header") else None
+            mapping |= {"header": header, "uses": await last_uses(it, sheet, header)}
+        else:
+            mapping["uses"] = _uses(form) or mapping["uses"]
+            if (edited := await asyncio.to_thread(sheet.edited, _edited(form))) is not sheet:
+                parts[PEOPLE] = await asyncio.to_thread(edited.pack)
     if form.text("decided"):
         options["skip_invalid"] = bool(form.text("skip_invalid"))
         options["allow_duplicates"] = bool(form.text("allow_duplicates"))

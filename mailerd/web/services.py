@@ -1,8 +1,7 @@
 """What the pages of the console use: queries, actions, and what they share with the API."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 from zoneinfo import ZoneInfo
 
@@ -107,8 +106,6 @@ class Services:
     credential_owners: Callable[[], list[str]]
     """The mailboxes, and the @domains, that mailerd may send from; the disk is asked."""
     checks: ChecksOnDemand
-    large_tables: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
-    """The places in which large tables of drafts are checked."""
 
     def stats(self) -> QueueStats | None:
         """What the tables showed last; None while they cannot be read."""

@@ -1,6 +1,8 @@
 """A form that comes after its session has ended: shown to its key after the sign-in, and sent by its person only."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -8,6 +10,7 @@ import pytest
 
 from mailerd.web import held_forms
 from mailerd.web.guards import COOKIE
+from tests.support.eventually import eventually
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -110,3 +113,25 @@ async def test_nothing_of_a_form_is_shown_to_another_key_or_kept_of_a_stranger(
     async with browser.post("/logout"):
         pass
     assert await query(site.database, "SELECT status FROM jobs") == [("queued",)]
+
+
+async def test_forms_that_come_slowly_cost_no_other_key_its_own(site: ConsoleSite) -> None:
+    evil, good, held = await site.signed_in("evil"), await site.signed_in("good"), site.daemon.console._sign_in.held
+    job = await post(site.database)
+    await expire(site)
+
+    async def for_ever() -> AsyncIterator[bytes]:
+        yield b"a=1"
+        await asyncio.Event().wait()
+
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    slow = [asyncio.ensure_future(evil.post("/send", data=for_ever(), headers=kind)) for _ in range(6)]
+    await eventually(lambda: asyncio.sleep(0, held._reading.total() == held_forms.MAX_OF_KEY))
+    async with good.post(f"/jobs/{job}", data={"action": "cancel", "note": NOTE}, allow_redirects=False) as answer:
+        assert answer.status == 303
+    assert len(held._forms) == 1
+    for each in slow:
+        each.cancel()
+    for ended in await asyncio.gather(*slow, return_exceptions=True):
+        if isinstance(ended, aiohttp.ClientResponse):
+            ended.close()

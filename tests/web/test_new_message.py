@@ -153,16 +153,16 @@ async def test_a_step_stores_what_it_changes_alone_so_that_another_tab_loses_not
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = await site.signed_in()
-    draft, gate, read = await begun(browser), asyncio.Event(), Drafts.read
+    draft, gate, save = await begun(browser), asyncio.Event(), Drafts.save
     at = asyncio.Event()
 
-    async def slowly(self: Drafts, *args: Any) -> bytes:
+    async def slowly(self: Drafts, *args: Any, **more: Any) -> bool:
         if not at.is_set():
             at.set()
             await gate.wait()
-        return await read(self, *args)
+        return await save(self, *args, **more)
 
-    monkeypatch.setattr(Drafts, "read", slowly)
+    monkeypatch.setattr(Drafts, "save", slowly)
     slow = asyncio.create_task(ask(browser, f"{draft}/people", decided="1", skip_invalid="1"))
     await at.wait()
     await ask(browser, f"{draft}/message", action="save", tab="2", **MESSAGE)

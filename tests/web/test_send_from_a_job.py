@@ -121,31 +121,53 @@ async def test_who_has_left_the_list_of_the_job_gets_no_second_message(site: Con
     assert await query(site.database, sent, path.split("/")[2]) == [("bob@example.com", news.id)]
 
 
-@pytest.mark.parametrize("result", ["replied", "other_replied"])
-async def test_who_replies_while_the_reminder_is_written_gets_none(site: ConsoleSite, result: str) -> None:
+@pytest.mark.parametrize(
+    "heard, result, words",
+    [
+        (["reply"], "replied", "1 recipient has replied since"),
+        (["reply"], "other_replied", "1 recipient has replied since"),
+        (["soft", "reply"], "bounced", "1 recipient has replied since"),
+        (["reply", "unsubscribe"], "unsubscribed", "1 recipient has replied since"),
+        (["unsubscribe"], "unsubscribed", "1 recipient has unsubscribed"),
+    ],
+)
+async def test_who_replies_while_the_reminder_is_written_gets_none(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, heard: list[str], result: str, words: str
+) -> None:
+    """A bounce takes the place of a reply in the message's row: its notices tell."""
+    monkeypatch.setattr("mailerd.store.earlier_jobs.PAGE", 1)
     job = await post(site.database, recipients=["ada@example.com", "bob@example.com", "Cy.D@gmail.com"])
     await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered'")
     browser = await site.signed_in()
     path, text = await ask(browser, "/send", job=job, who="no_reply")
     assert "3 people can get the message" in text
     button = await reviewed(browser, path.removesuffix("/people"), kind="write", subject="Well?", body="And?")
-    await query(site.database, f"UPDATE job_recipients SET result = '{result}' WHERE seq = 2")
-    await query(
-        site.database,
-        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
-        "SELECT 'me@example.com', 1, 1, id, job_id, to_email, 'reply', 1, UTC_TIMESTAMP(6) FROM job_recipients "
-        "WHERE seq = 2",
-    )
+    await query(site.database, "UPDATE job_recipients SET result = %s WHERE seq = 2", result)
+    for number, kind in enumerate(heard):
+        await note(site, kind, number, seq=2)
+    await note(site, "reply", 8, seq=0, believed=0)
+    await note(site, "auto_reply", 9, seq=1)
     _, text = await ask(browser, path.replace("/people", "/review"), 409, **button)
     assert "This has changed since the page was loaded" in text
     text = await texts_of(browser, path)
     assert "2 people can get the message" in text
-    assert "1 recipient has replied since" in text
+    assert words in text
     button = await reviewed(browser, path.removesuffix("/people"), kind="write", subject="Well?", body="And?")
     path, _ = await ask(browser, path.replace("/people", "/review"), **button)
     assert await query(
         site.database, "SELECT to_email FROM job_recipients WHERE job_id = %s ORDER BY seq", path.split("/")[2]
     ) == [("ada@example.com",), ("bob@example.com",)]
+
+
+async def note(site: ConsoleSite, kind: str, number: int, *, seq: int, believed: int = 1) -> None:
+    """A message that came in about one of the first job."""
+    await query(
+        site.database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
+        "SELECT 'me@example.com', %s, %s, id, job_id, to_email, %s, %s, UTC_TIMESTAMP(6) FROM job_recipients "
+        "WHERE seq = %s ORDER BY id LIMIT 1",
+        number, number, kind, believed, seq,
+    )  # fmt: skip
 
 
 async def test_a_draft_that_takes_a_jobs_people_takes_its_list_too(site: ConsoleSite) -> None:

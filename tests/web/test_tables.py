@@ -1,5 +1,6 @@
 """A table that is sent by the pages: it holds the places of the API, is checked beside the loop, and is bounded."""
 
+import asyncio
 import io
 import sys
 import threading
@@ -15,9 +16,11 @@ from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import FieldError, invalid
 from mailerd.mail import recipient_table
 from mailerd.mail.recipient_table import read_recipients
-from mailerd.mail.spreadsheet import SpreadsheetError
+from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
 from mailerd.web import draft_people, post_job
+from tests.support.eventually import eventually
+from tests.support.heard import PATIENCE
 from tests.support.rows import post, query
 from tests.support.spreadsheets import sheet_of
 from tests.web.conftest import ConsoleSite
@@ -187,3 +190,31 @@ def test_copies_are_columns_of_addresses_between_semicolons() -> None:
         {"email": "a@x.example", "cc": [{"email": "b@x.example"}, {"email": "c@x.example"}], "variables": {"cC2": "d"}},
         {"email": "e@x.example", "bcc": [{"email": "f@x.example"}], "variables": {"cC2": ""}},
     ]
+
+
+@pytest.mark.parametrize("action", ["", "next"])
+async def test_the_tables_of_one_key_are_unpacked_one_at_a_time_and_hold_up_no_other(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    evil, good = await site.signed_in("evil"), await site.signed_in("good")
+    its, own = await begun(evil, "email\nevil@example.com\n"), await begun(good)
+    monkeypatch.setattr(draft_people, "LARGE", 0)
+    at_work, most, go_on, unpack = 0, 0, threading.Event(), Sheet.unpack
+
+    def slow(packed: bytes) -> Sheet:
+        nonlocal at_work, most
+        sheet = unpack(packed)
+        if ["evil@example.com"] in sheet.rows:
+            at_work, most = at_work + 1, max(most, at_work + 1)
+            go_on.wait(PATIENCE)
+            at_work -= 1
+        return sheet
+
+    monkeypatch.setattr(Sheet, "unpack", slow)
+    asked = [asyncio.ensure_future(evil.post(f"{its}/people", data={"action": action})) for _ in range(4)]
+    await eventually(lambda: asyncio.sleep(0, at_work == 1))
+    async with good.get(f"{own}/people") as answer:
+        assert answer.status == 200
+    go_on.set()
+    assert {each.status for each in await asyncio.gather(*asked)} == {200}
+    assert most == 1
