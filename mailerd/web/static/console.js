@@ -142,7 +142,11 @@
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
   const stale = document.getElementById("stale"), waits = document.getElementById("waits"), begun = new Map();
-  let source = null, paused = false, busy = false, lost = false, fetched = 0, later = 0, heard = Date.now(), good = new Date();
+  let source = null, paused = false, busy = false, lost = false, fetched = 0, later = 0, left = 0, heard = Date.now(), good = new Date();
+  // Who goes to another page gets there: what this one still hears, as that the session has ended, leads nowhere else.
+  const isLeft = () => Date.now() - left < 10000;
+  addEventListener("beforeunload", () => { left = Date.now(); });
+  document.body.addEventListener("htmx:beforeOnLoad", (event) => { if (isLeft()) event.preventDefault(); });
   const showStale = () => {
     stale.hidden = false;
     stale.textContent = stale.dataset.asOf.replace("TIME", inZone(good, { timeStyle: "short" }));
@@ -154,7 +158,7 @@
   const inUse = () => [...begun].some(([field, value]) => field.isConnected && (field === document.activeElement || field.value !== value));
   // At most one fetch a second: what is called for earlier comes when the second is over.
   const refresh = () => {
-    if (busy || paused || document.hidden) return;
+    if (busy || paused || document.hidden || isLeft()) return;
     waits.hidden = !inUse();
     if (!waits.hidden) return;
     const early = fetched + 1000 - Date.now();
