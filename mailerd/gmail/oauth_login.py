@@ -212,7 +212,8 @@ def read_client(path: Path) -> Client:
     except OSError as error:
         raise SignInError(
             t(
-                "cannot read {path}: {strerror}; name the OAuth client's file with --client",
+                "cannot read {path}: {strerror}; download it in the Cloud console, or name the OAuth client's file "
+                "with --client",
                 path=path,
                 strerror=error.strerror,
             )

@@ -420,7 +420,7 @@ def _outcome(summary: Summary) -> Iterator[Text]:
         "The simulated Google received {n:,} message", "The simulated Google received {n:,} messages", summary.received
     )
     if (earlier := summary.received - job.total) > 0:
-        received = t("{received} ({n:,} from earlier jobs)", received=received, n=earlier)
+        received = t("{received} ({n:,} from other jobs)", received=received, n=earlier)
     twice = t("{n:,} more than once", n=summary.twice) if summary.twice else t("none more than once")
     yield joined([received, twice], ", ")
 

@@ -23,6 +23,7 @@ from mailerd.web.charts import gauge_svg, progress_svg
 
 _ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
 """A moment as a script reads it."""
+_MINUTE: Final = "{:%Y-%m-%dT%H:%MZ}"
 _DAYS: Final = {
     say(t(name), language): day for language in get_args(Language.__value__) for day, name in enumerate(WEEKDAYS)
 }
@@ -98,17 +99,20 @@ def version_of(name: str) -> str:
     return hashlib.sha256(static_file(name)).hexdigest()[:12]
 
 
-def moment(at: datetime | None) -> Markup:
+def moment(at: datetime | None, *, has_seconds: bool = True) -> Markup:
     """A moment; a script shows it in the reader's own time, in the same form, so that nothing moves."""
     if at is None:
         return Markup("–")
-    return Markup('<time datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
-        _ISO.format(at), at, _shown(at)
+    iso, whole = (_ISO, "%Y-%m-%d %H:%M:%S") if has_seconds else (_MINUTE, "%Y-%m-%d %H:%M")
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        iso.format(at), f"{at:{whole}}", _shown(at, has_seconds=has_seconds)
     )
 
 
-def _shown(at: datetime) -> str:
-    return f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%Y-%m-%d %H:%M}"
+def _shown(at: datetime, *, has_seconds: bool = True) -> str:
+    if at.date() != datetime.now(UTC).date():
+        return f"{at:%Y-%m-%d %H:%M}"
+    return f"{at:%H:%M:%S}" if has_seconds else f"{at:%H:%M}"
 
 
 def line_of_story(line: str) -> Markup:
@@ -116,7 +120,8 @@ def line_of_story(line: str) -> Markup:
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
         with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
-            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()))
+            has_seconds = found[3].count(":") > 1  # a forecast goes by the minute
+            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()), has_seconds=has_seconds)
             at = found.end()
     return shown + escape(line[at:])
 

@@ -15,14 +15,13 @@ from mailerd.web.draft import drafts, save
 from mailerd.web.forms import MAX_TABLE, read_form
 from mailerd.web.post_job import upload_place
 from mailerd.web.send_from_job import WHO, jobs_to_choose, take
-from mailerd.web.send_table import VARIABLE, change_table, new_mapping, people_of, read_table, why_not
+from mailerd.web.send_table import PASTED, VARIABLE, change_table, new_mapping, people_of, read_table, why_not
 from mailerd.web.services import ConsoleRequest
 
 MAX_PROBLEMS: Final = 100
 """Problems that the page shows; the CSV has all."""
 MAX_HEADERS: Final = 10
 """Rows among which the header is chosen."""
-_PASTED: Final = "table.csv"
 MAX_NEWEST: Final = 10
 MAX_NAME: Final = 200
 OPTIONS: Final = {"empty": {}, "defaults": {}, "skip_invalid": False, "allow_duplicates": False}
@@ -55,9 +54,9 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
     form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
     if draft is not None:  # while a table came, another tab may have saved
         draft = await drafts(it).find(it.key.id, draft.id) or it.missing()
-    content, name = form.content("table"), form.text("table.name")[:MAX_NAME] or _PASTED
-    if not content:
-        content, name = form.content("pasted"), _PASTED
+    content, name = form.content("table"), form.text("table.name")[:MAX_NAME]
+    if not content and (pasted := form.content("pasted")).strip():
+        content, name = pasted, ""
     if draft is None and (old := await drafts(it).find(it.key.id, form.text("delete")[:MAX_NAME])):
         await drafts(it).delete(old)
         return it.back("/send", t("Draft deleted."))
@@ -65,9 +64,9 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
         if form.text("job") and not content.strip():
             async with it.services.shares.large_bodies.place(it.key):  # as a table that is posted
                 return await take(it, draft, form)
-        if draft is None or content.strip():
+        if draft is None or content.strip() or name:
             sheet = await read_table(it, content, name)
-            mapping = await new_mapping(it, sheet, name)
+            mapping = await new_mapping(it, sheet, name or PASTED)
             parts = {PEOPLE: await asyncio.to_thread(sheet.pack), FILE: content}
             if draft is None:
                 message = {"template": form.text("template")} if form.text("template") else {}

@@ -22,6 +22,7 @@ from mailerd.web.sent_tables import last_uses
 from mailerd.web.services import ConsoleRequest
 
 VARIABLE: Final = "variable"
+PASTED: Final = "table.csv"
 _ABOVE: Final = 100
 """Rows that a table may have above the most recipients of a job: headers, and people without an address."""
 MAX_USE: Final = 10
@@ -40,17 +41,21 @@ async def people_of(it: ConsoleRequest, draft: Draft) -> People:
 async def read_table(
     it: ConsoleRequest, content: bytes, name: str, sheet: str | None = None, encoding: str | None = None
 ) -> Sheet:
-    """The sheet of a file.
+    """The sheet of a file. `name`: "", it was pasted.
 
     Raises:
         SpreadsheetError: it cannot be used.
         ApiError: 503, nothing can be read now.
     """
     if not content.strip():
-        raise SpreadsheetError(t("Choose a file, or paste a table. Nothing was changed."))
+        raise SpreadsheetError(
+            t("{file} is empty. Nothing was changed.", file=name)
+            if name
+            else t("Choose a file, or paste a table. Nothing was changed.")
+        )
     try:
         return await it.services.spreadsheets.read(
-            content, filename=name, origin=f"key {it.key.name}", sheet=sheet, encoding=encoding,
+            content, filename=name or PASTED, origin=f"key {it.key.name}", sheet=sheet, encoding=encoding,
             most=it.services.settings.intake.max_recipients + _ABOVE,
         )  # fmt: skip
     except RendererError as error:

@@ -1,7 +1,10 @@
 """Whatever stands in a text that came from outside, in the words of a server or a client, its page comes."""
 
+import re
+
 import pytest
 
+from mailerd.web.html import line_of_story
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask
@@ -76,3 +79,11 @@ async def test_what_only_looks_like_a_moment_is_shown_as_it_is(site: ConsoleSite
     )
     async with browser.get("/messages/1", headers={"Accept-Language": language}) as answer:
         assert (answer.status, "2026-99-99 99:99:99 UTC" in await answer.text()) == (200, True)
+
+
+def test_a_forecast_by_the_minute_gets_no_seconds_that_nobody_has_counted() -> None:
+    by_the_minute, exact = line_of_story("done about 08:35 UTC"), line_of_story("due at 08:35:22 UTC")
+    assert re.fullmatch(
+        r'done about <time datetime="[-\d]+T08:35Z" title="[-\d]+ 08:35 UTC">08:35</time>', by_the_minute
+    )
+    assert re.fullmatch(r'due at <time datetime="[-\d]+T08:35:22Z" title="[-\d]+ 08:35:22 UTC">08:35:22</time>', exact)

@@ -184,6 +184,17 @@ async def test_what_stands_before_the_parts_of_a_form_holds_nobody_up(site: Cons
         assert own_time() - before < at_this_speed(1)
 
 
+async def test_a_file_without_anything_in_it_is_named_and_changes_nothing(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    draft = await begun(browser)
+    for path in ("/send", f"{draft}/people"):
+        form = aiohttp.FormData({"pasted": "\n"})
+        form.add_field("table", io.BytesIO(b" \n"), filename="empty.csv")
+        async with browser.post(path, data=form) as answer:
+            assert (answer.status, "empty.csv is empty. Nothing was changed." in await answer.text()) == (422, True)
+    assert await query(site.database, "SELECT COUNT(DISTINCT id) FROM job_drafts") == [(1,)]
+
+
 async def test_a_table_has_no_more_rows_than_a_job_may_have(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.web.send_table._ABOVE", 3 - site.daemon.settings.intake.max_recipients)
     browser = await site.signed_in()

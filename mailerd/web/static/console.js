@@ -5,16 +5,17 @@
   document.documentElement.classList.add("js");
   const zone = document.getElementById("zone");
   const inZone = (at, how) => at.toLocaleString("sv-SE", how);  // 2026-12-01 10:00, as the server writes it: no cell moves
-  const whole = { dateStyle: "short", timeStyle: "medium" };
+  const whole = { dateStyle: "short", timeStyle: "medium" }, minute = { dateStyle: "short", timeStyle: "short" };
   const localTimes = () => {
     const now = new Date();
     for (const it of document.querySelectorAll("time[datetime]")) {
       const at = new Date(it.dateTime), age = Math.floor((now - at) / 1000);
-      it.title = inZone(at, whole);
+      const isMinute = it.dateTime.length < 20;  // it has no seconds
+      it.title = inZone(at, isMinute ? minute : whole);
       if (zone && it.className === "short" && age >= 0 && age < 3600)
         it.textContent = age < 120 ? zone.dataset.s.replace("N", age) : zone.dataset.min.replace("N", Math.floor(age / 60));
       else
-        it.textContent = inZone(at, at.toDateString() === now.toDateString() ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "short" });
+        it.textContent = inZone(at, at.toDateString() === now.toDateString() ? { timeStyle: isMinute ? "short" : "medium" } : minute);
     }
     for (const it of document.querySelectorAll("title[data-at]"))
       it.textContent = inZone(new Date(it.dataset.at), whole) + it.textContent.slice(it.textContent.indexOf(": "));
