@@ -7,8 +7,8 @@ BIN := .venv/bin
 PREFIX ?= /opt/mailerd
 # What needs no database, and therefore takes seconds.
 FAST := $(wildcard tests/core tests/mail tests/house)
-# The processes of `make test`. Tests wait more than they compute, so a core takes three of them.
-WORKERS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN || echo 1))))
+# The processes of `make test`. Tests wait more than they compute, so a core takes two of them.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN || echo 1))))
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

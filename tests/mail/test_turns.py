@@ -72,12 +72,15 @@ async def _hundred(it: renderer.Renderer) -> float:
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.1)
+    monkeypatch.setattr(cage, "IDLE_TIMEOUT", 0.5)
     slow = a_template(SLOW)
     async with rendering() as it:
-        for _ in range(2):
+        for _ in range(100):  # on a busy machine it may count as slow no longer when its next message comes
             await it.render(slow, [READER], origin="a stranger")
-        assert it._slow_worker.pid is not None
+            if it._slow_worker.pid is not None:
+                break
+        else:
+            pytest.fail("it never had the child of the slow")
 
         async def the_child_of_the_slow_has_ended() -> bool:
             return it._slow_worker.pid is None

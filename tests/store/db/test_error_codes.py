@@ -54,7 +54,7 @@ DOUBTFUL = {1021, 1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001}
 
 @pytest.fixture
 async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
-    settings = DatabaseSettings(url=database_url, connect_timeout=10, statement_timeout=4, pool_size=3)
+    settings = DatabaseSettings(url=database_url, connect_timeout=20, statement_timeout=4, pool_size=3)
     pool = Pool(settings, events=StoreEvents(heard))
     yield pool
     await pool.close()
