@@ -269,7 +269,8 @@ def handed_over(row: Row, log: AttemptLog, it: Handover, *, now: datetime) -> Mo
         return None
     after = row._replace(
         mode=it.mode, draft_id=message.draft_id, thread_id=message.thread_id, unanswered=int(message.unanswered),
-        discarding=int(it.discarding), handed_over_at=row.handed_over_at or now, crashes=0, updated_at=now,
+        discarding=int(it.discarding), crashes=0, updated_at=now,
+        handed_over_at=row.handed_over_at or (now if message.unanswered or not it.discarding else None),
     )  # fmt: skip
     return Move(row, after, Transition.HANDED_OVER, message.sender)
 

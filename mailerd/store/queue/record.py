@@ -154,6 +154,8 @@ class RecordWriter:
             for it in marked
             if it.suppressed or it.barred
         }
+        stopped = await messages.stopped(cursor, {it.message.id for it in held})
+        refused |= {(it.message.id, it.message.token): WriteResult.STOPPED for it in held if it.message.id in stopped}
         logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):
             logs |= await messages.read_log(cursor, {it.message.id for it in records})
