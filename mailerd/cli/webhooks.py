@@ -15,7 +15,7 @@ from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
-from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
+from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
 from mailerd.intake.webhooks import DeliveryOut, NewWebhookOut, TestedOut, WebhookOut, WebhooksOut
 from mailerd.locale import label
@@ -245,7 +245,7 @@ def _standing(it: WebhookEndpoint) -> Text:
 
 
 def _row(it: WebhookEndpoint) -> tuple[str, ...]:
-    types = t("all") if it.types is None else ", ".join(it.types)
+    types = t("all but {types}", types=", ".join(sorted(ONLY_IF_ASKED))) if it.types is None else ", ".join(it.types)
     senders = t("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
     state = label("failing" if failing else it.state)

@@ -67,7 +67,7 @@ Name = Annotated[
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, description="https://…"), AfterValidator(_url)]
 Types = Annotated[
     list[Annotated[EventType, Field(strict=False)]] | None,
-    Field(min_length=1, max_length=100, description="the types that it receives; null: all"),
+    Field(min_length=1, max_length=100, description="the types that it receives; null: all but recipients.sent"),
 ]
 Senders = Annotated[
     list[Annotated[str, Field(max_length=320, examples=["me@example.com"]), AfterValidator(mailbox)]] | None,
@@ -119,7 +119,9 @@ class WebhookOut(ResponseModel):
     id: Annotated[str, Field(description="the ID of the endpoint")]
     name: Annotated[str, Field(description="its name in lists and in the log")]
     url: Annotated[str, Field(description="the URL for events")]
-    types: Annotated[list[EventType] | None, Field(description="the types that it receives; null: all")]
+    types: Annotated[
+        list[EventType] | None, Field(description="the types that it receives; null: all but recipients.sent")
+    ]
     senders: Annotated[list[str] | None, Field(description="the mailboxes whose events it receives; null: all")]
     state: Annotated[EndpointState, Field(description="on, paused, or gone (it responded with 410)")]
     pause_cause: Annotated[

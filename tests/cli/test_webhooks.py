@@ -58,7 +58,8 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
     assert "the name of a webhook has" in await shop.say("webhooks", "add", " ", "https://example.com/", code=1)
     await shop.say("webhooks", "add", "a", "https://example.com/hook?token=secret")
     assert "webhook 'a' already exists" in await shop.say("webhooks", "add", "a", "https://example.com/", code=1)
-    assert "secret" not in await shop.say("webhooks", "list")
+    listed = await shop.say("webhooks", "list")
+    assert ("secret" in listed, "all but recipients.sent" in listed) == (False, True)
 
 
 async def test_deliveries_are_shown_and_replayed(shop: Shop, receiver: Receiver) -> None:
