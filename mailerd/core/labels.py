@@ -110,6 +110,8 @@ LABELS: Final[Mapping[str, Text]] = {
     "made": t("Created"),
     "changed": t("Changed"),
     "rotated": t("Rotated"),
+    "rotate": t("Rotated"),
+    "replay": t("Replayed"),
     "revoked": t("Revoked"),
     "resumed": t("Resumed"),
     "removed": t("Removed"),

@@ -317,7 +317,9 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
     async with browser.get("/keys") as answer:
         assert secret not in await answer.text()
     assert 'class="secret"' in await ask(browser, "/keys", action="rotate", name="2")
-    await Webhooks(site.database, timeout=20).create(NewEndpoint("thief", "https://example.com/", owner=2))
+    await Webhooks(site.database, timeout=20).create(
+        NewEndpoint("thief", "https://example.com/", owner=2), actor="test"
+    )
     assert "Key revoked. Its webhook endpoints stay active: thief" in await ask(
         browser, "/keys", action="revoke", name="2"
     )
