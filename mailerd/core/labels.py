@@ -16,6 +16,8 @@ LABELS: Final[Mapping[str, Text]] = {
     "completed": t("Completed"),
     "cancelled": t("Cancelled"),
     "waiting": t("Waiting"),
+    "idle": t("Idle"),
+    "braked": t("Bounces are read first"),
     "sender_paused": t("Sender paused"),
     "scheduled": t("Scheduled"),
     "deferred": t("Deferred"),

@@ -248,6 +248,8 @@ class WaitingMessages:
     """There may be more."""
     first_cost: int = 1
     """As how many messages of the day the next one counts."""
+    braked_until: datetime | None = None
+    """Until when all of them wait, though some are due: what bounced of their jobs is read first."""
 
 
 async def of_senders(
@@ -268,6 +270,7 @@ async def of_senders(
             due=max(it.now, waiting[email].due or it.now),
             first_cost=waiting[email].first_cost,
             last_due=waiting[email].last_due,
+            braked_until=waiting[email].braked_until,
             next_claim_at=turns.get(email),
             hours=hours[email],
             measured=measured.get(email, 0.0),
