@@ -21,7 +21,6 @@ from mailerd.core.senders import Authorization
 from mailerd.core.situation import Condition
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
-from mailerd.intake.senders import SenderFindingOut
 from mailerd.locale import label
 from mailerd.mail.mime import mailbox
 from mailerd.store.senders import LIMITS, PauseResult, SenderError, Senders, SenderSummary, default_limits
@@ -227,7 +226,7 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "pause_reason": it.pause_reason,
         "repair": _repair(each),
         "state": each.reading.activity(Authorization()) if each.reading else None,
-        "finding": SenderFindingOut.of(found).model_dump(mode="json") if (found := _finding(each)) else None,
+        "finding": _shown_finding(found) if (found := _finding(each)) else None,
         "sent_24h": each.used,
         "waiting": each.waiting,
         "limits": {name: getattr(it.limits, name) for name in LIMITS},
@@ -238,6 +237,12 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "mode": it.mode,
         "project": it.project,
     }
+
+
+def _shown_finding(it: Condition) -> dict[str, Any]:
+    """One as `GET /api/senders` shows it."""
+    remedy = next(iter(it.remedies), None)
+    return {"severity": it.severity, "code": it.code, "text": it.text, "remedy": remedy}
 
 
 def _repair(each: SenderSummary) -> str | None:
