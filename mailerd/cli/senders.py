@@ -17,6 +17,8 @@ from mailerd.core.pauses import MANUAL, repair, repair_command, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import reason as reason_of
 from mailerd.core.replies import NoCredentials
+from mailerd.core.senders import Authorization
+from mailerd.core.situation import Condition
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
 from mailerd.locale import label
@@ -223,6 +225,8 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
         "repair": _repair(each),
+        "state": each.reading.activity(Authorization()) if each.reading else None,
+        "finding": _shown_finding(found) if (found := _finding(each)) else None,
         "sent_24h": each.used,
         "waiting": each.waiting,
         "limits": {name: getattr(it.limits, name) for name in LIMITS},
@@ -235,6 +239,12 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
     }
 
 
+def _shown_finding(it: Condition) -> dict[str, Any]:
+    """One as `GET /api/senders` shows it."""
+    remedy = next(iter(it.remedies), None)
+    return {"severity": it.severity, "code": it.code, "text": it.text, "remedy": remedy}
+
+
 def _repair(each: SenderSummary) -> str | None:
     """What a person has to do before a message of the sender can go."""
     it = each.state
@@ -243,13 +253,13 @@ def _repair(each: SenderSummary) -> str | None:
 
 def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.state
-    state = t("active")
+    state = worded(each.reading.activity(Authorization())) if each.reading else Text("")
     if it.paused and it.paused_until:
         state = worded("paused_manually" if it.pause_cause == MANUAL else it.pause_cause or "paused")
         if it.paused_until != FOREVER and not _repair(each):
             state = t("{state} {until}", state=state, until=until(it.paused_until))
-    elif it.allowance.per_day and each.used >= it.allowance.per_day:
-        state = t("daily limit reached")
+    elif found := _finding(each):
+        state = worded(found.code)
     elif it.limits.latency:
         state = t("slowed down")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
@@ -260,6 +270,11 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _finding(each: SenderSummary) -> Condition | None:
+    """The worst that the API shows of it."""
+    return each.reading.finding if each.reading else None
+
+
 def _why(each: SenderSummary) -> Text | None:
     """Why it is paused or slower, and what to do."""
     it = each.state
@@ -268,6 +283,8 @@ def _why(each: SenderSummary) -> Text | None:
         if not _repair(each):
             return joined([reason])
         return t("{what} -> {remedy}", what=reason, remedy=repair_command(it.pause_cause or "", sender=it.email))
+    if found := _finding(each):
+        return found.told
     if it.limits.latency:
         return t("Google took up to {seconds:.1f} s per message", seconds=it.limits.latency)
     return None

@@ -12,7 +12,7 @@ from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import repair_command
 from mailerd.core.rate_limit import FOREVER, Budget
-from mailerd.core.situation import Condition, database, of_sender
+from mailerd.core.situation import Condition, braked, database, of_sender
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
 
@@ -136,7 +136,10 @@ class SenderReading:
         """The worst of what every surface says of it; None: nothing is wrong."""
         if self.inputs.outage:
             return database(self.inputs.outage)
-        return next(iter(of_sender(self.stats, self.state.now)), None)
+        found = of_sender(self.stats, self.state.now)
+        if not found and self.inputs.braked_until:
+            return braked(self.stats, self.inputs.braked_until, self.state.now)
+        return next(iter(found), None)
 
     def pause(self, known: Authorization) -> SenderPause | None:
         """Why nothing is sent; None: it is not paused, and nothing is known to be wrong with its authorization."""

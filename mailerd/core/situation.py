@@ -296,6 +296,14 @@ def of_sender(it: SenderStats, now: datetime) -> list[Condition]:
     return sorted(found, key=lambda it: -it.severity.rank)
 
 
+def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
+    """All that a sender has due waits until what bounced is read."""
+    text = t("{sender}: many messages bounced; their notices are read first, {until}", sender=it.name,
+             until=until(end, now))  # fmt: skip
+    return Condition(Severity.BLUE, "braked", text, f"sender {it.email}",
+                     (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
+
+
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"

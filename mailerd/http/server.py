@@ -354,19 +354,15 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
-_SCHEMA: Final = t("the database schema does not match this version of mailerd; run `mailerd migrate`")
-_REMEDIES: Final = {
-    1146: _SCHEMA,  # no such table
-    1054: _SCHEMA,  # no such column
-}
+_NO_SUCH_COLUMN: Final = 1054
 
 
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large(t("the template or the variables exceed what the database accepts (max_allowed_packet)"))
-    if remedy := _REMEDIES.get(error.errno):
-        return away(remedy)
+    if error.errno == _NO_SUCH_COLUMN:
+        return away(t("the database schema does not match this version of mailerd; run `mailerd check`"))
     if error.in_doubt:
         return away(
             t(

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, Final, NamedTuple
 
 from mailerd.config import Settings
@@ -27,7 +28,7 @@ LIMITS: Final[Mapping[str, int | float]] = {
 }  # fmt: skip
 """The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 
-_READ_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
+_READ_ALL: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders ORDER BY email"
 _PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
@@ -38,14 +39,16 @@ SELECT COUNT(*) FROM (
 MAX_COUNTED: Final = 10_000
 """The most waiting messages of a sender that a page counts; `page` counts as many of all its senders together."""
 _NO_BOUND: Final = 1 << 62
+_READ_AT_ONCE: Final = 100
+"""The most senders of which one statement reads."""
 # A job that waits since what bounced is read first has a time of its own.
 _COUNT_DUE: Final = """
-(SELECT %s, COUNT(*), MIN(due), MAX(due), (
+(SELECT %s, COUNT(*), MIN(due), MAX(due), MIN(own_due), (
   SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
            WHERE r.job_id = f.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
     FROM jobs f FORCE INDEX (next_claim)
    WHERE f.sender_email = %s AND f.claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT 1) FROM (
-  SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due
+  SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due, r.due_at own_due
     FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted)"""
 _READ_ELSEWHERE: Final = """
@@ -103,6 +106,8 @@ class SenderSummary:
     used: int
     """How many messages it sent in the last 24 hours; the oldest hour counts whole."""
     waiting: int
+    reading: SenderReading | None = None
+    """What the API shows of it; only where all are listed."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,14 @@ class Senders:
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_READ_ALL)
-        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
+        rows = await cursor.fetchall()
+        found = await self._summaries(cursor, self._states([row[:-1] for row in rows]), most=_NO_BOUND)
+        turns = {row[0]: utc(row[-1]) for row in rows}
+        readings = list[SenderReading]()
+        for some in batched(found, _READ_AT_ONCE):
+            states = {it.state.email: it.state for it in some}
+            readings += await self._readings(cursor, states, turns, None)
+        return [replace(it, reading=reading) for it, reading in zip(found, readings, strict=True)]
 
     def _states(self, rows: Sequence[Any]) -> list[SenderState]:
         return [rate_limits.sender_state(row, self.defaults) for row in rows]
@@ -198,8 +210,15 @@ class Senders:
         values = [value for email in names for value in (email, email, email, most)]
         await cursor.execute(" UNION ALL ".join([_COUNT_DUE] * len(names)), values)
         waiting = {
-            email: WaitingMessages(number, utc(due), utc(last), is_cut_off=number >= most, first_cost=1 + (copies or 0))
-            for email, number, due, last, copies in await cursor.fetchall()
+            email: WaitingMessages(
+                number,
+                utc(due),
+                utc(last),
+                is_cut_off=number >= most,
+                first_cost=1 + (copies or 0),
+                braked_until=utc(due) if due and own_due <= naive(now) < due else None,
+            )
+            for email, number, due, last, own_due, copies in await cursor.fetchall()
         }
         elsewhere, inboxes, sent = map(dict, await cursor.fetch_batch([
             (_READ_ELSEWHERE, (names, day)), (_READ_INBOXES, (names,)), _last_minute(names, now),

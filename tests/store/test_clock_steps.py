@@ -64,7 +64,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
 ) -> None:
     daemon = daemons(database, "D1", heard)
     await daemon.heartbeat()
-    await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"))
+    await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"), actor="test")
     await post(database, recipients=3)
     assert len((await claimer(database).claim(1)).messages) == 1
     await clock_goes_back(database)
