@@ -362,8 +362,8 @@ async def brake(cursor: Cursor, job: str) -> bool:
 INSERT_JOB: Final = "INSERT INTO jobs ({columns}) VALUES ({places})"
 SENT_AT_ONCE: Final = """
 SELECT id, send_at FROM jobs FORCE INDEX (by_status)
- WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at <= created_at"""
-"""Jobs that were posted by a clock that was ahead, to be sent at once."""
+ WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at = created_at"""
+"""Jobs that were posted by a clock that was ahead, to be sent at once; a time that a client gave is another."""
 SEND_NOW: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = UTC_TIMESTAMP(6) WHERE id = %s AND send_at > UTC_TIMESTAMP(6)"""
 CLOCK_WENT_BACK: Final = (
