@@ -175,8 +175,11 @@ class Senders:
         after: str = "",
         limit: int,
         aliases: Mapping[str, str] | None,
+        authorized: Collection[str] = (),
     ) -> list[SenderReading]:
         """The first senders behind an address, of `only` where it is given.
+
+        `authorized`: mailboxes that can be used; those for which nothing was ever posted have no row, and are senders.
 
         `aliases`: by mailbox, what a limited key calls it that does not name it; None: the key has no limit, and may be
         shown any message. The more senders a page has, the fewer waiting messages of each are counted, so that it takes
@@ -185,7 +188,18 @@ class Senders:
         await cursor.execute(*readings_statement(only, after, limit))
         rows = await cursor.fetchall()
         states = {row[0]: rate_limits.sender_state(row[:-1], self.defaults) for row in rows}
-        return await self._readings(cursor, states, {row[0]: utc(row[-1]) for row in rows}, aliases)
+        last = rows[-1][0] if len(rows) == limit else None
+        unused = [
+            email
+            for email in authorized
+            if email > after and email not in states and (only is None or email in only) and (not last or email < last)
+        ]
+        if unused:
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = utc((await cursor.fetchone())[0])
+            states |= {it: rate_limits.default_state(it, now=now, defaults=self.defaults) for it in unused}
+        first = {email: states[email] for email in sorted(states)[:limit]}
+        return await self._readings(cursor, first, {row[0]: utc(row[-1]) for row in rows}, aliases)
 
     @request("senders.find_one", read_only=True)
     async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
