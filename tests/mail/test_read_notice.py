@@ -134,7 +134,7 @@ def test_a_notice_names_the_message_that_it_is_about(shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("returned", "original", "answered", "about"),
+    "returned, original, answered, about",
     [
         ("", "", ["<ours@x>"], "<ours@x>"),
         ("", "", ["<ours@x> <own@x>"], ""),
