@@ -248,7 +248,7 @@ def _shown_finding(it: Condition) -> dict[str, Any]:
 def _repair(each: SenderSummary) -> str | None:
     """What a person has to do before a message of the sender can go."""
     it = each.state
-    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
 
 
 def _row(each: SenderSummary) -> tuple[str, ...]:
@@ -282,7 +282,8 @@ def _why(each: SenderSummary) -> Text | None:
         reason = it.pause_reason or ""
         if not _repair(each):
             return joined([reason])
-        return t("{what} -> {remedy}", what=reason, remedy=repair_command(it.pause_cause or "", sender=it.email))
+        remedy = repair_command(it.pause_cause or "", sender=it.email, reason=reason)
+        return t("{what} -> {remedy}", what=reason, remedy=remedy)
     if found := _finding(each):
         return found.told
     if it.limits.latency:

@@ -146,14 +146,15 @@ class SenderReading:
         it, cause = self.state, self.state.pause_cause or ""
         reason = it.pause_reason or cause.replace("_", " ")
         if self.inputs.repair:  # it is tried each minute, and no end of a pause says when that succeeds
-            return SenderPause(cause, reason, None, repair_command(cause, sender=it.email))
+            return SenderPause(cause, reason, None, repair_command(cause, sender=it.email, reason=reason))
         if it.paused:
             until = None if it.paused_until == FOREVER else it.paused_until
             (finding,) = of_sender(self.stats, it.now)
             return SenderPause(cause, reason, until, next(iter(finding.remedies), None))
         if known.is_broken:
             cause = PauseCause.TOKEN_REFUSED if known.state is AuthorizationState.REFUSED else PauseCause.NO_CREDENTIALS
-            return SenderPause(cause.value, known.reason, None, repair_command(cause, sender=it.email))
+            command = repair_command(cause, sender=it.email, reason=known.reason)
+            return SenderPause(cause.value, known.reason, None, command)
         return None
 
     def activity(self, known: Authorization) -> SenderActivity:

@@ -273,7 +273,7 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
             it.pause_cause,
             text,
             about,
-            (repair_command(it.pause_cause, sender=it.email),),
+            (repair_command(it.pause_cause, sender=it.email, reason=reason),),
             until=end,
         )
     text = t("{sender} is paused {until}: {reason}", **fields)

@@ -335,7 +335,9 @@ def _turn(at: datetime) -> Text:
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
-    mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
+    mended = repair(
+        story.pause_cause, story.paused_until, sender=story.sender, now=story.now, reason=story.pause_reason
+    )
     reason = hold_reason(
         sender=story.sender,
         job_paused=story.job_status is JobStatus.PAUSED,

@@ -11,6 +11,7 @@ from mailerd.core.i18n import t
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
+from mailerd.core.reasons import from_row
 from mailerd.core.senders import SenderReading
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
@@ -29,7 +30,9 @@ LIMITS: Final[Mapping[str, int | float]] = {
 """The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 
 _READ_ALL: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders ORDER BY email"
-_PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
+_PAUSES: Final = """
+SELECT email, pause_cause, paused_until, pause_reason, pause_reason_code, pause_reason_args, UTC_TIMESTAMP(6)
+  FROM senders WHERE pause_cause IS NOT NULL"""
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _COUNT_WAITING: Final = """
@@ -126,7 +129,10 @@ class Senders:
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before messages go, by sender; without those for whom waiting is enough."""
         rows = await self.database.read_rows(_PAUSES, (), what="senders.read_pauses", bound=REPAIRS_TIMEOUT)
-        found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
+        found = {
+            email: repair(cause, utc(end), sender=email, now=utc(now), reason=from_row(*reason))
+            for email, cause, end, *reason, now in rows
+        }
         return {email: words for email, words in found.items() if words}
 
     async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:

@@ -361,7 +361,7 @@ def sender_stats(
         paused_until=it.paused_until if it.paused else None,
         pause_cause=it.pause_cause or "",
         pause_reason=it.pause_reason or "",
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason),
         sent=ended[0],
         failed=ended[1],
         failing=fails,

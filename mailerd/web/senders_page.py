@@ -11,7 +11,6 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
-from mailerd.core.pauses import repair
 from mailerd.core.reasons import reason as reason_of
 from mailerd.core.senders import Authorization, AuthorizationState, SenderReading, authorization
 from mailerd.core.states import Tally
@@ -158,7 +157,7 @@ async def one(it: ConsoleRequest) -> web.Response:
         "sender.html", active="senders", sender=found, chart_drawn=await chart_of(it, span, [email]),
         spans=spans_in(it.language), span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL),
         may_limit=it.may(Permission.SENDERS), book=pause_runbook(state.pause_cause or "") if state.paused else None,
-        mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
+        mend=found.it.inputs.repair, live=False,
         defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
         changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
         domains=await bounces_by("domain", it, [email]), bounce_kinds=BOUNCE_KINDS,

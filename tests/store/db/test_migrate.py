@@ -308,8 +308,7 @@ async def test_the_tables_of_another_version_are_called_so(empty: Database, hear
     await query(empty, "ALTER TABLE jobs ADD COLUMN colour INT NOT NULL")
     message = (
         r"is of another version of mailerd, or was altered: senders \(without latency\), "
-        r"jobs \(with colour, which must be given\); start the version that made it, or restore a backup of this "
-        r"version"
+        r"jobs \(with colour, which must be given\); start the version that made it, or restore a backup of this"
     )
     for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
         with pytest.raises(SchemaError, match=message):
