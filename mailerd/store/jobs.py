@@ -786,15 +786,9 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         started_at=utc(row[9]),
         finished_at=utc(row[10]),
         paused_until=utc(row[11]),
-<<<<<<< HEAD
-        pause_reason=from_row(row[12], row[32], row[33]),
-        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22])),
-        starts_in=row[13] / 1e6,
-=======
         pause_reason=pause_reason,
         repair=repair(row[20], utc(row[21]), sender=sender, now=utc(row[22]), reason=pause_reason),
-        early=bool(row[13]),
->>>>>>> remedy
+        starts_in=row[13] / 1e6,
         template_name=row[14],
         template_version=row[15],
         took=None if row[16] is None else row[16] / 1e6,
