@@ -13,6 +13,7 @@ from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.core.reasons import from_row
 from mailerd.core.senders import SenderReading
+from mailerd.core.verdicts import PauseCause
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
@@ -346,13 +347,34 @@ class Senders:
     async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
+        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them.
+
         Raises:
             SenderError: it is not known.
         """
         before = await self._read(cursor, email)
         await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
         await sender_changes.resume(cursor, email, cause=before.pause_cause)
+        if before.pause_cause == PauseCause.PROJECT_LIMIT:
+            for other in await sender_changes.end_project_pause(cursor, email):
+                await cursor.execute(*note_action("resume", actor, sender=other))
         return before
+
+    @request("senders.resume")
+    async def resume_project(self, cursor: Cursor, project: str, *, actor: str) -> list[str]:
+        """End the pause for the quota of a Cloud project; the senders that were paused for it.
+
+        Raises:
+            SenderError: no sender uses this project.
+        """
+        await cursor.execute("SELECT 1 FROM senders FORCE INDEX (project) WHERE project = %s LIMIT 1", (project,))
+        if await cursor.fetchone() is None:
+            raise SenderError(t("no sender uses the project {project}; see `mailerd senders list`", project=project))
+        paused = await sender_changes.paused_by_project(cursor, project)
+        for email in paused:
+            await cursor.execute(*note_action("resume", actor, sender=email))
+            await sender_changes.resume(cursor, email, cause=PauseCause.PROJECT_LIMIT.value)
+        return paused
 
 
 def _limits(it: SenderState) -> dict[str, tuple[float, bool]]:

@@ -80,7 +80,7 @@ class PauseLog:
         since = told.since if told and again else now
         self._told[sender] = _LoggedPause(pause.cause, pause.reason, since, now, now, now + seconds)
         cause, why = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
-        if pause.cause is PauseCause.PROJECT_LIMIT:
+        if pause.of_project:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
         else:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
