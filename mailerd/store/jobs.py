@@ -772,7 +772,6 @@ async def _read_jobs(
 
 
 def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
-    sender, pause_reason = row[19] or row[2], from_row(row[12], row[32], row[33])
     return Job(
         id=row[0],
         type=row[1],
@@ -786,8 +785,8 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         started_at=utc(row[9]),
         finished_at=utc(row[10]),
         paused_until=utc(row[11]),
-        pause_reason=pause_reason,
-        repair=repair(row[20], utc(row[21]), sender=sender, now=utc(row[22]), reason=pause_reason),
+        pause_reason=(why := from_row(row[12], row[32], row[33])),
+        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22]), reason=why),
         starts_in=row[13] / 1e6,
         template_name=row[14],
         template_version=row[15],
