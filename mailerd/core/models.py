@@ -41,6 +41,8 @@ class SentMessage:
     """An earlier sending of it came back: what is about that one says nothing about the present one."""
     copy_list: str | None = None
     """Who gets a copy of it, as its row or its job has it."""
+    from_address: str | None = None
+    """What its From said: whose message it is."""
 
     @property
     def copies(self) -> tuple[str, ...]:
