@@ -292,7 +292,7 @@ _FIRST: Final = {
 }
 """What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
 _ENDS_BY_WAITING: Final = frozenset({"throttled", "too_many_concurrent", "daily_limit"})
-"""Pauses that end automatically; whoever resumes the sender before is refused by Google again."""
+"""Pauses that end automatically: Google refuses a sender that is resumed before."""
 
 
 def of_sender(it: SenderStats, now: datetime) -> list[Condition]:

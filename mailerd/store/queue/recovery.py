@@ -274,8 +274,8 @@ class RestoredQueue:
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     """A daemon that was stopped before the restore is in the backup as one that runs.
 
-    It is known to have ended where its process is gone from this machine and nobody else is connected: a container may
-    bear the machine's name and have process ids of its own, but a daemon keeps connections.
+    It is known to have ended where its process is gone from this machine and there is no other connection: a container
+    may bear the machine's name and have process ids of its own, but a daemon keeps connections.
     """
     await cursor.execute(_FIND_RUNNING_DAEMONS)
     if not (seen := await cursor.fetchall()):
