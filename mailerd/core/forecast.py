@@ -110,7 +110,7 @@ class ForecastInputs:
     def repair(self) -> Text | None:
         """What a person has to do before a message of the sender can go; None: nothing."""
         it = self.sender
-        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
 
     @cached_property
     def _cost(self) -> float:

@@ -446,6 +446,8 @@ class WriteResult(StrEnum):
     """Another transaction holds rows that it changes: nothing is written, and it comes again."""
     SUPPRESSED = "suppressed"
     """The address has opted out: the hand-over was not written, and Google is not asked to send."""
+    STOPPED = "stopped"
+    """Its job is paused or cancelled, or its sender was paused by a person: it is not handed over."""
     COPY_SUPPRESSED = "copy_suppressed"
     """The address of a copy is suppressed: the hand-over was not written, and the message is made without that copy."""
 

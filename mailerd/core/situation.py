@@ -273,27 +273,40 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
             it.pause_cause,
             text,
             about,
-            (repair_command(it.pause_cause, sender=it.email),),
+            (repair_command(it.pause_cause, sender=it.email, reason=reason),),
             until=end,
         )
     text = t("{sender} is paused {until}: {reason}", **fields)
     first = [t(remedy, sender=it.email) for remedy in _FIRST.get(it.pause_cause, ())]
-    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (*first, resume), until=end)
+    remedies = first if it.pause_cause in _ENDS_BY_WAITING else [*first, resume]
+    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, tuple(remedies), until=end)
 
 
 _LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
+_LOWER_DAY: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-day 1500`")
 _FIRST: Final = {
     "throttled": (_LOWER,),
     "too_many_concurrent": (_LOWER,),
+    "daily_limit": (_LOWER_DAY,),
     "project_limit": (N_("https://console.cloud.google.com/iam-admin/quotas"),),
 }
 """What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
+_ENDS_BY_WAITING: Final = frozenset({"throttled", "too_many_concurrent", "daily_limit"})
+"""Pauses that end automatically; whoever resumes the sender before is refused by Google again."""
 
 
 def of_sender(it: SenderStats, now: datetime) -> list[Condition]:
     """What is said of one sender, the worst first; an empty list: nothing is wrong with it."""
     found = [_paused(it, now)] if it.paused_until else _sender(it, now)
     return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
+    """All that a sender has due waits until what bounced is read."""
+    text = t("{sender}: many messages bounced; their notices are read first, {until}", sender=it.name,
+             until=until(end, now))  # fmt: skip
+    return Condition(Severity.BLUE, "braked", text, f"sender {it.email}",
+                     (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
 
 
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:

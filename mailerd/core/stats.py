@@ -107,12 +107,12 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """An action that was requested of a job, of a sender or of suppressions, and what it changed."""
+    """An action that was requested of a job, a sender, a webhook or suppressions, and what it changed."""
 
     id: int
     """A number that grows with each action."""
     job: str | None
-    """The job that it was about; None: it was about a sender or suppressions."""
+    """The job that it was about; None: it was about something else."""
     action: str
     actor: str
     messages: int
@@ -121,6 +121,8 @@ class RecentAction:
     """The list, if it was about suppressions."""
     sender: str | None
     """The sender, if it was about one."""
+    webhook: str | None = None
+    """The name of the webhook, if it was about one."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")

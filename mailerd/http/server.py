@@ -23,8 +23,9 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
 from mailerd.http.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, unstored
-from mailerd.http.requests import asked_language, refuse_parameters, wants_page
+from mailerd.http.requests import asked_language, check_media_type, refuse_parameters, wants_page
 from mailerd.http.responses import (
+    RATE_LIMIT,
     REQUEST,
     UnreadError,
     away,
@@ -372,19 +373,15 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
-_SCHEMA: Final = t("the database schema does not match this version of mailerd; run `mailerd migrate`")
-_REMEDIES: Final = {
-    1146: _SCHEMA,  # no such table
-    1054: _SCHEMA,  # no such column
-}
+_NO_SUCH_COLUMN: Final = 1054
 
 
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large(t("the template or the variables exceed what the database accepts (max_allowed_packet)"))
-    if remedy := _REMEDIES.get(error.errno):
-        return away(remedy)
+    if error.errno == _NO_SUCH_COLUMN:
+        return away(t("the database schema does not match this version of mailerd; run `mailerd check`"))
     if error.in_doubt:
         return away(
             t(
@@ -414,7 +411,14 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
             text = text.fields["message"]
         elif request.match_info.keys() & {"id", "email"}:
             text = t(NOTHING_CHANGED, message=text.fields["message"])
-    return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
+    return ApiError(
+        problem.status,
+        problem.code,
+        text,
+        errors=problem.errors,
+        retry_after=problem.retry_after,
+        challenge=problem.challenge,
+    )
 
 
 def _from_http_error(error: web.HTTPException) -> ApiError:
@@ -575,6 +579,7 @@ class ErrorMiddleware:
 def _begin(request: web.Request) -> None:
     """Give a request its id, and its answer the language that it asks for."""
     REQUEST.set(new_id())
+    RATE_LIMIT.set(None)
     speak(asked_language(request))
 
 
@@ -585,14 +590,25 @@ def _abort(request: web.Request) -> None:
 
 
 def behind_key(
-    endpoint: KeyHandler, auth: ApiKeyAuth, call: Permission | None, *, takes_query: bool, reads: KeyShare | None
+    endpoint: KeyHandler,
+    auth: ApiKeyAuth,
+    call: Permission | None,
+    *,
+    takes_query: bool,
+    takes_body: bool,
+    reads: KeyShare | None,
 ) -> Handler:
-    """An endpoint behind the check of the key, and of a query where it takes none; `reads`: whose place it holds."""
+    """An endpoint behind the check of the key, of a query where it takes none, and of the type of a body.
+
+    `reads`: whose place it holds.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         key = await auth.authenticate(request, call)
         if not takes_query:
             refuse_parameters(request)
+        if takes_body:
+            check_media_type(request)
         async with reads.place(key) if reads else nullcontext():
             return await endpoint(request, key)
 

@@ -449,6 +449,8 @@ class ManualChanges:
             self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
         elif one.sender is not None:
             self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
+        elif one.webhook is not None:
+            self._events.webhook_action_by_command(webhook=one.webhook, action=one.action, actor=one.actor)
         elif one.action == "suppress":
             events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:

@@ -60,13 +60,15 @@ _WHICH: Final = {
 JOBS_ENDING: Final = """
 SELECT id FROM (SELECT id FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 20000) j WHERE RIGHT(id, 6) = %s"""
 ACTIONS: Final = """
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
+       a.webhook
   FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
 MAX_ACTIONS: Final = 20_000
 """The newest actions in which those of one actor, object or time are looked for."""
 FOUND_ACTIONS: Final = f"""
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
+       a.webhook
   FROM (SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a
   LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {{where}} ORDER BY a.id DESC LIMIT %s"""
@@ -151,11 +153,11 @@ class UnsureMessage:
 
 @dataclass(frozen=True)
 class LoggedAction:
-    """What a person or a program asked of a job, of a sender or of suppressions."""
+    """What a person or a program asked of a job, a sender, a webhook or suppressions."""
 
     id: int
     job_id: str | None
-    """The job that it was asked of; None: it was asked of the sender."""
+    """The job that it was asked of; None: it was asked of something else."""
     action: str
     actor: str
     detail: str | None
@@ -163,7 +165,9 @@ class LoggedAction:
     messages: int
     at: datetime
     sender: str | None
-    """The sender of the job, or the sender that it was asked of; None: it was asked of suppressions."""
+    """The sender of the job, or the sender that it was asked of; None: it was asked of something else."""
+    webhook: str | None
+    """The name of the webhook that it was asked of."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +280,7 @@ class ConsoleQueries:
     async def action_log(
         self, *, limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
     ) -> list[LoggedAction]:
-        """What was asked of jobs and senders, the newest first; with a filter, of the last MAX_ACTIONS."""
+        """What was asked, the newest first; with a filter, of the last MAX_ACTIONS."""
         rows = await self._rows(actions_statement(limit, before, senders, only), what="actions.list")
         return [
             LoggedAction(
@@ -289,8 +293,9 @@ class ConsoleQueries:
                 messages=messages,
                 at=utc(at),
                 sender=of,
+                webhook=webhook,
             )
-            for id_, job, action, actor, detail, changed, messages, at, of in rows
+            for id_, job, action, actor, detail, changed, messages, at, of, webhook in rows
         ]
 
     async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
@@ -421,7 +426,7 @@ def actions_statement(
         where.append("a.action = %s")
         values.append(it.action)
     if it.about:
-        where.append("%s IN (a.job_id, a.sender)")
+        where.append("%s IN (a.job_id, a.sender, a.webhook)")
         values.append(it.about)
     if it.since:
         where.append("a.at >= %s")

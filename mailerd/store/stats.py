@@ -173,7 +173,7 @@ SELECT {COLUMNS}, {USED_TODAY} FROM (
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
-SELECT id, job_id, action, actor, messages, detail, sender FROM job_actions
+SELECT id, job_id, action, actor, messages, detail, sender, webhook FROM job_actions
  WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
@@ -361,7 +361,7 @@ def sender_stats(
         paused_until=it.paused_until if it.paused else None,
         pause_cause=it.pause_cause or "",
         pause_reason=it.pause_reason or "",
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason),
         sent=ended[0],
         failed=ended[1],
         failing=fails,

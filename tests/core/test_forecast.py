@@ -22,9 +22,11 @@ from mailerd.core.forecast import (
     summary,
     waiting_reason,
 )
+from mailerd.core.i18n import joined, t
 from mailerd.core.models import FailingAttempts, SenderState
-from mailerd.core.pauses import repair
+from mailerd.core.pauses import repair, repair_command
 from mailerd.core.rate_limit import FOREVER, SenderLimits
+from mailerd.core.reasons import from_row, in_row, reason
 from mailerd.core.verdicts import PauseCause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
@@ -267,14 +269,29 @@ def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
 
 @pytest.mark.parametrize("cause", [cause for cause in PauseCause if cause.value.endswith(("refused", "credentials"))])
 def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(cause: PauseCause) -> None:
-    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW)
-    assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW), "the next try has no answer yet"
-    assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW) is None, "nobody knows"
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW, reason=None)
+    assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW, reason=None), (
+        "the next try has no answer yet"
+    )
+    assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW, reason=None) is None, "nobody knows"
+
+
+def test_what_a_person_does_about_a_file_that_others_can_read_is_what_its_reason_says() -> None:
+    """After a round through a row as well; a sign-in would write another file, and the old one is good."""
+    exposed = reason("credentials_exposed", path="/etc/mailerd/credentials/a b.json", mode="0644")
+    why = reason("no_credentials", cause=joined([exposed, t("run: chmod 600 {path}", path="…")]))
+    for each in (why, from_row(*in_row(why))):
+        mended = repair("no_credentials", NOW + MINUTE, sender="me@example.com", now=NOW, reason=each)
+        assert mended == "a usable credential file exists: `chmod 600 '/etc/mailerd/credentials/a b.json'`"
+    gone = reason("no_credentials", cause="no credential file for me@example.com")
+    assert repair_command("no_credentials", sender="me@example.com", reason=gone) == (
+        "mailerd auth login --sender me@example.com"
+    )
 
 
 @pytest.mark.parametrize("cause", ["throttled", "daily_limit", "project_limit", "google_unreachable", "manual", None])
 def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
-    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW) is None
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW, reason=None) is None
 
 
 def test_without_limits_the_measured_rate_is_that_of_the_job() -> None:

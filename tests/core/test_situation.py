@@ -128,16 +128,20 @@ def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> 
     assert (it.severity, it.code, it.remedies) == (
         Severity.AMBER,
         "throttled",
-        (
-            "it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",
-            "mailerd senders resume a@x",
-        ),
+        ("it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",),
     )
     assert it.text == "a@x is paused until 13:00 UTC: 429"
     (it,) = found(senders=(replace(paused, pause_cause="manual"),))
     assert (it.severity, it.remedies) == (Severity.BLUE, ("mailerd senders resume a@x",))
     (it,) = found(senders=(replace(paused, pause_cause="token_refused", repair=remedy("token_refused", sender="a@x")),))
     assert (it.severity, it.remedies[0]) == (Severity.RED, "mailerd auth login --sender a@x")
+
+
+@pytest.mark.parametrize("cause", ["throttled", "too_many_concurrent", "daily_limit"])
+def test_nobody_is_told_to_resume_a_sender_that_google_would_refuse_again(cause: str) -> None:
+    """The documents say the same: there is nothing to do."""
+    (it,) = found(senders=(sender(paused_until=NOW + timedelta(hours=1), pause_cause=cause, pause_reason="429"),))
+    assert [remedy.partition(";")[0] for remedy in it.remedies] == ["it resumes automatically"]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +203,7 @@ def test_a_remedy_is_a_command_that_a_shell_takes_whatever_its_names_are() -> No
             sender(per_day=30, used_day=30, email="3" + HOSTILE),
             sender(email=HOSTILE, pause_cause="token_refused", paused_until=NOW + timedelta(hours=1),
                    repair=remedy("token_refused", sender=HOSTILE)),
-            sender(email="4" + HOSTILE, pause_cause="throttled", paused_until=NOW + timedelta(hours=1)),
+            sender(email="4" + HOSTILE, pause_cause="blocked", paused_until=NOW + timedelta(hours=1)),
         ),
         webhooks=(WebhookStats("a b", "paused", 90.0, 1, 1.0),),
         inboxes=(UnreadInbox(HOSTILE + "2", "403", None),),

@@ -54,6 +54,7 @@ NO_WORDS: Final = frozenset(
         "inbox {email}",
         "ALL PRIVILEGES",
         "Bearer {access_token}",
+        'Bearer realm="mailerd"',
         "FORCE INDEX (PRIMARY)",
         "FORCE INDEX (by_kind)",
         "FORCE INDEX (message)",

@@ -107,7 +107,8 @@
   });
   setInterval(() => {
     for (const it of document.querySelectorAll("[data-countdown]")) {
-      const left = Math.ceil(it.dataset.countdown - Date.now() / 1000);
+      it.ends ??= performance.now() + it.dataset.countdown * 1000;  // neither this machine's clock nor the daemon's
+      const left = Math.ceil((it.ends - performance.now()) / 1000);
       it.textContent = it.dataset.text.replace("N", Math.max(0, left));
       it.parentElement.hidden = left <= 0;
     }
