@@ -153,16 +153,16 @@ def _hint(error: RenderError, columns: Collection[str]) -> Text:
     return t("{text}. Did you mean {name}?", text=text, name=others[near[0]]) if near else text
 
 
-async def html(it: ConsoleRequest, draft: Draft) -> web.Response:
+async def html(it: ConsoleRequest, draft: Draft) -> web.StreamResponse:
     """The message of one person, for a frame that runs nothing and loads nothing."""
     written, people, why = await read(it, draft)
     person, language = person_of(it.http.query.get("person", ""), people), it.http.query.get("in", "")
     known = written.languages if written else ()
     reader = people.reader(person, _dead_link(it, draft), language if language in known else "")
     if written is None or reader is None:
-        return frame(it, why[0] if why else "", {})
+        return await frame(it, why[0] if why else "", {})
     made = await make(it, written, reader)
-    return frame(it, made if isinstance(made, Content) else str(made[0]), written.pictures)
+    return await frame(it, made if isinstance(made, Content) else str(made[0]), written.pictures)
 
 
 def _dead_link(it: ConsoleRequest, draft: Draft) -> str:

@@ -115,7 +115,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     )  # fmt: skip
 
 
-async def html(it: ConsoleRequest) -> web.Response:
+async def html(it: ConsoleRequest) -> web.StreamResponse:
     """The same, for a frame."""
     named = (await see(it)).named
-    return in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))
+    return await in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))

@@ -2,18 +2,22 @@
 
 import json
 import threading
+import time
 import tracemalloc
+from base64 import b64encode
 from collections.abc import Sequence
 
 import pytest
 
 from mailerd.mail import recipient_table
+from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.recipient_table import columns_of
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.templates import RenderError
 from mailerd.store.earlier_jobs import Person
-from mailerd.web import send_preview
+from mailerd.web import message_page, send_preview
 from mailerd.web.send_from_job import PeopleTable
+from tests.support.own_time import at_this_speed
 
 LONG = "ab" * 150
 
@@ -77,3 +81,24 @@ def test_wide_rows_are_counted_before_they_are_cells() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 10 * 1024 * 1024
+
+
+def test_a_message_is_shown_in_pieces_of_a_millisecond_however_it_is_made() -> None:
+    """The longest of them held the loop for 200 ms, with a picture of many megabytes or with many names of pictures."""
+    pictures = {"big": ("image/png", bytes(MAX_MESSAGE_BYTES)), "dot": ("image/gif", b"GIF")}
+    for html in ("<img src='cid:big'>", "cid:dot " * 120_000, "cid:none " * 110_000, "x" * 1_000_000):
+        pieces, longest = list[bytes](), 0.0
+        making = message_page._pieces(html, pictures)
+        while True:
+            began = time.thread_time()
+            if (piece := next(making, None)) is None:
+                break
+            longest = max(longest, time.thread_time() - began)
+            pieces.append(piece)
+        assert longest < at_this_speed(0.02), html[:20]
+        assert max(map(len, pieces)) < 256 * 1024
+        whole = b"".join(pieces).decode()
+        shown = html.replace("cid:none", "data:,").replace("cid:dot", "data:image/gif;base64,R0lG")
+        assert whole == shown.replace(
+            "cid:big", f"data:image/png;base64,{b64encode(bytes(MAX_MESSAGE_BYTES)).decode()}"
+        )
