@@ -327,7 +327,12 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
         remedies = (*(see if code == "deferred" else (_WAY,)), then)
         yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
                       lasts=(now - found.since).total_seconds())  # fmt: skip
-    if 0 < it.per_day <= it.used_day:
+    if 0 < it.per_day <= it.used_day and it.is_warming_up:
+        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
+                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
+        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
+        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
+    elif 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
         more = it.per_day < MOST_A_DAY

@@ -41,6 +41,8 @@ class SenderStats:
     """Whether its attempts fail."""
     alias: str = ""
     """The aliases that a limited key names, if it does not name the mailbox itself."""
+    is_warming_up: bool = False
+    """Its day is that of its warm-up, and grows by itself."""
 
     @property
     def name(self) -> str:

@@ -366,6 +366,7 @@ def sender_stats(
         failed=ended[1],
         failing=fails,
         alias=alias,
+        is_warming_up=it.limits.is_warming_up(it.now, since=it.since),
     )
 
 

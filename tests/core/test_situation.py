@@ -187,6 +187,12 @@ def test_what_waits_and_what_failed_is_told() -> None:
     assert found(oldest_claimable=59.0, senders=(sender(sent=5, failed=1),)) == []
 
 
+def test_a_warm_up_is_called_so_and_ends_by_its_own_option() -> None:
+    (it,) = found(senders=(replace(sender(per_day=3, used_day=7), is_warming_up=True),))
+    assert "the warm-up allows 3 messages a day, 7 are sent" in it.text
+    assert it.remedies == ("mailerd senders set a@x --warm-up off",)
+
+
 def test_what_many_have_in_common_is_said_a_few_times() -> None:
     many = tuple(replace(sender(paused_until=FOREVER, pause_cause="manual"), email=f"{n}@x") for n in range(9))
     its = shortened(found(senders=many))
