@@ -383,7 +383,7 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
         yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
         return
     for one in stats.daemons:
-        if not one.runs and not any(it.host == one.host and it.runs and it.age < one.silent for it in stats.daemons):
+        if not one.runs and not one.is_replaced:
             text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
             severity = Severity.AMBER if one.silent < LOST_LATELY else Severity.BLUE

@@ -64,6 +64,8 @@ class DaemonInfo:
     """The seconds since it started."""
     is_gone: bool = False
     """It ran on this machine, its last heartbeat is overdue, and its process is not there."""
+    is_replaced: bool = False
+    """A daemon has started on its machine since its last heartbeat, whether or not that one still runs."""
 
     @property
     def runs(self) -> bool:

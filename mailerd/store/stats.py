@@ -201,8 +201,9 @@ SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FOR
  WHERE r.id IN %s AND j.from_address IN %s"""
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
-       TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
-  FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
+       TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP()),
+       EXISTS (SELECT 1 FROM daemons later WHERE later.host = d.host AND later.started_at > d.heartbeat_at)
+  FROM daemons d WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
 # Some of each cause, as of the senders.
 _READ_REFUSED: Final = f"""
@@ -256,12 +257,16 @@ async def read_daemons(cursor: Cursor) -> tuple[DaemonInfo, ...]:
     await cursor.execute(_READ_DAEMONS)
     rows, here = await cursor.fetchall(), socket.gethostname()
     return tuple(
-        DaemonInfo(id_, host, pid, version, silent, age, host == here and silent > OVERDUE and not _is_there(pid))
-        for id_, host, pid, version, silent, age in rows
-    )
+        DaemonInfo(
+            id_, host, pid, version, silent, age,
+            is_gone=host == here and silent > OVERDUE and not is_there(pid), is_replaced=bool(replaced),
+        )
+        for id_, host, pid, version, silent, age, replaced in rows
+    )  # fmt: skip
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
+    """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

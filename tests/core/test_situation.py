@@ -153,7 +153,7 @@ def test_nobody_is_told_to_resume_a_sender_that_google_would_refuse_again(cause:
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=601, age=900)], "daemon_gone", Severity.BLUE),
-        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, age=900)], None, None),
+        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, is_replaced=True)], None, None),
     ],
 )
 def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
