@@ -30,7 +30,8 @@ PROFILES: Final = {"workspace": 2000, "consumer": 500}
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="Show and change the sending limits of each mailbox; pause and resume it.", no_args_is_help=True)
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")]
+_EMAIL: Final = typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")
+EmailArgument = Annotated[str, _EMAIL]
 _MOST: Final = int(LIMITS["per_day"])
 
 
@@ -147,9 +148,26 @@ def pause(
 
 
 @app.command("resume")
-def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
-    """Resume a paused sender, paused manually or automatically."""
+def resume(
+    email: Annotated[str | None, _EMAIL] = None,
+    *,
+    project: Annotated[
+        str | None, typer.Option(help="Resume all senders of this Cloud project that are paused for its quota.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Resume a paused sender, paused manually or automatically.
+
+    A pause for the quota of a Cloud project ends for all its senders.
+    """
+    if (email is None) is (project is None):
+        raise typer.BadParameter(t("give the address of a sender, or --project"))
     known = settings(config)
+    if email is None:
+        resumed = _ask(known, lambda senders: senders.resume_project(project or "", actor=asked_by()))
+        none = t("no sender of {project} is paused for its quota", project=project)
+        echo(t("resumed: {senders}", senders=joined(resumed, ", ")) if resumed else none)
+        return
     address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
@@ -164,7 +182,7 @@ def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
 
 
 def mailbox_of(known: Settings, given: str) -> str:
-    """The mailbox that is meant, by its own address or by an alias: limits, pauses and bounces are the mailbox's.
+    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's.
 
     Raises:
         MailerdError: it is no address.

@@ -56,6 +56,7 @@ REASONS: Final[Mapping[str, str]] = {
     "lease_nearly_over": N_("the claim is about to end; left to the next one"),
     "suppression_unknown": N_("could not check whether the address has unsubscribed"),
     "suppressed": N_("the address is suppressed: {reason}"),
+    "stopped": N_("its job or its sender was paused or cancelled before the message was handed to Google"),
     "copy_suppressed": N_("the address of a copy is suppressed; the message is made again without that copy"),
     "job_cancelled": N_("the job was cancelled by {actor}"),
     "recipient_cancelled": N_("cancelled by {actor}, only for this recipient"),

@@ -26,8 +26,12 @@ SECOND_FAILURE: Final = 5.0
 """Seconds for which an endpoint fails until that is a finding: one that was restarted accepts the second try."""
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed until it is late."""
+AWAITED: Final = 10.0
+"""Seconds for which messages may be in flight and none be finished."""
 LONG_UNSURE: Final = 900.0
 """Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
+BLIND: Final = timedelta(minutes=2)
+"""For how long the inbox of a sender that sends may be unread, two failed rounds: no bad list is stopped meanwhile."""
 UNREAD: Final = timedelta(minutes=15)
 """For so long an inbox may go unread."""
 LOST_LATELY: Final = 600
@@ -330,7 +334,12 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
         remedies = (*(see if code == "deferred" else (_WAY,)), then)
         yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
                       lasts=(now - found.since).total_seconds())  # fmt: skip
-    if 0 < it.per_day <= it.used_day:
+    if 0 < it.per_day <= it.used_day and it.is_warming_up:
+        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
+                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
+        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
+        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
+    elif 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
         more = it.per_day < MOST_A_DAY
@@ -344,6 +353,12 @@ _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGL
 def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
     """What waits too long; after an outage there was no time yet to claim it, or to check it."""
     is_judged = usable_for > LATE
+    if stats.awaiting_google > AWAITED:
+        n, span = stats.recipients.get(State.SENDING, 0), in_words(stats.awaiting_google)
+        text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
+                  "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",
+                  n, span=span)  # fmt: skip
+        yield Condition(Severity.AMBER, "awaiting_google", text, "google", (_WAY,), lasts=stats.awaiting_google)
     if is_judged and stats.oldest_claimable > LATE:
         text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
         yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
@@ -385,6 +400,12 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
         yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
         return
     for one in stats.daemons:
+        if one.runs and one.is_late and not just_back:
+            text = t("The daemon {pid} on {host} has not responded for {span}.",
+                     pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
+            yield Condition(
+                Severity.AMBER, "daemon_late", text, f"daemon {one.host}:{one.pid}", (JOURNAL,), lasts=one.silent
+            )
         if not one.runs and not one.is_replaced:
             text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
@@ -398,7 +419,8 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.inboxes:
         told = (sender := senders.get(it.email)) and _tells_of(it, sender)
         name = sender.name if sender else it.email
-        if not told and (it.since is None or stats.at - it.since > UNREAD):
+        most = BLIND if sender and (sender.sent or sender.used_minute) else UNREAD
+        if not told and (it.since is None or stats.at - it.since > most):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 from mailerd.clock import read_moment
 from mailerd.core.i18n import Language, t
 from mailerd.http.auth import LARGE_BODY, KeyShare
-from mailerd.http.errors import ApiError, FieldError, invalid, unstored
+from mailerd.http.errors import ApiError, FieldError, cut, invalid, unstored
 from mailerd.http.responses import not_found, too_large
 from mailerd.locale import accepted_language
 from mailerd.store.api_keys import ApiKey
@@ -23,6 +23,23 @@ from mailerd.store.jobs import Job, Jobs
 
 BODY_TIMEOUT: Final = 60.0
 """Seconds for a whole body."""
+
+
+_JSON: Final = re.compile(r"application/([^/]+\+)?json", re.ASCII | re.IGNORECASE)
+_UNSAID: Final = frozenset({"", "application/octet-stream", "text/plain"})
+"""What HTTP clients call a body of which their caller has said nothing; it is read as JSON."""
+
+
+def check_media_type(request: web.Request) -> None:
+    """Refuse a body that is called something else than JSON, such as a form.
+
+    Raises:
+        ApiError: 415.
+    """
+    given = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    if request.body_exists and not (given.lower() in _UNSAID or _JSON.fullmatch(given)):
+        why = t("the body is {given}; send JSON, with Content-Type: application/json", given=cut(given, MAX_TEXT))
+        raise ApiError(415, "unsupported_media_type", unstored(why))
 
 
 class BodyReader:

@@ -71,7 +71,7 @@ def _held(job: Job) -> Waits | None:
     """What holds its messages, daemon or not."""
     if not job.counts.get(State.WAITING):
         return Waits.UNSURE if job.counts.get(State.UNSURE) else None
-    due, pause = job.send_at if job.early else None, job.paused_until
+    due, pause = job.send_at if job.starts_in > 0 else None, job.paused_until
     if job.repair or (pause and (due is None or pause >= due)):  # of the two, the one that ends last
         return Waits.SENDER_PAUSED
     if due:

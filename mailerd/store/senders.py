@@ -13,6 +13,7 @@ from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
 from mailerd.core.reasons import from_row
 from mailerd.core.senders import SenderReading
+from mailerd.core.verdicts import PauseCause
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
@@ -181,8 +182,11 @@ class Senders:
         after: str = "",
         limit: int,
         aliases: Mapping[str, str] | None,
+        authorized: Collection[str] = (),
     ) -> list[SenderReading]:
         """The first senders behind an address, of `only` where it is given.
+
+        `authorized`: mailboxes that can be used; those for which nothing was ever posted have no row, and are senders.
 
         `aliases`: by mailbox, what a limited key calls it that does not name it; None: the key has no limit, and may be
         shown any message. The more senders a page has, the fewer waiting messages of each are counted, so that it takes
@@ -191,7 +195,18 @@ class Senders:
         await cursor.execute(*readings_statement(only, after, limit))
         rows = await cursor.fetchall()
         states = {row[0]: rate_limits.sender_state(row[:-1], self.defaults) for row in rows}
-        return await self._readings(cursor, states, {row[0]: utc(row[-1]) for row in rows}, aliases)
+        last = rows[-1][0] if len(rows) == limit else None
+        unused = [
+            email
+            for email in authorized
+            if email > after and email not in states and (only is None or email in only) and (not last or email < last)
+        ]
+        if unused:
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = utc((await cursor.fetchone())[0])
+            states |= {it: rate_limits.default_state(it, now=now, defaults=self.defaults) for it in unused}
+        first = {email: states[email] for email in sorted(states)[:limit]}
+        return await self._readings(cursor, first, {row[0]: utc(row[-1]) for row in rows}, aliases)
 
     @request("senders.find_one", read_only=True)
     async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
@@ -332,13 +347,34 @@ class Senders:
     async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
+        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them.
+
         Raises:
             SenderError: it is not known.
         """
         before = await self._read(cursor, email)
         await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
         await sender_changes.resume(cursor, email, cause=before.pause_cause)
+        if before.pause_cause == PauseCause.PROJECT_LIMIT:
+            for other in await sender_changes.end_project_pause(cursor, email):
+                await cursor.execute(*note_action("resume", actor, sender=other))
         return before
+
+    @request("senders.resume")
+    async def resume_project(self, cursor: Cursor, project: str, *, actor: str) -> list[str]:
+        """End the pause for the quota of a Cloud project; the senders that were paused for it.
+
+        Raises:
+            SenderError: no sender uses this project.
+        """
+        await cursor.execute("SELECT 1 FROM senders FORCE INDEX (project) WHERE project = %s LIMIT 1", (project,))
+        if await cursor.fetchone() is None:
+            raise SenderError(t("no sender uses the project {project}; see `mailerd senders list`", project=project))
+        paused = await sender_changes.paused_by_project(cursor, project)
+        for email in paused:
+            await cursor.execute(*note_action("resume", actor, sender=email))
+            await sender_changes.resume(cursor, email, cause=PauseCause.PROJECT_LIMIT.value)
+        return paused
 
 
 def _limits(it: SenderState) -> dict[str, tuple[float, bool]]:

@@ -148,7 +148,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
         return await _page(
             it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
-    at = when or it.services.clock.now() + UNDO
+    at = when or await it.services.jobs.now() + UNDO
     return await _send(it, draft, people, _job(draft, written, people, at), files, is_now=when is None)
 
 

@@ -69,7 +69,8 @@ def test_the_newest_cause_wins_over_the_most_frequent() -> None:
     "newest, tells",
     [
         (["503"], False), (["503", "503"], True), (["503", None, None], False), ([None, "503", "503"], False),
-        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], True), ([], False),
+        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], False), ([], False),
+        ([SILENT, None, None], False), ([SILENT, SILENT], True),
         *[([each, None], True) for each in UNREACHABLE],
     ],
 )  # fmt: skip
@@ -194,6 +195,37 @@ def test_what_waits_and_what_failed_is_told() -> None:
     }
     assert {code: [it.code for it in found(**facts)] for code, facts in rest.items()} == {it: [it] for it in rest}
     assert found(oldest_claimable=59.0, senders=(sender(sent=5, failed=1),)) == []
+
+
+def test_messages_that_wait_at_google_while_none_is_finished_are_a_finding() -> None:
+    (it,) = found(recipients={State.SENDING: 14}, awaiting_google=20.0)
+    assert (it.code, it.severity) == ("awaiting_google", Severity.AMBER)
+    assert it.text == "Waiting for Google for 20 s: 14 messages in flight, and none finished meanwhile."
+    assert found(recipients={State.SENDING: 14}, awaiting_google=9.0) == []
+
+
+def test_a_daemon_that_stands_still_is_no_longer_called_well_after_a_few_seconds() -> None:
+    stats = QueueStats(at=NOW, daemons=(replace(ALIVE, silent=7),), last_beat=7)
+    (it,) = situation(Facts(stats))
+    assert (it.code, it.severity, it.text) == (
+        "daemon_late", Severity.AMBER, f"The daemon {ALIVE.pid} on {ALIVE.host} has not responded for 7 s.",
+    )  # fmt: skip
+    assert situation(Facts(stats, just_back=True)) == []
+    assert situation(Facts(replace(stats, daemons=(replace(ALIVE, silent=5),)))) == []
+
+
+@pytest.mark.parametrize("sent, minutes, tells", [(4, 3, True), (4, 1, False), (0, 3, False), (0, 16, True)])
+def test_an_inbox_that_cannot_be_read_is_told_sooner_while_its_sender_sends(
+    sent: int, minutes: int, *, tells: bool
+) -> None:
+    unread = UnreadInbox("a@x", "403", NOW - timedelta(minutes=minutes))
+    assert bool(found(senders=(sender(sent=sent),), inboxes=(unread,))) == tells
+
+
+def test_a_warm_up_is_called_so_and_ends_by_its_own_option() -> None:
+    (it,) = found(senders=(replace(sender(per_day=3, used_day=7), is_warming_up=True),))
+    assert "the warm-up allows 3 messages a day, 7 are sent" in it.text
+    assert it.remedies == ("mailerd senders set a@x --warm-up off",)
 
 
 def test_what_many_have_in_common_is_said_a_few_times() -> None:

@@ -60,10 +60,9 @@ def words(text: str) -> str:
 def _start(document: Mapping[str, Any], groups: Mapping[str, list[Operation]]) -> Page:
     schemas = document["components"]["schemas"]
     title = say(t("API reference"))
+    with_key = t("All calls except `/health` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:")
     intro = (
-        f"<p>{words(document['info']['description'])} "
-        f"{words(t('All calls except `/health` need a key in `X-API-Key`. For programs:'))} "
-        '<a href="/openapi.json">openapi.json</a></p>'
+        f'<p>{words(document["info"]["description"])} {words(with_key)} <a href="/openapi.json">openapi.json</a></p>'
     )
     lists = "".join(
         f'<h2 id="{name}"><a href="/docs/api/{name}">{say(t(GROUPS[name][0]))}</a></h2><ul class="calls">'
