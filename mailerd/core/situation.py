@@ -3,6 +3,7 @@
 `mailerd check`, the console, `mailerd top`, alerts, the status line and `/health/ready` add nothing of their own.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -113,6 +114,8 @@ class Facts:
     """For how many seconds nothing newer has been read, though it should have been."""
     just_back: bool = False
     """The database has only just come back: no daemon may have had the time to report itself."""
+    usable_for: float = math.inf
+    """For how many seconds the database can be used again; inf: for longer than is known."""
     connections: int = 0
     """With how many connections the daemon has to do, since the database allows no more; 0: with all that it wants."""
     clock_off: float = 0.0
@@ -150,7 +153,7 @@ def situation(facts: Facts) -> list[Condition]:
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
-            (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
+            (_paused(sender, stats.at) for sender in stats.paused), _late(stats, usable_for=facts.usable_for),
             _daemons(stats, just_back=facts.just_back),
             (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats.at)),
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
@@ -347,21 +350,25 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
 
 
-def _late(stats: QueueStats) -> Iterator[Condition]:
+def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
+    """What waits too long; after an outage there was no time yet to claim it, or to check it."""
+    is_judged = usable_for > LATE
     if stats.awaiting_google > AWAITED:
         n, span = stats.recipients.get(State.SENDING, 0), in_words(stats.awaiting_google)
         text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
                   "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",
                   n, span=span)  # fmt: skip
         yield Condition(Severity.AMBER, "awaiting_google", text, "google", (_WAY,), lasts=stats.awaiting_google)
-    if stats.oldest_claimable > LATE:
+    if is_judged and stats.oldest_claimable > LATE:
         text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
         yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
     if number := stats.recipients.get(State.UNSURE, 0):
         lasts = stats.oldest_unsure
         text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
                   number, span=in_words(lasts))  # fmt: skip
-        severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
+        severity, code = (
+            (Severity.AMBER, "long_unsure") if is_judged and lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
+        )
         remedies: tuple[str, ...] = ("mailerd jobs list",)
         if stats.unsure_longest:
             job, id_ = stats.unsure_longest

@@ -544,10 +544,10 @@ class StatsPoller:
     def facts(self) -> Facts:
         """What is known now of how it goes."""
         now = time.monotonic()
-        is_known = self.latest is not None and now < self._due
+        is_known, usable_for = self.latest is not None and now < self._due, now - self._back_at
         return Facts(
-            self.latest, self.outage(), 0.0 if is_known else now - self._read_at,
-            just_back=now - self._back_at < SILENT, connections=self.connections(), clock_off=self._clock_off,
+            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=usable_for < SILENT,
+            usable_for=usable_for, connections=self.connections(), clock_off=self._clock_off,
         )  # fmt: skip
 
     async def run(self) -> None:

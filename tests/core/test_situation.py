@@ -166,6 +166,15 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
         assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
 
 
+@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["late", "long_unsure"])])
+def test_what_an_outage_has_made_late_is_no_finding_before_a_minute_has_passed(
+    usable_for: float, codes: list[str]
+) -> None:
+    stats = QueueStats(at=NOW, recipients={State.WAITING: 1, State.UNSURE: 1}, daemons=(ALIVE,), oldest_claimable=1800,
+                       oldest_unsure=1800)  # fmt: skip
+    assert sorted(it.code for it in situation(Facts(stats, usable_for=usable_for))) == codes
+
+
 def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -> None:
     stats = QueueStats(at=NOW, recipients={State.WAITING: 1}, daemons=(replace(ALIVE, silent=70),), last_beat=70)
     assert situation(Facts(stats, just_back=True)) == []
