@@ -316,6 +316,15 @@ def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
                      (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
 
 
+def no_room(it: SenderStats, cost: int) -> Condition:
+    """The next message of a sender does not fit into what is left of its day."""
+    text = t(
+        "{sender}: the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used.",
+        sender=it.name, cost=cost, used=it.used_day, limit=it.per_day,
+    )  # fmt: skip
+    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", ("mailerd senders list",))
+
+
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
