@@ -319,7 +319,8 @@ def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
 def no_room(it: SenderStats, cost: int) -> Condition:
     """The next message of a sender does not fit into what is left of its day."""
     text = t(
-        "{sender}: the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used.",
+        "{sender}: the next message counts as {cost:,} because of its copies; "
+        "{used:,} of {limit:,} in 24 hours are used.",
         sender=it.name, cost=cost, used=it.used_day, limit=it.per_day,
     )  # fmt: skip
     return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", ("mailerd senders list",))
