@@ -328,7 +328,7 @@ FAILURE_RETRY_AFTER: Final = 10.0
 KeyHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
 """An endpoint that gets the key of its request, too."""
 CALLER: Final = ContextVar[str]("caller", default="")
-"""Name of the key that authenticated the current request."""
+"""Name of the key of the current request: it was verified, or it was before and the database is unavailable now."""
 
 
 class ApiKeyAuth:
@@ -347,6 +347,9 @@ class ApiKeyAuth:
         self._active_read = -math.inf
         self._sessions: dict[bytes, None] = {}
         """Digests of sessions and links that were good, the one that was used last at the end."""
+        self._verified: dict[bytes, str] = {}
+        """The names of keys by their digests, as they were when each was used last: all that the log can say of a
+        request while the database is unavailable."""
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
@@ -377,7 +380,7 @@ class ApiKeyAuth:
         return key
 
     def is_logged(self, request: web.Request) -> bool:
-        """Whether the log tells of a request: of each one with a key that was verified, and of some of the others."""
+        """Whether the log tells of a request: of each one whose key was verified, now or before, and of some others."""
         return bool(CALLER.get()) or self.strangers.logs_request(self.client_address.address(request))
 
     def note_use(self, key: ApiKey) -> None:
@@ -394,7 +397,11 @@ class ApiKeyAuth:
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
         """
-        key = await self.look_up(request, secret, self._find, is_key=True)
+        try:
+            key = await self.look_up(request, secret, self._find, is_key=True)
+        except DatabaseError:
+            CALLER.set(self._verified.get(digest(secret or ""), ""))
+            raise
         if key is None:
             if self.is_logged(request):
                 address = self.client_address.address(request)
@@ -402,6 +409,7 @@ class ApiKeyAuth:
             if not secret:
                 raise ApiError(401, "unauthorized", _NO_KEY)
             raise ApiError(401, "unauthorized", t("this API key is unknown or revoked"), challenge=_INVALID)
+        self._verified[key.digest] = key.name
         return key
 
     async def look_up[T](
@@ -429,6 +437,7 @@ class ApiKeyAuth:
             raise _too_fast(t("too many invalid API keys, sessions or links from this address"), FAILURE_RETRY_AFTER)
         found = await find(secret)
         self._sessions.pop(shown, None)
+        self._verified.pop(shown, None)
         if found is None:
             self._active.discard(shown)
             self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)

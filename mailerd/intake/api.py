@@ -281,8 +281,9 @@ class Intake:
             reads=self.shares.reads,
         )  # fmt: skip
         webhooks = WebhookEndpoints(
-            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares
-        )
+            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares,
+            events=self._events,
+        )  # fmt: skip
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )

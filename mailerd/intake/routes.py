@@ -492,7 +492,8 @@ _SENDER: Final = _email("email", "the mailbox, or an alias of it", where="path")
 _SENDERS: Final = (
     Operation(
         "listSenders", "GET", "/api/senders", "Mailboxes that messages are sent from, by address",
-        "A key for certain senders gets only these. Nothing is requested from Google.", Permission.READ,
+        "A key for certain senders gets only these. A mailbox that is authorized and was never used is one of them. "
+        "Nothing is requested from Google.", Permission.READ,
         params=(_cursor(r"^\S{0,320}$"), _page_size(20, senders.MAX_PAGE)),
         answers=(senders.SendersOut,), errors=(422,),
     ),

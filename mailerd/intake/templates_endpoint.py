@@ -30,6 +30,7 @@ from mailerd.mail.template_library import (
     NamedTemplate,
     TemplateLibrary,
     TemplateLibraryError,
+    UnknownVersionError,
     check,
     from_files,
     placed,
@@ -493,6 +494,8 @@ class TemplatesEndpoint:
         try:
             known = version is None or _VERSION.fullmatch(version)
             found = await find(name, version) if known else None
+        except UnknownVersionError as error:
+            raise not_found(str(error)) from None
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
         if found is not None:

@@ -455,6 +455,8 @@ class ManualChanges:
             self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
         elif one.sender is not None:
             self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
+        elif one.webhook is not None:
+            self._events.webhook_action_by_command(webhook=one.webhook, action=one.action, actor=one.actor)
         elif one.action == "suppress":
             events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:
@@ -542,10 +544,10 @@ class StatsPoller:
     def facts(self) -> Facts:
         """What is known now of how it goes."""
         now = time.monotonic()
-        is_known = self.latest is not None and now < self._due
+        is_known, usable_for = self.latest is not None and now < self._due, now - self._back_at
         return Facts(
-            self.latest, self.outage(), 0.0 if is_known else now - self._read_at,
-            just_back=now - self._back_at < SILENT, connections=self.connections(), clock_off=self._clock_off,
+            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=usable_for < SILENT,
+            usable_for=usable_for, connections=self.connections(), clock_off=self._clock_off,
         )  # fmt: skip
 
     async def run(self) -> None:
