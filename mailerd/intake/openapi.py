@@ -402,6 +402,8 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if it.needs_key:
         headers |= {name: _header(name) for name in ("RateLimit-Policy", "RateLimit")}
     content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
+    if it.kind == "text/event-stream":  # one event, or what a client has that reads the stream to its end
+        content[it.kind]["schema"] = {"anyOf": [content[it.kind]["schema"], {"type": "string"}]}
     found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")
