@@ -182,7 +182,7 @@ def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
 
 
 def mailbox_of(known: Settings, given: str) -> str:
-    """The mailbox that is meant, by its own address or by an alias: limits, pauses and bounces are the mailbox's.
+    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's.
 
     Raises:
         MailerdError: it is no address.

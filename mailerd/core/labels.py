@@ -53,6 +53,7 @@ LABELS: Final[Mapping[str, Text]] = {
     "project_limit": t("Project quota exhausted"),
     "day_full": t("Daily limit reached"),
     "google_silent": t("No response from Google"),
+    "awaiting_google": t("Waiting for Google"),
     "too_many_concurrent": t("Too many concurrent requests"),
     "token_refused": t("Authorization rejected"),
     "no_credentials": t("No credentials"),

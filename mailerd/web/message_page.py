@@ -79,8 +79,13 @@ async def show(it: ConsoleRequest) -> web.Response:
         "message.html", active="jobs", story=story, notices=notices, lines=describe.timeline(story),
         standing=standing, proof=_PROOFS[story.proof] if story.proof else "", mailbox=sent_mail(it, story),
         content=content, headers=headers,
-        may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
+        may_settle=it.may(Permission.CONTROL, _sender(story)), live=story.status is not State.UNSURE,
     )  # fmt: skip
+
+
+def _sender(story: RecipientHistory) -> str:
+    """Whose message it is: what its From says."""
+    return story.from_address or story.sender
 
 
 async def _own_headers(it: ConsoleRequest, id_: int) -> str | None:
@@ -103,7 +108,7 @@ def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
 async def act(it: ConsoleRequest) -> web.Response:
     """Record what a person has seen in the mailbox."""
     story = await find_message(it)
-    it.require(Permission.CONTROL, story.sender)
+    it.require(Permission.CONTROL, _sender(story))
     form = await read_form(it.http)
     change = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}.get(form.text("action"))
     here, attempt = f"/messages/{story.id}", row_number(form.text("attempt"))

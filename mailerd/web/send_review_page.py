@@ -15,6 +15,7 @@ from mailerd.mail.table_checker import CheckedDraft, JobRecipients
 from mailerd.mail.templates import Content
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft, DraftFile
+from mailerd.store.server_info import database_now
 from mailerd.web.draft import DraftMessage, drafts, job_of, load, place, save
 from mailerd.web.draft_people import read_recipients, reader_of
 from mailerd.web.forms import Form, read_form, read_local_time
@@ -23,7 +24,7 @@ from mailerd.web.send_files import attached
 from mailerd.web.send_message_page import FIELDS, NOT_SENT
 from mailerd.web.send_preview import make, read_written, senders_of
 from mailerd.web.sent_tables import remember, sent_before
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 UNDO: Final = timedelta(seconds=30)
 """How long a job waits that is sent now, so that it can be undone."""
@@ -189,7 +190,8 @@ async def _answer(it: ConsoleRequest, draft: Draft, form: Form) -> web.Response:
         return await _page(
             it, reviewed, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
-    return await _send(it, reviewed, when or await it.services.jobs.now() + UNDO, is_now=when is None)
+    at = when or await database_now(it.services.database, bound=TIMEOUT) + UNDO
+    return await _send(it, reviewed, at, is_now=when is None)
 
 
 async def _send(it: ConsoleRequest, reviewed: Reviewed, at: datetime, *, is_now: bool) -> web.Response:

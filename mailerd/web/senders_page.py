@@ -148,6 +148,12 @@ def _mailbox(it: ConsoleRequest) -> str:
     return email
 
 
+def _names(it: ConsoleRequest, mailbox: str) -> list[str]:
+    """What the messages of a mailbox are sent as, as far as the key may see them."""
+    aliases = [name for name, its in it.services.settings.gmail.aliases.items() if its == mailbox]
+    return [name for name in (mailbox, *aliases) if it.key.may_send(name)]
+
+
 async def one(it: ConsoleRequest) -> web.Response:
     """One sender."""
     email, wish = _mailbox(it), it.http.query.get("span", "")
@@ -160,7 +166,7 @@ async def one(it: ConsoleRequest) -> web.Response:
         mend=found.it.inputs.repair, live=False,
         defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
         changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
-        domains=await bounces_by("domain", it, [email]), bounce_kinds=BOUNCE_KINDS,
+        domains=await bounces_by("domain", it, _names(it, email)), bounce_kinds=BOUNCE_KINDS,
     )  # fmt: skip
 
 

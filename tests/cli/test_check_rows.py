@@ -116,7 +116,10 @@ async def test_a_second_daemon_that_does_not_respond_is_told_and_one_that_was_re
     assert "systemctl start mailerd" in said
     await query(shop.database, "UPDATE daemons SET host = 'elsewhere', started_at = UTC_TIMESTAMP(6)  WHERE id = 'd'")
     await query(shop.database, "UPDATE daemons SET host = 'elsewhere' WHERE id = 'e'")
+    await daemon(shop, "f", host="third")
     assert line(await shop.say("check"), "another one runs") == ""
+    await query(shop.database, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = 'd'")
+    assert line(await shop.say("check"), "another one runs") == ""  # it does not come back as a finding
 
 
 async def test_the_only_daemon_is_dead_and_that_is_a_fail_before_its_heartbeat_is_half_a_minute_old(shop: Shop) -> None:

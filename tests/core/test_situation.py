@@ -69,7 +69,8 @@ def test_the_newest_cause_wins_over_the_most_frequent() -> None:
     "newest, tells",
     [
         (["503"], False), (["503", "503"], True), (["503", None, None], False), ([None, "503", "503"], False),
-        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], True), ([], False),
+        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], False), ([], False),
+        ([SILENT, None, None], False), ([SILENT, SILENT], True),
         *[([each, None], True) for each in UNREACHABLE],
     ],
 )  # fmt: skip
@@ -153,7 +154,7 @@ def test_nobody_is_told_to_resume_a_sender_that_google_would_refuse_again(cause:
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=601, age=900)], "daemon_gone", Severity.BLUE),
-        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, age=900)], None, None),
+        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, is_replaced=True)], None, None),
     ],
 )
 def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
@@ -163,6 +164,15 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
     assert [(it.code, it.severity) for it in its] == ([(code, severity)] if code else [])
     if code == "no_daemon":
         assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
+
+
+@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["late", "long_unsure"])])
+def test_what_an_outage_has_made_late_is_no_finding_before_a_minute_has_passed(
+    usable_for: float, codes: list[str]
+) -> None:
+    stats = QueueStats(at=NOW, recipients={State.WAITING: 1, State.UNSURE: 1}, daemons=(ALIVE,), oldest_claimable=1800,
+                       oldest_unsure=1800)  # fmt: skip
+    assert sorted(it.code for it in situation(Facts(stats, usable_for=usable_for))) == codes
 
 
 def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -> None:
@@ -185,6 +195,37 @@ def test_what_waits_and_what_failed_is_told() -> None:
     }
     assert {code: [it.code for it in found(**facts)] for code, facts in rest.items()} == {it: [it] for it in rest}
     assert found(oldest_claimable=59.0, senders=(sender(sent=5, failed=1),)) == []
+
+
+def test_messages_that_wait_at_google_while_none_is_finished_are_a_finding() -> None:
+    (it,) = found(recipients={State.SENDING: 14}, awaiting_google=20.0)
+    assert (it.code, it.severity) == ("awaiting_google", Severity.AMBER)
+    assert it.text == "Waiting for Google for 20 s: 14 messages in flight, and none finished meanwhile."
+    assert found(recipients={State.SENDING: 14}, awaiting_google=9.0) == []
+
+
+def test_a_daemon_that_stands_still_is_no_longer_called_well_after_a_few_seconds() -> None:
+    stats = QueueStats(at=NOW, daemons=(replace(ALIVE, silent=7),), last_beat=7)
+    (it,) = situation(Facts(stats))
+    assert (it.code, it.severity, it.text) == (
+        "daemon_late", Severity.AMBER, f"The daemon {ALIVE.pid} on {ALIVE.host} has not responded for 7 s.",
+    )  # fmt: skip
+    assert situation(Facts(stats, just_back=True)) == []
+    assert situation(Facts(replace(stats, daemons=(replace(ALIVE, silent=5),)))) == []
+
+
+@pytest.mark.parametrize("sent, minutes, tells", [(4, 3, True), (4, 1, False), (0, 3, False), (0, 16, True)])
+def test_an_inbox_that_cannot_be_read_is_told_sooner_while_its_sender_sends(
+    sent: int, minutes: int, *, tells: bool
+) -> None:
+    unread = UnreadInbox("a@x", "403", NOW - timedelta(minutes=minutes))
+    assert bool(found(senders=(sender(sent=sent),), inboxes=(unread,))) == tells
+
+
+def test_a_warm_up_is_called_so_and_ends_by_its_own_option() -> None:
+    (it,) = found(senders=(replace(sender(per_day=3, used_day=7), is_warming_up=True),))
+    assert "the warm-up allows 3 messages a day, 7 are sent" in it.text
+    assert it.remedies == ("mailerd senders set a@x --warm-up off",)
 
 
 def test_what_many_have_in_common_is_said_a_few_times() -> None:

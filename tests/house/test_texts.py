@@ -56,7 +56,7 @@ NO_WORDS: Final = frozenset(
         "Bearer {access_token}",
         'Bearer realm="mailerd"',
         "FORCE INDEX (PRIMARY)",
-        "FORCE INDEX (by_kind)",
+        "FORCE INDEX (by_sender)",
         "FORCE INDEX (message)",
         "FORCE INDEX (thread)",
         "an unknown user",
@@ -69,7 +69,8 @@ NO_WORDS: Final = frozenset(
         "ddress already in use",
         "gzip, deflate",
         "mkdir -p {kept} && systemctl restart systemd-journald",
-        "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at",
+        "n.id, n.mailbox, COALESCE(n.sender_email, n.mailbox), n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, "
+        "n.code, n.detail, n.believed, n.at",
         "of the command",
         "{check}: {what}: a remedy is missing",
         " and {it} more",

@@ -1,6 +1,5 @@
 """The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
 
-import os
 import socket
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.event_feed import leap_at_next
 from mailerd.store.job_changes import MAX_FOUND, UNFINISHED, CompletedJob, complete
 from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.stats import is_there
 
 # Recovers messages whose lease has expired: their daemon died, was paused or lost the database.
 
@@ -274,14 +274,15 @@ class RestoredQueue:
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     """A daemon that was stopped before the restore is in the backup as one that runs.
 
-    It is known to have ended where its process is gone from this machine and nobody else is connected: a container may
-    bear the machine's name and have process ids of its own, but a daemon keeps connections.
+    It is known to have ended where its process is gone from this machine and there is no other connection: a container
+    may bear the machine's name and have process ids of its own, but a daemon keeps connections.
     """
     await cursor.execute(_FIND_RUNNING_DAEMONS)
     if not (seen := await cursor.fetchall()):
         return
     host, pid, age, database, connection = seen[0]
-    if all(_has_ended(each[0], each[1]) for each in seen):
+    here = socket.gethostname()
+    if all(each[0] == here and not is_there(each[1]) for each in seen):
         await cursor.execute("SHOW PROCESSLIST")
         if not any(of == database and id_ != connection for id_, _, _, of, *_ in await cursor.fetchall()):
             return
@@ -292,19 +293,6 @@ async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
             host=host, pid=pid, age=age,
         )
     )  # fmt: skip
-
-
-def _has_ended(host: str, pid: int) -> bool:
-    """Whether there is no such process on this machine; False: it is another machine's."""
-    if host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 async def _leap(cursor: Cursor) -> None:
