@@ -365,7 +365,7 @@ _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGL
 def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
     """What waits too long; after an outage there was no time yet to claim it, or to check it."""
     is_judged = usable_for > LATE
-    if stats.awaiting_google > AWAITED:
+    if min(stats.awaiting_google, usable_for) > AWAITED:
         n, span = stats.recipients.get(State.SENDING, 0), in_words(stats.awaiting_google)
         text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
                   "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",

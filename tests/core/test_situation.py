@@ -167,12 +167,12 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
         assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
 
 
-@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["late", "long_unsure"])])
+@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["awaiting_google", "late", "long_unsure"])])
 def test_what_an_outage_has_made_late_is_no_finding_before_a_minute_has_passed(
     usable_for: float, codes: list[str]
 ) -> None:
     stats = QueueStats(at=NOW, recipients={State.WAITING: 1, State.UNSURE: 1}, daemons=(ALIVE,), oldest_claimable=1800,
-                       oldest_unsure=1800)  # fmt: skip
+                       oldest_unsure=1800, awaiting_google=1800)  # fmt: skip
     assert sorted(it.code for it in situation(Facts(stats, usable_for=usable_for))) == codes
 
 
