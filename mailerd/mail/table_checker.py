@@ -50,7 +50,7 @@ class TableQuestion:
     person: int = 1
     """Whose message is shown, from 1."""
     sought: str = ""
-    """Who is shown instead: "find", "empty" or "longest"; "": nobody."""
+    """Who is shown instead: "find", "empty" or "longest"; "": no other person."""
     text: str = ""
     """What to find."""
 
