@@ -50,7 +50,7 @@ class TableQuestion:
     person: int = 1
     """Whose message is shown, from 1."""
     sought: str = ""
-    """Who is shown instead: "find", "empty" or "longest"; "": no other person."""
+    """Who is shown instead: "find", "empty" or "longest"; "": the person above."""
     text: str = ""
     """What to find."""
 
@@ -137,7 +137,7 @@ class JobPerson(Protocol):
 
 
 @dataclass(frozen=True)
-class PeopleTable:
+class JobPeopleTable:
     """The table of the people of a job."""
 
     packed: bytes
@@ -171,7 +171,7 @@ class TableChecker:
         async with AsyncExitStack() as own:
             yield DraftTable(self, packed, origin=origin, number=next(self._numbers), own=own)
 
-    async def of_people(self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str) -> PeopleTable:
+    async def of_people(self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str) -> JobPeopleTable:
         """The table of the people of a job, as they are read. `most`: rows.
 
         Raises:
@@ -189,7 +189,7 @@ class TableChecker:
                 if refused := answer.get("refused"):
                     raise SpreadsheetError(from_json(refused))
             answer = await own.ask({"do": "pack", "most": most})
-        return PeopleTable(
+        return JobPeopleTable(
             bytes(answer.get(BLOB, b"")), answer["uses"], answer["left_out"], has_copies=answer["has_copies"]
         )
 
