@@ -55,7 +55,7 @@ NO_WORDS: Final = frozenset(
         "ALL PRIVILEGES",
         "Bearer {access_token}",
         "FORCE INDEX (PRIMARY)",
-        "FORCE INDEX (by_kind)",
+        "FORCE INDEX (by_sender)",
         "FORCE INDEX (message)",
         "FORCE INDEX (thread)",
         "an unknown user",
@@ -68,7 +68,8 @@ NO_WORDS: Final = frozenset(
         "ddress already in use",
         "gzip, deflate",
         "mkdir -p {kept} && systemctl restart systemd-journald",
-        "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at",
+        "n.id, n.mailbox, COALESCE(n.sender_email, n.mailbox), n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, "
+        "n.code, n.detail, n.believed, n.at",
         "of the command",
         "{check}: {what}: a remedy is missing",
         " and {it} more",
