@@ -53,8 +53,8 @@ class Permission(StrEnum):
     """Change the limits of mailboxes, which bind every key: a key for some senders must be given it by name."""
 
     TEMPLATES = "templates"
-    """Store, publish, render and delete templates of the API, which every sender's jobs may name: a key for some
-    senders must be given it by name."""
+    """Store, publish, render and delete templates of the API; a key for some senders must be given it by name, and
+    changes those of these senders only."""
 
 
 _ONLY_IF_NAMED: Final = frozenset(Permission) - {Permission.SEND, Permission.READ, Permission.CONTROL}
