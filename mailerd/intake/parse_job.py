@@ -452,7 +452,8 @@ async def parse_job(
         within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
         mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
         errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders, key)
-        named = await _named(fields, library or TemplateLibrary(None), reader.renderer, errors, origin=origin)
+        known = (library or TemplateLibrary(None)).seen_by(key.senders if key else None)
+        named = await _named(fields, known, reader.renderer, errors, origin=origin)
         pictures = [
             StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
             for it in (named.images if named else ())
