@@ -127,6 +127,12 @@ class ForecastInputs:
         """How many messages of a day the sender may send at that time, as they are on the average; 0: no limit."""
         return max(1, int(limit / self._cost)) if (limit := self.limit(at)) else 0
 
+    @property
+    def has_no_room(self) -> bool:
+        """Whether the day has room for a message, but not for the next one, which has copies."""
+        per_day, used = self.limit(self.now), self.used(self.now)
+        return bool(self.messages) and used < per_day < used + self.first_cost
+
     @cached_property
     def _intervals(self) -> tuple[timedelta, timedelta]:
         """What lies between two messages, before the Standard tier's day and from then on."""
@@ -375,7 +381,7 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
             return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
         return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
                  used=used, at=moment_in_words(starts_at, it.now))  # fmt: skip
-    if per_day and used + it.first_cost > per_day:
+    if it.has_no_room:
         return t(
             "the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used",
             cost=it.first_cost, used=used, limit=per_day,

@@ -31,7 +31,7 @@ AWAITED: Final = 10.0
 LONG_UNSURE: Final = 900.0
 """Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
 BLIND: Final = timedelta(minutes=2)
-"""For how long the inbox of a sender that sends may be unread, two failed rounds: no bad list is stopped meanwhile."""
+"""For how long the inbox of a mailbox that has sent today may be unread: no bad list of it is stopped meanwhile."""
 UNREAD: Final = timedelta(minutes=15)
 """For so long an inbox may go unread."""
 LOST_LATELY: Final = 600
@@ -159,6 +159,8 @@ def situation(facts: Facts) -> list[Condition]:
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
+    if any(it.code == "google_silent" for it in found):  # the same, and what it is
+        found = [it for it in found if it.code != "awaiting_google"]
     return sorted(found, key=lambda it: -it.severity.rank)
 
 
@@ -316,6 +318,16 @@ def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
                      (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
 
 
+def no_room(it: SenderStats, cost: int) -> Condition:
+    """The next message of a sender does not fit into what is left of its day."""
+    text = t(
+        "{sender}: the next message counts as {cost:,} because of its copies; "
+        "{used:,} of {limit:,} in 24 hours are used.",
+        sender=it.name, cost=cost, used=it.used_day, limit=it.per_day,
+    )  # fmt: skip
+    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", ("mailerd senders list",))
+
+
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
     """A sender that is not paused: its attempts fail, or its day is used up."""
     about = f"sender {it.email}"
@@ -419,7 +431,7 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.inboxes:
         told = (sender := senders.get(it.email)) and _tells_of(it, sender)
         name = sender.name if sender else it.email
-        most = BLIND if sender and (sender.sent or sender.used_minute) else UNREAD
+        most = BLIND if sender and sender.used_day else UNREAD
         if not told and (it.since is None or stats.at - it.since > most):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip

@@ -125,10 +125,15 @@ class Query:
         ApiError: 422, at the end of the block.
     """
 
-    def __init__(self, request: web.Request, *, allowed: tuple[str, ...]) -> None:
+    def __init__(self, request: web.Request, *, allowed: tuple[str, ...], lists: tuple[str, ...] = ()) -> None:
+        """`lists`: those of them that hold several values, between commas or each given by itself."""
         given = request.query
         self._errors = [FieldError(name, t("unknown parameter")) for name in given if name not in allowed]
-        self._errors += [FieldError(name, t("is given twice")) for name in allowed if len(given.getall(name, ())) > 1]
+        self._errors += [
+            FieldError(name, t("is given twice"))
+            for name in allowed
+            if name not in lists and len(given.getall(name, ())) > 1
+        ]
         self._errors += [
             FieldError(name, t("is not UTF-8 or contains a NUL character"))
             for name, value in given.items()
@@ -136,6 +141,7 @@ class Query:
         ]
         wrong = {error.field for error in self._errors}
         self._given = {name: value for name, value in given.items() if value and name not in wrong}
+        self._given |= {name: ",".join(given.getall(name)) for name in lists if name in self._given}
 
     def __enter__(self) -> Self:
         return self

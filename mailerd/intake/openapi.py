@@ -170,7 +170,7 @@ TAGS: Final = {
 
 PREFIX: Final = "#/components/schemas/"
 _BY_TYPE: Final[dict[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "string": "text", "null": None}
-_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK"}
+_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK", "idn-email": "ada@example.com"}
 
 
 def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -369,6 +369,7 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             **({"required": True} if each.required or each.where == "path" else {}),
             "schema": each.schema,
             "description": each.description,
+            **({"style": "form", "explode": False} if each.schema["type"] == "array" else {}),
             # An empty one is as good as absent.
             **({"allowEmptyValue": True} if each.where == "query" and not each.required else {}),
         }
@@ -401,6 +402,8 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if it.needs_key:
         headers |= {name: _header(name) for name in ("RateLimit-Policy", "RateLimit")}
     content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
+    if it.kind == "text/event-stream":  # one event, or what a client has that reads the stream to its end
+        content[it.kind]["schema"] = {"anyOf": [content[it.kind]["schema"], {"type": "string"}]}
     found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")

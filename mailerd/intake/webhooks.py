@@ -20,7 +20,7 @@ from mailerd.http.auth import KeyHandler, KeyShares, events_of
 from mailerd.http.errors import NOTHING_CHANGED, ApiError, unstored
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
-from mailerd.intake.request_models import RequestModel, read_model
+from mailerd.intake.request_models import EMAIL_SCHEMA, RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
@@ -72,7 +72,8 @@ Types = Annotated[
     Field(min_length=1, max_length=100, description="the types that it receives; null: all but recipients.sent"),
 ]
 Senders = Annotated[
-    list[Annotated[str, Field(max_length=320, examples=["me@example.com"]), AfterValidator(mailbox)]] | None,
+    list[Annotated[str, AfterValidator(mailbox), Field(examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA)]]
+    | None,
     Field(min_length=1, max_length=MAX_SENDERS, description="the mailboxes whose events it receives; null: all"),
 ]
 

@@ -671,14 +671,6 @@ class Jobs:
         """One job, or None."""
         return next(iter(await _read_jobs(cursor, [job_id], outage=self.database.outage)), None)
 
-    @request("jobs.now", read_only=True)
-    async def now(self, cursor: Cursor) -> datetime:
-        """The database's clock, by which messages become due."""
-        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-        ((now,),) = await cursor.fetchall()
-        found: datetime = utc(now)
-        return found
-
     async def seen_by(self, key: ApiKey, job_id: str) -> Job | None:
         """A job that a key may see; another tenant's job is as good as none, so that no answer shows its id."""
         job = await self.job(job_id) if ULID.fullmatch(job_id) else None

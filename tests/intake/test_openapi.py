@@ -165,7 +165,8 @@ def test_a_stream_is_described_by_one_of_its_events_whose_data_is_a_text_of_json
     path: str, model: str, data: str
 ) -> None:
     content = known()["paths"][path]["get"]["responses"]["200"]["content"]["text/event-stream"]
-    assert content["schema"] == {"$ref": f"#/components/schemas/{model}"}
+    # The whole of it is a text: openapi-python-client would take that for an event that is no object.
+    assert content["schema"] == {"anyOf": [{"$ref": f"#/components/schemas/{model}"}, {"type": "string"}]}
     described = known()["components"]["schemas"][model]["properties"]["data"]
     assert described["type"] == "string"
     assert described["contentMediaType"] == "application/json"

@@ -13,6 +13,7 @@ from mailerd.http.responses import CODES
 from mailerd.intake.docs.markdown import Page, PageSection
 from mailerd.intake.openapi import PREFIX, TAGS, example_of
 from mailerd.locale import say
+from mailerd.mail.templates import ONE_LINE, ONE_NAME
 
 GROUPS: Final = {
     "jobs": (N_("Jobs"), ("jobs", "search", "stats")),
@@ -203,7 +204,9 @@ def _type(schema: Mapping[str, Any]) -> str:
         return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return say(t("list of {kind}", kind=_type(schema.get("items", {}))))
-    bounds = [say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if key in schema]
+    bounds = [
+        say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if schema.get(key, ONE_LINE) not in _OF_COURSE
+    ]
     return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
 
 
@@ -212,6 +215,8 @@ _BOUNDS: Final = {
     "pattern": N_("like {n}"),
     "maxItems": N_("at most {n}"), "minItems": N_("at least {n}"), "default": N_("default {n}"),
 }  # fmt: skip
+_OF_COURSE: Final = frozenset({ONE_LINE, ONE_NAME})
+"""Patterns that say only that a line has no control character."""
 
 
 # A call at a terminal, in Python and in a browser or Node; `body` None: it has none.
