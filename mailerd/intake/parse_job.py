@@ -452,8 +452,8 @@ async def parse_job(
         within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
         mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
         errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders, key)
-        known = (library or TemplateLibrary(None)).seen_by(key.senders if key else None)
-        named = await _named(fields, known, reader.renderer, errors, origin=origin)
+        library = library or TemplateLibrary(None)
+        named = await _named(fields, library, reader.renderer, errors, origin=origin, key=key)
         pictures = [
             StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
             for it in (named.images if named else ())
@@ -561,10 +561,12 @@ def _may_test(address: str, senders: SenderResolver | None, key: ApiKey | None) 
 
 
 async def _named(
-    fields: JobFields, library: TemplateLibrary, renderer: Renderer, errors: list[FieldError], *, origin: str
-) -> NamedTemplate | None:
+    fields: JobFields, library: TemplateLibrary, renderer: Renderer, errors: list[FieldError], *, origin: str,
+    key: ApiKey | None,
+) -> NamedTemplate | None:  # fmt: skip
     if fields.template_name is None or fields.template is not None:
         return None
+    library = library.seen_by(key.senders if key else None)
     try:
         found = await library.find(fields.template_name, fields.template_version)
         if found is not None:
