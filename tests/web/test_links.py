@@ -252,7 +252,7 @@ async def test_no_page_and_no_link_of_it_leads_its_reader_to_an_error(site: Site
     await Demonstration(site).make()
     broken, unseen = list[str](), {path for path, show, _ in PAGES if show}
     for name, senders in (("all", ()), ("me", (ME,)), ("you", (YOU,))):
-        browser = await site.signed_in(name, senders=senders)
+        browser = await site.signed_in(name, senders=senders or None)
         walk = Walk(browser, language)
         rows = await query(site.daemon.database, VERSIONS)
         diff = "/templates/order/diff?" + urlencode(dict(zip(("from", "to"), (it for (it,) in rows), strict=True)))
