@@ -197,9 +197,9 @@ async def end_pause(cursor: Cursor, email: str) -> bool:
     """A message of it has gone well: what is over of its pause is forgotten; whether there was any such."""
     cause, _ = await _last_pause(cursor, email)
     await cursor.execute(_END_PAUSE, (email,))
-    if cursor.rowcount:
+    if is_over := cursor.rowcount > 0:
         await _write_resumed(cursor, email, cause=cause)
-    return cursor.rowcount > 0
+    return is_over
 
 
 async def end_project_pause(cursor: Cursor, email: str, *, only: Collection[str] | None = None) -> list[str]:
