@@ -22,12 +22,12 @@ from mailerd.http.auth import KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
+from mailerd.intake.check_opt_outs import OptOutCheck
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
 from mailerd.intake.parse_job import (
     CheckTime,
     Messages,
-    OptOutCheck,
     ParsedJob,
     RejectedRecipient,
     SenderResolver,
