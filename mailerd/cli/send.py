@@ -23,8 +23,7 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents, RendererEvents
 from mailerd.gmail import Gmail
 from mailerd.http.errors import ApiError
-from mailerd.intake.check_opt_outs import OptOutCheck
-from mailerd.intake.create_job import dry_run
+from mailerd.intake.create_job import OptOutCheck, dry_run
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable

@@ -24,8 +24,7 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
-from mailerd.intake.check_opt_outs import OptOutCheck
-from mailerd.intake.create_job import CreateJobEndpoint
+from mailerd.intake.create_job import CreateJobEndpoint, OptOutCheck
 from mailerd.intake.docs.library import Commands
 from mailerd.intake.docs.site import DocsSite
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint

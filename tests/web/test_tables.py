@@ -159,6 +159,7 @@ async def test_a_table_that_ends_the_shared_process_has_one_of_its_own(site: Con
     assert {each["renderer"] for each in site.heard.of("renderer_ended")} == {"checking"}
 
 
+@pytest.mark.usefixtures("little_cpu")  # before the site
 async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +167,7 @@ async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     draft = (await ask(browser, "/send", pasted="email\na@example.com"))[0].removesuffix("/people")
     form = aiohttp.FormData()
     form.add_field("table", io.BytesIO(WIDE), filename="wide.csv")
-    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.1, memory=table_checker.LIMITS.memory))
+    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.05, memory=table_checker.LIMITS.memory))
     async with browser.post(f"{draft}/people", data=form) as answer:
         assert answer.status == 422
     async with browser.get(f"{draft}/people") as answer:
