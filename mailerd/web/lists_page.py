@@ -199,7 +199,9 @@ async def _end(
         origin=next(iter(form.all("origin")), None), actor=it.actor,
     )  # fmt: skip
     if changed:
-        SuppressionEvents(it.services.events.sink).suppression_removed(**_about(email, mailing_list))
+        SuppressionEvents(it.services.events.sink).suppression_removed(
+            address=masked(email), mailing_list=_named(mailing_list), source=Channel.API
+        )
     if still_out:
         return changed, t("Suppression ended. Another one still keeps these messages from the address.")
     return changed, t("Suppression ended.")
@@ -213,13 +215,11 @@ async def _add(
     new = NewSuppression(suppressions.digest(email), list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
     changed = bool((await suppressions.add([new])).changed)
     if changed:
-        events = SuppressionEvents(it.services.events.sink)
-        events.suppression_added(**_about(email, mailing_list), reason=Reason.MANUAL)
+        SuppressionEvents(it.services.events.sink).suppression_added(
+            address=masked(email), mailing_list=_named(mailing_list), reason=Reason.MANUAL, source=Channel.API
+        )
     return changed, t("Address suppressed.")
 
 
-def _about(email: str, mailing_list: MailingList | None) -> dict[str, str]:
-    return {
-        "address": masked(email), "mailing_list": mailing_list.name if mailing_list else EVERYTHING_NAME,
-        "source": Channel.API,
-    }  # fmt: skip
+def _named(mailing_list: MailingList | None) -> str:
+    return mailing_list.name if mailing_list else EVERYTHING_NAME
