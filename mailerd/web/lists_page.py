@@ -177,11 +177,10 @@ async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, ac
     if given and mailing_list is None:
         return it.back(here, t("Nothing was changed: this list does not exist."))
     try:
-        changed, done = (
-            await _end(it, suppressions, form, email, mailing_list)
-            if action == "remove"
-            else (await _add(it, suppressions, email, mailing_list))
-        )
+        if action == "remove":
+            changed, done = await _end(it, suppressions, form, email, mailing_list)
+        else:
+            changed, done = await _add(it, suppressions, email, mailing_list)
     except LimitedKeyError as error:
         raise not_allowed(str(error)) from None
     if not changed:
