@@ -104,7 +104,7 @@ async def check_people(
         decisions=decisions(draft), person=shown.person, sought=shown.sought, text=shown.text,
     )  # fmt: skip
     people, addresses = await table.check(question)
-    suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
+    suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT, limited_to=it.key)
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
     reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
