@@ -208,7 +208,8 @@ class CheckedTable:
             else:
                 problems.append(Problem(self.rows[at], None, "", recipient["email"], *known))
         rows = [self.rows[at] for at in kept]
-        blocking = [each for each in self.blocking if each.kind in INVALID or each.row in {*rows}]
+        left = {*rows}
+        blocking = [each for each in self.blocking if each.kind in INVALID or each.row in left]
         problems.sort(key=lambda it: it.row)
         return replace(
             self, recipients=[self.recipients[at] for at in kept], rows=rows, problems=problems, blocking=blocking

@@ -118,7 +118,7 @@ class TableChild(Child):
 class Checked:
     """A table with a mapping and decisions, and what it comes to."""
 
-    def __init__(self, sheet: Sheet, question: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    def __init__(self, sheet: Sheet, question: Mapping[str, Any], found: Sequence[Any]) -> None:
         self._sheet, self._question = sheet, question
         self._header: int | None = question["header"]
         columns = columns_of(sheet, self._header, wanted=question["wanted"])
@@ -132,8 +132,13 @@ class Checked:
             decisions = Decisions(**question["decisions"])
             self.table = check(sheet, self._header, self._uses, used=question["used"], decisions=decisions)
         if found:
-            known = {email: (ProblemKind(kind), from_json(why)) for email, (kind, why) in found.items()}
-            self.table = self.table.without(known)
+            self.table = self.table.without(
+                {
+                    email: (ProblemKind(kind), from_json(why))
+                    for kind, why, emails in found
+                    for email in emails.split("\n")
+                }
+            )
 
     def draft(self) -> dict[str, Any]:
         """What a page shows of it; the blob has the addresses."""

@@ -20,7 +20,7 @@ import pytest
 
 from mailerd.app import Daemon
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.copied_draft import CopiedDraft, DraftCopier, DraftNotCopiedError
+from mailerd.mail.copied_draft import CopiedDraft, DraftCopier, DraftNotCopiedError, DraftPicture
 from mailerd.mail.copied_draft_child import copy_draft, whole_braces
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, FakeLimits, Fault, serve
 from mailerd.store.api_keys import ApiKeys, Permission
@@ -372,11 +372,13 @@ async def test_a_draft_of_30_mb_is_refused_before_it_is_parsed_and_others_are_co
 
 def test_a_picture_is_shown_for_its_own_name_alone() -> None:
     copied = copy_draft(mail(html='<img src="cid:picture-1.png"><img src="cid:ii_m4x1">'))
-    (name,) = (each["content_id"] for each in copied.pictures)
+    (name,) = (each.filename for each in copied.pictures)
     assert name not in {"picture-1.png", "ii_m4x1"}
     assert (copied.html or "").strip() == f'<img src="cid:picture-1.png"><img src="cid:{name}">'
 
 
 def test_a_copy_is_what_its_row_says() -> None:
-    made = CopiedDraft("s", "<p>", None, ({"filename": "a"},), ("b",))
+    made = CopiedDraft(
+        "s", "<p>", None, (DraftPicture("a", "image/png", b"\n\0"), DraftPicture("b", "image/gif", b"")), ("b",)
+    )
     assert CopiedDraft.unpack(made.pack()) == made

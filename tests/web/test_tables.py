@@ -29,6 +29,7 @@ from tests.web.test_new_message import MESSAGE, ask, begun
 
 ROW = "r{n}@example.com,Ada,Tea," + "x" * 10_000 + "\n"
 WIDE = b",".join([b"email", *(b"c%d" % n for n in range(490))]) + b"\n" + (b"a@example.com" + b"," * 490 + b"\n") * 2000
+BRIEF = Limits(cpu=0.02, memory=table_checker.LIMITS.memory)
 SMALL = b"email,name,product,note\nada@example.com,Ada,Tea,x\n"
 
 
@@ -145,6 +146,7 @@ async def test_no_table_is_looked_at_in_the_process_of_the_daemon(
 async def test_a_table_that_ends_the_shared_process_has_one_of_its_own(site: ConsoleSite) -> None:
     """A few bytes, packed: a million cells, of which each is wrong."""
     browser = await site.signed_in()
+    site.daemon.intake.tables.shared._limits = BRIEF
     draft = await begun(browser, WIDE)
     await site.heard.wait_for("renderer_ended")
     async with browser.get(f"{draft}/people") as answer:
@@ -156,10 +158,11 @@ async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = await site.signed_in()
-    draft = (await ask(browser, "/send", pasted="email\na@example.com"))[0].removesuffix("/people")
+    site.daemon.intake.tables.shared._limits = BRIEF
+    draft = await begun(browser, "email\na@example.com\n")
     form = aiohttp.FormData()
     form.add_field("table", io.BytesIO(WIDE), filename="wide.csv")
-    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.1, memory=table_checker.LIMITS.memory))
+    monkeypatch.setattr(table_checker, "LIMITS", BRIEF)
     async with browser.post(f"{draft}/people", data=form) as answer:
         assert answer.status == 422
     async with browser.get(f"{draft}/people") as answer:
