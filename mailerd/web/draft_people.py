@@ -61,15 +61,15 @@ def decisions(draft: Draft) -> Decisions:
 
 
 @asynccontextmanager
-async def draft_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[DraftTable]:
-    """The table of a draft, to be asked about.
+async def draft_table(it: ConsoleRequest, draft: Draft, *, is_download: bool = False) -> AsyncIterator[DraftTable]:
+    """The table of a draft, to be asked about; as `TableChecker.table`.
 
     Raises:
         ApiError: 422, it is too large to be used; 503: nothing can be checked now.
     """
     packed = await drafts(it).read(draft, PEOPLE)
     try:
-        async with it.services.tables.table(packed, origin=f"key {it.key.name}") as table:
+        async with it.services.tables.table(packed, origin=f"key {it.key.name}", is_download=is_download) as table:
             yield table
     except SpreadsheetError as error:
         raise ApiError(422, "table_too_large", str(error)) from error
