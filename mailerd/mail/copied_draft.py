@@ -62,22 +62,36 @@ class CopiedDraft:
     """What else was attached, by its names."""
 
     def pack(self) -> bytes:
-        """It for a row of the database: a line of JSON, and the pictures as they are."""
+        """It for a row of the database: a line of JSON, then its texts and pictures as they are."""
+        texts = [None if each is None else each.encode("utf-8", "surrogatepass") for each in (self.html, self.text)]
         head = {
-            "subject": self.subject, "html": self.html, "text": self.text, "left_out": self.left_out,
+            "subject": self.subject, "texts": [None if each is None else len(each) for each in texts],
             "pictures": [[each.filename, each.content_type, len(each.content)] for each in self.pictures],
+            "left_out": self.left_out,
         }  # fmt: skip
-        return b"".join([json.dumps(head).encode(), b"\n", *(each.content for each in self.pictures)])
+        contents = (each.content for each in self.pictures)
+        return b"".join([json.dumps(head).encode(), b"\n", *filter(None, texts), *contents])
 
     @classmethod
     def unpack(cls, packed: Blob) -> Self:
-        """What `pack` made this of."""
-        at = packed.index(b"\n") + 1
-        head, pictures = json.loads(packed[:at]), list[DraftPicture]()
-        for filename, content_type, size in head["pictures"]:
-            pictures.append(DraftPicture(filename, content_type, bytes(packed[at : at + size])))
+        """What `pack` made this of.
+
+        Raises:
+            DraftNotCopiedError: an earlier version has stored it.
+        """
+        at = packed.find(b"\n") + 1
+        if not at:
+            raise DraftNotCopiedError(t("The copy of the draft cannot be read. Copy the draft again."))
+
+        def taken(size: int) -> bytes:
+            nonlocal at
             at += size
-        return cls(head["subject"], head["html"], head["text"], tuple(pictures), tuple(head["left_out"]))
+            return bytes(packed[at - size : at])
+
+        head = json.loads(packed[:at])
+        html, text = (None if size is None else taken(size).decode("utf-8", "surrogatepass") for size in head["texts"])
+        pictures = tuple(DraftPicture(name, kind, taken(size)) for name, kind, size in head["pictures"])
+        return cls(head["subject"], html, text, pictures, tuple(head["left_out"]))
 
     @property
     def parts(self) -> dict[str, str]:

@@ -138,16 +138,16 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
     except (SuppressionTableError, ListNameError) as error:
         return await _page(it, suppressions, str(error))
     ids[""] = EVERYTHING
-    added = await suppressions.add(
-        await asyncio.to_thread(
-            lambda: [
-                NewSuppression(
-                    suppressions.digest(email), ids[name or its_list], why, Channel.IMPORT, email, actor=it.actor
-                )
-                for email, its_list, why in rows
-            ]
-        )
-    )
+
+    def new() -> list[NewSuppression]:
+        return [
+            NewSuppression(
+                suppressions.digest(email), ids[name or its_list], why, Channel.IMPORT, email, actor=it.actor
+            )
+            for email, its_list, why in rows
+        ]
+
+    added = await suppressions.add(await asyncio.to_thread(new))
     if added.changed:
         it.log_change(t("suppressions"), "import")
     done = t("{read}, {new:,} newly suppressed.", new=len(added.changed),

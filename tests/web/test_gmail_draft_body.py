@@ -378,7 +378,18 @@ def test_a_picture_is_shown_for_its_own_name_alone() -> None:
 
 
 def test_a_copy_is_what_its_row_says() -> None:
-    made = CopiedDraft(
-        "s", "<p>", None, (DraftPicture("a", "image/png", b"\n\0"), DraftPicture("b", "image/gif", b"")), ("b",)
-    )
-    assert CopiedDraft.unpack(made.pack()) == made
+    pictures = (DraftPicture("a", "image/png", b"\n\0"), DraftPicture("b", "image/gif", b""))
+    for html, text in (("<p>\n\u674e", None), (None, "a\nb"), ("", "\ud800")):
+        made = CopiedDraft("s", html, text, pictures, ("b",))
+        assert CopiedDraft.unpack(made.pack()) == made
+
+
+async def test_a_copy_that_an_earlier_version_has_stored_is_to_be_made_again(site: Site) -> None:
+    browser = await site.signed_in()
+    draft = await on_message(browser)
+    await ask(browser, f"{draft}/message", action="save", copy=await site.write(mail()))
+    await query(site.daemon.database, "UPDATE job_drafts SET content = %s WHERE part = 3", b'{"subject": "s"}')
+    for step in ("message", "review"):
+        async with browser.get(f"{draft}/{step}") as answer:
+            assert "Copy the draft again." in await answer.text()
+            assert answer.status == 200
