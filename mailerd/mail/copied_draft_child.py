@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.reasons import to_json
-from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
 from mailerd.mail.copied_draft import MAX_HTML, MAX_PARTS, MAX_PICTURES, CopiedDraft, DraftNotCopiedError, DraftPicture
 from mailerd.mail.read_notice import KEY_HEADER, UNREADABLE, decoded, decoded_words, parse
 from mailerd.mail.render import MAX_SUBJECT
@@ -182,6 +182,7 @@ def main() -> None:
     for encoding in (*ENCODINGS, "iso-8859-1", "iso-2022-jp", "koi8-r"):  # Python loads codecs late
         "".encode(encoding)
     copy_draft(_SAMPLE)
+    give_way()
     bound(memory=memory)
     CopyChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 

@@ -7,7 +7,6 @@ It keeps the table that it was asked about last, what it came to, and the people
 import csv
 import io
 import json
-import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from mailerd.core.i18n import Text, t, visible
 from mailerd.core.reasons import from_json, to_json
 from mailerd.core.suppression import canonical
 from mailerd.locale import say
-from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
 from mailerd.mail.recipient_table import (
     EMAIL,
     FIELDS,
@@ -300,7 +299,7 @@ def main() -> None:
     end_with(parent)
     say(t("is empty"), "zh")  # while files can be opened
     "".encode("idna")
-    os.nice(5)  # a page can wait a moment longer, and what is being sent cannot
+    give_way()
     bound(memory=memory)
     TableChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 
