@@ -146,12 +146,16 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
         return await _page(it, suppressions, str(error))
     except LimitedKeyError as error:
         raise not_allowed(str(error)) from None
-    added = await suppressions.add([
-        NewSuppression(
-            suppressions.digest(email), ids[name or its_list or None], why, Channel.IMPORT, email, actor=it.actor
-        )
-        for email, its_list, why in rows
-    ])  # fmt: skip
+
+    def new() -> list[NewSuppression]:
+        return [
+            NewSuppression(
+                suppressions.digest(email), ids[name or its_list or None], why, Channel.IMPORT, email, actor=it.actor
+            )
+            for email, its_list, why in rows
+        ]
+
+    added = await suppressions.add(await asyncio.to_thread(new))
     if added.changed:
         it.log_change(t("suppressions"), "import")
     done = t("{read}, {new:,} newly suppressed.", new=len(added.changed),

@@ -78,7 +78,7 @@ async def _page(
         why = await hints(made, people.uses.values())
     may_list = it.may(Permission.SUPPRESS)
     lists = await (await _suppressions(it)).lists(limit=MAX_LISTED) if may_list else []
-    return it.page(
+    return await it.long_page(
         "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
         message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.library.all_names(),
         senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader, view=view,
