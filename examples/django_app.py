@@ -9,7 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from mailerd.client import Client, ClientError
+from mailerd.client import ApiError, Client, ClientError
 
 settings.configure(ROOT_URLCONF=__name__, SECRET_KEY="an example", DEBUG=True, ALLOWED_HOSTS=["*"])
 mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.environ["MAILERD_API_KEY"], patience=5)
@@ -29,7 +29,10 @@ def thanks(request: HttpRequest, number: int) -> JsonResponse:
             idempotency_key=f"order-{number}",
         )
     except ClientError as error:
-        return JsonResponse({"error": str(error)}, status=502)
+        wrong = (
+            isinstance(error, ApiError) and error.code == "invalid_request"
+        )  # what the caller gave, such as the address
+        return JsonResponse({"error": str(error)}, status=422 if wrong else 502)
     return JsonResponse({"job_id": posted["job_id"]}, status=202)
 
 

@@ -4,7 +4,7 @@ import os
 
 from flask import Flask, request
 
-from mailerd.client import Client, ClientError
+from mailerd.client import ApiError, Client, ClientError
 
 app = Flask(__name__)
 mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.environ["MAILERD_API_KEY"], patience=5)
@@ -24,5 +24,8 @@ def thanks(number: int) -> tuple[dict[str, object], int]:
             idempotency_key=f"order-{number}",
         )
     except ClientError as error:
-        return {"error": str(error)}, 502
+        wrong = (
+            isinstance(error, ApiError) and error.code == "invalid_request"
+        )  # what the caller gave, such as the address
+        return {"error": str(error)}, 422 if wrong else 502
     return {"job_id": posted["job_id"]}, 202

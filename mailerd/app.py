@@ -11,6 +11,7 @@ from mailerd.clock import Clock, new_id
 from mailerd.config import Live, LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.i18n import t
+from mailerd.core.stats import HEARTBEAT_INTERVAL
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.intake import IntakeEvents, WebEvents
@@ -63,8 +64,6 @@ from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from mailerd.worker.runner import Runner
 
 # The loops of a daemon for its database: heartbeat, and the search for the server that takes writes.
-
-HEARTBEAT_INTERVAL: Final = 10.0
 
 
 async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:

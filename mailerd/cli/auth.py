@@ -1,7 +1,7 @@
 """`mailerd auth login|list`: authorizes a mailbox at Google, and lists those that are authorized."""
 
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,7 +16,7 @@ from mailerd.config import GmailSettings, Settings
 from mailerd.core.i18n import t, tn
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
-from mailerd.errors import MailerdError
+from mailerd.errors import MailerdError, SchemaError
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail.credentials import (
     COMPOSE,
@@ -79,10 +79,10 @@ def login(
 ) -> None:
     """Authorize a mailbox: print an address to open in a browser, then write the credential file.
 
-    Without --readonly, --metadata or --send-only it requests the scopes that the mailbox has already.
+    Without --readonly, --metadata or --send-only it requests the scopes that the mailbox has or had.
     """
-    known = settings(config).gmail
-    sender = sender_option(sender)
+    everything = settings(config)
+    known, sender = everything.gmail, sender_option(sender)
     if sender in known.aliases:
         raise SignInError(
             t(
@@ -95,36 +95,69 @@ def login(
         raise SignInError(
             t("--metadata and --readonly cannot be combined: with both scopes Google does not show message bodies")
         )
-    if send_only or metadata or readonly:
-        scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
+    if metadata or readonly:
+        had: Collection[str] = ()
+        scopes: tuple[str, ...] = (SEND if send_only else COMPOSE, METADATA if metadata else READONLY)
     else:
-        scopes = _same_scopes(known, sender)
+        had = _had(everything, sender)
+        scopes = (SEND,) if send_only else _same_scopes(had)
     key = read_client(client or known.credentials_dir / "client.json")
     place = credential_path(sender, known.credentials_dir)
-    _warn_of_loss(known, AuthorizationRequest(sender, scopes))
+    _warn_of_loss(had, AuthorizationRequest(sender, scopes))
     done = run_async(
         _sign_in(known, AuthorizationRequest(sender, scopes), client=key, place=place, port=port, within=timeout)
     )
     _print_signed_in(sender, done, place)
 
 
-def _granted(known: GmailSettings, sender: str) -> Sequence[str]:
-    """The scopes of the mailbox's credential file; none where there is no file that can be read."""
-    return next((each.scopes for each in inventory(known) if each.owner == sender and each.used), ())
+def _had(known: Settings, sender: str) -> frozenset[str]:
+    """The scopes that the mailbox has or had: those of its credential file, and those that the daemons used last.
+
+    The file may be gone, unreadable or another one, and it need not name its scopes.
+    """
+    of_file = next((it.scopes for it in inventory(known.gmail) if it.owner == sender and it.used), ())
+    try:
+        used = run_async(_used(known, sender))
+    except SchemaError:  # nothing was sent yet
+        used = frozenset()
+    except MailerdError as error:
+        if not of_file:
+            echo(
+                t(
+                    "Cannot tell which scopes {sender} had: {error}. If its bounces were read, press Ctrl-C and add "
+                    "--readonly.",
+                    sender=sender, error=str(error),
+                )
+            )  # fmt: skip
+            echo()
+        used = frozenset()
+    found = set(of_file)
+    for kind in ({SEND, COMPOSE}, {READONLY, METADATA}):
+        if not kind & found:
+            found |= kind & used
+    return frozenset(found)
 
 
-def _same_scopes(known: GmailSettings, sender: str) -> tuple[str, ...]:
+async def _used(known: Settings, sender: str) -> frozenset[str]:
+    """The scopes with which the daemons sent and read last."""
+    async with open_database(known, no_log) as database:
+        senders = await Senders(database, default_limits(known)).some(only=[sender], limit=1, within=PATIENCE)
+        inboxes = await NoticeReader(database, timeout=PATIENCE).inboxes()
+    sends = {SEND for it in senders if it.state.mode == "direct"}
+    reads = {{"readonly": READONLY, "metadata": METADATA}.get(it.scope, "") for it in inboxes if it.email == sender}
+    return frozenset(sends | reads) - {""}
+
+
+def _same_scopes(had: Collection[str]) -> tuple[str, ...]:
     """What is requested where no scope is named: every remedy says no more than `mailerd auth login --sender …`."""
-    has = _granted(known, sender)
-    sends = SEND if SEND in has and COMPOSE not in has else COMPOSE
-    return (sends, *next(((scope,) for scope in (READONLY, METADATA) if scope in has), ()))
+    sends = SEND if SEND in had and COMPOSE not in had else COMPOSE
+    return (sends, *next(((scope,) for scope in (READONLY, METADATA) if scope in had), ()))
 
 
-def _warn_of_loss(known: GmailSettings, wanted: AuthorizationRequest) -> None:
+def _warn_of_loss(has: Collection[str], wanted: AuthorizationRequest) -> None:
     """Say which scope to read the mailbox would be lost."""
-    has = _granted(known, wanted.sender)
     options = {READONLY: "--readonly", METADATA: "--metadata"}
-    for scope in options.keys() & has if not options.keys() & wanted.scopes else ():
+    for scope in options.keys() & set(has) if not options.keys() & wanted.scopes else ():
         echo(
             t(
                 "{sender} currently has {scope}, which this authorization does not request: bounces and replies would "

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
+from mailerd.cli.keys import sender_option
 from mailerd.cli.output import JsonOption, echo, print_json
-from mailerd.cli.senders import mailbox_of
 from mailerd.cli.suppress import checked_address, suppression_line
 from mailerd.cli.tables import print_whole, table
 from mailerd.core.i18n import t
@@ -127,7 +127,7 @@ def bounces(
             t("cannot be combined with --job, --kind, --limit or --before"), param_hint="--domains"
         )
     known = settings(config)
-    sender = mailbox_of(known, sender) if sender is not None else None
+    sender = sender_option(sender) if sender is not None else None
     if domains:
         counts = with_database(
             known,
@@ -168,7 +168,7 @@ def _table(found: Sequence[Notice]) -> Table:
         [
             str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z",
             label(it.kind) if it.believed else t("{kind} (not believed)", kind=label(it.kind)),
-            it.code or "", it.email or "", it.mailbox, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
+            it.code or "", it.email or "", it.sender, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
         ]
         for it in found
     ]  # fmt: skip

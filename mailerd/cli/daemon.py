@@ -90,22 +90,31 @@ class Seen:
 
 
 async def look(database: Database, settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]) -> Seen:
-    """Try whether the database takes writes, and ask the daemon of this machine that listens there, if there is one.
+    """Ask the daemon of this machine that listens there, if there is one, and try whether the database takes writes.
 
-    It has met what no try shows that changes nothing: a full disk. A privilege that its user lacks is seen here.
+    What a ready daemon can do is what is: a connection keeps the privileges that it began with, and a command's own is
+    newer. A daemon has also met what no try shows that changes nothing: a full disk.
     """
     database.hear_of("")
+    said = await _of_this_machine(settings, daemons)
+    if said is not None and not said.reason:
+        return Seen(lives=True)
     with suppress(DatabaseError, SchemaError):
         await check_writable(database)
     if database.outage:
         return Seen(database.outage)
-    here = [it for it in daemons if it.host == socket.gethostname() and not it.is_gone]
-    if settings is None or not here:
-        return Seen()
-    try:
-        async with asyncio.timeout(READY_TIMEOUT):
-            said = await ask_ready(settings)
-    except (OSError, TimeoutError):
+    if said is None:
         return Seen()
     database.hear_of(said.outage)
-    return Seen(said.outage, lives=not said.reason)
+    return Seen(said.outage)
+
+
+async def _of_this_machine(settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]) -> Readiness | None:
+    """What the daemon of this machine says; None: there is none that responds."""
+    if settings is None or not any(it.host == socket.gethostname() and not it.is_gone for it in daemons):
+        return None
+    try:
+        async with asyncio.timeout(READY_TIMEOUT):
+            return await ask_ready(settings)
+    except (OSError, TimeoutError):
+        return None

@@ -17,6 +17,8 @@ from mailerd.core.pauses import MANUAL, repair, repair_command, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import reason as reason_of
 from mailerd.core.replies import NoCredentials
+from mailerd.core.senders import Authorization
+from mailerd.core.situation import Condition
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
 from mailerd.locale import label
@@ -28,7 +30,8 @@ PROFILES: Final = {"workspace": 2000, "consumer": 500}
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="Show and change the sending limits of each mailbox; pause and resume it.", no_args_is_help=True)
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")]
+_EMAIL: Final = typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")
+EmailArgument = Annotated[str, _EMAIL]
 _MOST: Final = int(LIMITS["per_day"])
 
 
@@ -145,9 +148,26 @@ def pause(
 
 
 @app.command("resume")
-def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
-    """Resume a paused sender, paused manually or automatically."""
+def resume(
+    email: Annotated[str | None, _EMAIL] = None,
+    *,
+    project: Annotated[
+        str | None, typer.Option(help="Resume all senders of this Cloud project that are paused for its quota.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Resume a paused sender, paused manually or automatically.
+
+    A pause for the quota of a Cloud project ends for all its senders.
+    """
+    if (email is None) is (project is None):
+        raise typer.BadParameter(t("give the address of a sender, or --project"))
     known = settings(config)
+    if email is None:
+        resumed = _ask(known, lambda senders: senders.resume_project(project or "", actor=asked_by()))
+        none = t("no sender of {project} is paused for its quota", project=project)
+        echo(t("resumed: {senders}", senders=joined(resumed, ", ")) if resumed else none)
+        return
     address = mailbox_of(known, email)
     before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
@@ -162,7 +182,7 @@ def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
 
 
 def mailbox_of(known: Settings, given: str) -> str:
-    """The mailbox that is meant, by its own address or by an alias: limits, pauses and bounces are the mailbox's.
+    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's.
 
     Raises:
         MailerdError: it is no address.
@@ -223,6 +243,8 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
         "repair": _repair(each),
+        "state": each.reading.activity(Authorization()) if each.reading else None,
+        "finding": _shown_finding(found) if (found := _finding(each)) else None,
         "sent_24h": each.used,
         "waiting": each.waiting,
         "limits": {name: getattr(it.limits, name) for name in LIMITS},
@@ -235,21 +257,27 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
     }
 
 
+def _shown_finding(it: Condition) -> dict[str, Any]:
+    """One as `GET /api/senders` shows it."""
+    remedy = next(iter(it.remedies), None)
+    return {"severity": it.severity, "code": it.code, "text": it.text, "remedy": remedy}
+
+
 def _repair(each: SenderSummary) -> str | None:
     """What a person has to do before a message of the sender can go."""
     it = each.state
-    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
 
 
 def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.state
-    state = t("active")
+    state = worded(each.reading.activity(Authorization())) if each.reading else Text("")
     if it.paused and it.paused_until:
         state = worded("paused_manually" if it.pause_cause == MANUAL else it.pause_cause or "paused")
         if it.paused_until != FOREVER and not _repair(each):
             state = t("{state} {until}", state=state, until=until(it.paused_until))
-    elif it.allowance.per_day and each.used >= it.allowance.per_day:
-        state = t("daily limit reached")
+    elif found := _finding(each):
+        state = worded(found.code)
     elif it.limits.latency:
         state = t("slowed down")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
@@ -260,6 +288,11 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def _finding(each: SenderSummary) -> Condition | None:
+    """The worst that the API shows of it."""
+    return each.reading.finding if each.reading else None
+
+
 def _why(each: SenderSummary) -> Text | None:
     """Why it is paused or slower, and what to do."""
     it = each.state
@@ -267,7 +300,10 @@ def _why(each: SenderSummary) -> Text | None:
         reason = it.pause_reason or ""
         if not _repair(each):
             return joined([reason])
-        return t("{what} -> {remedy}", what=reason, remedy=repair_command(it.pause_cause or "", sender=it.email))
+        remedy = repair_command(it.pause_cause or "", sender=it.email, reason=reason)
+        return t("{what} -> {remedy}", what=reason, remedy=remedy)
+    if found := _finding(each):
+        return found.told
     if it.limits.latency:
         return t("Google took up to {seconds:.1f} s per message", seconds=it.limits.latency)
     return None

@@ -35,7 +35,7 @@ from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
 from mailerd.core.states import JobStatus, State, Tally
-from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
+from mailerd.core.stats import LATE, DaemonInfo, QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.locale import say
@@ -246,7 +246,7 @@ def _health(
         said = say(t(" {n:,} in 1 h", n=sum(snapshot.hour)))
         lines.append(_label(t("sent")) + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
     for daemon in [it for it in daemons if it.silent < _SHOWN_FOR][:_DAEMONS]:
-        heard = Text(say(t("seen {n} s ago", n=f"{daemon.silent + age:.0f}")), "green" if daemon.runs else "bold red")
+        heard = Text(say(t("seen {n} s ago", n=f"{daemon.silent + age:.0f}")), _colour(daemon, age))
         lines.append(_label(t("daemon")) + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
     if (more := sum(it.runs for it in daemons) - _DAEMONS) > 0:
         lines.append(Text(say(tn("          and {n} more daemon", "          and {n} more daemons", more))))
@@ -266,6 +266,13 @@ def _health(
     if len(rest) > shown:
         lines.append(Text(say(t("and {n} more: `mailerd check`", n=len(rest) - shown))))
     return lines
+
+
+def _colour(daemon: DaemonInfo, age: float) -> str:
+    """Of when a daemon was seen, `age` seconds before now."""
+    if not daemon.runs:
+        return "bold red"
+    return "yellow" if daemon.silent + age > LATE else "green"
 
 
 def _told(it: Condition, width: int, lines: int) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, configured, settings, with_database
+from mailerd.cli.common import ConfigOption, asked_by, configured, settings, with_database
 from mailerd.cli.keys import sender_option
 from mailerd.cli.output import JsonOption, WideOption, as_text, echo, in_utc, narrow, print_json, print_once
 from mailerd.cli.tables import print_fitting, print_list, table
@@ -15,7 +15,7 @@ from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.quantities import in_words
-from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
+from mailerd.core.webhooks import ONLY_IF_ASKED, DeliveryStatus, EndpointState, EventType, WebhookAttempt, shown_url
 from mailerd.errors import MailerdError
 from mailerd.intake.webhooks import DeliveryOut, NewWebhookOut, TestedOut, WebhookOut, WebhooksOut
 from mailerd.locale import label
@@ -58,7 +58,7 @@ def add(
     if why := OutboundHttp(known.webhooks.network_rules).refusal(url) or check_name(name):
         raise MailerdError(t("{name}: {why}. What is allowed is set in [webhooks]", name=name, why=why))
     new = NewEndpoint(name, url, types=event or None, senders=[sender_option(it) for it in sender or ()] or None)
-    made, secret = _ask(known, lambda webhooks: webhooks.create(new))
+    made, secret = _ask(known, lambda webhooks: webhooks.create(new, actor=asked_by()))
     added = t(
         "Added webhook {name}. Save its signing secret now: it cannot be shown again, and the endpoint verifies events "
         "with it.",
@@ -117,14 +117,18 @@ def show(
 @app.command("pause")
 def pause(which: WhichArgument, config: ConfigOption = None) -> None:
     """Pause an endpoint. Its events are kept for as long as all others."""
-    _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.PAUSED}))
+    _with_endpoint(
+        which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.PAUSED}, actor=asked_by())
+    )
     echo(t("webhook {name} paused", name=which))
 
 
 @app.command("resume")
 def resume(which: WhichArgument, config: ConfigOption = None) -> None:
     """Resume an endpoint. Events that it missed are delivered at once."""
-    _with_endpoint(which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.ON}))
+    _with_endpoint(
+        which, config, lambda webhooks, id_: webhooks.change(id_, {"state": EndpointState.ON}, actor=asked_by())
+    )
     echo(t("webhook {name} resumed", name=which))
 
 
@@ -138,7 +142,7 @@ def rotate(
 ) -> None:
     """Replace the signing secret of an endpoint, and print the new one. For a while, events are signed with both."""
     secret = _with_endpoint(
-        which, config, lambda webhooks, id_: webhooks.rotate(id_, overlap=timedelta(seconds=overlap))
+        which, config, lambda webhooks, id_: webhooks.rotate(id_, overlap=timedelta(seconds=overlap), actor=asked_by())
     )
     print_once(
         joined(
@@ -204,7 +208,7 @@ def replay(
         timeout = known.database.connect_timeout
         it = await Webhooks(database, timeout=timeout).find(which)
         return await WebhookDeliveries(database, timeout=timeout).replay(
-            it, since=since.replace(tzinfo=UTC), only_failed=failed
+            it, since=since.replace(tzinfo=UTC), actor=asked_by(), only_failed=failed
         )
 
     queued = with_database(known, work)
@@ -214,7 +218,7 @@ def replay(
 @app.command("remove")
 def remove(which: WhichArgument, config: ConfigOption = None) -> None:
     """Remove an endpoint and its waiting deliveries."""
-    _with_endpoint(which, config, lambda webhooks, id_: webhooks.remove(id_))
+    _with_endpoint(which, config, lambda webhooks, id_: webhooks.remove(id_, actor=asked_by()))
     echo(t("webhook {name} removed", name=which))
 
 
@@ -245,7 +249,7 @@ def _standing(it: WebhookEndpoint) -> Text:
 
 
 def _row(it: WebhookEndpoint) -> tuple[str, ...]:
-    types = t("all") if it.types is None else ", ".join(it.types)
+    types = t("all but {types}", types=", ".join(sorted(ONLY_IF_ASKED))) if it.types is None else ", ".join(it.types)
     senders = t("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
     state = label("failing" if failing else it.state)

@@ -29,6 +29,13 @@ class Pause:
     cause: PauseCause
     reason: str
     wait: timedelta
+    joins: bool = False
+    """The sender's project is paused already: Google has refused nothing, and its other senders stay as they are."""
+
+    @property
+    def of_project(self) -> bool:
+        """Whether it binds every sender of the project."""
+        return self.cause is PauseCause.PROJECT_LIMIT and not self.joins
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from math import ceil
 from typing import Final
 
@@ -110,7 +111,7 @@ class ForecastInputs:
     def repair(self) -> Text | None:
         """What a person has to do before a message of the sender can go; None: nothing."""
         it = self.sender
-        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
 
     @cached_property
     def _cost(self) -> float:
@@ -125,6 +126,12 @@ class ForecastInputs:
     def per_day(self, at: datetime) -> int:
         """How many messages of a day the sender may send at that time, as they are on the average; 0: no limit."""
         return max(1, int(limit / self._cost)) if (limit := self.limit(at)) else 0
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether the day has room for a message, but not for the next one, which has copies."""
+        per_day, used = self.limit(self.now), self.used(self.now)
+        return bool(self.messages) and used < per_day < used + self.first_cost
 
     @cached_property
     def _intervals(self) -> tuple[timedelta, timedelta]:
@@ -282,15 +289,14 @@ def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
     free = per_day - sum(used.values())
     if not per_day or number <= free:
         return at_pace
+    if it.sender.limits.is_warming_up(start, since=it.sender.since):
+        return _turn_while_warming_up(it, number, start)
     place, cycles = number, 0
     while place > (of_cycle := it.per_day(start + _CYCLE * cycles)):
         place, cycles = place - of_cycle, cycles + 1
         if cycles > _MAX_CYCLES:
             return start + _CYCLE * cycles
-    if place <= (added := of_cycle - per_day):  # by a warm-up, at the turn of its day
-        days = (start - it.sender.since) // _DAY + cycles
-        return max(at_pace, _paced(it, place, it.sender.since + _DAY * days))
-    behind = place = place - added
+    behind = place
     rooms = [(start, free), *((hour + _CYCLE, messages) for hour, messages in used.items())]
     while behind > rooms[0][1]:
         behind -= rooms.pop(0)[1]
@@ -300,6 +306,35 @@ def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
         hour = at.replace(minute=0, second=0, microsecond=0)
         at = hour + (at - max(release, hour)) + _CYCLE * cycles
     return max(at, at_pace)
+
+
+def _turn_while_warming_up(it: ForecastInputs, number: int, start: datetime) -> datetime:
+    """The same while the day grows: what goes whenever there is room, until the message of that number has gone.
+
+    Room comes where an hour's messages are a cycle old, and at each turn of the warm-up's day.
+    """
+    per_day, since, interval = it.per_day, it.sender.since, it.interval(start)
+    used = it.counted(start)
+    free, at, days = per_day(start) - sum(used.values()), start, (start - since) // _DAY
+    rooms = [(hour + _CYCLE, messages) for hour, messages in used.items()]
+    heapify(rooms)
+    while True:
+        while free <= 0:
+            turn = since + _DAY * (days + 1)
+            if turn <= rooms[0][0]:
+                days, free, at = days + 1, free + per_day(turn) - per_day(turn - _DAY), max(at, turn)
+            else:
+                opens, messages = heappop(rooms)
+                free, at = free + messages, max(at, opens)
+        if at > start + _CYCLE * _MAX_CYCLES:
+            return at
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        fit = (hour + timedelta(hours=1) - at) // interval + 1 if interval else number
+        now = min(free, number, fit)
+        heappush(rooms, (hour + _CYCLE, now))
+        if now == number:
+            return at + interval * (now - 1)
+        number, free, at = number - now, free - now, at + interval * now
 
 
 def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
@@ -336,12 +371,17 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
     starts_at, per_day, used = forecast.starts_at, it.limit(it.now), it.used(it.now)
     if forecast.fails and it.failing:
         return t("all attempts fail: {reason}", reason=_plain(it.failing.reason))
+    if per_day and used >= per_day and it.sender.limits.is_warming_up(it.now, since=it.sender.since):
+        said = t("the sender's warm-up allows {limit:,} messages a day, {used:,} are sent", limit=per_day, used=used)
+        if not starts_at:
+            return said
+        return t("{said}: the next one is sent at {at}", said=said, at=moment_in_words(starts_at, it.now))
     if per_day and used >= per_day:
         if not starts_at:
             return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
         return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
                  used=used, at=moment_in_words(starts_at, it.now))  # fmt: skip
-    if per_day and used + it.first_cost > per_day:
+    if it.has_no_room:
         return t(
             "the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used",
             cost=it.first_cost, used=used, limit=per_day,

@@ -41,6 +41,8 @@ class SentMessage:
     """An earlier sending of it came back: what is about that one says nothing about the present one."""
     copy_list: str | None = None
     """Who gets a copy of it, as its row or its job has it."""
+    from_address: str | None = None
+    """What its From said: whose message it is."""
 
     @property
     def copies(self) -> tuple[str, ...]:
@@ -446,6 +448,8 @@ class WriteResult(StrEnum):
     """Another transaction holds rows that it changes: nothing is written, and it comes again."""
     SUPPRESSED = "suppressed"
     """The address has opted out: the hand-over was not written, and Google is not asked to send."""
+    STOPPED = "stopped"
+    """Its job is paused or cancelled, or its sender was paused by a person: it is not handed over."""
     COPY_SUPPRESSED = "copy_suppressed"
     """The address of a copy is suppressed: the hand-over was not written, and the message is made without that copy."""
 
@@ -573,7 +577,8 @@ class FailingAttempts:
 def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
 
-    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
+    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did. One
+    response that was lost is an unconfirmed message, and no more.
     """
     newest = newest[:NEWEST]
     run = next((number for number, it in enumerate(newest) if it.reason is None), len(newest))
@@ -582,7 +587,7 @@ def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     reason = newest[0].reason or ""
     failed = list(newest[:run])
     tried = run
-    if run == 1 and cause_code(reason) not in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
+    if run == 1 and cause_code(reason) not in GOOGLE_UNREACHABLE:
         failed, tried = [it for it in newest if it.reason is not None], len(newest)
         if len(failed) < MOSTLY or 2 * len(failed) <= tried:
             return None

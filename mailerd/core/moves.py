@@ -61,6 +61,8 @@ class Row(NamedTuple):
     given_back: int = 0
     sent_at: datetime | None = None
     updated_at: datetime | None = None
+    copies: int = 0
+    """What its copies cost of the sender's day, beside the one of the message."""
     is_test: int = 0
     """Its job is a test, which is in no tally: no column of its own."""
 
@@ -267,7 +269,8 @@ def handed_over(row: Row, log: AttemptLog, it: Handover, *, now: datetime) -> Mo
         return None
     after = row._replace(
         mode=it.mode, draft_id=message.draft_id, thread_id=message.thread_id, unanswered=int(message.unanswered),
-        discarding=int(it.discarding), handed_over_at=row.handed_over_at or now, crashes=0, updated_at=now,
+        discarding=int(it.discarding), crashes=0, updated_at=now,
+        handed_over_at=row.handed_over_at or (now if message.unanswered or not it.discarding else None),
     )  # fmt: skip
     return Move(row, after, Transition.HANDED_OVER, message.sender)
 
@@ -440,7 +443,9 @@ def draft_forgotten(row: Row, message: ClaimedRecipient, draft: str, *, now: dat
 def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timedelta, now: datetime) -> Move | None:
     """Its lease has run out. Whether it was sent is not known if it was handed over, or Google's answer is known.
 
-    Unless its worker was deleting the draft by then, which it does only where Google has refused the message.
+    Unless its worker was deleting the draft by then, which it does only where Google has refused the message. One that
+    was never handed over gives back what its claim took of the sender's day. The minute has come back by itself: a
+    lease is longer than what the minute counts ahead.
 
     `crashed`: its daemon may have crashed over it; `by`: the daemon that recovers it.
     """
@@ -467,7 +472,9 @@ def lapsed(row: Row, *, sender: str, by: str, crashed: bool, late_arrival: timed
     )  # fmt: skip
     why = reason(f"lapsed_{change.value}", reason=error)
     line = Line(row.id, row.attempts, row.claim_token or "", "lapsed", row.draft_id, error=why)
-    return Move(row, after, change, sender, [line], reason=error)
+    claimed_at = row.updated_at or now  # nothing else has written a row that was not handed over
+    hour = None if handed else claimed_at.replace(minute=0, second=0, microsecond=0)
+    return Move(row, after, change, sender, [line], hour=hour, copies_cost=row.copies, reason=error)
 
 
 def checked(row: Row, log: AttemptLog, it: Resolution, *, now: datetime) -> Move | None:

@@ -178,12 +178,16 @@ def read(received: ReceivedMail, *, about: str = "") -> Classification:
     return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
 
 
-def message_ids(received: ReceivedMail) -> list[str]:
-    """The Message-IDs of the one message that a notice is about: of what it returns, else those that it names."""
-    if received.report and received.report.message_id:
-        return _MESSAGE_ID.findall(received.report.message_id)
-    original = received.report.original_id if received.report else ""
-    return _MESSAGE_ID.findall(f"{original} {received.first('in-reply-to')}")
+def message_id(received: ReceivedMail) -> str:
+    """The Message-ID of the one message that a notice is about; "" where none or more than one is named.
+
+    What the notice returns says it, else what its report names, else what it answers: in a thread with mail of the
+    owner's own that may be several.
+    """
+    report = received.report or DeliveryReport()
+    said = report.message_id or report.original_id or " ".join(received.all("in-reply-to"))
+    named = set(_MESSAGE_ID.findall(said))
+    return named.pop() if len(named) == 1 else ""
 
 
 def is_automatic(received: ReceivedMail) -> bool:

@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.core.bounce_rule import BOUNCES
 from mailerd.core.i18n import N_, Text, t
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reasons import code_of, first_cause
 from mailerd.core.reasons import reason as reason_of
 from mailerd.core.verdicts import PauseCause
 
@@ -86,24 +87,28 @@ _STILL: Final = timedelta(minutes=2)
 """Time after a pause in which the try that follows it may have no answer yet."""
 
 
-def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime) -> Text | None:
+def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime, reason: str | None) -> Text | None:
     """What has to happen, by a person, before any message of the sender can go; None where waiting is enough.
 
-    `cause` and `end` are those of its last pause. An old one proves nothing: it may be mended and nothing sent since.
+    `cause`, `end` and `reason` are those of its last pause. An old one proves nothing: it may be mended and nothing
+    sent since.
     """
-    return remedy(cause, sender=sender) if end and end > now - _STILL else None
+    return remedy(cause, sender=sender, reason=reason) if end and end > now - _STILL else None
 
 
-def remedy(cause: str | None, *, sender: str) -> Text | None:
+def remedy(cause: str | None, *, sender: str, reason: str | None = None) -> Text | None:
     """What has to happen, by a person, to end a pause of this cause; None where waiting is enough."""
     if (known := _REPAIRS.get(cause or "")) is None:
         return None
-    what, where = t(known[0], sender=sender), repair_command(cause or "", sender=sender)
-    return t("{what}: `{command}`", what=what, command=where) if where.startswith("mailerd ") else what
+    what, where = t(known[0], sender=sender), repair_command(cause or "", sender=sender, reason=reason)
+    return what if where.startswith("https:") else t("{what}: `{command}`", what=what, command=where)
 
 
-def repair_command(cause: str, *, sender: str) -> str:
-    """The command, or the page, by which a person ends a pause of this cause."""
+def repair_command(cause: str, *, sender: str, reason: str | None = None) -> str:
+    """The command, or the page, by which a person ends a pause of this cause; of this reason, where it is known."""
+    it = first_cause(reason)
+    if isinstance(it, Text) and code_of(it) == "credentials_exposed":
+        return f"chmod 600 {quote(it.fields['path'])}"
     return _REPAIRS.get(cause, ("", _LOGIN))[1].format(sender=quote(sender))
 
 

@@ -99,10 +99,19 @@ class SenderLimits:
         if self.standard and now >= STANDARD_PACE_FROM:
             units = min(units, STANDARD_UNITS)
         limits = [self.per_day - self.reserve] if self.per_day else []
-        if self.warm_up:
-            limits.append(self.warm_up + self.warm_up_growth * max(0, (now - since) // _DAY))
+        if warm_up := self._warm_up(now, since=since):
+            limits.append(warm_up)
         per_day = max(1, min(limits)) if limits else 0
         return replace(self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
+
+    def is_warming_up(self, now: datetime, *, since: datetime) -> bool:
+        """Whether it is the warm-up that limits the day, which grows by itself."""
+        day = self.per_day - self.reserve
+        return 0 < self._warm_up(now, since=since) < (day if self.per_day else math.inf)
+
+    def _warm_up(self, now: datetime, *, since: datetime) -> int:
+        """What the warm-up allows of a day; 0: there is none."""
+        return self.warm_up and self.warm_up + self.warm_up_growth * max(0, (now - since) // _DAY)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ REASONS: Final[Mapping[str, str]] = {
     "access_token_rejected": N_("Google rejected a new access token ({said})"),
     "client_rejected": N_("Google rejected the OAuth client or service account ({said}); check its credential file"),
     "no_credentials": N_("no usable credentials: {cause}"),
+    "credentials_exposed": N_("{path} can be read or written by others (mode {mode}) and is not used"),
     "wrong_mailbox": N_("wrong mailbox: {cause}"),
     "throttled": N_("throttled by Google ({said})"),
     "daily_limit": N_("Google's sending limit reached ({said})"),
@@ -55,6 +56,7 @@ REASONS: Final[Mapping[str, str]] = {
     "lease_nearly_over": N_("the claim is about to end; left to the next one"),
     "suppression_unknown": N_("could not check whether the address has unsubscribed"),
     "suppressed": N_("the address is suppressed: {reason}"),
+    "stopped": N_("its job or its sender was paused or cancelled before the message was handed to Google"),
     "copy_suppressed": N_("the address of a copy is suppressed; the message is made again without that copy"),
     "job_cancelled": N_("the job was cancelled by {actor}"),
     "recipient_cancelled": N_("cancelled by {actor}, only for this recipient"),
@@ -164,11 +166,21 @@ def code_of(text: str | None) -> str | None:
     return _CODES.get(text.msgid) if isinstance(text, Text) else None
 
 
-def cause_code(text: str | None) -> str | None:
-    """What a reason goes back to: the code of the innermost of those that it quotes."""
-    while isinstance(text, Text) and code_of(inner := text.fields.get("cause") or text.fields.get("reason")):
+def first_cause(text: str | None) -> str | None:
+    """What a reason goes back to: the innermost of those that it quotes."""
+    while isinstance(text, Text):
+        inner = text.fields.get("cause") or text.fields.get("reason")
+        if isinstance(inner, Text) and inner.parts:  # with what to do about it
+            inner = inner.parts[0]
+        if not code_of(inner):
+            break
         text = inner
-    return code_of(text)
+    return text
+
+
+def cause_code(text: str | None) -> str | None:
+    """The code of what a reason goes back to."""
+    return code_of(first_cause(text))
 
 
 def same_cause(one: str | None, other: str | None) -> bool:

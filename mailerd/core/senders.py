@@ -12,7 +12,7 @@ from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import repair_command
 from mailerd.core.rate_limit import FOREVER, Budget
-from mailerd.core.situation import Condition, database, of_sender
+from mailerd.core.situation import Condition, braked, database, no_room, of_sender
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
 
@@ -136,21 +136,27 @@ class SenderReading:
         """The worst of what every surface says of it; None: nothing is wrong."""
         if self.inputs.outage:
             return database(self.inputs.outage)
-        return next(iter(of_sender(self.stats, self.state.now)), None)
+        found = of_sender(self.stats, self.state.now)
+        if not found and self.inputs.braked_until:
+            return braked(self.stats, self.inputs.braked_until, self.state.now)
+        if not found and self.inputs.has_no_room:
+            return no_room(self.stats, self.inputs.first_cost)
+        return next(iter(found), None)
 
     def pause(self, known: Authorization) -> SenderPause | None:
         """Why nothing is sent; None: it is not paused, and nothing is known to be wrong with its authorization."""
         it, cause = self.state, self.state.pause_cause or ""
         reason = it.pause_reason or cause.replace("_", " ")
         if self.inputs.repair:  # it is tried each minute, and no end of a pause says when that succeeds
-            return SenderPause(cause, reason, None, repair_command(cause, sender=it.email))
+            return SenderPause(cause, reason, None, repair_command(cause, sender=it.email, reason=reason))
         if it.paused:
             until = None if it.paused_until == FOREVER else it.paused_until
             (finding,) = of_sender(self.stats, it.now)
             return SenderPause(cause, reason, until, next(iter(finding.remedies), None))
         if known.is_broken:
             cause = PauseCause.TOKEN_REFUSED if known.state is AuthorizationState.REFUSED else PauseCause.NO_CREDENTIALS
-            return SenderPause(cause.value, known.reason, None, repair_command(cause, sender=it.email))
+            command = repair_command(cause, sender=it.email, reason=known.reason)
+            return SenderPause(cause.value, known.reason, None, command)
         return None
 
     def activity(self, known: Authorization) -> SenderActivity:

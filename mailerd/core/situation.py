@@ -3,6 +3,7 @@
 `mailerd check`, the console, `mailerd top`, alerts, the status line and `/health/ready` add nothing of their own.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,8 +26,12 @@ SECOND_FAILURE: Final = 5.0
 """Seconds for which an endpoint fails until that is a finding: one that was restarted accepts the second try."""
 LATE: Final = 60.0
 """Seconds for which a message may have been due without being claimed until it is late."""
+AWAITED: Final = 10.0
+"""Seconds for which messages may be in flight and none be finished."""
 LONG_UNSURE: Final = 900.0
 """Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
+BLIND: Final = timedelta(minutes=2)
+"""For how long the inbox of a sender that sends may be unread, two failed rounds: no bad list is stopped meanwhile."""
 UNREAD: Final = timedelta(minutes=15)
 """For so long an inbox may go unread."""
 LOST_LATELY: Final = 600
@@ -109,6 +114,8 @@ class Facts:
     """For how many seconds nothing newer has been read, though it should have been."""
     just_back: bool = False
     """The database has only just come back: no daemon may have had the time to report itself."""
+    usable_for: float = math.inf
+    """For how many seconds the database can be used again; inf: for longer than is known."""
     connections: int = 0
     """With how many connections the daemon has to do, since the database allows no more; 0: with all that it wants."""
     clock_off: float = 0.0
@@ -146,7 +153,7 @@ def situation(facts: Facts) -> list[Condition]:
     if stats is not None:
         silent = {sender.email for sender in stats.paused}
         found += chain(
-            (_paused(sender, stats.at) for sender in stats.paused), _late(stats),
+            (_paused(sender, stats.at) for sender in stats.paused), _late(stats, usable_for=facts.usable_for),
             _daemons(stats, just_back=facts.just_back),
             (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats.at)),
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
@@ -273,27 +280,50 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
             it.pause_cause,
             text,
             about,
-            (repair_command(it.pause_cause, sender=it.email),),
+            (repair_command(it.pause_cause, sender=it.email, reason=reason),),
             until=end,
         )
     text = t("{sender} is paused {until}: {reason}", **fields)
     first = [t(remedy, sender=it.email) for remedy in _FIRST.get(it.pause_cause, ())]
-    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, (*first, resume), until=end)
+    remedies = first if it.pause_cause in _ENDS_BY_WAITING else [*first, resume]
+    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, tuple(remedies), until=end)
 
 
 _LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
+_LOWER_DAY: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-day 1500`")
 _FIRST: Final = {
     "throttled": (_LOWER,),
     "too_many_concurrent": (_LOWER,),
+    "daily_limit": (_LOWER_DAY,),
     "project_limit": (N_("https://console.cloud.google.com/iam-admin/quotas"),),
 }
 """What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
+_ENDS_BY_WAITING: Final = frozenset({"throttled", "too_many_concurrent", "daily_limit"})
+"""Pauses that end automatically: Google refuses a sender that is resumed before."""
 
 
 def of_sender(it: SenderStats, now: datetime) -> list[Condition]:
     """What is said of one sender, the worst first; an empty list: nothing is wrong with it."""
     found = [_paused(it, now)] if it.paused_until else _sender(it, now)
     return sorted(found, key=lambda it: -it.severity.rank)
+
+
+def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
+    """All that a sender has due waits until what bounced is read."""
+    text = t("{sender}: many messages bounced; their notices are read first, {until}", sender=it.name,
+             until=until(end, now))  # fmt: skip
+    return Condition(Severity.BLUE, "braked", text, f"sender {it.email}",
+                     (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
+
+
+def no_room(it: SenderStats, cost: int) -> Condition:
+    """The next message of a sender does not fit into what is left of its day."""
+    text = t(
+        "{sender}: the next message counts as {cost:,} because of its copies; "
+        "{used:,} of {limit:,} in 24 hours are used.",
+        sender=it.name, cost=cost, used=it.used_day, limit=it.per_day,
+    )  # fmt: skip
+    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", ("mailerd senders list",))
 
 
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
@@ -314,7 +344,12 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
         remedies = (*(see if code == "deferred" else (_WAY,)), then)
         yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
                       lasts=(now - found.since).total_seconds())  # fmt: skip
-    if 0 < it.per_day <= it.used_day:
+    if 0 < it.per_day <= it.used_day and it.is_warming_up:
+        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
+                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
+        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
+        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
+    elif 0 < it.per_day <= it.used_day:
         text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
                  sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
         more = it.per_day < MOST_A_DAY
@@ -325,15 +360,25 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
 
 
-def _late(stats: QueueStats) -> Iterator[Condition]:
-    if stats.oldest_claimable > LATE:
+def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
+    """What waits too long; after an outage there was no time yet to claim it, or to check it."""
+    is_judged = usable_for > LATE
+    if stats.awaiting_google > AWAITED:
+        n, span = stats.recipients.get(State.SENDING, 0), in_words(stats.awaiting_google)
+        text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
+                  "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",
+                  n, span=span)  # fmt: skip
+        yield Condition(Severity.AMBER, "awaiting_google", text, "google", (_WAY,), lasts=stats.awaiting_google)
+    if is_judged and stats.oldest_claimable > LATE:
         text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
         yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
     if number := stats.recipients.get(State.UNSURE, 0):
         lasts = stats.oldest_unsure
         text = tn("{n} message is unconfirmed, for {span}.", "{n} messages are unconfirmed, the longest for {span}.",
                   number, span=in_words(lasts))  # fmt: skip
-        severity, code = (Severity.AMBER, "long_unsure") if lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
+        severity, code = (
+            (Severity.AMBER, "long_unsure") if is_judged and lasts > LONG_UNSURE else (Severity.BLUE, "unsure")
+        )
         remedies: tuple[str, ...] = ("mailerd jobs list",)
         if stats.unsure_longest:
             job, id_ = stats.unsure_longest
@@ -365,7 +410,13 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
         yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
         return
     for one in stats.daemons:
-        if not one.runs and not any(it.host == one.host and it.runs and it.age < one.silent for it in stats.daemons):
+        if one.runs and one.is_late and not just_back:
+            text = t("The daemon {pid} on {host} has not responded for {span}.",
+                     pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
+            yield Condition(
+                Severity.AMBER, "daemon_late", text, f"daemon {one.host}:{one.pid}", (JOURNAL,), lasts=one.silent
+            )
+        if not one.runs and not one.is_replaced:
             text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
             severity = Severity.AMBER if one.silent < LOST_LATELY else Severity.BLUE
@@ -378,7 +429,8 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.inboxes:
         told = (sender := senders.get(it.email)) and _tells_of(it, sender)
         name = sender.name if sender else it.email
-        if not told and (it.since is None or stats.at - it.since > UNREAD):
+        most = BLIND if sender and (sender.sent or sender.used_minute) else UNREAD
+        if not told and (it.since is None or stats.at - it.since > most):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip
             yield Condition(Severity.AMBER, "inbox_unreadable", text, f"inbox {it.email}",

@@ -11,6 +11,10 @@ from mailerd.core.models import FailingAttempts
 from mailerd.core.quantities import in_words
 from mailerd.core.states import JobStatus, State
 
+HEARTBEAT_INTERVAL: Final = 3.0
+"""Seconds between two heartbeats of a daemon."""
+LATE: Final = 5
+"""Seconds without a heartbeat after which a daemon is late."""
 SILENT: Final = 30
 """Seconds without a heartbeat after which a daemon counts as silent."""
 
@@ -41,6 +45,8 @@ class SenderStats:
     """Whether its attempts fail."""
     alias: str = ""
     """The aliases that a limited key names, if it does not name the mailbox itself."""
+    is_warming_up: bool = False
+    """Its day is that of its warm-up, and grows by itself."""
 
     @property
     def name(self) -> str:
@@ -57,16 +63,23 @@ class DaemonInfo:
     pid: int
     version: str
     silent: int
-    """The seconds since its last heartbeat; it writes one every 10 s."""
+    """The seconds since its last heartbeat."""
     age: int = 0
     """The seconds since it started."""
     is_gone: bool = False
     """It ran on this machine, its last heartbeat is overdue, and its process is not there."""
+    is_replaced: bool = False
+    """A daemon has started on its machine since its last heartbeat, whether or not that one still runs."""
 
     @property
     def runs(self) -> bool:
         """Whether it runs, as far as can be known."""
         return self.silent <= SILENT and not self.is_gone
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its heartbeat is overdue: it stands still, or the database is slow."""
+        return self.silent > LATE
 
 
 @dataclass(frozen=True)
@@ -107,12 +120,12 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """An action that was requested of a job, of a sender or of suppressions, and what it changed."""
+    """An action that was requested of a job, a sender, a webhook or suppressions, and what it changed."""
 
     id: int
     """A number that grows with each action."""
     job: str | None
-    """The job that it was about; None: it was about a sender or suppressions."""
+    """The job that it was about; None: it was about something else."""
     action: str
     actor: str
     messages: int
@@ -121,6 +134,8 @@ class RecentAction:
     """The list, if it was about suppressions."""
     sender: str | None
     """The sender, if it was about one."""
+    webhook: str | None = None
+    """The name of the webhook, if it was about one."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")
@@ -157,6 +172,8 @@ class QueueStats:
     paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
     """Seconds for which the oldest unsure message has been unsure."""
+    awaiting_google: float = 0.0
+    """Seconds for which the oldest message of a running daemon has been in flight, and no attempt of any has ended."""
     unsure_longest: tuple[str, int] | None = None
     """Its job and its id."""
     senders: tuple[SenderStats, ...] = ()

@@ -382,6 +382,7 @@ _FINDINGS: Final[Mapping[str, Runbook]] = {
     **RUNBOOKS,
     "not_known": RUNBOOKS["stats_failed"], "late": RUNBOOKS["job_stuck"], "unsure": RUNBOOKS["message_unsure"],
     "long_unsure": RUNBOOKS["message_still_unsure"], "day_full": FULL_DAY, "no_daemon": RUNBOOKS["loop_stalled"],
+    "daemon_late": RUNBOOKS["loop_stalled"], "awaiting_google": GOOGLE_SILENT,
     "daemon_gone": RUNBOOKS["lease_lapsed"], "google_silent": GOOGLE_SILENT, "deferred": RUNBOOKS["message_deferred"],
     "failed": RUNBOOKS["message_failed"], "database_denied": UNWRITABLE, "database_read_only": UNWRITABLE,
     "database_incomplete": UNWRITABLE, "database_stuck": UNWRITABLE, "database_login": UNWRITABLE,

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, assert_never
 
 from mailerd.config import GmailSettings
 from mailerd.core.i18n import joined, t
+from mailerd.core.reasons import reason
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.gmail.session import parse_json
@@ -274,16 +275,8 @@ def _check_permissions(status: os.stat_result, *, found: CredentialFile) -> str:
     # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the service's user.
     allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
     if status.st_mode & 0o077 & ~allowed:
-        return joined(
-            [
-                t(
-                    "{path} can be read or written by others (mode {mode:04o}) and is not used",
-                    path=found.path,
-                    mode=stat.S_IMODE(status.st_mode),
-                ),
-                t("run: chmod 600 {path}", path=found.path),
-            ]
-        )
+        exposed = reason("credentials_exposed", path=str(found.path), mode=f"{stat.S_IMODE(status.st_mode):04o}")
+        return joined([exposed, t("run: chmod 600 {path}", path=found.path)])
     return ""
 
 

@@ -33,6 +33,7 @@ from yarl import URL
 
 from mailerd import __version__
 from mailerd.config import GmailSettings
+from mailerd.core.excerpts import words_of
 from mailerd.core.i18n import t
 from mailerd.core.replies import (
     Accepted,
@@ -247,7 +248,7 @@ def parse_json(body: bytes) -> Any:
 
 
 def _excerpt(body: bytes) -> str:
-    return one_line(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
+    return one_line(words_of(body[: 4 * _EXCERPT].decode("utf-8", "replace")))
 
 
 def one_line(text: str) -> str:

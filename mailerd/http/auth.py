@@ -19,7 +19,7 @@ from mailerd.core.i18n import Text, t
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.errors import ApiError, unstored
-from mailerd.http.responses import RETRY_AFTER, RowPace
+from mailerd.http.responses import CHALLENGE, RATE_LIMIT, RETRY_AFTER, RateLimit, RowPace
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 # The address of a client, behind proxies as well, token buckets by it, and what the log hears of strangers.
@@ -95,8 +95,7 @@ class TokenBuckets:
 
     def wait(self, who: Hashable, *, per_minute: int, now: float) -> float:
         """Take a token; returns 0.0, or, when there is none, the seconds until there will be one."""
-        left, at = self._buckets.get(who, (float(per_minute), now))
-        left = min(float(per_minute), left + (now - at) * per_minute / MINUTE)
+        left = self.left(who, per_minute=per_minute, now=now)
         if left < 1.0:
             self._buckets[who] = (left, now)
             return (1.0 - left) * MINUTE / per_minute
@@ -104,10 +103,10 @@ class TokenBuckets:
         self._buckets[who] = (left - 1.0, now)
         return 0.0
 
-    def is_over(self, who: Hashable, *, per_minute: int, now: float) -> bool:
-        """Whether there is no token; takes none."""
+    def left(self, who: Hashable, *, per_minute: int, now: float) -> float:
+        """The tokens that are there, and the part of the next one; takes none."""
         left, at = self._buckets.get(who, (float(per_minute), now))
-        return left + (now - at) * per_minute / MINUTE < 1.0
+        return min(float(per_minute), left + (now - at) * per_minute / MINUTE)
 
     def _forget(self, now: float) -> None:
         """Delete buckets that were not used for a minute: they are full again.
@@ -311,6 +310,8 @@ class KeyShares:
 # Authenticates requests by their API key, looked up for each one so that revoking works at once.
 
 HEADER: Final = "X-API-Key"
+BEARER: Final = "bearer"
+"""The scheme of `Authorization` that has an API key, too (RFC 6750)."""
 _UNTOLD: Final = ("/suppressions/{email}", "/login/{secret}")
 """How the paths end that the log shows as their patterns."""
 MAX_SESSIONS: Final = 1000
@@ -327,7 +328,7 @@ FAILURE_RETRY_AFTER: Final = 10.0
 KeyHandler = Callable[[web.Request, ApiKey], Awaitable[web.StreamResponse]]
 """An endpoint that gets the key of its request, too."""
 CALLER: Final = ContextVar[str]("caller", default="")
-"""Name of the key that authenticated the current request."""
+"""Name of the key of the current request: it was verified, or it was before and the database is unavailable now."""
 
 
 class ApiKeyAuth:
@@ -346,6 +347,9 @@ class ApiKeyAuth:
         self._active_read = -math.inf
         self._sessions: dict[bytes, None] = {}
         """Digests of sessions and links that were good, the one that was used last at the end."""
+        self._verified: dict[bytes, str] = {}
+        """The names of keys by their digests, as they were when each was used last: all that the log can say of a
+        request while the database is unavailable."""
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
@@ -357,7 +361,7 @@ class ApiKeyAuth:
             ApiError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
                 429, too many requests, or too many invalid keys from its address.
         """
-        key = await self.check_secret(request, request.headers.get(HEADER))
+        key = await self.check_secret(request, shown_key(request))
         CALLER.set(key.name)
         self.count_request(key)
         if call is not None and not key.may(call):
@@ -376,7 +380,7 @@ class ApiKeyAuth:
         return key
 
     def is_logged(self, request: web.Request) -> bool:
-        """Whether the log tells of a request: of each one with a key that was verified, and of some of the others."""
+        """Whether the log tells of a request: of each one whose key was verified, now or before, and of some others."""
         return bool(CALLER.get()) or self.strangers.logs_request(self.client_address.address(request))
 
     def note_use(self, key: ApiKey) -> None:
@@ -393,13 +397,19 @@ class ApiKeyAuth:
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
         """
-        key = await self.look_up(request, secret, self._find, is_key=True)
+        try:
+            key = await self.look_up(request, secret, self._find, is_key=True)
+        except DatabaseError:
+            CALLER.set(self._verified.get(digest(secret or ""), ""))
+            raise
         if key is None:
             if self.is_logged(request):
                 address = self.client_address.address(request)
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
-            missing = t("the header {header} is missing; create a key with `mailerd keys create`", header=HEADER)
-            raise ApiError(401, "unauthorized", t("this API key is unknown or revoked") if secret else missing)
+            if not secret:
+                raise ApiError(401, "unauthorized", _NO_KEY)
+            raise ApiError(401, "unauthorized", t("this API key is unknown or revoked"), challenge=_INVALID)
+        self._verified[key.digest] = key.name
         return key
 
     async def look_up[T](
@@ -422,12 +432,12 @@ class ApiKeyAuth:
             return None
         address, now = self.client_address.address(request), self._clock.monotonic()
         shown = digest(secret)
-        if self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now) and not (
-            await self._is_active(shown) if is_key else shown in self._sessions
-        ):
+        guesses = self._failures.left(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
+        if guesses < 1 and not (await self._is_active(shown) if is_key else shown in self._sessions):
             raise _too_fast(t("too many invalid API keys, sessions or links from this address"), FAILURE_RETRY_AFTER)
         found = await find(secret)
         self._sessions.pop(shown, None)
+        self._verified.pop(shown, None)
         if found is None:
             self._active.discard(shown)
             self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
@@ -451,8 +461,16 @@ class ApiKeyAuth:
         Raises:
             ApiError: 429, it has made as many within a minute as it may.
         """
-        now = self._clock.monotonic()
-        if key.per_minute and (wait := self._rates.wait((key.id, refresh), per_minute=key.per_minute, now=now)):
+        if not key.per_minute:
+            return
+        who, per_minute, now = (key.id, refresh), key.per_minute, self._clock.monotonic()
+        wait = self._rates.wait(who, per_minute=per_minute, now=now)
+        left = self._rates.left(who, per_minute=per_minute, now=now)
+        until_full = (per_minute - left) * MINUTE / per_minute
+        until_next = (1 - left) * MINUTE / per_minute
+        seconds = math.ceil(until_next if left < 1 else until_full)
+        RATE_LIMIT.set(RateLimit("refresh" if refresh else "default", per_minute, int(left), seconds))
+        if wait:
             raise _too_fast(
                 t(
                     "key {name!r} is limited to {per_minute} requests per minute",
@@ -464,7 +482,7 @@ class ApiKeyAuth:
 
     async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
         """The key of a long request as it is now; None: it is revoked, or may not make the call any more."""
-        key = await self._find(request.headers.get(HEADER, ""))
+        key = await self._find(shown_key(request))
         return key if key is not None and key.may(call) else None
 
     async def _find(self, secret: str) -> ApiKey | None:
@@ -483,6 +501,30 @@ class ApiKeyAuth:
                 await self._keys.note_use(ids)
             except DatabaseError as error:  # the next use is written within a minute
                 self._events.key_use_unwritten(keys=len(ids), cause=str(error))
+
+
+_INVALID: Final = f'{CHALLENGE}, error="invalid_token"'
+_NO_KEY: Final = t(
+    "there is no API key: send it in {header} or as `Authorization: Bearer`; `mailerd keys create` creates one",
+    header=HEADER,
+)
+
+
+def shown_key(request: web.Request) -> str:
+    """The API key that a request shows, in its own header or as a bearer token; "": none.
+
+    Raises:
+        ApiError: 401, it shows different ones: a proxy before mailerd might have checked the other one.
+    """
+    shown = set(request.headers.getall(HEADER, ()))
+    for each in request.headers.getall("Authorization", ()):
+        scheme, _, secret = each.partition(" ")
+        if scheme.lower() == BEARER:
+            shown.add(secret.strip())
+    shown.discard("")
+    if len(shown) > 1:
+        raise ApiError(401, "unauthorized", t("the request shows several API keys; send one"), challenge=_INVALID)
+    return shown.pop() if shown else ""
 
 
 def events_of(key: ApiKey, given: Collection[str] | None) -> list[str] | None:

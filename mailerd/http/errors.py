@@ -82,18 +82,28 @@ class ApiError(MailerdError):
     """A request that is answered with an error; its text is the answer's `message`."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, errors: Sequence[FieldError] = (), retry_after: int | None = None
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after: int | None = None,
+        challenge: str = "",
     ) -> None:
+        """`challenge`: the WWW-Authenticate of a 401, where it says more than that of every 401."""
         super().__init__(message)
         self.status = status
         self.code = code
         self.errors = errors
         self.retry_after = retry_after
+        self.challenge = challenge
 
     @property
     def headers(self) -> dict[str, str]:
         """The headers of its answer."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        given = {"Retry-After": self.retry_after, "WWW-Authenticate": self.challenge}
+        return {name: str(value) for name, value in given.items() if value}
 
 
 def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:

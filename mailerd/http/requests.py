@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 from mailerd.clock import read_moment
 from mailerd.core.i18n import Language, t
 from mailerd.http.auth import LARGE_BODY, KeyShare
-from mailerd.http.errors import ApiError, FieldError, invalid, unstored
+from mailerd.http.errors import ApiError, FieldError, cut, invalid, unstored
 from mailerd.http.responses import not_found, too_large
 from mailerd.locale import accepted_language
 from mailerd.store.api_keys import ApiKey
@@ -23,6 +23,23 @@ from mailerd.store.jobs import Job, Jobs
 
 BODY_TIMEOUT: Final = 60.0
 """Seconds for a whole body."""
+
+
+_JSON: Final = re.compile(r"application/([^/]+\+)?json", re.ASCII | re.IGNORECASE)
+_UNSAID: Final = frozenset({"", "application/octet-stream", "text/plain"})
+"""What HTTP clients call a body of which their caller has said nothing; it is read as JSON."""
+
+
+def check_media_type(request: web.Request) -> None:
+    """Refuse a body that is called something else than JSON, such as a form.
+
+    Raises:
+        ApiError: 415.
+    """
+    given = request.headers.get("Content-Type", "").partition(";")[0].strip()
+    if request.body_exists and not (given.lower() in _UNSAID or _JSON.fullmatch(given)):
+        why = t("the body is {given}; send JSON, with Content-Type: application/json", given=cut(given, MAX_TEXT))
+        raise ApiError(415, "unsupported_media_type", unstored(why))
 
 
 class BodyReader:
@@ -108,10 +125,15 @@ class Query:
         ApiError: 422, at the end of the block.
     """
 
-    def __init__(self, request: web.Request, *, allowed: tuple[str, ...]) -> None:
+    def __init__(self, request: web.Request, *, allowed: tuple[str, ...], lists: tuple[str, ...] = ()) -> None:
+        """`lists`: those of them that hold several values, between commas or each given by itself."""
         given = request.query
         self._errors = [FieldError(name, t("unknown parameter")) for name in given if name not in allowed]
-        self._errors += [FieldError(name, t("is given twice")) for name in allowed if len(given.getall(name, ())) > 1]
+        self._errors += [
+            FieldError(name, t("is given twice"))
+            for name in allowed
+            if name not in lists and len(given.getall(name, ())) > 1
+        ]
         self._errors += [
             FieldError(name, t("is not UTF-8 or contains a NUL character"))
             for name, value in given.items()
@@ -119,6 +141,7 @@ class Query:
         ]
         wrong = {error.field for error in self._errors}
         self._given = {name: value for name, value in given.items() if value and name not in wrong}
+        self._given |= {name: ",".join(given.getall(name)) for name in lists if name in self._given}
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from aiohttp import web
@@ -60,6 +62,7 @@ CODES: Final = {
     "unknown_host": N_("mailerd does not serve the name in `Host`; see `web.hosts`"),
     "unknown_position": N_("events that you received are lost: the database was restored, or another server took over"),
     "unsupported_encoding": N_("the body is compressed"),
+    "unsupported_media_type": N_("`Content-Type` says that the body is not JSON"),
     "version_moved": N_("another version of the template is published than `expect`; read it and decide again"),
 }
 """Every `code` of an error, and what it means."""
@@ -144,11 +147,35 @@ async def no_such_path(request: web.Request) -> web.StreamResponse:
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
 """The id of the request that is being answered."""
+CHALLENGE: Final = 'Bearer realm="mailerd"'
+"""The WWW-Authenticate of a 401 (RFC 6750, section 3)."""
 WRITE_TIMEOUT: Final = 60.0
 """Seconds for a client to read its answer."""
 MAX_MESSAGE: Final = 1_000
 """Characters of an error's message; each of its details has its own bound."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """What is left of a key's requests: `left` are to be had now. `seconds`: until all are, or, at 0, until one is."""
+
+    policy: str
+    per_minute: int
+    left: int
+    seconds: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of draft-ietf-httpapi-ratelimit-headers-10."""
+        return {
+            "RateLimit-Policy": f'"{self.policy}";q={self.per_minute};w=60',
+            "RateLimit": f'"{self.policy}";r={self.left};t={self.seconds}',
+        }
+
+
+RATE_LIMIT: Final = ContextVar[RateLimit | None]("rate limit", default=None)
+"""What is left to the key of the request that is being answered; None: it has no limit, or there is no key."""
 
 
 class UnreadError(ConnectionError):
@@ -182,6 +209,10 @@ def with_headers[R: web.StreamResponse](response: R) -> R:
     response.headers[REQUEST_ID] = REQUEST.get()
     if language() == "zh":
         response.headers.setdefault("Content-Language", "zh")
+    if limit := RATE_LIMIT.get():
+        response.headers.update(limit.headers)
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        response.headers.setdefault("WWW-Authenticate", CHALLENGE)
     response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -23,8 +23,9 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
 from mailerd.http.auth import CALLER, ApiKeyAuth, KeyHandler, KeyShare, StrangerLog, raw_path
 from mailerd.http.errors import NOTHING_CHANGED, NOTHING_STORED, ApiError, unstored
-from mailerd.http.requests import asked_language, refuse_parameters, wants_page
+from mailerd.http.requests import asked_language, check_media_type, refuse_parameters, wants_page
 from mailerd.http.responses import (
+    RATE_LIMIT,
     REQUEST,
     UnreadError,
     away,
@@ -157,8 +158,10 @@ FIRST_REQUEST_TIMEOUT: Final = 20.0
 
 MAX_CONNECTIONS: Final = 1_000
 """Connections of one listener, or an eighth of the open files that the system allows, if it is less: the daemon needs
-its files for Google. Beyond that, those of strangers are closed that ask nothing, or whose bodies have not come; then
-those that ask nothing and have shown a valid key or session before. Requests under way may be twice as many."""
+its files for Google. Beyond that, those of strangers are closed that ask nothing, or whose bodies have not come: the
+longest first, and none that has begun since the last look, since it may show its key in a moment. Then those that ask
+nothing and have shown a valid key or session before. At twice as many, a stranger gets no such moment, and requests
+under way are closed as well."""
 STRANGER_REQUESTS: Final = 20
 """Requests that a stranger's connection may make between two looks at it; then it is closed. A browser waits for
 answers; who sends hundreds of requests without waiting would keep everybody else waiting."""
@@ -174,7 +177,8 @@ class SlowClientReaper:
     def __init__(self, *, strangers: StrangerLog, clock: Clock) -> None:
         self.strangers: Final = strangers
         self._clock = clock
-        self._first_seen: dict[_Connection, float] = {}
+        self._since: dict[_Connection, tuple[web.Request | None, float]] = {}
+        """Of strangers: the request under way, if there is one, and the look at which that was first seen."""
         self._have_asked: set[_Connection] = set()
         self._being_served: dict[_Connection, tuple[web.Request, Context]] = {}
         """By the connection: the request under way, and the context that says whose it is once its key is checked."""
@@ -220,11 +224,11 @@ class SlowClientReaper:
             self._answered.clear()
             self._have_asked.intersection_update(there)
             self._known.intersection_update(there)
-            silent = [each for each in there if each not in self._have_asked]
             now = self._clock.monotonic()
-            self._first_seen = {each: self._first_seen.get(each, now) for each in silent}
-            for each in silent:
-                if now - self._first_seen[each] > FIRST_REQUEST_TIMEOUT - interval:
+            self._since = {each: self._seen(each, now) for each in there if not self._is_known(each)}
+            for each in there:
+                is_late = each in self._since and now - self._since[each][1] > FIRST_REQUEST_TIMEOUT - interval
+                if is_late and each not in self._have_asked:
                     self._close(
                         each,
                         t(
@@ -232,11 +236,8 @@ class SlowClientReaper:
                             first_request_timeout=FIRST_REQUEST_TIMEOUT,
                         ),
                     )
-            idle = [each for each in there if each in self._have_asked and each not in self._being_served]
             served = sorted((each for each in there if each in self._being_served), key=self._is_known)
-            waiting = [each for each in served if not self._is_known(each) and not self._has_body(each)]
-            strangers = [*silent, *(each for each in idle if not self._is_known(each)), *waiting]
-            beyond = [*strangers, *filter(self._is_known, idle)][: max(len(there) - most, 0)]  # the oldest first
+            beyond = self._beyond(there, most, now)
             for each in beyond:
                 asked = t("its request is incomplete") if each in self._being_served else t("it sent no request")
                 self._close(each, t("more than {most:,} connections, and {asked}", most=most, asked=asked))
@@ -245,6 +246,24 @@ class SlowClientReaper:
                 self._close(each, t("more than {it:,} requests in progress", it=2 * most))
 
         await every(interval, check_all, first_after=interval)
+
+    def _seen(self, connection: _Connection, now: float) -> tuple[web.Request | None, float]:
+        """What a stranger's connection is at, and since when; another request is another beginning."""
+        request = self._being_served[connection][0] if connection in self._being_served else None
+        before = self._since.get(connection)
+        return before if before and before[0] is request else (request, now)
+
+    def _beyond(self, there: Sequence[_Connection], most: int, now: float) -> list[_Connection]:
+        """The connections that are too many: see MAX_CONNECTIONS."""
+        waiting = [each for each in self._since if each not in self._being_served or not self._has_body(each)]
+        waiting.sort(key=lambda each: self._since[each][1])
+        idle = [each for each in there if each not in self._since and each not in self._being_served]
+        without_grace = len(there) - 2 * most
+        return [
+            each
+            for place, each in enumerate([*waiting, *idle][: max(len(there) - most, 0)])
+            if place < without_grace or each not in self._since or self._since[each][1] < now
+        ]
 
     def _is_known(self, connection: _Connection) -> bool:
         """Whether a valid key or session has come over it, be it with the request under way."""
@@ -354,19 +373,15 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
-_SCHEMA: Final = t("the database schema does not match this version of mailerd; run `mailerd migrate`")
-_REMEDIES: Final = {
-    1146: _SCHEMA,  # no such table
-    1054: _SCHEMA,  # no such column
-}
+_NO_SUCH_COLUMN: Final = 1054
 
 
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large(t("the template or the variables exceed what the database accepts (max_allowed_packet)"))
-    if remedy := _REMEDIES.get(error.errno):
-        return away(remedy)
+    if error.errno == _NO_SUCH_COLUMN:
+        return away(t("the database schema does not match this version of mailerd; run `mailerd check`"))
     if error.in_doubt:
         return away(
             t(
@@ -396,7 +411,14 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
             text = text.fields["message"]
         elif request.match_info.keys() & {"id", "email"}:
             text = t(NOTHING_CHANGED, message=text.fields["message"])
-    return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
+    return ApiError(
+        problem.status,
+        problem.code,
+        text,
+        errors=problem.errors,
+        retry_after=problem.retry_after,
+        challenge=problem.challenge,
+    )
 
 
 def _from_http_error(error: web.HTTPException) -> ApiError:
@@ -557,6 +579,7 @@ class ErrorMiddleware:
 def _begin(request: web.Request) -> None:
     """Give a request its id, and its answer the language that it asks for."""
     REQUEST.set(new_id())
+    RATE_LIMIT.set(None)
     speak(asked_language(request))
 
 
@@ -567,14 +590,25 @@ def _abort(request: web.Request) -> None:
 
 
 def behind_key(
-    endpoint: KeyHandler, auth: ApiKeyAuth, call: Permission | None, *, takes_query: bool, reads: KeyShare | None
+    endpoint: KeyHandler,
+    auth: ApiKeyAuth,
+    call: Permission | None,
+    *,
+    takes_query: bool,
+    takes_body: bool,
+    reads: KeyShare | None,
 ) -> Handler:
-    """An endpoint behind the check of the key, and of a query where it takes none; `reads`: whose place it holds."""
+    """An endpoint behind the check of the key, of a query where it takes none, and of the type of a body.
+
+    `reads`: whose place it holds.
+    """
 
     async def answer(request: web.Request) -> web.StreamResponse:
         key = await auth.authenticate(request, call)
         if not takes_query:
             refuse_parameters(request)
+        if takes_body:
+            check_media_type(request)
         async with reads.place(key) if reads else nullcontext():
             return await endpoint(request, key)
 

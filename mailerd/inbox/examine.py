@@ -30,7 +30,7 @@ from mailerd.core.notices import (
     is_forged,
     is_googles,
     is_notice,
-    message_ids,
+    message_id,
     read,
     same_address,
     unsubscribe_token,
@@ -302,7 +302,7 @@ class Examiner:
         """
         if proven and not message.came_back:
             return True
-        named = message_ids(received)
+        named = message_id(received)
         if not named:
             return False
         if message.message_id is None:
@@ -323,7 +323,7 @@ class Examiner:
             ours = ReceivedMail(shown_headers(_listed(self.body(reply, it.gmail_id) or {})))
             is_its = ours.first("x-mailerd-key").strip() == f"{message.job_id}-{message.seq}"
             known[message.message_id] = ours.first("message-id").strip() if is_its else ""
-        return known[message.message_id] in named
+        return known[message.message_id] == named
 
     async def _message(
         self, received: ReceivedMail, messages: Sequence[SentMessage]

@@ -242,7 +242,7 @@ class Intake:
         only_reads = it.method == "GET" and it.kind == "application/json" and not it.negotiates
         return behind_key(
             endpoint, self.auth, it.call, takes_query=any(each.where == "query" for each in it.params),
-            reads=self.shares.reads if only_reads else None,
+            takes_body=it.body is not None, reads=self.shares.reads if only_reads else None,
         )  # fmt: skip
 
     async def _check_ready(self) -> None:
@@ -281,8 +281,9 @@ class Intake:
             reads=self.shares.reads,
         )  # fmt: skip
         webhooks = WebhookEndpoints(
-            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares
-        )
+            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares,
+            events=self._events,
+        )  # fmt: skip
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )

@@ -254,7 +254,7 @@ class EventFeedEndpoint:
 
 
 def _feed_query(request: web.Request) -> _FeedQuery:
-    with Query(request, allowed=("after", "types", "limit")) as given:
+    with Query(request, allowed=("after", "types", "limit"), lists=("types",)) as given:
         return _FeedQuery(
             given.read("after", _position) or 0,
             given.limit(default=DEFAULT_LIMIT, most=MAX_PAGE),

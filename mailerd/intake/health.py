@@ -11,7 +11,7 @@ from mailerd.clock import Clock
 from mailerd.core.i18n import t
 from mailerd.core.situation import database, outage_reason
 from mailerd.errors import DatabaseError, SchemaError
-from mailerd.http.auth import HEADER, ApiKeyAuth
+from mailerd.http.auth import ApiKeyAuth, shown_key
 from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response
 from mailerd.intake.response_models import LiveOut, NotReadyOut, ReadyOut
 from mailerd.locale import speak
@@ -130,7 +130,7 @@ class MetricsEndpoint:
                 self._rests_until = ended + REST * (ended - begun)
 
     async def _key(self, request: web.Request) -> ApiKey | None:
-        if HEADER not in request.headers:
+        if not shown_key(request):
             return None
         try:
             return await self._auth.authenticate(request, Permission.READ)

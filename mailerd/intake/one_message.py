@@ -12,8 +12,14 @@ from pydantic import ConfigDict, Field
 from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError
 from mailerd.intake.request_models import (
+    LANGUAGE_SCHEMA,
+    LINE_SCHEMA,
+    MAX_SUBJECT,
+    MAX_TEMPLATE_PART,
     UNKNOWN_FIELD,
+    Email,
     JobFields,
+    Name,
     OwnMetadata,
     RecipientIn,
     RequestModel,
@@ -29,11 +35,14 @@ _OF_MANY: Final = (JobFields.model_fields.keys() - SendFields.model_fields.keys(
 _FIRST: Final = re.compile(r"recipients\[0\](?:\.(.*))?", re.DOTALL)
 
 
+_Part = Annotated[str, Field(max_length=MAX_TEMPLATE_PART)]
+
+
 class ToIn(RequestModel):
     """The recipient of one message."""
 
-    email: Annotated[str, Field(description="the recipient's address", examples=["ada@example.com"])]
-    name: Annotated[str | None, Field(description="the display name in To:, and the variable `name`")] = None
+    email: Annotated[Email, Field(description="the recipient's address", examples=["ada@example.com"])]
+    name: Annotated[Name | None, Field(description="the display name in To:, and the variable `name`")] = None
 
 
 class MessageIn(SendFields):
@@ -53,10 +62,18 @@ class MessageIn(SendFields):
     )
 
     to: Annotated[ToIn, Field(description="the recipient")]
-    subject: Annotated[str | None, Field(description="as it is, no template; required without `template_name`")] = None
-    html: Annotated[str | None, Field(description="as it is, no template")] = None
-    text: Annotated[str | None, Field(description="as it is, no template; if absent, it is made from the HTML")] = None
-    language: Annotated[str | None, Field(description=RecipientIn.model_fields["language"].description or "")] = None
+    subject: Annotated[
+        Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA)] | None,
+        Field(description="as it is, no template; required without `template_name`"),
+    ] = None
+    html: Annotated[_Part | None, Field(description="as it is, no template")] = None
+    text: Annotated[_Part | None, Field(description="as it is, no template; if absent, it is made from the HTML")] = (
+        None
+    )
+    language: Annotated[
+        Annotated[str, Field(json_schema_extra=LANGUAGE_SCHEMA)] | None,
+        Field(description=RecipientIn.model_fields["language"].description or ""),
+    ] = None
     metadata: Annotated[
         OwnMetadata | None, Field(description=RecipientIn.model_fields["metadata"].description or "")
     ] = None

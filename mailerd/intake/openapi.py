@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 from mailerd import __version__
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.i18n import Text, joined, t, verbatim
-from mailerd.http.auth import HEADER
+from mailerd.http.auth import BEARER, HEADER
 from mailerd.http.responses import CODES, ErrorOut
 from mailerd.intake.response_models import NotReadyOut
 from mailerd.intake.routes import OPERATIONS, Operation
@@ -170,7 +170,7 @@ TAGS: Final = {
 
 PREFIX: Final = "#/components/schemas/"
 _BY_TYPE: Final[dict[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "string": "text", "null": None}
-_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK"}
+_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK", "idn-email": "ada@example.com"}
 
 
 def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,7 +257,7 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {
     400: "cut_off", 401: "unauthorized", 403: "call_not_allowed", 404: "not_found", 408: "timeout", 409: "conflict",
-    410: "events_deleted", 413: "too_large", 415: "unsupported_encoding", 422: "invalid_request", 429: "too_fast",
+    410: "events_deleted", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request", 429: "too_fast",
     503: "database_away",
 }  # fmt: skip
 """The code that an example of each status has."""
@@ -281,15 +281,13 @@ _MEANINGS: Final = {
     409: "the request conflicts with the current state",
     410: "the requested events were deleted because of their age; the error says where to continue",
     413: "too large",
-    415: "the body is compressed",
+    415: "the body is compressed, or its `Content-Type` is not JSON",
     422: "the request has errors; the response names all of them",
     429: "too fast; retry after `Retry-After` seconds",
     503: "the database is unavailable or mailerd is busy; nothing was changed; retry after `Retry-After` seconds",
 }
 
 
-_LATER: Final = (429, 503)
-"""The statuses of answers with Retry-After."""
 _HEADERS: Final = {
     name: {"description": description, "schema": schema}
     for name, description, schema in (
@@ -301,6 +299,19 @@ _HEADERS: Final = {
             {"type": "string", "enum": ["true"]},
         ),
         ("Content-Disposition", "the file name", {"type": "string"}),
+        ("WWW-Authenticate", "how to show a key (RFC 6750)", {"type": "string"}),
+        (
+            "RateLimit-Policy",
+            'the requests per minute of a key that has a limit, as `"default";q=600;w=60` '
+            "(draft-ietf-httpapi-ratelimit-headers-10)",
+            {"type": "string"},
+        ),
+        (
+            "RateLimit",
+            'what is left of them, as `"default";r=599;t=1`: `r` requests now, and all again after `t` seconds; with '
+            "`r=0` the next one after `t` seconds",
+            {"type": "string"},
+        ),
     )
 }
 
@@ -329,7 +340,10 @@ def document() -> dict[str, Any]:
         "components": {
             "schemas": known,
             "headers": _HEADERS,
-            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": HEADER}},
+            "securitySchemes": {
+                "key": {"type": "apiKey", "in": "header", "name": HEADER},
+                "bearer": {"type": "http", "scheme": BEARER},
+            },
         },
     }
 
@@ -355,6 +369,7 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             **({"required": True} if each.required or each.where == "path" else {}),
             "schema": each.schema,
             "description": each.description,
+            **({"style": "form", "explode": False} if each.schema["type"] == "array" else {}),
             # An empty one is as good as absent.
             **({"allowEmptyValue": True} if each.where == "query" and not each.required else {}),
         }
@@ -372,7 +387,7 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         "description": it.description,
         "parameters": parameters,
         "responses": _responses(it, schemas),
-        "security": [{"key": []}] if it.needs_key else [],
+        "security": [{"key": []}, {"bearer": []}] if it.needs_key else [],
     }
     if it.call:
         made["x-call"] = it.call.value
@@ -384,7 +399,11 @@ def _operation(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     headers = {"X-Request-Id": _header("X-Request-Id")}
+    if it.needs_key:
+        headers |= {name: _header(name) for name in ("RateLimit-Policy", "RateLimit")}
     content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
+    if it.kind == "text/event-stream":  # one event, or what a client has that reads the stream to its end
+        content[it.kind]["schema"] = {"anyOf": [content[it.kind]["schema"], {"type": "string"}]}
     found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")
@@ -399,9 +418,11 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "content": {it.kind: _content(NotReadyOut, schemas)},
         }
     for status in sorted({*it.errors, *(_WITH_KEY if it.needs_key else ())} - ({403} if it.any_key else set())):
+        of_answer = headers if status != HTTPStatus.UNAUTHORIZED else {"X-Request-Id": headers["X-Request-Id"]}
+        more = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}.get(status)
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
-            "headers": headers | ({"Retry-After": _header("Retry-After")} if status in _LATER else {}),
+            "headers": of_answer | ({more: _header(more)} if more else {}),
             "content": {"application/json": {"schema": _ref(ErrorOut), "example": _error(it, status)}},
         }
     return found

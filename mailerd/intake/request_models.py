@@ -29,7 +29,13 @@ from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import encode, why_too_large
 from mailerd.mail.mime import (
+    CONTENT_ID,
+    CONTENT_TYPE,
+    HEADER_NAME,
+    MAX_ADDRESS,
     MAX_ATTACHMENTS,
+    MAX_FILENAME,
+    MAX_HEADER_VALUE,
     Addresses,
     check_base64,
     check_content_id,
@@ -38,11 +44,19 @@ from mailerd.mail.mime import (
     check_header,
     mailbox,
 )
-from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, language_tag, one_line, one_name
-from mailerd.store.list_names import check_list
+from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, ONE_LINE, ONE_NAME, language_tag, one_line, one_name
+from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME, check_list
 from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
 UNKNOWN_FIELD: Final = N_("unknown field")
+# What a schema says of a text that a function of ours checks: the same rule, which stands where that function is.
+EMAIL_SCHEMA: Final = {"format": "idn-email", "maxLength": MAX_ADDRESS}
+LINE_SCHEMA: Final = {"pattern": ONE_LINE}
+NAME_SCHEMA: Final = {"pattern": ONE_NAME}
+LIST_SCHEMA: Final = {"maxLength": MAX_LIST_NAME, "pattern": f"^{LIST_NAME.pattern}$"}
+FILENAME_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_FILENAME, "pattern": r"^[^/\\:]+$"}
+LANGUAGE_SCHEMA: Final = {"pattern": LANGUAGE_TAG.pattern}
+
 MAX_EMAIL: Final = 320
 """Characters of an address that is none, where it is shown."""
 MAX_SUBJECT: Final = 10_000
@@ -152,7 +166,19 @@ OwnMetadata = Annotated[
 Headers = Annotated[
     dict[str, str],
     BeforeValidator(_headers),
-    Field(examples=[{"X-Entity-Ref-ID": "order-1042"}], json_schema_extra={"maxProperties": MAX_ENTRIES}),
+    Field(
+        examples=[{"X-Entity-Ref-ID": "order-1042"}],
+        json_schema_extra={
+            "maxProperties": MAX_ENTRIES,
+            "propertyNames": {"pattern": f"^{HEADER_NAME.pattern}$"},
+            "additionalProperties": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_HEADER_VALUE,
+                "pattern": ONE_LINE,
+            },
+        },
+    ),
 ]
 Tags = Annotated[
     list[Annotated[str, Field(json_schema_extra={"pattern": f"^{TAG.pattern}$"}), AfterValidator(check_tag)]],
@@ -162,7 +188,7 @@ Tags = Annotated[
 
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
-Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(one_name)]
+Line = Annotated[str, Field(max_length=MAX_LINE, json_schema_extra=NAME_SCHEMA), AfterValidator(one_name)]
 Priority = Annotated[
     int,
     Field(
@@ -205,7 +231,9 @@ class RequestModel(BaseModel):
 class TemplateIn(RequestModel):
     """The `template` of a job: Jinja2 sources."""
 
-    subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT), AfterValidator(one_line)]
+    subject: Annotated[
+        str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA), AfterValidator(one_line)
+    ]
     html: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
     text: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
 
@@ -220,19 +248,27 @@ class AttachmentIn(RequestModel):
     """A file in a message."""
 
     filename: Annotated[
-        str, AfterValidator(check_filename), Field(description="a name, not a path, of a type that Gmail allows")
+        str,
+        AfterValidator(check_filename),
+        Field(description="a name, not a path, of a type that Gmail allows", json_schema_extra=FILENAME_SCHEMA),
     ]
     content_type: Annotated[
-        Annotated[str, AfterValidator(check_content_type)] | None,
+        Annotated[
+            str, AfterValidator(check_content_type), Field(json_schema_extra={"pattern": f"^{CONTENT_TYPE.pattern}$"})
+        ]
+        | None,
         Field(description="such as application/pdf; by default derived from the file name"),
     ] = None
     content: Annotated[
         str,
         AfterValidator(check_base64),
-        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"}),
+        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte", "minLength": 4}),
     ]
     content_id: Annotated[
-        Annotated[str, AfterValidator(check_content_id)] | None,
+        Annotated[
+            str, AfterValidator(check_content_id), Field(json_schema_extra={"pattern": f"^{CONTENT_ID.pattern}$"})
+        ]
+        | None,
         Field(description='shown in the message where its HTML has src="cid:…", not attached'),
     ] = None
 
@@ -252,13 +288,14 @@ def _address(value: object) -> str:
     return _ADDRESSES.check(value)
 
 
+Email = Annotated[str, BeforeValidator(_address), Field(json_schema_extra=EMAIL_SCHEMA)]
 Name = Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)]
 
 
 class CopyIn(RequestModel):
     """Who gets a copy of a message."""
 
-    email: Annotated[str, BeforeValidator(_address), Field(examples=["desk@example.com"])]
+    email: Annotated[Email, Field(examples=["desk@example.com"])]
     name: Annotated[Name | None, Field(description="the display name")] = None
 
 
@@ -276,9 +313,7 @@ def copies_in(cc: Sequence[CopyIn] | None, bcc: Sequence[CopyIn] | None) -> list
 class RecipientIn(RequestModel):
     """One recipient: one message."""
 
-    email: Annotated[
-        str, BeforeValidator(_address), Field(description="the recipient's address", examples=["ada@example.com"])
-    ]
+    email: Annotated[Email, Field(description="the recipient's address", examples=["ada@example.com"])]
     name: Annotated[Name | None, Field(description="the display name in To:, and the variable `name`")] = None
     cc: Annotated[
         Copies | None, Field(description="who gets a copy of this message, visible to all; replaces the job's `cc`")
@@ -314,11 +349,14 @@ class SendFields(RequestModel):
     sender_email: Annotated[
         str,
         AfterValidator(mailbox),
-        Field(description="the sending mailbox", examples=["me@example.com"]),
+        Field(description="the sending mailbox", examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA),
     ]
     sender_name: Annotated[Line | None, Field(description="the display name in From:")] = None
     reply_to: Annotated[
-        Annotated[str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check)] | None,
+        Annotated[
+            str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check), Field(json_schema_extra=EMAIL_SCHEMA)
+        ]
+        | None,
         Field(description="the address for replies, if not the sender"),
     ] = None
     template_name: Annotated[
@@ -358,7 +396,7 @@ class SendFields(RequestModel):
     ] = None
     tags: Annotated[Tags | None, Field(description="jobs can be searched by them")] = None
     list: Annotated[
-        Annotated[str, AfterValidator(check_list)] | None,
+        Annotated[str, AfterValidator(check_list), Field(json_schema_extra=LIST_SCHEMA)] | None,
         Field(description="the mailing list that a recipient can leave; absent: not subscription mail"),
     ] = None
     override_suppression: Annotated[

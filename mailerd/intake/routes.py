@@ -7,7 +7,6 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
-from mailerd.core.i18n import t
 from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
@@ -24,14 +23,16 @@ from mailerd.intake import (
 )
 from mailerd.intake.one_message import MessageIn
 from mailerd.intake.read_jobs import PersonOut
-from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
+from mailerd.intake.request_models import EMAIL_SCHEMA, JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.intake.template_body import NamedTemplateIn
 from mailerd.intake.tests_of_jobs import JobTestIn
+from mailerd.mail.templates import NAME
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
-from mailerd.store.list_names import MAX_LIST_NAME
-from mailerd.store.lookup import MAX_TEXT
+from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
+from mailerd.store.lookup import MAX_TEXT, SEARCHABLE
+from mailerd.store.suppressions import CURSOR
 
 Where = Literal["query", "header", "path"]
 
@@ -86,6 +87,10 @@ def _matching(name: str, pattern: str, description: str, *, where: Where = "quer
     return Param(name, {"type": "string", "pattern": pattern}, description, where=where)
 
 
+def _email(name: str, description: str, *, where: Where = "query", required: bool = False) -> Param:
+    return Param(name, {"type": "string", **EMAIL_SCHEMA}, description, where=where, required=required)
+
+
 def _choice(name: str, among: Iterable[str], description: str) -> Param:
     return Param(name, {"type": "string", "enum": [*among]}, description)
 
@@ -118,14 +123,20 @@ _IDEMPOTENCY_KEY: Final = _matching(
 )  # fmt: skip
 _BODY: Final = (400, 408, 413, 415, 422)
 """What is answered to a body that cannot be read."""
-_RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state")
+_RECIPIENT_STATUS: Final = _choice("status", State, "recipients in this state; not together with `outcome`")
 _OUTCOME: Final = _choice(
-    "outcome", MessageOutcome, "recipients with this outcome; not together with the state or result"
+    "outcome", MessageOutcome, "recipients with this outcome; not together with `status` or `result`"
 )
 _LAST_EVENT: Final = Param("Last-Event-ID", {"type": "string"}, "the ID of the last event received", where="header")
 _AFTER: Final = _matching("after", "^[0-9]{0,18}$", "events after this ID; absent: all")
-_TYPES: Final = _text("types", 320, t("only these types, separated by commas: {types}", types=", ".join(EventType)))
-_LIST: Final = _text("list", MAX_LIST_NAME, "for this list; if absent, see the description")
+_TYPES: Final = Param(
+    "types", {"type": "array", "items": {"type": "string", "enum": [*EventType]}},
+    "only these types, separated by commas",
+)  # fmt: skip
+_LIST: Final = Param(
+    "list", {"type": "string", "maxLength": MAX_LIST_NAME, "pattern": f"^$|^{LIST_NAME.pattern}$"},
+    "for this list; if absent, see the description",
+)  # fmt: skip
 _REASON: Final = _choice("reason", Reason, "suppressions with this reason")
 
 
@@ -179,9 +190,7 @@ _JOBS: Final = (
         "listJobs", "GET", "/api/jobs", "Jobs, newest first", call=Permission.READ,
         params=(
             _choice("status", JobStatus, "jobs with this status"),
-            Param(
-                "sender_email", {"type": "string"}, "jobs posted with this address; an alias does not match its mailbox"
-            ),
+            _email("sender_email", "jobs posted with this address; an alias does not match its mailbox"),
             _text("reference", 320, "jobs with this reference"),
             _matching("tag", "^$|^[A-Za-z0-9_-]{1,50}$", "jobs with this tag"),
             _moment("created_from", "accepted at this time or later"),
@@ -200,8 +209,8 @@ _JOBS: Final = (
         call=Permission.READ,
         params=(
             _RECIPIENT_STATUS,
-            _text("email", 320, "recipients with this address, in any spelling"),
-            _choice("result", Result, "recipients whose message has this result"),
+            _email("email", "recipients with this address, in any spelling"),
+            _choice("result", Result, "recipients whose message has this result; not together with `outcome`"),
             _OUTCOME,
             _cursor("^[0-9]{0,9}$"),
             _page_size(100, 1000),
@@ -214,7 +223,7 @@ _JOBS: Final = (
         "googlemail.com. A key for certain senders gets only their messages.",
         Permission.READ,
         params=(
-            _text("email", 320, "the person's address", required=True), _cursor("^[0-9]{0,19}$"), _page_size(100, 1000)
+            _email("email", "the person's address", required=True), _cursor("^[0-9]{0,19}$"), _page_size(100, 1000)
         ),
         answers=(PersonOut,), errors=(422,),
     ),
@@ -250,7 +259,10 @@ _JOBS: Final = (
         "for in the newest rows only; `back_to` says how far. A key for certain senders finds only theirs.",
         Permission.READ,
         params=(
-            _text("q", MAX_TEXT, "at least 3 characters", required=True),
+            Param(
+                "q", {"type": "string", "minLength": 1, "maxLength": MAX_TEXT, "pattern": SEARCHABLE},
+                "at least 3 characters; or a number, or one character that is not ASCII", required=True,
+            ),
             _page_size(search.DEFAULT_LIMIT, search.MAX_LIMIT),
         ),
         answers=(search.SearchOut,), errors=(422,),
@@ -266,7 +278,10 @@ _JOBS: Final = (
             _choice("by", stats.By, "what a row stands for (default: day)"),
             _day("from", "the first day (default: 29 days before `to`)"),
             _day("to", "the last day (default: today)"),
-            _text("zone", 64, "the time zone of days, a name or an offset of whole hours (default: UTC)"),
+            Param(
+                "zone", {"type": "string", "maxLength": 64, "pattern": f"^$|{stats.ZONE.pattern}"},
+                "the time zone of days, a name or an offset of whole hours (default: UTC)",
+            ),
         ),
         answers=(stats.StatsOut,), errors=(422,),
     ),
@@ -333,7 +348,7 @@ _JOBS: Final = (
     ),
 )  # fmt: skip
 
-_NAME: Final = _text("name", 64, "the template's name", where="path")
+_NAME: Final = _matching("name", f"^{NAME.pattern}$", "the template's name", where="path")
 _TEMPLATE: Final = "/api/templates/{name}"
 _TEMPLATES: Final = (
     Operation(
@@ -364,7 +379,7 @@ _TEMPLATES: Final = (
     ),
     Operation(
         "getTemplateVersion", "GET", f"{_TEMPLATE}/versions/{{version}}", "One version with its sources",
-        call=Permission.READ, params=(_NAME, _text("version", 16, "the version", where="path")),
+        call=Permission.READ, params=(_NAME, _matching("version", "^[0-9a-f]{16}$", "the version", where="path")),
         answers=(templates_endpoint.TemplateContentOut,), errors=(404, 422),
     ),
     Operation(
@@ -387,8 +402,8 @@ _SUPPRESSIONS: Final = (
         "listSuppressions", "GET", "/api/suppressions", "Suppressed addresses, oldest first",
         call=Permission.SUPPRESS,
         params=(
-            _LIST, _REASON, _text("email", 320, "suppressions of this address"),
-            _text("cursor", 64, "`next_cursor` of the previous page"), _page_size(100, 1000),
+            _LIST, _REASON, _email("email", "suppressions of this address"), _cursor(f"^$|^{CURSOR.pattern}$"),
+            _page_size(100, 1000),
         ),
         answers=(suppressions.SuppressionsOut,), errors=(422,),
     ),
@@ -405,7 +420,7 @@ _SUPPRESSIONS: Final = (
     ),
     Operation(
         "removeSuppression", "DELETE", "/api/suppressions/{email}", "Remove a suppression",
-        call=Permission.SUPPRESS, params=(_text("email", 320, "the address, in any spelling", where="path"), _LIST),
+        call=Permission.SUPPRESS, params=(_email("email", "the address, in any spelling", where="path"), _LIST),
         answers=(suppressions.RemovedOut,), errors=(404, 422),
     ),
     Operation(
@@ -473,12 +488,13 @@ _WEBHOOKS: Final = (
     ),
 )  # fmt: skip
 
-_SENDER: Final = _text("email", 320, "the mailbox, or an alias of it", where="path")
+_SENDER: Final = _email("email", "the mailbox, or an alias of it", where="path")
 _SENDERS: Final = (
     Operation(
         "listSenders", "GET", "/api/senders", "Mailboxes that messages are sent from, by address",
-        "A key for certain senders gets only these. Nothing is requested from Google.", Permission.READ,
-        params=(_text("cursor", 320, "`next_cursor` of the previous page"), _page_size(20, senders.MAX_PAGE)),
+        "A key for certain senders gets only these. A mailbox that is authorized and was never used is one of them. "
+        "Nothing is requested from Google.", Permission.READ,
+        params=(_cursor(r"^\S{0,320}$"), _page_size(20, senders.MAX_PAGE)),
         answers=(senders.SendersOut,), errors=(422,),
     ),
     Operation(

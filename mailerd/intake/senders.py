@@ -291,6 +291,18 @@ class SenderEndpoints:
     def _aliases(self) -> Mapping[str, str]:
         return self.mailboxes.aliases if self.mailboxes else {}
 
+    async def _authorized(self) -> list[str]:
+        """The mailboxes that have a credential file of their own, used or not."""
+        if self.mailboxes is None:
+            return []
+        gmail = self.mailboxes.gmail
+        try:
+            async with asyncio.timeout(self.timeout):
+                owners = await asyncio.to_thread(lambda: gmail.credential_owners)
+        except TimeoutError:
+            return []
+        return [it for it in owners if not it.startswith("@")]
+
     async def _authorizations(self, emails: Sequence[str]) -> list[Authorization]:
         """What is known of the authorization of each mailbox; the disk is asked in a thread, and not for ever."""
         if self.mailboxes is None:
@@ -308,8 +320,9 @@ class SenderEndpoints:
             size, after = given.limit(default=20, most=MAX_PAGE), given.cursor(shape=_CURSOR) or ""
         names = await self._names(key)
         found = await self._senders.page(
-            only=None if names is None else names.keys(), after=after, limit=size + 1, aliases=_unnamed(names)
-        )
+            only=None if names is None else names.keys(), after=after, limit=size + 1, aliases=_unnamed(names),
+            authorized=await self._authorized(),
+        )  # fmt: skip
         shown = await self._shown(found[:size], key)
         return json_response(SendersOut(senders=shown, next_cursor=shown[-1].email if len(found) > size else None))
 

@@ -31,6 +31,8 @@ _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 3000
 """No message was sent before and after, and in no zone is a day of these years outside what Python can count."""
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):00", re.ASCII)
+ZONE: Final = re.compile(r"^([+-][01][0-9]:00|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2})$", re.ASCII)
+"""What an offset or the name of a zone looks like."""
 _AN_HOUR: Final = timedelta(hours=1)
 
 

@@ -14,7 +14,7 @@ from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
-from mailerd.intake.request_models import RequestModel, few_fields, read_model
+from mailerd.intake.request_models import EMAIL_SCHEMA, LINE_SCHEMA, LIST_SCHEMA, RequestModel, few_fields, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses
@@ -22,7 +22,7 @@ from mailerd.mail.templates import one_line
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database
-from mailerd.store.list_names import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, check_list, check_list_title
+from mailerd.store.list_names import MAX_LIST_TITLE, ListNameError, check_list, check_list_title
 from mailerd.store.suppressions import (
     CURSOR,
     MAX_PAGE,
@@ -100,11 +100,13 @@ CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at
 class SuppressionIn(RequestModel):
     """One suppression in a request."""
 
-    email: Annotated[str, Field(max_length=320)]
-    list: Annotated[str | None, Field(max_length=MAX_LIST_NAME, description="the list; absent: all messages")] = None
+    email: Annotated[str, Field(json_schema_extra=EMAIL_SCHEMA)]
+    list: Annotated[
+        Annotated[str, Field(json_schema_extra=LIST_SCHEMA)] | None, Field(description="the list; absent: all messages")
+    ] = None
     reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
     detail: Annotated[
-        Annotated[str, Field(max_length=255), AfterValidator(one_line)] | None,
+        Annotated[str, Field(max_length=255, json_schema_extra=LINE_SCHEMA), AfterValidator(one_line)] | None,
         Field(description="a note, such as a ticket"),
     ] = None
 
@@ -129,9 +131,9 @@ class SuppressionsIn(RequestModel):
 class ListIn(RequestModel):
     """The body of `POST /api/lists`."""
 
-    name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME), AfterValidator(check_list)]
+    name: Annotated[str, Field(json_schema_extra=LIST_SCHEMA), AfterValidator(check_list)]
     title: Annotated[
-        Annotated[str, AfterValidator(check_list_title)] | None,
+        Annotated[str, AfterValidator(check_list_title), Field(json_schema_extra={"pattern": r"\S"})] | None,
         Field(max_length=MAX_LIST_TITLE, description="the title that people read"),
     ] = None
 

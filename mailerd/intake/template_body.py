@@ -10,6 +10,8 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError, invalid
 from mailerd.intake.request_models import (
+    FILENAME_SCHEMA,
+    LINE_SCHEMA,
     MAX_SUBJECT,
     MAX_TEMPLATE_PART,
     Line,
@@ -48,17 +50,21 @@ def _language(value: str) -> str:
     return value
 
 
-Tag = Annotated[str, AfterValidator(_language)]
+Tag = Annotated[str, AfterValidator(_language), Field(json_schema_extra={"pattern": f"^{LANGUAGE.pattern}$"})]
 
 
 class ImageIn(RequestModel):
     """An image that the HTML shows where it has `src="cid:…"` with this name."""
 
-    filename: Annotated[str, AfterValidator(check_filename), Field(description="its name, such as logo.png")]
+    filename: Annotated[
+        str,
+        AfterValidator(check_filename),
+        Field(description="its name, such as logo.png", json_schema_extra=FILENAME_SCHEMA),
+    ]
     content: Annotated[
         str,
         AfterValidator(check_base64),
-        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"}),
+        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte", "minLength": 4}),
     ]
 
 
@@ -66,7 +72,7 @@ class PartsIn(TemplateIn):
     """The sources of a template in one language."""
 
     subject: Annotated[
-        Annotated[str, Field(max_length=MAX_SUBJECT)],
+        Annotated[str, Field(max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA)],
         AfterValidator(one_line),
         Field(description="only a layout needs none"),
     ] = ""

@@ -21,7 +21,7 @@ from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import RETRY_AFTER, ResponseModel, json_response, not_found
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.request_models import RequestModel, read_model, shallow
+from mailerd.intake.request_models import LANGUAGE_SCHEMA, RequestModel, read_model, shallow
 from mailerd.intake.response_models import BrokenOut, Moment, TemplateOut, TemplatesOut, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.template_library import (
@@ -30,6 +30,7 @@ from mailerd.mail.template_library import (
     NamedTemplate,
     TemplateLibrary,
     TemplateLibraryError,
+    UnknownVersionError,
     check,
     from_files,
     placed,
@@ -85,7 +86,8 @@ class RenderIn(RequestModel):
         Field(description="all variables of the message; absent: the examples of the template"),
     ] = None
     language: Annotated[
-        Annotated[str, AfterValidator(language_tag)] | None, Field(description="the recipient's, such as zh or zh-TW")
+        Annotated[str, AfterValidator(language_tag), Field(json_schema_extra=LANGUAGE_SCHEMA)] | None,
+        Field(description="the recipient's, such as zh or zh-TW"),
     ] = None
 
 
@@ -492,6 +494,8 @@ class TemplatesEndpoint:
         try:
             known = version is None or _VERSION.fullmatch(version)
             found = await find(name, version) if known else None
+        except UnknownVersionError as error:
+            raise not_found(str(error)) from None
         except TemplateLibraryError as error:
             raise invalid([FieldError("name", str(error))]) from None
         if found is not None:

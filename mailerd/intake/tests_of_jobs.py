@@ -14,7 +14,7 @@ from mailerd.core.i18n import t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.suppression import canonical
 from mailerd.http.errors import FieldError, invalid
-from mailerd.intake.request_models import EXAMPLE, JobIn, RequestModel, read_model
+from mailerd.intake.request_models import EMAIL_SCHEMA, EXAMPLE, JobIn, RequestModel, read_model
 from mailerd.mail.mime import Addresses
 
 MAX_ADDRESSES: Final = 5
@@ -43,7 +43,7 @@ class JobTestIn(RequestModel):
     # Read and checked as any job, recipient by recipient.
     job: Annotated[JobIn, WrapValidator(_unread), Field(description="the job, as it would be posted")]
     to: Annotated[
-        list[Annotated[str, AfterValidator(Addresses().check)]],
+        list[Annotated[str, AfterValidator(Addresses().check), Field(json_schema_extra=EMAIL_SCHEMA)]],
         Field(
             min_length=1, max_length=MAX_ADDRESSES,
             description="who gets the messages: the sender, its domain (but not gmail.com), or mailboxes and aliases "

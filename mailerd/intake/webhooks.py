@@ -15,11 +15,12 @@ from mailerd.clock import ULID, Clock, read_moment
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.webhooks import DeliveryStatus, EndpointState, EventType, PauseReason
+from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares, events_of
 from mailerd.http.errors import NOTHING_CHANGED, ApiError, unstored
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
-from mailerd.intake.request_models import RequestModel, read_model
+from mailerd.intake.request_models import EMAIL_SCHEMA, RequestModel, read_model
 from mailerd.intake.response_models import Moment, Whole
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
@@ -38,6 +39,7 @@ from mailerd.store.webhooks import (
     WebhookEndpoint,
     WebhookError,
     Webhooks,
+    action_of,
     check_name,
     check_url,
 )
@@ -67,10 +69,11 @@ Name = Annotated[
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, description="https://…"), AfterValidator(_url)]
 Types = Annotated[
     list[Annotated[EventType, Field(strict=False)]] | None,
-    Field(min_length=1, max_length=100, description="the types that it receives; null: all"),
+    Field(min_length=1, max_length=100, description="the types that it receives; null: all but recipients.sent"),
 ]
 Senders = Annotated[
-    list[Annotated[str, Field(max_length=320, examples=["me@example.com"]), AfterValidator(mailbox)]] | None,
+    list[Annotated[str, AfterValidator(mailbox), Field(examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA)]]
+    | None,
     Field(min_length=1, max_length=MAX_SENDERS, description="the mailboxes whose events it receives; null: all"),
 ]
 
@@ -119,7 +122,9 @@ class WebhookOut(ResponseModel):
     id: Annotated[str, Field(description="the ID of the endpoint")]
     name: Annotated[str, Field(description="its name in lists and in the log")]
     url: Annotated[str, Field(description="the URL for events")]
-    types: Annotated[list[EventType] | None, Field(description="the types that it receives; null: all")]
+    types: Annotated[
+        list[EventType] | None, Field(description="the types that it receives; null: all but recipients.sent")
+    ]
     senders: Annotated[list[str] | None, Field(description="the mailboxes whose events it receives; null: all")]
     state: Annotated[EndpointState, Field(description="on, paused, or gone (it responded with 410)")]
     pause_cause: Annotated[
@@ -227,7 +232,7 @@ class WebhookEndpoints:
 
     def __init__(
         self, settings: WebhookSettings, *, database: Database, timeout: float,
-        clock: Clock, shares: KeyShares,
+        clock: Clock, shares: KeyShares, events: IntakeEvents,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._calls = shares.webhook_calls
@@ -236,6 +241,7 @@ class WebhookEndpoints:
         self._deliveries = WebhookDeliveries(database, timeout=timeout)
         self._bodies = BodyReader(max_body=MAX_BODY)
         self._clock = clock
+        self._events = events
 
     def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
@@ -257,9 +263,10 @@ class WebhookEndpoints:
         given = await self._body(request, key, WebhookIn)
         new = NewEndpoint(given.name, given.url, given.types, events_of(key, given.senders), key.id)
         try:
-            made, secret = await self._webhooks.create(new)
+            made, secret = await self._webhooks.create(new, actor=_actor(key))
         except WebhookError as error:
             raise ApiError(409, "conflict", unstored(str(error))) from None
+        self._log(key, made, "add")
         return json_response(NewWebhookOut.of(made, secret=secret))
 
     async def show(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -276,16 +283,19 @@ class WebhookEndpoints:
         if "state" in given:
             given["state"] = EndpointState(body.state)
         try:
-            return json_response(WebhookOut.of(await self._webhooks.change(it.id, given)))
+            changed = await self._webhooks.change(it.id, given, actor=_actor(key))
         except UnknownWebhookError:
             raise
         except WebhookError as error:
             raise ApiError(409, "conflict", t(NOTHING_CHANGED, message=str(error))) from None
+        self._log(key, it, action_of(given))
+        return json_response(WebhookOut.of(changed))
 
     async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
         """Remove an endpoint, with what waits for it."""
         it = await self._of(request, key)
-        await self._webhooks.remove(it.id)
+        await self._webhooks.remove(it.id, actor=_actor(key))
+        self._log(key, it, "remove")
         return json_response(RemovedWebhookOut(removed=True))
 
     async def deliveries(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -303,7 +313,8 @@ class WebhookEndpoints:
         """Give it a new secret; the old one signs as well for a while."""
         given = await self._body(request, key, RotateIn)
         it = await self._of(request, key)
-        secret = await self._webhooks.rotate(it.id, overlap=timedelta(seconds=given.overlap))
+        secret = await self._webhooks.rotate(it.id, overlap=timedelta(seconds=given.overlap), actor=_actor(key))
+        self._log(key, it, "rotate")
         now = await self._webhooks.find(it.id)
         return json_response(RotatedOut.model_validate({"secret": secret, "old_secret_until": now.old_until}))
 
@@ -323,7 +334,10 @@ class WebhookEndpoints:
         given = await self._body(request, key, ReplayIn)
         it = await self._of(request, key)
         async with self._calls.place(key):
-            events = await self._deliveries.replay(it, since=given.since, only_failed=given.only == "failed")
+            events = await self._deliveries.replay(
+                it, since=given.since, actor=_actor(key), only_failed=given.only == "failed"
+            )
+        self._log(key, it, "replay")
         return json_response(ReplayedOut(events=events))
 
     async def _body[M: (WebhookIn, WebhookChangeIn, RotateIn, ReplayIn)](
@@ -333,11 +347,18 @@ class WebhookEndpoints:
             body = parse(raw) if raw or model is not RotateIn else {}
             return read_model(model, body, context=self._http.refusal)
 
+    def _log(self, key: ApiKey, it: WebhookEndpoint, action: str) -> None:
+        self._events.webhook_action(webhook=it.name, action=action, actor=_actor(key))
+
     async def _of(self, request: web.Request, key: ApiKey) -> WebhookEndpoint:
         """The endpoint of a path, for a key that may see it."""
         if not ULID.fullmatch(request.match_info["id"]):  # a name finds it too, but not here
             raise UnknownWebhookError
         return await self._webhooks.find(request.match_info["id"], senders=key.senders)
+
+
+def _actor(key: ApiKey) -> str:
+    return f"key:{key.name}"
 
 
 def _or_404(handler: KeyHandler) -> KeyHandler:

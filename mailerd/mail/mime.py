@@ -33,6 +33,8 @@ MAX_MESSAGE_BYTES: Final = 36_700_160
 """The most bytes of a whole message, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 MAX_ATTACHMENTS: Final = 50
 """Files of one list."""
+MAX_FILENAME: Final = 255
+"""Characters of a name: what file systems take."""
 _LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
 _MAX_PIECE: Final = 60
@@ -48,8 +50,8 @@ BLOCKED: Final = frozenset({
 })  # fmt: skip
 """Endings that Gmail refuses to carry: https://support.google.com/mail/answer/6590."""
 
-_KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}")
-_CONTENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[A-Za-z0-9._-]{1,35})?")
+CONTENT_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}")
+CONTENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[A-Za-z0-9._-]{1,35})?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _JOINERS: Final = "\u200c\u200d"
 """Characters without a width that some scripts and emoji are written with; in an ending they only hide it."""
@@ -79,7 +81,7 @@ def check_filename(name: str) -> str:
             kind that Gmail refuses.
     """
     name = name.strip()
-    if not name or len(name) > 255:  # noqa: PLR2004 - what file systems take
+    if not name or len(name) > MAX_FILENAME:
         raise ValueError(t("must have 1 to 255 characters"))
     if found := _CONTROL.search(name):
         raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
@@ -138,7 +140,7 @@ def check_content_type(kind: str) -> str:
     Raises:
         ValueError: it is not a content type, or not that of a single file.
     """
-    if not _KIND.fullmatch(kind):
+    if not CONTENT_TYPE.fullmatch(kind):
         raise ValueError(t("must be a type such as application/pdf, without parameters"))
     if kind.lower().startswith(("multipart/", "message/")):
         raise ValueError(t("must be the type of a single file, not multipart or message"))
@@ -151,7 +153,7 @@ def check_content_id(content_id: str) -> str:
     Raises:
         ValueError: it would not survive in a header or a link.
     """
-    if not _CONTENT_ID.fullmatch(content_id):
+    if not CONTENT_ID.fullmatch(content_id):
         raise ValueError(
             t("must consist of A-Z, a-z, digits, dots, dashes and underscores, such as logo or logo@example.com")
         )
@@ -393,7 +395,7 @@ class ListHeaders:
 
 MAX_HEADER_VALUE: Final = 900
 """Characters of a value: with the longest name it fits into the 998 of a line (RFC 5322, 2.1.1)."""
-_HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
+HEADER_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _MESSAGE_IDS: Final = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>(?: <[!-;=?A-~]+@[!-;=?A-~]+>)*")
 """Printable ASCII between angle brackets, with one @ inside."""
 _IDS: Final = ("In-Reply-To", "References")
@@ -426,7 +428,7 @@ def check_header(name: str, value: str) -> None:
         ValueError: the name is not on the list, or the value is not one that it may have.
     """
     low = name.lower()
-    if not _HEADER_NAME.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise ValueError(t("is not a header name such as X-Order: at most 64 of A-Z, a-z, 0-9 and -"))
     if field_ := _FIELDS.get(low):
         raise ValueError(t("is a field of its own: {field}", field=field_))

@@ -256,6 +256,8 @@ _HEADERS: Final[Mapping[str, Sequence[str]]] = {
 """What a header says, as `_folded` has it, by what its column is used as; the likeliest first."""
 _ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+")
 _VARIABLE: Final = re.compile(r"[^\W\d]\w*")
+_MAX_HEADER: Final = 255
+"""Characters of a header that are looked at; a variable's name has no more."""
 _MAX_BEFORE_HEADER: Final = 20
 """The most rows in which a header is looked for."""
 _LOOKED_AT: Final = 200
@@ -292,25 +294,29 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
     """
     names = _header_row(sheet, header)
     people = [row for _, row in _below(sheet, header)]
-    found, addresses = list[Column](), set[int]()
+    found, addresses, folded = list[Column](), set[int](), dict[int, str]()
+    by_folded = {_folded(each): each for each in reversed([*wanted])}
     for index in range(max(map(len, sheet.rows), default=0)):
         values = [row[index] for row in people if index < len(row) and row[index]]
-        name = names[index] if index < len(names) else ""
+        name = names[index][:_MAX_HEADER] if index < len(names) else ""
         if values or name:
+            folded[index] = _folded(name)
             samples = tuple(each[:_MAX_VALUE] for each in islice(dict.fromkeys(values), SAMPLES))
             letter = _letter(index + sheet.first_column)
-            found.append(Column(index, letter, name, samples, len(values), variable_name(name, wanted)))
+            found.append(
+                Column(index, letter, name, samples, len(values), by_folded.get(folded[index]) or variable_name(name))
+            )
             seen = values[:_LOOKED_AT]
             if seen and sum(bool(_ADDRESS.fullmatch(each)) for each in seen) >= _MOST * len(seen):
                 addresses.add(index)
     guesses: dict[int, str] = {}
     for use, known in _HEADERS.items():
-        named = [each for each in found if _folded(each.header) in known]
+        named = [each for each in found if folded[each.index] in known]
         if use == EMAIL and (with_addresses := [each for each in named if each.index in addresses]):
             named = with_addresses
         if named:
-            best = min((_folded(each.header) for each in named), key=known.index)
-            guesses |= {each.index: use for each in named if _folded(each.header) == best}
+            best = min((folded[each.index] for each in named), key=known.index)
+            guesses |= {each.index: use for each in named if folded[each.index] == best}
     if EMAIL not in guesses.values() and len(addresses - guesses.keys()) == 1:  # of two, the person has to choose one
         guesses |= dict.fromkeys(addresses - guesses.keys(), EMAIL)
     return [replace(each, guess=guesses.get(each.index, each.guess)) for each in found]
@@ -333,10 +339,8 @@ def _unnamed(index: int, sheet: Sheet) -> Text:
     return t("Column {letter}", letter=_letter(index + sheet.first_column))
 
 
-def variable_name(header: str, wanted: Collection[str] = ()) -> str:
+def variable_name(header: str) -> str:
     """The variable that a column would be, by its header."""
-    if found := next((each for each in wanted if _folded(each) == _folded(header)), ""):
-        return found
     plain = header if _VARIABLE.fullmatch(header) else re.sub(r"\W+", "_", header).strip("_").lower()
     name = plain if not plain or _VARIABLE.fullmatch(plain) else f"column_{plain}"
     return f"{name}_2" if name in FIELDS else name

@@ -52,6 +52,10 @@ class TemplateLibraryError(MailerdError):
     """A named template cannot be used; the text names every reason."""
 
 
+class UnknownVersionError(TemplateLibraryError):
+    """There is no such version of a template, or of its layout."""
+
+
 @dataclass(frozen=True)
 class InlineImage:
     """An inline image; its content id is its file's name."""
@@ -215,7 +219,7 @@ class TemplateLibrary:
             return named
         layout = await self.read(named.layout, version)
         if layout is None and version:
-            raise TemplateLibraryError(
+            raise UnknownVersionError(
                 t("template {name}: its layout {layout!r} has no such version", name=named.name, layout=named.layout)
             )
         if layout is None or not layout.is_layout:
@@ -238,7 +242,7 @@ class TemplateLibrary:
             files = await self._stored.files(name, version)
             return None if files is None else await asyncio.to_thread(from_files, name, files)
         if found is not None and version not in {None, found.version}:
-            raise TemplateLibraryError(
+            raise UnknownVersionError(
                 t("template {name}: its folder has version {version} now", name=name, version=found.version)
             )
         return found

@@ -75,6 +75,10 @@ LANGUAGE_TAG: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$"
 """A language tag, as they are in use (RFC 5646)."""
 
 _TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+ONE_LINE: Final = f"^[^{CONTROL.pattern[1:-1]}]*$"
+"""What `one_line` lets pass, for a description."""
+ONE_NAME: Final = f"^[^{CONTROL.pattern[1:-1]}{_TURN.pattern[1:-1]}]*$"
+"""The same of `one_name`, but for the marks."""
 _MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
 _RIGHT_TO_LEFT: Final = re.compile(
     r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"

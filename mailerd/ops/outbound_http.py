@@ -24,6 +24,7 @@ from yarl import URL
 
 from mailerd import __version__
 from mailerd.clock import new_id
+from mailerd.core.excerpts import words_of
 from mailerd.core.i18n import joined, t
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.webhooks import WebhookAttempt, body_of
@@ -57,7 +58,7 @@ class HttpAnswer:
 
     status: int
     text: str
-    """The beginning of the body, where the status is no success."""
+    """The beginning of the body in words, where the status is no success."""
     retry_after: str
     """The header, as it came."""
 
@@ -218,7 +219,7 @@ async def _answer(response: aiohttp.ClientResponse) -> HttpAnswer:
         except aiohttp.ClientError:
             pass
     return HttpAnswer(
-        response.status, text.decode("utf-8", "replace")[:MAX_REASON], response.headers.get("Retry-After", "")
+        response.status, words_of(text.decode("utf-8", "replace"))[:MAX_REASON], response.headers.get("Retry-After", "")
     )
 
 

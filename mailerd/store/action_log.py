@@ -1,4 +1,4 @@
-"""The log of what people and programs asked of jobs, messages, senders and suppressions: the table `job_actions`."""
+"""The log of what people and programs asked of jobs, senders, webhooks and suppressions: the table `job_actions`."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -6,8 +6,8 @@ from typing import Final, Literal
 from mailerd.store.db.connection import Cursor, Statement
 
 _INSERT_ACTION: Final = """
-INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, messages, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+INSERT INTO job_actions (job_id, sender, webhook, action, actor, detail, changed, messages, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 _ADD_MESSAGES: Final = "UPDATE job_actions SET messages = messages + %s WHERE id = %s"
 MAX_DETAIL: Final = 100
 """The most characters of a detail, as in the schema."""
@@ -19,12 +19,17 @@ def note_action(
     *,
     job: str | None = None,
     sender: str | None = None,
+    webhook: str | None = None,
     detail: str | None = None,
     changed: bool = True,
     messages: int = 0,
 ) -> Statement:
-    """The statement that records one request, of a job or of a sender. `messages`: how many messages it changed."""
-    return _INSERT_ACTION, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), messages)
+    """The statement that records one request, of a job, a sender or a webhook by its name.
+
+    `messages`: how many messages it changed.
+    """
+    detail = detail[:MAX_DETAIL] if detail else None
+    return _INSERT_ACTION, (job, sender, webhook, action, actor, detail, int(changed), messages)
 
 
 @dataclass

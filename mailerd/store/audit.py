@@ -64,6 +64,13 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         N_("counts"),
+        "SELECT j.id, NULL, CONCAT('says ', j.sent, ' sent and ', j.failed, ' failed, but of the recipients ', "
+        "f.sent, ' and ', f.failed) FROM jobs j JOIN (SELECT job_id, SUM(status = 'sent') AS sent, "
+        "SUM(status = 'failed') AS failed FROM job_recipients GROUP BY job_id) f ON f.job_id = j.id "
+        "WHERE j.finished_at IS NOT NULL AND (j.sent <> f.sent OR j.failed <> f.failed)",
+    ),
+    (
+        N_("counts"),
         "SELECT j.id, NULL, CONCAT('has ', j.attachments, ' attachments, but there are ', COUNT(a.id)) FROM jobs j "
         "LEFT JOIN job_attachments a ON a.job_id = j.id WHERE j.attachments > 0 "
         "GROUP BY j.id, j.attachments HAVING COUNT(a.id) <> j.attachments",

@@ -43,7 +43,7 @@ SELECT 1 FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE I
  WHERE n.job_id = %s AND n.kind = '{Kind.SOFT.value}' AND r.status = 'sent' AND r.result = 'bounced'
    AND r.result_kind = '{Kind.SOFT.value}' LIMIT 1"""
 DOUBTS: Final = """
-SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error,
+SELECT r.id, r.job_id, r.to_email, j.from_address, r.updated_at, r.lease_until, r.checks, r.error,
        r.error_code, r.error_args
   FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'unsure'
@@ -60,25 +60,27 @@ _WHICH: Final = {
 JOBS_ENDING: Final = """
 SELECT id FROM (SELECT id FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 20000) j WHERE RIGHT(id, 6) = %s"""
 ACTIONS: Final = """
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
+       a.webhook
   FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
 MAX_ACTIONS: Final = 20_000
 """The newest actions in which those of one actor, object or time are looked for."""
 FOUND_ACTIONS: Final = f"""
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender)
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
+       a.webhook
   FROM (SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a
   LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {{where}} ORDER BY a.id DESC LIMIT %s"""
 MAX_NOTICES: Final = 20_000
 """The newest notices in which replies are looked for."""
 REPLIES: Final = f"""
-SELECT {{columns}} FROM (SELECT id, mailbox, recipient_id, email, kind, at FROM notices FORCE INDEX (PRIMARY)
+SELECT {{columns}} FROM (SELECT id, sender_email, recipient_id, email, kind, at FROM notices FORCE INDEX (PRIMARY)
                         ORDER BY id DESC LIMIT {MAX_NOTICES}) n {{join}}
  WHERE n.kind = '{Kind.REPLY.value}' {{mine}}"""
 # `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
 UNDONE: Final = f"""
-SELECT e.id, e.data, e.at FROM (
+SELECT e.id, e.data, e.at, e.sender_email FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
@@ -151,11 +153,11 @@ class UnsureMessage:
 
 @dataclass(frozen=True)
 class LoggedAction:
-    """What a person or a program asked of a job, of a sender or of suppressions."""
+    """What a person or a program asked of a job, a sender, a webhook or suppressions."""
 
     id: int
     job_id: str | None
-    """The job that it was asked of; None: it was asked of the sender."""
+    """The job that it was asked of; None: it was asked of something else."""
     action: str
     actor: str
     detail: str | None
@@ -163,7 +165,9 @@ class LoggedAction:
     messages: int
     at: datetime
     sender: str | None
-    """The sender of the job, or the sender that it was asked of; None: it was asked of suppressions."""
+    """The sender of the job, or the sender that it was asked of; None: it was asked of something else."""
+    webhook: str | None
+    """The name of the webhook that it was asked of."""
 
 
 @dataclass(frozen=True)
@@ -276,7 +280,7 @@ class ConsoleQueries:
     async def action_log(
         self, *, limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
     ) -> list[LoggedAction]:
-        """What was asked of jobs and senders, the newest first; with a filter, of the last MAX_ACTIONS."""
+        """What was asked, the newest first; with a filter, of the last MAX_ACTIONS."""
         rows = await self._rows(actions_statement(limit, before, senders, only), what="actions.list")
         return [
             LoggedAction(
@@ -289,8 +293,9 @@ class ConsoleQueries:
                 messages=messages,
                 at=utc(at),
                 sender=of,
+                webhook=webhook,
             )
-            for id_, job, action, actor, detail, changed, messages, at, of in rows
+            for id_, job, action, actor, detail, changed, messages, at, of, webhook in rows
         ]
 
     async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
@@ -303,10 +308,10 @@ class ConsoleQueries:
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneMessage]:
         """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="undone.list")
-        found = [(id_, from_event(json.loads(data)), at) for id_, data, at in rows]
-        messages = tuple(it["recipient_id"] for _, it, _ in found)
+        found = [(id_, from_event(json.loads(data)), at, sender) for id_, data, at, sender in rows]
+        messages = tuple(it["recipient_id"] for _, it, _, _ in found)
         now = dict(await self._rows((_READ_STATUS, (messages,)), what="undone.list")) if messages else {}
-        return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
+        return [_undone(id_, it, at, sender, now.get(it["recipient_id"])) for id_, it, at, sender in found]
 
     async def pauses(self, sender: str, *, limit: int) -> list[PauseChange]:
         """When a sender was paused and resumed, the newest first: of the last MAX_PAUSES of all that are kept."""
@@ -381,9 +386,9 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
 
 
-def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -> UndoneMessage:
+def _undone(id_: int, it: Mapping[str, Any], at: datetime, sender: str, status: str | None) -> UndoneMessage:
     return UndoneMessage(
-        id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at),
+        id_, it["recipient_id"], it["job_id"], it["email"], sender, it.get("reason") or "", utc(at),
         State(status) if status else None,
     )  # fmt: skip
 
@@ -401,7 +406,9 @@ def undone_statement(limit: int, before: int | None, senders: Collection[str] | 
     most = before if before is not None else 1 << 62
     if senders is None:
         return UNDONE.format(senders=""), (MAX_UNDONE, most, limit)
-    return UNDONE.format(senders="AND e.sender_email IN %s"), (MAX_UNDONE, most, tuple(senders) or ("",), limit)
+    # Whose an event is it says once it has its place (store/event_feed.py).
+    mine = "AND e.position IS NOT NULL AND e.sender_email IN %s"
+    return UNDONE.format(senders=mine), (MAX_UNDONE, most, tuple(senders) or ("",), limit)
 
 
 def actions_statement(
@@ -421,7 +428,7 @@ def actions_statement(
         where.append("a.action = %s")
         values.append(it.action)
     if it.about:
-        where.append("%s IN (a.job_id, a.sender)")
+        where.append("%s IN (a.job_id, a.sender, a.webhook)")
         values.append(it.about)
     if it.since:
         where.append("a.at >= %s")
@@ -435,5 +442,5 @@ def actions_statement(
 
 def replies_statement(columns: str, join: str, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:
     """What is asked for replies, without what follows; a test has it explained."""
-    mine = "" if senders is None else "AND n.mailbox IN %s"
+    mine = "" if senders is None else "AND n.sender_email IN %s"
     return REPLIES.format(columns=columns, join=join, mine=mine), () if senders is None else (tuple(senders) or ("",),)

@@ -71,7 +71,7 @@ def _held(job: Job) -> Waits | None:
     """What holds its messages, daemon or not."""
     if not job.counts.get(State.WAITING):
         return Waits.UNSURE if job.counts.get(State.UNSURE) else None
-    due, pause = job.send_at if job.early else None, job.paused_until
+    due, pause = job.send_at if job.starts_in > 0 else None, job.paused_until
     if job.repair or (pause and (due is None or pause >= due)):  # of the two, the one that ends last
         return Waits.SENDER_PAUSED
     if due:
@@ -335,7 +335,9 @@ def _turn(at: datetime) -> Text:
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
     """Why it waits now, and what happens next and when."""
-    mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
+    mended = repair(
+        story.pause_cause, story.paused_until, sender=story.sender, now=story.now, reason=story.pause_reason
+    )
     reason = hold_reason(
         sender=story.sender,
         job_paused=story.job_status is JobStatus.PAUSED,

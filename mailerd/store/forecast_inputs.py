@@ -3,11 +3,11 @@
 Whatever is asked for many jobs costs the same few statements as for one.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mailerd.config import Live
 from mailerd.core import rate_limit
@@ -73,6 +73,44 @@ _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
   (SELECT 1 FROM job_recipients FORCE INDEX (claim)
     WHERE job_id = %s AND status = 'waiting' AND due_at <= %s LIMIT %s) waiting)"""
+
+
+class _JobRow(NamedTuple):
+    """A row of `_READ_JOBS`, or one like it of a job that is not stored yet."""
+
+    id: str
+    sender: str
+    precedence: int
+    send_at: datetime | None
+    status: str
+    pause_reason: str | None
+    pause_reason_code: str | None
+    pause_reason_args: str | None
+    braked_until: datetime | None
+    waiting: int
+    due: datetime | None
+    last_due: datetime | None
+    later: int | None
+    later_due: datetime | None
+    unsure: int | None
+    manual: int | None
+    look_at: datetime | None
+    copies: float | None
+    """What the copies of a message cost of the day, on average."""
+
+
+class _QueuedRow(NamedTuple):
+    """A row of `_READ_QUEUE`, behind its sender."""
+
+    id: str
+    precedence: int
+    next_claim_at: datetime
+    status: str
+    total: int
+    last_due: datetime | None
+    copies: float | None
+
+
 _LATER: Final = timedelta(hours=1)
 """What another job sends so long after the last message of this one is due goes behind it."""
 
@@ -95,7 +133,7 @@ class ForecastReader:
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
             await cursor.execute(_READ_JOBS, (ids, ids, ids))
-            found = await cursor.fetchall()
+            found = [_JobRow(*row) for row in await cursor.fetchall()]
             return await self._inputs(cursor, found) if found else {}
 
         return await self._ask(work) if jobs else {}
@@ -112,10 +150,26 @@ class ForecastReader:
         later = {at: number for at, number in due.items() if at > first + _LATER}
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
-            times = (None, naive(last), sum(later.values()), naive(min(later, default=None)))
-            each = copies / max(1, messages)
-            rest = (*(None,) * 4, messages, *times, *(None,) * 3, each)
-            job = ("", sender, -priority, naive(first), JobStatus.QUEUED, *rest)
+            job = _JobRow(
+                id="",
+                sender=sender,
+                precedence=-priority,
+                send_at=naive(first),
+                status=JobStatus.QUEUED,
+                pause_reason=None,
+                pause_reason_code=None,
+                pause_reason_args=None,
+                braked_until=None,
+                waiting=messages,
+                due=None,
+                last_due=naive(last),
+                later=sum(later.values()),
+                later_due=naive(min(later, default=None)),
+                unsure=None,
+                manual=None,
+                look_at=None,
+                copies=copies / max(1, messages),
+            )
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
@@ -125,42 +179,47 @@ class ForecastReader:
     async def _ask(self, work: Callable[[Cursor], Awaitable[dict[str, ForecastInputs]]]) -> dict[str, ForecastInputs]:
         return await self.database.request(work, what="forecast.read", bound=self.timeout, read_only=True)
 
-    async def _inputs(self, cursor: Cursor, jobs: Sequence[Any]) -> dict[str, ForecastInputs]:
-        """`jobs`: rows of `_READ_JOBS`."""
-        # A job that has not begun has no attempt behind it.
-        begun = [(job[0], job[0]) for job in jobs if job[0] and job[9] and (job[4] != JobStatus.QUEUED or job[15])]
+    async def _inputs(self, cursor: Cursor, jobs: Sequence[_JobRow]) -> dict[str, ForecastInputs]:
+        # A job that has not begun has no attempt behind it; what its first message costs is asked where it has copies.
+        asked = [
+            (job.id, job.id)
+            for job in jobs
+            if job.id and job.waiting and (job.status != JobStatus.QUEUED or job.copies)
+        ]
         first = {
-            id_: (1 + copies, from_row(*error)) for id_, copies, *error in await _union(cursor, _READ_FIRST, begun)
+            id_: (1 + copies, from_row(*error)) for id_, copies, *error in await _union(cursor, _READ_FIRST, asked)
         }
-        senders = tuple(sorted({job[1] for job in jobs}))
+        senders = tuple(sorted({job.sender for job in jobs}))
         states, turns = await self._senders(cursor, senders)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=states[senders[0]].now)
         measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, senders)
         found = {}
         for job in jobs:
-            id_, sender, _, send_at, status, *reason, braked, messages = job[:10]
-            due, last_due, later, later_due, unsure, manual, look_at, copies = job[10:]
-            first_cost, error = first.get(id_, (1, None))
-            found[id_] = ForecastInputs(
-                sender=states[sender],
-                messages=messages,
-                due=max(it for it in (states[sender].now, utc(send_at), utc(due), utc(braked)) if it),
-                copies=float(copies or 0),
+            state = states[job.sender]
+            braked = utc(job.braked_until)
+            begins = (state.now, utc(job.send_at), utc(job.due), braked)
+            first_cost, error = first.get(job.id, (1, None))
+            later = utc(job.later_due) if (job.later or 0) < job.waiting else None
+            found[job.id] = ForecastInputs(
+                sender=state,
+                messages=job.waiting,
+                due=max(it for it in begins if it),
+                copies=float(job.copies or 0),
                 first_cost=first_cost,
-                last_due=utc(last_due),
-                later=LaterMessages(int(later), utc(later_due)) if later and later < messages else None,
+                last_due=utc(job.last_due),
+                later=LaterMessages(int(job.later), later) if job.later and later else None,
                 error=error,
-                unresolved=UnresolvedSends(unsure, int(manual), utc(look_at)) if unsure else None,
-                job_paused=status == JobStatus.PAUSED,
-                job_reason=from_row(*reason),
-                braked_until=utc(braked),
-                next_claim_at=turns.get(sender),
-                hours=hours[sender],
-                measured=measured.get(sender, 0.0),
-                failing=failing(tried.get(sender, [])),
+                unresolved=UnresolvedSends(job.unsure, int(job.manual or 0), utc(job.look_at)) if job.unsure else None,
+                job_paused=job.status == JobStatus.PAUSED,
+                job_reason=from_row(job.pause_reason, job.pause_reason_code, job.pause_reason_args),
+                braked_until=braked,
+                next_claim_at=turns.get(job.sender),
+                hours=hours[job.sender],
+                measured=measured.get(job.sender, 0.0),
+                failing=failing(tried.get(job.sender, [])),
                 outage=self.database.outage,
             )
-        return await _with_queues(cursor, found, {job[0]: job[2] for job in jobs})
+        return await _with_queues(cursor, found, {job.id: job.precedence for job in jobs})
 
     async def _senders(
         self, cursor: Cursor, senders: Sequence[str]
@@ -189,6 +248,8 @@ class WaitingMessages:
     """There may be more."""
     first_cost: int = 1
     """As how many messages of the day the next one counts."""
+    braked_until: datetime | None = None
+    """Until when all of them wait, though some are due: what bounced of their jobs is read first."""
 
 
 async def of_senders(
@@ -209,6 +270,7 @@ async def of_senders(
             due=max(it.now, waiting[email].due or it.now),
             first_cost=waiting[email].first_cost,
             last_due=waiting[email].last_due,
+            braked_until=waiting[email].braked_until,
             next_claim_at=turns.get(email),
             hours=hours[email],
             measured=measured.get(email, 0.0),
@@ -246,39 +308,45 @@ async def _with_queues(
 ) -> dict[str, ForecastInputs]:
     """The same with the sender's other jobs."""
     senders = sorted({it.sender.email for it in found.values()})
-    queues: dict[str, list[Any]] = {sender: [] for sender in senders}
+    queues: dict[str, list[_QueuedRow]] = {sender: [] for sender in senders}
     for sender, *job in await _union(cursor, _READ_QUEUE, [(it, _MAX_JOBS + 1) for it in senders]):
-        queues[sender].append(job)
+        queues[sender].append(_QueuedRow(*job))
     others = {
-        id_: [
-            (other, status, Queued(min(total, limit), precedence - precedences[id_], utc(due), float(copies or 0)))
-            for other, precedence, due, status, total, _, copies in queues[it.sender.email]
-            if other != id_ and (limit := _limit(it, precedence - precedences[id_], utc(due)))
-        ]
+        id_: _others(it, [job for job in queues[it.sender.email] if job.id != id_], precedence=precedences[id_])
         for id_, it in found.items()
     }
     most: dict[str, int] = {}
-    last_due = {job[0]: utc(job[5]) for queue in queues.values() for job in queue}
     until = max(max(it.due, it.last_due or it.due) for it in found.values()) + _LATER
-    for other, status, queued in chain.from_iterable(others.values()):
+    for job, queued in chain.from_iterable(others.values()):
         # Of one that has not begun all messages wait.
-        if status == JobStatus.SENDING or ((last := last_due[other]) and last > max(queued.due, until)):
-            most[other] = max(queued.messages, most.get(other, 0))
+        last = utc(job.last_due)
+        if job.status == JobStatus.SENDING or (last and last > max(queued.due, until)):
+            most[job.id] = max(queued.messages, most.get(job.id, 0))
     asked = [(it, it, naive(until), most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]
     counted = dict(await _union(cursor, _WAITING, asked))
     return {
         id_: replace(
             it,
             queue=tuple(
-                replace(queued, messages=min(queued.messages, counted.get(other, queued.messages)))
-                for other, _, queued in others[id_]
+                replace(queued, messages=min(queued.messages, counted.get(other.id, queued.messages)))
+                for other, queued in others[id_]
             ),
             queue_cut_off=_is_cut_off(
-                id_, it, [job[0] for job in queues[it.sender.email] if job[1] <= precedences[id_]]
+                id_, it, [job.id for job in queues[it.sender.email] if job.precedence <= precedences[id_]]
             ),
         )
         for id_, it in found.items()
     }
+
+
+def _others(it: ForecastInputs, jobs: Iterable[_QueuedRow], *, precedence: int) -> list[tuple[_QueuedRow, Queued]]:
+    """Those of a sender's other jobs of which messages can go before its last one."""
+    found = []
+    for job in jobs:
+        order, due = job.precedence - precedence, utc(job.next_claim_at)
+        if limit := _limit(it, order, due):
+            found.append((job, Queued(min(job.total, limit), order, due, float(job.copies or 0))))
+    return found
 
 
 def _limit(it: ForecastInputs, order: int, due: datetime) -> int:

@@ -45,7 +45,6 @@ SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
 _COUNT_OWN_TIMES: Final = """
 SELECT COUNT(send_at) AND COUNT(send_at) = COUNT(*), COALESCE(SUM(send_at < %s), 0)
   FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"""
-_COUNT_IN_FLIGHT: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 
 
@@ -337,13 +336,9 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
         cursor, job.id, reason=reason("job_cancelled", actor=said_of_row(actor) or actor)
     )
     if job.status is not status:
-        await cursor.execute(_COUNT_IN_FLIGHT, (job.id,))
-        in_flight = bool((await cursor.fetchone())[0])
-        await job_changes.set_cancelled(cursor, job.id, status, in_flight=in_flight)
+        await job_changes.set_cancelled(cursor, job.id, status)
         await _write_event(cursor, EventType.JOB_CANCELLED, job, actor)
-        if not in_flight:
-            await cursor.execute(job_changes.COUNTS, (job.id,))
-            await job_changes.write_finished(cursor, job.id, dict(await cursor.fetchall()))
+        await job_changes.complete(cursor, [job.id])
     return ActionResult(job.status is not status, messages, status)
 
 

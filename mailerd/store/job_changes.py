@@ -261,8 +261,9 @@ async def _took(cursor: Cursor, job: str) -> float:
 
 _SET_CANCELLED: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
-   SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)), pause_cause = NULL,
-       pause_reason = NULL, bounce_warning = NULL WHERE id = %s"""
+   SET status = %s, next_claim_at = NULL, finished_at = NULL, pause_cause = NULL, pause_reason = NULL,
+       bounce_warning = NULL
+ WHERE id = %s"""
 _SET_PAUSED: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = %s, next_claim_at = NULL, pause_cause = %s WHERE id = %s"""
@@ -301,9 +302,9 @@ UPDATE jobs FORCE INDEX (PRIMARY)
         OR (braked_until <= UTC_TIMESTAMP(6) AND brakes < %s))"""
 
 
-async def set_cancelled(cursor: Cursor, job: str, status: JobStatus, *, in_flight: bool) -> None:
-    """Cancel a job; it ends now, unless messages of it are `in_flight`."""
-    await cursor.execute(_SET_CANCELLED, (status.value, in_flight, job))
+async def set_cancelled(cursor: Cursor, job: str, status: JobStatus) -> None:
+    """Cancel a job; it ends by `complete`, once none of its messages is in flight."""
+    await cursor.execute(_SET_CANCELLED, (status.value, job))
 
 
 async def set_paused(cursor: Cursor, job: str, status: JobStatus, *, cause: str, reason: str | None = None) -> None:
@@ -361,8 +362,8 @@ async def brake(cursor: Cursor, job: str) -> bool:
 INSERT_JOB: Final = "INSERT INTO jobs ({columns}) VALUES ({places})"
 SENT_AT_ONCE: Final = """
 SELECT id, send_at FROM jobs FORCE INDEX (by_status)
- WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at <= created_at"""
-"""Jobs that were posted by a clock that was ahead, to be sent at once."""
+ WHERE status IN ('queued', 'sending', 'paused') AND created_at > UTC_TIMESTAMP(6) AND send_at = created_at"""
+"""Jobs that were posted by a clock that was ahead, to be sent at once; a time that a client gave is another."""
 SEND_NOW: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET send_at = UTC_TIMESTAMP(6) WHERE id = %s AND send_at > UTC_TIMESTAMP(6)"""
 CLOCK_WENT_BACK: Final = (

@@ -453,7 +453,7 @@ _READ_JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
-    "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
+    "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at), j.template_name, j.template_version, "
     "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
     "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
     "IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL), "
@@ -489,8 +489,8 @@ class Job:
     pause_reason: str | None
     repair: str | None
     """What a person has to do before a message of its sender can go; None: nothing."""
-    early: bool
-    """`send_at` is still to come, by the database's clock."""
+    starts_in: float
+    """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
     template_name: str | None
     template_version: str | None
     took: float | None
@@ -524,7 +524,7 @@ class Job:
     @property
     def due(self) -> datetime | None:
         """When the first of its messages that wait is due; None: that is past."""
-        return self.send_at if self.early else self.deferred_until
+        return self.send_at if self.starts_in > 0 else self.deferred_until
 
     def per_minute(self, *, least: float) -> float | None:
         """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
@@ -777,9 +777,9 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
         started_at=utc(row[9]),
         finished_at=utc(row[10]),
         paused_until=utc(row[11]),
-        pause_reason=from_row(row[12], row[32], row[33]),
-        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22])),
-        early=bool(row[13]),
+        pause_reason=(why := from_row(row[12], row[32], row[33])),
+        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22]), reason=why),
+        starts_in=row[13] / 1e6,
         template_name=row[14],
         template_version=row[15],
         took=None if row[16] is None else row[16] / 1e6,

@@ -1,11 +1,13 @@
 """How a mailing list may be called."""
 
+import re
 from typing import Final
 
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
 
 MAX_LIST_NAME: Final = 100
+LIST_NAME: Final = re.compile(r"[a-z0-9](?:(?:\.?[a-z0-9_-])*\.?[a-z0-9])?")
 MAX_LIST_TITLE: Final = 255
 """The most characters of a title, as in the schema."""
 
@@ -20,9 +22,7 @@ def check_list(name: str) -> str:
     Raises:
         ListNameError: the name cannot be used.
     """
-    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
-    if not plain or len(name) > MAX_LIST_NAME or not bounds:
+    if len(name) > MAX_LIST_NAME or not LIST_NAME.fullmatch(name):
         raise ListNameError(
             t(
                 "the name of a list has 1 to {max_list_name} characters: a-z, digits, '-', '_' or '.', such as"

@@ -87,6 +87,10 @@ class Hits[T]:
     """Older rows were not looked at; None: all were."""
 
 
+SEARCHABLE: Final = r"\S[\s\S]+\S|^\s*[0-9]+\s*$|[^\x00-\x7f\s]"
+"""What `searchable` takes, besides its greatest length, for a description."""
+
+
 def searchable(text: str) -> str:
     """What is looked for.
 

@@ -79,7 +79,15 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        thread_id = ELT(FIELD(id, {each}), {each}),
        handed_over_at = COALESCE(handed_over_at, UTC_TIMESTAMP(6)), crashes = 0, updated_at = UTC_TIMESTAMP(6)
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending' AND message_id IS NULL
-   AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""
+   AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)
+   AND NOT EXISTS (SELECT 1 FROM jobs FORCE INDEX (PRIMARY) WHERE id IN %s AND status IN ('paused', 'cancelled'))
+   AND NOT EXISTS (SELECT 1 FROM senders FORCE INDEX (PRIMARY)
+                    WHERE email IN %s AND pause_cause = 'manual' AND paused_until > UTC_TIMESTAMP(6))"""
+_SELECT_STOPPED: Final = """
+SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
+  LEFT JOIN senders s ON s.email = j.sender_email
+ WHERE r.id IN %s AND (j.status IN ('paused', 'cancelled')
+                       OR (s.pause_cause = 'manual' AND s.paused_until > UTC_TIMESTAMP(6)))"""
 
 NOT_FORGOTTEN: Final = "to_email <> CONCAT('forgotten-', id, '@example.invalid')"
 """`Row.is_forgotten` is false of a row."""
@@ -183,8 +191,8 @@ async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
     """Hand new messages over, in a statement that is a transaction of its own; False: not all of them were.
 
     It is the move `handed_over` of rows that need not be read: of a message that is new, all that a former worker makes
-    known stands in its row. Where one of the addresses, a copy's among them, has a suppression, none is handed over.
-    Those that were may be handed over again.
+    known stands in its row. Where one of the addresses, a copy's among them, has a suppression, or one of the jobs or
+    senders was stopped, none is handed over. Those that were may be handed over again.
     """
     ids = [it.message.id for it in records]
     values: list[object] = [after(State.SENDING, Transition.HANDED_OVER).value]
@@ -193,9 +201,19 @@ async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
     pairs = tuple((it.message.id, it.message.token) for it in records)
     digests = tuple({digest for it in records for digest in it.message.digests})
     lists = tuple({EVERYTHING, *(it.message.list_id for it in records)})
+    jobs_and_senders = [tuple({it.message.job_id for it in records}), tuple({it.message.sender for it in records})]
     each = ", ".join(["%s"] * len(ids))
-    await cursor.execute(_HAND_OVER.format(each=each), [*values, tuple(ids), pairs, digests, lists])
+    values += [tuple(ids), pairs, digests, lists, *jobs_and_senders]
+    await cursor.execute(_HAND_OVER.format(each=each), values)
     return cursor.rowcount == len(ids)
+
+
+async def stopped(cursor: Cursor, ids: Collection[int]) -> set[int]:
+    """Those of these messages whose job is paused or cancelled, or whose sender a person has paused."""
+    if not ids:
+        return set()
+    await cursor.execute(_SELECT_STOPPED, (tuple(ids),))
+    return {id_ for (id_,) in await cursor.fetchall()}
 
 
 async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:

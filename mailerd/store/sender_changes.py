@@ -144,6 +144,14 @@ _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
        gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE email = %s"""
+_SELECT_PAUSED: Final = """
+SELECT email FROM senders FORCE INDEX (project)
+ WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY email FOR UPDATE"""
+_SELECT_PAUSED_OF_PROJECT: Final = """
+SELECT o.email FROM senders s FORCE INDEX (PRIMARY)
+  STRAIGHT_JOIN senders o FORCE INDEX (project) ON o.project = s.project
+ WHERE s.email = %s AND o.email <> %s AND o.pause_cause = %s AND o.paused_until > UTC_TIMESTAMP(6)
+ ORDER BY o.email FOR UPDATE"""
 # The cause stays until a message has gone well: the first one goes alone, and if nothing has changed it pauses anew.
 _TRY_AGAIN: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
@@ -182,12 +190,34 @@ async def pause_by_hand(cursor: Cursor, email: str, *, cause: str, reason: str, 
         await _write_paused(cursor, email, cause=cause, reason=reason, until=end)
 
 
-async def end_pause(cursor: Cursor, email: str) -> None:
-    """A message of it has gone well: what is over of its pause is forgotten."""
+async def end_pause(cursor: Cursor, email: str) -> bool:
+    """A message of it has gone well: what is over of its pause is forgotten; whether there was any such."""
     cause, _ = await _last_pause(cursor, email)
     await cursor.execute(_END_PAUSE, (email,))
     if cursor.rowcount:
         await _write_resumed(cursor, email, cause=cause)
+    return cursor.rowcount > 0
+
+
+async def end_project_pause(cursor: Cursor, email: str) -> list[str]:
+    """End the pause that the other senders of its project have for the project's quota; which they are.
+
+    A sender that sends again, or that a person has resumed, shows that the quota is there. A later refusal by Google
+    would have paused this sender too, in one transaction with the others, so no newer pause is ended.
+    """
+    await cursor.execute(_SELECT_PAUSED_OF_PROJECT, (email, email, PauseCause.PROJECT_LIMIT.value))
+    names = [name for (name,) in await cursor.fetchall()]
+    for name in names:
+        await cursor.execute(_RESUME, (name,))
+        await claim_now(cursor, name)
+        await _write_resumed(cursor, name, cause=PauseCause.PROJECT_LIMIT.value)
+    return names
+
+
+async def paused_by_project(cursor: Cursor, project: str) -> list[str]:
+    """The senders of a project that are paused for its quota."""
+    await cursor.execute(_SELECT_PAUSED, (project, PauseCause.PROJECT_LIMIT.value))
+    return [name for (name,) in await cursor.fetchall()]
 
 
 async def resume(cursor: Cursor, email: str, *, cause: str | None) -> None:
@@ -253,7 +283,7 @@ async def join_project(database: Database, sender: str, project: str, mode: Mode
         await set_mode_and_project(cursor, sender, mode=mode, project=project)
         await cursor.execute(_READ_PROJECT_LIMIT, (project, PauseCause.PROJECT_LIMIT.value))
         return next(
-            (Pause(PauseCause.PROJECT_LIMIT, from_row(*reason) or "", timedelta(microseconds=wait))
+            (Pause(PauseCause.PROJECT_LIMIT, from_row(*reason) or "", timedelta(microseconds=wait), joins=True)
              for wait, *reason in await cursor.fetchall()), None
         )  # fmt: skip
 

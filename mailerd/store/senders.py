@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import batched
 from typing import Any, Final, NamedTuple
 
 from mailerd.config import Settings
@@ -10,7 +11,9 @@ from mailerd.core.i18n import t
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, repair
 from mailerd.core.rate_limit import FOREVER, MAX_GAP, SenderLimits
+from mailerd.core.reasons import from_row
 from mailerd.core.senders import SenderReading
+from mailerd.core.verdicts import PauseCause
 from mailerd.errors import MailerdError
 from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
@@ -27,8 +30,10 @@ LIMITS: Final[Mapping[str, int | float]] = {
 }  # fmt: skip
 """The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 
-_READ_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
-_PAUSES: Final = "SELECT email, pause_cause, paused_until, UTC_TIMESTAMP(6) FROM senders WHERE pause_cause IS NOT NULL"
+_READ_ALL: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders ORDER BY email"
+_PAUSES: Final = """
+SELECT email, pause_cause, paused_until, pause_reason, pause_reason_code, pause_reason_args, UTC_TIMESTAMP(6)
+  FROM senders WHERE pause_cause IS NOT NULL"""
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _COUNT_WAITING: Final = """
@@ -38,14 +43,16 @@ SELECT COUNT(*) FROM (
 MAX_COUNTED: Final = 10_000
 """The most waiting messages of a sender that a page counts; `page` counts as many of all its senders together."""
 _NO_BOUND: Final = 1 << 62
+_READ_AT_ONCE: Final = 100
+"""The most senders of which one statement reads."""
 # A job that waits since what bounced is read first has a time of its own.
 _COUNT_DUE: Final = """
-(SELECT %s, COUNT(*), MIN(due), MAX(due), (
+(SELECT %s, COUNT(*), MIN(due), MAX(due), MIN(own_due), (
   SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
            WHERE r.job_id = f.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
     FROM jobs f FORCE INDEX (next_claim)
    WHERE f.sender_email = %s AND f.claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT 1) FROM (
-  SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due
+  SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due, r.due_at own_due
     FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted)"""
 _READ_ELSEWHERE: Final = """
@@ -103,6 +110,8 @@ class SenderSummary:
     used: int
     """How many messages it sent in the last 24 hours; the oldest hour counts whole."""
     waiting: int
+    reading: SenderReading | None = None
+    """What the API shows of it; only where all are listed."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,10 @@ class Senders:
     async def repairs(self) -> dict[str, str]:
         """What a person has to do before messages go, by sender; without those for whom waiting is enough."""
         rows = await self.database.read_rows(_PAUSES, (), what="senders.read_pauses", bound=REPAIRS_TIMEOUT)
-        found = {email: repair(cause, utc(end), sender=email, now=utc(now)) for email, cause, end, now in rows}
+        found = {
+            email: repair(cause, utc(end), sender=email, now=utc(now), reason=from_row(*reason))
+            for email, cause, end, *reason, now in rows
+        }
         return {email: words for email, words in found.items() if words}
 
     async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
@@ -138,7 +150,14 @@ class Senders:
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_READ_ALL)
-        return await self._summaries(cursor, self._states(await cursor.fetchall()), most=_NO_BOUND)
+        rows = await cursor.fetchall()
+        found = await self._summaries(cursor, self._states([row[:-1] for row in rows]), most=_NO_BOUND)
+        turns = {row[0]: utc(row[-1]) for row in rows}
+        readings = list[SenderReading]()
+        for some in batched(found, _READ_AT_ONCE):
+            states = {it.state.email: it.state for it in some}
+            readings += await self._readings(cursor, states, turns, None)
+        return [replace(it, reading=reading) for it, reading in zip(found, readings, strict=True)]
 
     def _states(self, rows: Sequence[Any]) -> list[SenderState]:
         return [rate_limits.sender_state(row, self.defaults) for row in rows]
@@ -163,8 +182,11 @@ class Senders:
         after: str = "",
         limit: int,
         aliases: Mapping[str, str] | None,
+        authorized: Collection[str] = (),
     ) -> list[SenderReading]:
         """The first senders behind an address, of `only` where it is given.
+
+        `authorized`: mailboxes that can be used; those for which nothing was ever posted have no row, and are senders.
 
         `aliases`: by mailbox, what a limited key calls it that does not name it; None: the key has no limit, and may be
         shown any message. The more senders a page has, the fewer waiting messages of each are counted, so that it takes
@@ -173,7 +195,18 @@ class Senders:
         await cursor.execute(*readings_statement(only, after, limit))
         rows = await cursor.fetchall()
         states = {row[0]: rate_limits.sender_state(row[:-1], self.defaults) for row in rows}
-        return await self._readings(cursor, states, {row[0]: utc(row[-1]) for row in rows}, aliases)
+        last = rows[-1][0] if len(rows) == limit else None
+        unused = [
+            email
+            for email in authorized
+            if email > after and email not in states and (only is None or email in only) and (not last or email < last)
+        ]
+        if unused:
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = utc((await cursor.fetchone())[0])
+            states |= {it: rate_limits.default_state(it, now=now, defaults=self.defaults) for it in unused}
+        first = {email: states[email] for email in sorted(states)[:limit]}
+        return await self._readings(cursor, first, {row[0]: utc(row[-1]) for row in rows}, aliases)
 
     @request("senders.find_one", read_only=True)
     async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
@@ -198,8 +231,15 @@ class Senders:
         values = [value for email in names for value in (email, email, email, most)]
         await cursor.execute(" UNION ALL ".join([_COUNT_DUE] * len(names)), values)
         waiting = {
-            email: WaitingMessages(number, utc(due), utc(last), is_cut_off=number >= most, first_cost=1 + (copies or 0))
-            for email, number, due, last, copies in await cursor.fetchall()
+            email: WaitingMessages(
+                number,
+                utc(due),
+                utc(last),
+                is_cut_off=number >= most,
+                first_cost=1 + (copies or 0),
+                braked_until=utc(due) if due and own_due <= naive(now) < due else None,
+            )
+            for email, number, due, last, own_due, copies in await cursor.fetchall()
         }
         elsewhere, inboxes, sent = map(dict, await cursor.fetch_batch([
             (_READ_ELSEWHERE, (names, day)), (_READ_INBOXES, (names,)), _last_minute(names, now),
@@ -307,13 +347,34 @@ class Senders:
     async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
+        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them.
+
         Raises:
             SenderError: it is not known.
         """
         before = await self._read(cursor, email)
         await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
         await sender_changes.resume(cursor, email, cause=before.pause_cause)
+        if before.pause_cause == PauseCause.PROJECT_LIMIT:
+            for other in await sender_changes.end_project_pause(cursor, email):
+                await cursor.execute(*note_action("resume", actor, sender=other))
         return before
+
+    @request("senders.resume")
+    async def resume_project(self, cursor: Cursor, project: str, *, actor: str) -> list[str]:
+        """End the pause for the quota of a Cloud project; the senders that were paused for it.
+
+        Raises:
+            SenderError: no sender uses this project.
+        """
+        await cursor.execute("SELECT 1 FROM senders FORCE INDEX (project) WHERE project = %s LIMIT 1", (project,))
+        if await cursor.fetchone() is None:
+            raise SenderError(t("no sender uses the project {project}; see `mailerd senders list`", project=project))
+        paused = await sender_changes.paused_by_project(cursor, project)
+        for email in paused:
+            await cursor.execute(*note_action("resume", actor, sender=email))
+            await sender_changes.resume(cursor, email, cause=PauseCause.PROJECT_LIMIT.value)
+        return paused
 
 
 def _limits(it: SenderState) -> dict[str, tuple[float, bool]]:

@@ -217,3 +217,10 @@ async def senders_above(
         (units, most), what="server.read_pace", bound=bound,
     )  # fmt: skip
     return [sender_state(row, defaults) for row in rows]
+
+
+async def database_now(database: Database, *, bound: float) -> datetime:
+    """The database's clock, by which messages become due. `bound`: seconds that it gets for it."""
+    ((now,),) = await database.request_rows("SELECT UTC_TIMESTAMP(6)", (), what="clock.read", bound=bound)
+    found: datetime = utc(now)
+    return found

@@ -17,6 +17,8 @@ from mailerd.core.rate_limit import mean_gap
 from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import (
+    LATE,
+    SILENT,
     DaemonInfo,
     FailedJob,
     JobTrouble,
@@ -139,10 +141,14 @@ SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALE
           FROM senders s STRAIGHT_JOIN jobs j FORCE INDEX (finished) ON j.sender_email = s.email AND {UNFINISHED}
          WHERE j.status <> 'paused' AND COALESCE(s.next_claim_at, '1970-01-01') <= UTC_TIMESTAMP(6)
            AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6) AND {{mine}}) first WHERE due IS NOT NULL"""
-# Whatever is in flight has a lease.
-_COUNT_IN_FLIGHT: Final = """
-SELECT COUNT(*) FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
- WHERE r.lease_until > '1970-01-01' AND r.status = 'sending' AND {mine}"""
+# Whatever is in flight has a lease. For how long the oldest is at a daemon that runs, or, if shorter, none has ended.
+_COUNT_IN_FLIGHT: Final = f"""
+SELECT COUNT(*), LEAST(TIMESTAMPDIFF(MICROSECOND, MIN(IF(d.id IS NULL, NULL, r.updated_at)), UTC_TIMESTAMP(6)),
+                       COALESCE((SELECT TIMESTAMPDIFF(MICROSECOND, MAX(at), UTC_TIMESTAMP(6)) FROM attempts), 1e12))
+  FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
+  LEFT JOIN daemons d ON d.id = r.daemon_id AND d.stopped_at IS NULL
+                     AND d.heartbeat_at > UTC_TIMESTAMP() - INTERVAL {SILENT} SECOND
+ WHERE r.lease_until > '1970-01-01' AND r.status = 'sending' AND {{mine}}"""
 _COUNT_UNSURE: Final = f"""
 SELECT COUNT(*), MIN(r.updated_at), MIN(CONCAT_WS('/', r.updated_at, r.job_id, r.id)) FROM jobs j FORCE INDEX (finished)
   STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
@@ -173,7 +179,7 @@ SELECT {COLUMNS}, {USED_TODAY} FROM (
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
-SELECT id, job_id, action, actor, messages, detail, sender FROM job_actions
+SELECT id, job_id, action, actor, messages, detail, sender, webhook FROM job_actions
  WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
@@ -201,8 +207,9 @@ SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FOR
  WHERE r.id IN %s AND j.from_address IN %s"""
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
-       TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP())
-  FROM daemons WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
+       TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP()),
+       EXISTS (SELECT 1 FROM daemons later WHERE later.host = d.host AND later.started_at > d.heartbeat_at)
+  FROM daemons d WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
 # Some of each cause, as of the senders.
 _READ_REFUSED: Final = f"""
@@ -243,7 +250,7 @@ _READ_WHY_FAILED: Final = """
 (SELECT job_id, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'failed' LIMIT 1)"""
 _OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
-OVERDUE: Final = 12
+OVERDUE: Final = LATE
 """Seconds without a heartbeat after which the next one is overdue."""
 
 
@@ -256,12 +263,16 @@ async def read_daemons(cursor: Cursor) -> tuple[DaemonInfo, ...]:
     await cursor.execute(_READ_DAEMONS)
     rows, here = await cursor.fetchall(), socket.gethostname()
     return tuple(
-        DaemonInfo(id_, host, pid, version, silent, age, host == here and silent > OVERDUE and not _is_there(pid))
-        for id_, host, pid, version, silent, age in rows
-    )
+        DaemonInfo(
+            id_, host, pid, version, silent, age,
+            is_gone=host == here and silent > OVERDUE and not is_there(pid), is_replaced=bool(replaced),
+        )
+        for id_, host, pid, version, silent, age, replaced in rows
+    )  # fmt: skip
 
 
-def _is_there(pid: int) -> bool:
+def is_there(pid: int) -> bool:
+    """Whether this machine has such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -361,11 +372,12 @@ def sender_stats(
         paused_until=it.paused_until if it.paused else None,
         pause_cause=it.pause_cause or "",
         pause_reason=it.pause_reason or "",
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason),
         sent=ended[0],
         failed=ended[1],
         failing=fails,
         alias=alias,
+        is_warming_up=it.limits.is_warming_up(it.now, since=it.since),
     )
 
 
@@ -440,11 +452,15 @@ class StatsReader:
             counted = await self._count_of(cursor, mine, is_open=bool(is_open))
         jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
         bad: Sequence[Any] = ()
-        oldest, unsure, longest = now, now, ""
+        oldest, unsure, longest, awaiting = now, now, "", None
         if is_open:
-            open_jobs, ((due,),), ((in_flight,),), ((in_doubt, since, longest),), bad = await cursor.fetch_batch(
-                [_about(each, mine) for each in _OF_OPEN_JOBS]
-            )
+            (
+                open_jobs,
+                ((due,),),
+                ((in_flight, awaiting),),
+                ((in_doubt, since, longest),),
+                bad,
+            ) = await cursor.fetch_batch([_about(each, mine) for each in _OF_OPEN_JOBS])
             jobs |= {JobStatus(status): number for status, number in open_jobs}
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
@@ -466,6 +482,7 @@ class StatsReader:
             counted=counted.age if counted.is_whole else None,
             oldest_claimable=max(0.0, (now - oldest).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds(),
+            awaiting_google=float(awaiting or 0) / 1e6,
             unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
             senders=tuple(
                 sender_stats(

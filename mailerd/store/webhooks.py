@@ -24,7 +24,8 @@ from mailerd.core.webhooks import (
     WebhookOutcome,
 )
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.db.connection import Cursor, Statement, micros, naive, utc
+from mailerd.store.action_log import note_action
+from mailerd.store.db.connection import Cursor, Statement, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database, read, request, transaction
 from mailerd.store.event_feed import EventFeed
 
@@ -57,7 +58,6 @@ INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, posit
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
 _SWAP_SECRETS: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
-_UNLESS_ROTATED: Final = " AND old_until <=> %s"
 # One that is switched on anew begins without its past, and so does everything that waits: it is due, and has its
 # whole schedule. Else an endpoint that is resumed too early would lose what has failed often.
 _SWITCH_ON: Final = """
@@ -160,6 +160,13 @@ def shown_secret(secret: bytes) -> str:
     return SECRET_PREFIX + base64.b64encode(secret).decode()
 
 
+def action_of(given: Mapping[str, Any]) -> str:
+    """What the log of actions calls a change of these fields."""
+    if given.keys() != {"state"}:
+        return "change"
+    return "pause" if given["state"] == EndpointState.PAUSED else "resume"
+
+
 class Webhooks:
     """Reads and changes endpoints. `timeout`: seconds that the database gets for an answer.
 
@@ -170,7 +177,7 @@ class Webhooks:
         self.database = database
         self.timeout = timeout
 
-    async def create(self, new: NewEndpoint) -> tuple[WebhookEndpoint, str]:
+    async def create(self, new: NewEndpoint, *, actor: str) -> tuple[WebhookEndpoint, str]:
         """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
 
         Raises:
@@ -206,6 +213,7 @@ class Webhooks:
             await cursor.execute(
                 _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
+            await cursor.execute(*note_action("add", actor, webhook=new.name))
             return await _one(cursor, id_)
 
         try:
@@ -242,8 +250,8 @@ class Webhooks:
             raise _unknown(which)
         return found
 
-    async def change(self, id_: str, given: Mapping[str, Any]) -> WebhookEndpoint:
-        """Change what is `given`: name, url, types, senders, state.
+    async def change(self, id_: str, given: Mapping[str, Any], *, actor: str) -> WebhookEndpoint:
+        """Change what is `given`: name, url, types, senders, state; and record it.
 
         One that is switched on again gets at once what it has missed, as far as the events are kept.
 
@@ -259,9 +267,7 @@ class Webhooks:
             values["senders"] = senders_json(given["senders"])
 
         async def work(cursor: Cursor) -> WebhookEndpoint:
-            await cursor.execute("SELECT id FROM webhooks WHERE id = %s FOR UPDATE", (id_,))
-            if await cursor.fetchone() is None:
-                raise _unknown(id_)
+            before = await _locked(cursor, id_)
             if "name" in given:
                 await cursor.execute("SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_))
                 if await cursor.fetchone():
@@ -270,21 +276,30 @@ class Webhooks:
                 assignments = ", ".join(f"{name} = %s" for name in values)
                 await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
             await _switch(cursor, id_, given.get("state"))
-            return await _one(cursor, id_)
+            after, action = await _one(cursor, id_), action_of(given)
+            detail = ", ".join(given) if action == "change" else None
+            await cursor.execute(
+                *note_action(action, actor, webhook=before.name, detail=detail, changed=before != after)
+            )
+            return after
 
         return await self.database.request(work, what="webhooks.change", bound=self.timeout)
 
-    async def remove(self, id_: str) -> None:
+    async def remove(self, id_: str, *, actor: str) -> None:
         """Remove an endpoint; an attempt under way ends without a record. Its deliveries are deleted bit by bit later.
 
         Raises:
             UnknownWebhookError: there is none.
         """
-        delete = "DELETE FROM webhooks WHERE id = %s"
-        if not await self.database.execute(delete, (id_,), what="webhooks.remove", bound=self.timeout):
-            raise _unknown(id_)
 
-    async def rotate(self, id_: str, *, overlap: timedelta, seen: WebhookEndpoint | None = None) -> str:
+        async def work(cursor: Cursor) -> None:
+            it = await _locked(cursor, id_)
+            await cursor.execute("DELETE FROM webhooks WHERE id = %s", (id_,))
+            await cursor.execute(*note_action("remove", actor, webhook=it.name))
+
+        await self.database.request(work, what="webhooks.remove", bound=self.timeout)
+
+    async def rotate(self, id_: str, *, overlap: timedelta, actor: str, seen: WebhookEndpoint | None = None) -> str:
         """Give it a new secret, which is returned; the old one signs as well for `overlap`.
 
         `seen`: only if it has the secret still that it had when this was read; None: whatever it has.
@@ -293,16 +308,18 @@ class Webhooks:
             UnknownWebhookError: there is none.
             WebhookError: it has another secret by now.
         """
-        secret, what = new_secret(), "webhooks.rotate"
-        sql, values = _SWAP_SECRETS, [int(overlap.total_seconds()), secret, id_]
-        if seen is not None:
-            sql, values = sql + _UNLESS_ROTATED, [*values, seen.old_until and naive(seen.old_until)]
-        if not await self.database.execute(sql, values, what=what, bound=self.timeout):
-            if seen is None:
-                raise _unknown(id_)
-            raise WebhookError(
-                t("webhook {name} received another secret in the meantime; nothing was changed", name=seen.name)
-            )
+        secret = new_secret()
+
+        async def work(cursor: Cursor) -> None:
+            it = await _locked(cursor, id_)
+            if seen is not None and it.old_until != seen.old_until:
+                raise WebhookError(
+                    t("webhook {name} received another secret in the meantime; nothing was changed", name=seen.name)
+                )
+            await cursor.execute(_SWAP_SECRETS, (int(overlap.total_seconds()), secret, id_))
+            await cursor.execute(*note_action("rotate", actor, webhook=it.name))
+
+        await self.database.request(work, what="webhooks.rotate", bound=self.timeout)
         return shown_secret(secret)
 
     async def secrets(self, id_: str) -> list[bytes]:
@@ -325,6 +342,14 @@ async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None
             )
         case EndpointState.GONE | None:
             pass
+
+
+async def _locked(cursor: Cursor, id_: str) -> WebhookEndpoint:
+    """The endpoint of this id, whose row is locked."""
+    await cursor.execute("SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE", (id_,))
+    if await cursor.fetchone() is None:
+        raise _unknown(id_)
+    return await _one(cursor, id_)
 
 
 async def _one(cursor: Cursor, which: str) -> WebhookEndpoint:
@@ -453,8 +478,8 @@ class WebhookDeliveries:
         found = [_delivery(row) for row in rows]
         return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
 
-    async def replay(self, it: WebhookEndpoint, *, since: datetime, only_failed: bool = False) -> int:
-        """Deliver the events since then once more, with their old ids; how many.
+    async def replay(self, it: WebhookEndpoint, *, since: datetime, actor: str, only_failed: bool = False) -> int:
+        """Deliver the events since then once more, with their old ids, and record it; how many.
 
         `only_failed`: those that were given up. Events from before the endpoint was made are among them; what waits
         already is not doubled. Each thousand is a transaction of its own: one that breaks off has replayed the first
@@ -479,6 +504,8 @@ class WebhookDeliveries:
         ((start,),) = await self.database.request_rows(
             _FIRST_SINCE, (moment,), what="webhooks.find_events", bound=self.timeout
         )
+        note = note_action("replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None)
+        await self.database.execute(*note, what="webhooks.note_replay", bound=self.timeout)
         while start is not None and start <= it.position:
             end = min(start + _REPLAYED_AT_ONCE, it.position + 1)
             total += await self.database.request(work, what="webhooks.replay", bound=self.timeout)

@@ -16,6 +16,7 @@ MAX_ROWS: Final = 10_000
 _FILTERS: Final = ("actor", "action", "about", "from", "until")
 ACTIONS: Final = (
     "pause", "resume", "cancel", "retry", "priority", "change", "settle", "limits", "suppress", "unsuppress",
+    "add", "rotate", "replay", "remove",
 )  # fmt: skip
 """What is offered to choose from."""
 
@@ -35,10 +36,10 @@ async def table(it: ConsoleRequest) -> web.StreamResponse:
     async def pages() -> AsyncGenerator[Rows]:
         yield [
             (f"{each.at:%Y-%m-%dT%H:%M:%SZ}", str(each.actor), each.action, each.detail, each.job_id, each.sender,
-             int(each.changed), each.messages) for each in await _log(it, None, MAX_ROWS)
+             each.webhook, int(each.changed), each.messages) for each in await _log(it, None, MAX_ROWS)
         ]  # fmt: skip
 
-    columns = ("at", "actor", "action", "detail", "job_id", "sender", "changed", "messages")
+    columns = ("at", "actor", "action", "detail", "job_id", "sender", "webhook", "changed", "messages")
     async with it.services.shares.downloads.place(it.key):
         return await write_csv(it.http, pages(), columns=columns, filename="activity.csv")
 

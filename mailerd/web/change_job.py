@@ -68,7 +68,11 @@ async def _reschedule(it: ConsoleRequest, job: Job, form: Form) -> Text:
     )
     if done.changed:
         it.services.wake()
-    return t("Job rescheduled for {time}.", time=describe.moment(at)) if done.changed else NO_CHANGE
+    if not done.changed:
+        return NO_CHANGE
+    if at <= it.services.clock.now():
+        return t("{time} is in the past: the job is sent immediately.", time=describe.moment(at))
+    return t("Job rescheduled for {time}.", time=describe.moment(at))
 
 
 def _said(change: JobChange, n: int, *, look: bool) -> Text:

@@ -39,14 +39,14 @@ async def job_of(it: ConsoleRequest, once: str) -> str | None:
     return known.job_id if known else None
 
 
-DraftPage = Callable[[ConsoleRequest, Draft], Awaitable[web.Response]]
+DraftPage = Callable[[ConsoleRequest, Draft], Awaitable[web.StreamResponse]]
 
 
-def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.Response]]:
+def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]:
     """The page of the draft of the path; of one that was sent, whichever tab it was, the job."""
 
     @wraps(page)
-    async def answer(it: ConsoleRequest) -> web.Response:
+    async def answer(it: ConsoleRequest) -> web.StreamResponse:
         it.require(Permission.SEND)
         id_ = it.http.match_info["draft"]
         draft = await drafts(it).find(it.key.id, id_) if id_.isalnum() and id_.isascii() else None

@@ -20,7 +20,7 @@ _UNAVAILABLE: Final = 503
 _AGAIN: Final = {"Retry-After": "5"}
 SIGNED_IN: Final = web.RequestKey("signed_in", ConsoleRequest)
 """Who asks, for the page of an error."""
-_STRANGER: Final[dict[str, Any]] = {"key": None, "it": None, "outbox": "", "flash": "", "query": {}}
+_STRANGER: Final[dict[str, Any]] = {"key": None, "it": None, "outbox": "", "flash": ""}
 _ERROR: Final = t("This page cannot be shown")
 _HEADINGS: Final = {
     403: t("Not allowed"), 404: t("Page not found"), 405: t("Not possible here"), 413: t("Too large"),

@@ -46,11 +46,13 @@ async def show(it: ConsoleRequest) -> web.Response:
     else:
         notices, more = await _notices(it, before, MAX_LISTED)
     mine = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]
-    inboxes = await _reader(it).inboxes(limit=MAX_INBOXES)
+    inboxes, aliases = await _reader(it).inboxes(limit=MAX_INBOXES), it.services.settings.gmail.aliases
+    by_sender = await bounces_by("sender", it, mine)
     return it.page(
         "inbox.html", active="inbox", notices=notices, undone=undone, is_undone=is_undone, more=more, live=True,
         given={name: query[name] for name in ("kind", "sender", "job") if query.get(name)},
-        domains=await bounces_by("domain", it, mine), by_sender=await bounces_by("sender", it, mine),
+        domains=await bounces_by("domain", it, mine), by_sender=by_sender,
+        linked=[each.name for each in by_sender if it.key.may_send(aliases.get(each.name, each.name))],
         inboxes=[each for each in inboxes if it.key.may_send(each.email)], kinds=BOUNCE_KINDS,
         choices=list(_KINDS)[2:], groups={"bounces": t("All bounces"), "replies": t("All replies")},
     )  # fmt: skip
@@ -66,7 +68,7 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
             found, before = await _notices(it, place, ROWS_AT_ONCE)
             if found:
                 yield [
-                    (rfc3339(one.at), one.kind, one.email, one.code, one.detail, one.mailbox, one.job_id,
+                    (rfc3339(one.at), one.kind, one.email, one.code, one.detail, one.sender, one.job_id,
                      one.recipient_id, one.believed) for one in found
                 ]  # fmt: skip
             place = before or 0

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from math import ceil
 from typing import Final
 
 from aiohttp import web
@@ -70,7 +71,7 @@ async def show(it: ConsoleRequest) -> web.Response:
         actions=await _actions(it, job, causes), chart_drawn=await chart_of_job(it, job),
         spans={name: said(words, it.language) for name, words in JOB_SPANS.items()},
         span_chosen="sending" if query.get("span") == "sending" else "all",
-        undo=may_undo(it, job), seconds=max(0, int((job.send_at - services.clock.now()).total_seconds())),
+        undo=may_undo(it, job), seconds=max(0, ceil(job.starts_in)),
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm it."""
 
+import asyncio
 import json
 import re
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from mailerd.core.network_rules import is_loopback
 from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RunnerEvents
+from mailerd.http.responses import write
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.templates import Content, RecipientData, Template
 from mailerd.store import describe
@@ -34,6 +36,10 @@ from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
 """What an inline image is called in a message (RFC 2392)."""
+_PIECE: Final = 3 * 16 * 1024
+"""Bytes, or characters, of a piece of a message that is shown; base64 goes by threes."""
+_MAX_TEXTS: Final = 2_000
+"""Texts of which a piece is made: each takes half a microsecond."""
 _PROOFS: Final = {
     Proof.ANSWERED: t("Google returned the message ID."),
     Proof.SEEN: t("Google did not respond, but the message is in Sent."),
@@ -73,8 +79,13 @@ async def show(it: ConsoleRequest) -> web.Response:
         "message.html", active="jobs", story=story, notices=notices, lines=describe.timeline(story),
         standing=standing, proof=_PROOFS[story.proof] if story.proof else "", mailbox=sent_mail(it, story),
         content=content, headers=headers,
-        may_settle=it.may(Permission.CONTROL, story.sender), live=story.status is not State.UNSURE,
+        may_settle=it.may(Permission.CONTROL, _sender(story)), live=story.status is not State.UNSURE,
     )  # fmt: skip
+
+
+def _sender(story: RecipientHistory) -> str:
+    """Whose message it is: what its From says."""
+    return story.from_address or story.sender
 
 
 async def _own_headers(it: ConsoleRequest, id_: int) -> str | None:
@@ -97,7 +108,7 @@ def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
 async def act(it: ConsoleRequest) -> web.Response:
     """Record what a person has seen in the mailbox."""
     story = await find_message(it)
-    it.require(Permission.CONTROL, story.sender)
+    it.require(Permission.CONTROL, _sender(story))
     form = await read_form(it.http)
     change = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}.get(form.text("action"))
     here, attempt = f"/messages/{story.id}", row_number(form.text("attempt"))
@@ -111,20 +122,20 @@ async def act(it: ConsoleRequest) -> web.Response:
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
 
 
-async def html(it: ConsoleRequest) -> web.Response:
+async def html(it: ConsoleRequest) -> web.StreamResponse:
     """The message's HTML, for a frame that runs nothing and loads nothing."""
     story = await find_message(it)
     database = it.services.database
     try:
         row = await read_message(database, story.id, bound=TIMEOUT)
     except ForgottenError as error:
-        return frame(it, str(error), {})
+        return await frame(it, str(error), {})
     if row is None:
         it.missing()
     attached = await attachments(database, row.job_id, recipient=None)
     attached += await attachments(database, row.job_id, recipient=row.seq)
     pictures = {each.content_id: (each.content_type, each.content) for each in attached if each.content_id}
-    return frame(it, await rendered(it, row), pictures)
+    return await frame(it, await rendered(it, row), pictures)
 
 
 async def rendered(it: ConsoleRequest, row: ClaimedRecipient) -> Content | str:
@@ -144,25 +155,61 @@ async def render_one(it: ConsoleRequest, template: Template, reader: RecipientDa
     return made if isinstance(made, Content) else str(made[0])
 
 
-def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]) -> web.Response:
+async def frame(
+    it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]
+) -> web.StreamResponse:
     """A message for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids.
+
+    It is written piece by piece: in one it would hold the event loop, and all of it would be in memory.
+    """
+    if isinstance(made, str) or made.html is None:
+        subject, text = ("", made) if isinstance(made, str) else (made.subject, made.text)
+        page = it.page("frame.html", subject=subject, text=text, live=False)
+        page.headers.update(MESSAGE_HEADERS)
+        return page
+    response = web.StreamResponse(headers=MESSAGE_HEADERS)
+    response.content_type, response.charset = "text/html", "utf-8"
+    await response.prepare(it.http)
+    if it.http.method != "HEAD":
+        for piece in _pieces(made.html, pictures):
+            await write(response, piece)
+            await asyncio.sleep(0)  # who reads fast would have it write without a pause
+    await response.write_eof()
+    return response
+
+
+def _pieces(html: str, pictures: Mapping[str, tuple[str, bytes]]) -> Iterator[bytes]:
+    """The HTML with its pictures in it, in pieces that take a millisecond or so.
 
     A message carries a picture once and may show it ten thousand times: it is shown as far as there is room.
     """
-    room = MAX_MESSAGE_BYTES
+    piece, texts = list[str](), _texts(html, pictures)
+    size = 0
+    for text in texts:
+        piece.append(text)
+        size += len(text)
+        if size >= _PIECE or len(piece) == _MAX_TEXTS:
+            yield "".join(piece).encode()
+            piece.clear()
+            size = 0
+    yield "".join(piece).encode()
 
-    def inline(found: re.Match[str]) -> str:
-        nonlocal room
+
+def _texts(html: str, pictures: Mapping[str, tuple[str, bytes]]) -> Iterator[str]:
+    """What a message that is shown is made of, none of it longer than base64 makes a piece."""
+    room, at = MAX_MESSAGE_BYTES, 0
+    for found in _CID.finditer(html):
+        yield from _cut(html, at, found.start())
+        at = found.end()
         kind, content = pictures.get(found[1], ("", b""))
         room -= len(content)
-        is_shown = kind.startswith("image/") and room >= 0
-        return f"data:{kind};base64,{b64encode(content).decode()}" if is_shown else "data:,"
+        if kind.startswith("image/") and room >= 0:
+            yield f"data:{kind};base64,"
+            yield from (b64encode(content[start : start + _PIECE]).decode() for start in range(0, len(content), _PIECE))
+        else:
+            yield "data:,"
+    yield from _cut(html, at, len(html))
 
-    if isinstance(made, str):
-        response = it.page("frame.html", subject="", text=made, live=False)
-    elif made.html is None:
-        response = it.page("frame.html", subject=made.subject, text=made.text, live=False)
-    else:
-        response = web.Response(text=_CID.sub(inline, made.html), content_type="text/html", charset="utf-8")
-    response.headers.update(MESSAGE_HEADERS)
-    return response
+
+def _cut(text: str, start: int, end: int) -> Iterator[str]:
+    yield from (text[at : min(at + _PIECE, end)] for at in range(start, end, _PIECE))

@@ -13,7 +13,7 @@ from mailerd.core.labels import label
 from mailerd.core.results import MessageOutcome
 from mailerd.core.states import JobType
 from mailerd.mail.recipient_table import EMAIL, FIELDS, IGNORED
-from mailerd.mail.spreadsheet import MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
+from mailerd.mail.spreadsheet import MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
 from mailerd.store.drafts import FILE, PEOPLE, Draft
 from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs, Person
 from mailerd.store.jobs import Job
@@ -45,7 +45,9 @@ class PeopleTable:
     def __init__(self, most: int) -> None:
         self.most, self.size, self.has_copies = most, 0, False
         self.columns = {EMAIL: 0, "name": 1}
-        self.rows = list[list[str]]()
+        self.cells = 0
+        self.rows = list[dict[int, str]]()
+        """Of each person the cells that are not empty, by column."""
         self.left_out = set[str]()
         """Variables that no cell can hold."""
 
@@ -53,7 +55,7 @@ class PeopleTable:
         """Add a row for each.
 
         Raises:
-            SpreadsheetError: they are too many.
+            SpreadsheetError: they are too many: found before their rows take more than a table may.
         """
         for one in people:
             self.has_copies |= one.has_copies
@@ -64,13 +66,19 @@ class PeopleTable:
                     row[self.columns.setdefault(name, len(self.columns))] = "" if value is None else str(value)
                 else:
                     self.left_out.add(name)
-            self.rows.append([row.get(index, "") for index in range(1 + max(row))])
+            self.rows.append(row)
+            self.cells += 1 + max(row)
             self.size += sum(map(len, row.values()))
-        if len(self.rows) > self.most or self.size > MAX_CHARACTERS or len(self.columns) > MAX_COLUMNS:
-            raise SpreadsheetError(
-                t("The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
-                  most=self.most)
-            )  # fmt: skip
+            if (
+                len(self.rows) > self.most
+                or self.cells > MAX_CELLS
+                or self.size > MAX_CHARACTERS
+                or len(self.columns) > MAX_COLUMNS
+            ):
+                raise SpreadsheetError(
+                    t("The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
+                      most=self.most)
+                )  # fmt: skip
 
     def uses(self) -> dict[str, str]:
         """What each column is used as: what it is called."""
@@ -78,7 +86,7 @@ class PeopleTable:
 
     def pack(self) -> bytes:
         """The table, as a draft keeps it."""
-        rows = [[*self.columns], *self.rows]
+        rows = [[*self.columns], *([row.get(index, "") for index in range(1 + max(row))] for row in self.rows)]
         return Sheet(rows, [*range(1, 1 + len(rows))]).pack()
 
 

@@ -26,7 +26,7 @@ from mailerd.web.send_files import MAX_UPLOAD, attach
 from mailerd.web.send_preview import (
     View,
     faults_of,
-    hint,
+    hints,
     make,
     missing,
     person_of,
@@ -71,7 +71,7 @@ async def _page(
     reader = people.reader(person, language=language)
     made = await make(it, written, reader) if written and reader else None
     if isinstance(made, list):
-        why = [hint(each, people.uses.values()) for each in made]
+        why = await hints(made, people.uses.values())
     may_list = it.may(Permission.SUPPRESS)
     lists = (
         await (await Suppressions.open(it.services.database, timeout=TIMEOUT)).lists(limit=MAX_LISTED)

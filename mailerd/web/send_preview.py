@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from hashlib import sha256
@@ -134,24 +134,35 @@ def version_of(draft: Draft, reader: RecipientData | None) -> str:
     return sha256(shown).hexdigest()[:12]
 
 
-def hint(error: RenderError, columns: Collection[str]) -> Text:
-    """Why a message cannot be made; of a variable that is missing, with the column that is nearest to it."""
+MAX_HINTS: Final = 3
+"""Errors of a message that are shown with the column that may be meant."""
+_MAX_COMPARED: Final = 40
+"""Characters of a name by which the nearest is found: comparing takes their square."""
+
+
+async def hints(errors: Sequence[RenderError], columns: Collection[str]) -> list[str]:
+    """Why a message cannot be made; of variables that are missing, with the columns that are nearest to them."""
+    first = await asyncio.to_thread(lambda: [_hint(each, columns) for each in errors[:MAX_HINTS]])
+    return [*first, *(_named(each.part, each.line, each.reason) for each in errors[MAX_HINTS:])]
+
+
+def _hint(error: RenderError, columns: Collection[str]) -> Text:
     text = _named(error.part, error.line, error.reason)
-    others = [each for each in columns if each and each != error.variable]
-    near = get_close_matches(error.variable, others, n=1) if error.variable else []
-    return t("{text}. Did you mean {name}?", text=text, name=near[0]) if near else text
+    others = {each[:_MAX_COMPARED]: each for each in columns if each and each != error.variable}
+    near = get_close_matches(error.variable[:_MAX_COMPARED], others, n=1) if error.variable else []
+    return t("{text}. Did you mean {name}?", text=text, name=others[near[0]]) if near else text
 
 
-async def html(it: ConsoleRequest, draft: Draft) -> web.Response:
+async def html(it: ConsoleRequest, draft: Draft) -> web.StreamResponse:
     """The message of one person, for a frame that runs nothing and loads nothing."""
     written, people, why = await read(it, draft)
     person, language = person_of(it.http.query.get("person", ""), people), it.http.query.get("in", "")
     known = written.languages if written else ()
     reader = people.reader(person, _dead_link(it, draft), language if language in known else "")
     if written is None or reader is None:
-        return frame(it, why[0] if why else "", {})
+        return await frame(it, why[0] if why else "", {})
     made = await make(it, written, reader)
-    return frame(it, made if isinstance(made, Content) else str(made[0]), written.pictures)
+    return await frame(it, made if isinstance(made, Content) else str(made[0]), written.pictures)
 
 
 def _dead_link(it: ConsoleRequest, draft: Draft) -> str:

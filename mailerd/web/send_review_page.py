@@ -14,6 +14,7 @@ from mailerd.http.errors import ApiError
 from mailerd.mail.templates import Content
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft, DraftFile
+from mailerd.store.server_info import database_now
 from mailerd.web.draft import DraftMessage, drafts, job_of, save
 from mailerd.web.draft_people import People
 from mailerd.web.forms import read_form, read_local_time
@@ -22,7 +23,7 @@ from mailerd.web.send_files import attached
 from mailerd.web.send_message_page import FIELDS, NOT_SENT
 from mailerd.web.send_preview import make, read, senders_of
 from mailerd.web.sent_tables import remember, sent_before
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 UNDO: Final = timedelta(seconds=30)
 """How long a job waits that is sent now, so that it can be undone."""
@@ -148,7 +149,7 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
         return await _page(
             it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
-    at = when or it.services.clock.now() + UNDO
+    at = when or await database_now(it.services.database, bound=TIMEOUT) + UNDO
     return await _send(it, draft, people, _job(draft, written, people, at), files, is_now=when is None)
 
 

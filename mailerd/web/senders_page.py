@@ -11,11 +11,12 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
-from mailerd.core.pauses import repair
+from mailerd.core.reasons import reason as reason_of
 from mailerd.core.senders import Authorization, AuthorizationState, SenderReading, authorization
 from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
+from mailerd.mail.templates import one_name
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.queue.rate_limits import default_state
@@ -91,6 +92,25 @@ async def _read(it: ConsoleRequest, only: Collection[str] | None, after: str = "
     ]
 
 
+async def _one(it: ConsoleRequest, email: str) -> SenderRow:
+    """One sender; one that is authorized and was never used, as its defaults are.
+
+    Raises:
+        ApiError: 404, there is none.
+    """
+    if found := await _read(it, [email]):
+        return found[0]
+    if not await _is_authorized(it, email):
+        it.missing()
+    unused = await Senders(it.services.database, it.services.limits.now, TIMEOUT).unused(email, aliases=None)
+    (known,) = await _authorizations(it, [email])
+    return SenderRow(unused, authorization(known, unused.state), (), {})
+
+
+async def _is_authorized(it: ConsoleRequest, email: str) -> bool:
+    return (await _authorizations(it, [email]))[0].state is not AuthorizationState.MISSING
+
+
 async def _numbers(it: ConsoleRequest) -> tuple[dict[str, list[int]], dict[datetime | str, dict[Tally, int]]]:
     """What each sender of the key has sent by the hour, and what became of its messages."""
     mine, now, ask = it.key.senders, it.services.clock.now(), it.services.shared.get
@@ -128,20 +148,25 @@ def _mailbox(it: ConsoleRequest) -> str:
     return email
 
 
+def _names(it: ConsoleRequest, mailbox: str) -> list[str]:
+    """What the messages of a mailbox are sent as, as far as the key may see them."""
+    aliases = [name for name, its in it.services.settings.gmail.aliases.items() if its == mailbox]
+    return [name for name in (mailbox, *aliases) if it.key.may_send(name)]
+
+
 async def one(it: ConsoleRequest) -> web.Response:
     """One sender."""
     email, wish = _mailbox(it), it.http.query.get("span", "")
-    if not (found := await _read(it, [email])):
-        it.missing()
-    span, state = wish if wish in SPANS else "24h", found[0].it.state
+    found = await _one(it, email)
+    span, state = wish if wish in SPANS else "24h", found.it.state
     return it.page(
-        "sender.html", active="senders", sender=found[0], chart_drawn=await chart_of(it, span, [email]),
+        "sender.html", active="senders", sender=found, chart_drawn=await chart_of(it, span, [email]),
         spans=spans_in(it.language), span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL),
         may_limit=it.may(Permission.SENDERS), book=pause_runbook(state.pause_cause or "") if state.paused else None,
-        mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
+        mend=found.it.inputs.repair, live=False,
         defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
         changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
-        domains=await bounces_by("domain", it, [email]), bounce_kinds=BOUNCE_KINDS,
+        domains=await bounces_by("domain", it, _names(it, email)), bounce_kinds=BOUNCE_KINDS,
     )  # fmt: skip
 
 
@@ -151,14 +176,13 @@ async def act(it: ConsoleRequest) -> web.Response:
     action, here = form.text("action"), f"/senders/{email}"
     it.require(Permission.SENDERS if action == "limits" else Permission.CONTROL, email)
     senders = Senders(it.services.database, it.services.limits.now)
-    if not await senders.knows(email):
+    if not await senders.knows(email) and not await _is_authorized(it, email):
         it.missing()
     try:
         match action:
             case "pause":
                 lasts = PAUSES.get(form.text("lasts"), HOUR)
-                reason = form.text("reason")[:MAX_REASON] or t("no reason given")
-                await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})", actor=it.actor)
+                await senders.pause(email, lasts=lasts, reason=_reason(form), actor=it.actor)
                 done = t("{sender} paused.", sender=email)
             case "resume":
                 await senders.resume(email, actor=it.actor)
@@ -173,6 +197,18 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.services.wake()
     it.log_change(t("sender {sender}", sender=email), action)
     return it.back(here, done)
+
+
+def _reason(form: Form) -> str:
+    """Why a person pauses a sender, as the API takes it.
+
+    Raises:
+        WrongFieldError: it may be displayed as something else.
+    """
+    try:
+        return one_name(form.text("reason"))[:MAX_REASON] or reason_of("no_reason_given")
+    except ValueError as error:
+        raise WrongFieldError(t("Reason: {why}", why=str(error))) from None
 
 
 def _limits(form: Form) -> dict[str, float | None]:

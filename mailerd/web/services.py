@@ -199,8 +199,8 @@ class ConsoleRequest:
         """What every page has."""
         return {
             "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "flash": "" if self.is_refresh else said_before(self.http), "query": self.http.query,
-            "now": self.services.clock.now(), "word": self.word, "theme": theme_of(self.http),
+            "flash": "" if self.is_refresh else said_before(self.http), "now": self.services.clock.now(),
+            "word": self.word, "theme": theme_of(self.http),
         }  # fmt: skip
 
     def back(self, to: str, text: str = "") -> web.Response:

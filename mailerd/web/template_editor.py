@@ -116,7 +116,7 @@ async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
     return bytearray(json.dumps(body | {"images": listed}, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-async def preview(it: ConsoleRequest) -> web.Response:
+async def preview(it: ConsoleRequest) -> web.StreamResponse:
     """What the form would be, in a frame; nothing is stored."""
     it.require(Permission.TEMPLATES)
     async with it.services.shares.posts.place(it.key):
@@ -125,6 +125,6 @@ async def preview(it: ConsoleRequest) -> web.Response:
         try:
             named, _, _ = await it.services.templates.checked("preview", await _body(it, form), it.key)
         except (ApiError, RendererError) as error:
-            return frame(it, explain(it, error) if isinstance(error, ApiError) else str(error), {})
+            return await frame(it, explain(it, error) if isinstance(error, ApiError) else str(error), {})
     tag = form.tab if form.tab in named.template.languages else ""
-    return in_frame(it, *await make(it, named, tag, sent.text("person")))
+    return await in_frame(it, *await make(it, named, tag, sent.text("person")))

@@ -103,18 +103,19 @@ def _language(it: ConsoleRequest, named: NamedTemplate) -> str:
 async def show(it: ConsoleRequest) -> web.Response:
     """One, made with its own examples, and its versions."""
     seen = await see(it)
-    named, chosen = seen.named, _language(it, seen.named)
-    whole, made = await make(it, named, chosen, it.http.query.get("person", ""))
+    named, chosen, person = seen.named, _language(it, seen.named), it.http.query.get("person", "")
+    whole, made = await make(it, named, chosen, person)
     senders = [each.email for each in it.senders(it.services.stats())]
     return it.page(
         "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
         trouble=made if isinstance(made, str) else "", chosen=chosen, senders=senders, seen=seen,
         variables=variables_of(whole), may_send=it.may(Permission.SEND) and not named.is_layout,
-        may_edit=it.may(Permission.TEMPLATES), live=False, readers=await readers(it, named.name),
+        may_edit=it.may(Permission.TEMPLATES), live=False, person=person,
+        readers=await readers(it, named.name),
     )  # fmt: skip
 
 
-async def html(it: ConsoleRequest) -> web.Response:
+async def html(it: ConsoleRequest) -> web.StreamResponse:
     """The same, for a frame."""
     named = (await see(it)).named
-    return in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))
+    return await in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))

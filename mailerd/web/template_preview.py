@@ -53,6 +53,6 @@ async def _person(it: ConsoleRequest, person: str) -> tuple[dict[str, object], R
     return json.loads(job.variables), RecipientData(row.to_email, row.to_name, row.variables, link)
 
 
-def in_frame(it: ConsoleRequest, named: NamedTemplate, made: Content | str) -> web.Response:
+async def in_frame(it: ConsoleRequest, named: NamedTemplate, made: Content | str) -> web.StreamResponse:
     """The message for a frame, with its pictures."""
-    return frame(it, made, {each.filename: (each.content_type, each.content) for each in named.images})
+    return await frame(it, made, {each.filename: (each.content_type, each.content) for each in named.images})

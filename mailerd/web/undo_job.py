@@ -13,7 +13,7 @@ from mailerd.web.services import ConsoleRequest
 
 def may_undo(it: ConsoleRequest, job: Job) -> str:
     """The draft of a job that has not begun and can be undone; "": it cannot."""
-    waits = job.send_at > it.services.clock.now() and not job.finished_at
+    waits = job.starts_in > 0 and not job.finished_at
     return it.http.query.get("draft", "") if waits and it.may(Permission.CONTROL) else ""
 
 

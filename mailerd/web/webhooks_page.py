@@ -63,7 +63,7 @@ async def add(it: ConsoleRequest) -> web.Response:
     it.require(Permission.WEBHOOKS)
     form = await read_form(it.http)
     try:
-        made, secret = await _webhooks(it).create(_described(it, form))
+        made, secret = await _webhooks(it).create(_described(it, form), actor=it.actor)
     except (WebhookError, WrongFieldError) as error:
         return it.back("/webhooks", str(error))
     _log_change(it, made, "made")
@@ -139,25 +139,25 @@ async def act(it: ConsoleRequest) -> web.Response:
             case "change":
                 new = _described(it, form)
                 given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
-                await webhooks.change(found.id, given)  # its secret stays
+                await webhooks.change(found.id, given, actor=it.actor)  # its secret stays
                 _log_change(it, found, "changed")
                 said = t("Endpoint changed.")
             case "pause":
-                await webhooks.change(found.id, {"state": EndpointState.PAUSED})
+                await webhooks.change(found.id, {"state": EndpointState.PAUSED}, actor=it.actor)
                 _log_change(it, found, "paused")
                 said = t("Endpoint paused. Its events are kept until you resume it.")
             case "resume":
-                await webhooks.change(found.id, {"state": EndpointState.ON})
+                await webhooks.change(found.id, {"state": EndpointState.ON}, actor=it.actor)
                 _log_change(it, found, "resumed")
                 said = t("Endpoint resumed. Missed events are being delivered.")
             case "rotate" if form.all("until") not in ([], [str(found.old_until)]):  # that page is older
                 said = t("Nothing was changed: the secret was rotated in the meantime.")
             case "rotate":
-                secret = await webhooks.rotate(found.id, overlap=OVERLAP, seen=found)
+                secret = await webhooks.rotate(found.id, overlap=OVERLAP, actor=it.actor, seen=found)
                 _log_change(it, found, "rotated")
                 return await _page(it, await webhooks.find(found.id), secret=secret)
             case "remove":
-                await webhooks.remove(found.id)
+                await webhooks.remove(found.id, actor=it.actor)
                 _log_change(it, found, "removed")
                 here, said = "/webhooks", t("Endpoint {name} removed.", name=found.name)
             case _:
@@ -188,7 +188,9 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str
     except ValueError:
         return t("Nothing was replayed. Enter a date, a time and a time zone.")
     async with it.services.shares.webhook_calls.place(it.key):
-        events = await _deliveries(it).replay(found, since=since, only_failed=form.text("only") == "failed")
+        events = await _deliveries(it).replay(
+            found, since=since, actor=it.actor, only_failed=form.text("only") == "failed"
+        )
     replayed = tn("{n:,} event replayed from {since}", "{n:,} events replayed from {since}", events,
                   since=f"{since:%Y-%m-%dT%H:%MZ}")  # fmt: skip
     _log_change(it, found, replayed)

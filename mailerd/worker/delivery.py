@@ -4,7 +4,7 @@ The order of the lines decides what a crash can cost: a message is sent only aft
 """
 
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -80,7 +80,7 @@ class PauseLog:
         since = told.since if told and again else now
         self._told[sender] = _LoggedPause(pause.cause, pause.reason, since, now, now, now + seconds)
         cause, why = pause.cause.value, with_remedy(pause.reason, pause.cause, sender=sender)
-        if pause.cause is PauseCause.PROJECT_LIMIT:
+        if pause.of_project:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
         else:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
@@ -245,6 +245,8 @@ class DeliveryLog:
                 )
 
 
+_MAX_STOPPED: Final = 200
+"""Stopped claims that are remembered; a message of an older one is begun, and refused at its own hand-over."""
 _MADE_ANEW_AFTER: Final = timedelta(seconds=5)
 """How long a message waits until it is made without a copy; as often a draft is deleted that Google keeps."""
 
@@ -327,6 +329,9 @@ class Delivery:
     clock: Clock
     events: RunnerEvents
     refusals: Refusals = field(default_factory=Refusals)
+    stopped: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_MAX_STOPPED))
+    """Claims and jobs of which a hand-over was refused, since the job or its sender was stopped: no message of them is
+    begun any more. What is claimed after that has another token."""
 
     async def deliver(self, message: ClaimedRecipient) -> None:
         """Bring one message to a recorded outcome; an error concerns this message only."""
@@ -405,6 +410,8 @@ class Delivery:
             return await self._discard(state, mailbox, failed)  # unless its draft was sent: then it is gone
         if message.suppressed:
             return await self._suppress(state, mailbox)
+        if message.draft_id is None and (message.token, message.job_id) in self.stopped:
+            return Decision(Transition.RELEASED, error=reason("stopped"))
         self._announce(message)
         if message.draft_id is None:
             return await self._send_new(state, mailbox)
@@ -496,7 +503,7 @@ class Delivery:
         return await self._withhold(state, mailbox) if reply is None else self._judged(state, Call.MESSAGES_SEND, reply)
 
     async def _send(self, state: "_DeliveryState", send: Callable[[], Awaitable[Reply]]) -> Reply | None:
-        """Ask Google to send. None: it was not asked, since the address has opted out, or this could not be read.
+        """Ask Google to send. None: it was not asked, since something withholds it, or this could not be read.
 
         A send whose first byte would be later than MAX_LOOKUP_AGE after the look does not begin: a token or a
         connection may take that long. Then it is looked up anew.
@@ -517,8 +524,11 @@ class Delivery:
         """What to write of a message that was not sent because of `_may_send`."""
         if state.suppressed:
             return await self._suppress(state, mailbox)
-        if state.copy_suppressed:
-            return await self._make_anew(state, mailbox)
+        if state.stopped:
+            return await self._put_back(state, mailbox, Decision(Transition.RELEASED, error=reason("stopped")))
+        if state.copy_suppressed:  # its draft may name that copy; the next claim makes one without it
+            anew = Decision(Transition.RELEASED, error=reason("copy_suppressed"), wait=_MADE_ANEW_AFTER)
+            return await self._put_back(state, mailbox, anew)
         return Decision(Transition.RELEASED, error=reason("suppression_unknown"))
 
     async def _may_send(self, state: "_DeliveryState") -> bool:
@@ -544,9 +554,8 @@ class Delivery:
         decision = Decision(Transition.SUPPRESSED, error=why_suppressed(why))
         return decision if state.message.draft_id is None else await self._discard(state, mailbox, decision)
 
-    async def _make_anew(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Delete the draft, which may name a suppressed copy; the next claim makes one without that copy."""
-        decision = Decision(Transition.RELEASED, error=reason("copy_suppressed"), wait=_MADE_ANEW_AFTER)
+    async def _put_back(self, state: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
+        """Delete the draft of a message that waits again."""
         if state.message.draft_id is None or (after := await self._discard(state, mailbox, decision)) is None:
             return None if state.claim_lost else decision
         return replace(after, untried=after.transition is Transition.LOST)  # Google was not asked to send it
@@ -569,6 +578,10 @@ class Delivery:
                 return
             case WriteResult.COPY_SUPPRESSED:
                 state.copy_suppressed = True
+                return
+            case WriteResult.STOPPED:
+                state.stopped = True
+                self.stopped.append((state.message.token, state.message.job_id))
                 return
             case WriteResult.RESOLVED:
                 self.log.found(state.message, t("Google had confirmed it to a worker whose record the row had lost"))
@@ -666,10 +679,12 @@ class _DeliveryState:
     claim_lost: bool = False
     suppressed: bool = False
     copy_suppressed: bool = False
+    stopped: bool = False
+    """Its job or its sender was paused or cancelled before the hand-over."""
     checked: float = 0.0
     """When the suppressions of its addresses were last looked up, or earlier, in monotonic seconds."""
 
     @property
     def is_withheld(self) -> bool:
-        """Whether an address, its own or a copy's, is suppressed."""
-        return self.suppressed or self.copy_suppressed
+        """Whether an address, its own or a copy's, is suppressed, or its job or sender was stopped."""
+        return self.suppressed or self.copy_suppressed or self.stopped

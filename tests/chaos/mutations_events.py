@@ -146,8 +146,8 @@ OF_EVENTS: Final = (
     Mutation(
         "a cancelled job that finishes at once has no event of that",
         "mailerd/store/job_actions.py",
-        "if not in_flight:",
-        "if False:",
+        "        await job_changes.complete(cursor, [job.id])",
+        "        await job_changes.complete(cursor, [])",
         _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
     ),
     Mutation(

@@ -74,8 +74,8 @@ OF_MODEL: Final = (
     Mutation(
         "a claim that lapses leaves no line in the log of attempts",
         "mailerd/core/moves.py",
-        "return Move(row, after, change, sender, [line], reason=error)",
-        "return Move(row, after, change, sender, [], reason=error)",
+        "return Move(row, after, change, sender, [line], hour=hour,",
+        "return Move(row, after, change, sender, [], hour=hour,",
         "tests/store/queue/test_recovery.py::test_a_claim_that_lapses_is_a_line_in_the_log_of_its_message",
     ),
     Mutation(

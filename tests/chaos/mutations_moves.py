@@ -52,8 +52,25 @@ OF_THE_DOOR: Final = (
     *noticed_by(
         _HAND_OVER + "test_where_one_has_opted_out_none_is_handed_over", _IN_MESSAGES,
         ("a new message is handed over though its address has opted out",
-         'AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)"""',
-         'AND (%s, %s) IS NOT NULL"""'),
+         "AND NOT EXISTS (SELECT 1 FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s)",
+         "AND (%s, %s) IS NOT NULL"),
+    ),
+    *noticed_by(
+        _HAND_OVER + "test_none_is_handed_over_of_a_job_or_sender_that_a_person_has_stopped", _IN_MESSAGES,
+        ("a new message of a job that was cancelled or paused is handed over",
+         "id IN %s AND status IN ('paused', 'cancelled'))\n   AND", "id IN %s AND status = 'none')\n   AND"),
+        ("a new message of a sender that a person has paused is handed over",
+         "email IN %s AND pause_cause = 'manual' AND paused_until > UTC_TIMESTAMP(6))",
+         "email IN %s AND pause_cause = 'none' AND paused_until > UTC_TIMESTAMP(6))"),
+        ("an old message of a job that was stopped is handed over",
+         "(j.status IN ('paused', 'cancelled')\n", "(j.status = 'none'\n"),
+    ),
+    *noticed_by(
+        "tests/store/queue/test_recovery.py::"
+        "test_a_lapsed_claim_gives_back_its_part_of_the_day_unless_google_may_have_the_message", _IN_MOVES,
+        ("a claim that lapses keeps its part of the day", "hour = None if handed else", "hour = None if True else"),
+        ("a claim that lapses gives back the day of what Google may have", "hour = None if handed else",
+         "hour = None if False else"),
     ),
     *noticed_by(
         _HAND_OVER + "test_only_a_message_of_which_the_log_has_nothing_is_new", _IN_MESSAGES,
@@ -263,11 +280,13 @@ OF_FENCES: Final = (
     ),
     *noticed_by(
         _MOVES + "test_a_hand_over_says_what_is_asked_of_google_and_since_when", _IN_MOVES,
-        ("the search of the sent mail begins at the last hand-over", "handed_over_at=row.handed_over_at or now,",
-         "handed_over_at=now,"),
+        ("the search of the sent mail begins at the last hand-over", "handed_over_at=row.handed_over_at or (now",
+         "handed_over_at=(now"),
+        ("a message whose draft is only deleted was handed over",
+         "if message.unanswered or not it.discarding else None", "if True else None"),
         ("a hand-over does not say that a send had no answer",
-         "unanswered=int(message.unanswered),\n        discarding=int(it.discarding), handed",
-         "discarding=int(it.discarding), handed"),
+         "unanswered=int(message.unanswered),\n        discarding=int(it.discarding), crashes=0",
+         "discarding=int(it.discarding), crashes=0"),
     ),
     *noticed_by(
         _MOVES + "test_a_claimed_message_that_google_has_is_sent_by_what_is_known_of_it", _IN_MOVES,

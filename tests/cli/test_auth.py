@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
-from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
+from mailerd.gmail.credentials import COMPOSE, METADATA, READONLY, SEND
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from tests.cli.conftest import Shop
 from tests.support.heard import PATIENCE
@@ -213,6 +213,33 @@ async def test_a_sign_in_that_is_renewed_requests_what_it_had(
     assert (await again.end())[0] == 0
     assert set(place.saved()["scopes"]) == had
     assert "does not request" not in again.said
+
+
+PERSON = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "t"}
+
+
+@pytest.mark.parametrize(
+    "file, mode, sends",
+    [(None, 0, SEND), ({}, 0o600, SEND), ({"scopes": [COMPOSE]}, 0o644, SEND), ({"scopes": [COMPOSE]}, 0o600, COMPOSE)],
+    ids=["gone", "without scopes", "readable by all", "of less scopes"],
+)
+async def test_after_a_revocation_a_sign_in_requests_what_the_daemons_used_last(
+    shop: Shop, place: Place, login: Start, database_url: str, file: dict[str, object] | None, mode: int, sends: str
+) -> None:
+    """The credential file may be gone or another one by then; the database knows what was read."""
+    place.config.write_text(f'{place.config.read_text()}[database]\nurl = "{database_url}"\n')
+    place.file.unlink()
+    if file is not None:
+        place.file.write_text(json.dumps(PERSON | file))
+        place.file.chmod(mode)
+    await post(shop.database)
+    await query(shop.database, UNREAD.replace("''", "'readonly'", 1), ME)
+    again = await login()
+    assert set(again.query["scope"].split()) == {COMPOSE, READONLY}
+    assert "does not request" not in again.said
+    await query(shop.database, "UPDATE senders SET mode = 'direct'")
+    assert set((await login()).query["scope"].split()) == {sends, READONLY}
+    assert "does not request" in (await login("--send-only")).said
 
 
 async def test_with_gmail_send_alone_it_is_said_that_the_account_was_not_verified(place: Place, login: Start) -> None:

@@ -75,6 +75,21 @@ async def daemon(shop: Shop, status: int, answer: dict[str, object]) -> AsyncIte
     await runner.cleanup()
 
 
+async def test_a_privilege_that_the_daemons_open_connections_still_have_is_missed_by_no_surface_but_the_check(
+    denied: Shop,
+) -> None:
+    """It sends and accepts: a privilege that is revoked ends with the next connection, and `check` names it."""
+    job = await post(denied.database)
+    await query(denied.database, ALIVE.format(2), socket.gethostname(), os.getpid())
+    async with daemon(denied, 200, {"status": "ready"}):
+        top, explained, checked = [
+            await denied.say(*command, code=code)
+            for *command, code in (("top", "--once", 0), ("explain", job, 0), ("check", 1))
+        ]
+    assert "denies its user" not in top + explained
+    assert "INSERT missing" in checked
+
+
 async def test_a_full_disk_that_only_the_daemon_has_met_is_what_commands_say_too(shop: Shop) -> None:
     job = await post(shop.database)
     await query(shop.database, ALIVE.format(2), socket.gethostname(), os.getpid())

@@ -66,3 +66,17 @@ async def test_the_examples_of_templates_store_publish_and_render(place: Place, 
     call = f"curl -sS -H 'X-API-Key: {place.key}' -H 'Content-Type: application/json' -d '{body}'"
     made = json.loads(await run(place, "bash", "-c", f"{call} {place.url}/api/templates/order/render"))
     assert (made["subject"], "Dear Ada, order 17" in made["html"]) == ("Order 17", True)
+
+
+async def test_the_example_in_flask_gives_its_caller_a_422_for_an_address_that_is_none(place: Place) -> None:
+    program = """
+from flask_app import app
+for number, email in ((17, "ada@example.com"), (18, "nobody")):
+    print(app.test_client().post(f"/orders/{number}/thanks", data={"email": email}).status_code)
+"""
+    said = await run(place, sys.executable, "-c", program, PYTHONPATH=f"{DOCS.parent}/examples")
+    assert said.split() == ["202", "422"]
+    said = await run(
+        place, sys.executable, "-c", program, PYTHONPATH=f"{DOCS.parent}/examples", MAILERD_API_KEY="wrong"
+    )
+    assert said.split() == ["502", "502"]

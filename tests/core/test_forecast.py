@@ -22,9 +22,11 @@ from mailerd.core.forecast import (
     summary,
     waiting_reason,
 )
+from mailerd.core.i18n import joined, t
 from mailerd.core.models import FailingAttempts, SenderState
-from mailerd.core.pauses import repair
+from mailerd.core.pauses import repair, repair_command
 from mailerd.core.rate_limit import FOREVER, SenderLimits
+from mailerd.core.reasons import from_row, in_row, reason
 from mailerd.core.verdicts import PauseCause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
@@ -99,7 +101,8 @@ class Sender:
         ):
             if budget.messages == 0:
                 assert budget.next_at
-                return budget.next_at
+                warmer = self.since + DAY * ((self.now - self.since) // DAY + 1)
+                return min(budget.next_at, warmer) if self.limits.warm_up else budget.next_at
         if self.gap_until and self.gap_until > self.now:
             return self.gap_until
         best = max(job.priority for job in self.queue)
@@ -167,6 +170,69 @@ def test_whatever_the_limits_the_end_of_a_job_is_right_within_two_percent_or_an_
     sender.hours = {job.arrives.replace(minute=0) - HOUR * ago: number for ago, number in before.items()}
     sender.run()
     assert_honest(job, within=HOUR, share=0.02)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    limits=st.builds(
+        SenderLimits,
+        units_per_minute=st.sampled_from([0, 6000]),
+        per_minute=st.sampled_from([0, 5, 40]),
+        per_day=st.sampled_from([0, 30, 2000]),
+        warm_up=st.integers(1, 60),
+        warm_up_growth=st.integers(0, 40),
+    ),
+    messages=st.integers(1, 400),
+    before=st.dictionaries(st.integers(0, 24), st.integers(1, 60), max_size=6),
+    begins=st.integers(0, 59),
+    since=st.timedeltas(timedelta(0), timedelta(days=4)),
+)
+def test_while_a_sender_warms_up_no_forecast_ends_before_it_begins_and_it_is_as_right(
+    limits: SenderLimits, messages: int, before: dict[int, int], begins: int, since: timedelta
+) -> None:
+    job = Job(NOW.replace(minute=begins), messages)
+    sender = Sender(limits, [job])
+    sender.now, sender.since = job.arrives, job.arrives - since
+    sender.hours = {job.arrives.replace(minute=0) - HOUR * ago: number for ago, number in before.items()}
+    sender.run()
+    assert job.foreseen
+    assert job.foreseen.starts_at
+    assert job.foreseen.ends_at
+    assert job.foreseen.starts_at <= job.foreseen.ends_at
+    assert job.foreseen.first_day <= max(limits.on(job.arrives, since=sender.since).per_day, 0)
+    if job.foreseen.done_at:
+        assert_honest(job, within=HOUR, share=0.02)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    warm_up=st.integers(1, 10),
+    growth=st.integers(0, 10),
+    messages=st.integers(1, 30),
+    before=st.dictionaries(st.integers(0, 24), st.integers(1, 10), max_size=4),
+    since=st.integers(0, 6000),
+    queue=st.lists(st.tuples(st.integers(1, 20), st.sampled_from([-1, 0, 1])), max_size=2),
+)
+def test_beside_other_jobs_too_no_forecast_of_a_warm_up_ends_before_it_begins(
+    warm_up: int, growth: int, messages: int, before: dict[int, int], since: int, queue: list[tuple[int, int]]
+) -> None:
+    limits = replace(WORKSPACE, warm_up=warm_up, warm_up_growth=growth)
+    others = tuple(Queued(number, order=order, due=NOW) for number, order in queue)
+    it = outlook(messages, limits, queue=others, since=NOW - since * MINUTE)
+    found = compute_forecast(replace(it, hours={NOW.replace(minute=0) - HOUR * ago: n for ago, n in before.items()}))
+    assert found.starts_at
+    assert found.ends_at
+    assert found.starts_at <= found.ends_at
+
+
+def test_a_warm_up_is_called_so_and_not_the_limit_of_a_day() -> None:
+    warm = replace(WORKSPACE, warm_up=3, warm_up_growth=2)
+    it = replace(outlook(3, warm), hours={NOW.replace(minute=0): 3})
+    forecast = compute_forecast(it)
+    assert waiting_reason(it, forecast) == (
+        "the sender's warm-up allows 3 messages a day, 3 are sent: the next one is sent at Friday 08:02 UTC"
+    )
+    assert summary(forecast, now=NOW) == "from Friday 08:02 UTC, done about Friday 09:00 UTC"
 
 
 def test_the_words_are_those_that_a_person_wants() -> None:
@@ -267,14 +333,29 @@ def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
 
 @pytest.mark.parametrize("cause", [cause for cause in PauseCause if cause.value.endswith(("refused", "credentials"))])
 def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(cause: PauseCause) -> None:
-    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW)
-    assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW), "the next try has no answer yet"
-    assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW) is None, "nobody knows"
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW, reason=None)
+    assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW, reason=None), (
+        "the next try has no answer yet"
+    )
+    assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW, reason=None) is None, "nobody knows"
+
+
+def test_what_a_person_does_about_a_file_that_others_can_read_is_what_its_reason_says() -> None:
+    """After a round through a row as well; a sign-in would write another file, and the old one is good."""
+    exposed = reason("credentials_exposed", path="/etc/mailerd/credentials/a b.json", mode="0644")
+    why = reason("no_credentials", cause=joined([exposed, t("run: chmod 600 {path}", path="…")]))
+    for each in (why, from_row(*in_row(why))):
+        mended = repair("no_credentials", NOW + MINUTE, sender="me@example.com", now=NOW, reason=each)
+        assert mended == "a usable credential file exists: `chmod 600 '/etc/mailerd/credentials/a b.json'`"
+    gone = reason("no_credentials", cause="no credential file for me@example.com")
+    assert repair_command("no_credentials", sender="me@example.com", reason=gone) == (
+        "mailerd auth login --sender me@example.com"
+    )
 
 
 @pytest.mark.parametrize("cause", ["throttled", "daily_limit", "project_limit", "google_unreachable", "manual", None])
 def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
-    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW) is None
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW, reason=None) is None
 
 
 def test_without_limits_the_measured_rate_is_that_of_the_job() -> None:

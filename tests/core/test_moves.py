@@ -270,6 +270,8 @@ def test_a_hand_over_says_what_is_asked_of_google_and_since_when() -> None:
     assert (now.handed_over_at, now.crashes, now.claim_token) == (NOW, 0, "T")
     again = made(moves.handed_over(row(handed_over_at=BEFORE), NO_LOG, Handover(MESSAGE), now=NOW)).after
     assert (again.mode, again.handed_over_at) == ("direct", BEFORE), "the search begins at the first"
+    deleted = made(moves.handed_over(row(), NO_LOG, Handover(DRAFTED, discarding=True), now=NOW)).after
+    assert deleted.handed_over_at is None, "Google is asked to delete it, and was never asked to send it"
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,15 @@ def test_a_sender_at_its_limit_is_idle_and_says_when_there_is_room() -> None:
     assert (room.day.messages, room.day.next_at, room.finding) == (1488, None, None)
 
 
+def test_a_day_that_has_no_room_for_the_next_message_with_its_copies_is_a_finding() -> None:
+    its = reading(hours={NOW.replace(minute=0): 1999})
+    it = replace(its, inputs=replace(its.inputs, messages=2, first_cost=3))
+    assert it.finding is not None
+    assert (it.finding.code, it.finding.severity) == ("day_full", "blue")
+    assert "counts as 3 because of its copies" in it.finding.text
+    assert replace(its, inputs=replace(its.inputs, messages=2, first_cost=1)).finding is None
+
+
 def test_a_sender_all_of_whose_attempts_fail_is_not_sending_and_the_finding_says_why() -> None:
     silent = FailingAttempts(3, 3, reason("google_silent", cause="time-out"), NOW - MINUTE, 17)
     it = reading(failing=silent)

@@ -69,7 +69,8 @@ def test_the_newest_cause_wins_over_the_most_frequent() -> None:
     "newest, tells",
     [
         (["503"], False), (["503", "503"], True), (["503", None, None], False), ([None, "503", "503"], False),
-        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], True), ([], False),
+        (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], False), ([], False),
+        ([SILENT, None, None], False), ([SILENT, SILENT], True),
         *[([each, None], True) for each in UNREACHABLE],
     ],
 )  # fmt: skip
@@ -128,16 +129,20 @@ def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> 
     assert (it.severity, it.code, it.remedies) == (
         Severity.AMBER,
         "throttled",
-        (
-            "it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",
-            "mailerd senders resume a@x",
-        ),
+        ("it resumes automatically; if it happens often: `mailerd senders set a@x --per-minute 40`",),
     )
     assert it.text == "a@x is paused until 13:00 UTC: 429"
     (it,) = found(senders=(replace(paused, pause_cause="manual"),))
     assert (it.severity, it.remedies) == (Severity.BLUE, ("mailerd senders resume a@x",))
     (it,) = found(senders=(replace(paused, pause_cause="token_refused", repair=remedy("token_refused", sender="a@x")),))
     assert (it.severity, it.remedies[0]) == (Severity.RED, "mailerd auth login --sender a@x")
+
+
+@pytest.mark.parametrize("cause", ["throttled", "too_many_concurrent", "daily_limit"])
+def test_nobody_is_told_to_resume_a_sender_that_google_would_refuse_again(cause: str) -> None:
+    """The documents say the same: there is nothing to do."""
+    (it,) = found(senders=(sender(paused_until=NOW + timedelta(hours=1), pause_cause=cause, pause_reason="429"),))
+    assert [remedy.partition(";")[0] for remedy in it.remedies] == ["it resumes automatically"]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_a_pause_hides_what_it_says_itself_and_its_remedy_names_the_sender() -> 
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=40, age=900)], "daemon_gone", Severity.AMBER),
         ([ALIVE, DaemonInfo("e", "there", 2, "v", silent=601, age=900)], "daemon_gone", Severity.BLUE),
-        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, age=900)], None, None),
+        ([ALIVE, DaemonInfo("e", "here", 2, "v", silent=101, is_replaced=True)], None, None),
     ],
 )
 def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
@@ -159,6 +164,15 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
     assert [(it.code, it.severity) for it in its] == ([(code, severity)] if code else [])
     if code == "no_daemon":
         assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
+
+
+@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["late", "long_unsure"])])
+def test_what_an_outage_has_made_late_is_no_finding_before_a_minute_has_passed(
+    usable_for: float, codes: list[str]
+) -> None:
+    stats = QueueStats(at=NOW, recipients={State.WAITING: 1, State.UNSURE: 1}, daemons=(ALIVE,), oldest_claimable=1800,
+                       oldest_unsure=1800)  # fmt: skip
+    assert sorted(it.code for it in situation(Facts(stats, usable_for=usable_for))) == codes
 
 
 def test_no_daemon_is_missed_in_the_first_seconds_after_the_database_is_back() -> None:
@@ -183,6 +197,37 @@ def test_what_waits_and_what_failed_is_told() -> None:
     assert found(oldest_claimable=59.0, senders=(sender(sent=5, failed=1),)) == []
 
 
+def test_messages_that_wait_at_google_while_none_is_finished_are_a_finding() -> None:
+    (it,) = found(recipients={State.SENDING: 14}, awaiting_google=20.0)
+    assert (it.code, it.severity) == ("awaiting_google", Severity.AMBER)
+    assert it.text == "Waiting for Google for 20 s: 14 messages in flight, and none finished meanwhile."
+    assert found(recipients={State.SENDING: 14}, awaiting_google=9.0) == []
+
+
+def test_a_daemon_that_stands_still_is_no_longer_called_well_after_a_few_seconds() -> None:
+    stats = QueueStats(at=NOW, daemons=(replace(ALIVE, silent=7),), last_beat=7)
+    (it,) = situation(Facts(stats))
+    assert (it.code, it.severity, it.text) == (
+        "daemon_late", Severity.AMBER, f"The daemon {ALIVE.pid} on {ALIVE.host} has not responded for 7 s.",
+    )  # fmt: skip
+    assert situation(Facts(stats, just_back=True)) == []
+    assert situation(Facts(replace(stats, daemons=(replace(ALIVE, silent=5),)))) == []
+
+
+@pytest.mark.parametrize("sent, minutes, tells", [(4, 3, True), (4, 1, False), (0, 3, False), (0, 16, True)])
+def test_an_inbox_that_cannot_be_read_is_told_sooner_while_its_sender_sends(
+    sent: int, minutes: int, *, tells: bool
+) -> None:
+    unread = UnreadInbox("a@x", "403", NOW - timedelta(minutes=minutes))
+    assert bool(found(senders=(sender(sent=sent),), inboxes=(unread,))) == tells
+
+
+def test_a_warm_up_is_called_so_and_ends_by_its_own_option() -> None:
+    (it,) = found(senders=(replace(sender(per_day=3, used_day=7), is_warming_up=True),))
+    assert "the warm-up allows 3 messages a day, 7 are sent" in it.text
+    assert it.remedies == ("mailerd senders set a@x --warm-up off",)
+
+
 def test_what_many_have_in_common_is_said_a_few_times() -> None:
     many = tuple(replace(sender(paused_until=FOREVER, pause_cause="manual"), email=f"{n}@x") for n in range(9))
     its = shortened(found(senders=many))
@@ -199,7 +244,7 @@ def test_a_remedy_is_a_command_that_a_shell_takes_whatever_its_names_are() -> No
             sender(per_day=30, used_day=30, email="3" + HOSTILE),
             sender(email=HOSTILE, pause_cause="token_refused", paused_until=NOW + timedelta(hours=1),
                    repair=remedy("token_refused", sender=HOSTILE)),
-            sender(email="4" + HOSTILE, pause_cause="throttled", paused_until=NOW + timedelta(hours=1)),
+            sender(email="4" + HOSTILE, pause_cause="blocked", paused_until=NOW + timedelta(hours=1)),
         ),
         webhooks=(WebhookStats("a b", "paused", 90.0, 1, 1.0),),
         inboxes=(UnreadInbox(HOSTILE + "2", "403", None),),

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import ActionResult, JobActions
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.senders import Senders
 from tests.support.daemon import running, settings
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -75,11 +78,55 @@ async def test_a_cancelled_job_ends_when_its_last_message_is_off_the_wire(
     after = await ask.counts()
 
     assert before["waiting"] >= done.messages > 0
-    assert after == {"sent": MESSAGES - done.messages, "cancelled": done.messages}
+    assert after["cancelled"] >= done.messages, "one that was begun and not handed over is cancelled, too"
+    assert sum(after.values()) == MESSAGES
     assert (finished["sent"], finished["cancelled"]) == (after["sent"], after["cancelled"])
     assert len(google.sent) == after["sent"]
     assert await query(database, "SELECT status, finished_at IS NULL FROM jobs") == [("cancelled", 0)]
     await _books_balance(database)
+
+
+STOPS = ("cancel the job", "pause the job", "pause the sender")
+HANDED_OVER_LATER = "SELECT COUNT(*) FROM job_recipients WHERE handed_over_at > %s"
+
+
+async def stop(ask: Asking, how: str) -> None:
+    """As a person does."""
+    if how == "pause the sender":
+        senders = Senders(ask.database, DefaultLimits(SenderLimits(0, 0, 0)))
+        await senders.pause("me@example.com", lasts=None, reason="x", actor="a test")
+    else:
+        await ask(JobChange.CANCEL if how == "cancel the job" else JobChange.PAUSE)
+
+
+@pytest.mark.parametrize("how", STOPS)
+async def test_nothing_is_handed_to_google_once_a_stop_was_answered(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, how: str
+) -> None:
+    """Many are claimed ahead, since Google was quick; then it is slow, and four of them are there."""
+    google.change_rules(latency_s=0.01)
+    ask = Asking(database, await post(database, recipients=400))
+    async with running(known, heard):
+        await heard.wait_for("message_sent", times=100)
+        google.change_rules(latency_s=0.5)
+        await eventually(lambda: _are_ahead(ask))
+        await stop(ask, how)
+        ((stopped_at,),) = await query(database, "SELECT UTC_TIMESTAMP(6)")
+        ahead = await ask.counts()
+        await eventually(ask.at_rest)
+    after = await ask.counts()
+
+    assert await query(database, HANDED_OVER_LATER, stopped_at) == [(0,)]
+    assert after["sent"] - ahead["sent"] <= 8, "but for those that were handed over, and their records"
+    assert google.drafts() == []
+    assert await query(database, "SELECT SUM(messages) FROM sender_hours") == [(after["sent"],)]
+    assert await query(database, "SELECT MAX(attempts) FROM job_recipients WHERE status <> 'sent'") == [(0,)]
+    assert len(google.sent) == after["sent"]
+    await _books_balance(database)
+
+
+async def _are_ahead(ask: Asking) -> bool:
+    return (await ask.counts()).get("sending", 0) >= 9
 
 
 async def test_a_message_that_comes_back_into_a_cancelled_job_is_cancelled_too(

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from tests.support.daemon import running, settings, sign_in
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
+from tests.support.holding import holding
 from tests.support.rows import post, query, rows_read, states
 
 ME, BLIND = "me@example.com", "blind@example.com"
@@ -128,8 +130,30 @@ async def test_a_message_that_was_in_doubt_then_is_not_called_sent_since_that_dr
 async def test_beside_a_daemon_that_runs_nothing_is_changed(known: Settings, database: Database) -> None:
     await post(database, sender="nobody@example.com", recipients=2)
     async with running(known, Heard()):
-        with pytest.raises(DaemonRunsError, match="stop it first"):
+        with pytest.raises(DaemonRunsError, match="stop it, then repeat"):
             await RestoredQueue(database).doubt_all()
+
+
+async def test_a_daemon_that_was_stopped_before_the_restore_is_not_waited_for(
+    database: Database, database_url: str
+) -> None:
+    """The backup has it as one that runs: it is known to have ended by its process and by its connections."""
+    await post(database, recipients=2)
+    ended = await asyncio.create_subprocess_exec("true")
+    assert await ended.wait() == 0
+    await query(
+        database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "VALUES ('d', %s, %s, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+        socket.gethostname(), ended.pid,
+    )  # fmt: skip
+    assert await RestoredQueue(database).doubt_all() == 2
+    async with holding(database_url, "SELECT 1"):  # a daemon in a container, say, of the same name
+        with pytest.raises(DaemonRunsError, match="wait until that is 30 s ago"):
+            await RestoredQueue(database).doubt_all()
+    await query(database, "UPDATE daemons SET host = 'elsewhere'")
+    with pytest.raises(DaemonRunsError):
+        await RestoredQueue(database).open_messages()
 
 
 async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_however_late_it_comes(

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 from mailerd.config import Settings
+from mailerd.core.senders import Authorization
 from mailerd.intake.response_models import ForecastOut
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.jobs import Jobs
+from mailerd.store.senders import Senders, default_limits
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -44,6 +47,32 @@ async def test_a_credential_file_that_comes_ends_the_pause_that_its_absence_bega
         assert len(heard.of("sender_paused")) == 1
     assert await states(database, job) == {"sent": 3}
     assert await query(database, "SELECT paused_until, pause_cause FROM senders") == [(None, None)]
+
+
+async def test_of_a_credential_file_that_others_can_read_every_surface_says_chmod(
+    known: Settings, database: Database, credentials: Path, heard: Heard
+) -> None:
+    """A sign-in would ask the mailbox's owner again, for nothing: the file is good."""
+    file = credentials / "me@example.com.json"
+    file.chmod(0o644)
+    job = await post(database, recipients=1)
+    async with running(known, heard) as daemon:
+        await heard.wait_for("sender_paused")
+        (reading,) = await Senders(database, default_limits(known), 5).page(only=None, limit=1, aliases=None)
+        found = ForecastOut.of(await ForecastReader(database, daemon.claims.defaults, 5.0).read(job))
+        repairs = await Senders(database, default_limits(known)).repairs()
+        shown = await Jobs(database, timeout=5).job(job)
+        file.chmod(0o600)
+        await Senders(database, default_limits(known)).resume("me@example.com", actor="T")  # else in a minute
+        await heard.wait_for("job_finished", within=30)
+    pause = reading.pause(Authorization())
+    assert shown is not None
+    assert reading.finding is not None
+    assert pause is not None
+    assert (*reading.finding.remedies, pause.remedy) == (f"chmod 600 {file}",) * 2
+    said = [str(found.cause_of_wait), repairs["me@example.com"], str(shown.repair), pause.reason]
+    assert [f"chmod 600 {file}" in it for it in said] == [True] * len(said)
+    assert "auth login" not in "".join(said)
 
 
 async def test_a_file_of_somebody_else_ends_no_other_pause(

@@ -1,10 +1,11 @@
-"""examples/django_app.py takes one request."""
+"""examples/django_app.py takes a request, and one with an address that is none."""
 
 import django
 import django_app
 from django.test import Client
 
 django.setup()
-answer = Client().post("/orders/18/thanks", {"email": "django@example.org"})
-assert answer.status_code == 202, answer.content
+for number, email, status in ((18, "django@example.org", 202), (20, "nobody", 422)):
+    answer = Client().post(f"/orders/{number}/thanks", {"email": email})
+    assert answer.status_code == status, answer.content
 assert django_app.urlpatterns

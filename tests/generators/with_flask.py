@@ -1,6 +1,7 @@
-"""examples/flask_app.py takes one request."""
+"""examples/flask_app.py takes a request, and one with an address that is none."""
 
 from flask_app import app
 
-answer = app.test_client().post("/orders/17/thanks", data={"email": "flask@example.org"})
-assert answer.status_code == 202, answer.text
+for number, email, status in ((17, "flask@example.org", 202), (19, "nobody", 422)):
+    answer = app.test_client().post(f"/orders/{number}/thanks", data={"email": email})
+    assert answer.status_code == status, answer.text

@@ -8,6 +8,7 @@ import pytest
 from mailerd.core.replies import Accepted, Call, MalformedResponse, NotSent, Refused, TokenRefused
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.gmail.session import Answer, TokenResponse, read, read_token
+from tests.core.test_excerpts import NGINX
 
 
 def answer(body: object, *, status: int = 200, **headers: str) -> Answer:
@@ -131,11 +132,11 @@ def test_a_refusal_without_an_envelope_is_still_a_refusal(body: bytes) -> None:
     assert (reply.status, reply.reason, reply.retry_after) == (502, "", None)
 
 
-def test_a_page_becomes_one_line_of_at_most_500_characters() -> None:
-    page = b"<html>\n\t<h1>502</h1>\x00\x1b[31m " + b"x" * 5000
-    reply = read(answer(page, status=502), call=Call.DRAFTS_SEND)
+def test_a_text_becomes_one_line_of_at_most_500_characters() -> None:
+    text = b"upstream\n\t502\x00\x1b[31m " + b"x" * 5000
+    reply = read(answer(text, status=502), call=Call.DRAFTS_SEND)
     assert isinstance(reply, Refused)
-    assert reply.message.startswith("<html> <h1>502</h1> [31m xxx")
+    assert reply.message.startswith("upstream 502 [31m xxx")
     assert len(reply.message) == 500
     assert reply.message.isprintable()
 
@@ -194,7 +195,12 @@ def test_a_token_refusal_carries_oauths_own_words() -> None:
 
 
 def test_a_token_endpoint_that_answers_html_refuses_without_a_word_of_oauth() -> None:
-    assert read_token(answer(b"<html>oops", status=503)) == TokenRefused(503, description="<html>oops")
+    assert read_token(answer(b"<html>oops", status=503)) == TokenRefused(503, description="oops")
+
+
+def test_of_a_proxys_page_only_its_title_reaches_the_surfaces() -> None:
+    reply = read(answer(NGINX.encode(), status=502), call=Call.DRAFTS_SEND)
+    assert judge(Call.DRAFTS_SEND, reply).reason == "Google responded 502: 502 Bad Gateway"
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.MESSAGES_SEND])

@@ -10,6 +10,7 @@ from mailerd.core.states import JobChange
 from mailerd.inbox.reader import BATCH
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.mailbox import Message
+from mailerd.sandbox.google.notices import write
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
@@ -70,6 +71,32 @@ async def test_a_notice_that_returns_no_header_is_believed_by_the_message_id_tha
             await heard.wait_for("message_bounced")
             await read_up(database, google)
             assert list((await results(database)).values()) == [("bounced", "unknown", None)]
+
+
+async def test_a_limit_notice_that_names_ours_beside_the_owners_message_gives_nothing_back(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """What it is about says its report alone; without a report it may be about either of the two."""
+    shapes = ("limit_bare", "limit_report") * 2
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        job = await post(database, recipients=len(shapes) + 1)
+        await heard.wait_for("job_finished")
+        *ours, last = google.sent
+        *owners, _ = await answered_by_hand(google, database, [*ours, last])
+        for number, (message, own, shape) in enumerate(zip(ours, owners, shapes, strict=True)):
+            both = [message.message_id, own.message_id]
+            answered = f"In-Reply-To: {' '.join(both[:: 1 if number < 2 else -1])}\r\n"
+            raw = write(shape, own).raw.replace(f"In-Reply-To: {own.message_id}\r\n".encode(), answered.encode())
+            raw, _, _ = raw.partition(b"Content-Type: message/rfc822")  # it returns nothing
+            google.mailbox(ME).receive(raw, thread_id=message.thread_id, now=google.now())
+        await read_up(database, google)
+        assert await states(database, job) == {"sent": len(shapes) + 1}
+        skipped = heard.of("notice_not_verified")
+        assert [it["kind"] for it in skipped] == ["over_limit"] * len(shapes)
+        raw, _, _ = write("limit_report", last).raw.partition(b"Content-Type: message/rfc822")
+        google.mailbox(ME).receive(raw, thread_id=last.thread_id, now=google.now())
+        await heard.wait_for("message_returned")
+    assert len(google.sent) == len(shapes) + 2
 
 
 async def test_a_notice_is_believed_though_one_round_has_too_few_units_for_all_its_questions(

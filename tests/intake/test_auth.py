@@ -1,6 +1,7 @@
 """Who may ask what."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -104,3 +105,78 @@ async def test_a_use_that_cannot_be_noted_stops_nothing(site: Site) -> None:
     assert (await site.heard.wait_for("key_use_unwritten"))["keys"] == 1
     assert not noting.done()
     noting.cancel()
+
+
+BOTH = [("X-API-Key", "{key}"), ("Authorization", "Bearer {key}")]
+
+
+@pytest.mark.parametrize(
+    "shown, status",
+    [
+        (BOTH[:1], 200),
+        (BOTH[1:], 200),
+        ([("Authorization", "bearer  {key} ")], 200),
+        (BOTH, 200),
+        ([("Authorization", "Basic eDp5"), BOTH[0]], 200),
+        ([("X-API-Key", ""), BOTH[1]], 200),
+        ([], 401),
+        ([("Authorization", "Basic eDp5")], 401),
+        ([("Authorization", "Bearer")], 401),
+        ([("Authorization", "Bearer sk_live_wrong")], 401),
+        ([BOTH[0], ("Authorization", "Bearer sk_live_wrong")], 401),
+        ([BOTH[1], ("X-API-Key", "sk_live_wrong")], 401),
+        ([BOTH[0], ("X-API-Key", "sk_live_wrong")], 401),
+    ],
+)
+async def test_a_key_is_shown_in_its_header_or_as_a_bearer_token(
+    site: Site, shown: list[tuple[str, str]], status: int
+) -> None:
+    site.client.headers.clear()
+    headers = [(name, value.format(key=site.key)) for name, value in shown]
+    async with site.client.get(f"{site.url}/api/jobs", headers=headers) as response:
+        assert response.status == status
+        challenge = response.headers.get("WWW-Authenticate")
+        told = await response.text()
+    secrets = [value.split()[-1] for _, value in headers if "sk_live" in value]
+    invalid = 'Bearer realm="mailerd", error="invalid_token"' if secrets else 'Bearer realm="mailerd"'
+    assert challenge == (invalid if status == 401 else None)
+    assert not any(secret in told for secret in secrets)
+
+
+async def test_the_metrics_name_senders_to_a_bearer_token_and_refuse_a_bad_one(build: Build) -> None:
+    seen = list[bool]()
+
+    def page(may_name: Callable[[str], bool]) -> bytes:
+        seen.append(may_name("me@example.com"))
+        return b""
+
+    site = await build(page=page)
+    site.client.headers.clear()
+    for token, status in ((site.key, 200), ("sk_live_wrong", 401)):
+        async with site.client.get(f"{site.url}/metrics", headers={"Authorization": f"Bearer {token}"}) as response:
+            assert response.status == status
+    assert seen == [True]
+
+
+async def test_a_limited_key_reads_in_every_answer_what_is_left_to_it(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    mine = {"X-API-Key": await site.keys.create("mine", per_minute=3)}
+    told = list[tuple[int, str, str | None]]()
+    for path, after in (("", 0), ("/nowhere", 0), ("?limit=x", 0), ("", 0), ("", 7), ("", 13), ("", 60)):
+        clock.ahead += after
+        async with site.client.get(f"{site.url}/api/jobs{path}", headers=mine) as response:
+            assert response.headers["RateLimit-Policy"] == '"default";q=3;w=60'
+            told.append((response.status, response.headers["RateLimit"], response.headers.get("Retry-After")))
+    assert told == [
+        (200, '"default";r=2;t=20', None),
+        (404, '"default";r=1;t=40', None),
+        (422, '"default";r=0;t=20', None),
+        (429, '"default";r=0;t=20', "20"),
+        (429, '"default";r=0;t=13', "13"),
+        (200, '"default";r=0;t=20', None),
+        (200, '"default";r=2;t=20', None),
+    ]
+    for path, headers in (("/api/jobs", {}), ("/health/live", mine), ("/api/jobs", {"X-API-Key": "sk_live_wrong"})):
+        async with site.client.get(site.url + path, headers=headers) as response:
+            assert not {"RateLimit", "RateLimit-Policy"} & response.headers.keys(), path

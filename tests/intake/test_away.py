@@ -7,6 +7,7 @@ import aiomysql
 import pytest
 from pymysql.err import OperationalError
 
+from mailerd.core.situation import RESTORE_TABLE
 from mailerd.errors import DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
@@ -202,7 +203,16 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
     status, answer, _ = await timed(site)
 
     assert status == 503
-    assert "mailerd migrate" in answer["error"]["message"]
+    message = answer["error"]["message"]
+    assert ("migrate" in message, str(RESTORE_TABLE) in message) == (False, True)
+
+
+def test_a_column_that_is_missing_is_a_503_that_names_the_command_that_says_why() -> None:
+    cause = OperationalError(1054, "Unknown column 'x'")
+    error = DatabaseError("jobs.read", phase="work", cause=cause, errno=1054, retry=False, in_doubt=False)
+    answer = from_database_error(error)
+    assert answer is not None
+    assert (answer.status, "run `mailerd check`" in str(answer)) == (503, True)
 
 
 def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:

@@ -52,7 +52,9 @@ class Command:
 
     def endpoint(self, name: str, *, owner: int) -> None:
         async def work(database: Database, _: StoreEvents) -> None:
-            await Webhooks(database, timeout=5).create(NewEndpoint(name, "https://example.com/", owner=owner))
+            await Webhooks(database, timeout=5).create(
+                NewEndpoint(name, "https://example.com/", owner=owner), actor="test"
+            )
 
         self._with_database(work)
 

@@ -6,9 +6,11 @@ from contextlib import ExitStack
 
 import pytest
 
+from mailerd.errors import DatabaseAwayError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http import auth, server
 from mailerd.http.auth import PER_MINUTE, TOGETHER, StrangerLog
+from mailerd.store.api_keys import ApiKeys
 from tests.intake.site import Site, job
 from tests.support.heard import PATIENCE, Heard
 from tests.support.ticking import Ticking
@@ -64,6 +66,26 @@ async def test_whoever_has_a_key_is_always_told(site: Site) -> None:
     assert (status, await site.get("/api/jobs/none"))[0] == 200
     assert len(site.heard.of("request_answered")) == before + 2
     assert len(site.heard.of("job_accepted")) == 1
+
+
+async def test_a_good_key_is_no_stranger_while_the_database_is_unavailable(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.get("/api/jobs")
+
+    async def nothing(*_: object) -> None:
+        cause = ConnectionRefusedError(111, "Connection refused")
+        raise DatabaseAwayError("keys.find", phase="connect", cause=cause, errno=2003, retry=True, in_doubt=False)
+
+    monkeypatch.setattr(ApiKeys, "active", nothing)
+    before = len(site.heard.of("request_answered"))
+    for _ in range(MANY):
+        assert (await site.get("/api/jobs"))[0] == 503
+    logged = site.heard.of("request_answered")[before:]
+    assert [each["caller"] for each in logged] == ["test"] * MANY
+    async with site.client.get(f"{site.url}/api/jobs", headers={"X-API-Key": "sk_live_guess"}) as response:
+        assert response.status == 503
+    assert site.heard.of("request_answered")[-1]["caller"] == "anonymous"
 
 
 async def test_what_was_not_logged_is_told_at_the_end_of_any_listener() -> None:

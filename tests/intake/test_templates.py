@@ -253,6 +253,12 @@ async def test_a_folder_of_the_same_name_wins_and_cannot_be_changed(build: Build
     assert (await site.get(f"/api/jobs/{id_}"))[1]["template"]["version"] == shown["published"]
     assert (await site.post(job(**NAMED, template_version=version)))[0] == 422
     assert (await ask(site, "GET", "/order/versions"))[1]["versions"][0]["version"] == shown["published"]
+    for method, path, body in (
+        ("GET", f"/order/versions/{version}", None), ("POST", "/order/render", {"version": version}),
+    ):  # fmt: skip
+        status, answer = await ask(site, method, path, body)
+        words = f"template order: its folder has version {shown['published']} now"
+        assert (status, answer["error"]["code"], answer["error"]["message"]) == (404, "not_found", words), path
 
 
 async def test_a_deleted_template_is_archived_and_a_put_brings_it_back(site: Site) -> None:

@@ -17,6 +17,7 @@ from tests.intake.site import Build, Site
 from tests.support.heard import PATIENCE
 from tests.webhooks.receiver import Receiver, receiving
 
+NOTED = "SELECT webhook, action, detail FROM job_actions"
 OPEN = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8", timeout=3)
 
 
@@ -61,6 +62,14 @@ async def test_one_is_made_shown_changed_rotated_tested_and_removed(open_site: S
     assert (await ask(open_site, "POST", f"{path}/rotate"))[0] == 200, "a body is not needed"
     assert await ask(open_site, "DELETE", path) == (200, {"removed": True})
     assert (await ask(open_site, "DELETE", path))[0] == 404
+    asked = [
+        ("shop", "add", None), ("shop", "change", "types, state"), ("shop", "change", "name, state"),
+        ("till", "rotate", None), ("till", "rotate", None), ("till", "remove", None),
+    ]  # fmt: skip
+    assert await open_site.rows(f"{NOTED} WHERE changed = 1 ORDER BY id") == asked
+    assert await open_site.rows("SELECT DISTINCT actor FROM job_actions") == [("key:test",)]
+    logged = open_site.heard.of("webhook_action")
+    assert [(it["webhook"], it["action"]) for it in logged] == [(webhook, action) for webhook, action, _ in asked]
 
 
 async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Receiver) -> None:
@@ -72,6 +81,7 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
     await open_site.rows("UPDATE webhooks SET position = 5")
     path = f"/{made['id']}"
     assert await ask(open_site, "POST", f"{path}/replay", {"since": "2020-01-01T00:00:00Z"}) == (200, {"events": 5})
+    assert (await open_site.rows(f"{NOTED} ORDER BY id DESC LIMIT 1"))[0][:2] == ("shop", "replay")
     status, page = await ask(open_site, "GET", f"{path}/deliveries?limit=3")
     assert (status, [it["id"] for it in page["deliveries"]], page["next_cursor"]) == (200, [5, 4, 3], "3")
     models.DeliveryOut.model_validate(page["deliveries"][0], strict=False)
@@ -179,7 +189,7 @@ async def test_one_that_is_removed_while_it_is_asked_is_not_found(
 
     async def found_and_removed(it: Webhooks, *given: Any, **options: Any) -> WebhookEndpoint:
         found = await find(it, *given, **options)
-        await it.remove(found.id)
+        await it.remove(found.id, actor="test")
         return found
 
     monkeypatch.setattr(Webhooks, "find", found_and_removed)

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from mailerd.core.notices import Kind, ReceivedMail, is_forged, is_googles, message_ids, read, same_address
+from mailerd.core.notices import (
+    DeliveryReport,
+    Kind,
+    ReceivedMail,
+    is_forged,
+    is_googles,
+    message_id,
+    read,
+    same_address,
+)
 from mailerd.inbox.examine import shown_headers
 from mailerd.mail.mime import Addresses
 from mailerd.mail.read_notice import read_notice
@@ -121,7 +130,30 @@ def test_a_notice_names_the_message_that_it_is_about(shape: str) -> None:
     sent = MESSAGE._replace(raw=b"Message-ID: <CAx@mail.gmail.com>\r\n" + RAW)
     raw = write(shape, sent).raw
     received = ReceivedMail(tuple(MESSAGE._replace(raw=raw).headers), read_notice(raw))
-    assert set(message_ids(received)) == {"<CAx@mail.gmail.com>"}
+    assert message_id(received) == "<CAx@mail.gmail.com>"
+
+
+@pytest.mark.parametrize(
+    "returned, original, answered, about",
+    [
+        ("", "", ["<ours@x>"], "<ours@x>"),
+        ("", "", ["<ours@x> <own@x>"], ""),
+        ("", "", ["<ours@x>", "<own@x>"], ""),
+        ("", "", ["<ours@x>\t<ours@x>"], "<ours@x>"),
+        ("", "<own@x>", ["<ours@x> <own@x>"], "<own@x>"),
+        ("", "<own@x>", ["<ours@x>"], "<own@x>"),
+        ("<own@x>", "<ours@x>", ["<ours@x>"], "<own@x>"),
+        ("", "<ours@x> <own@x>", ["<ours@x>"], ""),
+        ("", "no id", ["<ours@x>"], ""),
+        ("", "", [], ""),
+    ],
+)
+def test_a_notice_that_may_be_about_several_messages_is_about_none(
+    returned: str, original: str, answered: list[str], about: str
+) -> None:
+    headers = tuple(("In-Reply-To", it) for it in answered)
+    report = DeliveryReport(message_id=returned, original_id=original)
+    assert message_id(ReceivedMail(headers, report)) == about
 
 
 @pytest.mark.parametrize("form", ["text", "text/rfc822-headers", "message/rfc822"])

@@ -249,7 +249,7 @@ class Ledger:
                     self.google.come_back(row.key)
             case _:
                 pass  # restored to its worker after a failover
-        if event in {"deferred", "released", "suppressed", "failed"}:
+        if event in {"deferred", "released", "suppressed", "failed"} or (event == "lapsed" and row.status != "unsure"):
             books.hours[row.sender] -= 1
 
     def _line(self, was: Row, row: Row, lines: list[Line], allowed: frozenset[str]) -> Line | None:

@@ -138,7 +138,7 @@ class World:
     async def open(self) -> None:
         self.daemons = [await self._daemon() for _ in range(self._number)]
         everything_sent = NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT])
-        await Webhooks(self.database, timeout=20).create(everything_sent)
+        await Webhooks(self.database, timeout=20).create(everything_sent, actor="test")
 
     async def close(self) -> None:
         for daemon in self.daemons:

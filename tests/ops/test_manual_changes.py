@@ -17,6 +17,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import Senders, default_limits
 from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -55,6 +56,11 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         await senders.pause(ME, lasts=None, reason="too short for two reads", actor="command, bob")
         await senders.resume(ME, actor="command, bob")
         await heard.wait_for("sender_action_by_command", times=3)
+        await Webhooks(daemon.database, timeout=5).create(
+            NewEndpoint("shop", "https://example.com/"), actor="command, ada"
+        )
+        await heard.wait_for("webhook_action_by_command")
+    assert heard.of("webhook_action_by_command") == [{"webhook": "shop", "action": "add", "actor": "command, ada"}]
     assert heard.of("sender_action_by_command") == [
         {"sender": ME, "action": action, "actor": actor}
         for action, actor in (("resume", "command, ada"), ("pause", "command, bob"), ("resume", "command, bob"))

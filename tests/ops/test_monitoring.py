@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
 from mailerd.ops.metrics import Metrics
 from tests.house.source import ROOT
@@ -155,3 +156,21 @@ def test_every_metric_is_explained(page: str) -> None:
     ours = {name for name in families if name.startswith("mailerd_")}
     assert len(ours) > 30
     assert {name for name in ours if f"`{name}`" not in words} == set()
+    rows = [line.split("|") for line in words.splitlines() if line.startswith("| `mailerd_")]
+    named = {name: row[2] for row in rows for name in re.findall("`(mailerd_[a-z_]+)`", row[1])}
+    labels = dict[str, set[str]]()
+    for collector in Metrics()._registry._collector_to_names:
+        if isinstance(collector, MetricWrapperBase):
+            name = f"{collector._name}{_SUFFIXES[str(collector._type)][0].removesuffix('_bucket')}"
+            of_many = re.findall(f"`{name}`[:：]([^;；]+)", named[name])
+            labels[name] = set(re.findall("`([a-z]+)`", (of_many or [named[name]])[0]))
+            if "mailerd_" in named[name] and not of_many:
+                labels[name] = set()
+            assert labels[name] == set(collector._labelnames), name
+    assert sum(map(bool, labels.values())) > 15
+
+
+def test_no_sample_says_when_its_counter_was_made() -> None:
+    samples = [each.name for family in Metrics()._registry.collect() for each in family.samples]
+    assert len(samples) > 100
+    assert [name for name in samples if name.endswith("_created")] == []

@@ -7,13 +7,15 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from ipaddress import ip_network
 
 import pytest
 import uvloop
 
 from mailerd.core.network_rules import NetworkRules
-from mailerd.ops.outbound_http import AddressInfo, AddressRefusedError, OutboundError, OutboundHttp
+from mailerd.ops.outbound_http import AddressInfo, AddressRefusedError, OutboundError, OutboundHttp, post_test
+from tests.core.test_excerpts import NGINX
 from tests.support.own_time import at_this_speed, own_time
 
 OPEN = NetworkRules(allow_http=True, ports=frozenset())
@@ -210,6 +212,14 @@ async def test_an_answer_is_read_to_its_bound_only(listener: Listener) -> None:
     listener.answer = b"HTTP/1.1 500 No\r\nRetry-After: 7\r\nContent-Length: 100000000\r\n\r\n" + b"x" * 1_000_000
     answer = await OutboundHttp(OURS).post(f"http://127.0.0.1:{listener.port}/", b"{}", {}, within=30)
     assert (answer.status, answer.retry_after, len(answer.text)) == (500, "7", 300)
+
+
+async def test_of_a_proxys_page_only_its_title_is_the_last_response_of_a_webhook(listener: Listener) -> None:
+    page = f"<!-- {'x' * 900} -->{NGINX}".encode()
+    listener.answer = b"HTTP/1.1 502 Bad\r\nContent-Length: %d\r\n\r\n%s" % (len(page), page)
+    url, now = f"http://127.0.0.1:{listener.port}/", datetime.now(UTC)
+    attempt = await post_test(OutboundHttp(OURS), url, name="shop", secrets=[b"x" * 32], now=now, within=30)
+    assert attempt.error == "it responded 502: 502 Bad Gateway"
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,25 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pymysql
 import pytest
+from pymysql.cursors import Cursor
+from yarl import URL
 
+from mailerd.sandbox.mariadb import Server
 from tests.house.markdown import Paper
 from tests.sandbox.test_demo import ROOT, Sandbox, commands, eventually
+from tests.support.group import mysql_server
 from tests.support.ports import free_port
 from tests.support.wheel import build, install
 
@@ -170,18 +177,14 @@ def test_the_lines_of_the_readme_work_with_a_wheel_in_an_empty_folder(wheel: Pla
 def test_the_lines_for_a_mailbox_of_ones_own_lead_to_a_daemon_that_is_ready(checkout: Place, sandbox: Sandbox) -> None:
     sandbox.until("Ctrl-C stops the sandbox")
     known = tomllib.loads((checkout.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))
-    database = known["database"]["url"]  # mysql://mailerd:password@127.0.0.1:port/mailerd
+    admin = known["database"]["url"].replace("//mailerd:", "//admin:")
     blocks = paper(checkout.folder, "README.md", "Your own Gmail").blocks
     own = Place(checkout.folder / "own", ROOT)
     programs(own.folder)
     (own.folder / "client.json").write_text((checkout.folder / ".sandbox/credentials/client.json").read_text())
     (own.folder / "client.json").chmod(0o600)
-    [statements] = [block.body.replace("mailerd", "reader") for block in blocks if block.language == "sql"]
-    admin = database.replace("//mailerd:", "//admin:").removesuffix("mailerd")
-    execute(own, admin, statements)
-    [toml] = [block.body for block in blocks if block.language == "toml"]
+    toml = own_database(own.folder, admin)
     port, google = free_port(), {name: known["gmail"][name] for name in ("api_root", "token_uri", "auth_uri")}
-    toml = toml.replace("mailerd:", "reader:").replace("3306/mailerd", admin.rsplit(":", 1)[1] + "reader")
     toml += "\n[gmail]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in google.items())
     (own.folder / "mailerd.toml").write_text(f"{toml}\n[intake]\nport = {port}\n")
     (own.folder / "mailerd.toml").chmod(0o600)
@@ -200,19 +203,52 @@ def test_the_lines_for_a_mailbox_of_ones_own_lead_to_a_daemon_that_is_ready(chec
         assert daemon.wait(60) == 0
 
 
-def execute(place: Place, url: str, statements: str) -> None:
-    program = (
-        "import asyncio, sys, aiomysql\nfrom yarl import URL\n"
-        "async def main(url, statements):\n"
-        "    server = await aiomysql.connect(host=url.host, port=url.port, user=url.user, password=url.password,"
-        " autocommit=True)\n"
-        "    async with server.cursor() as cursor:\n"
-        "        for each in filter(str.strip, statements.split(';')):\n"
-        "            await cursor.execute(each)\n"
-        "    server.close()\n"
-        "asyncio.run(main(URL(sys.argv[1]), sys.argv[2]))\n"
-    )
-    subprocess.run([sys.executable, "-c", program, url, statements], cwd=place.folder, check=True, timeout=60)
+@pytest.mark.parametrize("kind", ["mariadb", "mysql"])
+def test_the_database_of_the_readme_lets_in_at_the_first_login_after_each_start(checkout: Place, kind: str) -> None:
+    """MySQL asks for the password itself then, which goes to a server that has proved its identity and no other."""
+    program = mysql_server() if kind == "mysql" else shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip(f"no {kind} is installed; for MySQL: tools/mysql-server")
+    config = checkout.folder / "mailerd.toml"
+    with Server(cache=ROOT / ".cache", program=program) as server:
+        config.write_text(own_database(checkout.folder, server.url_of("mailerd", user="admin")))
+        config.chmod(0o600)
+        for line in ("mailerd migrate", "mailerd jobs list", "mailerd keys list"):
+            ended = checkout.run(line)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            server.restart()
+        if kind == "mysql":  # over TCP it cannot prove it, and the error says how it can
+            tcp = f"MAILERD_DATABASE__URL=mysql://mailerd:{server.password}@127.0.0.1:{server.port}/mailerd"
+            with as_admin(server.url_of("mailerd", user="admin")) as cursor:
+                cursor.execute("FLUSH PRIVILEGES")  # as a start does, behind which the server's own logins are
+            ended = checkout.run(f"{tcp} mailerd migrate")
+            assert ended.returncode == 1
+            assert "?unix_socket=/run/mysqld/mysqld.sock" in ended.stderr
+            assert "'user'@'localhost'" in ended.stderr
+
+
+@contextmanager
+def as_admin(url: str) -> Iterator[Cursor]:
+    it = URL(url)
+    assert it.host
+    assert it.password
+    server = pymysql.connect(host=it.host, port=it.port or 0, user="admin", password=it.password, autocommit=True)
+    with server, server.cursor() as cursor:
+        yield cursor
+
+
+def own_database(folder: Path, admin: str) -> str:
+    """Make the database of the README for a user `reader`; the configuration that leads to it."""
+    blocks = paper(folder, "README.md", "Your own Gmail").blocks
+    [statements] = [block.body.replace("mailerd", "reader") for block in blocks if block.language == "sql"]
+    with as_admin(admin) as cursor:
+        for each in filter(str.strip, statements.split(";")):
+            cursor.execute(each)
+        cursor.execute("SELECT @@socket")  # as the README says
+        [socket] = cursor.fetchone() or [""]
+    [toml] = [block.body for block in blocks if block.language == "toml"]
+    toml = toml.replace("//mailerd:", "//reader:").replace("/mailerd?", "/reader?")
+    return toml.replace("/run/mysqld/mysqld.sock", socket)
 
 
 def authorize(place: Place, line: str) -> None:

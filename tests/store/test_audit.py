@@ -49,6 +49,7 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
     [
         ("counts", "DELETE FROM job_recipients WHERE status = 'sent' LIMIT 1"),
         ("counts", "UPDATE jobs SET bounced = 1"),
+        ("counts", "UPDATE jobs SET sent = sent + 1 WHERE status = 'completed'"),
         ("counts", "UPDATE job_recipients SET result = 'other_replied' WHERE status = 'sent'"),
         ("counts", "UPDATE jobs SET attachments = 2"),
         ("no job", "DELETE FROM jobs WHERE status = 'queued'"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from mailerd.store import clock_steps, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.webhooks import NewEndpoint, Webhooks
@@ -64,7 +65,7 @@ async def test_a_sender_does_not_wait_for_a_moment_of_the_clock_that_was_ahead(
 ) -> None:
     daemon = daemons(database, "D1", heard)
     await daemon.heartbeat()
-    await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"))
+    await Webhooks(database, timeout=5).create(NewEndpoint("shop", "https://example.com/"), actor="test")
     await post(database, recipients=3)
     assert len((await claimer(database).claim(1)).messages) == 1
     await clock_goes_back(database)
@@ -112,6 +113,19 @@ async def test_messages_that_were_posted_by_the_clock_that_was_ahead_do_not_wait
     due = await query(database, "SELECT job_id, seq FROM job_recipients WHERE due_at <= UTC_TIMESTAMP(6)")
     assert due == [(at_once, 0)], "neither what a client has put off nor what waits for a later try"
     assert await query(database, "SELECT due_at = send_at FROM job_recipients WHERE send_at IS NOT NULL") == [(1,)]
+
+
+async def test_a_time_that_a_client_gave_while_the_clock_was_ahead_stays(database: Database) -> None:
+    job = await post(database, recipients=3)
+    await query(database, f"UPDATE jobs SET created_at = created_at {AHEAD}, send_at = send_at {AHEAD}")
+    asked = "SELECT created_at - INTERVAL 10 MINUTE FROM jobs"
+    ((at,),) = await query(database, asked)
+    await JobActions(database, timeout=10, late_arrival=timedelta(seconds=1)).change(
+        job, {"send_at": at.replace(tzinfo=UTC)}, actor="x"
+    )
+    await clock_steps.repair(database)
+    assert await query(database, "SELECT DISTINCT send_at FROM jobs") == [(at,)]
+    assert await query(database, "SELECT DISTINCT due_at FROM job_recipients") == [(at,)]
 
 
 async def test_an_inbox_that_was_read_by_the_clock_that_was_ahead_is_read_on(database: Database) -> None:

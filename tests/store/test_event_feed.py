@@ -23,6 +23,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import event_feed
+from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, FeedEvent, NewEvent, UnknownPositionError, insert_events
@@ -42,6 +43,7 @@ from tests.support.proxy import Proxy
 from tests.support.rows import post, query
 
 FAILED = Decision(Transition.FAILED, error="no such address")
+DEFERRED = Decision(Transition.DEFERRED, error="busy", wait=timedelta(seconds=30))
 
 
 @pytest.fixture
@@ -287,6 +289,20 @@ async def test_a_cancelled_job_finishes_with_its_last_message(database: Database
     await RecordWriter(database, "D1").complete_jobs([message.job_id])
     await RecordWriter(database, "D1").complete_jobs([message.job_id])
     assert await types(database) == ["job.cancelled", "job.finished"]
+
+
+@pytest.mark.parametrize("retried", [False, True], ids=["at once", "after a retry of an earlier end"])
+async def test_a_cancelled_job_counts_what_its_messages_became(database: Database, *, retried: bool) -> None:
+    job = await post(database, recipients=2)
+    sent, other = (await claims(database).claim(2)).messages
+    await write(database, Outcome(sent, SENT))
+    await write(database, Outcome(other, FAILED if retried else DEFERRED))
+    if retried:
+        await RecordWriter(database, "D1").complete_jobs([job])
+        await actions(database).apply(job, JobChange.RETRY, actor="x")
+    await actions(database).apply(job, JobChange.CANCEL, actor="x")
+    assert await query(database, "SELECT status, sent, failed FROM jobs") == [("cancelled", 1, 0)]
+    assert (await audit(database))[1] == []
 
 
 @pytest.mark.parametrize("result", RESULTS)

@@ -7,6 +7,7 @@ import pytest
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core.forecast import Forecast, compute_forecast, describe
+from mailerd.core.models import Extras
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store import forecast_inputs
 from mailerd.store.db.database import Database
@@ -79,3 +80,11 @@ async def test_of_a_job_with_later_times_only_what_is_due_goes_before_another_jo
     tried = compute_forecast(asked)
     assert tried.done_at is not None
     assert (tried.first_day, abs(tried.done_at - own.done_at) < timedelta(minutes=5)) == (1, True)
+
+
+async def test_a_job_that_has_not_begun_waits_for_as_much_of_the_day_as_its_first_message_costs(
+    database: Database,
+) -> None:
+    dear, plain = await post(database, extras=Extras(copies=12), own=Extras(copies=4)), await post(database)
+    found = await ForecastReader(database, Live(PACE), timeout=10).read_all([dear, plain])
+    assert [(found[it].first_cost, found[it].copies) for it in (dear, plain)] == [(5, 4), (1, 0)]

@@ -475,7 +475,7 @@ async def test_whichever_statement_is_lost_all_is_done_once_and_told_as_ever(
     database: Database, database_url: str, far: Cut, prepare: Callable[[Database], Awaitable[Act]]
 ) -> None:
     everything_sent = NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT])
-    await Webhooks(database, timeout=20).create(everything_sent)
+    await Webhooks(database, timeout=20).create(everything_sent, actor="test")
     act = await prepare(database)
     tables = Tables(database_url)
     tables.keep()

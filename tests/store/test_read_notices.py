@@ -22,6 +22,7 @@ async def test_bounces_are_read_newest_first_and_by_domain(database: Database) -
             "VALUES ('me@example.com', %s, 't', %s, %s, %s, %s, UTC_TIMESTAMP(6))",
             f"g{number}", number, email, kind, believed,
         )  # fmt: skip
+    await query(database, "UPDATE notices SET sender_email = mailbox")
     reader = NoticeReader(database, timeout=5)
     assert [it.email for it in await reader.latest(senders=["me@example.com"])] == [
         "e@y.example", "c@y.example", "b@X.example", "a@x.example"]  # fmt: skip

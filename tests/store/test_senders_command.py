@@ -49,7 +49,7 @@ def test_limits_are_set_shown_and_given_back() -> None:
     }  # fmt: skip
     assert (shown["email"], shown["per_day_now"], shown["paused"]) == (ME, 50, False)
     line = say("list").splitlines()[1]
-    assert line.split()[:2] == [ME, "active"]
+    assert line.split()[:2] == [ME, "idle"]
     assert "5000*" in line
     told = say("set", ME, "--default", "all", "--per-day", "7")
     assert told == f"{ME}: units per minute: 6000, per minute: no limit, per day: 7\n"

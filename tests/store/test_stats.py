@@ -19,10 +19,13 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
-from tests.store.queue.test_record import LOST, handler_reads, one_message, write
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import LOST, SENT, handler_reads, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.handover import handover
+from tests.support.heard import Heard
+from tests.support.replayed import daemons
 from tests.support.rows import numbers, post, query
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
@@ -294,3 +297,26 @@ async def test_of_certain_senders_only_their_own_is_read(database: Database) -> 
     assert seen.open_jobs() == 1
     nothing = await stats_reader(database).read_of(())
     assert (nothing.senders, nothing.recipients, nothing.oldest_claimable) == ((), {State.WAITING: 0}, 0.0)
+
+
+@pytest.mark.parametrize(
+    "change, seconds",
+    [
+        ("SELECT 1", 20),
+        ("UPDATE attempts SET at = UTC_TIMESTAMP(6) - INTERVAL 4 SECOND", 4),
+        ("UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP() - INTERVAL 1 MINUTE", 0),
+        ("UPDATE daemons SET stopped_at = UTC_TIMESTAMP()", 0),
+    ],
+    ids=["nothing ends", "one ended", "its daemon is silent", "its daemon has stopped"],
+)
+async def test_how_long_messages_have_been_in_flight_and_none_has_ended(
+    database: Database, change: str, seconds: int
+) -> None:
+    await post(database, recipients=3)
+    await daemons(database, "D1", Heard()).heartbeat()
+    ended, *_ = (await claims(database).claim(3)).messages
+    await write(database, Outcome(ended, SENT))
+    await query(database, "UPDATE attempts SET at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
+    await query(database, "UPDATE job_recipients SET updated_at = UTC_TIMESTAMP(6) - INTERVAL 20 SECOND")
+    await query(database, change)
+    assert (await stats_reader(database).read()).awaiting_google == pytest.approx(seconds, abs=3)

@@ -182,7 +182,7 @@ class Faults:
             await nobody.refuse()
             url = f"http://127.0.0.1:{nobody.port}/mailerd"
             async with self._database("mailerd_webhook") as database:
-                await Webhooks(database, timeout=5.0).create(NewEndpoint("shop", url))
+                await Webhooks(database, timeout=5.0).create(NewEndpoint("shop", url), actor="test")
                 events = [NewEvent(EventType.JOB_PAUSED, str(number), {}) for number in range(RESTS_FROM)]
                 statement, values = insert_events(events)
                 await query(database, statement, *values)

@@ -1,6 +1,7 @@
 """Every action of every page by plain forms, as a browser without scripts sends them, and what the rows say then."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -10,9 +11,11 @@ from mailerd.clock import Clock
 from mailerd.core.copies import Copy, to_json
 from mailerd.core.models import Extras
 from mailerd.core.suppression import DEAD_TOKEN
+from mailerd.sandbox.google import FakeGoogle
 from mailerd.store.suppressions import Suppressions
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
+from tests.support.daemon import sign_in
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 
@@ -193,14 +196,28 @@ async def test_what_came_back_is_told_by_domain_and_beside_its_message_and_to_it
         assert (answer.status, "nowhere.example" in text) == (200, False)
 
 
+async def test_an_authorized_mailbox_that_was_never_used_is_shown_and_paused_with_the_reason_of_a_command(
+    site: ConsoleSite, tmp_path: Path
+) -> None:
+    sign_in(FakeGoogle(), tmp_path, sender="new@example.com")
+    browser, page = await site.signed_in(), "/senders/new@example.com"
+    async with browser.get(page) as answer:
+        assert (answer.status, "Pause sender" in await answer.text()) == (200, True)
+    assert "new@example.com paused." in await ask(browser, page, action="pause", lasts="")
+    assert await query(site.database, "SELECT email, pause_reason, pause_reason_code FROM senders") == [
+        ("new@example.com", "no reason given", "no_reason_given")
+    ]
+    assert "changes the writing direction" in await ask(browser, page, action="pause", lasts="", reason="a\u202eb")
+    async with browser.post("/senders/none@example.com", data={"action": "pause"}) as answer:
+        assert answer.status == 404
+
+
 async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> None:
     await post(site.database)
     browser = await site.signed_in()
     page = "/senders/me@example.com"
     await ask(browser, page, action="pause", lasts="", reason="moving house")
-    assert await query(site.database, "SELECT pause_cause, pause_reason FROM senders") == [
-        ("manual", f"moving house ({ACTOR})")
-    ]
+    assert await query(site.database, "SELECT pause_cause, pause_reason FROM senders") == [("manual", "moving house")]
     await ask(browser, page, action="resume")
     assert await query(site.database, "SELECT paused_until FROM senders") == [(None,)]
     assert await query(site.database, "SELECT job_id, sender, action, actor FROM job_actions ORDER BY id") == [
@@ -317,7 +334,9 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
     async with browser.get("/keys") as answer:
         assert secret not in await answer.text()
     assert 'class="secret"' in await ask(browser, "/keys", action="rotate", name="2")
-    await Webhooks(site.database, timeout=20).create(NewEndpoint("thief", "https://example.com/", owner=2))
+    await Webhooks(site.database, timeout=20).create(
+        NewEndpoint("thief", "https://example.com/", owner=2), actor="test"
+    )
     assert "Key revoked. Its webhook endpoints stay active: thief" in await ask(
         browser, "/keys", action="revoke", name="2"
     )

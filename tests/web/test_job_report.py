@@ -153,6 +153,9 @@ async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun
         ("2027-01-01T10:00", "../passwd", "Enter a date"), ("0001-01-01T00:00", "Asia/Shanghai", "Enter a date"),
     ):  # fmt: skip
         assert said in await ask(browser, f"/jobs/{job}", action="reschedule", at=wrong, zone=zone)
+    past = await ask(browser, f"/jobs/{job}", action="reschedule", at="2020-01-01T09:00")
+    assert re.search(r"2020-01-01 09:00</time> is in the past: the job is sent immediately\.", past)
+    await ask(browser, f"/jobs/{job}", **form)
     await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
     said = await ask(browser, f"/jobs/{job}", action="reschedule", at=f"{at:%Y-%m-%dT10:00}")
     assert "only before its first message is sent" in said

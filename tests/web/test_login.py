@@ -198,6 +198,33 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
         assert b"HTTP/1.1 200" in await asyncio.wait_for(reader.read(), PATIENCE)
 
 
+@pytest.mark.usefixtures("few_connections")
+async def test_a_connection_that_has_just_come_outlives_forms_that_come_slowly(
+    site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had not shown its key yet, so it was closed before them."""
+    monkeypatch.setattr("mailerd.web.sign_in.LOGINS_PER_ADDRESS", 100)
+    monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
+    key, reaper = await site.keys.create("shop"), site.daemon.intake._slow_clients
+    cut += [await begin(site, b"key=", FORM + "Content-Length: 60\r\n") for _ in range(9)]
+
+    async def strangers_are_seen() -> bool:
+        return sum(request is not None for request, _ in reaper._since.values()) == 9
+
+    async def four_are_closed() -> bool:
+        return len(site.heard.of("connection_too_slow")) >= 4
+
+    await eventually(strangers_are_seen)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    cut.append(await asyncio.open_connection(host, int(port)))
+    await eventually(four_are_closed)
+    cut[-1][1].write(f"GET /api/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode())
+    assert await status(cut[-1]) == 200
+    assert {each["reason"] for each in site.heard.of("connection_too_slow")} == {
+        "more than 6 connections, and its request is incomplete"
+    }
+
+
 async def test_many_sessions_of_one_shut_out_no_key_and_no_session_that_is_in_use(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:

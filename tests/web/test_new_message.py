@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mailerd.clock import Clock
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import PEOPLE, Drafts
@@ -59,7 +60,13 @@ async def jobs(site: ConsoleSite) -> list[Any]:
     return list(await query(site.database, "SELECT sender_email, template_name, total FROM jobs"))
 
 
-async def test_a_table_becomes_a_job_that_waits_for_half_a_minute_and_the_draft_is_gone(site: ConsoleSite) -> None:
+@pytest.mark.parametrize("ahead", [-90, 0, 90], ids="{} s".format)
+async def test_a_table_becomes_a_job_that_waits_for_half_a_minute_and_the_draft_is_gone(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Whatever the clock of the daemon's machine says: the wait is the database's."""
+    now = Clock.now
+    monkeypatch.setattr(Clock, "now", lambda it: now(it) + timedelta(seconds=ahead))
     browser = await site.signed_in()
     draft = await begun(browser)
     path, text = await ask(browser, f"{draft}/people", action="next")

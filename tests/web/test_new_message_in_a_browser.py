@@ -136,6 +136,8 @@ class Person:
             await self.click("main button[value=save]:visible")
         words = f"{at.replace('T', ' ')} (Asia/Shanghai)"
         await expect(self.page.locator("button[value=send]")).to_contain_text(words)
+        if self.scripts:  # the forecast, which came with it, is in the same zone
+            assert await self.page.locator("#plan dd time").first.inner_text() == at.replace("T", " ")
         await self.look()
         await self.click("button[value=send]")
         await self.page.wait_for_url("**/jobs/*")

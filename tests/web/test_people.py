@@ -47,6 +47,7 @@ async def notice(site: ConsoleSite, kind: str, seq: int, *, mailbox: str = "me@e
         "FROM job_recipients WHERE seq = %s",
         mailbox, kind, seq,
     )  # fmt: skip
+    await query(site.database, "UPDATE notices SET sender_email = mailbox")
 
 
 async def test_a_few_letters_find_people_by_address_and_by_name_among_those_that_the_key_may_see(

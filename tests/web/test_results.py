@@ -29,6 +29,7 @@ async def fill(site: ConsoleSite) -> str:
             "1, UTC_TIMESTAMP(6))",
             f"g{seq}", seq, job, ADDRESSES[seq], kind or "reply", reason,
         )  # fmt: skip
+    await query(site.database, "UPDATE notices SET sender_email = mailbox")
     await query(
         site.database,
         "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6), bounced = 3, replied = 1",

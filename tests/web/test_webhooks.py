@@ -82,10 +82,17 @@ async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_r
     changed = site.heard.of("console_changed")
     assert {fields["actor"] for fields in changed} == {"key:shop via console"}
     assert len(changed) == 6
+    assert await query(site.database, "SELECT webhook, action, actor FROM job_actions ORDER BY id") == [
+        ("shop", action, "key:shop via console") for action in ("add", "pause", "resume", "replay", "rotate", "remove")
+    ]
+    async with browser.get("/activity?about=shop") as answer:
+        assert (await answer.text()).count('<a href="/webhooks">shop</a>') == 6
 
 
 async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> None:
-    made, _ = await Webhooks(site.database, timeout=5).create(NewEndpoint("shop", "https://shop.example/hook"))
+    made, _ = await Webhooks(site.database, timeout=5).create(
+        NewEndpoint("shop", "https://shop.example/hook"), actor="test"
+    )
     await events(site, 60)
     await query(
         site.database,
@@ -99,7 +106,7 @@ async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> N
     browser = await site.signed_in()
     async with browser.get("/webhooks") as answer:
         text = await answer.text()
-        assert ("failing" in text, ">59<" in text) == (True, True)
+        assert [it in text for it in ("failing", ">59<", "All except recipients.sent")] == [True] * 3
     async with browser.get(f"/webhooks/{made.id}") as answer:
         text = await answer.text()
     assert text.count("it responded 502: &lt;b&gt;bad&lt;/b&gt;") == 50
@@ -114,7 +121,7 @@ async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> N
 async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:
     webhooks = Webhooks(site.database, timeout=5)
     made = [
-        (await webhooks.create(NewEndpoint(name, f"https://{name}.example/", senders=senders)))[0]
+        (await webhooks.create(NewEndpoint(name, f"https://{name}.example/", senders=senders), actor="test"))[0]
         for name, senders in (("others", ["you@example.com"]), ("all", None), ("mine", ["me@example.com"]))
     ]
     browser = await site.signed_in(
@@ -144,7 +151,9 @@ async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: Console
 
 
 async def test_a_key_without_the_right_sees_and_changes_no_endpoint(site: ConsoleSite) -> None:
-    made, _ = await Webhooks(site.database, timeout=5).create(NewEndpoint("shop", "https://shop.example/hook"))
+    made, _ = await Webhooks(site.database, timeout=5).create(
+        NewEndpoint("shop", "https://shop.example/hook"), actor="test"
+    )
     browser = await site.signed_in(permissions=[Permission.READ, Permission.CONTROL])
     for path in ("/webhooks", f"/webhooks/{made.id}"):
         async with browser.get(path) as answer:
@@ -171,9 +180,9 @@ async def test_a_bad_endpoint_is_refused_with_the_reason(site: ConsoleSite, give
 
 async def test_an_endpoint_is_changed_keeps_its_secret_and_is_not_changed_by_a_bad_form(site: ConsoleSite) -> None:
     webhooks = Webhooks(site.database, timeout=5)
-    made, _ = await webhooks.create(NewEndpoint("shop", "https://shop.example/hook"))
+    made, _ = await webhooks.create(NewEndpoint("shop", "https://shop.example/hook"), actor="test")
     secrets = await webhooks.secrets(made.id)
-    await webhooks.create(NewEndpoint("till", "https://till.example/hook"))
+    await webhooks.create(NewEndpoint("till", "https://till.example/hook"), actor="test")
     browser, page = await site.signed_in(), f"/webhooks/{made.id}"
     form = {"action": "change", "name": "shop 2", "url": "https://shop.example/new", "senders": "me@example.com"}
     await ask(browser, page, **form, type="recipient.failed")
@@ -203,10 +212,10 @@ async def test_an_endpoint_is_changed_keeps_its_secret_and_is_not_changed_by_a_b
 
 async def test_of_two_rotations_at_once_one_is_refused(site: ConsoleSite) -> None:
     webhooks = Webhooks(site.database, timeout=5)
-    await webhooks.create(NewEndpoint("shop", "https://example.com/"))
+    await webhooks.create(NewEndpoint("shop", "https://example.com/"), actor="test")
     for _ in range(2):
         seen = await webhooks.find("shop")
-        rotate = partial(webhooks.rotate, seen.id, overlap=timedelta(days=1), seen=seen)
+        rotate = partial(webhooks.rotate, seen.id, overlap=timedelta(days=1), actor="test", seen=seen)
         both = await asyncio.gather(rotate(), rotate(), return_exceptions=True)
         (secret,) = [it for it in both if isinstance(it, str)]
         (refused,) = [it for it in both if isinstance(it, WebhookError)]

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from pymysql.err import OperationalError
@@ -95,14 +96,14 @@ async def test_a_rotated_secret_signs_beside_the_new_one(
 ) -> None:
     id_ = await endpoint(database, receiver)
     old = receiver.secret
-    receiver.secret = await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta(hours=1))
+    receiver.secret = await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta(hours=1), actor="test")
     await happen(1)
     async with running(deliver()):
         await delivered(database, 1)
     post = receiver.posts[0]
     signatures = post.headers["webhook-signature"].split(" ")
     assert [by_openssl(each, post.headers, post.body) for each in (receiver.secret, old)] == signatures
-    await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta())
+    await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta(), actor="test")
     assert len(await Webhooks(database, timeout=5).secrets(id_)) == 1
 
 
@@ -222,7 +223,7 @@ async def test_410_ends_it_and_retry_after_is_honoured(
         receiver.status = 204
         webhooks = Webhooks(database, timeout=5)
         assert (await webhooks.find(id_)).state == "gone"
-        await webhooks.change(id_, {"state": "on"})
+        await webhooks.change(id_, {"state": "on"}, actor="test")
         await delivered(database, 6)
     assert len(receiver.posts) == posts + 6
 
@@ -311,7 +312,7 @@ async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything
         receiver.status = 204
         await happen(4)
         posts = len(receiver.posts)
-        await webhooks.change(id_, {"state": "on"})
+        await webhooks.change(id_, {"state": "on"}, actor="test")
         await delivered(database, 7)
     assert len(receiver.posts) >= posts + 7
 
@@ -339,10 +340,8 @@ async def test_one_event_that_the_endpoint_never_takes_is_given_up_and_can_be_re
         assert (await webhooks.find(id_)).failing_since is None
         receiver.behaviour, receiver.taken[poison] = None, 0
         since = (await webhooks.find(id_)).created_at - timedelta(hours=1)
-        assert (
-            await WebhookDeliveries(database, timeout=5).replay(await webhooks.find(id_), since=since, only_failed=True)
-            == 1
-        )
+        again = partial(WebhookDeliveries(database, timeout=5).replay, actor="test", only_failed=True)
+        assert await again(await webhooks.find(id_), since=since) == 1
 
         async def is_taken() -> bool:
             return receiver.taken[poison] == 1

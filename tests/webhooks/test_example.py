@@ -25,7 +25,7 @@ from tests.webhooks.test_delivering import delivered, running
 async def example(database: Database, tmp_path: Path) -> AsyncIterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}/mailerd"
-    _, secret = await Webhooks(database, timeout=5).create(NewEndpoint("example", url))
+    _, secret = await Webhooks(database, timeout=5).create(NewEndpoint("example", url), actor="test")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "flask", "--app", str(ROOT / "examples" / "webhook_receiver.py"), "run",
         "--port", str(port),
@@ -58,7 +58,7 @@ async def test_it_takes_what_is_signed_once_and_nothing_else(
     with closing(sqlite3.connect(tmp_path / "events")) as connection:
         assert sorted(uid for (uid,) in connection.execute("SELECT id FROM events")) == sorted(uids)
     await Webhooks(database, timeout=5).rotate(
-        (await Webhooks(database, timeout=5).find("example")).id, overlap=timedelta()
+        (await Webhooks(database, timeout=5).find("example")).id, overlap=timedelta(), actor="test"
     )
     (refused,) = await happen(1)
     async with running(deliver(timeout=10)):

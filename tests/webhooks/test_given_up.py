@@ -36,7 +36,7 @@ async def test_one_that_is_resumed_before_it_is_well_loses_no_event(
     async with running(deliver(retries=RETRIES, pause_after=1.0)):
         await heard.wait_for("webhook_paused")
         tried = len(receiver.posts)
-        await webhooks.change(id_, {"state": "on"})
+        await webhooks.change(id_, {"state": "on"}, actor="test")
         await heard.wait_for("webhook_attempt_failed", times=len(heard.of("webhook_attempt_failed")) + 2)
         assert len(receiver.posts) > tried
         assert heard.of("webhook_event_given_up") == []
@@ -46,6 +46,6 @@ async def test_one_that_was_gone_hears_of_messages_that_are_sent_from_its_resump
     id_ = await asked(database)
     await query(database, "UPDATE webhooks SET state = 'gone'")
     await send(database, 1)  # nobody asks for it now
-    await Webhooks(database, timeout=5).change(id_, {"state": "on"})
+    await Webhooks(database, timeout=5).change(id_, {"state": "on"}, actor="test")
     messages = await send(database, 2)
     assert await told(database) == [messages]

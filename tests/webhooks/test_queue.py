@@ -103,11 +103,11 @@ async def test_an_endpoint_that_rests_is_tried_by_one_attempt_at_a_time_when_its
 async def test_what_is_recorded_after_an_endpoint_was_paused_leaves_it_paused(database: Database, shop: str) -> None:
     queue = WebhookQueue(database, lease=WAIT)
     (first, second) = await queue.claim(shop, most=2, at_once=2)
-    await Webhooks(database, timeout=5).change(shop, {"state": EndpointState.PAUSED})
+    await Webhooks(database, timeout=5).change(shop, {"state": EndpointState.PAUSED}, actor="test")
     assert await queue.claim(shop, most=2, at_once=4) == []
     await queue.record(first, TAKEN, delivered)
     assert (await Webhooks(database, timeout=5).find(shop)).state is EndpointState.PAUSED
-    await Webhooks(database, timeout=5).remove(shop)
+    await Webhooks(database, timeout=5).remove(shop, actor="test")
     assert await queue.record(second, TAKEN, delivered) is None
 
 
@@ -117,7 +117,9 @@ async def test_what_its_old_address_answers_says_nothing_of_an_endpoint_that_has
 ) -> None:
     queue, rules = WebhookQueue(database, lease=WAIT), RetryRules((timedelta(hours=1),), pause_after=timedelta(0))
     (it,) = await queue.claim(shop, most=1, at_once=4)
-    await Webhooks(database, timeout=5).change(shop, {"url": "https://new.example.com/", "state": EndpointState.ON})
+    await Webhooks(database, timeout=5).change(
+        shop, {"url": "https://new.example.com/", "state": EndpointState.ON}, actor="test"
+    )
     attempt = WebhookAttempt(http, "refused", timedelta(seconds=1))
 
     def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
@@ -161,19 +163,19 @@ async def test_a_replay_counts_what_it_queues_however_much_is_delivered_meanwhil
     slow = webhooks._COUNT_OPEN.replace("WHERE", "WHERE SLEEP(0.02) = 0 AND")
     monkeypatch.setattr(webhooks, "_COUNT_OPEN", slow)
     it, since = await Webhooks(database, timeout=5).find(shop), datetime.now(UTC) - timedelta(hours=1)
-    replay = asyncio.create_task(deliveries.replay(it, since=since, only_failed=True))
+    replay = asyncio.create_task(deliveries.replay(it, since=since, only_failed=True, actor="test"))
     await asyncio.sleep(0.1)
     for each in claimed:
         assert await queue.record(each, TAKEN, delivered)
     assert await replay == 0
-    assert await deliveries.replay(it, since=since) == 4
+    assert await deliveries.replay(it, since=since, actor="test") == 4
 
 
 async def test_the_first_endpoint_of_a_database_gets_nothing_that_was_before(
     database: Database, receiver: Receiver, happen: Happen
 ) -> None:
     await happen(3, type_=EventType.JOB_FINISHED)  # no reader has asked for these yet, so they have no places
-    made, _ = await Webhooks(database, timeout=5).create(NewEndpoint("first", receiver.url))
+    made, _ = await Webhooks(database, timeout=5).create(NewEndpoint("first", receiver.url), actor="test")
     await happen(2)
     await numbered(database)
     await WebhookQueue(database, lease=WAIT).fan_out(made.id)

@@ -122,7 +122,7 @@ async def test_what_is_replayed_is_not_deleted_beside_it(
 
     async def beside(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) -> list[LostEvents]:
         since = datetime.now(UTC) - timedelta(days=365)
-        replays.append(asyncio.create_task(deliveries.replay(it, since=since)))
+        replays.append(asyncio.create_task(deliveries.replay(it, since=since, actor="test")))
         await asyncio.wait(replays, timeout=0.5)
         return await lost(cursor, stopped, up_to)
 
@@ -139,14 +139,14 @@ async def test_what_a_paused_endpoint_loses_is_counted_and_told(
     await numbered(database)
     queue = WebhookQueue(database, lease=WAIT)
     await queue.fan_out(id_)
-    await Webhooks(database, timeout=5).change(id_, {"state": "paused"})
+    await Webhooks(database, timeout=5).change(id_, {"state": "paused"}, actor="test")
     await happen(4)
     await numbered(database)
     await age(database, 100, up_to=5)
     await OldEvents(90, WebhookEvents(heard)).delete(database)
     assert heard.of("webhook_events_expired") == [{"webhook": "shop", "events": 5, "days": 90}]
     assert await there(database) == [6, 7]
-    await Webhooks(database, timeout=5).change(id_, {"state": "on"})
+    await Webhooks(database, timeout=5).change(id_, {"state": "on"}, actor="test")
     assert list((await queue.read_work()).behind) == [id_]
     await queue.fan_out(id_)
     assert await query(database, "SELECT position FROM webhook_deliveries ORDER BY position") == [(6,), (7,)]
@@ -158,7 +158,7 @@ async def test_what_is_lost_is_told_though_the_answer_to_the_commit_was_lost(
     id_ = await endpoint(database, receiver)
     await happen(3)
     await numbered(database)
-    await Webhooks(database, timeout=5).change(id_, {"state": EndpointState.PAUSED})
+    await Webhooks(database, timeout=5).change(id_, {"state": EndpointState.PAUSED}, actor="test")
     await age(database, 100)
     heartbeat = counting_beats()
     with in_doubt(database, monkeypatch):
@@ -178,7 +178,7 @@ async def test_an_endpoint_that_is_gone_holds_up_nothing_and_a_removed_one_leave
     await age(database, 100, up_to=1)
     pruner = OldEvents(90, WebhookEvents(Heard()))
     assert (await pruner.delete(database)).lost == ()
-    await Webhooks(database, timeout=5).remove(id_)
+    await Webhooks(database, timeout=5).remove(id_, actor="test")
     assert (await DeliveriesOfRemoved().delete(database)).rows
     assert not (await DeliveriesOfRemoved().delete(database)).rows
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
@@ -210,8 +210,8 @@ async def test_replay_delivers_what_was_before_the_endpoint_too_and_doubles_noth
     await query(database, "UPDATE webhook_deliveries SET status = 'delivered', attempts = 2 WHERE position <= 8")
     it = await Webhooks(database, timeout=5).find("shop")
     deliveries = WebhookDeliveries(database, timeout=5)
-    assert await deliveries.replay(it, since=datetime.now(UTC) + timedelta(hours=1)) == 0
-    assert await deliveries.replay(it, since=datetime.now(UTC) - timedelta(hours=1)) == 8
+    assert await deliveries.replay(it, since=datetime.now(UTC) + timedelta(hours=1), actor="test") == 0
+    assert await deliveries.replay(it, since=datetime.now(UTC) - timedelta(hours=1), actor="test") == 8
     found = await deliveries.page(it)
     assert [(each.position, each.status.value, each.attempts) for each in found] == [
         (place, "waiting", 0) for place in range(10, 0, -1)

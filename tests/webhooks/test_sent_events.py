@@ -36,7 +36,7 @@ UNSURE = "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, lease
 
 async def asked(database: Database, **given: Any) -> str:
     made, _ = await Webhooks(database, timeout=5).create(
-        NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT], **given)
+        NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT], **given), actor="test"
     )
     return made.id
 
@@ -69,9 +69,11 @@ async def test_what_is_sent_from_then_on_is_told_in_an_event_for_each_job_and_co
     id_ = await asked(database)
     mine, others = await send(database, 6), await send(database, 1, sender="other@example.com")
     assert await told(database) == [mine, others]
-    await Webhooks(database, timeout=5).change(id_, {"state": "paused"})  # it gets them when it is resumed
+    await Webhooks(database, timeout=5).change(
+        id_, {"state": "paused"}, actor="test"
+    )  # it gets them when it is resumed
     more = await send(database, 1)
-    await Webhooks(database, timeout=5).remove(id_)
+    await Webhooks(database, timeout=5).remove(id_, actor="test")
     await send(database, 1)
     assert await told(database) == [mine, others, more]
 
@@ -232,7 +234,7 @@ async def test_bodies_stay_below_20_kb_and_reach_only_who_asks(
     database: Database, receiver: Receiver, deliver: Deliver
 ) -> None:
     await endpoint(database, receiver, types=[EventType.RECIPIENTS_SENT])
-    await Webhooks(database, timeout=5).create(NewEndpoint("all", "https://example.com/"))
+    await Webhooks(database, timeout=5).create(NewEndpoint("all", "https://example.com/"), actor="test")
     await post(database, recipients=150)
     await query(database, "UPDATE job_recipients SET to_email = CONCAT(REPEAT('x', 240), seq, '@example.com')")
     messages = (await claims(database).claim(150)).messages

@@ -34,7 +34,7 @@ async def standing(database: Database, receiver: Receiver, happen: Happen) -> Da
     await endpoint(database, receiver, "failing")
     webhooks = Webhooks(database, timeout=5)
     for name in ("well", "stopped", "left", "broken"):
-        await webhooks.create(NewEndpoint(name, "https://example.com/"))
+        await webhooks.create(NewEndpoint(name, "https://example.com/"), actor="test")
     await query(database, "UPDATE webhooks SET state = 'gone' WHERE name = 'left'")
     await query(database, "UPDATE webhooks SET state = 'paused', pause_cause = 'manual' WHERE name = 'stopped'")
     await query(

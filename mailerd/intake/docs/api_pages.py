@@ -13,6 +13,7 @@ from mailerd.http.responses import CODES
 from mailerd.intake.docs.markdown import Page, PageSection
 from mailerd.intake.openapi import PREFIX, TAGS, example_of
 from mailerd.locale import say
+from mailerd.mail.templates import ONE_LINE, ONE_NAME
 
 GROUPS: Final = {
     "jobs": (N_("Jobs"), ("jobs", "search", "stats")),
@@ -60,10 +61,9 @@ def words(text: str) -> str:
 def _start(document: Mapping[str, Any], groups: Mapping[str, list[Operation]]) -> Page:
     schemas = document["components"]["schemas"]
     title = say(t("API reference"))
+    with_key = t("All calls except `/health` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:")
     intro = (
-        f"<p>{words(document['info']['description'])} "
-        f"{words(t('All calls except `/health` need a key in `X-API-Key`. For programs:'))} "
-        '<a href="/openapi.json">openapi.json</a></p>'
+        f'<p>{words(document["info"]["description"])} {words(with_key)} <a href="/openapi.json">openapi.json</a></p>'
     )
     lists = "".join(
         f'<h2 id="{name}"><a href="/docs/api/{name}">{say(t(GROUPS[name][0]))}</a></h2><ul class="calls">'
@@ -204,7 +204,9 @@ def _type(schema: Mapping[str, Any]) -> str:
         return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return say(t("list of {kind}", kind=_type(schema.get("items", {}))))
-    bounds = [say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if key in schema]
+    bounds = [
+        say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if schema.get(key, ONE_LINE) not in _OF_COURSE
+    ]
     return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
 
 
@@ -213,6 +215,8 @@ _BOUNDS: Final = {
     "pattern": N_("like {n}"),
     "maxItems": N_("at most {n}"), "minItems": N_("at least {n}"), "default": N_("default {n}"),
 }  # fmt: skip
+_OF_COURSE: Final = frozenset({ONE_LINE, ONE_NAME})
+"""Patterns that say only that a line has no control character."""
 
 
 # A call at a terminal, in Python and in a browser or Node; `body` None: it has none.

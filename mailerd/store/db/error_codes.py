@@ -170,8 +170,9 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
             return t("let the user log in with a password: ALTER USER … IDENTIFIED BY …")
         case 2061:  # MySQL asks for it also after its start, and where the password is wrong
             return t(
-                "correct user and password in database.url, and add ?unix_socket=… on the same machine, otherwise"
-                " ?ssl_ca=…; check which server responds there"
+                "on the same machine let database.url end in ?unix_socket=/run/mysqld/mysqld.sock, with a user that was"
+                " created as 'user'@'localhost'; on another one in ?ssl=verify_ca&ssl_ca=FILE, the server's ca.pem. If"
+                " it does, the password is wrong, or another server responds there"
             )
         case 2068:
             return t("check which server responds at host and port in database.url; mailerd requested no such thing")

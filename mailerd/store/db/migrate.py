@@ -28,6 +28,9 @@ _NO_COLUMN: Final = frozenset({"primary", "key", "unique", "index", "constraint"
 _SHOWN: Final = 5
 """The most columns of a table that are named."""
 _OWN_DATABASE: Final = t("give mailerd a database of its own (database.url); nothing was changed")
+_OTHER_VERSION: Final = t(
+    "start the version that made it, or restore a backup of this version (docs/how-to/backup.md); nothing was changed"
+)
 _RESTORE_WHOLE: Final = t(
     "restore the complete backup (docs/how-to/backup.md), or give mailerd its own database (database.url); "
     "nothing was changed"
@@ -155,7 +158,7 @@ async def own_migration(cursor: Cursor) -> int:
     off has all columns, since a server makes a table whole or not at all; and no number.
 
     Raises:
-        SchemaError: it holds tables of another program, or not all of ours.
+        SchemaError: it holds tables of another program or of another version, or not all of ours.
     """
     known = migrations()
     statements = (_SCHEMA_VERSION, *(sql for migration in known for sql in migration.statements))
@@ -172,17 +175,11 @@ async def own_migration(cursor: Cursor) -> int:
     if said := joined(
         [t("{name} ({why})", name=name, why=differing[name]) for name in ours if name in differing], ", "
     ):
-        raise SchemaError(
-            joined(
-                [
-                    t(
-                        "the database contains tables of another program, or altered ones: {said}",
-                        said=said,
-                    ),
-                    _OWN_DATABASE,
-                ]
-            )
-        )
+        if applied and all(there[name].key == ours[name].key for name in differing):
+            found = t("the database is of another version of mailerd, or was altered: {said}", said=said)
+            raise SchemaError(joined([found, _OTHER_VERSION]))
+        found = t("the database contains tables of another program, or altered ones: {said}", said=said)
+        raise SchemaError(joined([found, _OWN_DATABASE]))
     made = [sql for migration in known if migration.number <= applied for sql in migration.statements]
     if missing := [table[0] for table in map(_created, made) if table and table[0] not in there]:
         raise SchemaError(

@@ -87,17 +87,18 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
 
 BOUNCE_KINDS: Final = tuple(sorted(kind.value for kind in BOUNCES))
 _COLUMNS: Final = (
-    "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at"
+    "n.id, n.mailbox, COALESCE(n.sender_email, n.mailbox), n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, "
+    "n.code, n.detail, n.believed, n.at"
 )
 _NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
 _BOUNCES: Final = """
-SELECT n.mailbox, n.email, n.kind, n.recipient_id FROM notices n {index}
+SELECT COALESCE(n.sender_email, n.mailbox) sender, n.email, n.kind, n.recipient_id FROM notices n {index}
  WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""
 _COUNT_BY_DOMAIN: Final = """
 SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.recipient_id)
   FROM ({bounces}) b GROUP BY name, b.kind"""
 _COUNT_BY_SENDER: Final = """
-SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
+SELECT b.sender name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
 _READ_OF_MESSAGE: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 READ_NEWEST: Final = "SELECT MAX(id) FROM notices"
 READ_OF_MESSAGES: Final = f"""
@@ -114,6 +115,9 @@ class Notice:
 
     id: int
     mailbox: str
+    """The inbox that it came to."""
+    sender: str
+    """What the From of the message said; the mailbox, where it concerned none."""
     gmail_id: str
     recipient_id: int | None
     job_id: str | None
@@ -231,12 +235,12 @@ def counts_statement(span: timedelta, sender: str | None, most: int | None, *, b
     """What `by_domain` and `by_sender` ask; a test has it explained."""
     where, values = "", list[object]([BOUNCE_KINDS, span // timedelta(hours=1)])
     if sender:
-        where += "AND n.mailbox = %s"
+        where += "AND n.sender_email = %s"
         values.append(sender)
     if most is not None:
         where += " LIMIT %s" if sender else " ORDER BY n.id DESC LIMIT %s"
         values.append(most)
-    index = "FORCE INDEX (by_kind)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
+    index = "FORCE INDEX (by_sender)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
     bounces = _BOUNCES.format(index=index, where=where)
     return (_COUNT_BY_SENDER if by_sender else _COUNT_BY_DOMAIN).format(bounces=bounces), values
 
@@ -254,7 +258,7 @@ def latest_statement(
     where, values = "", list[object]([tuple(kinds)])
     mine = None if senders is None else tuple(senders) or ("",)
     for condition, value in (
-        (" AND n.mailbox IN %s", mine), (" AND n.job_id = %s", job), (" AND n.id > %s", after),
+        (" AND n.sender_email IN %s", mine), (" AND n.job_id = %s", job), (" AND n.id > %s", after),
         (" AND n.id < %s", before),
     ):  # fmt: skip
         if value is not None:
@@ -265,8 +269,8 @@ def latest_statement(
 
 
 def _notice(row: tuple[Any, ...]) -> Notice:
-    id_, mailbox, gmail_id, recipient, job, email, kind, code, detail, believed, at = row
-    return Notice(id_, mailbox, gmail_id, recipient, job, email, kind, code, detail, bool(believed), utc(at))
+    id_, mailbox, sender, gmail_id, recipient, job, email, kind, code, detail, believed, at = row
+    return Notice(id_, mailbox, sender, gmail_id, recipient, job, email, kind, code, detail, bool(believed), utc(at))
 
 
 # A sender that never signed in has no mode, and nothing of it was sent.
@@ -324,7 +328,7 @@ SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
 SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _MESSAGES: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back,
-       COALESCE(r.copy_list, j.copy_list)
+       COALESCE(r.copy_list, j.copy_list), j.from_address
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
 _BY_THREAD: Final = _MESSAGES.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
 _BY_KEY: Final = _MESSAGES.format(index="FORCE INDEX (message)", where="r.job_id = %s AND r.seq = %s")

@@ -261,8 +261,11 @@ async def rest_sender(
 
 
 _INSERT_NOTICE: Final = """
-INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+INSERT INTO notices
+       (mailbox, gmail_id, thread_id, recipient_id, job_id, email, sender_email, kind, code, detail, believed, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+_NOBODY: Final = (None, None, None, None)
+"""Whose finding it is that concerns no message."""
 _DAY: Final = timedelta(hours=24)
 """How long a sender rests whose messages came back, blocked or for want of their addresses."""
 
@@ -386,13 +389,13 @@ class _FindingsBatch:
         what: tuple[Any, ...]
         match it:
             case Finding(message=message, meaning=meaning):
-                whose = (message.id, message.job_id, it.about) if message else (None, None, None)
+                whose = (message.id, message.job_id, it.about, message.from_address) if message else _NOBODY
                 what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
                 believed = it.consequence.believed
             case SentElsewhere():
-                whose, what, believed = (None, None, None), ("manual", None, None), True
+                whose, what, believed = _NOBODY, ("manual", None, None), True
             case PassedOver(cause=cause):
-                whose, what, believed = (None, None, None), ("passed_over", None, short(cause, 500)), False
+                whose, what, believed = _NOBODY, ("passed_over", None, short(cause, 500)), False
             case _:
                 assert_never(it)
         place = (self.lease.email, it.gmail_id, it.thread_id)

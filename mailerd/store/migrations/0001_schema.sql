@@ -348,13 +348,14 @@ CREATE TABLE IF NOT EXISTS attachment_chunks (
   PRIMARY KEY (job_id, digest, seq)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What people and programs asked of a job (pause, cancel, settle a message of it, …) or of a sender (pause, …):
--- append-only. job_id, sender: one of both. actor: who asked. changed: whether it made a difference. messages: how many
--- messages it changed.
+-- What people and programs asked of a job (pause, cancel, settle a message of it, …), of a sender (pause, …) or
+-- of a webhook: append-only. job_id, sender, webhook (its name): at most one of them. actor: who asked. changed: whether
+-- it made a difference. messages: how many messages it changed.
 CREATE TABLE IF NOT EXISTS job_actions (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   sender VARCHAR(320) NULL,
+  webhook VARCHAR(100) NULL,
   action VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   actor VARCHAR(150) NOT NULL,
   detail VARCHAR(100) NULL,
@@ -601,7 +602,8 @@ CREATE TABLE IF NOT EXISTS mailbox_units (
 
 -- What was found in the inboxes, append-only; of mail that does not concern a message there is no row.
 -- kind: what it is (core/notices.py), or 'manual' (mail that the person sent) or 'passed_over' (it could not be
--- read). email: to whom the message went. believed: 0 if its proof was missing, and it changed nothing.
+-- read). email: to whom the message went. sender_email: what its From said, which is whose finding this is; NULL: of no
+-- message, and only a key for all senders sees it. believed: 0 if its proof was missing, and it changed nothing.
 CREATE TABLE IF NOT EXISTS notices (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   mailbox VARCHAR(320) NOT NULL,
@@ -610,6 +612,7 @@ CREATE TABLE IF NOT EXISTS notices (
   recipient_id BIGINT UNSIGNED NULL,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   email VARCHAR(320) NULL,
+  sender_email VARCHAR(320) NULL,
   kind VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
   detail VARCHAR(500) NULL,
@@ -618,7 +621,8 @@ CREATE TABLE IF NOT EXISTS notices (
   UNIQUE KEY once (mailbox, gmail_id),
   KEY recipient (recipient_id),
   KEY job (job_id, recipient_id),
-  KEY by_kind (mailbox, kind, at)
+  KEY by_kind (mailbox, kind, at),
+  KEY by_sender (sender_email, kind, at)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Endpoints of applications that events are posted to. owner: the API key that made it; 0: the operator.

@@ -423,7 +423,7 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
             continue
         row = Row(
             id_, lock_job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
-            unanswered=unanswered, checks=checks, error=from_row(*error),
+            unanswered=unanswered, checks=checks, error=from_row(*error), copies=cost,
         )  # fmt: skip
         sender, now = selection.turn.sender.email, selection.turn.now
         move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)

@@ -47,8 +47,12 @@ def updates_sender(record: Record) -> bool:
             record.message.sender_mode,
             record.message.sender_project,
         )
-    recovered = record.decision.transition is Transition.SENT and record.message.probing
-    return recovered or was_slow(record) or record.decision.transition in UNSENT or record.decision.pause is not None
+    return (
+        recovers(record)
+        or was_slow(record)
+        or record.decision.transition in UNSENT
+        or record.decision.pause is not None
+    )
 
 
 def is_plain_handover(record: Record) -> bool:
@@ -66,7 +70,12 @@ def pause_of(record: Record) -> Pause | None:
 def pauses_project(record: Record) -> bool:
     """Whether it pauses every sender of its sender's project."""
     pause = pause_of(record)
-    return pause is not None and pause.cause is PauseCause.PROJECT_LIMIT
+    return pause is not None and pause.of_project
+
+
+def recovers(record: Record) -> bool:
+    """Whether a message of a sender that was paused has gone well."""
+    return isinstance(record, Outcome) and record.decision.transition is Transition.SENT and record.message.probing
 
 
 class _Judged(NamedTuple):
@@ -128,7 +137,7 @@ class RecordWriter:
         if jobs := {it.message.job_id for it in records if is_requeued(it)}:
             held |= await _held(cursor, _READ_JOBS, jobs, await job_changes.lock_jobs(cursor, jobs, wait=False))
         senders = {it.message.sender for it in records if updates_sender(it)}
-        paused = {it.message.sender for it in records if pauses_project(it)}
+        paused = {it.message.sender for it in records if pauses_project(it) or recovers(it)}
         all_paused = await sender_changes.project_senders(cursor, paused) if paused else set()
         if senders := senders | all_paused:
             held |= await _held(cursor, _READ_SENDERS, senders, await sender_changes.lock_senders(cursor, senders))
@@ -138,7 +147,8 @@ class RecordWriter:
         needs = [
             {
                 it.message.id, *({it.message.job_id} if is_requeued(it) else ()),
-                *({it.message.sender} if updates_sender(it) else ()), *(all_paused if pauses_project(it) else ()),
+                *({it.message.sender} if updates_sender(it) else ()),
+                *(all_paused if pauses_project(it) or recovers(it) else ()),
                 *({it.message.sender_project} if it in slow else ()),
             }
             for it in records
@@ -154,6 +164,8 @@ class RecordWriter:
             for it in marked
             if it.suppressed or it.barred
         }
+        stopped = await messages.stopped(cursor, {it.message.id for it in held})
+        refused |= {(it.message.id, it.message.token): WriteResult.STOPPED for it in held if it.message.id in stopped}
         logs: dict[int, AttemptLog] = {}
         if any(isinstance(it, Handover) or not _holds(rows, it) for it in records):
             logs |= await messages.read_log(cursor, {it.message.id for it in records})
@@ -243,10 +255,9 @@ def _is_sent_as(row: Row, it: Outcome) -> bool:
 async def update_senders(cursor: Cursor, written: Sequence[Record]) -> None:
     """What the senders learn of these records; their rows are locked."""
     outcomes = [it for it in written if isinstance(it, Outcome)]
-    for sender in sorted({
-        it.message.sender for it in outcomes if it.decision.transition is Transition.SENT and it.message.probing
-    }):  # fmt: skip
-        await sender_changes.end_pause(cursor, sender)
+    for sender in sorted({it.message.sender for it in outcomes if recovers(it)}):
+        if await sender_changes.end_pause(cursor, sender):
+            await sender_changes.end_project_pause(cursor, sender)
     pauses = {it.message.sender: (pause, it.message.pauses) for it in written if (pause := pause_of(it))}
     for sender, (pause, before) in sorted(pauses.items()):
         await _pause(cursor, sender, pause, before)
@@ -262,7 +273,7 @@ async def update_senders(cursor: Cursor, written: Sequence[Record]) -> None:
 
 async def _pause(cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
     senders = [sender]
-    if pause.cause is PauseCause.PROJECT_LIMIT:
+    if pause.of_project:
         senders = sorted(await sender_changes.project_senders(cursor, senders)) or senders
     if pause.cause is PauseCause.TOO_MANY_CONCURRENT:
         await sender_changes.halve_concurrency(cursor, sender)

@@ -1,5 +1,6 @@
 """The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
 
+import socket
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.event_feed import leap_at_next
 from mailerd.store.job_changes import MAX_FOUND, UNFINISHED, CompletedJob, complete
 from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.stats import is_there
 
 # Recovers messages whose lease has expired: their daemon died, was paused or lost the database.
 
@@ -202,9 +204,9 @@ _ROWS_AT_ONCE: Final = 500
 """The most messages of one transaction."""
 _JOBS_AT_ONCE: Final = 100
 """Jobs in which one statement looks for them."""
-_FIND_RUNNING_DAEMON: Final = """
-SELECT host, pid FROM daemons
- WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND LIMIT 1"""
+_FIND_RUNNING_DAEMONS: Final = """
+SELECT host, pid, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP(6)), DATABASE(), CONNECTION_ID() FROM daemons
+ WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND"""
 # A message that was not due yet cannot have been sent.
 _OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
 # One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
@@ -270,15 +272,27 @@ class RestoredQueue:
 
 
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
-    await cursor.execute(_FIND_RUNNING_DAEMON)
-    for host, pid in await cursor.fetchall():
-        raise DaemonRunsError(
-            t(
-                "daemon {host}:{pid} is running on this database; stop it first, then repeat this command",
-                host=host,
-                pid=pid,
-            )
+    """A daemon that was stopped before the restore is in the backup as one that runs.
+
+    It is known to have ended where its process is gone from this machine and there is no other connection: a container
+    may bear the machine's name and have process ids of its own, but a daemon keeps connections.
+    """
+    await cursor.execute(_FIND_RUNNING_DAEMONS)
+    if not (seen := await cursor.fetchall()):
+        return
+    host, pid, age, database, connection = seen[0]
+    here = socket.gethostname()
+    if all(each[0] == here and not is_there(each[1]) for each in seen):
+        await cursor.execute("SHOW PROCESSLIST")
+        if not any(of == database and id_ != connection for id_, _, _, of, *_ in await cursor.fetchall()):
+            return
+    raise DaemonRunsError(
+        t(
+            "daemon {host}:{pid} was running on this database {age} s ago; stop it, then repeat this command. If it "
+            "is stopped, wait until that is 30 s ago",
+            host=host, pid=pid, age=age,
         )
+    )  # fmt: skip
 
 
 async def _leap(cursor: Cursor) -> None:

@@ -22,6 +22,7 @@
   };
   localTimes();
   setInterval(localTimes, 10000);
+  document.addEventListener("htmx:afterSwap", localTimes);  // whatever part of a page is new
   const zoneName = Intl.DateTimeFormat().resolvedOptions().timeZone;
   if (zone) zone.textContent = zone.dataset.zone.replace("ZONE", zoneName);
   document.cookie = `mailerd-zone=${encodeURIComponent(zoneName)}; path=/; max-age=31536000; samesite=lax`;  // where a day begins
@@ -107,7 +108,8 @@
   });
   setInterval(() => {
     for (const it of document.querySelectorAll("[data-countdown]")) {
-      const left = Math.ceil(it.dataset.countdown - Date.now() / 1000);
+      it.ends ??= performance.now() + it.dataset.countdown * 1000;  // neither this machine's clock nor the daemon's
+      const left = Math.ceil((it.ends - performance.now()) / 1000);
       it.textContent = it.dataset.text.replace("N", Math.max(0, left));
       it.parentElement.hidden = left <= 0;
     }
@@ -167,7 +169,7 @@
     busy = true;
     fetched = Date.now();
     htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", selectOOB: "#counters", swap: "morph:outerHTML" })
-      .finally(() => { busy = false; localTimes(); countSelected(); });
+      .finally(() => { busy = false; countSelected(); });
   };
   const close = () => { if (source) source.close(); source = null; };
   const open = () => {

@@ -297,7 +297,21 @@ async def test_tables_of_another_program_are_found_where_mailerd_was_migrated_am
     for statement in PREDECESSOR:
         await query(empty, statement)
     for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
-        with pytest.raises(SchemaError, match=r"jobs \(without .*job_recipients \(without"):
+        with pytest.raises(SchemaError, match=r"tables of another program.* jobs \(without .*job_recipients \(without"):
+            await refused
+
+
+async def test_the_tables_of_another_version_are_called_so(empty: Database, heard: Heard) -> None:
+    """A daemon was started that is older or newer than the one that made them, and no migration tells."""
+    await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "ALTER TABLE senders DROP COLUMN latency")
+    await query(empty, "ALTER TABLE jobs ADD COLUMN colour INT NOT NULL")
+    message = (
+        r"is of another version of mailerd, or was altered: senders \(without latency\), "
+        r"jobs \(with colour, which must be given\); start the version that made it, or restore a backup of this"
+    )
+    for refused in (migrate(empty, events=StoreEvents(heard)), check(empty)):
+        with pytest.raises(SchemaError, match=message):
             await refused
 
 

@@ -191,7 +191,7 @@ async def test_what_is_no_database_is_called_so(greeting: bytes) -> None:
 @pytest.mark.parametrize(
     "way, rogue, said, remedy",
     [
-        ("", Rogue(plugin="mysql_clear_password"), "asks for the plain password", "?ssl_ca=…"),
+        ("", Rogue(plugin="mysql_clear_password"), "asks for the plain password", "?ssl=verify_ca&ssl_ca=FILE"),
         ("?ssl=true", Rogue(), "does not offer TLS", "remove ssl and ssl_ca"),
         ("", Rogue(script=(switch("dialog"), OK)), "plugin", "with a password"),
         ("", Rogue(query=FILE), "asked for a file", "which server responds"),

@@ -77,6 +77,26 @@ async def test_it_may_be_done_again(database: Database) -> None:
     assert await query(database, "SELECT id, draft_id, handed_over_at FROM job_recipients") == first
 
 
+@pytest.mark.parametrize(
+    "stop, stops",
+    [
+        ("UPDATE jobs SET status = 'cancelled'", True),
+        ("UPDATE jobs SET status = 'paused'", True),
+        ("UPDATE senders SET pause_cause = 'manual', paused_until = '9999-12-31'", True),
+        ("UPDATE senders SET pause_cause = 'manual', paused_until = '2020-01-01'", False),
+        ("UPDATE senders SET pause_cause = 'rate_limited', paused_until = '9999-12-31'", False),
+    ],
+)
+async def test_none_is_handed_over_of_a_job_or_sender_that_a_person_has_stopped(
+    database: Database, stop: str, *, stops: bool
+) -> None:
+    records = plain(*await claimed(database, 2))
+    await query(database, stop)
+    assert await hand_over(database, *records) is not stops
+    assert await write(database, *records) == [WriteResult.STOPPED if stops else WriteResult.APPLIED] * 2
+    assert await drafts(database) == [None, None] if stops else ["d0", "d1"]
+
+
 async def test_one_that_arrives_late_keeps_that_the_draft_is_being_deleted(database: Database) -> None:
     """Its client had given it up and repeated it, and Google has refused the message meanwhile."""
     (record,) = plain(*await claimed(database, 1))

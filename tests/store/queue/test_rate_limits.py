@@ -19,7 +19,8 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
-from mailerd.store.senders import default_limits
+from mailerd.store.sender_changes import join_project
+from mailerd.store.senders import SenderError, Senders, default_limits
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
 from tests.support.heard import Heard
@@ -305,6 +306,65 @@ async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Dat
         (ME, "project_limit"),
         (YOU, "project_limit"),
     ]
+
+
+async def paused_project(database: Database) -> None:
+    """Three senders of a project wait for its quota; another one is paused by a person."""
+    for number, sender in enumerate((ME, YOU, THEM)):
+        await post(database, sender=sender, recipients=2)
+        await query(database, "UPDATE senders SET project = 'p' WHERE email = %s", sender)
+        if not number:
+            await pause(database, ME, PauseCause.PROJECT_LIMIT)
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'project_limit'"
+    )
+    await query(database, "UPDATE senders SET pause_cause = 'manual' WHERE email = %s", THEM)
+
+
+PAUSED = "SELECT email, pause_cause FROM senders WHERE paused_until > UTC_TIMESTAMP(6) ORDER BY email"
+
+
+@pytest.mark.parametrize("how", ["a sender", "the project"])
+async def test_who_resumes_a_sender_lifts_the_pause_of_its_project_for_all(database: Database, how: str) -> None:
+    await paused_project(database)
+    senders = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
+    if how == "a sender":
+        await senders.resume(ME, actor="x")
+    else:
+        assert await senders.resume_project("p", actor="x") == sorted([ME, YOU])
+    assert await query(database, PAUSED) == [(THEM, "manual")]
+    resumed = "SELECT sender_email FROM events WHERE type = 'sender.resumed' ORDER BY sender_email"
+    assert await query(database, resumed) == [(it,) for it in sorted([ME, YOU])]
+    with pytest.raises(SenderError, match="no sender uses"):
+        await senders.resume_project("other", actor="x")
+
+
+@pytest.mark.parametrize("refused_since, lifted", [(False, True), (True, False)])
+async def test_a_success_lifts_the_pause_of_a_project_unless_google_has_refused_since(
+    database: Database, *, refused_since: bool, lifted: bool
+) -> None:
+    await paused_project(database)
+    over = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s"
+    await query(database, over, ME)
+    (message,) = (await claims(database, SenderLimits(0, 0, 0)).claim(1)).messages
+    assert (message.sender, message.probing) == (ME, True)
+    if refused_since:  # which pauses all senders of the project, in one transaction
+        again = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR WHERE email = %s"
+        await query(database, again, ME)
+    await write(database, Outcome(message, Decision(Transition.SENT, message_id="m")))
+    assert ((YOU, "project_limit") in await query(database, PAUSED)) is not lifted
+
+
+async def test_a_new_mailbox_of_a_paused_project_waits_and_pauses_no_other_one(database: Database) -> None:
+    await paused_project(database)
+    await query(database, "UPDATE senders SET paused_until = NULL, pause_cause = NULL WHERE email = %s", ME)
+    new = "new@example.com"
+    await post(database, sender=new, recipients=1)
+    (message,) = [it for it in (await claims(database, SenderLimits(0, 0, 0)).claim(9)).messages if it.sender == new]
+    pause_ = await join_project(database, new, "p", "draft")
+    assert pause_ is not None
+    await write(database, Outcome(message, Decision(Transition.RELEASED, error="x", pause=pause_)))
+    assert dict(await query(database, PAUSED)) == {YOU: "project_limit", THEM: "manual", new: "project_limit"}
 
 
 async def test_a_project_limit_of_a_sender_without_a_known_project_pauses_it_alone(database: Database) -> None:

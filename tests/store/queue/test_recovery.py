@@ -14,6 +14,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_message, row, write
+from tests.support.copies import BOTH, post_copied
 from tests.support.handover import handover
 from tests.support.replayed import replayed
 from tests.support.rows import post, query, rows_read
@@ -47,6 +48,22 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
     assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (message.id, State.WAITING, "D1", [])
     (again,) = (await claims(database).claim(1)).messages
     assert again.attempt == 1, "a daemon that dies costs no message its attempts"
+
+
+@pytest.mark.parametrize("handed, counted", [(False, (0, 0)), (True, (1, 2))])
+async def test_a_lapsed_claim_gives_back_its_part_of_the_day_unless_google_may_have_the_message(
+    database: Database, *, handed: bool, counted: tuple[int, int]
+) -> None:
+    await post_copied(database, ("a@example.org", BOTH))
+    (message,) = (await claims(database).claim(1)).messages
+    if handed:
+        await write(database, handover(message, "d1", "t0"))
+    # It was claimed in the hour before.
+    await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
+    await query(database, "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR")
+    await query(database, LAPSE)
+    await due(rescues(database))
+    assert await query(database, "SELECT messages, copies FROM sender_hours") == [counted]
 
 
 async def test_a_lapsed_claim_of_a_message_that_google_has_is_settled_by_its_answer(database: Database) -> None:

@@ -1,0 +1,44 @@
+"""`mailerd senders list` beside `GET /api/senders`: one word and one finding for one state."""
+
+import json
+
+import pytest
+
+from mailerd.core.senders import Authorization
+from mailerd.intake.senders import SenderOut
+from mailerd.store.senders import Senders, default_limits
+from tests.cli.conftest import ME, Shop
+from tests.support.rows import post, query
+
+_FAIL = (
+    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) SELECT id, 1, LPAD(id, 26, "
+    "'0'), 'd', 'deferred', 'Google responded 500', UTC_TIMESTAMP(6) - INTERVAL id SECOND FROM job_recipients"
+)
+_BRAKE = "UPDATE jobs SET braked_until = UTC_TIMESTAMP(6) + INTERVAL 2 MINUTE"
+_PAUSE = "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'manual', pause_reason = 'moving'"
+
+
+@pytest.mark.parametrize(
+    "statement, state, word, finding",
+    [
+        ("DO 0", "sending", "sending", None),
+        ("UPDATE job_recipients SET due_at = due_at + INTERVAL 1 DAY", "idle", "idle", None),
+        (_FAIL, "idle", "deferred", "amber deferred"),
+        (_BRAKE, "idle", "bounces are read first", "blue braked"),
+        (_PAUSE, "paused", "paused manually", "blue manual"),
+    ],
+    ids=["sending", "idle", "failing", "braked", "paused"],
+)
+async def test_the_command_says_of_a_sender_what_the_api_says(
+    shop: Shop, statement: str, state: str, word: str, finding: str | None
+) -> None:
+    await post(shop.database, recipients=5)
+    await query(shop.database, statement)
+    (reading,) = await Senders(shop.database, default_limits(shop.settings), 5).page(only=None, limit=1, aliases=None)
+    told = SenderOut.of(reading, Authorization(), ())
+    (listed,) = json.loads(await shop.say("senders", "list", "--json"))["senders"]
+    said = told.model_dump(mode="json")
+    assert (listed["state"], listed["finding"]) == (said["state"], said["finding"])
+    assert (told.state, told.finding and f"{told.finding.severity} {told.finding.code}") == (state, finding)
+    line = (await shop.say("senders", "list", "--wide")).splitlines()[1].strip()
+    assert line.startswith(f"{ME}  {word}  ")
