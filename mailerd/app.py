@@ -452,7 +452,7 @@ def _services(
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
-        spreadsheets=SpreadsheetReader(RendererEvents(sink)),
+        spreadsheets=SpreadsheetReader(RendererEvents(sink)), tables=intake.tables,
         personal_drafts=personal_drafts, copier=DraftCopier(RendererEvents(sink)),
         credential_owners=lambda: gmail.credential_owners, authorization=gmail.authorization,
         checks=ChecksOnDemand(clock),

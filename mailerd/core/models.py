@@ -574,17 +574,25 @@ class FailingAttempts:
         return self.failed == self.tried
 
 
+_REQUEST_LASTS: Final = timedelta(seconds=30)
+"""How long a request waits for its response; gmail.request_timeout has the same default."""
+
+
 def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
     """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
 
-    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did. One
-    response that was lost is an unconfirmed message, and no more.
+    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
+    Responses that were lost while others came are unconfirmed messages, and no more.
     """
     newest = newest[:NEWEST]
     run = next((number for number, it in enumerate(newest) if it.reason is None), len(newest))
     if not run or not newest[0].open:
         return None
     reason = newest[0].reason or ""
+    # A request without a response ends only when its time is over: what was sent meanwhile stands behind it.
+    meanwhile = newest[0].at - _REQUEST_LASTS
+    if cause_code(reason) in GOOGLE_SILENT and any(it.reason is None and it.at > meanwhile for it in newest):
+        return None
     failed = list(newest[:run])
     tried = run
     if run == 1 and cause_code(reason) not in GOOGLE_UNREACHABLE:

@@ -353,6 +353,10 @@ SHARE: Final = 0.01
 """The share of a sender's units for reading, in a minute in which messages wait for units, and in any 24 hours."""
 IDLE_SHARE: Final = 0.2
 """The share in a minute in which no message waits for units, or the sender is paused: no other work needs them."""
+BEHIND_SHARE: Final = 0.1
+"""The most that a minute's share grows to, however much came back unread while messages wait for units."""
+LOOK_UNITS: Final = UNITS[Call.GET_PROFILE] + UNITS[Call.HISTORY_LIST] + UNITS[Call.MESSAGES_LIST]
+"""A look at what came: a round has that much whatever the last minute has used, or a bad list would run on unseen."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Units that reading a notice takes: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
@@ -372,6 +376,8 @@ class RoundBudget:
 
     left: float | None
     used: int = 0
+    most: float = 0.0
+    """What the round may use at most where much came back unread."""
 
     @classmethod
     def of_round(
@@ -383,9 +389,20 @@ class RoundBudget:
         """
         if not units_per_minute:
             return cls(None)
-        units, span = _allowance(units_per_minute, IDLE_SHARE if idle else SHARE)
-        of_minute = units - sum(used for at, used in spent if at > now - span)
-        return cls(max(0.0, min(of_minute, units_per_minute * SHARE * (DAY / _MINUTE) - today)))
+        books = list(spent)
+        of_day = max(0.0, units_per_minute * SHARE * (DAY / _MINUTE) - today)
+
+        def of_minute(share: float) -> float:
+            units, span = _allowance(units_per_minute, share)
+            return units - sum(used for at, used in books if at > now - span)
+
+        left = max(of_minute(IDLE_SHARE if idle else SHARE), float(LOOK_UNITS))
+        return cls(min(left, of_day), most=min(of_minute(BEHIND_SHARE), of_day))
+
+    def widen(self, unread: int) -> None:
+        """Let the round read so many notices, as far as BEHIND_SHARE goes."""
+        if self.left is not None:
+            self.left = max(self.left, min(self.most - self.used, float(unread * NOTICE_UNITS)))
 
     def require(self, units: int) -> None:
         """See that so many are left.

@@ -31,7 +31,7 @@ AWAITED: Final = 10.0
 LONG_UNSURE: Final = 900.0
 """Seconds after which an unconfirmed message is late; alerts.unsure has the same default."""
 BLIND: Final = timedelta(minutes=2)
-"""For how long the inbox of a sender that sends may be unread, two failed rounds: no bad list is stopped meanwhile."""
+"""For how long the inbox of a mailbox that has sent today may be unread: no bad list of it is stopped meanwhile."""
 UNREAD: Final = timedelta(minutes=15)
 """For so long an inbox may go unread."""
 LOST_LATELY: Final = 600
@@ -159,6 +159,8 @@ def situation(facts: Facts) -> list[Condition]:
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
+    if any(it.code == "google_silent" for it in found):  # the same, and what it is
+        found = [it for it in found if it.code != "awaiting_google"]
     return sorted(found, key=lambda it: -it.severity.rank)
 
 
@@ -363,7 +365,7 @@ _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGL
 def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
     """What waits too long; after an outage there was no time yet to claim it, or to check it."""
     is_judged = usable_for > LATE
-    if stats.awaiting_google > AWAITED:
+    if min(stats.awaiting_google, usable_for) > AWAITED:
         n, span = stats.recipients.get(State.SENDING, 0), in_words(stats.awaiting_google)
         text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
                   "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",
@@ -429,7 +431,7 @@ def _inboxes(stats: QueueStats) -> Iterator[Condition]:
     for it in stats.inboxes:
         told = (sender := senders.get(it.email)) and _tells_of(it, sender)
         name = sender.name if sender else it.email
-        most = BLIND if sender and (sender.sent or sender.used_minute) else UNREAD
+        most = BLIND if sender and sender.used_day else UNREAD
         if not told and (it.since is None or stats.at - it.since > most):
             text = t("The inbox of {sender} cannot be read, so its bounces are not seen: {reason}",
                      sender=name, reason=it.detail)  # fmt: skip

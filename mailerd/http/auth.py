@@ -293,8 +293,7 @@ class KeyShares:
         self.webhook_calls = KeyShare(
             t("webhook tests or replays"), per_key=1, keys=4, within=0, setting=one
         )  # seconds
-        self.tables = KeyShare(t("tables of drafts"), per_key=1, keys=8, within=SHARE_TIMEOUT, setting=one)
-        self.large_tables = KeyShare(t("large tables"), per_key=1, keys=2, within=SHARE_TIMEOUT, setting=one)
+        self.drafts = KeyShare(t("pages of drafts"), per_key=1, keys=8, within=SHARE_TIMEOUT, setting=one)
 
     def for_check(self, body: bytearray, key: ApiKey, *, dry_run: bool = False) -> AbstractAsyncContextManager[None]:
         """The place in which a body is checked; a large one has its place already. `dry_run`: the path says so.

@@ -119,8 +119,6 @@ class Walk:
 
     start: InboxCursor
     """The cursor at which the walk began; it goes back in time down to that moment."""
-    history_id: int
-    """The history id from which the history is read after the walk."""
     began_ms: int
     labels: list[str]
     """The labels that are still to be walked."""

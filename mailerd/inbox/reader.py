@@ -159,7 +159,7 @@ _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 """How long to wait after the first and the second failure of a received mail."""
 _NOT_FOUND: Final = 404
 _NEVER_READ: Final = 1
-"""`waiting_from` of what a walk has found in a mailbox whose history was never read before: the oldest id."""
+"""`waiting_from` of what a walk finds, or has still to find, in a mailbox that was never read: the oldest id."""
 _DAY_MS: Final = 25 * 3_600_000
 """How far the rolling day can reach back: older messages that the owner sent do not count any more."""
 _MARGIN_MS: Final = 5 * 60_000
@@ -204,13 +204,13 @@ class ReadingRound:
         """
         self._take_up()
         try:
-            await self._brake()
-            self.examiner.budget.require(MIN_ROUND)
             if self.cursor.history_id is None:
                 await self._first()
-            elif self._walk_begun() is not None:
-                await self._walk()
+            await self._brake()
+            self.examiner.budget.require(MIN_ROUND)
             await self._history()
+            if not self.left:  # what came since the walk began is newer, and tells whether to go on sending
+                await self._walk()
             if not self.left:
                 await self._waiting()
         except BudgetSpentError:
@@ -218,18 +218,28 @@ class ReadingRound:
 
     async def _brake(self) -> None:
         """Let jobs wait of which much came back, by the threads of what came and before any of it is fetched."""
-        if not (self.examiner.bodies and self.writer.rules.job.is_on) or self.cursor.history_id is None:
+        if not (self.examiner.bodies and self.writer.rules.job.is_on):
             return
-        if isinstance(reply := await self._list_history(self.cursor.history_id, ""), Refused):
-            return  # who reads it next says so
-        self._listed = (self.cursor.history_id, reply)
-        listed = [arrived for _, part in _records(_body(Call.HISTORY_LIST, reply)) for arrived in part]
-        waiting = [it.arrived for it in self.examiner.seen.waiting.values()]
-        threads = {it.thread_id for it in (*listed, *waiting) if it.came_in}
-        begun, self.examiner.braked = await brake_jobs(
+        threads = {it.thread_id for it in await self._newest() if it.came_in}
+        begun, self.examiner.braked, unread = await brake_jobs(
             self.writer.database, self.lease.email, threads, self.writer.rules.job
         )
+        self.examiner.budget.widen(unread)
         self.log.braked(self.lease.email, begun)
+
+    async def _newest(self) -> list[Arrived]:
+        """What came and may be unread: a page of the history, what waits, and before a walk ends a page of the inbox.
+
+        A walk may take many rounds, and what it reads at last came before the history's cursor.
+        """
+        came = [it.arrived for it in self.examiner.seen.waiting.values()]
+        start = self.cursor.history_id or 0
+        if not isinstance(reply := await self._list_history(start, ""), Refused):  # else who reads it next says so
+            self._listed = (start, reply)
+            came += [arrived for _, part in _records(_body(Call.HISTORY_LIST, reply)) for arrived in part]
+        if self.examiner.seen.walk is not None:
+            came += (await self._list_labelled("INBOX", ""))[0]
+        return came
 
     async def _list_history(self, start: int, page: str) -> Reply:
         """A page of the history; its first one may have been listed in this round before."""
@@ -253,23 +263,23 @@ class ReadingRound:
             return
         seen.waiting.clear()
         seen.walk = None
-        if at.waiting_from is not None:
-            self.cursor = replace(at, history_id=None if at.waiting_from == _NEVER_READ else at.waiting_from)
+        if at.waiting_from == _NEVER_READ:
+            self._begin_walk(InboxCursor(None, at.internal_date))
+        elif at.waiting_from is not None:
+            self.cursor = replace(at, history_id=at.waiting_from)
 
     async def _first(self) -> None:
-        """A mailbox that was never read: what came since the first of the messages that may still bounce.
+        """A mailbox that was never read is read from now on, and walked for what came of the messages sent before.
 
-        The profile is asked for first: what comes back of a message that is sent from then on is behind it.
+        What comes back of a bad list now is not to wait for mail of a busy day.
         """
         history_id = await self._profile()
         since = await self.examiner.mailboxes.first_sent(self.lease.email, within=READ_FOR)
         if since is not None:
             ahead = self.lease.now - self._now  # the hour is the database's
-            self.cursor = InboxCursor(None, _millis(since - ahead))
-            await self._walk(history_id)
-        else:
-            self.cursor = InboxCursor(history_id, _millis(self._now))
-            await self._write([])
+            self._begin_walk(InboxCursor(None, _millis(since - ahead)))
+        self.cursor = InboxCursor(history_id, _millis(self._now))
+        await self._write([])
 
     async def _profile(self) -> int:
         self.examiner.budget.spend(Call.GET_PROFILE)
@@ -299,46 +309,38 @@ class ReadingRound:
             if not (page := str(body.get("nextPageToken") or "")):
                 self.cursor = InboxCursor(_number(body.get("historyId")), _millis(self._now))
                 await self._write([])
-                if not self.examiner.seen.waiting:  # what is behind the cursor is not met again
+                if not (self.examiner.seen.waiting or self.examiner.seen.walk):  # nothing is met again
                     self.examiner.seen.prune(at_most=0)
                 return
 
     async def _forgotten(self) -> None:
+        """The history is read from now on, and what it does not tell any more is walked for."""
         since = self.cursor.internal_date or _millis(self._now - READ_FOR)
         self.log.history_expired(self.lease.email, since)
-        self.cursor = InboxCursor(self.cursor.history_id, since)
-        await self._walk()
+        start = InboxCursor(self.cursor.history_id, since)
+        self.cursor = InboxCursor(await self._profile(), _millis(self._now))
+        self._begin_walk(start)
+        await self._write([])
 
-    def _walk_begun(self) -> Walk | None:
-        """The walk that an earlier round began from this cursor and could not end."""
-        walk, at = self.examiner.seen.walk, self.cursor
-        same = walk is not None and (walk.start.history_id, walk.start.internal_date) == (
-            at.history_id,
-            at.internal_date,
-        )
-        return walk if same else None
+    def _begin_walk(self, start: InboxCursor) -> None:
+        self.examiner.seen.walk = Walk(start, _millis(self._now), ["INBOX", "SPAM", "SENT"])
 
-    async def _walk(self, history_id: int | None = None) -> None:
-        """Read the newest mail down to the moment up to which all is known, then go on from a new cursor.
+    async def _walk(self) -> None:
+        """Read the newest mail down to the moment up to which all is known, if this is to be done.
 
-        The new cursor, `history_id`, is asked for first: what comes meanwhile is in the history behind it. A walk that
-        costs more than one round has goes on in the next ones.
+        A walk that costs more than one round has goes on in the next ones.
         """
-        walk = self._walk_begun()
-        if walk is None:
-            history_id = history_id or await self._profile()
-            walk = Walk(self.cursor, history_id, _millis(self._now), ["INBOX", "SPAM", "SENT"])
-        self.examiner.seen.walk = walk
+        if (walk := self.examiner.seen.walk) is None:
+            return
         try:
             while walk.labels:
                 await self._walk_label(walk)
                 walk.labels.pop(0)
                 walk.page = ""
         except MailboxTroubleError:
-            self.examiner.seen.walk = None  # the token of a page may have grown too old
+            walk.page = ""  # the token of a page may have grown too old
             raise
         self.examiner.seen.walk = None
-        self.cursor = InboxCursor(walk.history_id, walk.began_ms)
         await self._write([])
 
     async def _walk_label(self, walk: Walk) -> None:
@@ -346,17 +348,22 @@ class ReadingRound:
         if label == "SENT":
             since = max(since, walk.began_ms - _DAY_MS)
         while True:
-            self.examiner.budget.spend(Call.MESSAGES_LIST)
-            reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
-            body = _body(Call.MESSAGES_LIST, reply)
-            beat()
-            items = [item for item in _items(body, "messages") if item.get("id")]
-            arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
+            arrived, page = await self._list_labelled(label, walk.page)
             if await self._walk_page(arrived, since):
                 return
-            if not (page := str(body.get("nextPageToken") or "")):
+            if not page:
                 return
             walk.page = page
+
+    async def _list_labelled(self, label: str, page: str) -> tuple[list[Arrived], str]:
+        """A page of the mail with a label, the newest first, and the token of the next page; "": there is none."""
+        self.examiner.budget.spend(Call.MESSAGES_LIST)
+        reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=page)
+        body = _body(Call.MESSAGES_LIST, reply)
+        beat()
+        items = [item for item in _items(body, "messages") if item.get("id")]
+        arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
+        return arrived, str(body.get("nextPageToken") or "")
 
     async def _walk_page(self, arrived: Sequence[Arrived], since: int) -> bool:
         """Examine a page, the newest first, down to what is older than `since`; whether that was met."""

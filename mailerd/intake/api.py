@@ -42,6 +42,7 @@ from mailerd.intake.templates_endpoint import TemplatesEndpoint
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
+from mailerd.mail.table_checker import TableChecker
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
 from mailerd.store.api_keys import ApiKeys
@@ -105,6 +106,8 @@ class Intake:
         self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._reader = JobReader(self.renderer, RendererEvents(events.sink))
+        self.tables: Final = TableChecker(RendererEvents(events.sink))
+        """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
         self.jobs = Jobs(database, timeout=patience)
@@ -166,7 +169,7 @@ class Intake:
 
         Only `run` notes the use of keys.
         """
-        async with self.renderer, self._reader:
+        async with self.renderer, self._reader, self.tables:
             listened = False
             try:
                 async with running(

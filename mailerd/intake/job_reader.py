@@ -241,9 +241,9 @@ class JobReading:
         return StoredAttachment(it.filename, it.content_type, content, digest, it.content_id, recipient)
 
     def _take(self, answer: Mapping[str, Any]) -> list[RecipientRow]:
-        blob, at = answer.get(BLOB, b""), 0
+        blob, at = memoryview(answer.get(BLOB, b"")), 0
         for digest, size in answer["contents"]:
-            self._contents[digest] = blob[at : at + size]
+            self._contents[digest] = bytes(blob[at : at + size])
             at += size
         if not self._behind and "attached" in answer:
             pictures = len(self._pictures or ())

@@ -231,11 +231,20 @@ class ChildProcess:
         content = await asyncio.to_thread(decode_frame, data) if length > LARGE_FRAME else decode_frame(data)
         if not isinstance(content, dict):
             raise ValueError("no object")  # noqa: TRY004 - the child's answers are data
-        if size := content.get(BLOB, 0):
+        if (size := content.get(BLOB)) is not None:
             if not isinstance(size, int) or size > most:
                 raise ValueError(f"a blob of {size} bytes")
-            content[BLOB] = await self._from.readexactly(size)
+            content[BLOB] = await self._read_blob(size)
         return content
+
+    async def _read_blob(self, size: int) -> Blob:
+        """So many bytes, piece by piece: in one piece the loop would copy all of it at once."""
+        if size <= _PIECE:
+            return await self._from.readexactly(size)
+        blob = bytearray()
+        while len(blob) < size:
+            blob += await self._from.readexactly(min(_PIECE, size - len(blob)))
+        return blob
 
     @property
     def has_ended(self) -> bool:

@@ -64,13 +64,14 @@ class CopiedDraft:
         return cls(**{**given, "pictures": tuple(given["pictures"]), "left_out": tuple(given["left_out"])})
 
     @classmethod
-    def message_of(cls, packed: bytes) -> tuple[dict[str, Any], Template, dict[str, tuple[str, bytes]]]:
-        """What a packed one comes to: the fields of a job, what renders it, and type and content of its pictures."""
+    def message_of(
+        cls, packed: bytes
+    ) -> tuple[dict[str, Any], Template, dict[str, tuple[str, bytes]], list[Mapping[str, str]]]:
+        """What a packed one comes to: fields of a job, what renders it, its pictures by name, and as attachments."""
         it = cls.unpack(packed)
         parts = {name: part for name, part in (("subject", it.subject), ("html", it.html), ("text", it.text)) if part}
-        fields: dict[str, Any] = {"template": parts} | ({"attachments": [*it.pictures]} if it.pictures else {})
         pictures = {each["filename"]: (each["content_type"], b64decode(each["content"])) for each in it.pictures}
-        return fields, Template(Source(it.subject, it.html, it.text)), pictures
+        return {"template": parts}, Template(Source(it.subject, it.html, it.text)), pictures, [*it.pictures]
 
 
 class DraftCopier:

@@ -5,8 +5,6 @@ the same recipients and the same problems. For 20,000 rows `check` takes a quart
 thread.
 """
 
-import csv
-import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -254,9 +252,10 @@ _HEADERS: Final[Mapping[str, Sequence[str]]] = {
     "bcc": ("bcc", "密送", "密件抄送", "密件副本"),
 }  # fmt: skip
 """What a header says, as `_folded` has it, by what its column is used as; the likeliest first."""
+_MAX_ADDRESS: Final = 320
 _ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+")
 _VARIABLE: Final = re.compile(r"[^\W\d]\w*")
-_MAX_HEADER: Final = 255
+MAX_HEADER: Final = 255
 """Characters of a header that are looked at; a variable's name has no more."""
 _MAX_BEFORE_HEADER: Final = 20
 """The most rows in which a header is looked for."""
@@ -268,6 +267,11 @@ _MAX_VALUE: Final = 200
 """Characters of a value that a problem shows."""
 
 
+def _is_address(cell: str) -> bool:
+    """Whether a cell is one, by its form; of a longer one the dots alone would take their square."""
+    return len(cell) <= _MAX_ADDRESS and _ADDRESS.fullmatch(cell) is not None
+
+
 def _folded(text: str) -> str:
     """A name without what people write in different ways: capitals, blanks, hyphens, full-width letters."""
     return re.sub(r"[\W_]+", "", normalize("NFKC", text).casefold())
@@ -277,7 +281,7 @@ def guess_header(sheet: Sheet) -> int | None:
     """The number of the row that names the columns; None: there is none, and the first row is a person."""
     before: list[str] = []
     for at, row in enumerate(sheet.rows[:_MAX_BEFORE_HEADER]):
-        if any(_ADDRESS.fullmatch(cell) for cell in row):  # above it is its header, unless that is a title
+        if any(map(_is_address, row)):  # above it is its header, unless that is a title
             alone = sum(map(bool, before)) < min(2, sum(map(bool, row)))
             return None if alone else sheet.numbers[at - 1]
         if any(_folded(cell) in _HEADERS[EMAIL] for cell in row):
@@ -292,13 +296,13 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
     `header`: the number of the row that names them; rows above it are no people. `wanted`: the variables of the
     template, so that "First name" is guessed as first_name, and "Product" as product.
     """
-    names = _header_row(sheet, header)
+    names = names_of(sheet, header)
     people = [row for _, row in _below(sheet, header)]
     found, addresses, folded = list[Column](), set[int](), dict[int, str]()
     by_folded = {_folded(each): each for each in reversed([*wanted])}
     for index in range(max(map(len, sheet.rows), default=0)):
         values = [row[index] for row in people if index < len(row) and row[index]]
-        name = names[index][:_MAX_HEADER] if index < len(names) else ""
+        name = names[index] if index < len(names) else ""
         if values or name:
             folded[index] = _folded(name)
             samples = tuple(each[:_MAX_VALUE] for each in islice(dict.fromkeys(values), SAMPLES))
@@ -307,7 +311,7 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
                 Column(index, letter, name, samples, len(values), by_folded.get(folded[index]) or variable_name(name))
             )
             seen = values[:_LOOKED_AT]
-            if seen and sum(bool(_ADDRESS.fullmatch(each)) for each in seen) >= _MOST * len(seen):
+            if seen and sum(map(_is_address, seen)) >= _MOST * len(seen):
                 addresses.add(index)
     guesses: dict[int, str] = {}
     for use, known in _HEADERS.items():
@@ -320,6 +324,11 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
     if EMAIL not in guesses.values() and len(addresses - guesses.keys()) == 1:  # of two, the person has to choose one
         guesses |= dict.fromkeys(addresses - guesses.keys(), EMAIL)
     return [replace(each, guess=guesses.get(each.index, each.guess)) for each in found]
+
+
+def names_of(sheet: Sheet, header: int | None) -> list[str]:
+    """What the header says of each column, cut as `Column.header` is."""
+    return [each[:MAX_HEADER] for each in _header_row(sheet, header)]
 
 
 def _header_row(sheet: Sheet, header: int | None) -> list[str]:
@@ -405,7 +414,7 @@ class _Check:
     def __init__(
         self, sheet: Sheet, header: int | None, uses: Uses, *, used: Collection[str] | None, decisions: Decisions
     ) -> None:
-        names = _header_row(sheet, header)
+        names = names_of(sheet, header)
         self._sheet, self._header, self._uses, self._decisions = sheet, header, uses, decisions
         self._width = len(names) if names and sheet.encoding else None
         """How many cells a row of a text has: the others have lost a quotation mark."""
@@ -510,7 +519,7 @@ class _Check:
             note(
                 use, ProblemKind.VALUE, t("has {n} addresses, above the limit of {most}", n=len(given), most=MAX_COPIES)
             )
-        for each in given:
+        for each in given[: MAX_COPIES + 1]:  # so many that a job with them is refused as well
             yield each
             try:
                 self._addresses.check(each)
@@ -628,20 +637,21 @@ def read_recipients(
 # What a person downloads.
 
 
-def problems_csv(checked: CheckedTable, say: Callable[[str], str]) -> str:
-    """The problems as CSV, with row, column, value, problem and fix; `say` translates a text."""
-    head = [t("Row"), t("Column"), t("Value"), t("Problem"), t("Suggestion")]
-    rows = ([each.row, say(each.column), each.value, say(each.reason), each.fix] for each in checked.problems)
-    return _csv([[say(each) for each in head], *rows])
+def problem_rows(checked: CheckedTable, say: Callable[[str], str]) -> Iterator[Sequence[object]]:
+    """The problems with row, column, value, problem and fix, below a header; `say` translates a text."""
+    yield [say(each) for each in (t("Row"), t("Column"), t("Value"), t("Problem"), t("Suggestion"))]
+    for each in checked.problems:
+        yield each.row, say(each.column), each.value, say(each.reason), each.fix
 
 
-def corrected_csv(sheet: Sheet, header: int | None, checked: CheckedTable) -> str:
-    """The table as CSV: its header and the rows that get a message, in the sheet's columns."""
-    kept, head = {*checked.rows}, _header_row(sheet, header)
-    return _csv([*([head] if head else []), *(row for number, row in _below(sheet, header) if number in kept)])
+def corrected_rows(sheet: Sheet, header: int | None, checked: CheckedTable) -> Iterator[Sequence[object]]:
+    """The table: its header and the rows that get a message, in the sheet's columns."""
+    kept = {*checked.rows}
+    if head := _header_row(sheet, header):
+        yield head
+    yield from (row for number, row in _below(sheet, header) if number in kept)
 
 
-def _csv(rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text).writerows([without_formula(str(cell)) for cell in row] for row in rows)
-    return text.getvalue()
+def without_formulas(rows: Iterable[Sequence[object]]) -> Iterator[list[str]]:
+    """Rows for a CSV that a spreadsheet may open."""
+    return ([without_formula(str(cell)) for cell in row] for row in rows)

@@ -88,7 +88,7 @@ class Child:
     def write(self, answer: Mapping[str, Any]) -> None:
         """Send one frame."""
         blob = answer.get(BLOB, b"")
-        self._sink.write(encode_frame({**answer, BLOB: len(blob)} if blob else answer) + blob)
+        self._sink.write(encode_frame({**answer, BLOB: len(blob)} if BLOB in answer else answer) + blob)
         self._sink.flush()
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,9 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import as_it_was
 from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
+from mailerd.mail.recipient_table import guess_header, names_of
 from mailerd.mail.render_child import Child
-from mailerd.mail.spreadsheet import ENCODINGS, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, SpreadsheetError
+from mailerd.mail.spreadsheet import ENCODINGS, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
 
 MAX_ROW: Final = 1_000_000
 """Characters of one row of a text, over all its lines: a row is in memory at once."""
@@ -42,6 +43,10 @@ https://support.microsoft.com/office/excel-specifications-and-limits-1672b34d-70
 """
 MAX_LOOKED_AT: Final = 10
 """Sheets that are looked at for people, where none is named."""
+MAX_SHEETS: Final = 200
+"""Sheets that a person can choose among, …"""
+MAX_NAME: Final = 255
+"""… and the characters of their names, of which Excel allows 31."""
 _ROWS, _TEXT = 2_000, 500_000
 """The most rows and characters of one answer: the parent decodes each in one piece."""
 _SAMPLE: Final = 50
@@ -196,8 +201,10 @@ class FileReading:
             names = [
                 each.name
                 for each in book.sheets_metadata
-                if each.typ == SheetTypeEnum.WorkSheet and each.visible == SheetVisibleEnum.Visible
-            ]
+                if each.typ == SheetTypeEnum.WorkSheet
+                and each.visible == SheetVisibleEnum.Visible
+                and len(each.name) <= MAX_NAME
+            ][:MAX_SHEETS]
             if sheet is not None and sheet not in names:
                 raise SpreadsheetError(t("the file has no visible sheet {sheet}", sheet=sheet))
             found = _with_people(map(book.get_sheet_by_name, names[:MAX_LOOKED_AT] if sheet is None else [sheet]))
@@ -241,6 +248,24 @@ class FileReading:
                 return {"numbers": numbers, "rows": found, "more": True}
         return {"numbers": numbers, "rows": found, "more": False}
 
+    def packed(self, *, most: int) -> dict[str, Any]:
+        """The whole sheet, packed, and what its header seems to be.
+
+        Raises:
+            SpreadsheetError: it has no rows, or more than `most`.
+        """
+        numbers, rows = list[int](), list[list[str]]()
+        for number, row, _ in self._rows:
+            numbers.append(number)
+            rows.append(row)
+            if len(rows) > most:
+                raise SpreadsheetError(t("the file has more than {n:,} rows. Split it", n=most))
+        if not rows:
+            raise SpreadsheetError(t("the file is empty"))
+        sheet = Sheet(rows, numbers, **self.head | {"sheets": tuple(self.head.get("sheets", ()))})
+        header = guess_header(sheet)
+        return {BLOB: sheet.pack(), "header": header, "names": names_of(sheet, header), "head": self.head}
+
 
 def _with_people(sheets: Iterator[CalamineSheet]) -> CalamineSheet | None:
     """The first sheet that has an address in its first rows, else the first that has cells."""
@@ -275,6 +300,8 @@ class SpreadsheetChild(Child):
         try:
             if self._reading is None:
                 self._reading = FileReading(asked.pop(BLOB), sheet=asked["sheet"], encoding=asked["encoding"])
+                if (most := asked.get("most")) is not None:
+                    return self._reading.packed(most=most)
             return self._reading.next() | {"head": self._reading.head}
         except SpreadsheetError as error:
             return {"refused": to_json(str(error))}

@@ -1,6 +1,6 @@
 """What a new message takes from an earlier job: its people, page by page, and how it was written."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +27,11 @@ SELECT n.recipient_id, MAX(n.kind = 'reply'), MIN(r.to_email) FROM notices n FOR
  WHERE n.job_id = %s AND n.recipient_id > %s AND n.kind IN ('reply', 'unsubscribe') AND n.believed = 1
  GROUP BY n.recipient_id ORDER BY n.recipient_id LIMIT %s"""
 READ_VARIABLES: Final = "SELECT id, variables FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+READ_SIZES: Final = (
+    "SELECT id, COALESCE(OCTET_LENGTH(variables), 0) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+)
+MAX_AT_ONCE: Final = 1024 * 1024
+"""Bytes of variables that are read at once, unless one recipient has more."""
 
 
 class Person(NamedTuple):
@@ -37,6 +42,19 @@ class Person(NamedTuple):
     variables: str | None
     """Its own variables, as JSON."""
     has_copies: bool
+
+
+def batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
+    """Ids whose variables are read together. `sizes`: each with the bytes of its variables."""
+    ids, together = list[int](), 0
+    for id_, size in sizes:
+        if ids and together + size > MAX_AT_ONCE:
+            yield ids
+            ids, together = [], 0
+        ids.append(id_)
+        together += size
+    if ids:
+        yield ids
 
 
 class EarlierJob(NamedTuple):
@@ -75,11 +93,15 @@ class EarlierJobs:
             found = await jobs.recipients(job, after=after, limit=PAGE, **listed(which))
             more, after = len(found) == PAGE, found[-1].index if found else after
             some = {each.id: each for each in found if each.email != f"forgotten-{each.id}@example.invalid"}
-            rows = await self.database.request_rows(
-                READ_VARIABLES, (tuple(some) or (0,),), what="recipients.list", bound=self.timeout
-            )
-            given = dict(rows)
-            yield [Person(it.email, it.name, given[id_], bool(it.copies)) for id_, it in some.items() if id_ in given]
+            for ids in batches(await self._rows(READ_SIZES, some)):
+                given = dict(await self._rows(READ_VARIABLES, ids))
+                yield [Person(some[id_].email, some[id_].name, given[id_], bool(some[id_].copies))
+                       for id_ in ids if id_ in given]  # fmt: skip
+
+    async def _rows(self, statement: str, ids: Iterable[int]) -> Sequence[Any]:
+        return await self.database.request_rows(
+            statement, (tuple(ids) or (0,),), what="recipients.list", bound=self.timeout
+        )
 
     async def heard_of(self, job: str) -> dict[str, Kind]:
         """Who has replied to a message of the job, and who has left its list by mail; by addresses in one form."""

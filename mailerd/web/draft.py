@@ -1,7 +1,8 @@
 """A draft between the three pages of a new message: its table, its template, and the job that it becomes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import wraps
@@ -10,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from mailerd.core.i18n import t
+from mailerd.http.errors import ApiError
 from mailerd.mail.copied_draft import CopiedDraft
 from mailerd.mail.template_library import TemplateLibraryError
 from mailerd.mail.templates import Source, Template
@@ -21,6 +23,9 @@ from mailerd.web.services import ConsoleRequest
 
 OWN = ("email", "name", "language", "unsubscribe_url")
 """Variables that need no column of their own."""
+_NOT_FOUND = 404
+MAX_NAMES = 1_000
+"""Variables that a message may read: a table has half as many columns."""
 DECISIONS = ("accept", "skip", "default")
 """What can be decided about the empty cells of a variable."""
 
@@ -39,6 +44,20 @@ async def job_of(it: ConsoleRequest, once: str) -> str | None:
     return known.job_id if known else None
 
 
+def place(it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
+    """The key's place for a page of a draft: what it is made of may take the memory of many others."""
+    return it.services.shares.drafts.place(it.key)
+
+
+async def load(it: ConsoleRequest, draft: Draft) -> Draft:
+    """What the draft of a form has now: another tab may have saved it while the form came.
+
+    Raises:
+        ApiError: 404, it was sent or deleted.
+    """
+    return await drafts(it).find(it.key.id, draft.id) or it.missing()
+
+
 DraftPage = Callable[[ConsoleRequest, Draft], Awaitable[web.StreamResponse]]
 
 
@@ -49,9 +68,17 @@ def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.Stream
     async def answer(it: ConsoleRequest) -> web.StreamResponse:
         it.require(Permission.SEND)
         id_ = it.http.match_info["draft"]
-        draft = await drafts(it).find(it.key.id, id_) if id_.isalnum() and id_.isascii() else None
-        if draft and not (it.http.method == "POST" and await job_of(it, draft.once)):
-            return await page(it, draft)
+        is_known = id_.isalnum() and id_.isascii()
+        if it.http.method != "POST":
+            async with place(it):
+                if draft := await drafts(it).find(it.key.id, id_) if is_known else None:
+                    return await page(it, draft)
+        elif is_known and await drafts(it).find(it.key.id, id_) and not await job_of(it, f"draft-{id_}"):
+            try:  # its form may be long in coming: what it has is read then, and it may have been sent meanwhile
+                return await page(it, Draft(id_, it.key.id))
+            except ApiError as error:
+                if error.status != _NOT_FOUND:
+                    raise
         job = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
         if job is None:
             it.missing()
@@ -77,6 +104,9 @@ class DraftMessage:
     """What a draft says: as the API takes it, as it is rendered, and its pictures."""
 
     fields: dict[str, Any]
+    """Without `attachments`."""
+    attachments: Sequence[Mapping[str, str]]
+    """Its pictures as the API takes them, where they do not come with a named template."""
     template: Template
     pictures: dict[str, tuple[str, bytes]]
     names: frozenset[str]
@@ -100,10 +130,10 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
     if not message.get({"write": "body", "gmail": "gmail", "job": "job"}.get(kind, "template")):
         return None
-    languages = list[str]()
+    languages, attachments = list[str](), list[Mapping[str, str]]()
     if kind == "gmail":
         packed = await drafts(it).read(draft, COPY)
-        fields, template, pictures = await asyncio.to_thread(CopiedDraft.message_of, packed)
+        fields, template, pictures, attachments = await asyncio.to_thread(CopiedDraft.message_of, packed)
     elif kind == "write":
         subject, html = message.get("subject", ""), await services.renderer.html_of(message["body"], origin=origin)
         fields, pictures = {"template": {"subject": subject, "html": html}}, {}
@@ -123,4 +153,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     if own := message.get("variables"):
         fields, template = fields | {"variables": own}, replace(template, variables=own)
     names = await services.renderer.compile(template, origin=origin)
-    return DraftMessage(fields, template, pictures, frozenset(template.required).union(*names.values()), languages)
+    read = frozenset(template.required).union(*names.values())
+    if len(read) > MAX_NAMES:
+        raise TemplateLibraryError(t("The message reads more than {n:,} variables.", n=MAX_NAMES))
+    return DraftMessage(fields, attachments, template, pictures, read, languages)

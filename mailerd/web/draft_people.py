@@ -1,27 +1,20 @@
 """The table of a draft: who gets the message, what the columns mean, and what was decided about problems."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.notices import Kind
 from mailerd.core.suppression import Reason, canonical, why_suppressed
-from mailerd.mail.recipient_table import (
-    CheckedTable,
-    Column,
-    Decisions,
-    ProblemKind,
-    check,
-    columns_of,
-    guessed_uses,
-    mapping_errors,
-)
-from mailerd.mail.spreadsheet import Sheet
-from mailerd.mail.templates import RecipientData
+from mailerd.http.errors import ApiError
+from mailerd.http.responses import cannot_render
+from mailerd.mail.recipient_table import Decisions, ProblemKind
+from mailerd.mail.spreadsheet import SpreadsheetError
+from mailerd.mail.table_checker import CheckedDraft, DraftTable, JobRecipients, TableQuestion
+from mailerd.mail.templates import RecipientData, RendererError
 from mailerd.store.drafts import PEOPLE, Draft
 from mailerd.store.earlier_jobs import EarlierJobs
 from mailerd.store.suppressions import Suppressions
@@ -30,35 +23,27 @@ from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 WITHOUT_REPLY: Final = "without_reply"
 """The job, in the mapping of a table that was made of those who had not replied to it."""
-LARGE: Final = 256 * 1024
-"""Bytes, compressed, from which on few tables are checked at a time: one takes up to half a gigabyte meanwhile."""
 
 
 @dataclass(frozen=True)
-class People:
-    """The table of a draft, and what it comes to."""
+class Shown:
+    """Whose message is shown, and who is looked for instead, as `TableQuestion` has it."""
 
-    sheet: Sheet
-    header: int | None
-    columns: list[Column]
-    uses: dict[int, str]
-    errors: list[Text]
-    """What is wrong with the mapping."""
-    checked: CheckedTable
-    """Of no recipients while there are such errors."""
+    person: int = 1
+    sought: str = ""
+    text: str = ""
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether nothing about it is left to decide."""
-        return bool(self.checked.recipients) and not self.checked.blocking
 
-    def reader(self, number: int, link: str = "", language: str = "") -> RecipientData | None:
-        """The recipient of a number from 1, as the template sees it. `language`: another one than the table says."""
-        if not 1 <= number <= len(self.checked.recipients):
-            return None
-        one = self.checked.recipients[number - 1] | ({"language": language} if language else {})
-        given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
-        return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
+FIRST: Final = Shown()
+
+
+def reader_of(people: CheckedDraft, link: str = "", language: str = "") -> RecipientData | None:
+    """The recipient that is shown, as the template sees it. `language`: another one than the table says."""
+    if people.person is None or people.person.recipient is None:
+        return None
+    one: Mapping[str, Any] = {**people.person.recipient} | ({"language": language} if language else {})
+    given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
+    return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
 
 
 def decisions(draft: Draft) -> Decisions:
@@ -74,25 +59,51 @@ def decisions(draft: Draft) -> Decisions:
 
 
 @asynccontextmanager
-async def packed_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[bytes]:
-    """The table of a draft, to be unpacked: one of a key at a time, and large ones of two keys.
+async def draft_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[DraftTable]:
+    """The table of a draft, to be asked about.
 
     Raises:
-        ApiError: 429, 503: there was no place in time.
+        ApiError: 422, it is too large to be used; 503: nothing can be checked now.
     """
-    shares = it.services.shares
-    async with shares.tables.place(it.key):
-        packed = await drafts(it).read(draft, PEOPLE)
-        async with shares.large_tables.place(it.key) if len(packed) > LARGE else nullcontext():
-            yield packed
+    packed = await drafts(it).read(draft, PEOPLE)
+    try:
+        async with it.services.tables.table(packed, origin=f"key {it.key.name}") as table:
+            yield table
+    except SpreadsheetError as error:
+        raise ApiError(422, "table_too_large", str(error)) from error
+    except RendererError as error:
+        raise cannot_render(error) from error
 
 
-async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | None) -> People:
-    """The table of a draft. `written`: its message; None: not known yet."""
-    used, given = (written.names, written.given) if written else (None, frozenset[str]())
-    async with packed_table(it, draft) as packed:
-        people = await asyncio.to_thread(_checked, packed, draft, used, given)
-    addresses = [each["email"] for each in people.checked.recipients]
+async def read_people(
+    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, shown: Shown = FIRST
+) -> CheckedDraft:
+    """The table of a draft, checked. `written`: its message; None: not known yet."""
+    async with draft_table(it, draft) as table:
+        return await check_people(it, draft, written, table, shown)
+
+
+async def read_recipients(
+    it: ConsoleRequest, draft: Draft, written: DraftMessage | None
+) -> tuple[CheckedDraft, JobRecipients | None]:
+    """The same, with the recipients of its job; None: they are larger than a job may be."""
+    async with draft_table(it, draft) as table:
+        people = await check_people(it, draft, written, table)
+        return people, await table.job(most=it.services.settings.intake.max_body)
+
+
+async def check_people(
+    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, table: DraftTable, shown: Shown = FIRST
+) -> CheckedDraft:
+    """What the table comes to, without those of whom is known here that they get no message."""
+    used = written.names if written else None
+    question = TableQuestion(
+        draft.mapping["header"], draft.mapping["uses"],
+        wanted=[*(used or frozenset()).difference(OWN, draft.message.get("variables", ()))],
+        optional=[*written.given] if written else [], used=None if used is None else [*used],
+        decisions=decisions(draft), person=shown.person, sought=shown.sought, text=shown.text,
+    )  # fmt: skip
+    people, addresses = await table.check(question)
     suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
@@ -104,7 +115,7 @@ async def read_people(it: ConsoleRequest, draft: Draft, written: DraftMessage | 
         )
         for address, why in reasons.items()
     }
-    return replace(people, checked=await asyncio.to_thread(people.checked.without, found)) if found else people
+    return (await table.check(question, found))[0] if found else people
 
 
 async def _heard_of(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> dict[str, tuple[ProblemKind, Text]]:
@@ -119,16 +130,3 @@ async def _heard_of(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> d
         for address in addresses
         if (kind := people.get(canonical(address)))
     }
-
-
-def _checked(packed: bytes, draft: Draft, used: frozenset[str] | None, given: frozenset[str]) -> People:
-    sheet, header = Sheet.unpack(packed), draft.mapping["header"]
-    wanted = (used or frozenset()).difference(OWN, draft.message.get("variables", ()))
-    columns = columns_of(sheet, header, wanted=wanted)
-    chosen = {int(index): use for index, use in draft.mapping["uses"].items()}
-    uses = guessed_uses(columns) | {each.index: chosen[each.index] for each in columns if each.index in chosen}
-    errors = mapping_errors(columns, uses, wanted=wanted.difference(given))
-    checked = (
-        CheckedTable([], [], [], [], 0) if errors else check(sheet, header, uses, used=used, decisions=decisions(draft))
-    )
-    return People(sheet, header, columns, uses, errors, checked)

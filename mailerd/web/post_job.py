@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+from base64 import b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mailerd.core.i18n import t
@@ -12,25 +14,81 @@ from mailerd.core.states import JobType
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import MAX_FIELD_PATH, ApiError
 from mailerd.http.responses import cannot_render
+from mailerd.mail.cage import Blob
 from mailerd.mail.templates import RendererError
 from mailerd.store.earlier_jobs import EarlierJobs
 from mailerd.web.html import said
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
+_STEP: Final = 3 * 64 * 1024
+"""Bytes, or characters, that are encoded in one step; base64 goes by threes."""
+LARGE_FORM: Final = 128 * 1024
+"""Bytes above which a form with a table or files takes one of the key's places for large bodies before it is read."""
 MAX_SHOWN: Final = 20
 """Faults of a job that are shown."""
 _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
 """What the API calls a recipient, and whether a field of it follows."""
 
 
-def job_fields(message: Mapping[str, Any], written: Mapping[str, Any], recipients: Sequence[Any]) -> dict[str, Any]:
-    """The job of a draft, as the API takes it. `written`: its template, or the name of one."""
+@dataclass(frozen=True)
+class Posting:
+    """A job that is posted: what is large of it is bytes already, and becomes no values here."""
+
+    fields: Mapping[str, Any]
+    """All but recipients and attachments."""
+    recipients: Blob | memoryview
+    """As JSON."""
+    pictures: Sequence[Mapping[str, str]] = ()
+    """Attachments as the API has them."""
+    files: list[tuple[str, bytes]] = field(default_factory=list)
+    """Name and content of others; each is let go as it is encoded."""
+    test_to: str | None = None
+    """Where a test of the job goes; None: it is no test."""
+
+    def body(self) -> bytearray:
+        """It as the API takes it. It is made in a thread, step by step: none of them holds up others."""
+        body = bytearray(b"" if self.test_to is None else b'{"job":')
+        body += _json(self.fields)[:-1] + (b"," if self.fields else b"") + b'"recipients":'
+        for start in range(0, len(self.recipients), _STEP):
+            body += self.recipients[start : start + _STEP]
+        if self.pictures or self.files:
+            body += b',"attachments":['
+            for number, each in enumerate(self.pictures):
+                body += b"," if number else b""
+                body += _json({name: it for name, it in each.items() if name != "content"})[:-1] + b',"content":"'
+                for start in range(0, len(each["content"]), _STEP):
+                    body += each["content"][start : start + _STEP].encode()
+                body += b'"}'
+            self._encode_files(body)
+            body += b"]"
+        body += b"}"
+        if self.test_to is not None:
+            body += b',"to":' + _json([self.test_to]) + b"}"
+        return body
+
+    def _encode_files(self, body: bytearray) -> None:
+        is_first = not self.pictures
+        while self.files:
+            name, content = self.files.pop(0)
+            body += (b"" if is_first else b",") + _json({"filename": name})[:-1] + b',"content":"'
+            for start in range(0, len(content), _STEP):
+                body += b64encode(content[start : start + _STEP])
+            body += b'"}'
+            is_first = False
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+def job_fields(message: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """The job of a draft without its recipients and attachments. `written`: its template, or the name of one."""
     fields = {
         "sender_email": message.get("sender", ""), "sender_name": message.get("sender_name", ""),
         "reply_to": message.get("reply_to", ""), "list": message.get("list", ""),
         "reference": message.get("reference", ""),
     }  # fmt: skip
-    return {name: value for name, value in fields.items() if value} | {**written, "recipients": recipients}
+    return {name: value for name, value in fields.items() if value} | {**written}
 
 
 async def template_of(it: ConsoleRequest, job: str) -> dict[str, str] | None:
@@ -42,11 +100,6 @@ async def template_of(it: ConsoleRequest, job: str) -> dict[str, str] | None:
     return {"subject": written.subject} | {
         name: part for name, part in (("html", written.html), ("text", written.text)) if part
     }
-
-
-def body_of(job: Mapping[str, Any]) -> bytearray:
-    """A job as the API takes it."""
-    return bytearray(json.dumps(job, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
 async def post_job(
@@ -65,7 +118,7 @@ async def post_job(
 
 
 async def post_table(
-    it: ConsoleRequest, job: Mapping[str, Any], *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
+    it: ConsoleRequest, job: Posting, *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
     has_place: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Post a job that may be large, or a test of it, in the key's places for such, unless the caller has one.
@@ -75,21 +128,26 @@ async def post_table(
     Raises:
         ApiError: it was refused.
     """
-    body, shares, most = await asyncio.to_thread(body_of, job), it.services.shares, it.services.settings.intake.max_body
-    if len(body) > most:
-        why = t(
-            "The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table, or attach less.",
-            most=most,
-        )
-        raise ApiError(413, "too_large", why)
+    body, shares = await asyncio.to_thread(job.body), it.services.shares
+    if len(body) > it.services.settings.intake.max_body:
+        raise job_too_large(it)
     needs_place = len(body) > LARGE_BODY and not has_place
     async with shares.large_bodies.place(it.key) if needs_place else nullcontext():
         return (await post_job(it, body, once=once, type_=type_))[0]
 
 
+def job_too_large(it: ConsoleRequest) -> ApiError:
+    """Why a job is not posted that is larger than one may be."""
+    why = t(
+        "The job is larger than {most:,} bytes, the limit of intake.max_body. Split the table, or attach less.",
+        most=it.services.settings.intake.max_body,
+    )
+    return ApiError(413, "too_large", why)
+
+
 def is_large(it: ConsoleRequest) -> bool:
     """Whether what is sent may be large: it is read in a place for such."""
-    return it.http.content_length is None or it.http.content_length > LARGE_BODY
+    return it.http.content_length is None or it.http.content_length > LARGE_FORM
 
 
 @asynccontextmanager

@@ -1,11 +1,10 @@
 """The attachments of a new message: parts of its draft, checked as the API checks them, and a field of its job."""
 
 import asyncio
-from base64 import b64encode
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from mailerd.core.i18n import t
 from mailerd.http.errors import ApiError
@@ -49,15 +48,15 @@ async def attach(it: ConsoleRequest, draft: Draft, files: Sequence[tuple[str, by
 
 @asynccontextmanager
 async def attached(
-    it: ConsoleRequest, draft: Draft, job: dict[str, Any], files: Collection[DraftFile]
-) -> AsyncIterator[dict[str, Any]]:
-    """The job with the attachments: they are read in the key's place for large bodies, which lasts as long.
+    it: ConsoleRequest, draft: Draft, files: Collection[DraftFile]
+) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """The attachments by their names: they are read in the key's place for large bodies, which lasts as long.
 
     Raises:
         ApiError: 429 or 503, there is no place; 409, the draft has others than `files` now.
     """
     if not files:
-        yield job
+        yield []
         return
     async with it.services.shares.large_bodies.place(it.key):
         contents = await drafts(it).contents(draft)
@@ -65,9 +64,6 @@ async def attached(
             raise ApiError(
                 409, "conflict", t("The attachments have changed since the page was loaded. Check them again.")
             )
-        # The pictures of a message that was copied from Gmail are attachments, too.
-        yield job | {"attachments": [*job.get("attachments", ()), *await asyncio.to_thread(_encoded, contents)]}
-
-
-def _encoded(contents: Sequence[tuple[DraftFile, bytes]]) -> list[dict[str, str]]:
-    return [{"filename": each.name, "content": b64encode(content).decode()} for each, content in contents]
+        found = [(each.name, content) for each, content in contents]
+        contents.clear()
+        yield found

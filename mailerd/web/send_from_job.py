@@ -1,8 +1,6 @@
 """New message, step 1: the people of an earlier job as its table, or the whole job once more."""
 
-import asyncio
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,10 +10,12 @@ from mailerd.core.i18n import Text, joined, t
 from mailerd.core.labels import label
 from mailerd.core.results import MessageOutcome
 from mailerd.core.states import JobType
-from mailerd.mail.recipient_table import EMAIL, FIELDS, IGNORED
-from mailerd.mail.spreadsheet import MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
+from mailerd.http.responses import cannot_render
+from mailerd.mail.spreadsheet import SpreadsheetError
+from mailerd.mail.table_checker import PeopleTable
+from mailerd.mail.templates import RendererError
 from mailerd.store.drafts import FILE, PEOPLE, Draft
-from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs, Person
+from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs
 from mailerd.store.jobs import Job
 from mailerd.web.draft import drafts, save
 from mailerd.web.draft_people import WITHOUT_REPLY
@@ -29,6 +29,8 @@ WHO: Final = {
     "failed": label("failed"),
 }  # fmt: skip
 """Whose messages are asked for, by the name of their outcome."""
+MAX_TEMPLATE: Final = 200
+"""Characters of the name of a template, which has at most 64."""
 MAX_VARIABLES: Final = 100_000
 """Characters of a job's own variables that a draft takes over."""
 
@@ -37,57 +39,6 @@ async def jobs_to_choose(it: ConsoleRequest) -> list[Job]:
     """The newest jobs with a table that the key may see."""
     found = await it.services.jobs.newest(before=None, limit=2 * MAX_LISTED, senders=it.key.senders, counted=0)
     return [job for job in found if job.type == JobType.TEMPLATE][:MAX_LISTED]
-
-
-class PeopleTable:
-    """The table of a job, as its people are read."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.size, self.has_copies = most, 0, False
-        self.columns = {EMAIL: 0, "name": 1}
-        self.cells = 0
-        self.rows = list[dict[int, str]]()
-        """Of each person the cells that are not empty, by column."""
-        self.left_out = set[str]()
-        """Variables that no cell can hold."""
-
-    def add(self, people: Sequence[Person]) -> None:
-        """Add a row for each.
-
-        Raises:
-            SpreadsheetError: they are too many: found before their rows take more than a table may.
-        """
-        for one in people:
-            self.has_copies |= one.has_copies
-            row = {0: one.email, 1: one.name or ""}
-            for name, value in json.loads(one.variables or "{}").items():
-                known = name == "language" or (name not in FIELDS and name.isidentifier())
-                if known and (value is None or type(value) in {str, int, float}):
-                    row[self.columns.setdefault(name, len(self.columns))] = "" if value is None else str(value)
-                else:
-                    self.left_out.add(name)
-            self.rows.append(row)
-            self.cells += 1 + max(row)
-            self.size += sum(map(len, row.values()))
-            if (
-                len(self.rows) > self.most
-                or self.cells > MAX_CELLS
-                or self.size > MAX_CHARACTERS
-                or len(self.columns) > MAX_COLUMNS
-            ):
-                raise SpreadsheetError(
-                    t("The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
-                      most=self.most)
-                )  # fmt: skip
-
-    def uses(self) -> dict[str, str]:
-        """What each column is used as: what it is called."""
-        return {str(at): IGNORED if name in self.left_out else name for name, at in self.columns.items()}
-
-    def pack(self) -> bytes:
-        """The table, as a draft keeps it."""
-        rows = [[*self.columns], *([row.get(index, "") for index in range(1 + max(row))] for row in self.rows)]
-        return Sheet(rows, [*range(1, 1 + len(rows))]).pack()
 
 
 async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Response:
@@ -102,25 +53,29 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
         it.missing()
     settings = it.services.settings
     earlier = EarlierJobs(it.services.database, settings.database.connect_timeout)
-    table = PeopleTable(settings.intake.max_recipients)
-    async for some in earlier.people(job.id, MessageOutcome(who) if who in set(MessageOutcome) else None):
-        await asyncio.to_thread(table.add, some)
+    which = MessageOutcome(who) if who in set(MessageOutcome) else None
+    try:
+        table = await it.services.tables.of_people(
+            earlier.people(job.id, which), most=settings.intake.max_recipients, origin=f"key {it.key.name}"
+        )
+    except RendererError as error:
+        raise cannot_render(error) from error
     written = await earlier.read(job.id)
     if written is None:  # it was deleted meanwhile, and perhaps not all were read
         it.missing()
-    if not table.rows:
+    if not table.packed:
         raise SpreadsheetError(t("This job has no such people. Nothing was changed."))
     title = job.reference or job.template_name or written.subject
     mapping = {
         "file": title if whole else f"{title} ({said(WHO[who], it.language)})",
-        "sheet": "", "encoding": "", "is_guess": False, "header": 1, "uses": table.uses(),
+        "sheet": "", "sheets": [], "encoding": "", "is_guess": False, "header": 1, "uses": table.uses,
     }  # fmt: skip
     if who == MessageOutcome.NO_REPLY:
         mapping[WITHOUT_REPLY] = job.id
     message = _message(job, written, whole=whole)
-    if template := form.text("template"):
+    if template := form.text("template")[:MAX_TEMPLATE]:
         message["template"] = template
-    parts = {PEOPLE: await asyncio.to_thread(table.pack), FILE: b""}
+    parts = {PEOPLE: table.packed, FILE: b""}
     if draft is None:
         id_ = await drafts(it).create(it.key.id, mapping, message, parts)
     else:
@@ -152,7 +107,7 @@ def _message(job: Job, written: EarlierJob, *, whole: bool) -> dict[str, Any]:
 
 def _lost(job: Job, written: EarlierJob, table: PeopleTable, *, whole: bool) -> list[Text | str]:
     """What the draft lacks."""
-    found: list[Text | str] = [*sorted(table.left_out)]
+    found: list[Text | str] = [*table.left_out]
     if whole:
         parts = {
             t("attachments"): written.has_files, t("copies (Cc, Bcc)"): table.has_copies,

@@ -18,7 +18,8 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import Draft
 from mailerd.store.list_names import ListNameError
 from mailerd.store.suppressions import Suppressions
-from mailerd.web.draft import drafts, save
+from mailerd.web.draft import drafts, load, place, save
+from mailerd.web.draft_people import reader_of
 from mailerd.web.forms import Form, read_form, row_number
 from mailerd.web.gmail_draft import copy_draft, list_drafts
 from mailerd.web.post_job import is_large, upload_place
@@ -47,8 +48,11 @@ NOT_SENT: Final = frozenset({"tested", "tab"})
 """What a draft's message has besides: when it was tested, and the tab that has saved it last."""
 _SHOWN: Final = ("kind", "template", "subject", "body")
 """What a test has shown: another one of these was not tested."""
-MAX_WRITTEN: Final = 1024 * 1024
-"""Bytes of the form without its files."""
+MAX_WRITTEN: Final = 500_000
+"""Characters of the text; …"""
+MAX_FIELD: Final = 10_000
+"""… and of each other field: a subject may have as many."""
+MAX_TAB: Final = 100
 MAX_SOURCE: Final = 100_000
 """Characters of a message's text and source that the page shows."""
 _TOO_LARGE: Final = 413
@@ -65,10 +69,10 @@ async def _page(
     listed: Sequence[PersonalDraft] | None = None,
 ) -> web.Response:  # fmt: skip
     """The page. `faults`: fields and what is wrong with them; `note`: what came of a test or a search."""
-    written, people, why = await read(it, draft)
-    person = person_of(view.person, people)
+    written, people, why = await read(it, draft, person_of(view.person))
+    person = people.person.number if people.person else 1
     language = view.language if written and view.language in written.languages else ""
-    reader = people.reader(person, language=language)
+    reader = reader_of(people, language=language)
     made = await make(it, written, reader) if written and reader else None
     if isinstance(made, list):
         why = await hints(made, people.uses.values())
@@ -85,7 +89,7 @@ async def _page(
         made=made if isinstance(made, Content) else None, why=why, faults=faults, note=note, conflict=conflict,
         variables=variables(people, written), missing=sorted(missing(people, written)), language=language,
         version=version_of(draft, reader), most=MAX_SOURCE, files=await drafts(it).files(draft), tab=token_hex(6),
-        languages=written.languages if written else (), some_empty=people.checked.next_empty(after=0) is not None,
+        languages=written.languages if written else (), some_empty=people.some_empty,
         own=last_address(it), typed={"new_list": "", "new_title": ""} | dict(typed or {}), listed=listed,
         newest=MAX_NEWEST,
     )  # fmt: skip
@@ -94,41 +98,56 @@ async def _page(
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     """Save what is written; attach a file, make a list, show another person, send a test, or go on."""
     async with upload_place(it) if is_large(it) else nullcontext():
+        too_large = ""
         try:
-            form = await read_form(it.http, most=MAX_UPLOAD + MAX_WRITTEN, within=BODY_TIMEOUT)
+            form = await read_form(it.http, most=MAX_UPLOAD + 4 * MAX_WRITTEN, within=BODY_TIMEOUT)
         except ApiError as error:
             if error.status != _TOO_LARGE:
                 raise
-            return await _page(it, draft, View(), status=_TOO_LARGE, faults=[("attachments", str(error))])
-        if sum(map(len, form.texts().values())) > MAX_WRITTEN:
-            faults = [("body", t("The text is too long. Nothing was changed."))]
-            return await _page(it, draft, View(), status=_TOO_LARGE, faults=faults)
-        view, saved = View.of(form.texts()), await drafts(it).find(it.key.id, draft.id)
-        if saved is None:  # it was sent or deleted while the form came
-            it.missing()
-        draft = replace(saved, message=_message(saved, form))
-        # What is saved while it is typed may name a button that merely has the focus, and its answer may be no error.
-        is_typing = "HX-Request" in it.http.headers
-        if saved.message.get("tab", "") not in {"", form.text("tab"), form.text("was")}:
-            return await _page(it, draft, view, status=200 if is_typing else 409, conflict=True)
-        draft.message["tab"] = form.text("tab")
-        await save(it, draft, only=["message"])
-        if is_typing:
-            return await _page(it, draft, view)
-        if (files := form.files("attachments")) and (why := await attach(it, draft, files)):
-            return await _page(it, draft, view, status=422, faults=[("attachments", why)])
+            form, too_large = Form(()), str(error)
+        async with place(it):
+            draft = await load(it, draft)
+            if too_large:
+                return await _page(it, draft, View(), status=_TOO_LARGE, faults=[("attachments", too_large)])
+            if answer := await _save(it, draft, form):
+                return answer
+    async with place(it):
+        return await _answer(it, await load(it, draft), form, View.of(form.texts()))
+
+
+def _fault(message: Mapping[str, str]) -> str:
+    """The field that has more text than it may; "": none."""
+    most = {name: MAX_WRITTEN if name == "body" else MAX_FIELD for name in FIELDS}
+    return next((name for name in FIELDS if len(message.get(name, "")) > most[name]), "")
+
+
+async def _save(it: ConsoleRequest, saved: Draft, form: Form) -> web.Response | None:
+    """Save what is written and attached; None: something else is asked for, too."""
+    view = View.of(form.texts())
+    draft = replace(saved, message=_message(saved, form))
+    if fault := _fault(draft.message):
+        faults = [(fault, t("The text is too long. Nothing was changed."))]
+        return await _page(it, saved, View(), status=_TOO_LARGE, faults=faults)
+    # What is saved while it is typed may name a button that merely has the focus, and its answer may be no error.
+    is_typing = "HX-Request" in it.http.headers
+    if saved.message.get("tab", "") not in {"", form.text("tab"), form.text("was")}:
+        return await _page(it, draft, view, status=200 if is_typing else 409, conflict=True)
+    draft.message["tab"] = form.text("tab")[:MAX_TAB]
+    await save(it, draft, only=["message"])
+    if is_typing:
+        return await _page(it, draft, view)
+    if (files := form.files("attachments")) and (why := await attach(it, draft, files)):
+        return await _page(it, draft, view, status=422, faults=[("attachments", why)])
     part, _, name = form.text("remove").partition("-")
     if name:
         await drafts(it).detach(draft, row_number(part) or 0, name)
-    if files or name:
-        return _back(it, draft, view, "attachments")
-    return await _answer(it, draft, form, view)
+    return _back(it, draft, view, "attachments") if files or name else None
 
 
-def _back(it: ConsoleRequest, draft: Draft, view: View, place: str) -> web.Response:
+def _back(it: ConsoleRequest, draft: Draft, view: View, part: str) -> web.Response:
     shown = {"person": str(row_number(view.person) or 1), "in": view.language, "find": view.find}
     query = urlencode({name: value for name, value in shown.items() if value}, errors="replace")
-    return it.back(f"/send/{draft.id}/message?{query}#{place}")
+    return it.back(f"/send/{draft.id}/message?{query}#{part}")
 
 
 async def _answer(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> web.Response:

@@ -1,6 +1,5 @@
 """New message, step 1: a table of people, what its columns mean, and what is wrong in which row."""
 
-import asyncio
 from dataclasses import replace
 from typing import Final
 
@@ -11,17 +10,13 @@ from mailerd.mail.recipient_table import FIELDS, ProblemKind, variable_name
 from mailerd.mail.spreadsheet import ENCODINGS, SpreadsheetError
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import FILE, PEOPLE, Draft, DraftTooLargeError
-from mailerd.web.draft import drafts, save
-from mailerd.web.forms import MAX_TABLE, read_form
+from mailerd.web.draft import drafts, load, place, save
+from mailerd.web.forms import MAX_TABLE, Form, read_form
 from mailerd.web.post_job import upload_place
 from mailerd.web.send_from_job import WHO, jobs_to_choose, take
 from mailerd.web.send_table import PASTED, VARIABLE, change_table, new_mapping, people_of, read_table, why_not
 from mailerd.web.services import ConsoleRequest
 
-MAX_PROBLEMS: Final = 100
-"""Problems that the page shows; the CSV has all."""
-MAX_HEADERS: Final = 10
-"""Rows among which the header is chosen."""
 MAX_NEWEST: Final = 10
 MAX_NAME: Final = 200
 OPTIONS: Final = {"empty": {}, "defaults": {}, "skip_invalid": False, "allow_duplicates": False}
@@ -52,8 +47,12 @@ async def create(it: ConsoleRequest) -> web.Response:
 
 async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
     form = await read_form(it.http, most=MAX_TABLE, large=("table", "pasted"))
-    if draft is not None:  # while a table came, another tab may have saved
-        draft = await drafts(it).find(it.key.id, draft.id) or it.missing()
+    async with place(it):
+        return await _answer(it, await load(it, draft) if draft else None, form)
+
+
+async def _answer(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Response:
+    """What the form asks for."""
     content, name = form.content("table"), form.text("table.name")[:MAX_NAME]
     if not content and (pasted := form.content("pasted")).strip():
         content, name = pasted, ""
@@ -62,14 +61,12 @@ async def _posted(it: ConsoleRequest, draft: Draft | None) -> web.Response:
         return it.back("/send", t("Draft deleted."))
     try:
         if form.text("job") and not content.strip():
-            async with it.services.shares.large_bodies.place(it.key):  # as a table that is posted
-                return await take(it, draft, form)
+            return await take(it, draft, form)
         if draft is None or content.strip() or name:
             sheet = await read_table(it, content, name)
-            mapping = await new_mapping(it, sheet, name or PASTED)
-            parts = {PEOPLE: await asyncio.to_thread(sheet.pack), FILE: content}
+            mapping, parts = await new_mapping(it, sheet, name or PASTED), {PEOPLE: sheet.packed, FILE: content}
             if draft is None:
-                message = {"template": form.text("template")} if form.text("template") else {}
+                message = {"template": form.text("template")[:MAX_NAME]} if form.text("template") else {}
                 id_ = await drafts(it).create(it.key.id, mapping, message, parts)
                 return it.back(f"/send/{id_}/people")
             await save(it, replace(draft, mapping=mapping, options={}), parts, only=["mapping", "options"])
@@ -96,9 +93,8 @@ async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble:
     people = await people_of(it, draft)
     return it.page(
         "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
-        trouble=trouble, options=OPTIONS | draft.options, problems=people.checked.problems[:MAX_PROBLEMS],
-        groups=people.checked.groups(), kinds=ProblemKind, fields=FIELDS, variable=VARIABLE, encodings=ENCODINGS,
-        as_variable=variable_name, first=MAX_HEADERS, jobs=await jobs_to_choose(it), who=WHO,
+        trouble=trouble, options=OPTIONS | draft.options, kinds=ProblemKind, fields=FIELDS, variable=VARIABLE,
+        encodings=ENCODINGS, as_variable=variable_name, jobs=await jobs_to_choose(it), who=WHO,
     )  # fmt: skip
 
 

@@ -14,16 +14,19 @@ from mailerd.core.i18n import Text, t
 from mailerd.core.senders import SenderReading
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import MailerdError
+from mailerd.mail.table_checker import CheckedDraft
 from mailerd.mail.templates import Content, RecipientData, RenderError, TemplateErrors
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
 from mailerd.web.draft import OWN, DraftMessage, read_message
-from mailerd.web.draft_people import People, read_people
+from mailerd.web.draft_people import FIRST, Shown, read_people, reader_of
 from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest
 
 MAX_SENDERS: Final = 100
+_MAX_FIND: Final = 320
+"""Characters of who is looked for: an address has no more."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class View:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Self:
         """As a form or an address says."""
-        return cls(given.get("person") or given.get("shown", ""), given.get("in", ""), given.get("find", ""))
+        person, find = given.get("person") or given.get("shown", ""), given.get("find", "")[:_MAX_FIND]
+        return cls(person, given.get("in", ""), find)
 
 
 async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
@@ -54,17 +58,25 @@ async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
     return list(found.values())
 
 
-async def read(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, People, list[str]]:
-    """The message and the table of a draft, and why the message cannot be used."""
-    why = list[str]()
-    written = None
+async def read_written(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage | None, list[str]]:
+    """The message of a draft, and why it cannot be used."""
     try:
-        written = await read_message(it, draft)
+        return await read_message(it, draft), []
     except TemplateErrors as errors:
-        why = [_named(each.part, each.line, each.reason) for each in errors.errors]
+        return None, [_named(each.part, each.line, each.reason) for each in errors.errors]
     except MailerdError as error:
-        why = [str(error)]
-    return written, await read_people(it, draft, written), why
+        return None, [str(error)]
+
+
+async def read(
+    it: ConsoleRequest, draft: Draft, shown: Shown = FIRST
+) -> tuple[DraftMessage | None, CheckedDraft, list[str]]:
+    """The message and the table of a draft, and why the message cannot be used."""
+    written, why = await read_written(it, draft)
+    people = await read_people(it, draft, written, shown)
+    if people.person and people.person.recipient is None:
+        why = [*why, t("The values of row {n} are too long to be shown.", n=people.person.row)]
+    return written, people, why
 
 
 def _named(part: str, line: int | None, reason: str) -> Text:
@@ -74,18 +86,18 @@ def _named(part: str, line: int | None, reason: str) -> Text:
     return t("{part}, line {line}: {reason}", part=where, line=line, reason=reason)
 
 
-def person_of(text: str, people: People) -> int:
-    """Whose message is shown, from 1."""
-    return min(max(1, row_number(text) or 1), max(1, len(people.checked.recipients)))
+def person_of(text: str) -> Shown:
+    """Whose message is asked for, from 1."""
+    return Shown(max(1, row_number(text) or 1))
 
 
-def variables(people: People, written: DraftMessage | None) -> list[str]:
+def variables(people: CheckedDraft, written: DraftMessage | None) -> list[str]:
     """What can be inserted."""
     given = [use for use in people.uses.values() if use and use not in {"cc", "bcc", *OWN}]
     return [*given, *(name for name in OWN if name != "language"), *sorted(missing(people, written))]
 
 
-def missing(people: People, written: DraftMessage | None) -> set[str]:
+def missing(people: CheckedDraft, written: DraftMessage | None) -> set[str]:
     """Variables that the message reads and no column has."""
     known = {*people.uses.values(), *OWN, *(written.given if written else ())}
     return set(written.names - known) if written else set()
@@ -95,15 +107,9 @@ async def seek(it: ConsoleRequest, draft: Draft, view: View, shown: str) -> str 
     """The number of the person who is asked for, by number, search or kind, behind the one shown; None: not found."""
     if not view.find and view.person not in {"longest", "empty"}:
         return view.person
-    written, people, _ = await read(it, draft)
-    checked, after = people.checked, person_of(shown, people)
-    if view.find:
-        found = checked.find(view.find, after=after)
-    elif view.person == "empty":
-        found = checked.next_empty(after=after)
-    else:
-        found = checked.longest(written.names if written else None)
-    return str(found) if found else None
+    behind, sought = person_of(shown).person, "find" if view.find else view.person
+    _, people, _ = await read(it, draft, Shown(behind, sought, view.find))
+    return str(people.found) if people.found else None
 
 
 async def faults_of(it: ConsoleRequest, draft: Draft) -> list[tuple[str, str]]:
@@ -155,10 +161,10 @@ def _hint(error: RenderError, columns: Collection[str]) -> Text:
 
 async def html(it: ConsoleRequest, draft: Draft) -> web.StreamResponse:
     """The message of one person, for a frame that runs nothing and loads nothing."""
-    written, people, why = await read(it, draft)
-    person, language = person_of(it.http.query.get("person", ""), people), it.http.query.get("in", "")
+    written, people, why = await read(it, draft, person_of(it.http.query.get("person", "")))
+    language = it.http.query.get("in", "")
     known = written.languages if written else ()
-    reader = people.reader(person, _dead_link(it, draft), language if language in known else "")
+    reader = reader_of(people, _dead_link(it, draft), language if language in known else "")
     if written is None or reader is None:
         return await frame(it, why[0] if why else "", {})
     made = await make(it, written, reader)

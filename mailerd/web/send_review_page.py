@@ -1,7 +1,7 @@
 """New message, step 3: exactly what will happen, when, and the button that says so."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any, Final
@@ -11,17 +11,18 @@ from aiohttp import web
 
 from mailerd.core.i18n import Text, t, tn
 from mailerd.http.errors import ApiError
+from mailerd.mail.table_checker import CheckedDraft, JobRecipients
 from mailerd.mail.templates import Content
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft, DraftFile
 from mailerd.store.server_info import database_now
-from mailerd.web.draft import DraftMessage, drafts, job_of, save
-from mailerd.web.draft_people import People
-from mailerd.web.forms import read_form, read_local_time
-from mailerd.web.post_job import explain, faults_of, job_fields, post_table
+from mailerd.web.draft import DraftMessage, drafts, job_of, load, place, save
+from mailerd.web.draft_people import read_recipients, reader_of
+from mailerd.web.forms import Form, read_form, read_local_time
+from mailerd.web.post_job import Posting, explain, faults_of, job_fields, job_too_large, post_table
 from mailerd.web.send_files import attached
 from mailerd.web.send_message_page import FIELDS, NOT_SENT
-from mailerd.web.send_preview import make, read, senders_of
+from mailerd.web.send_preview import make, read_written, senders_of
 from mailerd.web.sent_tables import remember, sent_before
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
@@ -30,60 +31,98 @@ UNDO: Final = timedelta(seconds=30)
 MANY: Final = 50
 """People above which a message should have a list that they can unsubscribe from."""
 TIMES: Final = ("when", "at", "zone")
+MAX_TIME: Final = 64
+"""Characters of a time, or of the name of a zone."""
 _IN_DOUBT: Final = 500
 """From this status on the job may be stored all the same."""
 
 
 async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
     """What will happen."""
-    return await _page(it, draft)
+    return await _page(it, await _review(it, draft))
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What is reviewed: a draft whose message and table can be used."""
+
+    draft: Draft
+    written: DraftMessage
+    people: CheckedDraft
+    recipients: JobRecipients
+    files: list[DraftFile]
+
+    def fields(self, at: datetime | None) -> dict[str, Any]:
+        """The job without its recipients and attachments."""
+        given = self.draft.options
+        options: dict[str, Any] = {"on_invalid": "skip" if given.get("skip_invalid") else "reject"}
+        if given.get("allow_duplicates"):
+            options["allow_duplicates"] = True
+        if at:
+            options["send_at"] = rfc3339(at)
+        return job_fields(self.draft.message, self.written.fields) | options
+
+    def posting(self, contents: list[tuple[str, bytes]], at: datetime | None, **more: Any) -> Posting:
+        """The job. `contents`: its files."""
+        return Posting(self.fields(at) | more, self.recipients.content, self.written.attachments, contents)
+
+    def seen(self, when: datetime | None) -> str:
+        """What the button is about: another message, file, table, time or template is not what was agreed to."""
+        message = {name: value for name, value in self.draft.message.items() if name not in NOT_SENT}
+        whole = [
+            message, self.written.fields, self.recipients.digest, str(when), [asdict(each) for each in self.files]
+        ]  # fmt: skip
+        return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+
+
+async def _review(it: ConsoleRequest, draft: Draft) -> Reviewed | web.Response:
+    """What is reviewed, or the way to the step that is not complete."""
+    written, why = await read_written(it, draft)
+    people, recipients = await read_recipients(it, draft, written)
+    if written is None or not people.is_ready:
+        step = "message" if people.is_ready else "people"
+        return it.back(f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete."))
+    if recipients is None:
+        raise job_too_large(it)
+    return Reviewed(draft, written, people, recipients, [*(await drafts(it).files(draft)).values()])
 
 
 async def _page(
-    it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = "", refused: ApiError | None = None
-) -> web.Response:
+    it: ConsoleRequest, reviewed: Reviewed | web.Response, *, status: int = 200, trouble: str = "",
+    refused: ApiError | None = None,
+) -> web.Response:  # fmt: skip
     """The page. `refused`: why the job is not stored; else it is tried."""
-    written, people, why = await read(it, draft)
-    if written is None or why or not people.is_ready:
-        step = "message" if people.is_ready else "people"
-        return it.back(f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete."))
+    if not isinstance(reviewed, Reviewed):
+        return reviewed
+    draft, people, files = reviewed.draft, reviewed.people, reviewed.files
     when, wrong = _when(it, draft)
-    tried, files = dict[str, Any](), [*(await drafts(it).files(draft)).values()]
+    tried = dict[str, Any]()
     if not wrong and refused is None:
-        tried, refused = await _try(it, draft, _job(draft, written, people, when), files)
-    reader = people.reader(1)
-    first = await make(it, written, reader) if reader else None
+        tried, refused = await _try(it, reviewed, when)
+    reader = reader_of(people)
+    first = await make(it, reviewed.written, reader) if reader else None
     sender = next((each for each in await senders_of(it) if each.state.email == draft.message.get("sender")), None)
+    rows = reviewed.recipients.rows
     response = it.page(
         "send_review.html", status=refused.status if refused else status, active="send", live=False, step="review",
         message=dict.fromkeys(FIELDS, "") | draft.message, options=dict.fromkeys(TIMES, "") | draft.options,
         draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
-        faults=faults_of(it, refused, people.checked.rows) if refused else [], rows=people.checked.rows,
+        faults=faults_of(it, refused, rows) if refused else [], rows=rows,
         subject=first.subject if isinstance(first, Content) else "", warnings=await _warnings(it, draft, people),
-        sender=sender, button=_button(draft, tried, when), seen=_seen(draft, written, people, when, files), files=files,
+        sender=sender, button=_button(draft, tried, when), seen=reviewed.seen(when), files=files,
     )  # fmt: skip
     response.headers.update(refused.headers if refused else {})
     return response
 
 
-async def _try(
-    it: ConsoleRequest, draft: Draft, job: dict[str, Any], files: list[DraftFile]
-) -> tuple[dict[str, Any], ApiError | None]:
+async def _try(it: ConsoleRequest, reviewed: Reviewed, at: datetime | None) -> tuple[dict[str, Any], ApiError | None]:
     """What the API would answer, or why it would refuse the job."""
+    files = reviewed.files
     try:
-        async with it.services.shares.posts.place(it.key), attached(it, draft, job, files) as whole:
-            return await post_table(it, whole | {"dry_run": True}, has_place=bool(files)), None
+        async with it.services.shares.posts.place(it.key), attached(it, reviewed.draft, files) as contents:
+            return await post_table(it, reviewed.posting(contents, at, dry_run=True), has_place=bool(files)), None
     except ApiError as error:
         return {}, error
-
-
-def _job(draft: Draft, written: DraftMessage, people: People, at: datetime | None) -> dict[str, Any]:
-    options: dict[str, Any] = {"on_invalid": "skip" if draft.options.get("skip_invalid") else "reject"}
-    if draft.options.get("allow_duplicates"):
-        options["allow_duplicates"] = True
-    if at:
-        options["send_at"] = rfc3339(at)
-    return job_fields(draft.message, written.fields, people.checked.recipients) | options
 
 
 def _when(it: ConsoleRequest, draft: Draft) -> tuple[datetime | None, str]:
@@ -100,19 +139,19 @@ def _when(it: ConsoleRequest, draft: Draft) -> tuple[datetime | None, str]:
     return at, ""
 
 
-async def _warnings(it: ConsoleRequest, draft: Draft, people: People) -> list[Text]:
+async def _warnings(it: ConsoleRequest, draft: Draft, people: CheckedDraft) -> list[Text]:
     """What one should know before the button is pressed; the dry run has more."""
     found = list[Text]()
     if "tested" not in draft.message:
         found.append(t("You have not sent yourself a test of this message."))
-    if len(people.checked.recipients) > MANY and not draft.message.get("list"):
+    if people.recipients > MANY and not draft.message.get("list"):
         found.append(t("More than {n} people get this message, and it has no list to unsubscribe from.", n=MANY))
     if before := await sent_before(it, people):
         found.append(t("The same people were sent a message before: {time}, job {job}", **before))
     if accepted := [name for name, what in draft.options.get("empty", {}).items() if what == "accept"]:
         found.append(t("Empty cells stay empty: {names}", names=", ".join(accepted)))
-    if people.checked.skipped:
-        n = people.checked.skipped
+    if people.skipped:
+        n = people.skipped
         found.append(tn("{n:,} row of the table is skipped.", "{n:,} rows of the table are skipped.", n))
     return found
 
@@ -132,50 +171,43 @@ def _button(draft: Draft, tried: dict[str, Any], when: datetime | None) -> Text 
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
     """Another time; or the job."""
     form = await read_form(it.http)
-    given: dict[str, Any] = {name: form.text(name) for name in TIMES if name in form.texts()}
-    draft = await drafts(it).find(it.key.id, draft.id) or it.missing()  # another tab may have saved while this came
+    async with place(it):
+        return await _answer(it, await load(it, draft), form)
+
+
+async def _answer(it: ConsoleRequest, draft: Draft, form: Form) -> web.Response:
+    given: dict[str, Any] = {name: form.text(name)[:MAX_TIME] for name in TIMES if name in form.texts()}
     draft = replace(draft, options={**draft.options, **given})
     await save(it, draft, only=["options"])
     if "HX-Request" in it.http.headers:  # another time was chosen; it may name a button that merely has the focus
-        return await _page(it, draft)
+        return await _page(it, await _review(it, draft))
     if form.text("action") != "send":
         return it.back(f"/send/{draft.id}/review")
-    written, people, why = await read(it, draft)
-    when, wrong = _when(it, draft)
-    if written is None or why or not people.is_ready or wrong:
-        return await _page(it, draft, status=422)
-    files = [*(await drafts(it).files(draft)).values()]
-    if form.text("seen") != _seen(draft, written, people, when, files):
+    reviewed, (when, wrong) = await _review(it, draft), _when(it, draft)
+    if not isinstance(reviewed, Reviewed) or wrong:
+        return await _page(it, reviewed, status=422)
+    if form.text("seen") != reviewed.seen(when):
         return await _page(
-            it, draft, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
+            it, reviewed, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
         )
     at = when or await database_now(it.services.database, bound=TIMEOUT) + UNDO
-    return await _send(it, draft, people, _job(draft, written, people, at), files, is_now=when is None)
+    return await _send(it, reviewed, at, is_now=when is None)
 
 
-def _seen(draft: Draft, written: DraftMessage, people: People, when: datetime | None, files: list[DraftFile]) -> str:
-    """What the button was about: another message, file, table, time or template is not what was agreed to."""
-    message = {name: value for name, value in draft.message.items() if name not in NOT_SENT}
-    whole = [message, written.fields, people.checked.recipients, str(when), [asdict(each) for each in files]]
-    return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
-
-
-async def _send(
-    it: ConsoleRequest, draft: Draft, people: People, job: dict[str, Any], files: list[DraftFile], *, is_now: bool
-) -> web.Response:
+async def _send(it: ConsoleRequest, reviewed: Reviewed, at: datetime, *, is_now: bool) -> web.Response:
     """Store the job once, however often it is asked for: its idempotency key is the draft's."""
-    store = drafts(it)
+    store, draft, files = drafts(it), reviewed.draft, reviewed.files
     await store.press(draft)
     try:
-        async with it.services.shares.posts.place(it.key), attached(it, draft, job, files) as whole:
-            answer = await post_table(it, whole, once=draft.once, has_place=bool(files))
+        async with it.services.shares.posts.place(it.key), attached(it, draft, files) as contents:
+            answer = await post_table(it, reviewed.posting(contents, at), once=draft.once, has_place=bool(files))
         id_: str | None = answer["job_id"]
     except ApiError as error:
         id_ = await job_of(it, draft.once)
         if id_ is None:
             if error.status < _IN_DOUBT:
                 await store.release(draft)
-            return await _page(it, draft, refused=error)
+            return await _page(it, reviewed, refused=error)
     await store.sent(draft)
-    await remember(it, draft, people, str(id_))
+    await remember(it, draft, reviewed.people, str(id_))
     return it.back(f"/jobs/{id_}?draft={draft.id}" if is_now else f"/jobs/{id_}")

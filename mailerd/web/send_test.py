@@ -1,5 +1,6 @@
 """A test of a new message: what the preview shows, sent to oneself, at the address of the last test."""
 
+import json
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote, unquote
@@ -13,7 +14,7 @@ from mailerd.store import describe
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.web.draft import drafts, save
-from mailerd.web.post_job import explain, job_fields, post_table
+from mailerd.web.post_job import Posting, explain, job_fields, post_table
 from mailerd.web.send_files import attached
 from mailerd.web.send_preview import View, person_of, read
 from mailerd.web.services import ConsoleRequest
@@ -39,16 +40,16 @@ def remember(it: ConsoleRequest, draft: Draft, response: web.Response) -> None:
 
 async def send_test(it: ConsoleRequest, draft: Draft, view: View) -> tuple[str, bool]:
     """Send the message of the person that is shown, as it is shown: what came of it, and whether it was accepted."""
-    written, people, why = await read(it, draft)
-    if written is None or why or not people.checked.recipients:
+    written, people, why = await read(it, draft, person_of(view.person))
+    person = people.person and people.person.recipient
+    if written is None or why or not person:
         return (why[0] if why else t("Choose a template, write a message, or copy a draft.")), False
-    one = people.checked.recipients[person_of(view.person, people) - 1]
-    one = one | ({"language": view.language} if view.language in written.languages else {})
+    one = {**person} | ({"language": view.language} if view.language in written.languages else {})
     files = (await drafts(it).files(draft)).values()
     try:
-        job = job_fields(draft.message, written.fields, [one])
-        async with it.services.shares.posts.place(it.key), attached(it, draft, job, files) as whole:
-            test = {"job": whole, "to": [draft.message.get("test_to", "")]}
+        fields, recipients = job_fields(draft.message, written.fields), json.dumps([one], ensure_ascii=False).encode()
+        async with it.services.shares.posts.place(it.key), attached(it, draft, files) as contents:
+            test = Posting(fields, recipients, written.attachments, contents, draft.message.get("test_to", ""))
             answer = await post_table(it, test, type_=JobType.TEST, has_place=bool(files))
     except ApiError as error:
         return explain(it, error), False

@@ -22,6 +22,7 @@ from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.spreadsheet import SpreadsheetReader
+from mailerd.mail.table_checker import TableChecker
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.mail.templates import Content
 from mailerd.rate_limited_gmail import PersonalDrafts
@@ -95,6 +96,7 @@ class Services:
     shares: KeyShares
     renderer: Renderer
     spreadsheets: SpreadsheetReader
+    tables: TableChecker
     personal_drafts: PersonalDrafts
     copier: DraftCopier
     authorization: Callable[[str], Authorization]

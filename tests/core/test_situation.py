@@ -71,6 +71,7 @@ def test_the_newest_cause_wins_over_the_most_frequent() -> None:
         (["503"], False), (["503", "503"], True), (["503", None, None], False), ([None, "503", "503"], False),
         (["503", None, "503", "503"], True), (["503", None, "503", None], False), ([SILENT], False), ([], False),
         ([SILENT, None, None], False), ([SILENT, SILENT], True),
+        ([SILENT, SILENT, None, None], False),
         *[([each, None], True) for each in UNREACHABLE],
     ],
 )  # fmt: skip
@@ -166,12 +167,12 @@ def test_a_daemon_that_does_not_respond_is_told_unless_it_was_replaced(
         assert its[0].text == "No daemon responds, the last one was seen 40 s ago; 3 messages wait."
 
 
-@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["late", "long_unsure"])])
+@pytest.mark.parametrize("usable_for, codes", [(1.0, ["unsure"]), (61.0, ["awaiting_google", "late", "long_unsure"])])
 def test_what_an_outage_has_made_late_is_no_finding_before_a_minute_has_passed(
     usable_for: float, codes: list[str]
 ) -> None:
     stats = QueueStats(at=NOW, recipients={State.WAITING: 1, State.UNSURE: 1}, daemons=(ALIVE,), oldest_claimable=1800,
-                       oldest_unsure=1800)  # fmt: skip
+                       oldest_unsure=1800, awaiting_google=1800)  # fmt: skip
     assert sorted(it.code for it in situation(Facts(stats, usable_for=usable_for))) == codes
 
 
@@ -202,6 +203,8 @@ def test_messages_that_wait_at_google_while_none_is_finished_are_a_finding() -> 
     assert (it.code, it.severity) == ("awaiting_google", Severity.AMBER)
     assert it.text == "Waiting for Google for 20 s: 14 messages in flight, and none finished meanwhile."
     assert found(recipients={State.SENDING: 14}, awaiting_google=9.0) == []
+    silent = sender(failing=failing(tried(SILENT, SILENT)))
+    assert [it.code for it in found(senders=(silent,), awaiting_google=40.0)] == ["google_silent"]
 
 
 def test_a_daemon_that_stands_still_is_no_longer_called_well_after_a_few_seconds() -> None:
@@ -219,7 +222,7 @@ def test_an_inbox_that_cannot_be_read_is_told_sooner_while_its_sender_sends(
     sent: int, minutes: int, *, tells: bool
 ) -> None:
     unread = UnreadInbox("a@x", "403", NOW - timedelta(minutes=minutes))
-    assert bool(found(senders=(sender(sent=sent),), inboxes=(unread,))) == tells
+    assert bool(found(senders=(sender(used_day=sent),), inboxes=(unread,))) == tells
 
 
 def test_a_warm_up_is_called_so_and_ends_by_its_own_option() -> None:

@@ -5,12 +5,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import from_event
 from mailerd.core.states import JobChange
 from mailerd.locale import say
-from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.describe import of_job
@@ -18,7 +20,8 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
-from tests.inbox.place import METADATA, read_up, reading
+from tests.inbox.place import ME, METADATA, TRUTH, read_up, reading, results
+from tests.inbox.test_rounds import few_units
 from tests.support.daemon import running
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -37,10 +40,7 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         job = await post(database, recipients=DEAD)
         await heard.wait_for("job_paused_for_bounces")
 
-        async def at_rest() -> bool:
-            return "sending" not in await states(database, job)
-
-        await eventually(at_rest)
+        await eventually(lambda: _rests(database, job))
         sent = len(google.sent)
         await read_up(database, google)
         assert len(google.sent) == sent <= 120
@@ -63,9 +63,42 @@ async def test_a_list_of_dead_addresses_pauses_its_job_and_says_so_everywhere(
         assert "干净的名单" in say(from_event(json.loads(data))["reason"], "zh")
         await JobActions(database, timeout=10, late_arrival=timedelta(0)).apply(job, JobChange.RESUME, actor="ada")
         await heard.wait_for("job_paused_for_bounces", times=2)
-        await eventually(at_rest)
+        await eventually(lambda: _rests(database, job))
         assert sent + 5 < len(google.sent) <= sent + 120, "a resume is good for six more, at least"
     assert (await audit(database))[1] == []
+
+
+async def test_a_list_of_dead_addresses_is_held_in_a_busy_mailbox_that_was_never_read(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Its owner has had a busy day, and it cannot be read for the first two seconds: some came back before."""
+    google.change_rules(dead_share=1.0, dead_delay_s=0.5)
+    for number in range(500):
+        text = f"From: a{number}@friend.example\r\nSubject: {number}\r\n\r\nhi\r\n"
+        google.mailbox(ME).receive(text.encode(), now=google.now())
+    google.fault(Fault(kind="status", status=503, method="getProfile", skip=1, count=2))
+    known = reading(database_url, served, google, tmp_path / "c", safety={"sender_bounces": 0}, **FAST)
+    async with running(known, heard):
+        with monkeypatch.context() as busy:
+            few_units(busy)
+            job = await post(database, recipients=DEAD)
+            await heard.wait_for("job_held")
+        await heard.wait_for("job_paused_for_bounces")
+        await eventually(lambda: _rests(database, job))
+        assert len(google.sent) <= 150
+
+        async def all_are_known() -> bool:
+            google.arrivals.deliver(google.mailbox(ME), now=google.now())
+            found = await results(database)
+            return {found[it.to] for it in google.sent} == {TRUTH["hard"]}
+
+        await eventually(all_are_known)
+    assert (await audit(database))[1] == []
+
+
+async def _rests(database: Database, job: str) -> bool:
+    return "sending" not in await states(database, job)
 
 
 async def test_a_job_that_shall_go_on_sends_to_its_end(

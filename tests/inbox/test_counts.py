@@ -11,6 +11,7 @@ from mailerd.config import DatabaseSettings, Live
 from mailerd.core.models import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import (
+    LOOK_UNITS,
     MIN_ROUND,
     SHARE,
     UNITS,
@@ -198,6 +199,21 @@ def test_no_day_holds_more_than_a_hundredth(today: int, *, idle: bool, left: flo
     assert RoundBudget.of_round(6000, idle=idle, spent=[], today=today, now=NOW).left == left
 
 
+@pytest.mark.parametrize(
+    "idle,used,today,unread,left",
+    [(False, 0, 0, 0, 58), (False, 0, 0, 1, 58), (False, 0, 0, 5, 200), (False, 0, 0, 53, 598),
+     (False, 500, 0, 53, 98), (False, 700, 0, 53, LOOK_UNITS - 2), (False, 0, 86_200, 53, 198), (True, 0, 0, 53, 1198)],
+)  # fmt: skip
+def test_a_minute_has_more_the_more_came_back_unread_up_to_a_tenth(
+    idle: int, used: int, today: int, unread: int, left: float
+) -> None:
+    books = [(NOW - timedelta(seconds=30), used)]
+    budget = RoundBudget.of_round(6000, idle=bool(idle), spent=books, today=today, now=NOW)
+    budget.spend(Call.HISTORY_LIST)
+    budget.widen(unread)
+    assert budget.left == left
+
+
 def test_a_spent_budget_ends_the_round() -> None:
     budget = RoundBudget.of_round(6000, idle=False, spent=[], today=0, now=NOW)
     for _ in range(3):
@@ -242,7 +258,8 @@ async def test_what_a_dead_round_may_have_used_counts_as_used(database: Database
     third = await boxes.lease(ME)
     assert third is not None
     assert third.today == 42 + most_of_round(6000)
-    assert RoundBudget.of_round(6000, idle=True, spent=third.spent, today=third.today, now=third.now).left == 0
+    left = RoundBudget.of_round(6000, idle=True, spent=third.spent, today=third.today, now=third.now).left
+    assert left == LOOK_UNITS
     await query(database, "UPDATE mailbox_units SET at = at - INTERVAL 25 HOUR")
     await boxes.release(third, state="read", scope="readonly", units=2)
     fourth = await boxes.lease(ME)

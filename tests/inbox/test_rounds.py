@@ -54,6 +54,11 @@ def truth(shapes: dict[str, str]) -> dict[str, object]:
     return {to: TRUTH[shape] for to, shape in shapes.items()}
 
 
+async def no_units(reading: ReadingRound) -> None:
+    """In place of a walk for which no units are left."""
+    reading.left = True
+
+
 async def none_left(*_: object) -> bool:
     """In place of what is done with what waits, as if no units were left for it."""
     return False
@@ -122,6 +127,37 @@ async def test_what_waits_of_a_walk_is_known_to_the_next_daemon(
     assert await results(database) == truth(shapes)
     assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
     assert why == "history forgotten" or heard.of("history_expired") == [], "Google has forgotten nothing"
+
+
+@pytest.mark.parametrize("why", ["history forgotten", "never read"])
+async def test_a_walk_that_its_daemon_left_undone_is_done_by_the_next_one(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, why: str,
+) -> None:  # fmt: skip
+    """What comes now is read all the same, and what the walk is for is not called read."""
+    known = reading(database_url, served, google, tmp_path / "c")
+    with monkeypatch.context() as busy:
+        async with running(known, heard):
+            shapes = await sent(database, google, heard)
+            busy.setattr(ReadingRound, "_walk", no_units)
+            arrive_all(google, shapes)
+            google.arrivals.deliver(google.mailbox(ME), now=google.now())
+            google.mailbox(ME).forget_history()
+            if why == "never read":
+                await query(database, "DELETE FROM mailboxes")
+            await eventually(lambda: _has_begun_a_walk(database))
+            arrive(google, google.sent[-1], "auto_reply")
+            await heard.wait_for("message_replied")
+            await eventually(lambda: _has_begun_a_walk(database))  # its round is over, too
+        assert heard.of("message_bounced") == []
+    async with running(known, heard):
+        await read_up(database, google)
+    assert await results(database) == truth(shapes)
+    assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+
+
+async def _has_begun_a_walk(database: Database) -> bool:
+    return bool(await query(database, "SELECT 1 FROM mailboxes WHERE waiting_from IS NOT NULL AND lease_token IS NULL"))
 
 
 async def test_what_another_daemon_has_left_is_known(

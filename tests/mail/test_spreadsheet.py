@@ -26,12 +26,17 @@ PEOPLE = [["Email", "姓名"], ["a@example.com", "王小明"], ["b@example.com",
 
 async def read(
     content: bytes, *, sheet: str | None = None, encoding: str | None = None, heard: Heard | None = None,
-    most: int | None = None,
+    most: int = 1_000_000,
 ) -> Sheet:  # fmt: skip
+    """As the console reads it, and as a command does, which is the same."""
     reader = SpreadsheetReader(RendererEvents(heard or Heard()))
-    return await reader.read(
+    packed = await reader.read_packed(
         content, filename="people.xlsx", origin="key shop", sheet=sheet, encoding=encoding, most=most
     )
+    found = await reader.read(content, filename="people.xlsx", origin="key shop", sheet=sheet, encoding=encoding)
+    assert Sheet.unpack(packed.packed) == found
+    assert (packed.header, packed.name, packed.sheets) == (guess_header(found), found.name, found.sheets)
+    return found
 
 
 async def why_not(content: bytes, heard: Heard | None = None) -> str:

@@ -393,7 +393,7 @@ class World:
         daemon, sender = _pick(self.daemons, choose), _pick(self.google.inbox[-3:], choose).about.sender
         mine = {it.id: it.about.thread for it in self.google.inbox if it.about.sender == sender}
         new = mine.keys() - await daemon.mailboxes.known(sender, list(mine))
-        begun, waits = await brake_jobs(self.database, sender, {mine[id_] for id_ in new}, RULES_OF_BOUNCES.job)
+        begun, waits, _ = await brake_jobs(self.database, sender, {mine[id_] for id_ in new}, RULES_OF_BOUNCES.job)
         self.story[-1] += f" {sender} {begun}"
         assert begun.keys() <= waits <= self.ledger.waiting_for_notices(), (begun, waits)
         assert not any(self.ledger.goes_on(job) for job in waits), f"one of {waits} shall go on"

@@ -162,6 +162,7 @@ async def test_a_step_stores_what_it_changes_alone_so_that_another_tab_loses_not
     browser = await site.signed_in()
     draft, gate, save = await begun(browser), asyncio.Event(), Drafts.save
     at = asyncio.Event()
+    site.daemon.intake.shares.drafts.per_key = 2  # as if they were two daemons
 
     async def slowly(self: Drafts, *args: Any, **more: Any) -> bool:
         if not at.is_set():

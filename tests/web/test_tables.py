@@ -3,7 +3,6 @@
 import asyncio
 import io
 import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -14,11 +13,13 @@ import pytest
 
 from mailerd.http.auth import LARGE_BODY
 from mailerd.http.errors import FieldError, invalid
-from mailerd.mail import recipient_table
+from mailerd.mail import recipient_table, table_checker
+from mailerd.mail.cage import Limits
 from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
-from mailerd.web import draft_people, post_job
+from mailerd.mail.table_checker import DraftTable
+from mailerd.web import post_job
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE
 from tests.support.rows import post, query
@@ -27,6 +28,7 @@ from tests.web.conftest import ConsoleSite
 from tests.web.test_new_message import MESSAGE, ask, begun
 
 ROW = "r{n}@example.com,Ada,Tea," + "x" * 10_000 + "\n"
+WIDE = b",".join([b"email", *(b"c%d" % n for n in range(490))]) + b"\n" + (b"a@example.com" + b"," * 490 + b"\n") * 2000
 SMALL = b"email,name,product,note\nada@example.com,Ada,Tea,x\n"
 
 
@@ -123,17 +125,46 @@ async def test_a_download_holds_the_place_of_a_download(site: ConsoleSite) -> No
         assert answer.status == 200
 
 
-async def test_a_table_is_checked_beside_the_event_loop(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads, check = set[int](), recipient_table.check
+async def test_no_table_is_looked_at_in_the_process_of_the_daemon(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError
 
-    def checked(*args: Any, **options: Any) -> Any:
-        threads.add(threading.get_ident())
-        return check(*args, **options)
+    monkeypatch.setattr(Sheet, "__init__", never)
+    monkeypatch.setattr(recipient_table, "check", never)
+    browser = await site.signed_in()
+    draft = await drafted(browser, table(2) + b"nobody,Ada,,\n")
+    await ask(browser, f"{draft}/people", decided="1", skip_invalid="1", **{"cell-2-2": "Cake", "was-2-2": "Tea"})
+    assert (await review(browser, draft))[0] == 200
+    for name, rows in (("problems", 2), ("corrected", 3)):
+        async with browser.get(f"{draft}/{name}.csv") as answer:
+            assert len((await answer.text("utf-8-sig")).splitlines()) == rows
 
-    monkeypatch.setattr(draft_people, "check", checked)
-    await begun(await site.signed_in(), table(2))
-    assert threads - {threading.get_ident()}
-    assert threading.get_ident() not in threads
+
+async def test_a_table_that_ends_the_shared_process_has_one_of_its_own(site: ConsoleSite) -> None:
+    """A few bytes, packed: a million cells, of which each is wrong."""
+    browser = await site.signed_in()
+    draft = await begun(browser, WIDE)
+    await site.heard.wait_for("renderer_ended")
+    async with browser.get(f"{draft}/people") as answer:
+        assert (answer.status, "rows repeat an address" in await answer.text()) == (200, True)
+    assert {each["renderer"] for each in site.heard.of("renderer_ended")} == {"checking"}
+
+
+async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in()
+    draft = (await ask(browser, "/send", pasted="email\na@example.com"))[0].removesuffix("/people")
+    form = aiohttp.FormData()
+    form.add_field("table", io.BytesIO(WIDE), filename="wide.csv")
+    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.1, memory=table_checker.LIMITS.memory))
+    async with browser.post(f"{draft}/people", data=form) as answer:
+        assert answer.status == 422
+    async with browser.get(f"{draft}/people") as answer:
+        words = "The table takes too long. Split it, or delete columns."
+        assert (answer.status, words in await answer.text()) == (422, True)
 
 
 async def test_where_nothing_can_be_read_the_page_says_so_as_the_api_does_and_nothing_is_stored(
@@ -193,25 +224,24 @@ def test_copies_are_columns_of_addresses_between_semicolons() -> None:
 
 
 @pytest.mark.parametrize("action", ["", "next"])
-async def test_the_tables_of_one_key_are_unpacked_one_at_a_time_and_hold_up_no_other(
+async def test_the_pages_of_the_drafts_of_one_key_are_made_one_at_a_time_and_hold_up_no_other(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
     evil, good = await site.signed_in("evil"), await site.signed_in("good")
     its, own = await begun(evil, "email\nevil@example.com\n"), await begun(good)
-    monkeypatch.setattr(draft_people, "LARGE", 0)
-    at_work, most, go_on, unpack = 0, 0, threading.Event(), Sheet.unpack
+    at_work, most, go_on, ask_child = 0, 0, asyncio.Event(), DraftTable._ask
 
-    def slow(packed: bytes) -> Sheet:
+    async def slow(table: DraftTable, do: str, **more: Any) -> dict[str, Any]:
         nonlocal at_work, most
-        sheet = unpack(packed)
-        if ["evil@example.com"] in sheet.rows:
+        if table._origin == "key evil":
             at_work, most = at_work + 1, max(most, at_work + 1)
-            go_on.wait(PATIENCE)
+            await asyncio.wait_for(go_on.wait(), PATIENCE)
             at_work -= 1
-        return sheet
+        return await ask_child(table, do, **more)
 
-    monkeypatch.setattr(Sheet, "unpack", slow)
-    asked = [asyncio.ensure_future(evil.post(f"{its}/people", data={"action": action})) for _ in range(4)]
+    monkeypatch.setattr(DraftTable, "_ask", slow)
+    asked = [asyncio.ensure_future(evil.post(f"{its}/people", data={"action": action})) for _ in range(3)]
+    asked += [asyncio.ensure_future(evil.get(f"{its}/message")) for _ in range(2)]
     await eventually(lambda: asyncio.sleep(0, at_work == 1))
     async with good.get(f"{own}/people") as answer:
         assert answer.status == 200

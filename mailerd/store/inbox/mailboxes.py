@@ -52,13 +52,12 @@ def has_young_job(sender: str) -> tuple[str, tuple[object, ...]]:
 
 async def brake_jobs(
     database: Database, sender: str, threads: Collection[str], rule: BounceRule
-) -> tuple[dict[str, int], set[str]]:
+) -> tuple[dict[str, int], set[str], int]:
     """Let those jobs of a sender wait of which so much came back unread, in these threads, that it may break the rule.
 
-    Returns how many messages came back of each job that waits from now on, and all jobs that wait for this.
+    Returns how many messages came back of each job that waits from now on, all jobs that wait for this, and how many
+    messages came back unread in all.
     """
-    if not rule.is_on:
-        return {}, set()
     values = (tuple(threads), micros(BRAKE_SPAN), sender)
     unread = await database.read_rows(COUNT_UNREAD, values, what="notices.count_unread") if threads else ()
     begun: dict[str, int] = {}
@@ -66,7 +65,7 @@ async def brake_jobs(
         if await _is_braked(database, job, int(number), rule):
             begun[job] = int(number)
     braked = await database.read_rows(_READ_BRAKED, (sender,), what="jobs.find_braked")
-    return begun, {job for (job,) in braked}
+    return begun, {job for (job,) in braked}, sum(int(number) for _, number in unread)
 
 
 async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule) -> bool:
