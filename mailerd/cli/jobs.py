@@ -78,12 +78,12 @@ async def job_named(database: Database, id_: str) -> Job:
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Cancel the waiting messages of a job, permanently. Messages in flight are still sent."""
+    """Cancel the waiting messages of a job, permanently. Messages already handed to Google are still sent."""
     _say_change(config, job, JobChange.CANCEL)
 
 
 def pause(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Pause a job. Messages in flight are still sent."""
+    """Pause a job. Messages already handed to Google are still sent."""
     _say_change(config, job, JobChange.PAUSE)
 
 

@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,8 +16,13 @@ from mailerd.core.i18n import joined, t
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import mailbox
-from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, choice
 from mailerd.store.webhooks import Webhooks
+
+ALL: Final = "all"
+"""What an option calls every mailbox, or every permission."""
+Call = StrEnum("Call", [*Permission, ALL])  # type: ignore[misc]  # mypy wants a literal
+"""What --call takes."""
 
 app = typer.Typer(help="Create, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -26,11 +32,11 @@ def create(
     name: Annotated[str, typer.Argument(help="The name of the key in lists and in the log.")],
     sender: Annotated[
         list[str] | None,
-        typer.Option(help="A mailbox that the key may send from. Can be repeated; default: any."),
+        typer.Option(help="A mailbox that the key may send from, or `all`. Can be repeated; default: all."),
     ] = None,
     call: Annotated[
-        list[Permission] | None,
-        typer.Option(help="A permission of the key. Can be repeated; default: all."),
+        list[Call] | None,
+        typer.Option(help="A permission of the key, or `all`. Can be repeated; default: all."),
     ] = None,
     per_minute: Annotated[
         int | None, typer.Option(min=1, max=1_000_000, help="Requests per minute to each daemon; more get a 429.")
@@ -40,9 +46,11 @@ def create(
     config: ConfigOption = None,
 ) -> None:
     """Create a key. It is the last line of the output, and cannot be shown again."""
-    senders = [sender_option(each) for each in sender or ()]
+    named, called = sender or [ALL], call or [Call(ALL)]
+    senders = choice([sender_option(each) for each in named if each != ALL], is_all=ALL in named)
+    permissions = choice([Permission(each) for each in called if each != ALL], is_all=ALL in called)
     secret = _ask(
-        config, lambda keys: keys.create(name, senders=senders, permissions=call or (), per_minute=per_minute)
+        config, lambda keys: keys.create(name, senders=senders, permissions=permissions, per_minute=per_minute)
     )
     created = (
         t(

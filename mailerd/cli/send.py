@@ -23,9 +23,9 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.worker import GmailEvents, RendererEvents
 from mailerd.gmail import Gmail
 from mailerd.http.errors import ApiError
-from mailerd.intake.create_job import dry_run
+from mailerd.intake.create_job import OptOutCheck, dry_run
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.parse_job import OptOutCheck, ParsedJob, SenderResolver, parse_job
+from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
 from mailerd.mail.recipient_table import RecipientTable
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary

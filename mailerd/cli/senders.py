@@ -120,7 +120,7 @@ def pause(
     reason: Annotated[str | None, typer.Option(help="The reason, for the log and for `senders list`.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Pause a sender. Messages in flight are still sent."""
+    """Pause a sender. Messages already handed to Google are still sent."""
     from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and no other command here needs it
     from mailerd.gmail.session import one_line  # noqa: PLC0415
 

@@ -632,6 +632,7 @@ class TemplateState(TypedDict):
     published_at: str | None
     created_by: str | None
     created_at: str | None
+    senders: list[str] | None
 
 
 class SavedTemplate(TypedDict):

@@ -189,7 +189,7 @@ class JobChange(StrEnum):
     """What a person or a client can request of a job; a repeated request has no further effect."""
 
     CANCEL = "cancel"
-    """Messages that wait are not sent. Those in flight are finished and recorded."""
+    """No more messages are handed to Google. Those already there are finished and recorded."""
     PAUSE = "pause"
     """Nothing more is claimed."""
     RESUME = "resume"

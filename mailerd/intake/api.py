@@ -24,13 +24,13 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import ErrorMiddleware, SlowClientReaper, behind_key, listen, running
-from mailerd.intake.create_job import CreateJobEndpoint
+from mailerd.intake.create_job import CreateJobEndpoint, OptOutCheck
 from mailerd.intake.docs.library import Commands
 from mailerd.intake.docs.site import DocsSite
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.parse_job import OptOutCheck, SenderResolver
+from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.recipients import Preview, RecipientEndpoints
 from mailerd.intake.routes import OPERATIONS, Operation, id_of

@@ -154,6 +154,8 @@ class JobActionEndpoints:
         )
         if done.changed:
             self._wake()
+        if not done.changed or done.status is JobStatus.PAUSED:
+            warnings = []  # it is not sent immediately
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))

@@ -329,10 +329,11 @@ _JOBS: Final = (
     ),
     _change(
         JobChange.CANCEL, "Cancel a job",
-        "Waiting messages are not sent. Messages in flight are finished and recorded.", NothingIn,
+        "No more messages are handed to Google. Those already there are finished and recorded.", NothingIn,
     ),
     _change(
-        JobChange.PAUSE, "Pause a job", "No more messages are claimed. Messages in flight are finished.", NothingIn
+        JobChange.PAUSE, "Pause a job", "No more messages are handed to Google. Those already there are finished.",
+        NothingIn
     ),
     _change(JobChange.RESUME, "Resume a paused job", "The job continues from where it was paused.", NothingIn),
     _change(
@@ -504,8 +505,8 @@ _SENDERS: Final = (
     ),
     Operation(
         "pauseSender", "POST", "/api/senders/{email}/pause", "Pause a sender",
-        "No more messages are claimed, of any job or key. Messages in flight are finished. A longer pause that "
-        "Google caused stays as it is, and `changed` is false.",
+        "No more messages are handed to Google, of any job or key. Those already there are finished. A longer pause "
+        "that Google caused stays as it is, and `changed` is false.",
         Permission.CONTROL, params=(_SENDER,), body=senders.PauseIn, body_required=True,
         answers=(senders.SenderChangedOut,), errors=(404, *_BODY),
     ),

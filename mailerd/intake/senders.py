@@ -344,7 +344,7 @@ class SenderEndpoints:
         email, names = await self._find(request, key, to_change=True)
         read_model(NothingIn, await self._body(request, key))
         try:
-            changed = (await self._senders.resume(email, actor=_actor(key))).paused
+            changed = (await self._senders.resume(email, actor=_actor(key), others=key.senders)).paused
         except SenderError:  # nothing was ever posted for it
             changed = False
         return await self._changed(email, names, key, "resume", changed=changed)

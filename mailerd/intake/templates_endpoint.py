@@ -49,7 +49,9 @@ from mailerd.mail.templates import (
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import (
     LayoutInUseError,
+    NameTakenError,
     NoLayoutError,
+    OthersTemplateError,
     TemplateState,
     TemplateStore,
     TooManyTemplatesError,
@@ -58,9 +60,10 @@ from mailerd.store.templates import (
 
 MAX_BODY: Final = 100_000
 """Bytes of a body that holds no template."""
-_OF_NOBODY: Final = dict.fromkeys(("published_by", "published_at", "created_by", "created_at"))
+_OF_NOBODY: Final = dict.fromkeys(("published_by", "published_at", "created_by", "created_at", "senders"))
 """What a folder does not say."""
 _VERSION: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+type TemplateCall = Callable[["TemplatesEndpoint", web.Request, ApiKey], Awaitable[web.Response]]
 Version = Annotated[str, Field(pattern=f"^{_VERSION.pattern}$")]
 
 # What requests and responses hold.
@@ -101,6 +104,10 @@ class TemplateStateOut(ResponseModel):
     published_at: Annotated[Moment | None, Field(description="when it was published; null: not published, or a folder")]
     created_by: Annotated[str | None, Field(description="who made it; null: it is a folder")]
     created_at: Annotated[Moment | None, Field(description="when it was made; null: it is a folder")]
+    senders: Annotated[
+        list[str] | None,
+        Field(description="whose it is, of the key's senders: those of who made it; null: every sender's"),
+    ]
 
 
 class TemplateSavedOut(ResponseModel):
@@ -198,7 +205,7 @@ def field_of(part: str) -> str:
 
 @dataclass(frozen=True)
 class TemplatesEndpoint:
-    """The handlers; `bodies` reads those of a PUT."""
+    """The handlers; `bodies` reads those of a PUT. `library`, `store`: as the key that asks sees them."""
 
     library: TemplateLibrary
     store: TemplateStore
@@ -211,11 +218,23 @@ class TemplatesEndpoint:
 
     def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
-        return {
-            "listTemplates": self.templates, "getTemplate": self.show, "saveTemplate": self.put,
-            "deleteTemplate": self.archive, "listTemplateVersions": self.versions, "getTemplateVersion": self.version,
-            "publishTemplate": self.publish, "renderTemplate": self.render,
+        it = TemplatesEndpoint
+        calls = {
+            "listTemplates": it.templates, "getTemplate": it.show, "saveTemplate": it.put,
+            "deleteTemplate": it.archive, "listTemplateVersions": it.versions, "getTemplateVersion": it.version,
+            "publishTemplate": it.publish, "renderTemplate": it.render,
         }  # fmt: skip
+        return {name: self._for_key(call) for name, call in calls.items()}
+
+    def seen_by(self, key: ApiKey) -> "TemplatesEndpoint":
+        """The same, as a key sees it: what belongs to none of its senders is as good as none."""
+        return replace(self, library=self.library.seen_by(key.senders), store=self.store.seen_by(key.senders))
+
+    def _for_key(self, call: TemplateCall) -> KeyHandler:
+        async def handle(request: web.Request, key: ApiKey) -> web.Response:
+            return await call(self.seen_by(key), request, key)
+
+        return handle
 
     async def templates(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
         """The named templates."""
@@ -237,12 +256,14 @@ class TemplatesEndpoint:
         found.drafts = [each for each in await self.store.drafts() if each not in names]
         return await asyncio.to_thread(json_response, found)
 
-    async def show(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+    async def show(self, request: web.Request, key: ApiKey) -> web.Response:
         """One of them."""
         name = request.match_info["name"]
         if folder := await self._in_folder(name):
             return json_response(TemplateStateOut(name=name, source="folder", published=folder.version, **_OF_NOBODY))
-        return json_response(TemplateStateOut(source="api", **vars(await self._state(name))))
+        state = await self._state(name)
+        shown = None if state.senders is None else sorted(each for each in state.senders if key.may_send(each))
+        return json_response(TemplateStateOut(source="api", **vars(state) | {"senders": shown}))
 
     async def put(self, request: web.Request, key: ApiKey) -> web.Response:
         """Check a template and store it as a version; one that is there already stays as it is."""
@@ -265,8 +286,10 @@ class TemplatesEndpoint:
         named, files, comment = await self.checked(name, raw, key)
         try:
             created = await self.store.put(name, named.version, files, comment=comment, actor=actor)
-        except TooManyTemplatesError as error:
+        except (TooManyTemplatesError, NameTakenError) as error:
             raise ApiError(409, "conflict", str(error)) from None
+        except OthersTemplateError as error:
+            raise _others(error) from None
         if created:
             self.events.template_changed(name=name, action="saved", version=named.version, actor=actor)
         return named.version, created
@@ -359,6 +382,8 @@ class TemplatesEndpoint:
             )
         except (NoLayoutError, LayoutInUseError) as error:
             raise ApiError(409, "conflict", str(error)) from None
+        except OthersTemplateError as error:
+            raise _others(error) from None
         except VersionMovedError as error:
             raise ApiError(
                 409, "version_moved", t("{error}; nothing was changed", error=str(error)),
@@ -388,6 +413,8 @@ class TemplatesEndpoint:
                 raise _missing(name)
         except LayoutInUseError as error:
             raise ApiError(409, "conflict", str(error)) from None
+        except OthersTemplateError as error:
+            raise _others(error) from None
         self.events.template_changed(name=name, action="archived", version="", actor=actor)
 
     async def _users(self, layout: str) -> list[str]:
@@ -577,6 +604,10 @@ def _top(path: str) -> str:
 
 def _actor(key: ApiKey) -> str:
     return f"key:{key.name}"
+
+
+def _others(error: OthersTemplateError) -> ApiError:
+    return ApiError(403, "sender_not_allowed", str(error))
 
 
 def _missing(name: str) -> ApiError:

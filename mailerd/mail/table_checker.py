@@ -7,9 +7,10 @@ child, turn by turn. A large one has a process of its own, and so has one that h
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any, Final, Protocol, Self
 
@@ -28,7 +29,7 @@ LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
 SMALL: Final = 64 * 1024
 """Bytes, packed, of a table that shares a child."""
 CHECK_TIMEOUT: Final = 30.0
-"""Seconds for an answer, waiting for the CPU included."""
+"""Seconds for an answer, waiting for the CPU included; and for one of the places of tables with their own process."""
 _CHILD: Final = "mailerd.mail.table_checker_child"
 _AT_ONCE: Final = 2
 
@@ -50,7 +51,7 @@ class TableQuestion:
     person: int = 1
     """Whose message is shown, from 1."""
     sought: str = ""
-    """Who is shown instead: "find", "empty" or "longest"; "": no other person."""
+    """Who is shown instead: "find", "empty" or "longest"; "": the person above."""
     text: str = ""
     """What to find."""
 
@@ -137,7 +138,7 @@ class JobPerson(Protocol):
 
 
 @dataclass(frozen=True)
-class PeopleTable:
+class JobPeopleTable:
     """The table of the people of a job."""
 
     packed: bytes
@@ -156,6 +157,8 @@ class TableChecker:
         self._exits = ChildExits("checking", events)
         self.shared = ChildWorker(_CHILD, limits=QUICK_LIMITS, exits=self._exits)
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._downloads = asyncio.Semaphore(_AT_ONCE)
+        """Places of their own: a download lasts as long as its client reads."""
         self._numbers = count()
 
     async def __aenter__(self) -> Self:
@@ -166,19 +169,20 @@ class TableChecker:
         await self.shared.__aexit__()
 
     @asynccontextmanager
-    async def table(self, packed: bytes, *, origin: str) -> AsyncIterator["DraftTable"]:
-        """A table that is asked about. `origin`: whose it is, as the log calls them."""
+    async def table(self, packed: bytes, *, origin: str, is_download: bool = False) -> AsyncIterator["DraftTable"]:
+        """A table that is asked about. `origin`: whose it is, as the log calls them. `is_download`: it ends as CSV."""
+        alone = partial(self._alone, self._downloads if is_download else self._places, origin)
         async with AsyncExitStack() as own:
-            yield DraftTable(self, packed, origin=origin, number=next(self._numbers), own=own)
+            yield DraftTable(self, packed, origin=origin, number=next(self._numbers), own=own, alone=alone)
 
-    async def of_people(self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str) -> PeopleTable:
+    async def of_people(self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str) -> JobPeopleTable:
         """The table of the people of a job, as they are read. `most`: rows.
 
         Raises:
             SpreadsheetError: they do not fit.
             RendererError: as `OwnProcess.ask`.
         """
-        async with self.alone(origin) as own:
+        async with self._alone(self._places, origin) as own:
             async for some in people:
                 given = [(each.variables or "").encode("utf-8", "surrogatepass") for each in some]
                 about = [
@@ -189,23 +193,30 @@ class TableChecker:
                 if refused := answer.get("refused"):
                     raise SpreadsheetError(from_json(refused))
             answer = await own.ask({"do": "pack", "most": most})
-        return PeopleTable(
+        return JobPeopleTable(
             bytes(answer.get(BLOB, b"")), answer["uses"], answer["left_out"], has_copies=answer["has_copies"]
         )
 
     @asynccontextmanager
-    async def alone(self, origin: str) -> AsyncIterator["OwnProcess"]:
+    async def _alone(self, places: asyncio.Semaphore, origin: str) -> AsyncIterator["OwnProcess"]:
         """A process for one table.
 
         Raises:
-            RendererError: none can be started.
+            RendererError: none can be started, or no place was free in time.
         """
-        async with self._places:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                await places.acquire()
+        except TimeoutError:
+            raise RendererError(t("no process that checks tables was free in {n:g} s", n=CHECK_TIMEOUT)) from None
+        try:
             child = await ChildProcess.start(LIMITS, module=_CHILD)
             try:
                 yield OwnProcess(child, self._exits, origin)
             finally:
                 await child.kill()
+        finally:
+            places.release()
 
     async def quickly(self, asked: Mapping[str, Any], packed: bytes, *, origin: str) -> dict[str, Any] | None:
         """The answer of the shared child; None: the table has ended it."""
@@ -250,9 +261,12 @@ class OwnProcess:
 class DraftTable:
     """One packed table, about which several things are asked."""
 
-    def __init__(self, checker: TableChecker, packed: bytes, *, origin: str, number: int, own: AsyncExitStack) -> None:
+    def __init__(
+        self, checker: TableChecker, packed: bytes, *, origin: str, number: int, own: AsyncExitStack,
+        alone: Callable[[], AbstractAsyncContextManager[OwnProcess]],
+    ) -> None:  # fmt: skip
         self._checker, self._packed, self._origin, self._number = checker, packed, origin, number
-        self._ends = own
+        self._ends, self._alone = own, alone
         self._own: OwnProcess | None = None
         self._asked: dict[str, Any] = {}
         """What was asked last, on which `job` and `csv` go on."""
@@ -313,7 +327,7 @@ class DraftTable:
 
     async def _be_alone(self) -> None:
         if self._own is None:
-            self._own = await self._ends.enter_async_context(self._checker.alone(self._origin))
+            self._own = await self._ends.enter_async_context(self._alone())
 
 
 def _draft_of(answer: Mapping[str, Any]) -> CheckedDraft:

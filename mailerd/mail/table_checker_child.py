@@ -63,7 +63,7 @@ class TableChild(Child):
         self._checked: tuple[str, Checked] | None = None
         """What was checked last, and of what."""
         self._csv: Iterator[bytes] | None = None
-        self._people: PeopleTable | None = None
+        self._people: SparseTable | None = None
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
         """The answer to one question."""
@@ -100,7 +100,7 @@ class TableChild(Child):
     def _of_people(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """A piece of the people of a job; at the end their table."""
         if self._people is None:
-            self._people = PeopleTable(asked["most"])
+            self._people = SparseTable(asked["most"])
         try:
             if asked["do"] == "people":
                 self._people.add(asked["people"], asked.get(BLOB, b""))
@@ -241,7 +241,7 @@ def _pieces(rows: Iterable[Sequence[str]]) -> Iterator[bytes]:
 # A table that is made of the people of an earlier job.
 
 
-class PeopleTable:
+class SparseTable:
     """It, as they are read: sparse, since each may have variables of their own."""
 
     def __init__(self, most: int) -> None:

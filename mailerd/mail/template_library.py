@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from mailerd.core.i18n import Text, joined, t
+from mailerd.core.owners import Owners
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import check_content_id, check_content_type, check_filename
 from mailerd.mail.renderer import Renderer
@@ -127,6 +128,9 @@ class NamedTemplate(TemplateSummary):
 class StoredTemplates(Protocol):
     """The templates of the API: those that are published, and drafts by their version."""
 
+    def seen_by(self, senders: Owners) -> "StoredTemplates":
+        """The same, as a key for these senders sees it."""
+
     async def published(self) -> list[tuple[str, str, str, str, str]]:
         """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
 
@@ -148,6 +152,11 @@ class TemplateLibrary:
         self, folder: Path | None, *, where: str = "templates.folder", stored: StoredTemplates | None = None
     ) -> None:
         self._folder, self._where, self._stored = folder, where, stored
+
+    def seen_by(self, senders: Owners) -> "TemplateLibrary":
+        """The same, as a key for these senders sees it: the folder's belong to all."""
+        stored = self._stored.seen_by(senders) if self._stored else None
+        return TemplateLibrary(self._folder, where=self._where, stored=stored)
 
     def names(self) -> list[str]:
         """The name of every template of the folder; none where there is no folder.
@@ -217,7 +226,9 @@ class TemplateLibrary:
             return _with_sample(named)
         if named.layout is None:
             return named
-        layout = await self.read(named.layout, version)
+        # The layout of a folder's template belongs to all, as the template does.
+        is_folder = named.name in await asyncio.to_thread(self.names)
+        layout = await (self.seen_by(frozenset()) if is_folder else self).read(named.layout, version)
         if layout is None and version:
             raise UnknownVersionError(
                 t("template {name}: its layout {layout!r} has no such version", name=named.name, layout=named.layout)

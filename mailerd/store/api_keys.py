@@ -53,8 +53,8 @@ class Permission(StrEnum):
     """Change the limits of mailboxes, which bind every key: a key for some senders must be given it by name."""
 
     TEMPLATES = "templates"
-    """Store, publish, render and delete templates of the API, which every sender's jobs may name: a key for some
-    senders must be given it by name."""
+    """Store, publish, render and delete templates of the API; a key for some senders must be given it by name, and
+    changes those of these senders only."""
 
 
 _ONLY_IF_NAMED: Final = frozenset(Permission) - {Permission.SEND, Permission.READ, Permission.CONTROL}
@@ -63,6 +63,21 @@ _ONLY_IF_NAMED: Final = frozenset(Permission) - {Permission.SEND, Permission.REA
 
 class KeyNameError(MailerdError):
     """A key cannot be made under this name, or none is found by it."""
+
+
+class KeyChoiceError(MailerdError):
+    """A key would be allowed nothing, or all and some at once."""
+
+
+def choice[T](some: Collection[T], *, is_all: bool) -> Collection[T] | None:
+    """What was chosen, as `create` takes it: all is a choice of its own, never the lack of one.
+
+    Raises:
+        KeyChoiceError: all and some.
+    """
+    if is_all and some:
+        raise KeyChoiceError(t("choose either all or some; no key was created"))
+    return None if is_all else some
 
 
 @dataclass(frozen=True)
@@ -121,15 +136,16 @@ class ApiKeys:
         self,
         name: str,
         *,
-        senders: Collection[str] = (),
-        permissions: Collection[Permission] = (),
+        senders: Collection[str] | None = None,
+        permissions: Collection[Permission] | None = None,
         per_minute: int | None = None,
     ) -> str:
         """Make a key and return its secret, which is stored nowhere and cannot be shown again.
 
-        No `senders` means any mailbox, no `permissions` means every one.
+        None is any mailbox, and every permission.
 
         Raises:
+            KeyChoiceError: none of them at all.
             KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
         """
         if not name.strip() or len(name) > MAX_NAME_LENGTH or name.isdigit() or not name.isprintable():
@@ -139,9 +155,13 @@ class ApiKeys:
                     max_name_length=MAX_NAME_LENGTH,
                 )
             )
+        if senders is not None and not senders:
+            raise KeyChoiceError(t("choose the senders of the key, or all; no key was created"))
+        if permissions is not None and not permissions:
+            raise KeyChoiceError(t("choose the permissions of the key, or all; no key was created"))
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
-        allowed = json.dumps(sorted(senders)) if senders else None
-        scopes = json.dumps(sorted(permissions)) if permissions else None
+        allowed = None if senders is None else json.dumps(sorted(senders))
+        scopes = None if permissions is None else json.dumps(sorted(permissions))
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))

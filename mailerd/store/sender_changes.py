@@ -144,6 +144,9 @@ _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
        gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE email = %s"""
+_LIFT: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL
+ WHERE email = %s"""
 _SELECT_PAUSED: Final = """
 SELECT email FROM senders FORCE INDEX (project)
  WHERE project = %s AND pause_cause = %s AND paused_until > UTC_TIMESTAMP(6) ORDER BY email FOR UPDATE"""
@@ -194,21 +197,23 @@ async def end_pause(cursor: Cursor, email: str) -> bool:
     """A message of it has gone well: what is over of its pause is forgotten; whether there was any such."""
     cause, _ = await _last_pause(cursor, email)
     await cursor.execute(_END_PAUSE, (email,))
-    if cursor.rowcount:
+    if is_over := cursor.rowcount > 0:
         await _write_resumed(cursor, email, cause=cause)
-    return cursor.rowcount > 0
+    return is_over
 
 
-async def end_project_pause(cursor: Cursor, email: str) -> list[str]:
+async def end_project_pause(cursor: Cursor, email: str, *, only: Collection[str] | None = None) -> list[str]:
     """End the pause that the other senders of its project have for the project's quota; which they are.
+
+    Nothing else of them changes: their gaps, their concurrency and what bounced are their own. `only`: some of them.
 
     A sender that sends again, or that a person has resumed, shows that the quota is there. A later refusal by Google
     would have paused this sender too, in one transaction with the others, so no newer pause is ended.
     """
     await cursor.execute(_SELECT_PAUSED_OF_PROJECT, (email, email, PauseCause.PROJECT_LIMIT.value))
-    names = [name for (name,) in await cursor.fetchall()]
+    names = [name for (name,) in await cursor.fetchall() if only is None or name in only]
     for name in names:
-        await cursor.execute(_RESUME, (name,))
+        await cursor.execute(_LIFT, (name,))
         await claim_now(cursor, name)
         await _write_resumed(cursor, name, cause=PauseCause.PROJECT_LIMIT.value)
     return names

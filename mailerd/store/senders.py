@@ -344,10 +344,13 @@ class Senders:
         return done
 
     @request("senders.resume")
-    async def resume(self, cursor: Cursor, email: str, *, actor: str) -> SenderState:
+    async def resume(
+        self, cursor: Cursor, email: str, *, actor: str, others: Collection[str] | None = None
+    ) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
-        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them.
+        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them, or for those of
+        `others` that a limited key covers.
 
         Raises:
             SenderError: it is not known.
@@ -355,8 +358,8 @@ class Senders:
         before = await self._read(cursor, email)
         await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
         await sender_changes.resume(cursor, email, cause=before.pause_cause)
-        if before.pause_cause == PauseCause.PROJECT_LIMIT:
-            for other in await sender_changes.end_project_pause(cursor, email):
+        if before.paused and before.pause_cause == PauseCause.PROJECT_LIMIT:
+            for other in await sender_changes.end_project_pause(cursor, email, only=others):
                 await cursor.execute(*note_action("resume", actor, sender=other))
         return before
 

@@ -208,7 +208,7 @@ SELECT r.id FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FOR
 _READ_DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()),
        TIMESTAMPDIFF(SECOND, started_at, UTC_TIMESTAMP()),
-       EXISTS (SELECT 1 FROM daemons later WHERE later.host = d.host AND later.started_at > d.heartbeat_at)
+       EXISTS (SELECT 1 FROM daemons l WHERE l.host = d.host AND l.id <> d.id AND l.started_at > d.heartbeat_at)
   FROM daemons d WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR
  ORDER BY heartbeat_at DESC LIMIT 20"""
 # Some of each cause, as of the senders.

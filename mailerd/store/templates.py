@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from mailerd.core import owners
 from mailerd.core.i18n import t
+from mailerd.core.owners import Owners
 from mailerd.errors import MailerdError
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database, request
@@ -22,14 +24,16 @@ _MAX_SUBJECT: Final = 255
 
 # The row of the name is locked first, by each change.
 _MAKE: Final = """
-INSERT INTO templates (name, created_by, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))
+INSERT INTO templates (name, senders, created_by, created_at) VALUES (%s, %s, %s, UTC_TIMESTAMP(6))
     ON DUPLICATE KEY UPDATE archived_at = NULL"""
+_OWNERS: Final = "SELECT senders FROM templates WHERE name = %s"
 _COUNT: Final = "SELECT COUNT(*) FROM templates"
 _OLDEST_ARCHIVED: Final = """
 SELECT name FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, name LIMIT 1 FOR UPDATE"""
 # A template and its layout in one order, so that two who lock both never wait for one another.
 _LOCK: Final = """
-SELECT name, published FROM templates WHERE name IN (%s, %s) AND archived_at IS NULL ORDER BY name FOR UPDATE"""
+SELECT name, published, senders FROM templates
+ WHERE name IN (%s, %s) AND archived_at IS NULL ORDER BY name FOR UPDATE"""
 _ABOUT: Final = "SELECT about FROM template_versions WHERE name = %s AND version = %s"
 _HAS: Final = "SELECT 1 FROM template_versions WHERE name = %s AND version = %s"
 _ADD: Final = """
@@ -54,23 +58,25 @@ UPDATE templates SET published = %s, published_by = %s, published_at = UTC_TIMES
 _ARCHIVE: Final = """
 UPDATE templates SET published = NULL, published_by = NULL, published_at = NULL, archived_at = UTC_TIMESTAMP(6)
  WHERE name = %s AND archived_at IS NULL"""
+# What is read begins with whose it is (`_rows`).
 _STATE: Final = """
-SELECT name, published, published_by, published_at, created_by, created_at FROM templates
+SELECT senders, name, published, published_by, published_at, created_by, created_at FROM templates
  WHERE name = %s AND archived_at IS NULL"""
 _VERSIONS: Final = """
-SELECT version, comment, created_by, created_at FROM template_versions
- WHERE name = %s ORDER BY created_at DESC, version"""
+SELECT t.senders, v.version, v.comment, v.created_by, v.created_at
+  FROM templates t JOIN template_versions v ON v.name = t.name
+ WHERE t.name = %s ORDER BY v.created_at DESC, v.version"""
 _LIST: Final = """
-SELECT t.name, v.version, v.about, v.files, v.subject
+SELECT t.senders, t.name, v.version, v.about, v.files, v.subject
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL ORDER BY t.name"""
 _PUBLISHED: Final = """
 SELECT t.name, v.about FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL"""
-_DRAFTS: Final = "SELECT name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
-_UNPUBLISHED: Final = "SELECT archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
+_DRAFTS: Final = "SELECT senders, name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
+_UNPUBLISHED: Final = "SELECT senders, archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
 _FILES: Final = """
-SELECT v.about, v.files, c.seq, c.content
+SELECT t.senders, v.about, v.files, c.seq, c.content
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = {version}
   LEFT JOIN template_chunks c ON c.name = v.name AND c.version = v.version
  WHERE t.name = %s AND t.archived_at IS NULL"""
@@ -90,11 +96,35 @@ class VersionMovedError(MailerdError):
         self.published = published
 
 
+class NameTakenError(MailerdError):
+    """Another key's template has the name, which is all that is said of it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(t("the name {name!r} is taken; choose another. Nothing was stored", name=name))
+
+
+class OthersTemplateError(MailerdError):
+    """It belongs to others, too, who use it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            t(
+                "template {name!r} belongs to other senders, too; save a copy under another name. Nothing was changed",
+                name=name,
+            )
+        )
+
+
 class NoLayoutError(MailerdError):
-    """The layout of a version is not published, or is none."""
+    """The layout of a version is not published, is none, or belongs to others."""
 
     def __init__(self, layout: str) -> None:
-        super().__init__(t("{layout!r} is not a published layout; nothing was changed", layout=layout))
+        super().__init__(
+            t(
+                "{layout!r} is not a published layout of all senders of this template; nothing was changed",
+                layout=layout,
+            )
+        )
 
 
 class LayoutInUseError(MailerdError):
@@ -116,6 +146,12 @@ class TemplateState:
     published_at: datetime | None
     created_by: str
     created_at: datetime
+    senders: Owners
+    """Whose it is."""
+
+    def may_change(self, key: Owners) -> bool:
+        """Whether a key for these senders may change it."""
+        return owners.may_change(key, self.senders)
 
 
 @dataclass(frozen=True)
@@ -130,10 +166,18 @@ class TemplateVersion:
 
 @dataclass(frozen=True)
 class TemplateStore:
-    """Reads and changes them. `timeout`: seconds that the database gets for an answer."""
+    """Reads and changes them. `timeout`: seconds that the database gets for an answer.
+
+    `senders`: those of the key that asks. What does not belong to one of them is as good as none.
+    """
 
     database: Database
     timeout: float
+    senders: Owners = None
+
+    def seen_by(self, senders: Owners) -> Self:
+        """The same, as a key for these senders sees it."""
+        return replace(self, senders=senders)
 
     @request("templates.put")
     async def put(
@@ -143,10 +187,16 @@ class TemplateStore:
 
         Raises:
             TooManyTemplatesError: there is no place for another name.
+            NameTakenError, OthersTemplateError: the name is another key's, or others', too.
         """
-        await cursor.execute(_MAKE, (name, actor))
+        await cursor.execute(_MAKE, (name, owners.to_row(self.senders), actor))
         if cursor.rowcount == 1:
             await _make_place(cursor)
+        await cursor.execute(_OWNERS, (name,))
+        its = owners.from_row((await cursor.fetchone())[0])
+        if not owners.sees(self.senders, its):
+            raise NameTakenError(name)
+        self._require_own(name, its)
         await cursor.execute(_HAS, (name, version))
         if await cursor.fetchone():
             return False
@@ -172,29 +222,31 @@ class TemplateStore:
 
         None: there is no such template, or it has no such version. What is published already changes nothing, whatever
         is expected: the answer to the first request may have been lost. `layouts`: those of the folder. `users`: the
-        templates of the folder that have it for their layout.
+        templates of the folder that have it for their layout, where it belongs to all as they do.
 
         Raises:
             VersionMovedError: another one is published.
             NoLayoutError, LayoutInUseError: a template would be published without its layout.
+            OthersTemplateError: it is others', too.
         """
         about = await _about(cursor, name, version)  # a version never changes
         layout = about.get("layout") if about else None
         await cursor.execute(_LOCK, (name, layout or name))
-        published = dict(await cursor.fetchall())
+        published, whose = self._locked(await cursor.fetchall())
         await cursor.execute(_HAS, (name, version))
         if about is None or name not in published or not await cursor.fetchone():
             return None
+        self._require_own(name, whose[name])
         if published[name] == version:
             return False
         if published[name] != expect:
             raise VersionMovedError(published[name])
         if layout and layout not in layouts:
             of_layout = await _about(cursor, layout, published.get(layout)) or {}
-            if not of_layout.get("is_layout"):
+            if not of_layout.get("is_layout") or not owners.has_all(whose[layout], whose[name]):
                 raise NoLayoutError(layout)
         if not about.get("is_layout"):
-            await _require_unused(cursor, name, published[name], users)
+            await _require_unused(cursor, name, published[name], users if whose[name] is None else ())
         await cursor.execute(_PUBLISH, (version, actor, name))
         return True
 
@@ -206,38 +258,52 @@ class TemplateStore:
 
         Raises:
             LayoutInUseError: others have it for their layout.
+            OthersTemplateError: it is others', too.
         """
         await cursor.execute(_LOCK, (name, name))
-        for _, published in await cursor.fetchall():
-            await _require_unused(cursor, name, published, users)
+        published, whose = self._locked(await cursor.fetchall())
+        if name not in published:
+            return False
+        self._require_own(name, whose[name])
+        await _require_unused(cursor, name, published[name], users if whose[name] is None else ())
         await cursor.execute(_ARCHIVE, (name,))
         return bool(cursor.rowcount)
+
+    def _locked(self, rows: Iterable[Sequence[Any]]) -> tuple[dict[str, str | None], dict[str, Owners]]:
+        """Of rows of _LOCK that the key sees, the published versions, and whose each is."""
+        whose = {name: owners.from_row(senders) for name, _, senders in rows}
+        seen = {name: its for name, its in whose.items() if owners.sees(self.senders, its)}
+        return {name: published for name, published, _ in rows if name in seen}, seen
+
+    def _require_own(self, name: str, its: Owners) -> None:
+        if not owners.may_change(self.senders, its):
+            raise OthersTemplateError(name)
 
     async def state(self, name: str) -> TemplateState | None:
         """A template; None: there is none."""
         rows = await self._rows(_STATE, (name,))
         if not rows:
             return None
-        name, published, by, at, created_by, created_at = rows[0]
-        return TemplateState(name, published, by, utc(at), created_by, utc(created_at))
+        whose, name, published, by, at, created_by, created_at = rows[0]
+        return TemplateState(name, published, by, utc(at), created_by, utc(created_at), whose)
 
     async def versions(self, name: str) -> list[TemplateVersion]:
         """Its versions, newest first."""
         rows = await self._rows(_VERSIONS, (name,))
-        return [TemplateVersion(version, comment, by, utc(at)) for version, comment, by, at in rows]
+        return [TemplateVersion(version, comment, by, utc(at)) for _, version, comment, by, at in rows]
 
     async def published(self) -> list[tuple[str, str, str, str, str]]:
         """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
-        return list(await self._rows(_LIST))
+        return [row[1:] for row in await self._rows(_LIST)]
 
     async def drafts(self) -> list[str]:
         """The names of those that are not published."""
-        return [name for (name,) in await self._rows(_DRAFTS)]
+        return [name for _, name in await self._rows(_DRAFTS)]
 
     async def is_archived(self, name: str) -> bool | None:
         """Of one that is not published: whether it was archived; None: it is published, or there is none."""
         rows = await self._rows(_UNPUBLISHED, (name,))
-        return bool(rows[0][0]) if rows else None
+        return bool(rows[0][1]) if rows else None
 
     async def files(self, name: str, version: str | None) -> dict[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
@@ -246,16 +312,19 @@ class TemplateStore:
         ))  # fmt: skip
         if not found:
             return None
-        about, sizes = found[0][:2]
-        chunks = sorted((seq, content) for _, _, seq, content in found if seq is not None)
+        about, sizes = found[0][1:3]
+        chunks = sorted((seq, content) for *_, seq, content in found if seq is not None)
         whole, at = b"".join(bytes(content) for _, content in chunks), 0
         files = {ABOUT: about.encode()}
         for path, size in json.loads(sizes):
             files[path], at = whole[at : at + size], at + size
         return dict(sorted(files.items()))
 
-    async def _rows(self, sql: str, values: Sequence[object] | None = None) -> Sequence[Any]:
-        return await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
+    async def _rows(self, sql: str, values: Sequence[object] | None = None) -> list[Any]:
+        """The rows that the key sees. The first column of each read is whose the template is."""
+        rows = await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
+        found = [(owners.from_row(row[0]), *row[1:]) for row in rows]
+        return [row for row in found if owners.sees(self.senders, row[0])]
 
 
 async def _about(cursor: Cursor, name: str, version: str | None) -> dict[str, Any] | None:

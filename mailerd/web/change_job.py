@@ -8,7 +8,7 @@ from aiohttp import web
 from mailerd.core.i18n import Text, t, tn
 from mailerd.core.labels import label
 from mailerd.core.notices import Kind
-from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
+from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange, JobStatus
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import FailureCause
@@ -70,7 +70,7 @@ async def _reschedule(it: ConsoleRequest, job: Job, form: Form) -> Text:
         it.services.wake()
     if not done.changed:
         return NO_CHANGE
-    if at <= it.services.clock.now():
+    if at <= it.services.clock.now() and done.status is not JobStatus.PAUSED:
         return t("{time} is in the past: the job is sent immediately.", time=describe.moment(at))
     return t("Job rescheduled for {time}.", time=describe.moment(at))
 

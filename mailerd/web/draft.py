@@ -144,7 +144,7 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         fields, pictures = {"template": given}, {}
         template = Template(Source(given["subject"], given.get("html"), given.get("text")))
     else:
-        named = await services.library.find(message["template"])
+        named = await it.library.find(message["template"])
         if named is None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
         fields, template = {"template_name": named.name, "template_version": named.version}, named.template

@@ -26,7 +26,7 @@ WITHOUT_REPLY: Final = "without_reply"
 
 
 @dataclass(frozen=True)
-class Shown:
+class PersonChoice:
     """Whose message is shown, and who is looked for instead, as `TableQuestion` has it."""
 
     person: int = 1
@@ -34,7 +34,7 @@ class Shown:
     text: str = ""
 
 
-FIRST: Final = Shown()
+FIRST: Final = PersonChoice()
 
 
 def reader_of(people: CheckedDraft, link: str = "", language: str = "") -> RecipientData | None:
@@ -59,15 +59,15 @@ def decisions(draft: Draft) -> Decisions:
 
 
 @asynccontextmanager
-async def draft_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[DraftTable]:
-    """The table of a draft, to be asked about.
+async def draft_table(it: ConsoleRequest, draft: Draft, *, is_download: bool = False) -> AsyncIterator[DraftTable]:
+    """The table of a draft, to be asked about; as `TableChecker.table`.
 
     Raises:
         ApiError: 422, it is too large to be used; 503: nothing can be checked now.
     """
     packed = await drafts(it).read(draft, PEOPLE)
     try:
-        async with it.services.tables.table(packed, origin=f"key {it.key.name}") as table:
+        async with it.services.tables.table(packed, origin=f"key {it.key.name}", is_download=is_download) as table:
             yield table
     except SpreadsheetError as error:
         raise ApiError(422, "table_too_large", str(error)) from error
@@ -76,7 +76,7 @@ async def draft_table(it: ConsoleRequest, draft: Draft) -> AsyncIterator[DraftTa
 
 
 async def read_people(
-    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, shown: Shown = FIRST
+    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, shown: PersonChoice = FIRST
 ) -> CheckedDraft:
     """The table of a draft, checked. `written`: its message; None: not known yet."""
     async with draft_table(it, draft) as table:
@@ -93,7 +93,7 @@ async def read_recipients(
 
 
 async def check_people(
-    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, table: DraftTable, shown: Shown = FIRST
+    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, table: DraftTable, shown: PersonChoice = FIRST
 ) -> CheckedDraft:
     """What the table comes to, without those of whom is known here that they get no message."""
     used = written.names if written else None

@@ -6,9 +6,9 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.store.api_keys import KeyNameError, Permission
+from mailerd.store.api_keys import KeyChoiceError, KeyNameError, Permission, choice
 from mailerd.store.webhooks import Webhooks
-from mailerd.web.forms import WrongFieldError, mailboxes, read_form
+from mailerd.web.forms import Form, WrongFieldError, mailboxes, read_form
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _PERMISSIONS: Final = {
@@ -18,6 +18,8 @@ _PERMISSIONS: Final = {
     Permission.WEBHOOKS: t("Change webhooks"), Permission.SENDERS: t("Change the limits of senders"),
     Permission.TEMPLATES: t("Change templates"),
 }  # fmt: skip
+ALL: Final = "all"
+"""What the form calls every sender, or every permission."""
 OVERLAP: Final = timedelta(days=1)
 """For how long a rotated key's old secret is good."""
 
@@ -27,11 +29,11 @@ async def show(it: ConsoleRequest) -> web.Response:
     return await _page(it)
 
 
-async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "") -> web.Response:
+async def _page(it: ConsoleRequest, *, secret: str = "", trouble: str = "", given: Form | None = None) -> web.Response:
     keys = await it.services.keys.all() if it.key.is_admin else [it.key]
     return it.page(
         "keys.html", status=422 if trouble else 200, active="keys", trouble=trouble,
-        keys=keys, secret=secret, permissions=_PERMISSIONS.items(), live=False,
+        keys=keys, secret=secret, permissions=_PERMISSIONS.items(), live=False, given=given,
     )  # fmt: skip
 
 
@@ -44,8 +46,10 @@ async def act(it: ConsoleRequest) -> web.Response:
     try:
         match form.text("action"):
             case "create":
-                chosen = [each for each in Permission if each in form.all("permission")]
-                secret = await keys.create(name, senders=mailboxes(form.text("senders")), permissions=chosen)
+                ticked = form.all("permission")
+                senders = choice(mailboxes(form.text("senders")), is_all=form.text("all_senders") == ALL)
+                permissions = choice([each for each in Permission if each in ticked], is_all=ALL in ticked)
+                secret = await keys.create(name, senders=senders, permissions=permissions)
                 it.log_change(what, "made")
                 return await _page(it, secret=secret)
             case "rotate":
@@ -61,5 +65,5 @@ async def act(it: ConsoleRequest) -> web.Response:
                 return it.back("/keys", t("Key revoked."))
             case _:
                 return it.back("/keys")
-    except (KeyNameError, WrongFieldError) as error:
-        return await _page(it, trouble=str(error))
+    except (KeyChoiceError, KeyNameError, WrongFieldError) as error:
+        return await _page(it, trouble=str(error), given=form if form.text("action") == "create" else None)

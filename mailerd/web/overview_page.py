@@ -61,7 +61,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 async def _begin(it: ConsoleRequest, found: Sequence[Trouble]) -> web.Response:
     """The three steps of an installation that has sent nothing yet; and what would keep it from sending."""
-    library = it.services.library
+    library = it.library
     has_template = bool(await library.stored() or await asyncio.to_thread(library.names))
     return it.page(
         "begin.html", active="overview", live=True, troubles=found,

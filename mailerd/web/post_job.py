@@ -31,7 +31,7 @@ _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
 
 
 @dataclass(frozen=True)
-class Posting:
+class PostedJob:
     """A job that is posted: what is large of it is bytes already, and becomes no values here."""
 
     fields: Mapping[str, Any]
@@ -118,7 +118,7 @@ async def post_job(
 
 
 async def post_table(
-    it: ConsoleRequest, job: Posting, *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
+    it: ConsoleRequest, job: PostedJob, *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
     has_place: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Post a job that may be large, or a test of it, in the key's places for such, unless the caller has one.

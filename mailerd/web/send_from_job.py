@@ -12,7 +12,7 @@ from mailerd.core.results import MessageOutcome
 from mailerd.core.states import JobType
 from mailerd.http.responses import cannot_render
 from mailerd.mail.spreadsheet import SpreadsheetError
-from mailerd.mail.table_checker import PeopleTable
+from mailerd.mail.table_checker import JobPeopleTable
 from mailerd.mail.templates import RendererError
 from mailerd.store.drafts import FILE, PEOPLE, Draft
 from mailerd.store.earlier_jobs import EarlierJob, EarlierJobs
@@ -105,7 +105,7 @@ def _message(job: Job, written: EarlierJob, *, whole: bool) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value}
 
 
-def _lost(job: Job, written: EarlierJob, table: PeopleTable, *, whole: bool) -> list[Text | str]:
+def _lost(job: Job, written: EarlierJob, table: JobPeopleTable, *, whole: bool) -> list[Text | str]:
     """What the draft lacks."""
     found: list[Text | str] = [*table.left_out]
     if whole:

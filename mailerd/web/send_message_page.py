@@ -84,7 +84,7 @@ async def _page(
     )
     return it.page(
         "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
-        message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.services.library.all_names(),
+        message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.library.all_names(),
         senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader, view=view,
         made=made if isinstance(made, Content) else None, why=why, faults=faults, note=note, conflict=conflict,
         variables=variables(people, written), missing=sorted(missing(people, written)), language=language,

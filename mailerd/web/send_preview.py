@@ -19,7 +19,7 @@ from mailerd.mail.templates import Content, RecipientData, RenderError, Template
 from mailerd.store.drafts import Draft
 from mailerd.store.senders import Senders
 from mailerd.web.draft import OWN, DraftMessage, read_message
-from mailerd.web.draft_people import FIRST, Shown, read_people, reader_of
+from mailerd.web.draft_people import FIRST, PersonChoice, read_people, reader_of
 from mailerd.web.forms import row_number
 from mailerd.web.message_page import frame
 from mailerd.web.services import ConsoleRequest
@@ -69,7 +69,7 @@ async def read_written(it: ConsoleRequest, draft: Draft) -> tuple[DraftMessage |
 
 
 async def read(
-    it: ConsoleRequest, draft: Draft, shown: Shown = FIRST
+    it: ConsoleRequest, draft: Draft, shown: PersonChoice = FIRST
 ) -> tuple[DraftMessage | None, CheckedDraft, list[str]]:
     """The message and the table of a draft, and why the message cannot be used."""
     written, why = await read_written(it, draft)
@@ -86,9 +86,9 @@ def _named(part: str, line: int | None, reason: str) -> Text:
     return t("{part}, line {line}: {reason}", part=where, line=line, reason=reason)
 
 
-def person_of(text: str) -> Shown:
+def person_of(text: str) -> PersonChoice:
     """Whose message is asked for, from 1."""
-    return Shown(max(1, row_number(text) or 1))
+    return PersonChoice(max(1, row_number(text) or 1))
 
 
 def variables(people: CheckedDraft, written: DraftMessage | None) -> list[str]:
@@ -108,7 +108,7 @@ async def seek(it: ConsoleRequest, draft: Draft, view: View, shown: str) -> str 
     if not view.find and view.person not in {"longest", "empty"}:
         return view.person
     behind, sought = person_of(shown).person, "find" if view.find else view.person
-    _, people, _ = await read(it, draft, Shown(behind, sought, view.find))
+    _, people, _ = await read(it, draft, PersonChoice(behind, sought, view.find))
     return str(people.found) if people.found else None
 
 

@@ -183,7 +183,10 @@ async def corrected(it: ConsoleRequest, draft: Draft) -> web.StreamResponse:
 
 
 async def _csv(it: ConsoleRequest, draft: Draft, which: str) -> web.StreamResponse:
-    async with draft_table(it, draft) as table, aclosing(table.csv(which, it.language)) as pieces:
+    async with (
+        draft_table(it, draft, is_download=True) as table,
+        aclosing(table.csv(which, it.language)) as pieces,
+    ):
         await check_people(it, draft, await _usable(it, draft), table)
         response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{which}.csv"'})
         response.content_type, response.charset = "text/csv", "utf-8"

@@ -14,7 +14,7 @@ from mailerd.store import describe
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.drafts import Draft
 from mailerd.web.draft import drafts, save
-from mailerd.web.post_job import Posting, explain, job_fields, post_table
+from mailerd.web.post_job import PostedJob, explain, job_fields, post_table
 from mailerd.web.send_files import attached
 from mailerd.web.send_preview import View, person_of, read
 from mailerd.web.services import ConsoleRequest
@@ -49,7 +49,7 @@ async def send_test(it: ConsoleRequest, draft: Draft, view: View) -> tuple[str, 
     try:
         fields, recipients = job_fields(draft.message, written.fields), json.dumps([one], ensure_ascii=False).encode()
         async with it.services.shares.posts.place(it.key), attached(it, draft, files) as contents:
-            test = Posting(fields, recipients, written.attachments, contents, draft.message.get("test_to", ""))
+            test = PostedJob(fields, recipients, written.attachments, contents, draft.message.get("test_to", ""))
             answer = await post_table(it, test, type_=JobType.TEST, has_place=bool(files))
     except ApiError as error:
         return explain(it, error), False

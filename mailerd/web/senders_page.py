@@ -185,7 +185,7 @@ async def act(it: ConsoleRequest) -> web.Response:
                 await senders.pause(email, lasts=lasts, reason=_reason(form), actor=it.actor)
                 done = t("{sender} paused.", sender=email)
             case "resume":
-                await senders.resume(email, actor=it.actor)
+                await senders.resume(email, actor=it.actor, others=it.key.senders)
                 done = t("{sender} resumed.", sender=email)
             case "limits":
                 await senders.change(email, _limits(form), actor=it.actor)

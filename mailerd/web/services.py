@@ -55,6 +55,7 @@ class TemplateCalls(Protocol):
 
     @property
     def store(self) -> TemplateStore: ...
+    def seen_by(self, key: ApiKey) -> "TemplateCalls": ...
     async def checked(
         self, name: str, raw: bytearray, key: ApiKey
     ) -> tuple[NamedTemplate, dict[str, bytes], str | None]: ...
@@ -79,6 +80,7 @@ class Services:
     queries: ConsoleQueries
     library: TemplateLibrary
     templates: TemplateCalls
+    """Every template; pages use those of a request, which are its key's."""
     limits: Live[DefaultLimits]
     stats_reader: StatsReader
     facts: Callable[[], Facts]
@@ -134,6 +136,16 @@ class ConsoleRequest:
     def is_refresh(self) -> bool:
         """Whether an open page fetches itself anew."""
         return self.http.method == "GET" and "HX-Request" in self.http.headers
+
+    @property
+    def library(self) -> TemplateLibrary:
+        """The templates that the key may use."""
+        return self.services.library.seen_by(self.key.senders)
+
+    @property
+    def templates(self) -> TemplateCalls:
+        """What the API does with them, for this key."""
+        return self.services.templates.seen_by(self.key)
 
     def number(self, name: str) -> int | None:
         """The number of a row in the query; None where there is none."""

@@ -26,7 +26,7 @@ async def act(it: ConsoleRequest) -> web.Response:
                 return await _publish(it, form)
             case "archive":
                 it.require(Permission.TEMPLATES)
-                await it.services.templates.archive_template(it.http.match_info["name"], actor=it.actor)
+                await it.templates.archive_template(it.http.match_info["name"], actor=it.actor)
                 return it.back("/templates", t("Template archived. Jobs that were posted keep it."))
             case _:
                 return await _send_test(it, form)
@@ -48,7 +48,7 @@ async def publish(it: ConsoleRequest, name: str, version: str, *, expect: str) -
         ApiError: there is no such version.
     """
     try:
-        await it.services.templates.publish_version(name, version, expect=expect or None, actor=it.actor)
+        await it.templates.publish_version(name, version, expect=expect or None, actor=it.actor)
     except ApiError as error:
         if error.code == "conflict":
             return t("Not published: {why}", why=str(error))
@@ -63,7 +63,7 @@ async def _send_test(it: ConsoleRequest, form: Form) -> web.Response:
     seen = await see(it)
     it.require(Permission.SEND)
     try:
-        examples = (await it.services.library.in_layout(seen.named)).variables
+        examples = (await it.library.in_layout(seen.named)).variables
         answer, _ = await post_job(it, _test_job(seen, form, examples), type_=JobType.TEST)
     except (ApiError, TemplateLibraryError) as error:
         why = explain(it, error) if isinstance(error, ApiError) else str(error)

@@ -24,7 +24,7 @@ async def diff(it: ConsoleRequest) -> web.Response:
     """The page."""
     name, pair = it.http.match_info["name"], [it.http.query.get(end, "") for end in ("from", "to")]
     is_known = NAME.fullmatch(name) and all(map(VERSION.fullmatch, pair))
-    found = [await it.services.library.read(name, version) for version in pair] if is_known else [None]
+    found = [await it.library.read(name, version) for version in pair] if is_known else [None]
     if None in found:
         it.missing()
     before, after = (_parts(each) for each in found if each)

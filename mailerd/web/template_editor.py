@@ -41,7 +41,7 @@ async def _page(
     number = next((each.at.partition("-")[2] for each in faults if "-" in each.at), "")
     tab = form.parts[int(number)].tag if number else form.tab  # so that a fault is in sight
     form = replace(form, tab=tab, variables=[*form.variables, *asked, *[Variable()] * 2])
-    library = it.services.library
+    library = it.library
     layouts = {each.name for each in await library.stored() if each.is_layout}
     layouts.update(
         await asyncio.to_thread(library.folders_saying, "is_layout", value=True), filter(None, [form.layout])
@@ -66,13 +66,17 @@ async def show(it: ConsoleRequest) -> web.Response:
         return it.back(
             f"/templates/{seen.named.name}", t("This template is a folder of files. Duplicate it to edit it.")
         )
+    if not seen.state.may_change(it.key.senders):
+        return it.back(
+            f"/templates/{seen.named.name}", t("Other senders use this template, too. Duplicate it to change it.")
+        )
     return await _page(it, TemplateForm.of(seen.named.name, seen.named, seen.published), is_new=False)
 
 
 async def save(it: ConsoleRequest) -> web.Response:
     """Store a version, and publish it where that is asked for; or add a language to the form."""
     it.require(Permission.TEMPLATES)
-    is_new, templates = "name" not in it.http.match_info, it.services.templates
+    is_new, templates = "name" not in it.http.match_info, it.templates
     async with it.services.shares.posts.place(it.key):
         sent = await read_form(it.http, most=MAX_EDITED)
         name = sent.text("name").lower().replace(" ", "-") if is_new else it.http.match_info["name"]
@@ -102,7 +106,7 @@ def _with_language(form: TemplateForm, tag: str) -> TemplateForm:
 
 async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
     """What the API takes, with the images of the version that was opened; an ApiError where that is gone."""
-    library, body, images = it.services.library, form.as_json(), dict[str, bytes]()
+    library, body, images = it.library, form.as_json(), dict[str, bytes]()
     if VERSION.fullmatch(form.base):
         try:
             named = await asyncio.to_thread(library.in_folder, form.origin)
@@ -123,7 +127,7 @@ async def preview(it: ConsoleRequest) -> web.StreamResponse:
         sent = await read_form(it.http, most=MAX_EDITED)
         form = TemplateForm.read("preview", sent)
         try:
-            named, _, _ = await it.services.templates.checked("preview", await _body(it, form), it.key)
+            named, _, _ = await it.templates.checked("preview", await _body(it, form), it.key)
         except (ApiError, RendererError) as error:
             return await frame(it, explain(it, error) if isinstance(error, ApiError) else str(error), {})
     tag = form.tab if form.tab in named.template.languages else ""

@@ -52,9 +52,9 @@ class ShownTemplate:
 
 async def index(it: ConsoleRequest) -> web.Response:
     """All of them, or those that a search finds."""
-    library, search = it.services.library, it.http.query.get("q", "").strip()
+    library, search = it.library, it.http.query.get("q", "").strip()
     found = await asyncio.to_thread(_read_folder, library)
-    drafts = set(await it.services.templates.store.drafts()) - {each.name for each in found}
+    drafts = set(await it.templates.store.drafts()) - {each.name for each in found}
     found += [Listed(each.name, each) for each in await library.stored()]
     found += [Listed(name, None, source="draft") for name in drafts]
     shown = sorted((each for each in found if each.holds(search.lower())), key=attrgetter("name"))
@@ -81,7 +81,7 @@ async def see(it: ConsoleRequest) -> ShownTemplate:
     Raises:
         ApiError: 404, there is none.
     """
-    library, store, name = it.services.library, it.services.templates.store, it.http.match_info["name"]
+    library, store, name = it.library, it.templates.store, it.http.match_info["name"]
     if folder := await asyncio.to_thread(library.in_folder, name):
         return ShownTemplate(folder, None, [])
     state = await store.state(name) if NAME.fullmatch(name) else None
@@ -110,8 +110,8 @@ async def show(it: ConsoleRequest) -> web.Response:
         "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
         trouble=made if isinstance(made, str) else "", chosen=chosen, senders=senders, seen=seen,
         variables=variables_of(whole), may_send=it.may(Permission.SEND) and not named.is_layout,
-        may_edit=it.may(Permission.TEMPLATES), live=False, person=person,
-        readers=await readers(it, named.name),
+        may_edit=it.may(Permission.TEMPLATES), may_change=seen.state is not None and it.may(Permission.TEMPLATES)
+        and seen.state.may_change(it.key.senders), live=False, person=person, readers=await readers(it, named.name),
     )  # fmt: skip
 
 

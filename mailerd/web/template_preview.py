@@ -24,7 +24,7 @@ async def make(
 ) -> tuple[NamedTemplate, Content | str]:
     """The template in its layout, and its message, or why there is none. `person`: the id of a recipient."""
     try:
-        whole = await it.services.library.in_layout(named)
+        whole = await it.library.in_layout(named)
         variables, reader = await _person(it, person) if person else (whole.variables, _READER)
     except (TemplateLibraryError, ForgottenError) as error:
         return named, str(error)

@@ -434,3 +434,14 @@ async def test_a_wrong_password_is_not_called_away(shop: Shop) -> None:
     assert "correct user and password in database.url" in said
     assert "unavailable" not in said
     assert "firewall" not in said
+
+
+async def test_a_key_for_everything_is_made_by_no_option_or_by_all_and_never_by_an_empty_one(shop: Shop) -> None:
+    all_, empty = ("--sender", "all", "--call", "all"), ("--sender", "", "--call", "")
+    for name, *options in (("plain",), ("named", *all_), ("half", *all_[:2], "--call", "read")):
+        await shop.say("keys", "create", name, *options, "--quiet")
+    some = ("--sender", ME, "--call", "read")
+    for code, *options in ((1, *empty[:2]), (2, *empty[2:]), (1, *all_[:2], *some[:2]), (1, *some[2:], *all_[2:])):
+        await shop.say("keys", "create", "other", *options, code=code)
+    rows = await query(shop.database, "SELECT name, senders, permissions FROM api_keys ORDER BY id")
+    assert rows == [("plain", None, None), ("named", None, None), ("half", None, '["read"]')]

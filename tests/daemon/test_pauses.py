@@ -113,7 +113,7 @@ async def test_a_project_that_is_used_up_pauses_senders_whose_first_message_it_i
         await post(database, sender="me@example.com", recipients=1)
         await heard.wait_for("project_paused")
         waiting = await post(database, sender="you@example.com", recipients=1)
-        await heard.wait_for("project_paused", times=2)
+        await heard.wait_for("sender_paused")
         rows = await query(
             database, "SELECT pause_cause, paused_until > UTC_TIMESTAMP(6) + INTERVAL 50 MINUTE FROM senders"
         )

@@ -1,8 +1,10 @@
 """One door each: a library behind a door is imported in its own part alone."""
 
+import ast
+
 import pytest
 
-from tests.house.source import ROOT, imports, modules, spot
+from tests.house.source import ROOT, imports, modules, spot, tree
 
 SANDBOX = "mailerd/sandbox"
 """It stands in for other programs, and is none of the daemon's parts."""
@@ -30,5 +32,16 @@ def test_a_library_is_imported_behind_its_door_alone(library: str) -> None:
         for path in modules("mailerd")
         for name, node in imports(path)
         if name.split(".")[0] == library and not str(path).startswith(places)
+    ]
+    assert found == []
+
+
+def test_a_page_sees_the_templates_of_its_request_which_are_its_keys() -> None:
+    found = [
+        spot(path, node)
+        for path in modules("mailerd/web")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr in {"library", "templates"}
+        if ast.unparse(node.value).endswith("services") and path.name != "services.py"
     ]
     assert found == []

@@ -18,9 +18,9 @@ from mailerd.intake import (
     template_body,
     tests_of_jobs,
 )
-from mailerd.mail import mime, render, renderer, spreadsheet, template_library
+from mailerd.mail import mime, render, renderer, spreadsheet, table_checker, template_library
 from mailerd.store import api_keys, event_feed, job_actions, lookup, tags, templates
-from mailerd.web import forms
+from mailerd.web import draft, forms, send_message_page, send_table
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
 from tests.house.source import ROOT
@@ -81,7 +81,10 @@ CONSTANTS: Final[dict[str, float]] = {
     "MiB of a table": forms.MAX_TABLE / 1024**2,
     "columns of a table": spreadsheet.MAX_COLUMNS,
     "cells of a table": spreadsheet.MAX_CELLS,
-    "seconds of CPU to read a table": spreadsheet.LIMITS.cpu,
+    "seconds of CPU to read or check a table": max(spreadsheet.LIMITS.cpu, table_checker.LIMITS.cpu),
+    "characters of a text that is written there": send_message_page.MAX_WRITTEN,
+    "variables that its message reads": draft.MAX_NAMES,
+    "characters of the texts for empty cells": send_table.MAX_DECIDED,
     "hours of a session without a request": api_keys.IDLE.total_seconds() / 3600,
     "days of a session": api_keys.LONGEST.days,
     "minutes of a sign-in link": api_keys.LINK_VALID.total_seconds() / 60,

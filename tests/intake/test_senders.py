@@ -52,7 +52,7 @@ async def site(build: Build, gmail: Gmail) -> Site:
 
 
 async def key_of(site: Site, name: str, *senders: str, may: list[Permission] | None = None) -> dict[str, str]:
-    return {"X-API-Key": await site.keys.create(name, senders=senders, permissions=may or ())}
+    return {"X-API-Key": await site.keys.create(name, senders=senders or None, permissions=may or None)}
 
 
 async def ask(
@@ -382,7 +382,7 @@ async def test_a_key_is_told_what_it_may_do_without_any_right(site: Site) -> Non
     )  # fmt: skip
     for may, has in (([Permission.SEND], ["send"]), (None, ["control", "read", "send"])):
         headers = {
-            "X-API-Key": await site.keys.create(f"of {may}", senders=[ME, OTHER], permissions=may or (), per_minute=9)
+            "X-API-Key": await site.keys.create(f"of {may}", senders=[ME, OTHER], permissions=may or None, per_minute=9)
         }
         _, shown = await site.get("/api/key", headers=headers)
         models.KeyOut.model_validate(shown, strict=False)

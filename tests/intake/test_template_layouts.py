@@ -118,7 +118,7 @@ async def test_a_layout_in_use_can_neither_go_nor_become_something_else(site: Si
     assert (await ask(site, "DELETE", "/house"))[0] == 200, "a draft does not use it yet"
     status, answer = await publish(site, draft, None, "draft")
     assert (status, answer["error"]["message"]) == (
-        409, "'house' is not a published layout; nothing was changed",
+        409, "'house' is not a published layout of all senders of this template; nothing was changed",
     )  # fmt: skip
     status, answer = await site.post(job(**NAMED | {"template_name": "draft"}, template_version=draft))
     assert (status, "'house' is not a published layout" in fields(answer)["template_name"]) == (422, True)

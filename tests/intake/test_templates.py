@@ -340,8 +340,9 @@ async def test_only_a_key_that_is_named_for_it_changes_templates(site: Site) -> 
         for key in (mine, reader):
             status, answer = await ask(site, method, path, body, key)
             assert (status, answer["error"]["code"]) == (403, "call_not_allowed"), (method, path)
-    for method, path, body in calls:
-        assert (await ask(site, method, path, body, named))[0] == 200, (method, path)
+    for method, path, body in calls:  # of a template of its own; equal contents are one version
+        own = path.replace("order", "own")
+        assert (await ask(site, method, own, body, named))[0] == 200, (method, own)
     assert (await ask(site, "GET", "", key=reader))[0] == 200
 
 

@@ -30,7 +30,9 @@ _COMMANDS: Final = (
     "aiogoogle.auth", "aiohttp.web", "css_inline", "email_validator", "jinja2", "rich.progress", "uvloop",
     "mailerd.cli.common",
 )  # fmt: skip
-_CHILDREN: Final = ("mailerd.mail.render_child", "mailerd.intake.job_reader_child")
+_CHILDREN: Final = (
+    "mailerd.mail.render_child", "mailerd.intake.job_reader_child", "mailerd.mail.table_checker_child",
+)  # fmt: skip
 
 
 class PreparedProcess:

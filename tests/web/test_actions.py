@@ -363,9 +363,40 @@ async def test_a_key_is_made_for_mailboxes_as_they_are_kept_and_for_nothing_else
         async with browser.post("/keys", data={"action": "create", "name": "new", "senders": wrong}) as answer:
             text = await answer.text()
             assert (answer.status, 'role="alert"' in text, 'class="secret"' in text) == (422, True, False)
-    await ask(browser, "/keys", action="create", name="new", senders="Me@M\u00fcnchen.example, me@example.com,")
+    await ask(
+        browser,
+        "/keys",
+        action="create",
+        name="new",
+        senders="Me@M\u00fcnchen.example, me@example.com,",
+        permission="all",
+    )
     kept = await query(site.database, "SELECT senders FROM api_keys WHERE name = 'new'")
     assert kept == [('["me@example.com", "me@xn--mnchen-3ya.example"]',)]
+
+
+@pytest.mark.parametrize("senders, every, permissions", [
+    ("", "", ()), ("", "all", ()), ("", "", ("all",)), ("", "", ("send",)), ("me@example.com", "", ()),
+    ("me@example.com", "all", ("read",)), ("me@example.com", "", ("all", "read")), (" , ", "", ("unknown",)),
+])  # fmt: skip
+async def test_a_key_that_is_allowed_nothing_or_all_and_some_is_not_made_and_the_form_keeps_what_it_had(
+    site: ConsoleSite, senders: str, every: str, permissions: tuple[str, ...]
+) -> None:
+    browser = await site.signed_in()
+    form = [("action", "create"), ("name", "new"), ("senders", senders), ("all_senders", every)]
+    async with browser.post("/keys", data=[*form, *(("permission", each) for each in permissions)]) as answer:
+        text = await answer.text()
+    assert (answer.status, 'role="alert"' in text, 'class="secret"' in text) == (422, True, False)
+    assert "<details open>" in text
+    kept = text.partition("<details open>")[2].partition("</details>")[0]
+    assert kept.count(" checked>") == bool(every) + sum(each != "unknown" for each in permissions)
+    assert await query(site.database, "SELECT name FROM api_keys") == [("shop",)]
+
+
+async def test_a_key_for_everything_is_made_where_all_is_chosen(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await ask(browser, "/keys", action="create", name="new", all_senders="all", permission="all")
+    assert await query(site.database, "SELECT senders, permissions FROM api_keys WHERE name = 'new'") == [(None, None)]
 
 
 async def test_a_page_that_is_older_than_a_rotation_does_not_rotate_again(site: ConsoleSite) -> None:

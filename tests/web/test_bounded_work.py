@@ -13,7 +13,7 @@ from mailerd.mail import recipient_table
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.recipient_table import columns_of
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
-from mailerd.mail.table_checker_child import PeopleTable
+from mailerd.mail.table_checker_child import SparseTable
 from mailerd.mail.templates import RenderError
 from mailerd.web import message_page, send_preview
 from tests.support.own_time import at_this_speed
@@ -69,7 +69,7 @@ def test_the_people_of_a_job_take_no_more_memory_than_a_table_may(which: str) ->
     tracemalloc.start()
     try:
         with pytest.raises(SpreadsheetError, match="do not fit"):
-            PeopleTable(100_000).add(people, given)
+            SparseTable(100_000).add(people, given)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

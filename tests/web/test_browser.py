@@ -287,6 +287,8 @@ async def test_a_button_that_is_pressed_twice_acts_once(
         await page.goto(f"{site.url}/keys")
         await page.locator("details:has(#name) summary").click()
         await page.fill("#name", "client")
+        for each in ("all_senders", "permission"):
+            await page.locator(f'input[name="{each}"]').first.check()
         box = await page.locator("button[value=create]").bounding_box()
         monkeypatch.setattr(ApiKeys, "create", slowly)
         for _ in range(2):
@@ -297,6 +299,8 @@ async def test_a_button_that_is_pressed_twice_acts_once(
         await page.go_back()
         await page.locator("details:has(#name) summary").click()
         await page.fill("#name", "second")
+        for each in ("all_senders", "permission"):
+            await page.locator(f'input[name="{each}"]').first.check()
         await page.locator("button[value=create]").click()
         await expect(page.locator(".secret")).to_contain_text("sk_live_")
     assert made == ["client", "second"]

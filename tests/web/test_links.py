@@ -176,10 +176,15 @@ class Demonstration:
         return str((await self._ask("POST", "/api/jobs/send_template_emails", body))["job_id"])
 
     async def _templates(self) -> None:
-        """One with a layout and two versions, of which the newer is not published; and a draft."""
+        """One with a layout and a language, one with two versions, of which the newer is not published; and a draft."""
+        await self._put("frame", is_layout=True, html="<div>{{ content }}</div>")
+        await self._put(
+            "letter", subject="For {{ name }}", html="<p>Dear {{ name }}</p>", layout="frame",
+            languages={"zh": {"subject": "致 {{ name }}", "html": "<p>{{ name }}</p>"}},
+        )  # fmt: skip
         browser = await self.site.signed_in("author")
-        await sent(browser, name="frame", kind="html", body="<div>{{ content }}</div>", order="")
-        await sent(browser)
+        status, page, _ = await sent(browser)
+        assert status == 200, page
         ((version,),) = await query(
             self.site.daemon.database, "SELECT version FROM template_versions WHERE name = 'order'"
         )
@@ -187,7 +192,13 @@ class Demonstration:
         changed = {"comment": "second", "body": "# Again\n\n{{ order }}", "expect": version}
         status, page, _ = await sent(browser, "/templates/order/edit", **changed)
         assert status == 200, page
-        await sent(browser, name="unready")
+        status, page, _ = await sent(browser, name="unready")
+        assert status == 200, page
+
+    async def _put(self, name: str, **template: Any) -> None:
+        """Store a template, and publish it."""
+        version = (await self._ask("PUT", f"/api/templates/{name}", template))["version"]
+        await self._ask("POST", f"/api/templates/{name}/publish", {"version": version, "expect": None})
 
     async def _jobs(self) -> None:
         """Sent, answered, bounced, failed, unconfirmed, cancelled, paused and scheduled."""
@@ -199,6 +210,7 @@ class Demonstration:
         await self._post(ME, "ada bob cy dan eve", list="news", tags=["spring"], reference="order 17")
         await self._post(ME, "ada bob", template_name="welcome", variables={"product": "Tea", "name": "You"})
         await self._post(ME, "ada", template_name="order", variables={"order": 17})
+        await self._post(ME, "ada", template_name="letter")
         await self._post(YOU, "ada zoe", template_name="welcome", variables={"product": "Tea"})
         later = await self._post(YOU, "ada yan", send_at=LATER)
         await self._post(ME, "xi", send_at=LATER, priority=3)
@@ -250,18 +262,20 @@ async def drafts_of(browser: aiohttp.ClientSession, sender: str) -> list[str]:
 @pytest.mark.parametrize("language", ["en", "zh"])
 async def test_no_page_and_no_link_of_it_leads_its_reader_to_an_error(site: Site, language: str) -> None:
     await Demonstration(site).make()
-    broken, unseen = list[str](), {path for path, show, _ in PAGES if show}
+    broken, followed, unseen = list[str](), set[str](), {path for path, show, _ in PAGES if show}
     for name, senders in (("all", ()), ("me", (ME,)), ("you", (YOU,))):
-        browser = await site.signed_in(name, senders=senders)
+        browser = await site.signed_in(name, senders=senders or None)
         walk = Walk(browser, language)
         rows = await query(site.daemon.database, VERSIONS)
         diff = "/templates/order/diff?" + urlencode(dict(zip(("from", "to"), (it for (it,) in rows), strict=True)))
         for path in ("/", "/doubts", diff, *await drafts_of(browser, next(iter(senders), ME))):
             walk.add(path, "/")
         await walk.go()
+        followed |= walk.paths
         broken += [f"{name}: {each}" for each in walk.broken]
         unseen = {path for path in unseen if not any(re.fullmatch(_pattern(path), each) for each in walk.paths)}
     assert broken == []
+    assert followed >= {"/templates/frame", "/templates/letter", "/templates/order"}
     assert unseen == set()
 
 

@@ -58,7 +58,10 @@ FIELDS: dict[str, list[tuple[str, ...]]] = {
         ("action=replay", "since", "only"), ("action",),
     ],
     "/webhooks/{odd}": [("action=pause",)],
-    "/keys": [("action=create", "name", "senders", "permission"), ("action=rotate", "name"), ("action=revoke", "name")],
+    "/keys": [
+        ("action=create", "name", "senders", "permission", "all_senders"), ("action=rotate", "name"),
+        ("action=revoke", "name"),
+    ],
 }  # fmt: skip
 """By the address: forms, of fields that have a value and of fields that are odd one by one."""
 

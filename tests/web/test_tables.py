@@ -4,7 +4,7 @@ import asyncio
 import io
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
@@ -18,7 +18,7 @@ from mailerd.mail.cage import Limits
 from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
-from mailerd.mail.table_checker import DraftTable
+from mailerd.mail.table_checker import DraftTable, TableQuestion
 from mailerd.web import post_job
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE
@@ -142,6 +142,13 @@ async def test_no_table_is_looked_at_in_the_process_of_the_daemon(
             assert len((await answer.text("utf-8-sig")).splitlines()) == rows
 
 
+@pytest.fixture
+def little_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shared process has less than the large table takes, on any machine."""
+    monkeypatch.setattr(table_checker, "QUICK_LIMITS", Limits(cpu=0.05, memory=table_checker.QUICK_LIMITS.memory))
+
+
+@pytest.mark.usefixtures("little_cpu")  # before the site
 async def test_a_table_that_ends_the_shared_process_has_one_of_its_own(site: ConsoleSite) -> None:
     """A few bytes, packed: a million cells, of which each is wrong."""
     browser = await site.signed_in()
@@ -152,6 +159,7 @@ async def test_a_table_that_ends_the_shared_process_has_one_of_its_own(site: Con
     assert {each["renderer"] for each in site.heard.of("renderer_ended")} == {"checking"}
 
 
+@pytest.mark.usefixtures("little_cpu")  # before the site
 async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,12 +167,36 @@ async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     draft = (await ask(browser, "/send", pasted="email\na@example.com"))[0].removesuffix("/people")
     form = aiohttp.FormData()
     form.add_field("table", io.BytesIO(WIDE), filename="wide.csv")
-    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.1, memory=table_checker.LIMITS.memory))
+    monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.05, memory=table_checker.LIMITS.memory))
     async with browser.post(f"{draft}/people", data=form) as answer:
         assert answer.status == 422
     async with browser.get(f"{draft}/people") as answer:
         words = "The table takes too long. Split it, or delete columns."
         assert (answer.status, words in await answer.text()) == (422, True)
+
+
+async def test_downloads_that_nobody_reads_keep_no_table_waiting(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, tables = await site.signed_in(), site.daemon.console.services.tables
+    monkeypatch.setattr(table_checker, "SMALL", 0)
+    draft = await drafted(browser, SMALL)
+    packed = sheet_of(SMALL).pack()
+    async with AsyncExitStack() as slow:
+        for n in range(2):
+            held = await slow.enter_async_context(tables.table(packed, origin=f"slow {n}", is_download=True))
+            await held.check(TableQuestion(1, {}))
+            pieces = await slow.enter_async_context(aclosing(held.csv("corrected", "en")))
+            await anext(pieces)
+        async with asyncio.timeout(PATIENCE), browser.get(f"{draft}/people") as answer:
+            assert answer.status == 200
+        monkeypatch.setattr(table_checker, "CHECK_TIMEOUT", 0.2)
+        async with asyncio.timeout(PATIENCE), browser.get(f"{draft}/corrected.csv") as answer:
+            assert (answer.status, int(answer.headers["Retry-After"]) > 0) == (503, True)
+            assert "no process that checks tables was free in 0.2 s" in await answer.text()
+        monkeypatch.undo()
+    async with browser.get(f"{draft}/corrected.csv") as answer:
+        assert (answer.status, "ada@example.com" in await answer.text()) == (200, True)
 
 
 async def test_where_nothing_can_be_read_the_page_says_so_as_the_api_does_and_nothing_is_stored(

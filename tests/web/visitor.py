@@ -185,6 +185,8 @@ class Visitor:
         """Keys, a bulk cancel, the other language, and an end to it all."""
         await self.go("/keys")
         await self.fill("#name", "second")
+        await self.page.check('input[name="all_senders"]')
+        await self.page.check('input[value="all"][name="permission"]')
         await self.press("create")
         await expect(self.page.locator(".secret")).to_contain_text("sk_live_")
         await self.go("/keys")

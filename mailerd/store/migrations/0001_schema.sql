@@ -283,8 +283,10 @@ CREATE TABLE IF NOT EXISTS job_templates (
 
 -- The named templates of the API (those of the folder are files). published: the version that a job gets which names
 -- none; NULL: it has only drafts. archived_at: it was deleted, and its name finds nothing; a PUT brings it back.
+-- senders: whose it is, those of the key that made it (JSON); NULL: everybody's (core/owners.py).
 CREATE TABLE IF NOT EXISTS templates (
   name VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  senders TEXT NULL,
   published CHAR(16) CHARACTER SET ascii COLLATE ascii_bin NULL,
   published_by VARCHAR(255) NULL,
   published_at DATETIME(6) NULL,

@@ -339,6 +339,24 @@ async def test_who_resumes_a_sender_lifts_the_pause_of_its_project_for_all(datab
         await senders.resume_project("other", actor="x")
 
 
+async def test_a_limited_key_resumes_its_own_senders_alone_and_nothing_but_the_pause_ends(database: Database) -> None:
+    await paused_project(database)
+    await query(database, "UPDATE senders SET concurrency = 2, gap_until = '2031-01-01' WHERE email = %s", YOU)
+    senders = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
+    await senders.resume(ME, actor="x", others=[ME])
+    assert dict(await query(database, PAUSED)) == {YOU: "project_limit", THEM: "manual"}
+    await senders.resume(ME, actor="x")
+    assert dict(await query(database, PAUSED)) == {YOU: "project_limit", THEM: "manual"}, "it was not paused"
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'project_limit' "
+        "WHERE email = %s", ME
+    )  # fmt: skip
+    await senders.resume(ME, actor="x")
+    assert dict(await query(database, PAUSED)) == {THEM: "manual"}
+    own = "SELECT concurrency, YEAR(gap_until), bounces_seen FROM senders WHERE email = %s"
+    assert await query(database, own, YOU) == [(2, 2031, None)]
+
+
 @pytest.mark.parametrize("refused_since, lifted", [(False, True), (True, False)])
 async def test_a_success_lifts_the_pause_of_a_project_unless_google_has_refused_since(
     database: Database, *, refused_since: bool, lifted: bool
