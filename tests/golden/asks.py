@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.golden.scene import ME, UNKNOWN
+from tests.golden.scene import HELD, ME, UNKNOWN
 
 _NOTHING: Final = "nobody@example.net"
 _WELL: Final = {
@@ -81,7 +81,7 @@ ASKS: Final[dict[str, tuple[Ask, ...]]] = {
     ),
     "getJob": (
         *_of(_JOB, "{mine ended}"),
-        *(Ask(it, f"/api/jobs/{{mine {it}}}") for it in ("waiting", "scheduled", "paused", "cancelled")),
+        *(Ask(it, f"/api/jobs/{{mine {it}}}") for it in ("waiting", "scheduled", "paused", "cancelled", "held")),
     ),
     "listRecipients": (
         *_of(f"{_JOB}/recipients", "{mine ended}"),
@@ -95,13 +95,17 @@ ASKS: Final[dict[str, tuple[Ask, ...]]] = {
     ),
     "getRecipient": (
         *_of(_MESSAGE, "{ada.mine}", "999999"),
-        *(Ask(name, f"/api/recipients/{{{name}.mine}}") for name in ("bob", "cyd", "dan", "eve", "fay", "hal", "ida")),
+        *(
+            Ask(name, f"/api/recipients/{{{name}.mine}}")
+            for name in ("bob", "cyd", "dan", "eve", "fay", "hal", "ida", "leo")
+        ),
     ),
     "getRecipientMessage": _of(f"{_MESSAGE}/message", "{fay.mine}", "999999"),
     "settleRecipient": (
-        *_of(f"{_MESSAGE}/settle", "{eve.mine}", "999999", body={"sent": True}),
-        Ask("not sent", "/api/recipients/{eve.mine}/settle", {"sent": False}),
-        Ask("certain", "/api/recipients/{ada.mine}/settle", {"sent": True}),
+        *_of(f"{_MESSAGE}/settle", "{eve.mine}", "999999", body={"sent": True, "attempt": 1}),
+        Ask("not sent", "/api/recipients/{eve.mine}/settle", {"sent": False, "attempt": 1}),
+        Ask("certain", "/api/recipients/{ada.mine}/settle", {"sent": True, "attempt": 1}),
+        Ask("other attempt", "/api/recipients/{eve.mine}/settle", {"sent": True, "attempt": 2}),
         Ask("empty", "/api/recipients/{eve.mine}/settle", {}),
     ),
     "cancelRecipient": (
@@ -209,9 +213,11 @@ ASKS: Final[dict[str, tuple[Ask, ...]]] = {
     ),
     "getWebhook": _of(_HOOK, "{mine hook}"),
     "changeWebhook": (
-        *_of(_HOOK, "{mine hook}", body={"types": ["job.completed"]}),
+        *_of(_HOOK, "{mine hook}", body={"types": ["job.finished"]}),
         Ask("pause", "/api/webhooks/{mine hook}", {"state": "paused"}),
+        Ask("resume", "/api/webhooks/{mine hook}", {"state": "on"}),
         Ask("bad url", "/api/webhooks/{mine hook}", {"url": "ftp://x"}),
+        Ask("bad type", "/api/webhooks/{mine hook}", {"types": ["none"]}),
     ),
     "deleteWebhook": _of(_HOOK, "{mine hook}"),
     "listWebhookDeliveries": (*_of(f"{_HOOK}/deliveries", "{mine hook}"),),
@@ -225,12 +231,15 @@ ASKS: Final[dict[str, tuple[Ask, ...]]] = {
         Ask("empty", "/api/webhooks/{mine hook}/replay", {}),
     ),
     "listSenders": (Ask("found", "/api/senders"), Ask("refused", "/api/senders?limit=0")),
-    "getSender": _of(_SENDER, ME, "none@example.com"),
+    "getSender": (*_of(_SENDER, ME, "none@example.com"), Ask("held", f"/api/senders/{HELD}")),
     "pauseSender": (
         *_of(f"{_SENDER}/pause", ME, "none@example.com", body={"reason": "moving"}),
         Ask("empty", f"/api/senders/{ME}/pause", {}),
     ),
-    "resumeSender": _of(f"{_SENDER}/resume", ME, "none@example.com", body={}),
+    "resumeSender": (
+        *_of(f"{_SENDER}/resume", ME, "none@example.com", body={}),
+        Ask("held", f"/api/senders/{HELD}/resume", {}),
+    ),
     "changeSender": (
         *_of(_SENDER, ME, "none@example.com", body={"per_day": 90}),
         Ask("too low", f"/api/senders/{ME}", {"per_day": -1}),

@@ -1,5 +1,6 @@
 """Two tenants with something of each kind, for the three surfaces to be asked about."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,15 @@ from tests.web.conftest import ConsoleSite
 
 ME: Final = "me@example.com"
 YOU: Final = "you@example.com"
+HELD: Final = "held@example.com"
+"""A second sender of the first tenant, paused by a person."""
 UNKNOWN: Final = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-LONG_AGO: Final = "2026-01-01 09:00:00"
-IN_A_WHILE: Final = "2036-01-01 09:00:00"
+NOW: Final = datetime(2026, 3, 4, 10, 20, 30, tzinfo=UTC)
+"""The moment at which everything is posted, and asked."""
+POSTED: Final = "2026-03-03 08:00:00"
+"""When the job with the outcomes had been."""
+SENT: Final = "2026-03-04 09:00:00"
+IN_A_WHILE: Final = "2026-03-04 10:25:30"
 
 _OUTCOMES: Final = (
     (0, "sent", None, None, "answered"), (1, "sent", "bounced", "hard", "answered"),
@@ -26,7 +33,7 @@ _OUTCOMES: Final = (
 
 def soon(days: int) -> str:
     """The time in so many days."""
-    return f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{NOW + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Scene:
     """The secrets of the callers, and the ids of what there is by name."""
 
     keys: Mapping[str, str]
-    ids: Mapping[str, str]
+    ids: dict[str, str]
 
 
 class _Office:
@@ -63,16 +70,23 @@ async def furnish(site: ConsoleSite) -> Scene:
     """Each tenant has jobs, a template, a list, suppressions and an endpoint; `me` has a message in each state."""
     keys = {
         "admin": await site.keys.create("admin"),
-        "mine": await site.keys.create("mine", senders=[ME], permissions=[*Permission]),
+        "mine": await site.keys.create("mine", senders=[ME, HELD], permissions=[*Permission]),
         "theirs": await site.keys.create("theirs", senders=[YOU], permissions=[*Permission]),
+        "usual": await site.keys.create("usual", senders=[ME, HELD]),
+        "reader": await site.keys.create("reader", senders=[ME, HELD], permissions=[Permission.READ]),
     }
     ids = {"in 60 days": soon(60)}
     for tenant, sender in (("mine", ME), ("theirs", YOU)):
         async with aiohttp.ClientSession(headers={"X-API-Key": keys[tenant]}) as client:
-            ids |= await _tenant(_Office(site, client), tenant, sender)
+            office = _Office(site, client)
+            ids |= await _tenant(office, tenant, sender)
+            if tenant == "mine":
+                ids["mine held"] = await office.job(HELD, "leo.mine@example.org")
+                await office.ask("POST", f"/api/senders/{HELD}/pause", {"reason": "moving house"})
     await _outcomes(site, ids)
     rows = await query(site.database, "SELECT SUBSTRING_INDEX(to_email, '@', 1), id FROM job_recipients")
     ids |= {name: str(number) for name, number in rows}
+    await query(site.database, "UPDATE daemons SET host = 'here', pid = 1234")
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
     return Scene(keys, ids)
 
@@ -111,7 +125,8 @@ async def _tenant(office: _Office, tenant: str, sender: str) -> dict[str, str]:
 
 
 async def _outcomes(site: ConsoleSite, ids: Mapping[str, str]) -> None:
-    """What a runner and an inbox's reader would have written."""
+    """What a runner and an inbox's reader would have written. No two suppressions are of one moment: lists go by it."""
+    await query(site.database, "UPDATE suppressions SET created_at = created_at - INTERVAL list_id SECOND")
     for job in (ids["mine ended"], ids["theirs ended"]):
         for seq, status, result, kind, proof in _OUTCOMES:
             error = None if status == "sent" else "400 Invalid To header" if status == "failed" else "no response"
@@ -121,7 +136,7 @@ async def _outcomes(site: ConsoleSite, ids: Mapping[str, str]) -> None:
                 "attempts = 1, sent_at = IF(%s = 'sent', %s, NULL), result_at = IF(result IS NULL, NULL, %s), "
                 "mode = 'draft', draft_id = IF(%s = 'failed', NULL, CONCAT('r', id)), "
                 "lease_until = IF(%s = 'unsure', %s, NULL) WHERE job_id = %s AND seq = %s",
-                status, result, kind, proof, error, status, LONG_AGO, LONG_AGO,
+                status, result, kind, proof, error, status, SENT, SENT,
                 status, status, IN_A_WHILE, job, seq,
             )  # fmt: skip
         await query(
@@ -130,8 +145,29 @@ async def _outcomes(site: ConsoleSite, ids: Mapping[str, str]) -> None:
             "at) SELECT sender_email, r.id, r.id, r.id, job_id, to_email, IF(result = 'bounced', 'hard', 'reply'), "
             "IF(result = 'bounced', '550 no such user', NULL), 1, %s "
             "FROM job_recipients r JOIN jobs j ON j.id = job_id WHERE result IS NOT NULL AND job_id = %s",
-            LONG_AGO, job,
+            SENT, job,
         )  # fmt: skip
         await query(
-            site.database, "UPDATE jobs SET bounced = 1, replied = 1, started_at = %s WHERE id = %s", LONG_AGO, job
-        )
+            site.database,
+            "UPDATE jobs SET bounced = 1, replied = 1, created_at = %s, started_at = %s WHERE id = %s",
+            POSTED, SENT, job,
+        )  # fmt: skip
+
+
+async def drafts(browser: aiohttp.ClientSession) -> dict[str, str]:
+    """A table that has a problem, and a message that could be sent; with what its review was of."""
+    ids = dict[str, str]()
+    for name, rows in (("table", "new@example.org,New\nnobody,\n"), ("draft", "new@example.org,New\n")):
+        async with browser.post("/send", data={"pasted": f"email,name\n{rows}"}) as answer:
+            assert answer.url.name == "people", await answer.text()
+            ids[f"mine {name}"] = answer.url.parts[2]
+    written = {
+        "kind": "write",
+        "sender": ME,
+        "subject": "Hello {{ name }}",
+        "body": "Dear {{ name }}",
+        "action": "next",
+    }
+    async with browser.post(f"/send/{ids['mine draft']}/message", data=written) as answer:
+        (ids["seen"],) = re.findall(r'name="seen" value="([^"]+)"', await answer.text())
+    return ids
