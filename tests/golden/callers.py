@@ -15,6 +15,7 @@ from tests.golden.plain import Plain, changed_rows
 from tests.golden.scene import Scene, drafts
 from tests.support.heard import PATIENCE
 from tests.support.prepared import PreparedProcess
+from tests.support.recycled import TABLES
 from tests.support.tables import Contents, Tables
 from tests.web.conftest import SAME, ConsoleSite
 
@@ -41,24 +42,27 @@ class World:
 
     def __init__(self, site: ConsoleSite, scene: Scene, tables: Tables) -> None:
         self.site, self.scene, self._tables = site, scene, tables
-        self._before = Contents()
+        self._before, self._sums = Contents(), dict[str, int]()
 
     def keep(self) -> None:
         """What there is now."""
         self._tables.keep()
-        self._before = self._tables.read()
+        self._before, self._sums = self._tables.rows_of(TABLES), self._tables.sums()
 
     async def act(self, act: Callable[[], Awaitable[dict[str, Any]]], plain: Plain) -> dict[str, Any]:
         """The answer, with what was changed and said."""
         heard = len(self.site.heard.events)
         answer = await act()
-        if changed := changed_rows(self._before, self._tables.read()):
-            answer["changes"] = plain.value(changed)
+        touched = [table for table, found in self._tables.sums().items() if found != self._sums[table]]
+        if touched:
+            before = {table: self._before[table] for table in touched}
+            answer["changes"] = plain.value(changed_rows(before, self._tables.rows_of(touched)))
             await self.look()
         answer |= self.events(heard, plain)
-        if changed:
+        if touched:
             self._tables.put_back()
             await self.look()
+            assert self._tables.sums() == self._sums
         return answer
 
     async def look(self) -> None:

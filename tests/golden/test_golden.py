@@ -86,9 +86,9 @@ async def test_who_may_less_is_refused_as_ever(callers: Callers, caller: str) ->
 
 
 def _refusal(answer: dict[str, Any]) -> dict[str, Any]:
-    """Of what is not refused only that."""
-    is_refused = answer["status"] >= 400 or answer.get("at") == "/login"
-    return _silent(answer) if is_refused else {"status": answer["status"]}
+    """Of what is not refused only that, and where it led."""
+    is_refused = answer["status"] >= 400
+    return _silent(answer) if is_refused else {name: it for name, it in answer.items() if name in {"status", "at"}}
 
 
 def _silent(answer: dict[str, Any]) -> dict[str, Any]:
