@@ -20,8 +20,8 @@ from tests.support.tables import Contents, Tables
 from tests.web.conftest import SAME, ConsoleSite
 
 ALL: Final = ("admin", "mine", "theirs")
-_OF_REQUESTS: Final = {"request_answered", "probe_answered", "anonymous_answered"}
-"""Events of every request, which say what its answer does; some come after it."""
+_OF_REQUESTS: Final = {"request_answered", "request_refused", "probe_answered", "anonymous_answered"}
+"""Events of every request, which say what its answer does; some come after it, and not all of many are logged."""
 _PASSING: Final = {"Content-Length", "Content-Type", "Date", "Server", "X-Request-ID"}
 _USUAL: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """Headers that are told where an answer lacks them."""

@@ -50,9 +50,8 @@ class Plain:
         return self._caller.sub("{caller}", said)
 
     def event(self, name: str, fields: Mapping[str, object]) -> str:
-        """One of the log: its name and its fields, without those that are of the request, or in its answer."""
-        left_out = {"ms", "request"} | ({"reason"} if name == "request_refused" else set())
-        said = " ".join(f"{key}={value!r}" for key, value in fields.items() if key not in left_out)
+        """One of the log: its name and its fields, without those that are of the request."""
+        said = " ".join(f"{key}={value!r}" for key, value in fields.items() if key not in {"ms", "request"})
         return self.text(f"{name} {said}")
 
     def _number(self, number: int) -> int | str:
