@@ -187,7 +187,7 @@ MUTATIONS: Final = (
         "mailerd/gmail/session.py",
         "return not self._next.done() and not self._writer.is_closing()",
         "return not self._writer.is_closing()",
-        "tests/gmail/test_connection.py::test_what_comes_unasked_over_an_idle_connection_answers_nothing",
+        "tests/gmail/test_connection.py::test_what_comes_unasked_before_a_draft_is_sent_answers_nothing",
     ),
     Mutation(
         "a message that was slow to Google is not noted",

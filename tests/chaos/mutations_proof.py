@@ -19,13 +19,6 @@ OF_PROOF: Final = (
         "tests/gmail/test_repeated_answers.py::test_a_connection_carries_one_message",
     ),
     Mutation(
-        "a connection that brought something unasked is used",
-        "mailerd/gmail/session.py",
-        "        if connection.usable:\n",
-        "        if True:\n",
-        "tests/gmail/test_connection.py::test_what_comes_unasked_before_a_draft_is_sent_answers_nothing",
-    ),
-    Mutation(
         "a send's answer about another thread is taken for its own",
         "mailerd/gmail/session.py",
         "or (thread and reply.thread_id != thread)",
