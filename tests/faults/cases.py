@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import pymysql
 
 from mailerd.sandbox.google import COMPOSE, READONLY, SEND
 from tests.chaos.place import SENDER
+from tests.daemon.test_restored import dump, load
 from tests.faults.scene import MESSAGES, Scene, command
 
 Surface = str
@@ -229,14 +229,6 @@ async def _stop_only(it: Scene) -> None:
     it.here.daemons[0].stop()
 
 
-async def _restart(it: Scene) -> None:
-    """What `systemctl restart mailerd` does to a daemon that does not end by SIGTERM."""
-    child = it.here.daemons[0]
-    child.kill()
-    child.start()
-    await child.until(lambda log: "runner_started" in log, within=60.0)
-
-
 async def _killed_stays_away(it: Scene) -> None:
     """When the successor is stopped in order, the one that was killed before is no finding."""
     child = it.here.daemons[-1]
@@ -245,26 +237,15 @@ async def _killed_stays_away(it: Scene) -> None:
         _, said = await command(it, *arguments)
         assert f"daemon {it.remembered['killed']}" not in said, f"{arguments[0]} tells of the one that was replaced"
     child.start()
-    await child.until(lambda log: "runner_started" in log, within=60.0)
-
-
-def _client(it: Scene, program: str) -> list[str]:
-    server = it.here.server
-    return [program, "--host=127.0.0.1", f"--port={server.port}", "--user=admin", f"--password={server.password}"]
+    await it.send("again")
 
 
 async def _restore_over_stopped(it: Scene) -> None:
     """A backup of a running daemon is restored after it was stopped: its row says that it runs."""
-    backup = it.here.folder / "backup.sql"
-    dumped = await asyncio.to_thread(
-        subprocess.run, [*_client(it, "mariadb-dump"), "--single-transaction", "mailerd"], capture_output=True,
-        check=True,
-    )  # fmt: skip
-    backup.write_bytes(dumped.stdout)
+    backup = await asyncio.to_thread(dump, it.here.server.url)
     it.is_posting = False
     await it.here.daemons[0].terminate()
-    with backup.open("rb") as file:
-        await asyncio.to_thread(subprocess.run, [*_client(it, "mariadb"), "mailerd"], stdin=file, check=True)
+    await asyncio.to_thread(load, it.here.server.url, backup)
 
 
 async def _after_restore(it: Scene) -> None:
@@ -399,10 +380,10 @@ CASES: Final = (
                    _sql("SET foreign_key_checks = 0", "RENAME TABLE attempts_gone TO attempts"))),
     Case("schema of a newer version", r"newer mailerd migrated it|is at migration 9", r"install that version|restore",
          _sql("INSERT INTO schema_version (number, name, applied_at) VALUES (9, 'later', UTC_TIMESTAMP(6))"),
-         ("check", "top"), never=r"another program",
+         ("check", "top"), never=r"tables of another program|a database of its own",
          mend=Mend("the backup is restored", _sql("DELETE FROM schema_version WHERE number = 9"))),
     Case("database of another version", r"another version of mailerd", r"start the version that made it|restore",
-         _alter, ("log", "check", "top"), never=r"another program",
+         _alter, ("log", "check", "top"), never=r"tables of another program|a database of its own",
          mend=Mend("the backup is restored, and the daemon started", _alter_back)),
     Case("Google unreachable", r"google (cannot be reached|is out of reach|unreachable)|cannot be reached",
          r"dns|firewall|network|way out|internet", _refuse_google,
@@ -434,7 +415,8 @@ CASES: Final = (
          ("console", "check", "top", "senders"), never=r"limit of 24 hours|--per-day", most="blue",
          mend=Mend(command=rf"(mailerd senders set {SENDER} --warm-up off)")),
     Case("day has no room for copies", r"counts as 3", rf"senders set {SENDER} --per-day", _little_left,
-         ("top", "senders"), most="blue", mend=Mend(command=rf"(mailerd senders set {SENDER} --per-day \d+)")),
+         ("console", "check", "top", "senders"), most="blue",
+         mend=Mend(command=rf"(mailerd senders set {SENDER} --per-day \d+)")),
     Case("sign-in revoked", r"invalid_grant|revoked|no longer honours", rf"auth login --sender {SENDER}", _revoke,
          mend=Mend(command=rf"(mailerd auth login --sender {SENDER})", after=_keep_readonly)),
     Case("credentials spoilt", r"not a json|cannot be used", rf"auth login --sender {SENDER}|create the file again",
@@ -459,9 +441,9 @@ CASES: Final = (
     Case("only daemon killed", r"no daemon|not listening|nothing listens|not responding|silent",
          r"systemctl|start|mailerd run", _kill_last, ("check", "top"), within=15.0,
          mend=Mend(command=r"systemctl (?:re)?start mailerd, or (mailerd run)", after=_killed_stays_away)),
-    Case("only daemon frozen", r"not responded for|no daemon|not responding", r"systemctl restart mailerd|mailerd run",
+    Case("only daemon frozen", r"not responded for|no daemon|not responding", r"systemctl restart mailerd",
          _stop_only, ("check", "top"), within=15.0, lasts=40.0,
-         mend=Mend("systemctl restart mailerd, which kills and starts it", _restart)),
+         mend=Mend(command=r"without systemd: (`kill -9 \d+` on \S+, then `mailerd run`)")),
     Case("stopped, and a backup restored", r"no daemon", r"mailerd run", _restore_over_stopped, ("check", "top"),
          mend=Mend("`mailerd after-restore --yes`", _after_restore,
                    r"systemctl (?:re)?start mailerd, or (mailerd run)")),

@@ -245,8 +245,12 @@ async def command(it: Scene, *arguments: str) -> tuple[int, str]:
 async def run(it: Scene, told: str) -> tuple[int, str]:
     """Run a command as it was advised, to which the place of the settings is added; its exit code and its output.
 
-    `auth login` has a browser, in which a person agrees. `run` is not waited for: its log says when it is there.
+    `auth login` has a browser, in which a person agrees. `run` is not waited for: its log says when it is there. Of
+    several in backticks each is run.
     """
+    if several := re.findall(r"`([^`]+)`", told):
+        results = [await run(it, each) for each in several]
+        return next((it for it in results if it[0]), results[-1])
     program, *arguments = shlex.split(told)
     if program != "mailerd":
         done = await asyncio.to_thread(
@@ -261,7 +265,10 @@ async def run(it: Scene, told: str) -> tuple[int, str]:
 
 
 async def _start(it: Scene) -> tuple[int, str]:
-    child = next(each for each in it.here.daemons if not each.running)
+    async with asyncio.timeout(10.0):  # a process that was killed ends a little later
+        while not (stopped := [each for each in it.here.daemons if not each.running]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    (child, *_) = stopped
     child.start()
     try:
         await child.until(lambda log: "runner_started" in log, within=60.0)

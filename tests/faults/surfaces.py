@@ -30,6 +30,8 @@ STAYS: Final = 6.0
 """Seconds for which it is looked at afterwards, whether it stays so."""
 SHOW_NOW: Final = ("post", "ready", "console", "check", "top", "senders")
 """The surfaces that show what is, and so that it is over; log and alerts keep what was."""
+_CLIENTS: Final = r"try again"
+"""What an application is told to do that posts; who can end the fault is told elsewhere."""
 _LEVELS: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 _LIGHTS: Final = ("good", "note", "warning", "bad")
 _COLOURS: Final = ("green", "blue", "amber", "red")
@@ -64,8 +66,8 @@ class Look:
     wrong: str = ""
     """What it has said that it must not."""
 
-    def see(self, case: Case, shown: Shown, *, at: float) -> None:
-        """One more look."""
+    def see(self, case: Case, shown: Shown, *, at: float, remedy: str) -> None:
+        """One more look. `remedy`: what has to be advised, a regular expression."""
         text = shown.text
         named = bool(case.cause) and _says(case.cause, text)
         self.last, self.calm = text, shown.calm and not named
@@ -79,7 +81,7 @@ class Look:
             self.showed = at
         if named and self.cause is None:
             self.cause = at
-        if named and self.remedy is None and _says(case.remedy, text):
+        if named and self.remedy is None and _says(remedy, text):
             self.remedy = at
 
     def verdict(self, case: Case) -> str:
@@ -264,10 +266,11 @@ class _Watcher:
             "console": (self._console, 1.0), "check": (self._check, 3.0), "top": (self._top, 3.0),
             "senders": (self._senders, 1.0), "alert": (self._alert, 0.5),
         }  # fmt: skip
-        ask, every = asks[name]
+        (ask, every), case = asks[name], self.result.case
         while True:
             shown = await ask()
-            self.result.looks[name].see(self.result.case, shown, at=now() - self.began)
+            remedy = f"{case.remedy}|{_CLIENTS}" if name == "post" else case.remedy
+            self.result.looks[name].see(case, shown, at=now() - self.began, remedy=remedy)
             await asyncio.sleep(every)
 
     async def sees_end(self, name: str, began: float) -> None:
