@@ -213,7 +213,7 @@ CORRECT_LOGIN: Final = t(
 )
 FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
 GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
-RESTORE_TABLE: Final = t("restore the table from a backup (docs/how-to/backup.md)")
+RESTORE_TABLES: Final = t("restore the missing tables from a backup (docs/how-to/backup.md)")
 """What to do about a database that cannot be used, wherever that is said."""
 _OUTAGES: Final = {
     "login": t("the database rejects the login"),
@@ -244,8 +244,8 @@ def database(outage: str) -> Condition:
             text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
             remedy = GRANT
         case "incomplete":
-            text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
-            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLE, "mailerd check"))
+            text = t("The database lacks a table: nothing is sent, and new jobs may be refused.")
+            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLES, "mailerd check"))
         case "login":
             text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
             remedy = CORRECT_LOGIN

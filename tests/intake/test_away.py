@@ -7,7 +7,7 @@ import aiomysql
 import pytest
 from pymysql.err import OperationalError
 
-from mailerd.core.situation import RESTORE_TABLE
+from mailerd.core.situation import RESTORE_TABLES
 from mailerd.errors import DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
@@ -204,7 +204,7 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
 
     assert status == 503
     message = answer["error"]["message"]
-    assert ("migrate" in message, str(RESTORE_TABLE) in message) == (False, True)
+    assert ("migrate" in message, str(RESTORE_TABLES) in message) == (False, True)
 
 
 def test_a_column_that_is_missing_is_a_503_that_names_the_command_that_says_why() -> None:
