@@ -132,8 +132,15 @@ async def _fill(it: Scene) -> None:
 
 
 async def _make_room(it: Scene) -> None:
+    """As where a disk is full: to remove a table needs some room itself, so that something small goes first."""
     it.messages = MESSAGES
-    await it.admin("DROP TABLE ballast")
+    async with asyncio.timeout(30.0):
+        while (await it.admin("SELECT COUNT(*) FROM ballast"))[0][0]:
+            with suppress(pymysql.err.MySQLError):
+                await it.admin("DELETE FROM ballast ORDER BY id DESC LIMIT 5")
+        while await it.admin("SHOW TABLES LIKE 'ballast'"):
+            with suppress(pymysql.err.MySQLError):
+                await it.admin("DROP TABLE ballast")
 
 
 async def _take_all_connections(it: Scene) -> None:
@@ -363,7 +370,7 @@ CASES: Final = (
          mend=Mend("GRANT ALL PRIVILEGES, as an administrator",
                    _sql("GRANT ALL PRIVILEGES ON mailerd.* TO 'mailerd'@'127.0.0.1'"))),
     Case("INSERT denied, not yet in force", "", "", _sql("REVOKE INSERT ON mailerd.* FROM 'mailerd'@'127.0.0.1'"),
-         ("log", "post", "ready", "console", "top", "alert"), window=20.0, most="green"),
+         ("top",), window=20.0, most="green"),
     Case("database read-only", r"read.only", r"writer|switch|read_only", _sql("SET GLOBAL read_only = ON"), _DATABASE,
          never=_NO_STRANGER, mend=Mend("read_only is set OFF", _sql("SET GLOBAL read_only = OFF"))),
     Case("database password", r"access denied|1045", r"password in database\.url|database\.url|alter user",

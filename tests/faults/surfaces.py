@@ -360,6 +360,15 @@ class _Watcher:
         return Shown("\n".join(said), not new, worst, tuple(f"{each}" for each in new))
 
     async def _top(self) -> Shown:
+        """What the commands say; where nothing is wrong they have to say so as long as the daemon itself does."""
+        if self.result.case.cause:
+            return await self._commands()
+        ready = [await self._ready()]
+        shown = await self._commands()
+        ready.append(await self._ready())
+        return shown if all(each.calm for each in ready) else Shown("", calm=True)
+
+    async def _commands(self) -> Shown:
         jobs = await command(self.it, "jobs", "list", "--json")
         open_jobs = re.findall(r'"job_id": "(\w+)"', jobs[1]) if jobs[0] == 0 else []
         told = await command(self.it, "explain", open_jobs[0] if open_jobs else self.it.job)
