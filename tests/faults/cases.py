@@ -26,6 +26,7 @@ _SENDER: Final = ("log", "console", "check", "top", "senders", "alert")
 _QUIET: Final = ("log", "console", "check", "top", "senders")
 """It passes by itself: an alert is sent only after five minutes."""
 _VIEW: Final = ("console", "check", "top")
+_CROWDED: Final = r"too many connections|1040|no free connection"
 _NO_STRANGER: Final = r"without a verified"
 """While the database is away, a good key is no stranger's."""
 Act = Callable[[Scene], Awaitable[object]]
@@ -174,8 +175,8 @@ async def _leave_one_connection(it: Scene) -> None:
 
 
 async def _allow_connections(it: Scene) -> None:
-    for connection in it.connections[:2]:  # an administrator, too, gets in when there is a place
-        connection.close()
+    for _ in range(2):  # an administrator, too, gets in when there is a place
+        it.connections.pop().close()
     await it.admin("SET GLOBAL max_connections = 150")
 
 
@@ -373,12 +374,13 @@ CASES: Final = (
          ("top",), window=20.0, most="green"),
     Case("database read-only", r"read.only", r"writer|switch|read_only", _sql("SET GLOBAL read_only = ON"), _DATABASE,
          never=_NO_STRANGER, mend=Mend("read_only is set OFF", _sql("SET GLOBAL read_only = OFF"))),
-    Case("database password", r"access denied|1045", r"password in database\.url|database\.url|alter user",
+    Case("database password", r"access denied|1045|rejects the login",
+         r"password in database\.url|database\.url|alter user",
          _sql("ALTER USER 'mailerd'@'127.0.0.1' IDENTIFIED BY 'another'", cut=True), _DATABASE, never=_NO_STRANGER,
          mend=Mend("ALTER USER ... IDENTIFIED BY the password in database.url", _right_password)),
-    Case("connections used up", r"too many connections|1040", r"max_connections|pool_size", _take_all_connections,
-         _DATABASE, never=_NO_STRANGER, mend=Mend("max_connections is raised", _allow_connections)),
-    Case("connections scarce", r"too many connections|1040", r"max_connections|pool_size", _leave_one_connection,
+    Case("connections used up", _CROWDED, r"max_connections|pool_size", _take_all_connections, _DATABASE,
+         never=_NO_STRANGER, mend=Mend("max_connections is raised", _allow_connections)),
+    Case("connections scarce", _CROWDED, r"max_connections|pool_size", _leave_one_connection,
          ("log", "console", "check", "top", "alert"), mend=Mend("max_connections is raised", _allow_connections)),
     Case("table missing", r"lacks a table|tables? (is|are) missing|1146", r"restore the missing tables from a backup",
          _sql("SET foreign_key_checks = 0", "RENAME TABLE attempts TO attempts_gone"),

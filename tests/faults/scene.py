@@ -19,6 +19,7 @@ from typing import Any, Final
 import aiohttp
 import pymysql
 from aiohttp import web
+from pymysql.constants import ER
 
 from mailerd.sandbox.google import COMPOSE, READONLY
 from mailerd.sandbox.mariadb import ServerError
@@ -75,7 +76,14 @@ class Scene:
 
     async def admin(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements as one who may do everything; the rows of the last."""
-        return await asyncio.to_thread(self._admin, statements)
+        async with asyncio.timeout(60.0):
+            while True:
+                try:
+                    return await asyncio.to_thread(self._admin, statements)
+                except pymysql.err.OperationalError as error:
+                    if error.args[0] != ER.CON_COUNT_ERROR:
+                        raise
+                await asyncio.sleep(0.05)  # its one place may not be free yet
 
     def _admin(self, statements: Sequence[str]) -> list[tuple[Any, ...]]:
         with self.connect("admin") as connection, connection.cursor() as cursor:

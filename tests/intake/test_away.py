@@ -8,7 +8,7 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.core.situation import RESTORE_TABLES
-from mailerd.errors import DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
@@ -224,3 +224,15 @@ def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:
         assert (answer.status, answer.code) == (503, "database_away")
         assert answer.retry_after
         assert words in str(answer)
+
+
+@pytest.mark.parametrize(
+    "errno, said", [(1045, "rejects the login"), (1040, "has no free connection"), (2003, "is unavailable")]
+)
+def test_a_database_that_lets_nobody_in_is_called_so_as_on_every_surface(errno: int, said: str) -> None:
+    error = DatabaseAwayError(
+        "jobs.accept", phase="connect", cause=OperationalError(errno, ""), errno=errno, retry=True, in_doubt=False
+    )
+    answer = from_database_error(error)
+    assert answer is not None
+    assert answer.message == f"the database {said}; try again; nothing was stored"
