@@ -235,4 +235,4 @@ def test_a_database_that_lets_nobody_in_is_called_so_as_on_every_surface(errno: 
     )
     answer = from_database_error(error)
     assert answer is not None
-    assert answer.message == f"the database {said}; try again; nothing was stored"
+    assert str(answer) == f"the database {said}; try again; nothing was stored"
