@@ -404,7 +404,7 @@ CASES: Final = (
          _google(kind="hang_before", seconds=45), _VIEW, patience=60.0, within=20.0,
          mend=at_google("Google answers again")),
     Case("one answer lost of many", r"unconfirmed", r"mailerd (explain \d+|settle \d+)", _lose_one, _VIEW, most="blue",
-         never=r"dns|firewall", scopes=(SEND,),
+         never=r"dns|firewall", scopes=(SEND,), leaves=r"neither gmail\.readonly nor gmail\.metadata",
          mend=Mend("a look into the mailbox", command=r"`?(mailerd settle \d+ --sent)")),
     Case("Google answers 5xx", r"backend ?error|\b500\b|\b5xx\b", r"status|dashboard|automatically|by itself|nothing",
          _google(kind="backend_error"), _QUIET, mend=at_google("Google answers again")),

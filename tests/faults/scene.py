@@ -200,6 +200,7 @@ async def scene(
                     told = told.replace("[gmail]\n", own)
                     if request_timeout:
                         told = re.sub(r"(?m)^request_timeout = .*$", f"request_timeout = {request_timeout:g}", told)
+                        told = re.sub(r"(?m)^lease = .*$", f"lease = {2 * request_timeout + 10:g}", told)
                     config.write_text(told)
                 async with here.http.get(f"{here.google.url}sandbox/client.json") as answer:
                     client = here.folder / "credentials" / "client.json"
