@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man messages translations
+.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man messages translations golden
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -70,6 +70,10 @@ install:  ## as root: mailerd as a service, in PREFIX=/opt/mailerd; again: bring
 
 uninstall:  ## as root: remove the service; configuration, credentials and database stay
 	@PREFIX=$(PREFIX) tools/install uninstall
+
+golden: setup  ## write anew what API, console and commands answer, in tests/golden; the diff is what callers notice
+	@GOLDEN=write $(BIN)/pytest -q -n $(WORKERS) tests/golden
+	@git diff --stat -- tests/golden
 
 clean:  ## remove what the commands above have made, the demonstration's data included
 	rm -rf .venv .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info mailerd/locale/*/LC_MESSAGES/*.mo

@@ -76,14 +76,15 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
     """Remove a suppression: messages are sent to the address again."""
     address = checked_address(address)
 
-    async def work(suppressions: Suppressions) -> bool:
+    async def work(suppressions: Suppressions) -> tuple[bool, bool]:
         list_id = await _list_id(suppressions, mailing_list)
         return await suppressions.remove(
             suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=user_name(),
             log=_log("unsuppress", mailing_list),
         )  # fmt: skip
 
-    if not _ask(config, work):
+    removed, still_out = _ask(config, work)
+    if not removed:
         raise MailerdError(
             t(
                 "{address} is not suppressed ({list}): `mailerd suppress why {address}` shows its suppressions",
@@ -91,6 +92,8 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
             )
         )  # fmt: skip
     echo(t("suppression of {address} removed ({list})", address=address, list=mailing_list or t("all messages")))
+    if still_out:
+        echo(t("another one still keeps these messages from it: `mailerd suppress why {address}`", address=address))
 
 
 @app.command("why")
@@ -209,10 +212,12 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
             for it in page:
                 address, since = it.address or it.digest.hex(), in_utc(it.created_at)
                 # What a stranger has signed up with may be a formula: =cmd|'/c'!a0@example.com is an address.
-                writer.writerow((without_formula(address), it.list_name or "", it.reason.value, it.source.value, since))
+                writer.writerow(
+                    (without_formula(address), it.list_name or "", it.reason.value, it.source.value, since, it.origin)
+                )
             after = page[-1].place
 
-    writer.writerow(("email", "list", "reason", "source", "since"))
+    writer.writerow(("email", "list", "reason", "source", "since", "origin"))
     _ask(config, work)
 
 
@@ -326,7 +331,7 @@ def suppression_line(address: str, it: Suppression) -> Text:
         "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
         address=address, list=_named(it), at=in_utc(it.created_at), reason=worded(it.reason), source=worded(it.source),
     )  # fmt: skip
-    return joined([line, *(each for each in (it.actor, it.detail) if each)], ", ")
+    return joined([line, *(each for each in (it.origin, it.actor, it.detail) if each)], ", ")
 
 
 def _named(it: Suppression) -> str:
@@ -335,4 +340,5 @@ def _named(it: Suppression) -> str:
 
 def _table_row(it: Suppression) -> tuple[str, ...]:
     address, since = it.address or it.digest.hex(), in_utc(it.created_at)
-    return address, _named(it), label(it.reason), label(it.source), since, it.detail or ""
+    source = " ".join(filter(None, (label(it.source), it.origin)))
+    return address, _named(it), label(it.reason), source, since, it.detail or ""

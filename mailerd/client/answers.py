@@ -678,11 +678,12 @@ class Suppression(TypedDict):
     source: str
     detail: str | None
     actor: str | None
+    origin: str
     created_at: str
 
 
 class Suppressed(TypedDict):
-    """How many were to be suppressed, and how many of them were not before."""
+    """How many were to be suppressed, and how many of these suppressions are new."""
 
     total: int
     added: int
@@ -694,6 +695,13 @@ class Removed(TypedDict):
     removed: Literal[True]
 
 
+class RemovedSuppression(TypedDict):
+    """It was removed. `still_suppressed`: another one still blocks these messages; None: the answer was lost."""
+
+    removed: Literal[True]
+    still_suppressed: bool | None
+
+
 class MailingList(TypedDict):
     """A list that a person can leave."""
 
@@ -703,7 +711,7 @@ class MailingList(TypedDict):
 
 
 class MailingLists(TypedDict):
-    """All lists, by name."""
+    """The lists that the key may use, by name."""
 
     lists: list[MailingList]
 

@@ -38,6 +38,7 @@ from mailerd.client.answers import (
     Recipient,
     RecipientHistory,
     Removed,
+    RemovedSuppression,
     RenderedTemplate,
     Replayed,
     RetryOnly,
@@ -326,13 +327,14 @@ class Calls(Exchange):
         """Suppress addresses: all of them, or none."""
         return await self._send(Call("POST", "/api/suppressions", to_json({"suppressions": [*suppressions]})))
 
-    async def unsuppress(self, email: str, *, list_name: str | None = None) -> Removed:
-        """Remove a suppression: that of a list, or that of all messages.
+    async def unsuppress(self, email: str, *, list_name: str | None = None) -> RemovedSuppression:
+        """Remove what keeps the messages of a list, or all, from an address, as far as the key may.
 
         A 404: there is none. In a repetition of this call, after no answer, it counts as removed.
         """
         path = with_query(f"/api/suppressions/{_quoted(email)}", list=list_name)
-        return await self._send(Call("DELETE", path, gone=Removed(removed=True)))
+        gone = RemovedSuppression(removed=True, still_suppressed=None)
+        return await self._send(Call("DELETE", path, gone=gone))
 
     async def lists(self) -> MailingLists:
         """The mailing lists that a person can leave."""

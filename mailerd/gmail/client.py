@@ -504,7 +504,9 @@ class GmailCalls(ABC):
         https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id than the draft's.
         """
         body, url = json.dumps({"id": draft_id}).encode(), self.endpoints.drafts_send
-        return await self._post(sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "")
+        return await self._post(
+            sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "", draft_id=draft_id
+        )
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
         """Send a message directly; Accepted holds its id and its thread's."""
@@ -579,12 +581,20 @@ class GmailCalls(ABC):
         )
 
     async def _post(
-        self, sender: str, call: Call, url: str, *, body: bytes, content_type: str = _JSON, answer_thread: str = ""
+        self,
+        sender: str,
+        call: Call,
+        url: str,
+        *,
+        body: bytes,
+        content_type: str = _JSON,
+        answer_thread: str = "",
+        draft_id: str = "",
     ) -> Reply:
         return await self.call(
             GmailRequest(
                 call, sender=sender, method="POST", url=url, body=body, content_type=content_type,
-                answer_thread=answer_thread,
+                answer_thread=answer_thread, draft_id=draft_id,
             )
         )  # fmt: skip
 
@@ -753,15 +763,18 @@ class Gmail(GmailCalls):
             problem := await self._check_owner(account, request.sender, token, deadline=deadline)
         ):
             return problem, None
-        answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
-        if isinstance(answer, NotSent | NoResponse):
-            return answer, token
-        reply = session.read(answer, call=request.call)
-        if isinstance(reply, Accepted):
-            reply = session.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
-        if isinstance(reply, MalformedResponse):
+        try:
+            answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
+            if isinstance(answer, NotSent | NoResponse):
+                return answer, token
+            reply = session.read(answer, call=request.call)
+            if isinstance(reply, Accepted):
+                reply = session.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
+            if isinstance(reply, Accepted) and request.call is Call.DRAFTS_CREATE:
+                self._session.keep(request, reply.id)
+            return reply, token
+        finally:
             request.drop_connection()
-        return reply, token
 
     async def _check_owner(
         self,

@@ -14,8 +14,7 @@ import ssl
 import struct
 import time
 import zlib
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
@@ -322,16 +321,13 @@ _MAX_OVERHEAD: Final = 64 * 1024
 """Bytes that may come one after another without any of a body: an answer's head, its trailers, a chunk's size."""
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
 _OF_MESSAGES: Final = _SENDS | {Call.DRAFTS_CREATE}
-"""The calls that are made for every message, over connections that are kept: a handshake for each would cost more than
-the call. Each answer to them holds an id that no other has. Every other call has a connection of its own."""
+"""The calls that are made for every message."""
 _KEPT_S: Final = 15.0
-"""Seconds that a connection is kept without a request."""
+"""Seconds that the connection that made a draft waits for its send."""
+_RESOLVED_FOR_S: Final = 30.0
+"""Seconds that a host's addresses are used before they are looked up again, or until none takes a connection."""
 _NEXT_ADDRESS_S: Final = 0.25
 """Seconds after which a host's next address is tried as well (RFC 8305)."""
-_REMEMBERED: Final = 64
-"""The latest answers of a kept connection, by which one that comes twice is known."""
-_REFUSED_FROM: Final = 300
-"""The first status that is no success."""
 _FINAL_FROM: Final = 200
 """The first status of an answer itself; one below announces another."""
 _FRAMED_BY: Final = ("Content-Length", "Transfer-Encoding")
@@ -354,6 +350,7 @@ class GmailRequest(Request):
         max_body: int = MAX_BODY,
         answer_id: str = "",
         answer_thread: str = "",
+        draft_id: str = "",
     ) -> None:
         headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": content_type}
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
@@ -365,13 +362,15 @@ class GmailRequest(Request):
         """The id that its answer must have; "": any."""
         self.answer_thread = answer_thread
         """The thread that its answer must name; "": any."""
+        self.draft_id = draft_id
+        """The draft that it sends, over the connection that made it; "": none."""
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.connection: _Connection | None = None
         """The connection that the request was given."""
 
     def drop_connection(self) -> None:
-        """Let no other request have its connection: what comes over it next may be the answer to this one."""
+        """End its connection: whatever comes over it now answers nothing."""
         if self.connection is not None:
             self.connection.abort()
 
@@ -402,10 +401,6 @@ def begin_before(moment: float) -> Iterator[None]:
         _BEGIN_BEFORE.reset(token)
 
 
-class _RepeatedAnswerError(OSError):
-    """An answer came that had come over this connection before, so it is not this request's."""
-
-
 _NETWORK_ERRORS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade, OSError)
 """OSError includes time-outs, ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
 
@@ -416,10 +411,7 @@ class _Connection:
     It ends by `abort` alone: closing it would first send what is left in the buffer.
     """
 
-    def __init__(self, origin: URL, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.origin: Final = origin
-        self.former_answers = deque[int](maxlen=_REMEMBERED)
-        """The answers that came over it, as hashes."""
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._next = asyncio.create_task(self._read())
         """What comes next over it."""
@@ -514,10 +506,11 @@ class _Connection:
 class GmailSession(AbstractSession):
     """The connections to Google. Every wait in it ends at a deadline, which is a time of the event loop's clock.
 
-    HTTP/1.1 does not say which request an answer belongs to. So an answer that comes twice, or unasked, would be taken
-    for that of the next request, and that one's for the next again: messages would be recorded as sent that Google
-    never got. Only the calls of messages share connections, and there it is noticed: see `_OF_MESSAGES` and
-    `_Connection.usable`.
+    HTTP/1.1 does not say which request an answer belongs to. An answer that comes twice, unasked, or late because
+    something on the way has carried its request twice, would be taken for that of the connection's next request: a
+    person would get another's message, or a message would be recorded as sent that Google never got. Nothing in the
+    answer about a new draft says whose it is. So a connection carries one message: its draft is made and sent over it,
+    and neither answer can be taken for the other. Every other call has a connection of its own.
     """
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
@@ -526,8 +519,10 @@ class GmailSession(AbstractSession):
         self._events = events
         self._limits = {of_messages: asyncio.Semaphore(limit) for of_messages in (True, False)}
         self._open = False
-        self._idle = defaultdict[URL, deque[tuple[_Connection, asyncio.TimerHandle]]](deque)
-        """The connections that are kept, by their origin, each with what will end it."""
+        self._kept = dict[tuple[str, str], tuple[_Connection, asyncio.TimerHandle]]()
+        """The connections that made a draft, by sender and draft, each with what will end it."""
+        self._resolved = dict[URL, tuple[float, Sequence[AddrInfoType]]]()
+        """The addresses of Google, or of the proxy, and until when they are used."""
 
     async def __aenter__(self) -> Self:
         self._open = True
@@ -535,14 +530,16 @@ class GmailSession(AbstractSession):
 
     async def __aexit__(self, *_: object) -> None:
         self._open = False
-        for origin in self._idle:
-            while connection := self._kept(origin):
-                connection.abort()
+        for draft in [*self._kept]:
+            self._end(draft)
 
     async def request(
         self, request: GmailRequest, *, deadline: float, by: Callable[[GmailRequest], Awaitable[Response]] | None = None
     ) -> Answer | NotSent | NoResponse:
-        """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token."""
+        """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token.
+
+        The connection of one that makes a draft is left to the caller: to `keep`, or to drop.
+        """
         if not self._open:
             raise RuntimeError("Gmail is used outside `async with`")
         try:
@@ -560,7 +557,8 @@ class GmailSession(AbstractSession):
             )
             return outcome
         finally:
-            self._give_back(request)
+            if request.call is not Call.DRAFTS_CREATE:
+                request.drop_connection()
         return Answer(
             status=response.status_code, headers=response.headers, body=response.data, max_body=request.max_body
         )
@@ -587,42 +585,43 @@ class GmailSession(AbstractSession):
     async def _exchange(self, request: GmailRequest) -> Response:
         url = URL(str(request.url))
         message, origin = _message(request, url), url.origin()
-        request.connection = connection = self._kept(origin) or await self._connect(origin)
+        request.connection = connection = self._take((request.sender, request.draft_id)) or await self._connect(origin)
         if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
             raise _TooLateError
         request.maybe_sent = True
         status, headers, data = await connection.exchange(message, max_body=request.max_body)
-        if status >= _REFUSED_FROM:  # its body may be that of another refusal, so it cannot be recognised
-            connection.abort()
-        elif request.call in _OF_MESSAGES:
-            _recognise(connection, data)
         return Response(status_code=status, headers=headers, data=data, req=request)
 
-    def _kept(self, origin: URL) -> _Connection | None:
-        while idle := self._idle[origin]:
-            connection, expiry = idle.popleft()
-            expiry.cancel()
-            if connection.usable:
-                return connection
-            connection.abort()
+    def keep(self, request: GmailRequest, draft_id: str) -> None:
+        """Let the send of the draft that this request made have its connection."""
+        draft = request.sender, draft_id
+        self._end(draft)
+        if request.connection is not None:
+            expiry = asyncio.get_running_loop().call_later(_KEPT_S, self._end, draft)
+            self._kept[draft] = request.connection, expiry
+            request.connection = None
+
+    def _take(self, draft: tuple[str, str]) -> _Connection | None:
+        """The connection that made a draft, if it is kept and has brought nothing since."""
+        if draft not in self._kept:
+            return None
+        connection, expiry = self._kept.pop(draft)
+        expiry.cancel()
+        if connection.usable:
+            return connection
+        connection.abort()
         return None
 
-    def _give_back(self, request: GmailRequest) -> None:
-        """Keep the connection for the next request, now that its answer is understood."""
-        connection = request.connection
-        if connection is not None and connection.usable and request.call in _OF_MESSAGES:
-            expiry = asyncio.get_running_loop().call_later(_KEPT_S, connection.abort)
-            self._idle[connection.origin].append((connection, expiry))
-        else:
-            request.drop_connection()
+    def _end(self, draft: tuple[str, str]) -> None:
+        if connection := self._take(draft):
+            connection.abort()
 
     async def _connect(self, origin: URL) -> _Connection:
-        loop, way = asyncio.get_running_loop(), self._proxy or origin
+        way = self._proxy or origin
         tls = self._tls if origin.scheme == "https" else None
         try:
-            addresses = await loop.getaddrinfo(way.raw_host, way.port, type=socket.SOCK_STREAM)
             with await start_connection(
-                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=_socket
+                await self._addresses(way), happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=_socket
             ) as connected:
                 if self._proxy is not None:
                     await _tunnel(connected, origin, proxy=self._proxy)
@@ -630,8 +629,18 @@ class GmailSession(AbstractSession):
                     sock=connected.dup(), ssl=tls, server_hostname=origin.raw_host if tls else None
                 )
         except OSError as error:
+            self._resolved.pop(way, None)
             raise ConnectionError(t("cannot connect to {origin}: {error}", origin=origin, error=error)) from error
-        return _Connection(origin, reader, writer)
+        return _Connection(reader, writer)
+
+    async def _addresses(self, way: URL) -> Sequence[AddrInfoType]:
+        """The addresses of a host: looked up for each message, a slow name server would hold up all."""
+        loop = asyncio.get_running_loop()
+        known_until, addresses = self._resolved.get(way, (0.0, ()))
+        if loop.time() >= known_until:
+            addresses = await loop.getaddrinfo(way.raw_host or "", way.port, type=socket.SOCK_STREAM)
+            self._resolved[way] = loop.time() + _RESOLVED_FOR_S, addresses
+        return addresses
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -643,21 +652,12 @@ def _message(request: GmailRequest, url: URL) -> bytes:
     headers, body = {"Host": url.host_port_subcomponent, **request.headers}, request.data
     if body is not None:
         headers["Content-Length"] = str(len(body))
-    if request.call not in _OF_MESSAGES:
+    if request.call is not Call.DRAFTS_CREATE:
         headers["Connection"] = "close"
     lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if re.search(r"[\0\r\n]", "".join(lines)):
         raise ValueError(t("a header has a control character"))
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
-
-
-def _recognise(connection: _Connection, data: bytes) -> None:
-    """Remember an answer, and refuse one that came over this connection before: no two have the same ids."""
-    answer, former = hash(data), connection.former_answers
-    if answer in former:
-        connection.abort()
-        raise _RepeatedAnswerError(t("the connection repeated an earlier response"))
-    former.append(answer)
 
 
 def _socket(address: AddrInfoType) -> socket.socket:

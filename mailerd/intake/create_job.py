@@ -211,7 +211,7 @@ class OptOutCheck:
                 t("key {name!r} may not override suppressions; that needs the permission override", name=key.name),
             )
         await self._digests.load()
-        suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout)
+        suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout, limited_to=key)
         found = await _list_of(parsed, key, suppressions)
         list_id = found.id if found else None
         asked = {each.email for each in job.recipients if each.error is None}
@@ -295,9 +295,12 @@ async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppress
         why = t("no list has this name, and this key may not create one; see `mailerd suppress lists`")
         raise invalid([FieldError("list", why)])
     try:
-        return None if parsed.dry_run else await suppressions.make_list(name)
+        if not parsed.dry_run:
+            return await suppressions.make_list(name)
+        await suppressions.require_free(name)
     except ListNameError as error:
         raise invalid([FieldError("list", str(error))]) from None
+    return None
 
 
 # The job itself.

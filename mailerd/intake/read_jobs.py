@@ -317,7 +317,7 @@ class PersonOut(ResponseModel):
     recipients: list[PersonsMessageOut]
     suppressions: Annotated[
         list[SuppressionOut] | None,
-        Field(description="the person's suppressions; null: the key may not see them (`suppress`)"),
+        Field(description="the person's suppressions that the key sees; null: it may see none (`suppress`)"),
     ]
     next_cursor: str | None
 
@@ -357,6 +357,7 @@ class PersonEndpoint:
         )
         suppressions = None
         if key.may(Permission.SUPPRESS):
-            suppressions = await (await Suppressions.open(self._database, timeout=self._timeout)).of(email)
+            its = await Suppressions.open(self._database, timeout=self._timeout, limited_to=key)
+            suppressions = await its.of(email)
         body = PersonOut.of(email, found, size=size, suppressions=suppressions)
         return await page_response(body, "recipients", self._pace)

@@ -401,7 +401,8 @@ _TEMPLATES: Final = (
 _SUPPRESSIONS: Final = (
     Operation(
         "listSuppressions", "GET", "/api/suppressions", "Suppressed addresses, oldest first",
-        call=Permission.SUPPRESS,
+        "A key for some senders sees what came by their messages and what it added itself; so with the CSV.",
+        Permission.SUPPRESS,
         params=(
             _LIST, _REASON, _email("email", "suppressions of this address"), _cursor(f"^$|^{CURSOR.pattern}$"),
             _page_size(100, 1000),
@@ -409,28 +410,33 @@ _SUPPRESSIONS: Final = (
         answers=(suppressions.SuppressionsOut,), errors=(422,),
     ),
     Operation(
-        "downloadSuppressions", "GET", "/api/suppressions.csv", "All suppressions as CSV", call=Permission.SUPPRESS,
+        "downloadSuppressions", "GET", "/api/suppressions.csv", "Suppressions as CSV", call=Permission.SUPPRESS,
         params=(_LIST, _REASON), kind="text/csv", errors=(422,),
     ),
     Operation(
         "addSuppressions", "POST", "/api/suppressions", "Suppress addresses",
         "All of them are added, or none. A list that does not exist is created. A repeated request "
-        "changes nothing.",
+        "changes nothing. A key for some senders adds them for lists only; without `list` it gets a 403.",
         Permission.SUPPRESS, body=SuppressionsIn, body_required=True, answers=(suppressions.SuppressedOut,),
         errors=_BODY,
     ),
     Operation(
         "removeSuppression", "DELETE", "/api/suppressions/{email}", "Remove a suppression",
-        call=Permission.SUPPRESS, params=(_email("email", "the address, in any spelling", where="path"), _LIST),
+        "That of the list, or of all messages, as far as the key sees it. One of all messages that the person asked "
+        "for is removed by a key for all senders only.",
+        Permission.SUPPRESS, params=(_email("email", "the address, in any spelling", where="path"), _LIST),
         answers=(suppressions.RemovedOut,), errors=(404, 422),
     ),
     Operation(
-        "listMailingLists", "GET", "/api/lists", "Mailing lists that a person can leave", call=Permission.SUPPRESS,
+        "listMailingLists", "GET", "/api/lists", "Mailing lists that a person can leave",
+        "A list belongs to the senders of the key that created it; one of a key for all senders is everybody's. A key "
+        "sees and uses those of its senders, and everybody's.", Permission.SUPPRESS,
         answers=(suppressions.ListsOut,), errors=(422,),
     ),
     Operation(
-        "saveMailingList", "POST", "/api/lists", "Create a list, or change its title", call=Permission.SUPPRESS,
-        body=ListIn, body_required=True, answers=(suppressions.ListOut,), errors=_BODY,
+        "saveMailingList", "POST", "/api/lists", "Create a list, or change its title",
+        "A key for some senders changes the title of a list only if it belongs to no other senders.",
+        Permission.SUPPRESS, body=ListIn, body_required=True, answers=(suppressions.ListOut,), errors=_BODY,
     ),
 )  # fmt: skip
 

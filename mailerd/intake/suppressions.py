@@ -11,7 +11,7 @@ from mailerd.core.i18n import t
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import KeyHandler, KeyShares
-from mailerd.http.errors import FieldError, invalid
+from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
 from mailerd.intake.request_models import EMAIL_SCHEMA, LINE_SCHEMA, LIST_SCHEMA, RequestModel, few_fields, read_model
@@ -26,8 +26,10 @@ from mailerd.store.list_names import MAX_LIST_TITLE, ListNameError, check_list, 
 from mailerd.store.suppressions import (
     CURSOR,
     MAX_PAGE,
+    LimitedKeyError,
     MailingList,
     NewSuppression,
+    OthersListError,
     Suppression,
     Suppressions,
     place_of,
@@ -45,6 +47,13 @@ class SuppressionOut(ResponseModel):
     source: Channel
     detail: str | None
     actor: Annotated[str | None, Field(description="who requested it: the name of a key or a person; null: unknown")]
+    origin: Annotated[
+        str,
+        Field(
+            description="whose it is: the sender by whose message it came, or key:ID of a key for some senders; empty: "
+            "of keys for all senders"
+        ),
+    ]
     created_at: Moment
 
     @classmethod
@@ -52,7 +61,7 @@ class SuppressionOut(ResponseModel):
         """One as the API shows it."""
         return cls(
             email=it.address, list=it.list_name, reason=it.reason, source=it.source, detail=it.detail, actor=it.actor,
-            created_at=it.created_at,
+            origin=it.origin, created_at=it.created_at,
         )  # fmt: skip
 
 
@@ -67,13 +76,16 @@ class SuppressedOut(ResponseModel):
     """The result of a request to suppress."""
 
     total: Whole
-    added: Annotated[Whole, Field(description="addresses that were not suppressed before")]
+    added: Annotated[Whole, Field(description="how many of them are new; another key's are not counted")]
 
 
 class RemovedOut(ResponseModel):
     """The suppression was removed."""
 
     removed: Literal[True]
+    still_suppressed: Annotated[
+        bool, Field(description="another suppression keeps the same messages from the address still")
+    ]
 
 
 class ListOut(ResponseModel):
@@ -85,7 +97,7 @@ class ListOut(ResponseModel):
 
 
 class ListsOut(ResponseModel):
-    """All lists, by name."""
+    """The lists that the key may use, by name."""
 
     lists: list[ListOut]
 
@@ -94,7 +106,7 @@ MAX_AT_ONCE: Final = 10_000
 """Suppressions that one request may have."""
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
-CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
+CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at", "origin")
 
 
 class SuppressionIn(RequestModel):
@@ -159,13 +171,13 @@ class SuppressionEndpoints:
             "saveMailingList": self.make_list,
         }
 
-    async def index(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
+    async def index(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps messages from that address."""
         with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
             email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)
             after = place_of(given.cursor(shape=CURSOR) or "")
-        suppressions = await self._suppressions()
+        suppressions = await self._suppressions(key)
         mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
         if email:
@@ -188,12 +200,12 @@ class SuppressionEndpoints:
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         """All of them as CSV, page by page."""
         async with self._downloads.place(key):
-            return await self._write_csv(request)
+            return await self._write_csv(request, key)
 
-    async def _write_csv(self, request: web.Request) -> web.StreamResponse:
+    async def _write_csv(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
         with Query(request, allowed=("list", "reason")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
-        suppressions = await self._suppressions()
+        suppressions = await self._suppressions(key)
         mailing_list = await _list_of(suppressions, name)
         list_id = mailing_list.id if mailing_list else None
 
@@ -215,19 +227,21 @@ class SuppressionEndpoints:
             return await self._add(asked.suppressions, key)
 
     async def _add(self, given: Sequence[SuppressionIn], key: ApiKey) -> web.Response:
-        suppressions, faults = await self._suppressions(), list[FieldError]()
+        suppressions, faults = await self._suppressions(key), list[FieldError]()
         clean, digests = await asyncio.to_thread(_check_all, given, suppressions, faults)
         if faults:
             raise invalid(faults)
         try:
-            lists = await suppressions.make_lists({it.list for it in given if it.list is not None})
+            lists = await suppressions.make_lists({it.list for it in given})
+        except LimitedKeyError as error:
+            raise _limited(error) from None
         except ListNameError as error:
             raise invalid([FieldError("list", str(error))]) from None
         actor = f"key {key.name}"
         new = [
             NewSuppression(
                 digest,
-                lists[it.list] if it.list is not None else EVERYTHING,
+                lists[it.list],
                 it.reason,
                 Channel.API,
                 email,
@@ -237,9 +251,7 @@ class SuppressionEndpoints:
             for it, email, digest in zip(given, clean, digests, strict=True)
         ]
         added = await suppressions.add(new)
-        self._log_added(
-            added.changed, {EVERYTHING: EVERYTHING_NAME, **{list_id: name for name, list_id in lists.items()}}
-        )
+        self._log_added(added.changed, {list_id: name or EVERYTHING_NAME for name, list_id in lists.items()})
         return json_response(SuppressedOut(total=len(new), added=len(added.fresh)))
 
     def _log_added(self, added: Sequence[NewSuppression], lists: Mapping[int, str]) -> None:
@@ -259,30 +271,33 @@ class SuppressionEndpoints:
                 )  # fmt: skip
 
     async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
-        """End one; the person gets messages again."""
+        """End what keeps messages of a list, or all, from an address, as far as the key may."""
         with Query(request, allowed=("list",)) as given:
             name = given.read("list", str)
         try:
             email = Addresses().check(request.match_info["email"])
         except ValueError as error:
             raise invalid([FieldError("email", str(error))]) from None
-        suppressions = await self._suppressions()
+        suppressions = await self._suppressions(key)
         mailing_list = await _list_of(suppressions, name)
-        removed = await suppressions.remove(
-            suppressions.digest(email), list_id=mailing_list.id if mailing_list else EVERYTHING, source=Channel.API,
-            actor=f"key {key.name}",
-        )  # fmt: skip
+        try:
+            removed, still_suppressed = await suppressions.remove(
+                suppressions.digest(email), list_id=mailing_list.id if mailing_list else EVERYTHING,
+                source=Channel.API, actor=f"key {key.name}",
+            )  # fmt: skip
+        except LimitedKeyError as error:
+            raise _limited(error) from None
         if not removed:
             raise not_found(t("this address is not suppressed there; see GET /api/suppressions?email="))
         self._events.suppression_removed(
             address=masked(email), mailing_list=mailing_list.shown if mailing_list else EVERYTHING_NAME,
             source=Channel.API.value,
         )  # fmt: skip
-        return json_response(RemovedOut(removed=True))
+        return json_response(RemovedOut(removed=True, still_suppressed=still_suppressed))
 
-    async def lists(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - as every endpoint
-        """Every list."""
-        found = await (await self._suppressions()).lists()
+    async def lists(self, request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG002 - no query is read
+        """The lists that the key may use."""
+        found = await (await self._suppressions(key)).lists()
         return json_response(ListsOut(lists=[ListOut.model_validate(it) for it in found]))
 
     async def make_list(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -290,17 +305,23 @@ class SuppressionEndpoints:
         async with self._bodies.read(request, key) as raw:
             given = read_model(ListIn, parse(raw))
         try:
-            made = await (await self._suppressions()).make_list(given.name, title=given.title)
+            made = await (await self._suppressions(key)).make_list(given.name, title=given.title)
             return json_response(ListOut.model_validate(made))
+        except OthersListError as error:
+            raise ApiError(403, "sender_not_allowed", str(error)) from None
         except ListNameError as error:
             raise invalid([FieldError("name", str(error))]) from None
 
-    async def _suppressions(self) -> Suppressions:
-        return await Suppressions.open(self._database, timeout=self._timeout)
+    async def _suppressions(self, key: ApiKey) -> Suppressions:
+        return await Suppressions.open(self._database, timeout=self._timeout, limited_to=key)
+
+
+def _limited(error: LimitedKeyError) -> ApiError:
+    return ApiError(403, "sender_not_allowed", str(error))
 
 
 def _row(it: Suppression) -> tuple[object, ...]:
-    return it.address, it.list_name, it.reason.value, it.source.value, it.detail, rfc3339(it.created_at)
+    return it.address, it.list_name, it.reason.value, it.source.value, it.detail, rfc3339(it.created_at), it.origin
 
 
 def _check_all(

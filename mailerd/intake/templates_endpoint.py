@@ -335,17 +335,7 @@ class TemplatesEndpoint:
             used = await renderer.compile(named.template, origin=origin)
         except TemplateErrors as errors:
             return _field_errors(errors.errors, markdown=markdown)
-        found = [
-            FieldError(
-                "variables",
-                t(
-                    "has no example of {each!r}, which {part} uses",
-                    each=each,
-                    part=f"languages.{tag}" if tag else t("the template"),
-                ),
-            )
-            for tag, each in undeclared(named, used)
-        ]
+        found = await asyncio.to_thread(_without_examples, named, used)
         if found:
             return found
         template, readers = named.with_examples()
@@ -594,6 +584,15 @@ def _field_errors(
         part = f"{it.part.removesuffix('html')}markdown" if is_markdown else it.part
         error = TemplateError(it.reason, part=part, line=it.line) if is_markdown else it
         found.append(FieldError(field_of(prefix + part), str(error)))
+    return found
+
+
+def _without_examples(named: NamedTemplate, used: Mapping[str, frozenset[str]]) -> list[FieldError]:
+    """What is wrong with the variables that a template reads and does not declare; it may read very many."""
+    found = list[FieldError]()
+    for tag, each in undeclared(named, used):
+        part = f"languages.{tag}" if tag else t("the template")
+        found.append(FieldError("variables", t("has no example of {each!r}, which {part} uses", each=each, part=part)))
     return found
 
 

@@ -165,7 +165,7 @@ class UnsubscribeSite:
         token, suppressions = await self._read(request)
         language = asked_language(request)
         async with self._place(self._looking, token):
-            title, address = await self._named(token, suppressions)
+            title, address, _ = await self._named(token, suppressions)
         return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
 
     async def _act(self, request: web.Request) -> web.Response:
@@ -174,7 +174,7 @@ class UnsubscribeSite:
             body = await _body(request)
         language = asked_language(request)
         async with self._place(self._acting, token):
-            title, address = await self._named(token, suppressions)
+            title, address, origin = await self._named(token, suppressions)
             who = masked(address) if address else ""
             if body == b"undo=1":
                 who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
@@ -186,7 +186,9 @@ class UnsubscribeSite:
             message = (
                 token.recipient_id if address is not None else None
             )  # another person's would be named in the event
-            new = NewSuppression(token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, message)
+            new = NewSuppression(
+                token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, message, origin=origin
+            )
             if (await suppressions.add([new])).changed:
                 self._events.suppression_added(
                     address=who or t("an address"),
@@ -267,13 +269,17 @@ class UnsubscribeSite:
                     raise
             return self._keys
 
-    async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:
-        """The list's title, and the address where the message's row is still kept and is the one that was meant."""
+    async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None, str]:
+        """The list's title, and where the message's row is still kept and is the one that was meant, its addresses.
+
+        These are its recipient's, and what its From said.
+        """
         found = await suppressions.list_by_id(token.list_id)
-        address = await suppressions.address_of(token.recipient_id)
-        if address is not None and suppressions.digest(address) != token.digest:
-            address = None
-        return found.shown if found else t("this list"), address
+        title = found.shown if found else t("this list")
+        message = await suppressions.message_of(token.recipient_id)
+        if message is None or suppressions.digest(message[0]) != token.digest:
+            return title, None, ""
+        return title, *message
 
 
 async def _on_expect(request: web.Request) -> web.StreamResponse | None:

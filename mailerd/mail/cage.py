@@ -16,6 +16,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
 from mailerd.core.i18n import t
@@ -434,6 +435,21 @@ def end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it had ended before
         sys.exit(1)
+
+
+_NICE: Final = 5
+
+
+def give_way() -> None:
+    """Let what is sent, and other requests, go first: who has uploaded something can wait a moment longer.
+
+    Where Linux shares the CPU by sessions (`man 7 sched`, "The autogroup feature"), the niceness of a process counts
+    within its session alone, and each child has one of its own: it is the session that is made nice there.
+    """
+    os.nice(_NICE)
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # this system shares it in another way
+            Path("/proc/self/autogroup").write_text(str(_NICE))
 
 
 _STATM: Final = 3

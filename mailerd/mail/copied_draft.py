@@ -5,17 +5,15 @@ The draft is a stranger's bytes: a process of its own parses it, which the syste
 
 import asyncio
 import json
-from base64 import b64decode
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Self
+from dataclasses import dataclass
+from typing import Final, Self
 
 from mailerd.core.i18n import t
 from mailerd.core.reasons import from_json
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.cage import ChildEndedError, ChildExits, ChildProcess, Limits
+from mailerd.mail.cage import BLOB, Blob, ChildEndedError, ChildExits, ChildProcess, Limits
 from mailerd.mail.templates import RendererError, Source, Template
 
 LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
@@ -37,6 +35,21 @@ class DraftNotCopiedError(MailerdError):
 
 
 @dataclass(frozen=True)
+class DraftPicture:
+    """An inline picture of a draft."""
+
+    filename: str
+    """What the HTML calls it, behind `cid:`."""
+    content_type: str
+    content: bytes
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """It as the API takes an attachment, without its content."""
+        return {"filename": self.filename, "content_type": self.content_type, "content_id": self.filename}
+
+
+@dataclass(frozen=True)
 class CopiedDraft:
     """What a draft said when it was copied."""
 
@@ -44,34 +57,52 @@ class CopiedDraft:
     html: str | None
     """Its pictures are at `cid:` and their file names. None: the draft is plain text."""
     text: str | None
-    pictures: tuple[dict[str, str], ...] = ()
-    """As the API takes attachments: `filename`, `content_type`, `content_id` and the `content` in base64."""
+    pictures: tuple[DraftPicture, ...] = ()
     left_out: tuple[str, ...] = ()
     """What else was attached, by its names."""
 
     def pack(self) -> bytes:
-        """It as JSON, for a row of the database."""
-        return json.dumps(asdict(self)).encode()
+        """It for a row of the database: a line of JSON, then its texts and pictures as they are."""
+        texts = [None if each is None else each.encode("utf-8", "surrogatepass") for each in (self.html, self.text)]
+        head = {
+            "subject": self.subject, "texts": [None if each is None else len(each) for each in texts],
+            "pictures": [[each.filename, each.content_type, len(each.content)] for each in self.pictures],
+            "left_out": self.left_out,
+        }  # fmt: skip
+        contents = (each.content for each in self.pictures)
+        return b"".join([json.dumps(head).encode(), b"\n", *filter(None, texts), *contents])
 
     @classmethod
-    def unpack(cls, packed: bytes) -> Self:
-        """What `pack` made this of."""
-        return cls.of(json.loads(packed))
+    def unpack(cls, packed: Blob) -> Self:
+        """What `pack` made this of.
 
-    @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Self:
-        """It of its fields as JSON has them."""
-        return cls(**{**given, "pictures": tuple(given["pictures"]), "left_out": tuple(given["left_out"])})
+        Raises:
+            DraftNotCopiedError: an earlier version has stored it.
+        """
+        at = packed.find(b"\n") + 1
+        if not at:
+            raise DraftNotCopiedError(t("The copy of the draft cannot be read. Copy the draft again."))
 
-    @classmethod
-    def message_of(
-        cls, packed: bytes
-    ) -> tuple[dict[str, Any], Template, dict[str, tuple[str, bytes]], list[Mapping[str, str]]]:
-        """What a packed one comes to: fields of a job, what renders it, its pictures by name, and as attachments."""
-        it = cls.unpack(packed)
-        parts = {name: part for name, part in (("subject", it.subject), ("html", it.html), ("text", it.text)) if part}
-        pictures = {each["filename"]: (each["content_type"], b64decode(each["content"])) for each in it.pictures}
-        return {"template": parts}, Template(Source(it.subject, it.html, it.text)), pictures, [*it.pictures]
+        def taken(size: int) -> bytes:
+            nonlocal at
+            at += size
+            return bytes(packed[at - size : at])
+
+        head = json.loads(packed[:at])
+        html, text = (None if size is None else taken(size).decode("utf-8", "surrogatepass") for size in head["texts"])
+        pictures = tuple(DraftPicture(name, kind, taken(size)) for name, kind, size in head["pictures"])
+        return cls(head["subject"], html, text, pictures, tuple(head["left_out"]))
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """Its texts, as the API takes a template."""
+        parts = {"subject": self.subject, "html": self.html, "text": self.text}
+        return {name: part for name, part in parts.items() if part}
+
+    @property
+    def template(self) -> Template:
+        """What renders it."""
+        return Template(Source(self.subject, self.html, self.text))
 
 
 class DraftCopier:
@@ -102,4 +133,4 @@ class DraftCopier:
                 await child.kill()
         if refused := answer.get("refused"):
             raise DraftNotCopiedError(from_json(refused))
-        return CopiedDraft.of(answer["copied"])
+        return CopiedDraft.unpack(answer[BLOB])

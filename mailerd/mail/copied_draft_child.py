@@ -6,17 +6,16 @@
 import html
 import re
 import sys
-from base64 import b64encode
-from dataclasses import asdict
 from email.message import Message as Mail
 from itertools import count
 from typing import Any, Final
 
 from mailerd.core.i18n import Text, t
 from mailerd.core.reasons import to_json
-from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
-from mailerd.mail.copied_draft import MAX_HTML, MAX_PARTS, MAX_PICTURES, CopiedDraft, DraftNotCopiedError
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
+from mailerd.mail.copied_draft import MAX_HTML, MAX_PARTS, MAX_PICTURES, CopiedDraft, DraftNotCopiedError, DraftPicture
 from mailerd.mail.read_notice import KEY_HEADER, UNREADABLE, decoded, decoded_words, parse
+from mailerd.mail.render import MAX_SUBJECT
 from mailerd.mail.render_child import Child
 from mailerd.mail.spreadsheet import ENCODINGS
 
@@ -62,6 +61,8 @@ def copy_draft(raw: bytes) -> CopiedDraft:
         raise DraftNotCopiedError(t("the draft is damaged")) from error
     if not subject:
         raise DraftNotCopiedError(t("the draft has no subject. Write one in Gmail, then copy it again"))
+    if len(subject) > MAX_SUBJECT:
+        raise DraftNotCopiedError(t("the subject has more than {n:,} characters. Shorten it", n=MAX_SUBJECT))
     if not text.strip():
         raise DraftNotCopiedError(t("the draft is empty. Write it in Gmail, then copy it again"))
     others = [it for it in parts if it not in texts]
@@ -127,10 +128,10 @@ def _text(part: Mail) -> str:
     return text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
 
 
-def _with_pictures(source: str, parts: list[Mail]) -> tuple[str, tuple[dict[str, str], ...], list[Mail]]:
+def _with_pictures(source: str, parts: list[Mail]) -> tuple[str, tuple[DraftPicture, ...], list[Mail]]:
     """The HTML with names of our own for its pictures, those pictures, and the parts that are left."""
     shown = {found[1] for found in _CID.finditer(source)}
-    names, pictures, left = dict[str, str](), list[dict[str, str]](), list[Mail]()
+    names, pictures, left = dict[str, str](), list[DraftPicture](), list[Mail]()
     for part in parts:
         cid, kind = str(part.get("Content-ID", "")).strip().strip("<>"), part.get_content_type().replace("jpg", "jpeg")
         content = _content(part)
@@ -139,8 +140,7 @@ def _with_pictures(source: str, parts: list[Mail]) -> tuple[str, tuple[dict[str,
             continue
         numbered = (f"picture-{number}.{_ENDINGS[kind]}" for number in count(len(names) + 1))
         names[cid] = next(name for name in numbered if name not in {*shown, *names.values()})
-        given = {"filename": names[cid], "content_type": kind, "content_id": names[cid]}
-        pictures.append(given | {"content": b64encode(content).decode()})
+        pictures.append(DraftPicture(names[cid], kind, content))
         if len(pictures) > MAX_PICTURES:
             raise DraftNotCopiedError(t("the draft has more than {n:,} pictures", n=MAX_PICTURES))
     return _CID.sub(lambda it: f"cid:{names.get(it[1], it[1])}", source), tuple(pictures), left
@@ -169,7 +169,7 @@ class CopyChild(Child):
         """What the draft says; why it cannot be copied."""
         bound_cpu(self._cpu)
         try:
-            return {"copied": asdict(copy_draft(asked.get(BLOB, b"")))}
+            return {BLOB: copy_draft(asked.get(BLOB, b"")).pack()}
         except DraftNotCopiedError as error:
             why: Text | str = str(error)
             return {"refused": to_json(why)}
@@ -182,6 +182,7 @@ def main() -> None:
     for encoding in (*ENCODINGS, "iso-8859-1", "iso-2022-jp", "koi8-r"):  # Python loads codecs late
         "".encode(encoding)
     copy_draft(_SAMPLE)
+    give_way()
     bound(memory=memory)
     CopyChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 

@@ -208,7 +208,8 @@ class CheckedTable:
             else:
                 problems.append(Problem(self.rows[at], None, "", recipient["email"], *known))
         rows = [self.rows[at] for at in kept]
-        blocking = [each for each in self.blocking if each.kind in INVALID or each.row in {*rows}]
+        left = {*rows}
+        blocking = [each for each in self.blocking if each.kind in INVALID or each.row in left]
         problems.sort(key=lambda it: it.row)
         return replace(
             self, recipients=[self.recipients[at] for at in kept], rows=rows, problems=problems, blocking=blocking
@@ -259,6 +260,10 @@ MAX_HEADER: Final = 255
 """Characters of a header that are looked at; a variable's name has no more."""
 _MAX_BEFORE_HEADER: Final = 20
 """The most rows in which a header is looked for."""
+_MAX_LISTED: Final = 20
+"""Columns that an error names, …"""
+_MAX_LISTED_NAME: Final = 60
+"""… and characters of the name of one."""
 _LOOKED_AT: Final = 200
 """Values of a column by which it is guessed what it holds."""
 _MOST: Final = 0.6
@@ -370,10 +375,10 @@ def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[
         if use := uses.get(each.index, IGNORED):
             by_use[use].append(each.name)
     if EMAIL not in by_use:
-        found = joined([each.name for each in columns[:_LOOKED_AT]], ", ")
+        found = _listed([each.name for each in columns])
         errors.append(t("No column is used as the email address. Columns: {columns}", columns=found))
     errors += [
-        t("Several columns are used as {use}: {columns}", use=use, columns=joined(names, ", "))
+        t("Several columns are used as {use}: {columns}", use=use, columns=_listed(names))
         for use, names in by_use.items()
         if len(names) > 1
     ]
@@ -393,6 +398,12 @@ def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[
             )
         )
     return errors
+
+
+def _listed(names: Sequence[Text]) -> Text:
+    """The first names, and how they begin."""
+    first = [each if len(each) <= _MAX_LISTED_NAME else f"{each[:_MAX_LISTED_NAME]}…" for each in names[:_MAX_LISTED]]
+    return joined([*first, "…"] if len(names) > _MAX_LISTED else first, ", ")
 
 
 # What is wrong in which row.

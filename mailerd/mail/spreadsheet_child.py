@@ -7,7 +7,6 @@ before it reads anything: calamine loads a sheet whole, and a sheet of 10 KB can
 import csv
 import datetime as dt
 import io
-import os
 import re
 import sys
 import time
@@ -29,7 +28,7 @@ from python_calamine import (
 from mailerd.core.i18n import Text, t, tn
 from mailerd.core.reasons import to_json
 from mailerd.core.suppression import as_it_was
-from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
 from mailerd.mail.recipient_table import guess_header, names_of
 from mailerd.mail.render_child import Child
 from mailerd.mail.spreadsheet import ENCODINGS, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
@@ -322,7 +321,7 @@ def main() -> None:
         "utf-16-be",
     ):  # Python loads codecs late, and no file can be opened then
         "".encode(encoding)
-    os.nice(5)  # an upload can wait a moment longer, and what is being sent cannot
+    give_way()
     bound(memory=memory)
     SpreadsheetChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 

@@ -272,16 +272,16 @@ class DraftTable:
         """What was asked last, on which `job` and `csv` go on."""
 
     async def check(
-        self, question: TableQuestion, found: Mapping[str, tuple[ProblemKind, Text]] | None = None
+        self, question: TableQuestion, found: Mapping[tuple[ProblemKind, Text], Sequence[str]] | None = None
     ) -> tuple[CheckedDraft, list[str]]:
         """What becomes of the table, and the addresses of its recipients.
 
-        `found`: of whom the caller knows that they get no message, as in `CheckedTable.without`.
+        `found`: of whom the caller knows that they get no message, by why, as in `CheckedTable.without`.
 
         Raises:
             SpreadsheetError, RendererError: as `OwnProcess.ask`; so do the others.
         """
-        known = {email: [kind, to_json(why)] for email, (kind, why) in (found or {}).items()}
+        known = [[kind, to_json(why), "\n".join(emails)] for (kind, why), emails in (found or {}).items()]
         self._asked = {"question": question.as_json(), "found": known}
         answer = await self._ask("check")
         emails = bytes(answer.get(BLOB, b"")).decode()

@@ -7,7 +7,6 @@ It keeps the table that it was asked about last, what it came to, and the people
 import csv
 import io
 import json
-import os
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from mailerd.core.i18n import Text, t, visible
 from mailerd.core.reasons import from_json, to_json
 from mailerd.core.suppression import canonical
 from mailerd.locale import say
-from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with
+from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
 from mailerd.mail.recipient_table import (
     EMAIL,
     FIELDS,
@@ -118,7 +117,7 @@ class TableChild(Child):
 class Checked:
     """A table with a mapping and decisions, and what it comes to."""
 
-    def __init__(self, sheet: Sheet, question: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    def __init__(self, sheet: Sheet, question: Mapping[str, Any], found: Sequence[Any]) -> None:
         self._sheet, self._question = sheet, question
         self._header: int | None = question["header"]
         columns = columns_of(sheet, self._header, wanted=question["wanted"])
@@ -132,8 +131,13 @@ class Checked:
             decisions = Decisions(**question["decisions"])
             self.table = check(sheet, self._header, self._uses, used=question["used"], decisions=decisions)
         if found:
-            known = {email: (ProblemKind(kind), from_json(why)) for email, (kind, why) in found.items()}
-            self.table = self.table.without(known)
+            self.table = self.table.without(
+                {
+                    email: (ProblemKind(kind), from_json(why))
+                    for kind, why, emails in found
+                    for email in emails.split("\n")
+                }
+            )
 
     def draft(self) -> dict[str, Any]:
         """What a page shows of it; the blob has the addresses."""
@@ -295,7 +299,7 @@ def main() -> None:
     end_with(parent)
     say(t("is empty"), "zh")  # while files can be opened
     "".encode("idna")
-    os.nice(5)  # a page can wait a moment longer, and what is being sent cannot
+    give_way()
     bound(memory=memory)
     TableChild(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
 

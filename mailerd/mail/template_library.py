@@ -336,14 +336,14 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
         t("{tag}/: uses {each!r}, which template.toml does not declare under [variables]", tag=tag, each=each)
         if tag
         else t("uses {each!r}, which template.toml does not declare under [variables]", each=each)
-        for tag, each in undeclared(named, used)
+        for tag, each in await asyncio.to_thread(undeclared, named, used)
     ]
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=joined(faults)))
 
 
 def undeclared(named: NamedTemplate, used: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
-    """What each language reads, by `Renderer.compile`, and the template does not declare."""
+    """What each language reads, by `Renderer.compile`, and the template does not declare: thousands, if it likes."""
     known = _GIVEN.union(named.variables, named.defaults, named.required)
     return [(tag, each) for tag, names in used.items() for each in sorted(names - known)]
 

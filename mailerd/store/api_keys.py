@@ -45,7 +45,8 @@ class Permission(StrEnum):
     OVERRIDE = "override"
     """Post jobs that go also to addresses that have opted out."""
     SUPPRESS = "suppress"
-    """See, add and remove suppressions and lists, which bind every sender: a key for some must be given it by name."""
+    """See, add and remove suppressions and lists; a key for some senders must be given it by name, and does so with
+    those of these senders only."""
     WEBHOOKS = "webhooks"
     """See, add and change endpoints that events are posted to; a key for some senders must be given it by name, and
     sees the endpoints of these senders only."""
@@ -105,7 +106,7 @@ class ApiKey:
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
         if self.permissions is None:
-            # A suppression binds the messages of every sender, so it is no business of a key for some of them.
+            # A suppression binds the messages of every sender: a key for some of them adds one only if that is named.
             # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
             return call not in _ONLY_IF_NAMED or self.senders is None
         return call in self.permissions
@@ -114,6 +115,11 @@ class ApiKey:
     def is_admin(self) -> bool:
         """Whether nothing limits it: it may see and change what concerns everybody."""
         return self.senders is None and self.permissions is None
+
+    @property
+    def origin(self) -> str:
+        """What it adds itself belongs to it by this name; empty: it is for all senders, and so is what it adds."""
+        return "" if self.senders is None else f"key:{self.id}"
 
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""

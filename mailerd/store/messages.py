@@ -354,7 +354,11 @@ async def mark_suppressed(cursor: Cursor, messages: Sequence[ClaimedRecipient]) 
     if not digests:
         return list(messages)
     await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in messages)})))
-    found = {(bytes(digest), list_id): Reason(reason) for digest, list_id, reason in await cursor.fetchall()}
+    found = dict[tuple[bytes, int], Reason]()
+    for digest, list_id, reason in await cursor.fetchall():  # of several origins; a bounce is the strongest reason
+        place = bytes(digest), list_id
+        if found.get(place) is not Reason.HARD_BOUNCE:
+            found[place] = Reason(reason)
     return [_marked(it, found) for it in messages] if found else list(messages)
 
 

@@ -1,6 +1,5 @@
 """A draft between the three pages of a new message: its table, its template, and the job that it becomes."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import COPY, FIELDS, Draft, Drafts
 from mailerd.store.idempotency import IdempotencyStore
-from mailerd.web.post_job import template_of
+from mailerd.web.post_job import Attached, template_of
 from mailerd.web.services import ConsoleRequest
 
 OWN = ("email", "name", "language", "unsubscribe_url")
@@ -105,7 +104,7 @@ class DraftMessage:
 
     fields: dict[str, Any]
     """Without `attachments`."""
-    attachments: Sequence[Mapping[str, str]]
+    attachments: Sequence[Attached]
     """Its pictures as the API takes them, where they do not come with a named template."""
     template: Template
     pictures: dict[str, tuple[str, bytes]]
@@ -130,10 +129,13 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
     message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
     if not message.get({"write": "body", "gmail": "gmail", "job": "job"}.get(kind, "template")):
         return None
-    languages, attachments = list[str](), list[Mapping[str, str]]()
+    languages, attachments, fields = list[str](), list[Attached](), dict[str, Any]()
     if kind == "gmail":
         packed = await drafts(it).read(draft, COPY)
-        fields, template, pictures, attachments = await asyncio.to_thread(CopiedDraft.message_of, packed)
+        copied = CopiedDraft.unpack(packed)
+        fields["template"], template = copied.parts, copied.template
+        pictures = {each.filename: (each.content_type, each.content) for each in copied.pictures}
+        attachments = [(each.fields, each.content) for each in copied.pictures]
     elif kind == "write":
         subject, html = message.get("subject", ""), await services.renderer.html_of(message["body"], origin=origin)
         fields, pictures = {"template": {"subject": subject, "html": html}}, {}

@@ -1,7 +1,9 @@
 """The table of a draft: who gets the message, what the columns mean, and what was decided about problems."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -104,29 +106,32 @@ async def check_people(
         decisions=decisions(draft), person=shown.person, sought=shown.sought, text=shown.text,
     )  # fmt: skip
     people, addresses = await table.check(question)
-    suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT)
+    suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT, limited_to=it.key)
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
     reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
-    found = await _heard_of(it, draft, addresses) | {
-        address: (
-            ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED,
-            why_suppressed(why),
-        )
-        for address, why in reasons.items()
-    }
+    heard = await _heard_of(it, draft)
+    found = await asyncio.to_thread(_left_out, addresses, heard, reasons) if heard or reasons else {}
     return (await table.check(question, found))[0] if found else people
 
 
-async def _heard_of(it: ConsoleRequest, draft: Draft, addresses: list[str]) -> dict[str, tuple[ProblemKind, Text]]:
+def _left_out(
+    addresses: Sequence[str], heard: Mapping[str, Kind], reasons: Mapping[str, Reason]
+) -> dict[tuple[ProblemKind, Text], list[str]]:
+    """Who gets no message, by why; `heard`: by addresses in one form."""
+    found = defaultdict[tuple[ProblemKind, Text], list[str]](list)
+    for address in addresses:
+        if why := reasons.get(address):
+            kind = ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED
+            found[kind, why_suppressed(why)].append(address)
+        elif (said := heard.get(canonical(address)) if heard else None) is Kind.REPLY:
+            found[ProblemKind.REPLIED, t("has replied since")].append(address)
+        elif said:
+            found[ProblemKind.UNSUBSCRIBED, why_suppressed(Reason.UNSUBSCRIBED)].append(address)
+    return found
+
+
+async def _heard_of(it: ConsoleRequest, draft: Draft) -> dict[str, Kind]:
     """Who has replied to an earlier job, or left its list, since those without a reply became this table."""
-    if (job := draft.mapping.get(WITHOUT_REPLY)) is None:
-        return {}
-    people = await EarlierJobs(it.services.database, TIMEOUT).heard_of(job)
-    replied = (ProblemKind.REPLIED, t("has replied since"))
-    left = (ProblemKind.UNSUBSCRIBED, why_suppressed(Reason.UNSUBSCRIBED))
-    return {
-        address: replied if kind is Kind.REPLY else left
-        for address in addresses
-        if (kind := people.get(canonical(address)))
-    }
+    job = draft.mapping.get(WITHOUT_REPLY)
+    return {} if job is None else await EarlierJobs(it.services.database, TIMEOUT).heard_of(job)

@@ -49,7 +49,7 @@ async def copy_draft(it: ConsoleRequest, draft: Draft, chosen: str) -> str:
         return str(error)
     except DraftNotCopiedError as error:
         return t("Nothing was copied: {why}.", why=str(error))
-    packed = await asyncio.to_thread(copied.pack)
+    packed = copied.pack()
     version = (await asyncio.to_thread(sha256, packed)).hexdigest()[:16]
     about = {
         "id": chosen, "sender": sender, "subject": copied.subject, "left_out": copied.left_out, "version": version,

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -46,6 +46,10 @@ class PageRenderer:
 
     def render(self, name: str, language: Language, values: Mapping[str, Any]) -> str:
         """A page."""
+        return "".join(self.pieces(name, language, values))
+
+    def pieces(self, name: str, language: Language, values: Mapping[str, Any]) -> Iterator[str]:
+        """A page, piece by piece as it is made."""
         words = {
             "t": lambda msgid, /, **fields: filled(t(msgid, **fields), language),
             "tn": lambda one, many, n, /, **fields: filled(tn(one, many, n, **fields), language),
@@ -56,7 +60,7 @@ class PageRenderer:
             "ago": lambda seconds: say(age(seconds), language),
             "progress": partial(progress_svg, language=language),
         }
-        return self._templates.get_template(name).render(lang=language, **words, **values)
+        return self._templates.get_template(name).generate(lang=language, **words, **values)
 
 
 def said(text: str, language: Language) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import nullcontext
-from functools import partial
 from typing import Final
 from urllib.parse import quote
 
@@ -13,13 +12,21 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
+from mailerd.http.responses import ROWS_AT_ONCE, Rows, not_allowed, write_csv
 from mailerd.mail.mime import Addresses
 from mailerd.mail.suppression_table import EXPORTED, SuppressionTableError, read_file
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.list_names import ListNameError
-from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions, place_of
+from mailerd.store.suppressions import (
+    LimitedKeyError,
+    MailingList,
+    NewSuppression,
+    OthersListError,
+    Suppression,
+    Suppressions,
+    place_of,
+)
 from mailerd.web.forms import Form, read_form
 from mailerd.web.jobs_page import NO_CHANGE
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
@@ -34,7 +41,7 @@ MAX_SHOWN: Final = 10
 
 async def _suppressions(it: ConsoleRequest, *, timeout: float = TIMEOUT) -> Suppressions:  # noqa: ASYNC109
     it.require(Permission.SUPPRESS)
-    return await Suppressions.open(it.services.database, timeout=timeout)
+    return await Suppressions.open(it.services.database, timeout=timeout, limited_to=it.key)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -82,12 +89,12 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
         after, list_id = None, chosen.id if chosen else None
         while page := await suppressions.page(list_id=list_id, reason=reason, after=after, limit=ROWS_AT_ONCE):
             yield [(one.address or one.digest.hex(), one.list_name or "", one.reason.value, one.source.value,
-                    one.detail, rfc3339(one.created_at)) for one in page]  # fmt: skip
+                    one.detail, rfc3339(one.created_at), one.origin) for one in page]  # fmt: skip
             after = page[-1].place
             await shares.rows.turn()
 
     async with shares.downloads.place(it.key):
-        columns = (*EXPORTED, "detail", "created_at")
+        columns = (*EXPORTED, "detail", "created_at", "origin")
         return await write_csv(it.http, pages(), columns=columns, filename="suppressions.csv")
 
 
@@ -106,7 +113,7 @@ async def make_list(it: ConsoleRequest) -> web.Response:
     suppressions, form = await _suppressions(it), await read_form(it.http)
     try:
         made = await suppressions.make_list(form.text("list"), title=form.text("title") or None)
-    except ListNameError as error:
+    except (ListNameError, OthersListError) as error:
         return await lists(it, str(error))
     it.log_change(t("list {name}", name=made.name), "made")
     return it.back("/lists", t("List {name} created.", name=made.name))
@@ -134,14 +141,21 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
     name, bad = form.text("list"), list[Text]()
     try:
         rows = await asyncio.to_thread(read_file, form.content("table"), bad, most=MAX_IMPORTED)
-        ids = await suppressions.make_lists({name or its_list for _, its_list, _ in rows} - {""})
+        ids = await suppressions.make_lists({name or its_list or None for _, its_list, _ in rows})
     except (SuppressionTableError, ListNameError) as error:
         return await _page(it, suppressions, str(error))
-    ids[""] = EVERYTHING
-    added = await suppressions.add([
-        NewSuppression(suppressions.digest(email), ids[name or its_list], why, Channel.IMPORT, email, actor=it.actor)
-        for email, its_list, why in rows
-    ])  # fmt: skip
+    except LimitedKeyError as error:
+        raise not_allowed(str(error)) from None
+
+    def new() -> list[NewSuppression]:
+        return [
+            NewSuppression(
+                suppressions.digest(email), ids[name or its_list or None], why, Channel.IMPORT, email, actor=it.actor
+            )
+            for email, its_list, why in rows
+        ]
+
+    added = await suppressions.add(await asyncio.to_thread(new))
     if added.changed:
         it.log_change(t("suppressions"), "import")
     done = t("{read}, {new:,} newly suppressed.", new=len(added.changed),
@@ -166,21 +180,49 @@ async def _change(it: ConsoleRequest, suppressions: Suppressions, form: Form, ac
     mailing_list = await suppressions.list_named(given.strip()) if given else None
     if given and mailing_list is None:
         return it.back(here, t("Nothing was changed: this list does not exist."))
-    list_id, digest = mailing_list.id if mailing_list else EVERYTHING, suppressions.digest(email)
-    events = SuppressionEvents(it.services.events.sink)
-    about = {
-        "address": masked(email), "mailing_list": mailing_list.name if mailing_list else EVERYTHING_NAME,
-        "source": Channel.API,
-    }  # fmt: skip
-    if action == "remove":
-        changed = await suppressions.remove(digest, list_id=list_id, source=Channel.API, actor=it.actor)
-        tell, done = events.suppression_removed, t("Suppression ended.")
-    else:
-        new = NewSuppression(digest, list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
-        changed = bool((await suppressions.add([new])).changed)
-        tell, done = partial(events.suppression_added, reason=Reason.MANUAL), t("Address suppressed.")
+    try:
+        if action == "remove":
+            changed, done = await _end(it, suppressions, form, email, mailing_list)
+        else:
+            changed, done = await _add(it, suppressions, email, mailing_list)
+    except LimitedKeyError as error:
+        raise not_allowed(str(error)) from None
     if not changed:
         return it.back(here, NO_CHANGE)
     it.log_change(t("suppressions"), action)
-    tell(**about)
     return it.back(here, done)
+
+
+async def _end(
+    it: ConsoleRequest, suppressions: Suppressions, form: Form, email: str, mailing_list: MailingList | None
+) -> tuple[bool, Text]:
+    """End the one of a row, of which the form names the origin; whether it was there, and what is said then."""
+    changed, still_out = await suppressions.remove(
+        suppressions.digest(email), list_id=mailing_list.id if mailing_list else EVERYTHING, source=Channel.API,
+        origin=next(iter(form.all("origin")), None), actor=it.actor,
+    )  # fmt: skip
+    if changed:
+        SuppressionEvents(it.services.events.sink).suppression_removed(
+            address=masked(email), mailing_list=_named(mailing_list), source=Channel.API
+        )
+    if still_out:
+        return changed, t("Suppression ended. Another one still keeps these messages from the address.")
+    return changed, t("Suppression ended.")
+
+
+async def _add(
+    it: ConsoleRequest, suppressions: Suppressions, email: str, mailing_list: MailingList | None
+) -> tuple[bool, Text]:
+    """Add one; whether it is new, and what is said then."""
+    list_id = mailing_list.id if mailing_list else EVERYTHING
+    new = NewSuppression(suppressions.digest(email), list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
+    changed = bool((await suppressions.add([new])).changed)
+    if changed:
+        SuppressionEvents(it.services.events.sink).suppression_added(
+            address=masked(email), mailing_list=_named(mailing_list), reason=Reason.MANUAL, source=Channel.API
+        )
+    return changed, t("Address suppressed.")
+
+
+def _named(mailing_list: MailingList | None) -> str:
+    return mailing_list.name if mailing_list else EVERYTHING_NAME

@@ -48,7 +48,7 @@ async def _person(it: ConsoleRequest, email: str) -> web.Response:
     (messages, last), kept, lists = split_page(found), [], []
     notices = await NoticeReader(database, timeout=TIMEOUT).of_messages([one.id for one in messages], limit=MAX_LISTED)
     if may_suppress := it.may(Permission.SUPPRESS):
-        suppressions = await Suppressions.open(database, timeout=TIMEOUT)
+        suppressions = await Suppressions.open(database, timeout=TIMEOUT, limited_to=it.key)
         kept, lists = await suppressions.of(email), await suppressions.lists(limit=MAX_LISTED)
     return it.page(
         "person.html", active="people", email=email, messages=messages, kept=kept, lists=lists, notices=notices,

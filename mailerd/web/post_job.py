@@ -30,6 +30,10 @@ _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
 """What the API calls a recipient, and whether a field of it follows."""
 
 
+Attached = tuple[Mapping[str, str], bytes]
+"""An attachment: its fields as the API has them, but for its content; and that."""
+
+
 @dataclass(frozen=True)
 class PostedJob:
     """A job that is posted: what is large of it is bytes already, and becomes no values here."""
@@ -38,10 +42,9 @@ class PostedJob:
     """All but recipients and attachments."""
     recipients: Blob | memoryview
     """As JSON."""
-    pictures: Sequence[Mapping[str, str]] = ()
-    """Attachments as the API has them."""
-    files: list[tuple[str, bytes]] = field(default_factory=list)
-    """Name and content of others; each is let go as it is encoded."""
+    pictures: Sequence[Attached] = ()
+    files: list[Attached] = field(default_factory=list)
+    """Other attachments; each is let go as it is encoded."""
     test_to: str | None = None
     """Where a test of the job goes; None: it is no test."""
 
@@ -53,28 +56,24 @@ class PostedJob:
             body += self.recipients[start : start + _STEP]
         if self.pictures or self.files:
             body += b',"attachments":['
-            for number, each in enumerate(self.pictures):
-                body += b"," if number else b""
-                body += _json({name: it for name, it in each.items() if name != "content"})[:-1] + b',"content":"'
-                for start in range(0, len(each["content"]), _STEP):
-                    body += each["content"][start : start + _STEP].encode()
-                body += b'"}'
-            self._encode_files(body)
-            body += b"]"
+            for each in self.pictures:
+                _attach(body, each)
+            while self.files:
+                _attach(body, self.files.pop(0))
+            body[-1:] = b"]"
         body += b"}"
         if self.test_to is not None:
             body += b',"to":' + _json([self.test_to]) + b"}"
         return body
 
-    def _encode_files(self, body: bytearray) -> None:
-        is_first = not self.pictures
-        while self.files:
-            name, content = self.files.pop(0)
-            body += (b"" if is_first else b",") + _json({"filename": name})[:-1] + b',"content":"'
-            for start in range(0, len(content), _STEP):
-                body += b64encode(content[start : start + _STEP])
-            body += b'"}'
-            is_first = False
+
+def _attach(body: bytearray, it: Attached) -> None:
+    """Write an attachment, and a comma."""
+    fields, content = it
+    body += _json(fields)[:-1] + b',"content":"'
+    for start in range(0, len(content), _STEP):
+        body += b64encode(content[start : start + _STEP])
+    body += b'"},'
 
 
 def _json(value: Any) -> bytes:

@@ -11,6 +11,7 @@ from mailerd.http.errors import ApiError
 from mailerd.mail.mime import MAX_ATTACHMENTS, MAX_MESSAGE_BYTES, check_filename, check_together
 from mailerd.store.drafts import Draft, DraftFile
 from mailerd.web.draft import drafts
+from mailerd.web.post_job import Attached
 from mailerd.web.services import ConsoleRequest
 
 MAX_UPLOAD: Final = MAX_MESSAGE_BYTES * 3 // 4
@@ -47,10 +48,8 @@ async def attach(it: ConsoleRequest, draft: Draft, files: Sequence[tuple[str, by
 
 
 @asynccontextmanager
-async def attached(
-    it: ConsoleRequest, draft: Draft, files: Collection[DraftFile]
-) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """The attachments by their names: they are read in the key's place for large bodies, which lasts as long.
+async def attached(it: ConsoleRequest, draft: Draft, files: Collection[DraftFile]) -> AsyncIterator[list[Attached]]:
+    """The attachments: they are read in the key's place for large bodies, which lasts as long.
 
     Raises:
         ApiError: 429 or 503, there is no place; 409, the draft has others than `files` now.
@@ -64,6 +63,6 @@ async def attached(
             raise ApiError(
                 409, "conflict", t("The attachments have changed since the page was loaded. Check them again.")
             )
-        found = [(each.name, content) for each, content in contents]
+        found: list[Attached] = [({"filename": each.name}, content) for each, content in contents]
         contents.clear()
         yield found

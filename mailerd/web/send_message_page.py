@@ -17,7 +17,7 @@ from mailerd.rate_limited_gmail import MAX_NEWEST, PersonalDraft
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import Draft
 from mailerd.store.list_names import ListNameError
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.suppressions import OthersListError, Suppressions
 from mailerd.web.draft import drafts, load, place, save
 from mailerd.web.draft_people import reader_of
 from mailerd.web.forms import Form, read_form, row_number
@@ -77,12 +77,8 @@ async def _page(
     if isinstance(made, list):
         why = await hints(made, people.uses.values())
     may_list = it.may(Permission.SUPPRESS)
-    lists = (
-        await (await Suppressions.open(it.services.database, timeout=TIMEOUT)).lists(limit=MAX_LISTED)
-        if may_list
-        else []
-    )
-    return it.page(
+    lists = await (await _suppressions(it)).lists(limit=MAX_LISTED) if may_list else []
+    return await it.long_page(
         "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
         message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.library.all_names(),
         senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader, view=view,
@@ -197,17 +193,17 @@ def _message(draft: Draft, form: Form) -> dict[str, Any]:
     return made
 
 
+async def _suppressions(it: ConsoleRequest) -> Suppressions:
+    return await Suppressions.open(it.services.database, timeout=TIMEOUT, limited_to=it.key)
+
+
 async def _new_list(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> web.Response:
     """Make a list, and choose it."""
     it.require(Permission.SUPPRESS)
-    lists, name, title = (
-        await Suppressions.open(it.services.database, timeout=TIMEOUT),
-        form.text("new_list"),
-        form.text("new_title"),
-    )
+    name, title = form.text("new_list"), form.text("new_title")
     try:
-        made = await lists.make_list(name, title=title or None)
-    except ListNameError as error:
+        made = await (await _suppressions(it)).make_list(name, title=title or None)
+    except (ListNameError, OthersListError) as error:
         typed = {"new_list": name, "new_title": title}
         return await _page(it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed)
     it.log_change(t("list {name}", name=made.name), "made")

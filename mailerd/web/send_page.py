@@ -91,7 +91,7 @@ async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
 
 async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = "") -> web.Response:
     people = await people_of(it, draft)
-    return it.page(
+    return await it.long_page(
         "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
         trouble=trouble, options=OPTIONS | draft.options, kinds=ProblemKind, fields=FIELDS, variable=VARIABLE,
         encodings=ENCODINGS, as_variable=variable_name, jobs=await jobs_to_choose(it), who=WHO,

@@ -19,7 +19,7 @@ from mailerd.store.server_info import database_now
 from mailerd.web.draft import DraftMessage, drafts, job_of, load, place, save
 from mailerd.web.draft_people import read_recipients, reader_of
 from mailerd.web.forms import Form, read_form, read_local_time
-from mailerd.web.post_job import PostedJob, explain, faults_of, job_fields, job_too_large, post_table
+from mailerd.web.post_job import Attached, PostedJob, explain, faults_of, job_fields, job_too_large, post_table
 from mailerd.web.send_files import attached
 from mailerd.web.send_message_page import FIELDS, NOT_SENT
 from mailerd.web.send_preview import make, read_written, senders_of
@@ -62,7 +62,7 @@ class Reviewed:
             options["send_at"] = rfc3339(at)
         return job_fields(self.draft.message, self.written.fields) | options
 
-    def posting(self, contents: list[tuple[str, bytes]], at: datetime | None, **more: Any) -> PostedJob:
+    def posting(self, contents: list[Attached], at: datetime | None, **more: Any) -> PostedJob:
         """The job. `contents`: its files."""
         return PostedJob(self.fields(at) | more, self.recipients.content, self.written.attachments, contents)
 

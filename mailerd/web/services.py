@@ -1,6 +1,8 @@
 """What the pages of the console use: queries, actions, and what they share with the API."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 from zoneinfo import ZoneInfo
@@ -17,7 +19,7 @@ from mailerd.core.states import JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
-from mailerd.http.responses import not_allowed, not_found
+from mailerd.http.responses import LONGEST_TURN, not_allowed, not_found
 from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
@@ -203,7 +205,19 @@ class ConsoleRequest:
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
         """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
         shared = self.shared()
-        text = self.services.pages.render(name, self.language, shared | values)
+        return self._response(self.services.pages.render(name, self.language, shared | values), status, shared)
+
+    async def long_page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
+        """The same of a page whose length a client has chosen: it is made in turns, and others have theirs."""
+        shared, pieces, began = self.shared(), list[str](), time.monotonic()
+        for piece in self.services.pages.pieces(name, self.language, shared | values):
+            pieces.append(piece)
+            if time.monotonic() - began > LONGEST_TURN:
+                await asyncio.sleep(0)
+                began = time.monotonic()
+        return self._response("".join(pieces), status, shared)
+
+    def _response(self, text: str, status: int, shared: Mapping[str, Any]) -> web.Response:
         response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
         if shared["flash"]:
             keep_said(response, "")

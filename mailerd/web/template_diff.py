@@ -3,7 +3,7 @@
 import asyncio
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from aiohttp import web
@@ -15,7 +15,7 @@ from mailerd.web.services import ConsoleRequest
 from mailerd.web.template_page import VERSION
 
 MAX_COMPARED: Final = 400
-"""Lines of a part that are compared, without those that are equal at its beginning and end: more take seconds."""
+"""Lines that are compared of all parts together, without those that are equal at the beginning and the end of one."""
 _MAX_LINE: Final = 1000
 """Characters of a line that are shown."""
 
@@ -29,9 +29,10 @@ async def diff(it: ConsoleRequest) -> web.Response:
         it.missing()
     before, after = (_parts(each) for each in found if each)
     changed = [part for part in {**before, **after} if before.get(part, "") != after.get(part, "")]
-    compare = asyncio.to_thread(lambda: [[*changed_lines(before.get(it, ""), after.get(it, ""))] for it in changed])
-    parts = zip(changed, await compare, strict=True)
-    return it.page("template_diff.html", active="templates", template=name, pair=pair, parts=parts, live=False)
+    parts = await asyncio.to_thread(compared, [(each, before.get(each, ""), after.get(each, "")) for each in changed])
+    return await it.long_page(
+        "template_diff.html", active="templates", template=name, pair=pair, parts=parts, live=False
+    )
 
 
 def _parts(named: NamedTemplate) -> dict[tuple[str, str], str]:
@@ -48,7 +49,16 @@ def _parts(named: NamedTemplate) -> dict[tuple[str, str], str]:
     return found
 
 
-def changed_lines(old: str, new: str) -> Iterator[tuple[str, str]]:
+def compared[T](parts: Iterable[tuple[T, str, str]]) -> list[tuple[T, list[tuple[str, str]]]]:
+    """The lines of each part that differ; all together they are bounded."""
+    found, left = list[tuple[T, list[tuple[str, str]]]](), MAX_COMPARED
+    for part, old, new in parts:
+        found.append((part, lines := [*changed_lines(old, new, most=left)]))
+        left = max(0, left - len(lines))
+    return found
+
+
+def changed_lines(old: str, new: str, *, most: int = MAX_COMPARED) -> Iterator[tuple[str, str]]:
     """The lines that differ, with two around them; before each "-", "+" or " ", and "…" for what is left out."""
     ours, theirs = old.splitlines(), new.splitlines()
     least = min(len(ours), len(theirs))
@@ -56,7 +66,7 @@ def changed_lines(old: str, new: str) -> Iterator[tuple[str, str]]:
     end = next((n for n in range(least - start) if ours[-1 - n] != theirs[-1 - n]), least - start)
     start, end = max(0, start - 2), max(0, end - 2)
     ours, theirs = ours[start : len(ours) - end], theirs[start : len(theirs) - end]
-    for line in [*difflib.unified_diff(ours[:MAX_COMPARED], theirs[:MAX_COMPARED], n=2, lineterm="")][3:]:
+    for line in [*difflib.unified_diff(ours[:most], theirs[:most], n=2, lineterm="")][3:]:
         yield ("…", "") if line.startswith("@@") else (line[0], line[1 : _MAX_LINE + 1])
-    if max(len(ours), len(theirs)) > MAX_COMPARED:
+    if max(len(ours), len(theirs)) > most:
         yield "…", ""

@@ -1,8 +1,6 @@
 """The editor of the templates: its form is the body that the API stores, checked, published and refused as there."""
 
 import asyncio
-import json
-from base64 import b64encode
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +17,7 @@ from mailerd.web.message_page import frame
 from mailerd.web.post_job import explain
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.template_actions import publish
-from mailerd.web.template_form import Fault, Part, TemplateForm, Variable, fault_of, missing_example
+from mailerd.web.template_form import Fault, Part, TemplateForm, Variable, body_of, faults_of, missing_example
 from mailerd.web.template_page import VERSION, see
 from mailerd.web.template_preview import in_frame, make, readers
 
@@ -33,7 +31,7 @@ async def _page(
 ) -> web.Response:
     refused = cannot_render(error) if isinstance(error, RendererError) else error
     errors = refused.errors if refused else ()
-    faults = [fault_of(form, each) for each in errors] or ([Fault("name", str(refused))] if refused else [])
+    faults = await asyncio.to_thread(faults_of, form, errors) or ([Fault("name", str(refused))] if refused else [])
     if form.files and refused:
         faults.append(Fault("images", t("Choose the pictures again: a page cannot keep them.")))
     known = {each.name for each in form.variables}
@@ -46,7 +44,7 @@ async def _page(
     layouts.update(
         await asyncio.to_thread(library.folders_saying, "is_layout", value=True), filter(None, [form.layout])
     )
-    page = it.page(
+    page = await it.long_page(
         "template_edit.html", active="templates", form=form, is_new=is_new, faults=faults, live=False,
         status=refused.status if refused else 200, layouts=sorted(layouts), readers=await readers(it, form.origin),
     )  # fmt: skip
@@ -106,7 +104,7 @@ def _with_language(form: TemplateForm, tag: str) -> TemplateForm:
 
 async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
     """What the API takes, with the images of the version that was opened; an ApiError where that is gone."""
-    library, body, images = it.library, form.as_json(), dict[str, bytes]()
+    library, images = it.library, dict[str, bytes]()
     if VERSION.fullmatch(form.base):
         try:
             named = await asyncio.to_thread(library.in_folder, form.origin)
@@ -116,8 +114,7 @@ async def _body(it: ConsoleRequest, form: TemplateForm) -> bytearray:
         if named is None:
             raise invalid([FieldError("name", t("the version that was opened was deleted; copy your text to another"))])
         images = {each.filename: each.content for each in named.images if each.filename not in form.drop}
-    listed = [{"filename": name, "content": b64encode(it).decode()} for name, it in (images | form.files).items()]
-    return bytearray(json.dumps(body | {"images": listed}, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    return await asyncio.to_thread(body_of, form, images | form.files)
 
 
 async def preview(it: ConsoleRequest) -> web.StreamResponse:

@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import Any, Final, NamedTuple
@@ -12,10 +13,18 @@ from mailerd.http.errors import FieldError
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.web.forms import Form
 
+_STEP: Final = 3 * 64 * 1024
+"""Bytes that are encoded in one step; base64 goes by threes."""
+_MAX_EXAMPLE: Final = 16_000
+"""Characters of an example that may be JSON: all of a template's have no more."""
+_MAX_BEFORE: Final = 1_000
+"""Characters before a word in which it is looked whether it stands in braces."""
 _LINE: Final = re.compile(r"line (\d+)")
 _QUOTED: Final = re.compile(r"'([^']+)'")
 _UNPLAIN: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _TEXTS: Final = ("origin", "base", "expect", "description", "language", "comment", "tab", "layout")
+MAX_PLACED: Final = 10
+"""Faults whose place in the text is looked for."""
 _MAX_PLACES: Final = 100
 """Places of a word that are looked at, to find the one that is a variable."""
 _FIELDS: Final = {"html": "body", "markdown": "body", "subject": "subject", "text": "text"}
@@ -129,6 +138,19 @@ class TemplateForm:
         }  # fmt: skip
 
 
+def body_of(form: TemplateForm, images: Mapping[str, bytes]) -> bytearray:
+    """The whole body that the API takes; it is made in a thread, step by step."""
+    body = bytearray(json.dumps(form.as_json(), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    body[-1:] = b', "images": ['
+    for number, (name, content) in enumerate(images.items()):
+        head = json.dumps({"filename": name}, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        body += (b", " if number else b"") + head[:-1] + b', "content": "'
+        for start in range(0, len(content), _STEP):
+            body += b64encode(content[start : start + _STEP])
+        body += b'"}'
+    return body + b"]}"
+
+
 def _plain(filename: str) -> str:
     """A file's name as HTML can call it."""
     stem, dot, kind = filename.rpartition(".")
@@ -143,6 +165,8 @@ def _shown(example: Any) -> str:
 
 def _value(example: str) -> Any:
     """What is JSON as that; 1.50 and NaN are texts, since no number is written so."""
+    if len(example) > _MAX_EXAMPLE:
+        return example  # which is refused
     try:
         value = json.loads(example)
         is_other = json.dumps(value, allow_nan=False) != example and isinstance(value, int | float)
@@ -161,6 +185,16 @@ class Fault:
     excerpt: str = ""
 
 
+def faults_of(form: TemplateForm, errors: Sequence[FieldError]) -> list[Fault]:
+    """What the API has found, in the form: the first are shown with their place in the text."""
+    placed = [fault_of(form, each) for each in errors[:MAX_PLACED]]
+    return [*placed, *(Fault(_field_of(each), each.message) for each in errors[MAX_PLACED:])]
+
+
+def _field_of(error: FieldError) -> str:
+    return error.field.partition(".")[0].partition("[")[0] or "subject-0"
+
+
 def fault_of(form: TemplateForm, error: FieldError) -> Fault:
     """What the API has found, in the form."""
     where, _, part = error.field.rpartition(".")
@@ -173,14 +207,26 @@ def fault_of(form: TemplateForm, error: FieldError) -> Fault:
     for n, it in enumerate(form.parts if word else ()):
         for name in ("subject", "body", "text"):
             source = getattr(it, name)
-            for found in islice(re.finditer(rf"\b{re.escape(word)}\b", source), _MAX_PLACES):
-                if source.rfind("{", 0, found.start()) > source.rfind("}", 0, found.start()):
-                    return _placed(f"{name}-{n}", error, source, source.count("\n", 0, found.start()) + 1, word)
-    return Fault(error.field.partition(".")[0].partition("[")[0] or "subject-0", error.message)
+            for start in islice(_places(word, source), _MAX_PLACES):
+                since = max(0, start - _MAX_BEFORE)
+                if source.rfind("{", since, start) > source.rfind("}", since, start):
+                    return _placed(f"{name}-{n}", error, source, source.count("\n", 0, start) + 1, word)
+    return Fault(_field_of(error), error.message)
+
+
+def _places(word: str, source: str) -> Iterator[int]:
+    """Where a word stands that is no part of another one."""
+    at = source.find(word)
+    while at >= 0:
+        around = source[max(0, at - 1) : at], source[at + len(word) : at + len(word) + 1]
+        if not any(each.isalnum() or each == "_" for each in around):
+            yield at
+        at = source.find(word, at + len(word))
 
 
 def _placed(at: str, error: FieldError, source: str, line: int, *words: str) -> Fault:
-    excerpt = dict(enumerate(source.split("\n"), 1)).get(line, "")
+    lines = source.split("\n", line)
+    excerpt = lines[line - 1] if 0 < line <= len(lines) else ""
     column = next((excerpt.index(word) + 1 for word in words if word in excerpt), 0)
     return Fault(at, error.message, column, excerpt.strip()[:200])
 

@@ -106,7 +106,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     named, chosen, person = seen.named, _language(it, seen.named), it.http.query.get("person", "")
     whole, made = await make(it, named, chosen, person)
     senders = [each.email for each in it.senders(it.services.stats())]
-    return it.page(
+    return await it.long_page(
         "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
         trouble=made if isinstance(made, str) else "", chosen=chosen, senders=senders, seen=seen,
         variables=variables_of(whole), may_send=it.may(Permission.SEND) and not named.is_layout,

@@ -9,9 +9,9 @@ import pytest
 
 from mailerd.cli import suppress
 from mailerd.cli.common import asked_by, user_name
-from mailerd.core.suppression import EVERYTHING
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 
@@ -47,6 +47,25 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     assert "ada@gmail.com is not suppressed (news): `mailerd suppress why ada@gmail.com` shows" in await shop.say(
         "suppress", "remove", "ada@gmail.com", "--list", "news", code=1
     )
+
+
+async def test_what_is_left_after_a_removal_is_told_with_whose_it_is(shop: Shop) -> None:
+    people = await Suppressions.open(shop.database, timeout=5)
+    news = (await people.make_list("news")).id
+    for list_id, origins in ((EVERYTHING, ("me@example.com",)), (news, ("me@example.com", "key:7", ""))):
+        await people.add([
+            NewSuppression(people.digest("ada@example.com"), list_id, Reason.MANUAL, Channel.API, "ada@example.com",
+                           origin=each) for each in origins
+        ])  # fmt: skip
+    for command in (("why", "ada@example.com"), ("list",), ("export",)):
+        told = await shop.say("suppress", *command)
+        assert (told.count("me@example.com"), told.count("key:7")) == (2, 1), told
+    left = "another one still keeps these messages from it: `mailerd suppress why ada@example.com`"
+    told = await shop.say("suppress", "remove", "ada@example.com", "--list", "news")
+    assert left in told, "of the list, all of them at once"
+    assert left not in await shop.say("suppress", "remove", "ada@example.com")
+    asked = await query(shop.database, "SELECT action, messages FROM job_actions ORDER BY id")
+    assert asked == [("unsuppress", 3), ("unsuppress", 1)]
 
 
 async def test_a_domain_that_is_typed_as_people_read_it_is_that_domain_and_no_other(shop: Shop) -> None:
@@ -104,7 +123,7 @@ async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -
     (shop.folder / "plain.txt").write_text("ada@example.com\neve@example.com\nnew@example.com\n", "utf-8")
     assert "3 addresses read, 1 newly suppressed" in await shop.say("suppress", "import", "plain.txt")
     exported = (await shop.say("suppress", "export")).splitlines()
-    assert exported[0] == "email,list,reason,source,since"
+    assert exported[0] == "email,list,reason,source,since,origin"
     assert sorted(line.split(",")[:4] for line in exported[1:]) == [
         [f"{name}@example.com", "", "imported", "import"] for name in ("ada", "eve", "new")
     ]

@@ -1,4 +1,8 @@
-"""Between the daemon and Google something says former answers once more, on the connections that it had them on."""
+"""Between the daemon and Google something answers a request twice, on the connection that it came on.
+
+It says an answer once more, or it has carried the request to Google twice: then there are two drafts, and the second
+answer names another than the first.
+"""
 
 import asyncio
 import random
@@ -30,10 +34,14 @@ async def read_one(reader: asyncio.StreamReader) -> bytes:
 
 
 class Repeating:
-    """Passes everything on, each answer in two pieces, and says some of them once more a moment later."""
+    """Passes everything on, each answer in two pieces, and answers some requests once more a moment later.
 
-    def __init__(self, google: str) -> None:
+    `doubles`: it asks Google once more what has made a draft; else it says the same answer again.
+    """
+
+    def __init__(self, google: str, *, doubles: bool) -> None:
         self.google = urlsplit(google)
+        self.doubles = doubles
         self.chance = random.Random(7)
         self.repeated = 0
         self.tasks = set[asyncio.Task[None]]()
@@ -50,13 +58,19 @@ class Repeating:
         google, to_google = await asyncio.open_connection(self.google.hostname, self.google.port)
         try:
             while True:
-                to_google.write(await read_one(reader))
+                request = await read_one(reader)
+                to_google.write(request)
                 answer = await read_one(google)
                 head, _, body = answer.partition(b"\r\n\r\n")
                 writer.write(head + b"\r\n\r\n")
                 await asyncio.sleep(0.001)
                 writer.write(body)
                 if self.chance.random() < SHARE:
+                    if self.doubles and (b"/drafts HTTP" not in request or not request.startswith(b"POST")):
+                        continue
+                    if self.doubles:
+                        to_google.write(request)
+                        answer = await read_one(google)
                     self.begin(self.again(writer, answer))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # one side has ended
@@ -75,8 +89,8 @@ class Repeating:
 
 
 @asynccontextmanager
-async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str]]:
-    it = Repeating(google.url)
+async def repeating(google: RunningServer, *, doubles: bool) -> AsyncIterator[tuple[Repeating, str]]:
+    it = Repeating(google.url, doubles=doubles)
     server = await asyncio.start_server(it.accept, "127.0.0.1", 0, limit=1 << 24)
     try:
         yield it, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
@@ -88,14 +102,18 @@ async def repeating(google: RunningServer) -> AsyncIterator[tuple[Repeating, str
         await server.wait_closed()
 
 
-@pytest.mark.parametrize("scopes", [(COMPOSE, METADATA), (SEND, METADATA)], ids=["draft", "direct"])
+@pytest.mark.parametrize(
+    "scopes, doubles",
+    [((COMPOSE, METADATA), False), ((SEND, METADATA), False), ((COMPOSE, METADATA), True)],
+    ids=["draft", "direct", "draft, made twice"],
+)
 async def test_answers_that_come_twice_make_no_message_sent_that_is_not_and_none_twice(
     database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard,
-    scopes: tuple[str, ...],
+    scopes: tuple[str, ...], *, doubles: bool,
 ) -> None:  # fmt: skip
     sign_in(google, credentials, ME, scopes=scopes)
     google.change_rules(latency_s=0.005)
-    async with repeating(served) as (between, url):
+    async with repeating(served, doubles=doubles) as (between, url):
         known: Settings = settings(
             database_url, served, credentials, gmail={"request_timeout": 2, "api_root": url},
             runner={"lease": 20, "poll_interval": 0.1, "concurrency": 6, "sweep_interval": 1.0},

@@ -21,7 +21,7 @@ class Raw:
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
-        self.connections = 0
+        self.connections = self.open = 0
         self.asked = asyncio.Event()
         self.gone = asyncio.Event()
         self.let_go = asyncio.Event()
@@ -65,6 +65,7 @@ class Raw:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         try:
             while head := await _head(reader):
                 length = _length(head)
@@ -83,6 +84,7 @@ class Raw:
         except ConnectionError:
             self.gone.set()
         finally:
+            self.open -= 1
             writer.close()
 
 

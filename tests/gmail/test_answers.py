@@ -1,4 +1,4 @@
-"""How an answer may be written in HTTP/1.1, where it ends, and when its connection serves the next request."""
+"""How an answer may be written in HTTP/1.1, where it ends, and when the send of its draft has its connection."""
 
 import asyncio
 import gzip
@@ -34,6 +34,19 @@ async def send(
     return await session.request(request, deadline=asyncio.get_running_loop().time() + 5)
 
 
+async def make_and_send(session: GmailSession, raw: Raw, port: int, *, body: bytes = b"{}") -> Answer:
+    """The answer of what has made a draft, which is sent afterwards."""
+    url = f"http://127.0.0.1:{port}/upload"
+    request = GmailRequest(Call.DRAFTS_CREATE, sender="me", method="POST", url=url, body=body)
+    got = await session.request(request, deadline=asyncio.get_running_loop().time() + 5)
+    assert isinstance(got, Answer)
+    session.keep(request, "r1")
+    raw.script = raw.says(http(b"{}"))
+    sending = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url=url, body=b"", draft_id="r1")
+    assert isinstance(await session.request(sending, deadline=asyncio.get_running_loop().time() + 5), Answer)
+    return got
+
+
 KEPT = {
     "of a known length": http(BODY),
     "in chunks": CHUNKED + b"4\r\n" + BODY[:4] + b"\r\n7;why=not\r\n" + BODY[4:] + b"\r\n0\r\nX-Trailer: 1\r\n\r\n",
@@ -52,11 +65,8 @@ async def test_an_answer_that_tells_its_end_is_read_whole_and_its_connection_is_
     session: GmailSession, raw: Raw, port: int, answer: bytes
 ) -> None:
     raw.script = raw.says(answer)
-    got = await send(session, port)
-    assert isinstance(got, Answer)
+    got = await make_and_send(session, raw, port)
     assert (got.status, got.body) == (200, BODY)
-    raw.script = raw.says(http(b"{}"))
-    assert isinstance(await send(session, port), Answer)
     assert raw.connections == 1
 
 
@@ -84,11 +94,8 @@ async def test_an_answer_whose_connection_ends_is_read_whole_and_the_connection_
     session: GmailSession, raw: Raw, port: int, answer: bytes, *, then_close: bool
 ) -> None:
     raw.script = raw.says(answer, then_close=then_close)
-    got = await send(session, port)
-    assert isinstance(got, Answer)
+    got = await make_and_send(session, raw, port)
     assert (got.status, got.body) == (200, BODY)
-    raw.script = raw.says(http(b"{}"))
-    assert isinstance(await send(session, port), Answer)
     assert raw.connections == 2
 
 
@@ -123,12 +130,10 @@ async def test_a_connection_that_was_answered_before_all_was_sent_is_not_used_ag
 ) -> None:
     async def early(it: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http(BODY))
-        if it.connections == 1:
-            await it.let_go.wait()
+        await it.let_go.wait()
 
     raw.script = early
-    assert isinstance(await send(session, port, path="upload", body=b"x" * 30_000_000), Answer)
-    assert isinstance(await send(session, port), Answer)
+    await make_and_send(session, raw, port, body=b"x" * 30_000_000)
     assert raw.connections == 2
     raw.let_go.set()
 
@@ -154,14 +159,19 @@ async def test_a_large_body_lets_other_requests_have_their_turn(session: GmailSe
     assert turns > 30
 
 
-async def test_an_idle_connection_is_ended_after_a_while(
+async def test_a_connection_whose_draft_is_not_sent_is_ended_after_a_while(
     session: GmailSession, raw: Raw, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def until_it_ends(_: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http(BODY))
         await reader.read()
 
-    monkeypatch.setattr(module, "_KEPT_S", 0.05)
+    monkeypatch.setattr(module, "_KEPT_S", 0.5)
     raw.script = until_it_ends
-    assert isinstance(await send(session, port), Answer)
+    url = f"http://127.0.0.1:{port}/"
+    request = GmailRequest(Call.DRAFTS_CREATE, sender="me", method="POST", url=url, body=b"{}")
+    assert isinstance(await session.request(request, deadline=asyncio.get_running_loop().time() + 5), Answer)
+    session.keep(request, "r1")
+    await asyncio.sleep(0.1)
+    assert not raw.gone.is_set()
     await asyncio.wait_for(raw.gone.wait(), PATIENCE)

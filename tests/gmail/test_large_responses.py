@@ -95,13 +95,10 @@ TOO_MUCH: dict[str, Callable[[], Script]] = {
 async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(
     raw: Raw, gmail: Gmail, script: Callable[[], Script]
 ) -> None:
-    raw.script, before = script(), raw.connections
+    raw.script = script()
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert reply == MalformedResponse(200, f"more than {MAX_BODY:,} bytes, starting with: ")
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
-    raw.script = raw.says(http(b'{"id":"m"}'))
-    assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
-    assert raw.connections == before + 1, "what was left of the answer was not taken for the next one"
 
 
 async def test_a_refusal_whose_page_is_too_large_is_a_refusal(raw: Raw, gmail: Gmail) -> None:

@@ -148,7 +148,7 @@ async def test_a_direct_send_that_the_proxy_keeps_is_not_made_again_before_it_ca
     sign_in(office.google, office.folder / "credentials", scopes=(SEND, METADATA))
     await post(office.database, recipients=1)
     async with office.sending():
-        await office.until_sent()  # by a connection that the next message gets
+        await office.until_sent()  # signed in
         kept = office.proxy.keep()
         await post(office.database, recipients=1)
 

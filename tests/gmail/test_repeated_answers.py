@@ -1,21 +1,19 @@
 """HTTP/1.1 does not say which request an answer belongs to: one that comes twice is not taken for the next one's."""
 
 import asyncio
-import itertools
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, NotSent, Refused, Reply
+from mailerd.core.replies import Accepted, Call, MalformedResponse, Reply
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.session import Answer, GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
+from tests.support.heard import PATIENCE
 
 ME = "me@example.com"
 LARGE = b"Subject: x\r\n\r\n" + b"x" * 6_000_000
@@ -47,38 +45,65 @@ def message(number: int) -> bytes:
     return http(json.dumps({"id": f"m{number}", "threadId": f"t{number}"}).encode())
 
 
-CALLS: dict[str, tuple[Callable[[Gmail], Awaitable[Reply]], Callable[[int], bytes], Call]] = {
-    "drafts.create": (lambda it: it.create_draft(ME, raw=b"x"), draft, Call.DRAFTS_CREATE),
-    "drafts.create, uploaded": (lambda it: it.create_draft(ME, raw=LARGE), draft, Call.DRAFTS_CREATE),
-    "drafts.send": (lambda it: it.send_draft(ME, draft_id="r"), message, Call.DRAFTS_SEND),
-    "messages.send": (lambda it: it.send_message(ME, raw=b"x"), message, Call.MESSAGES_SEND),
-}
-
-
-@pytest.mark.parametrize("name", CALLS)
-async def test_an_answer_that_comes_twice_is_not_the_next_ones(raw: Raw, gmail: Gmail, name: str) -> None:
-    make, answer, call = CALLS[name]
+@pytest.mark.parametrize("when", ["before the send", "with the send", "after the send", "instead of the send"])
+@pytest.mark.parametrize("what", ["the same", "another draft"])
+@pytest.mark.parametrize("raw_message", [b"x", LARGE], ids=["small", "uploaded"])
+async def test_what_answers_a_request_twice_answers_for_no_other_message(
+    raw: Raw, gmail: Gmail, when: str, what: str, raw_message: bytes
+) -> None:
+    """Every first message's draft is answered once more, as the same or as another draft."""
+    late = asyncio.Event()
 
     async def script(it: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        number = len(it.heads)
+        number, is_send = (len(it.heads) + 1) // 2, b"drafts/send" in it.heads[-1]
+        second = draft(number if what == "the same" else number + 100)
         if b"upload" in it.heads[-1]:
             await reader.readexactly(len(LARGE))
-        if number == 3:
-            writer.write(answer(1))  # of the first: it comes late enough to find a request under way
+        if not is_send:
+            writer.write(draft(number))
+            if when == "before the send":
+                await asyncio.sleep(0.02)
+                writer.write(second)
             await writer.drain()
-            await asyncio.sleep(0.05)
-        writer.write(answer(number))
+            late.set()
+            return
+        if when in {"with the send", "instead of the send"}:
+            writer.write(second)
+        if when != "instead of the send":
+            writer.write(message(number))
+        if when == "after the send":
+            writer.write(second)
 
     raw.script = script
-    replies = [await make(gmail) for _ in range(2)]
+    found = []
+    for number in range(1, 6):
+        made = await gmail.create_draft(ME, raw=raw_message)
+        assert made == Accepted(id=f"r{number}", thread_id=f"t{number}")
+        await asyncio.wait_for(late.wait(), PATIENCE)
+        late.clear()
+        await asyncio.sleep(0.02)
+        found.append(await gmail.send_draft(ME, draft_id=f"r{number}", thread_id=f"t{number}"))
+    if when in {"with the send", "instead of the send"}:
+        assert {judge(Call.DRAFTS_SEND, it).disposition for it in found} == {Disposition.UNKNOWN}
+    else:
+        assert found == [Accepted(id=f"m{number}", thread_id=f"t{number}") for number in range(1, 6)]
+
+
+async def test_a_connection_carries_one_message(raw: Raw, gmail: Gmail) -> None:
+    async def script(it: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(message(1) if b"/send" in it.heads[-1] else draft(1))
+
+    raw.script = script
+    assert isinstance(await gmail.create_draft(ME, raw=b"x"), Accepted)  # signs in
     before = raw.connections
-    replies += [await make(gmail) for _ in range(3)]
-    assert [it.id[1:] if isinstance(it, Accepted) else it for it in replies] == [
-        "1", "2", NoResponse("_RepeatedAnswerError: the connection repeated an earlier response"), "4", "5",
-    ]  # fmt: skip
-    wanted = Disposition.TRANSIENT if call is Call.DRAFTS_CREATE else Disposition.UNKNOWN
-    assert judge(call, replies[2]).disposition is wanted
-    assert raw.connections == before + 1, "the one that is out of step is not used again"
+    for made, sent in [(1, 1), (2, 1), (2, 2)]:
+        for _ in range(made):
+            assert isinstance(await gmail.create_draft(ME, raw=b"x"), Accepted)
+        for _ in range(sent):
+            assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
+    for _ in range(2):
+        assert isinstance(await gmail.send_message(ME, raw=b"x"), Accepted)
+    assert raw.connections == before + 1 + 2 + 3 + 2
 
 
 async def test_a_send_whose_answer_is_about_another_thread_is_in_doubt(raw: Raw, gmail: Gmail) -> None:
@@ -87,49 +112,6 @@ async def test_a_send_whose_answer_is_about_another_thread_is_in_doubt(raw: Raw,
     assert isinstance(reply, MalformedResponse)
     assert "not t8, which was requested: " in reply.excerpt
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
-    before = raw.connections
-    raw.script = raw.says(message(9))
-    assert await gmail.send_draft(ME, draft_id="r9", thread_id="t9") == Accepted(id="m9", thread_id="t9")
-    assert raw.connections == before + 1
-
-
-async def test_a_connection_that_gave_a_refusal_is_not_used_again(raw: Raw, gmail: Gmail) -> None:
-    raw.script = raw.says(http(b"{}", status="429 Too Many Requests"))
-    assert isinstance(await gmail.send_message(ME, raw=b"x"), Refused)
-    before = raw.connections
-    raw.script = raw.says(message(1))
-    assert isinstance(await gmail.send_message(ME, raw=b"x"), Accepted)
-    assert raw.connections == before + 1
-
-
-async def test_a_refusal_costs_no_other_request_its_connection(events: GmailEvents) -> None:
-    """aiohttp gives a connection back once the last byte of an answer has come, which is before that answer is read."""
-    chance, numbers = random.Random(1), itertools.count()
-
-    async def in_two_pieces(_: Raw, __: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        body = json.dumps({"id": f"m{(number := next(numbers))}"}).encode()
-        whole = http(body, status="200 OK" if number % 2 else "429 Too Many Requests")
-        writer.write(whole[: -len(body)])
-        await asyncio.sleep(0.001)
-        writer.write(body)
-
-    async def thirty(session: GmailSession, url: str) -> list[Answer | NotSent | NoResponse]:
-        answers = []
-        for _ in range(30):
-            request = GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=url, body=b"{}")
-            answers.append(await session.request(request, deadline=asyncio.get_running_loop().time() + 30))
-            await asyncio.sleep(chance.random() * 0.003)
-        return answers
-
-    raw = Raw()
-    raw.script = in_two_pieces
-    async with (
-        listening(raw) as port,
-        GmailSession(GmailSettings(request_timeout=30), events=events, limit=20) as session,
-    ):
-        url = f"http://127.0.0.1:{port}/x"
-        found = await asyncio.gather(*[thirty(session, url) for _ in range(30)])
-    assert [it for each in found for it in each if not isinstance(it, Answer)] == []
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,19 @@ def test_nothing_is_left_unfinished() -> None:
     assert found == []
 
 
+def test_whoever_asks_for_suppressions_or_lists_is_named() -> None:
+    """Without the key that asks, everybody's are shown and changed. A link of a message is its person's."""
+    named = ("Suppressions", "Suppressions.open")
+    found = [
+        spot(path, each)
+        for path in modules("mailerd/web", "mailerd/intake")
+        for each in ast.walk(tree(path))
+        if isinstance(each, ast.Call) and ast.unparse(each.func) in named
+        and "limited_to" not in {it.arg for it in each.keywords}
+    ]  # fmt: skip
+    assert [it.partition(":")[0] for it in found] == ["mailerd/intake/unsubscribe_site.py"], found
+
+
 def silenced_without_a_code(text: str) -> Iterator[int]:
     for number, line in enumerate(text.splitlines(), 1):
         if (found := SILENCED.search(line)) and not CODED.match(found["rest"]):

@@ -256,7 +256,7 @@ async def test_an_unsubscribe_whose_number_was_given_anew_names_no_other_person(
         await query(database, "UPDATE job_recipients SET to_email = 'another@example.org'")  # as after a restore
         arrive(google, left, "unsubscribe")
         await heard.wait_for("suppression_added")
-    assert await query(database, "SELECT address, recipient_id FROM suppressions") == [(None, None)]
+    assert await query(database, "SELECT address, recipient_id, origin FROM suppressions") == [(None, None, "")]
     assert await query(database, "SELECT result FROM job_recipients") == [(None,)]
     ((data,),) = await query(database, "SELECT data FROM events WHERE type = 'recipient.unsubscribed'")
     assert json.loads(data)["email"] is None
@@ -287,13 +287,15 @@ async def test_what_google_shows_under_primary_is_examined(
         await heard.wait_for("job_finished")
         await read_up(database, google)
         left, bounced = google.sent
+        await query(database, "UPDATE jobs SET from_email = 'sales@example.com'")
         arrive(google, left, "unsubscribe")
         arrive(google, bounced, "postfix")
         await read_up(database, google)
     assert (await results(database))[left.to] == ("unsubscribed", None, None)
     assert (await results(database))[bounced.to] == TRUTH["postfix"]
-    suppressed = await query(database, "SELECT address, list_id FROM suppressions")
-    assert sorted(suppressed) == sorted([(left.to, news.id), (bounced.to, 0)])
+    suppressed = await query(database, "SELECT address, list_id, origin FROM suppressions")
+    whose = "sales@example.com"  # what its From said, and not the mailbox that is read
+    assert sorted(suppressed) == sorted([(left.to, news.id, whose), (bounced.to, 0, whose)])
 
 
 async def test_an_unsubscribe_that_another_sender_gets_first_names_who_has_left(

@@ -52,7 +52,8 @@ async def test_they_are_made_shown_and_ended(site: Site) -> None:
     assert (one["email"], one["list"], one["reason"], one["source"], one["detail"], one["actor"]) == (
         "ada@gmail.com", "news", "manual", "api", "ticket 7", "key test",
     )  # fmt: skip
-    assert await ask(site, "DELETE", "/api/suppressions/ada@gmail.com?list=news") == (200, {"removed": True})
+    ended = {"removed": True, "still_suppressed": False}
+    assert await ask(site, "DELETE", "/api/suppressions/ada@gmail.com?list=news") == (200, ended)
     assert (await ask(site, "DELETE", "/api/suppressions/ada@gmail.com?list=news"))[0] == 404
     status, page = await ask(site, "GET", "/api/suppressions", params={"list": "news"})
     assert [it["email"] for it in page["suppressions"]] == [BOB]
@@ -79,7 +80,7 @@ async def test_pages_and_csv_go_through_all_of_them(site: Site) -> None:
     assert (len(page["suppressions"]), page["next_cursor"]) == (25, None), "the last page is full"
     async with site.client.get(f"{site.url}/api/suppressions.csv") as response:
         rows = (await response.text()).splitlines()
-    assert rows[0] == "email,list,reason,source,detail,created_at"
+    assert rows[0] == "email,list,reason,source,detail,created_at,origin"
     assert sorted(row.partition(",")[0] for row in rows[1:]) == sorted(emails)
 
 

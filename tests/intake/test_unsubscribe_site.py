@@ -101,6 +101,28 @@ async def test_a_number_that_was_given_anew_names_no_other_person(public: Public
     assert (job, json.loads(data)["recipient_id"], json.loads(data)["email"]) == (None, None, None)
 
 
+async def test_a_wish_belongs_to_the_sender_of_its_message_and_an_undo_lifts_those_of_all_links(
+    public: Public,
+) -> None:
+    """What the From said, and not the mailbox; where the message is not kept any more, only keys for all see it."""
+    for sender in ("alice@example.com", "boris@example.com"):
+        await post(public.database, sender=sender, recipients=[ADDRESS], list_id=public.news.id)
+    await query(public.database, "UPDATE jobs SET from_email = 'sales@example.com' WHERE sender_email LIKE 'b%%'")
+    rows = [row for (row,) in await query(public.database, "SELECT id FROM job_recipients ORDER BY id")]
+    for token in (*map(public.token, rows), public.token(rows[0]), public.token(max(rows) + 1)):
+        async with public.client.post(f"{public.url}/u/{token}") as response:
+            assert response.status == 200
+    read = "SELECT origin, recipient_id FROM suppressions ORDER BY origin"
+    assert await query(public.database, read) == [
+        ("", None), ("alice@example.com", rows[0]), ("sales@example.com", rows[1])
+    ]  # fmt: skip
+    assert await query(public.database, "SELECT COUNT(*) FROM events") == [(3,)]
+    async with public.client.post(f"{public.url}/u/{public.token(rows[1])}", data={"undo": "1"}) as response:
+        assert response.status == 200
+    assert not await public.opted_out()
+    assert await query(public.database, read) == []
+
+
 async def test_made_up_links_are_slowed_down_and_a_good_one_of_the_same_address_never(public: Public) -> None:
     seen, told = list[int](), list[str | None]()
     while 429 not in seen:

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import uvloop
 
 from mailerd.events.worker import RendererEvents
-from mailerd.mail import cage
+from mailerd.mail import cage, table_checker
 from mailerd.mail.cage import ChildProcess, Limits
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, Source, Template, TemplateErrors
@@ -233,3 +234,19 @@ async def test_a_template_is_not_kept_in_memory_because_a_child_has_compiled_it(
         await it.render(template, [READER], origin="o")
         del template
         await eventually(gone, within=5)
+
+
+def niceness_of_session(pid: int) -> int | None:
+    """None: Linux shares the CPU in another way here."""
+    group = Path(f"/proc/{pid}/autogroup")
+    return int(group.read_text().split()[-1]) if group.exists() else None
+
+
+@pytest.mark.parametrize("name", ["table_checker", "spreadsheet", "copied_draft"])
+async def test_who_works_on_an_upload_gives_way_also_where_the_cpu_is_shared_by_sessions(name: str) -> None:
+    child = await ChildProcess.start(table_checker.LIMITS, module=f"mailerd.mail.{name}_child")
+    try:
+        assert os.getpriority(os.PRIO_PROCESS, child.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)
+        assert niceness_of_session(child.pid) in {5, None}
+    finally:
+        await child.kill()

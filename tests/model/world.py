@@ -49,6 +49,8 @@ MODES: Final = {
     "mute@example.com": ("direct", False),
 }
 """Mailboxes: how each sends, and whether its sent mail may be read."""
+ORIGINS: Final = ("", "draft@example.com")
+"""Whose a suppression is."""
 _ADDRESSES: Final = 7
 """So many at once; every now and then one leaves and another comes, since those that bounce are suppressed."""
 _MAX_OPEN: Final = 14
@@ -103,7 +105,7 @@ class _Backup:
 
     tables: dict[str, tuple[list[str], list[list[object]]]]
     books: Books
-    opted_out: set[str]
+    opted_out: set[tuple[str, str]]
     at: int
     """The step."""
 
@@ -122,7 +124,8 @@ class World:
         """Calls of daemons that have died, or have given up waiting, which Google may still carry out."""
         self.looks: list[tuple[Daemon, Resolution]] = []
         self.readings: list[tuple[Daemon, InboxLease, list[Found]]] = []
-        self.opted_out: set[str] = set()
+        self.opted_out: set[tuple[str, str]] = set()
+        """Addresses, each with the origin of a suppression of it; any one binds."""
         self.unrelated: set[str] = set()
         """Notices of messages that are deleted."""
         self.backup: _Backup | None = None
@@ -231,15 +234,22 @@ class World:
         handed = sorted({it.message.to_email for it in records if isinstance(it, Handover) and not it.discarding})
         in_flight = sorted({it.to_email for daemon in self.daemons for it in daemon.tasks.values()})
         address = _pick((handed or in_flight or self._addresses()) if choose(3) else self._addresses(), choose)
+        if self.opted_out and choose(3) == 0:  # more than one suppression of an address, or the end of one
+            address = _pick(sorted({to for to, _ in self.opted_out}), choose)
         self.story[-1] += f" {address}"
         people = await Suppressions.open(self.database, timeout=20)
         digest = people.digest(address)
-        if address in self.opted_out:
-            self.opted_out.discard(address)
-            await people.remove(digest, list_id=EVERYTHING, source=Channel.PAGE)
-            return
-        await people.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.ONE_CLICK, address)])
-        self.opted_out.add(address)
+        origin = _pick(ORIGINS, choose)
+        if (address, origin) in self.opted_out:
+            self.opted_out.discard((address, origin))
+            await people.remove(digest, list_id=EVERYTHING, source=Channel.PAGE, origin=origin)
+        else:
+            self.opted_out.add((address, origin))
+            await people.add([
+                NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.ONE_CLICK, address, origin=origin)
+            ])  # fmt: skip
+        binding = {it.origin for it in await people.of(address)}
+        assert {its for to, its in self.opted_out if to == address} <= binding, "whoever ends one ends no other"
 
     # what a daemon does
 
@@ -295,7 +305,8 @@ class World:
         self.story[-1] += f" {self.daemons.index(daemon)}: {[_said(it) for it in records]}"
         await daemon.write(some)
         for one in some:
-            if isinstance(it := one.record, Handover) and not it.discarding and it.message.to_email in self.opted_out:
+            out = {address for address, _ in self.opted_out}
+            if isinstance(it := one.record, Handover) and not it.discarding and it.message.to_email in out:
                 assert one.answer.result() is not WriteResult.APPLIED, f"{it.message} has opted out"
             if isinstance(it, Handover) and one.answer.result() is WriteResult.APPLIED:
                 assert self.ledger.last_line(it.message.id) != "lost", f"{it.message} may have been sent before"

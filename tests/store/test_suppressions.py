@@ -122,8 +122,8 @@ async def test_one_that_ends_is_logged_and_only_for_its_reason(suppressions: Sup
     await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])
     digest = suppressions.digest("ada@example.com")
     assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
-    assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE)
-    assert not await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE)
+    assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE) == (True, False)
+    assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE) == (False, False)
     assert await suppressions.of("ada@example.com") == []
     assert await log(database) == [("added", "hard_bounce", "cli"), ("removed", None, "page")]
 
@@ -248,7 +248,7 @@ async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
 async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suppressions_module, "MAX_LISTS", 3)
     made = await suppressions.make_lists(["a", "b"])
-    assert await suppressions.make_lists(["b", "c"]) == {"b": made["b"], "c": made["b"] + 1}
+    assert await suppressions.make_lists(["b", "c", None]) == {"b": made["b"], "c": made["b"] + 1, None: EVERYTHING}
     with pytest.raises(ListNameError, match=r"^the limit of 3 lists is reached$"):
         await suppressions.make_lists(["a", "d"])
     with pytest.raises(ListNameError, match="the name of a list has"):

@@ -169,9 +169,9 @@ def prepared_for_children() -> Iterator[PreparedProcess]:
 
 
 @contextmanager
-def prepared_for_commands(children: PreparedProcess) -> Iterator[PreparedProcess]:
-    """The process that forks commands, whose own caged children are forked by `children`."""
-    with _prepared(_COMMANDS, children._requests) as it:
+def prepared_for_commands(children: PreparedProcess, *modules: str) -> Iterator[PreparedProcess]:
+    """The process that forks commands, whose own caged children are forked by `children`; it imports `modules`, too."""
+    with _prepared((*_COMMANDS, *modules), children._requests) as it:
         yield it
 
 

@@ -1,6 +1,7 @@
 """All tables of a database at once: kept and put back, and read so that two runs of one thing can be compared."""
 
 import re
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -66,17 +67,25 @@ class Tables:
 
     def read(self) -> Contents:
         """All rows, in an order of their own; of the audit what it finds."""
-        *tables, found = self._results(
-            "; ".join([*(_READ.get(it, f"SELECT * FROM {it}") for it in TABLES), self._audit])
-        )
-        contents: Contents = {"audit": [tuple(map(str, row)) for row in found[1]]}
-        for table, (names, rows) in zip(TABLES, tables, strict=True):
+        ((_, found),) = self._results(self._audit)
+        return {"audit": [tuple(map(str, row)) for row in found]} | self.rows_of(TABLES)
+
+    def rows_of(self, tables: Collection[str]) -> Contents:
+        """All rows of some tables, in an order of their own."""
+        contents = Contents()
+        results = self._results("; ".join(_READ.get(it, f"SELECT * FROM {it}") for it in tables))
+        for table, (names, rows) in zip(tables, results, strict=True):
             passing = _PASSING.get(table, set())
             contents[table] = sorted(
                 tuple(f"{name}={self._said(it)}" for name, it in zip(names, row, strict=True) if name not in passing)
                 for row in rows
             )
         return contents
+
+    def sums(self) -> dict[str, int]:
+        """By table a sum that tells whether anything in it has changed."""
+        tables = self._rows(f"CHECKSUM TABLE {', '.join(TABLES)}")[1]
+        return {table: found for table, (_, found) in zip(TABLES, tables, strict=True)}
 
     def said(self, value: object) -> str:
         """What a caller was told, without the ids that were made for it."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests.support.certificates import authority_and_server
 
+_MORE_THAN_HEADERS = 1000
+
 
 @dataclass
 class Tunnel:
@@ -21,18 +23,24 @@ class Tunnel:
     """CONNECTs without the password."""
     targets: list[str] = field(default_factory=list)
     """Where it has made a tunnel to, `host:port`."""
-    _gate: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while those of now pass on what the client says."""
-
-    def __post_init__(self) -> None:
-        self._gate.set()
+    _kept: asyncio.Event | None = None
 
     def keep(self) -> asyncio.Event:
-        """Let the tunnels of now keep what the client says until this is set, though it resets them meanwhile."""
-        kept, self._gate = self._gate, asyncio.Event()
-        kept.clear()
-        self._gate.set()
-        return kept
+        """Let the next request with a body be kept until this is set, though the client resets its tunnel meanwhile."""
+        self._kept = asyncio.Event()
+        return self._kept
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """What the client says, the first of which is its part of the handshake."""
+        with suppress(OSError):
+            writer.write(await reader.read(65_536))
+            while piece := await reader.read(65_536):
+                if self._kept is not None and len(piece) > _MORE_THAN_HEADERS:
+                    kept, self._kept = self._kept, None
+                    await kept.wait()
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of a client."""
@@ -47,7 +55,8 @@ class Tunnel:
         self.targets.append(target)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         host, _, port = target.partition(":")
-        await _join(reader, writer, host, int(port), self._gate)
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(self.pass_on(reader, back), _pass_on(there, writer))
 
 
 @dataclass
@@ -79,7 +88,8 @@ async def tls_front(to: int, folder: Path) -> AsyncIterator[TlsFront]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         it.connections += 1
-        await _join(reader, writer, "127.0.0.1", to)
+        there, back = await asyncio.open_connection("127.0.0.1", to)
+        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     it.port = server.sockets[0].getsockname()[1]
@@ -87,20 +97,9 @@ async def tls_front(to: int, folder: Path) -> AsyncIterator[TlsFront]:
         yield it
 
 
-async def _join(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int, gate: asyncio.Event | None = None
-) -> None:
-    there, back = await asyncio.open_connection(host, port)
-    await asyncio.gather(_pass_on(reader, back, gate), _pass_on(there, writer))
-
-
-async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: asyncio.Event | None = None
-) -> None:
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError, ssl.SSLError):
         while piece := await reader.read(65_536):
-            if gate is not None:
-                await gate.wait()
             writer.write(piece)
             await writer.drain()
     writer.close()

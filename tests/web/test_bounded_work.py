@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from mailerd.core.reasons import from_json, to_json
 from mailerd.mail import recipient_table
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
-from mailerd.mail.recipient_table import columns_of
+from mailerd.mail.recipient_table import columns_of, guessed_uses, mapping_errors
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.table_checker_child import SparseTable
 from mailerd.mail.templates import RenderError
@@ -51,6 +52,15 @@ def test_each_header_and_each_variable_is_folded_once(monkeypatch: pytest.Monkey
     columns_of(Sheet([header, ["a@example.org"] * 500], [1, 2]), 1, wanted=wanted)
     assert len(folded) <= len(header) + len(wanted)
     assert max(map(len, folded)) <= 310
+
+
+@pytest.mark.parametrize("character", ["x", "\u202e"])
+def test_what_is_wrong_with_very_many_long_columns_can_be_said(character: str) -> None:
+    header = [character * 250] * 500
+    columns = columns_of(Sheet([header], [1]), 1)
+    for uses in (guessed_uses(columns), {each.index: "product" for each in columns}):
+        errors = mapping_errors(columns, uses, wanted=[f"{LONG}{n}" for n in range(400)])
+        assert max(len(from_json(to_json(each))) for each in errors) < 10_000
 
 
 PEOPLE = {

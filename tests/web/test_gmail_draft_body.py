@@ -20,7 +20,7 @@ import pytest
 
 from mailerd.app import Daemon
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.copied_draft import CopiedDraft, DraftCopier, DraftNotCopiedError
+from mailerd.mail.copied_draft import CopiedDraft, DraftCopier, DraftNotCopiedError, DraftPicture
 from mailerd.mail.copied_draft_child import copy_draft, whole_braces
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, FakeLimits, Fault, serve
 from mailerd.store.api_keys import ApiKeys, Permission
@@ -372,11 +372,24 @@ async def test_a_draft_of_30_mb_is_refused_before_it_is_parsed_and_others_are_co
 
 def test_a_picture_is_shown_for_its_own_name_alone() -> None:
     copied = copy_draft(mail(html='<img src="cid:picture-1.png"><img src="cid:ii_m4x1">'))
-    (name,) = (each["content_id"] for each in copied.pictures)
+    (name,) = (each.filename for each in copied.pictures)
     assert name not in {"picture-1.png", "ii_m4x1"}
     assert (copied.html or "").strip() == f'<img src="cid:picture-1.png"><img src="cid:{name}">'
 
 
 def test_a_copy_is_what_its_row_says() -> None:
-    made = CopiedDraft("s", "<p>", None, ({"filename": "a"},), ("b",))
-    assert CopiedDraft.unpack(made.pack()) == made
+    pictures = (DraftPicture("a", "image/png", b"\n\0"), DraftPicture("b", "image/gif", b""))
+    for html, text in (("<p>\n\u674e", None), (None, "a\nb"), ("", "\ud800")):
+        made = CopiedDraft("s", html, text, pictures, ("b",))
+        assert CopiedDraft.unpack(made.pack()) == made
+
+
+async def test_a_copy_that_an_earlier_version_has_stored_is_to_be_made_again(site: Site) -> None:
+    browser = await site.signed_in()
+    draft = await on_message(browser)
+    await ask(browser, f"{draft}/message", action="save", copy=await site.write(mail()))
+    await query(site.daemon.database, "UPDATE job_drafts SET content = %s WHERE part = 3", b'{"subject": "s"}')
+    for step in ("message", "review"):
+        async with browser.get(f"{draft}/{step}") as answer:
+            assert "Copy the draft again." in await answer.text()
+            assert answer.status == 200

@@ -164,7 +164,7 @@ async def test_a_table_that_is_too_much_for_a_process_is_refused_in_words(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser = await site.signed_in()
-    draft = (await ask(browser, "/send", pasted="email\na@example.com"))[0].removesuffix("/people")
+    draft = await begun(browser, "email\na@example.com\n")
     form = aiohttp.FormData()
     form.add_field("table", io.BytesIO(WIDE), filename="wide.csv")
     monkeypatch.setattr(table_checker, "LIMITS", Limits(cpu=0.05, memory=table_checker.LIMITS.memory))

@@ -510,14 +510,27 @@ class _FindingsBatch:
     def _suppress_address(self, email: str, message: SentMessage, detail: str | None) -> None:
         digest = digest_of(email, self.address_key)
         self._suppress.append(
-            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, email, message.id, detail)
+            NewSuppression(
+                digest,
+                EVERYTHING,
+                Reason.HARD_BOUNCE,
+                Channel.NOTICE,
+                email,
+                message.id,
+                detail,
+                origin=message.from_address or "",
+            )
         )
 
     def _unsubscribe(self, it: Finding) -> None:
         list_id, digest = it.unsubscribes or (EVERYTHING, b"")
         message = it.message
-        address, recipient = (message.to_email, message.id) if message else (None, None)
-        self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
+        address, recipient, origin = (
+            (message.to_email, message.id, message.from_address or "") if message else (None, None, "")
+        )
+        self._suppress.append(
+            NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient, origin=origin)
+        )
 
     async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:

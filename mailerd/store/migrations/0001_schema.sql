@@ -409,19 +409,24 @@ CREATE TABLE IF NOT EXISTS idempotency_responses (
 
 -- Who gets no messages. suppressions.list_id 0: of no list at all; digest: core/suppression.py makes it of the address.
 
--- What a person can leave.
+-- What a person can leave. senders: whose it is, those of the key that made it (JSON); NULL: everybody's
+-- (core/owners.py).
 CREATE TABLE IF NOT EXISTS lists (
   id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(100) NOT NULL,
   title VARCHAR(255) NULL,
+  senders TEXT NULL,
   created_at DATETIME(6) NOT NULL,
   UNIQUE KEY name (name)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+-- Each row binds all jobs, and ending one ends no other. origin: whose it is: the address in From of the job by whose
+-- message it came, `key:ID` of a key for some senders that added it, or empty: it is for keys of all senders.
 -- recipient_id: whose message's link was used.
 CREATE TABLE IF NOT EXISTS suppressions (
   digest BINARY(16) NOT NULL,
   list_id INT UNSIGNED NOT NULL,
+  origin VARCHAR(320) NOT NULL DEFAULT '',
   reason VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   source VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   address VARCHAR(320) NULL,
@@ -429,10 +434,11 @@ CREATE TABLE IF NOT EXISTS suppressions (
   detail VARCHAR(255) NULL,
   actor VARCHAR(150) NULL,
   created_at DATETIME(6) NOT NULL,
-  PRIMARY KEY (digest, list_id),
-  KEY age (created_at, digest, list_id),  -- MySQL sorts by no column that an index has only of the primary key
-  KEY by_list (list_id, created_at, digest),
-  KEY by_reason (reason, created_at, digest, list_id)
+  PRIMARY KEY (digest, list_id, origin),
+  KEY age (created_at, digest, list_id, origin),  -- MySQL sorts by no column that an index has only of the primary key
+  KEY by_list (list_id, created_at, digest, origin),
+  KEY by_reason (reason, created_at, digest, list_id, origin),
+  KEY by_origin (origin, created_at, digest, list_id, reason)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Each suppression and each end of one, append-only.
@@ -440,6 +446,7 @@ CREATE TABLE IF NOT EXISTS suppression_log (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   digest BINARY(16) NOT NULL,
   list_id INT UNSIGNED NOT NULL,
+  origin VARCHAR(320) NOT NULL DEFAULT '',
   action VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   reason VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NULL,
   source VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,

@@ -324,7 +324,10 @@ async def test_a_table_of_versions_that_another_program_keeps_is_not_written_to(
     assert await everything(empty) == before
 
 
-_LISTS = "id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100), title TEXT, created_at DATETIME"
+_LISTS = (
+    "id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, name VARCHAR(100), title TEXT, senders TEXT, "
+    "created_at DATETIME"
+)
 _VERSIONS = "number INT UNSIGNED NOT NULL PRIMARY KEY, name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL"
 
 
