@@ -11,6 +11,8 @@ from mailerd.core.suppression import canonical
 # external ones and 2,000 unique external ones of a day. Of a consumer mailbox 500 addresses a day.
 MAX_COPIES: Final = 10
 """The most addresses of Cc, and of Bcc."""
+MAX_COST: Final = 1 + 2 * MAX_COPIES
+"""The most messages of a day as which one counts."""
 _ADDRESSES_PER_MESSAGE: Final = 5
 """How many addresses Google's day allows for each of its messages."""
 FORGOTTEN: Final = "forgotten@example.invalid"

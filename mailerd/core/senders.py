@@ -12,7 +12,7 @@ from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import repair_command
 from mailerd.core.rate_limit import FOREVER, Budget
-from mailerd.core.situation import Condition, braked, database, no_room, of_sender
+from mailerd.core.situation import Condition, braked, database, of_sender
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
 
@@ -139,8 +139,6 @@ class SenderReading:
         found = of_sender(self.stats, self.state.now)
         if not found and self.inputs.braked_until:
             return braked(self.stats, self.inputs.braked_until, self.state.now)
-        if not found and self.inputs.has_no_room:
-            return no_room(self.stats, self.inputs.first_cost)
         return next(iter(found), None)
 
     def pause(self, known: Authorization) -> SenderPause | None:

@@ -19,7 +19,7 @@ from mailerd.core.quantities import in_words, moment_in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import cause_code, same_cause
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
+from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
 from mailerd.core.verdicts import PauseCause
 
 SECOND_FAILURE: Final = 5.0
@@ -213,7 +213,7 @@ CORRECT_LOGIN: Final = t(
 )
 FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
 GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
-RESTORE_TABLE: Final = t("restore the table from a backup (docs/how-to/backup.md)")
+RESTORE_TABLES: Final = t("restore the missing tables from a backup (docs/how-to/backup.md)")
 """What to do about a database that cannot be used, wherever that is said."""
 _OUTAGES: Final = {
     "login": t("the database rejects the login"),
@@ -244,8 +244,8 @@ def database(outage: str) -> Condition:
             text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
             remedy = GRANT
         case "incomplete":
-            text = t("The database lacks a table: nothing is accepted, and nothing is sent.")
-            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLE, "mailerd check"))
+            text = t("The database lacks a table: nothing is sent, and new jobs may be refused.")
+            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLES, "mailerd check"))
         case "login":
             text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
             remedy = CORRECT_LOGIN
@@ -318,14 +318,27 @@ def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
                      (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
 
 
-def no_room(it: SenderStats, cost: int) -> Condition:
-    """The next message of a sender does not fit into what is left of its day."""
-    text = t(
-        "{sender}: the next message counts as {cost:,} because of its copies; "
-        "{used:,} of {limit:,} in 24 hours are used.",
-        sender=it.name, cost=cost, used=it.used_day, limit=it.per_day,
-    )  # fmt: skip
-    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", ("mailerd senders list",))
+def _day_full(it: SenderStats) -> Condition:
+    """The day of a sender is used up, or what is left of it has no room for the next message."""
+    fields = {"sender": it.name, "used": it.used_day, "limit": it.per_day}
+    if it.used_day < it.per_day:
+        text = t(
+            "{sender}: the next message counts as {cost:,} because of its copies; "
+            "{used:,} of {limit:,} in 24 hours are used.",
+            cost=it.next_cost, **fields,
+        )  # fmt: skip
+    elif it.is_warming_up:
+        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
+                 **fields)  # fmt: skip
+    else:
+        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
+                 **fields)  # fmt: skip
+    remedy = "mailerd senders list"
+    if it.is_warming_up:
+        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
+    elif it.per_day < MOST_A_DAY:
+        remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}"
+    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", (remedy,))
 
 
 def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
@@ -342,21 +355,13 @@ def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
                      failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
         severity = Severity.AMBER if code == "deferred" else Severity.RED
         see = (SEE.format(found.example),) if found.example else ()
-        then = INCIDENT if cause == "google_error" else JOURNAL
-        remedies = (*(see if code == "deferred" else (_WAY,)), then)
+        remedies: tuple[str, ...] = (*(see if code == "deferred" else (_WAY,)), JOURNAL)
+        if cause == "google_error":
+            remedies = (INCIDENT, *see)
         yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
                       lasts=(now - found.since).total_seconds())  # fmt: skip
-    if 0 < it.per_day <= it.used_day and it.is_warming_up:
-        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
-                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
-        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
-        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
-    elif 0 < it.per_day <= it.used_day:
-        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
-                 sender=it.name, used=it.used_day, limit=it.per_day)  # fmt: skip
-        more = it.per_day < MOST_A_DAY
-        remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}" if more else "mailerd senders list"
-        yield Condition(Severity.BLUE, "day_full", text, about, (remedy,))
+    if 0 < it.per_day < it.used_day + it.next_cost:
+        yield _day_full(it)
 
 
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
@@ -409,20 +414,35 @@ def _daemons(stats: QueueStats, *, just_back: bool) -> Iterator[Condition]:
             text = t("No daemon responds, the last one was seen {span} ago; {waits}.",
                      span=in_words(stats.last_beat), waits=waits)  # fmt: skip
         severity = Severity.RED if waiting else Severity.AMBER
-        yield Condition(severity, "no_daemon", text, "daemons", (START,), lasts=stats.last_beat or 0)
+        remedy = start_command(stats.daemons)
+        yield Condition(severity, "no_daemon", text, "daemons", (remedy,), lasts=stats.last_beat or 0)
         return
     for one in stats.daemons:
         if one.runs and one.is_late and not just_back:
             text = t("The daemon {pid} on {host} has not responded for {span}.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
+            remedies = t("if it lasts: {command}", command=_restart(one)), JOURNAL
             yield Condition(
-                Severity.AMBER, "daemon_late", text, f"daemon {one.host}:{one.pid}", (JOURNAL,), lasts=one.silent
+                Severity.AMBER, "daemon_late", text, f"daemon {one.host}:{one.pid}", remedies, lasts=one.silent
             )
         if not one.runs and not one.is_replaced:
             text = t("The daemon {pid} on {host} has not responded for {span}; another one runs.",
                      pid=one.pid, host=one.host, span=in_words(one.silent))  # fmt: skip
             severity = Severity.AMBER if one.silent < LOST_LATELY else Severity.BLUE
-            yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (START,), lasts=one.silent)
+            remedy = start_command([one])
+            yield Condition(severity, "daemon_gone", text, f"daemon {one.host}:{one.pid}", (remedy,), lasts=one.silent)
+
+
+def start_command(daemons: Sequence[DaemonInfo]) -> Text:
+    """What makes a daemon run where none of these responds: one that may be there still has to be ended before."""
+    return next((_restart(it) for it in daemons if not it.is_gone), START)
+
+
+def _restart(it: DaemonInfo) -> Text:
+    return t(
+        "systemctl restart mailerd; without systemd: `kill -9 {pid}` on {host}, then `mailerd run`",
+        pid=it.pid, host=it.host,
+    )  # fmt: skip
 
 
 def _inboxes(stats: QueueStats) -> Iterator[Condition]:

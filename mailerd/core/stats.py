@@ -47,6 +47,8 @@ class SenderStats:
     """The aliases that a limited key names, if it does not name the mailbox itself."""
     is_warming_up: bool = False
     """Its day is that of its warm-up, and grows by itself."""
+    next_cost: int = 1
+    """As how many messages of the day the next one counts that is due; asked where the day has little room."""
 
     @property
     def name(self) -> str:

@@ -252,7 +252,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     )),
     "renderer_crashed": Runbook(t("An internal error occurred in the part that uses the renderer. Messages wait, and attempts are not counted."), (_BUG,)),
     "inbox_unreadable": Runbook(t("Google did not allow this inbox to be read. Sending continues; bounces and replies are read later, and nothing is lost."), (
-        LikelyCause(t("the authorization was revoked or lost a scope: check it"), "mailerd check --sender @MAILERD_SENDER@"),
+        LikelyCause(t("the authorization was revoked or lacks a scope to read: renew it"), "mailerd auth login --sender @MAILERD_SENDER@ --readonly"),
         _LOG,
     )),
     "sender_paused_by_notice": Runbook(t("Notices in the mailbox show that it should not send for a while: a limit was reached, or receiving servers block its messages."), (

@@ -18,6 +18,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
 from mailerd.core.i18n import Text, t
+from mailerd.core.situation import outage_reason
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every
@@ -394,7 +395,7 @@ def from_database_error(error: DatabaseError) -> ApiError | None:
     if isinstance(error, LostKeysError):
         return away(str(error))
     if isinstance(error, DatabaseAwayError):
-        return away(unstored(t("the database is unavailable; try again")))
+        return away(unstored(t("{what}; try again", what=outage_reason(error_codes.no_entry(error.errno)))))
     if error.retry:
         return away(unstored(t("the database is busy; try again")))
     return None

@@ -15,7 +15,7 @@ from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
-from mailerd.core.situation import outage_reason
+from mailerd.core.situation import outage_reason, start_command
 from mailerd.core.states import OPEN, JobStatus, JobType, Proof, State
 from mailerd.core.stats import SILENT, DaemonInfo
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
@@ -488,9 +488,9 @@ def no_daemon(daemons: Sequence[DaemonInfo]) -> list[Text]:
     age = min((one.silent for one in daemons), default=SILENT)
     return [
         t(
-            "No daemon has been seen for {span}; nothing is sent until one runs: `systemctl status mailerd`, or start "
-            "one: `mailerd run`.",
+            "No daemon has been seen for {span}; nothing is sent until one runs: {command}",
             span=in_words(age),
+            command=start_command(daemons),
         )
     ]
 

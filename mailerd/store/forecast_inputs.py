@@ -251,6 +251,10 @@ class WaitingMessages:
     braked_until: datetime | None = None
     """Until when all of them wait, though some are due: what bounced of their jobs is read first."""
 
+    def next_cost(self, now: datetime) -> int:
+        """As how many messages of the day the next one counts, if one is due."""
+        return self.first_cost if self.due and self.due <= now else 1
+
 
 async def of_senders(
     cursor: Cursor,

@@ -256,6 +256,7 @@ class Senders:
                 stats=sender_stats(
                     it, used_minute=int(sent.get(email, 0)), used_day=_used(hours[email], now), fails=fails[email],
                     alias=(aliases or {}).get(email, ""),
+                    next_cost=waiting[email].next_cost(now),
                 ),
                 elsewhere=int(elsewhere.get(email, 0)),
                 counted_to=most,

@@ -11,6 +11,7 @@ from itertools import batched
 from typing import Any, Final
 
 from mailerd.config import Live
+from mailerd.core.copies import MAX_COST
 from mailerd.core.models import RECENT, FailingAttempts, SenderState, failing
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import mean_gap
@@ -177,6 +178,14 @@ SELECT {COLUMNS}, {USED_TODAY} FROM (
    ORDER BY named NOT IN %s, place, named LIMIT {MAX_SENDERS}) found
   STRAIGHT_JOIN senders s FORCE INDEX (PRIMARY) ON s.email = found.named
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
+# Of the sender's jobs that are due the one that is claimed first.
+READ_NEXT_COST: Final = """
+(SELECT %s, 1 + COALESCE((
+  SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
+           WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
+    FROM jobs j FORCE INDEX (next_claim)
+   WHERE j.sender_email = %s AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6) AND {mine}
+   ORDER BY precedence, next_claim_at, id LIMIT 1), 0))"""
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, messages, detail, sender, webhook FROM job_actions
@@ -329,6 +338,18 @@ async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -
     return total, {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
 
 
+async def _next_costs(cursor: Cursor, rows: Sequence[SenderStats], mine: KeyMailboxes | None) -> list[SenderStats]:
+    """The same senders, with what the next message of those costs whose day has little room."""
+    tight = [it.email for it in rows if 0 < it.per_day - it.used_day < MAX_COST]
+    if not tight:
+        return list(rows)
+    part, names = _about(READ_NEXT_COST, mine)
+    values = [value for email in tight for value in (email, email, *names)]
+    await cursor.execute(" UNION ALL ".join([part] * len(tight)), values)
+    costs = {email: int(cost) for email, cost in await cursor.fetchall()}
+    return [replace(it, next_cost=costs.get(it.email, 1)) for it in rows]
+
+
 async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: KeyMailboxes | None) -> tuple[FailedJob, ...]:
     if not senders:
         return ()
@@ -357,6 +378,7 @@ def sender_stats(
     ended: tuple[int, int] = (0, 0),
     fails: FailingAttempts | None = None,
     alias: str = "",
+    next_cost: int = 1,
 ) -> SenderStats:
     """What `situation` judges a sender by. `ended`: how many of its messages were sent and failed of late."""
     allowed = it.allowance  # after reserve and warm-up: what the claims go by
@@ -378,6 +400,7 @@ def sender_stats(
         failing=fails,
         alias=alias,
         is_warming_up=it.limits.is_warming_up(it.now, since=it.since),
+        next_cost=next_cost,
     )
 
 
@@ -475,6 +498,17 @@ class StatsReader:
         senders = await cursor.fetchall()
         failed = await _failed_jobs(cursor, [row[0] for row in senders], mine) if has_ended else ()
         aliases = mine.aliases if mine else {}
+        shown = [
+            sender_stats(
+                rate_limits.sender_state(row[:-1], self.defaults.now),
+                used_day=int(row[-1]),
+                used_minute=minute.get(row[0], 0),
+                ended=sums.get(row[0], (0, 0)),
+                fails=fails.get(row[0]),
+                alias=aliases.get(row[0], ""),
+            )
+            for row in senders
+        ]
         return QueueStats(
             at=utc(now),
             jobs=jobs,
@@ -484,17 +518,7 @@ class StatsReader:
             oldest_unsure=(now - unsure).total_seconds(),
             awaiting_google=float(awaiting or 0) / 1e6,
             unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
-            senders=tuple(
-                sender_stats(
-                    rate_limits.sender_state(row[:-1], self.defaults.now),
-                    used_day=int(row[-1]),
-                    used_minute=minute.get(row[0], 0),
-                    ended=sums.get(row[0], (0, 0)),
-                    fails=fails.get(row[0]),
-                    alias=aliases.get(row[0], ""),
-                )
-                for row in senders
-            ),
+            senders=tuple(await _next_costs(cursor, shown, mine) if is_open else shown),
             webhooks=webhooks,
             asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,

@@ -84,6 +84,10 @@ class Child:
             )
         self.runs.append(Run(log, started=time.time(), shift=self._shift))
 
+    def set_clock(self, shift: float) -> None:
+        """The seconds by which its clock is off from its next life on."""
+        self._shift = shift
+
     def kill(self) -> None:
         """SIGKILL."""
         self._signal(signal.SIGKILL)

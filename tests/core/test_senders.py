@@ -108,11 +108,12 @@ def test_a_sender_at_its_limit_is_idle_and_says_when_there_is_room() -> None:
 
 def test_a_day_that_has_no_room_for_the_next_message_with_its_copies_is_a_finding() -> None:
     its = reading(hours={NOW.replace(minute=0): 1999})
-    it = replace(its, inputs=replace(its.inputs, messages=2, first_cost=3))
+    it = replace(its, stats=replace(its.stats, used_day=9, per_day=10, next_cost=3))
     assert it.finding is not None
     assert (it.finding.code, it.finding.severity) == ("day_full", "blue")
     assert "counts as 3 because of its copies" in it.finding.text
-    assert replace(its, inputs=replace(its.inputs, messages=2, first_cost=1)).finding is None
+    assert it.finding.remedies == ("mailerd senders set me@example.com --per-day 2000",)
+    assert replace(it, stats=replace(it.stats, next_cost=1)).finding is None
 
 
 def test_a_sender_all_of_whose_attempts_fail_is_not_sending_and_the_finding_says_why() -> None:

@@ -12,7 +12,7 @@ from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import reason
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, under_way, worst
+from mailerd.core.situation import START, Condition, Facts, Severity, shortened, situation, under_way, worst
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox, WebhookStats
 from mailerd.core.verdicts import judge
@@ -92,7 +92,7 @@ def test_an_endpoint_that_has_failed_twice_is_a_finding_and_one_that_was_restart
 
 def test_where_google_itself_fails_its_status_page_is_named() -> None:
     (it,) = found(senders=(sender(failing=failing(tried(*[reason("google_error", said="500")] * 2))),))
-    assert (it.code, "appsstatus" in it.remedies[1]) == ("deferred", True)
+    assert (it.code, "appsstatus" in it.remedies[0]) == ("deferred", True)
 
 
 @pytest.mark.parametrize("reason, code, severity", [
@@ -215,6 +215,16 @@ def test_a_daemon_that_stands_still_is_no_longer_called_well_after_a_few_seconds
     )  # fmt: skip
     assert situation(Facts(stats, just_back=True)) == []
     assert situation(Facts(replace(stats, daemons=(replace(ALIVE, silent=5),)))) == []
+
+
+@pytest.mark.parametrize("silent", [7, 40])
+def test_a_daemon_that_may_still_be_there_is_ended_before_another_one_starts(silent: int) -> None:
+    """To start a unit that is active does nothing, and a second daemon finds the port taken."""
+    frozen = replace(ALIVE, silent=silent)
+    (it,) = found(daemons=(frozen,), last_beat=silent)
+    assert f"systemctl restart mailerd; without systemd: `kill -9 {ALIVE.pid}`" in it.remedies[0]
+    (it,) = found(daemons=(replace(frozen, is_gone=True),), last_beat=silent)
+    assert it.remedies == (START,)
 
 
 @pytest.mark.parametrize("sent, minutes, tells", [(4, 3, True), (4, 1, False), (0, 3, False), (0, 16, True)])

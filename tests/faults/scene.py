@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import shlex
 import subprocess
 import tempfile
 import time
@@ -16,10 +19,12 @@ from typing import Any, Final
 import aiohttp
 import pymysql
 from aiohttp import web
+from pymysql.constants import ER
 
 from mailerd.sandbox.google import COMPOSE, READONLY
 from mailerd.sandbox.mariadb import ServerError
-from tests.chaos.place import SENDER, Place, Setting, mailerd, place
+from tests.chaos.child import PYTHON
+from tests.chaos.place import ROOT, SENDER, Place, Setting, mailerd, place
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
@@ -50,6 +55,14 @@ class Scene:
     """Seconds by which the clock of the machine is ahead."""
     messages: int = MESSAGES
     """Messages of each job that is posted."""
+    copies: list[str] = field(default_factory=list)
+    """Who gets a copy of each message that is posted."""
+    is_posting: bool = True
+    """Whether jobs are posted all the time."""
+    posted: tuple[int, str] = (0, "")
+    """The status and the text of what was answered to the last post; 0: nothing was."""
+    remembered: dict[str, Any] = field(default_factory=dict)
+    """What a fault leaves for its remedy."""
 
     @property
     def config(self) -> Path:
@@ -63,7 +76,14 @@ class Scene:
 
     async def admin(self, *statements: str) -> list[tuple[Any, ...]]:
         """Run statements as one who may do everything; the rows of the last."""
-        return await asyncio.to_thread(self._admin, statements)
+        async with asyncio.timeout(60.0):
+            while True:
+                try:
+                    return await asyncio.to_thread(self._admin, statements)
+                except pymysql.err.OperationalError as error:
+                    if error.args[0] != ER.CON_COUNT_ERROR:
+                        raise
+                await asyncio.sleep(0.05)  # its one place may not be free yet
 
     def _admin(self, statements: Sequence[str]) -> list[tuple[Any, ...]]:
         with self.connect("admin") as connection, connection.cursor() as cursor:
@@ -90,25 +110,71 @@ class Scene:
         number = 0
         while True:
             number += 1
-            with suppress(aiohttp.ClientError, TimeoutError, ValueError):
-                await self.post(f"n{number}")
+            if self.is_posting:
+                with suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                    await self.post(f"n{number}")
             await asyncio.sleep(POST_EVERY)
 
-    async def post(self, name: str) -> dict[str, Any]:
+    async def post(self, name: str, *, sender: str = SENDER) -> dict[str, Any]:
         """Post a job; the answer."""
-        body = {
-            "sender_email": SENDER,
+        body: dict[str, Any] = {
+            "sender_email": sender,
             "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is for you."},
             "recipients": [{"email": f"{name}-{n}@example.org", "name": f"R{n}"} for n in range(self.messages)],
         }
+        if self.copies:
+            body["cc"] = [{"email": each} for each in self.copies]
         path = f"{self.url}/api/jobs/send_template_emails"
-        async with self.here.http.post(path, json=body, headers={"X-API-Key": self.here.key}) as answer:
-            return dict(json.loads(await answer.read()))
+        try:
+            async with self.here.http.post(path, json=body, headers=self._key) as answer:
+                said = await answer.read()
+                self.posted = answer.status, said.decode("utf-8", "replace")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.posted = 0, f"no answer: {error!r}"
+            raise
+        return dict(json.loads(said))
+
+    async def ask(self, path: str) -> tuple[int, str]:
+        """What the API answers; the status 0: nothing."""
+        try:
+            async with self.here.http.get(f"{self.url}{path}", headers=self._key) as answer:
+                return answer.status, await answer.text()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return 0, f"no answer: {error!r}"
+
+    @property
+    def _key(self) -> dict[str, str]:
+        return {"X-API-Key": self.here.key}
+
+    async def send(self, name: str, *, sender: str = SENDER, within: float = 30.0) -> None:
+        """Post a job until it is stored, and wait until all of it is sent.
+
+        Raises:
+            TimeoutError: it is not.
+        """
+        async with asyncio.timeout(within):
+            stored: dict[str, Any] = {}
+            while "job_id" not in stored:
+                with suppress(aiohttp.ClientError, TimeoutError, ValueError):
+                    stored = await self.post(name, sender=sender)
+                await asyncio.sleep(0.3)
+            while True:
+                status, said = await self.ask(f"/api/jobs/{stored['job_id']}")
+                if status == 200 and json.loads(said)["counts"].get("sent") == self.messages:
+                    return
+                await asyncio.sleep(0.3)
 
 
 @asynccontextmanager
-async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) -> AsyncIterator[Scene]:
-    """Build it, with a daemon that has sent its first job."""
+async def scene(
+    *,
+    daemons: int = 1,
+    shift: float = 0.0,
+    small: bool = False,
+    scopes: tuple[str, ...] = (COMPOSE, READONLY),
+    request_timeout: float = 0.0,
+) -> AsyncIterator[Scene]:
+    """Build it, with a daemon that has sent its first job. `request_timeout`: another one than the suite's second."""
     port = free_port()
     sections: dict[str, dict[str, object]] = {
         "alerts": {
@@ -119,7 +185,7 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
         "inbox": {"interval": 2.0},
     }  # fmt: skip
     setting = Setting(
-        daemons=daemons, latency=0.05, sections=sections, senders={SENDER: (COMPOSE, READONLY)},
+        daemons=daemons, latency=0.05, sections=sections, senders={SENDER: scopes},
         shifts={0: shift} if shift else {}, options=SMALL if small else (),
     )  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="mailerd-faults-") as folder:
@@ -129,7 +195,17 @@ async def scene(*, daemons: int = 1, shift: float = 0.0, small: bool = False) ->
                 it.here, it.google_way, it.base, it.shift = here, way, f"http://127.0.0.1:{port}", shift
                 for n in range(daemons):
                     config = here.folder / f"d{n}.toml"
-                    config.write_text(config.read_text().replace(f":{google_port}/", f":{way.port}/"))
+                    told = config.read_text().replace(f":{google_port}/", f":{way.port}/")
+                    own = f'[gmail]\nauth_uri = "http://127.0.0.1:{way.port}/o/oauth2/v2/auth"\n'
+                    told = told.replace("[gmail]\n", own)
+                    if request_timeout:
+                        told = re.sub(r"(?m)^request_timeout = .*$", f"request_timeout = {request_timeout:g}", told)
+                        told = re.sub(r"(?m)^lease = .*$", f"lease = {2 * request_timeout + 10:g}", told)
+                    config.write_text(told)
+                async with here.http.get(f"{here.google.url}sandbox/client.json") as answer:
+                    client = here.folder / "credentials" / "client.json"
+                    client.touch(mode=0o600)
+                    client.write_text(await answer.text())
                 for child in here.daemons:
                     child.start()
                 for child in here.daemons:
@@ -173,6 +249,65 @@ async def command(it: Scene, *arguments: str) -> tuple[int, str]:
     except subprocess.TimeoutExpired as error:
         return 124, str(error)
     return done.returncode, done.stdout + done.stderr
+
+
+async def run(it: Scene, told: str) -> tuple[int, str]:
+    """Run a command as it was advised, to which the place of the settings is added; its exit code and its output.
+
+    `auth login` has a browser, in which a person agrees. `run` is not waited for: its log says when it is there. Of
+    several in backticks each is run.
+    """
+    if several := re.findall(r"`([^`]+)`", told):
+        results = [await run(it, each) for each in several]
+        return next((it for it in results if it[0]), results[-1])
+    program, *arguments = shlex.split(told)
+    if program != "mailerd":
+        done = await asyncio.to_thread(
+            subprocess.run, [program, *arguments], capture_output=True, text=True, timeout=30, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+    if arguments == ["run"]:
+        return await _start(it)
+    if arguments[:2] == ["auth", "login"]:
+        return await _agree(it, arguments)
+    return await command(it, *arguments)
+
+
+async def _start(it: Scene) -> tuple[int, str]:
+    async with asyncio.timeout(10.0):  # a process that was killed ends a little later
+        while not (stopped := [each for each in it.here.daemons if not each.running]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    (child, *_) = stopped
+    child.start()
+    try:
+        await child.until(lambda log: "runner_started" in log, within=60.0)
+    except (RuntimeError, TimeoutError) as error:
+        return 1, f"it does not start: {error}"
+    return 0, ""
+
+
+async def _agree(it: Scene, arguments: Sequence[str]) -> tuple[int, str]:
+    """Authorize a mailbox: open the address that the command shows, as its user does."""
+    process = await asyncio.create_subprocess_exec(
+        PYTHON, "-m", "mailerd", *arguments, "--config", str(it.config), cwd=it.here.folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    said = ""
+    try:
+        async with asyncio.timeout(60.0):
+            while line := (await process.stdout.readline()).decode():
+                said += line
+                if line.strip().startswith("http"):
+                    async with it.here.http.get(line.strip()) as answer:
+                        said += await answer.text()
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return 124, said
+    return process.returncode or 0, said
 
 
 def now() -> float:

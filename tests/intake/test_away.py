@@ -7,8 +7,8 @@ import aiomysql
 import pytest
 from pymysql.err import OperationalError
 
-from mailerd.core.situation import RESTORE_TABLE
-from mailerd.errors import DatabaseError
+from mailerd.core.situation import RESTORE_TABLES
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
@@ -204,7 +204,7 @@ async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> Non
 
     assert status == 503
     message = answer["error"]["message"]
-    assert ("migrate" in message, str(RESTORE_TABLE) in message) == (False, True)
+    assert ("migrate" in message, str(RESTORE_TABLES) in message) == (False, True)
 
 
 def test_a_column_that_is_missing_is_a_503_that_names_the_command_that_says_why() -> None:
@@ -224,3 +224,15 @@ def test_a_full_disk_is_called_so_and_not_a_busy_database() -> None:
         assert (answer.status, answer.code) == (503, "database_away")
         assert answer.retry_after
         assert words in str(answer)
+
+
+@pytest.mark.parametrize(
+    "errno, said", [(1045, "rejects the login"), (1040, "has no free connection"), (2003, "is unavailable")]
+)
+def test_a_database_that_lets_nobody_in_is_called_so_as_on_every_surface(errno: int, said: str) -> None:
+    error = DatabaseAwayError(
+        "jobs.accept", phase="connect", cause=OperationalError(errno, ""), errno=errno, retry=True, in_doubt=False
+    )
+    answer = from_database_error(error)
+    assert answer is not None
+    assert str(answer) == f"the database {said}; try again; nothing was stored"

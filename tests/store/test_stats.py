@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from mailerd.config import Live
-from mailerd.core.models import Outcome, Resolution
+from mailerd.core.models import Extras, Outcome, Resolution
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import code_of, in_row, reason
+from mailerd.core.situation import Facts, situation
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.stats import QueueStats, counts
 from mailerd.store import stats
@@ -297,6 +298,25 @@ async def test_of_certain_senders_only_their_own_is_read(database: Database) -> 
     assert seen.open_jobs() == 1
     nothing = await stats_reader(database).read_of(())
     assert (nothing.senders, nothing.recipients, nothing.oldest_claimable) == ((), {State.WAITING: 0}, 0.0)
+
+
+@pytest.mark.parametrize("mine", [False, True])
+async def test_what_the_next_message_costs_is_known_where_it_may_not_fit_into_the_day(
+    database: Database, *, mine: bool
+) -> None:
+    await post(database, extras=Extras(copies=6), own=Extras(copies=2))
+    await query(database, "UPDATE senders SET per_day = 10")
+    hour = "INSERT INTO sender_hours (sender_email, hour, messages) VALUES ('me@example.com', UTC_TIMESTAMP(), 9)"
+    await query(database, hour)
+    it = stats_reader(database)
+
+    async def costs() -> list[int]:
+        return [each.next_cost for each in (await (it.read_of({"me@example.com"}) if mine else it.read())).senders]
+
+    assert await costs() == [3]
+    assert [each.code for each in situation(Facts(await it.read())) if each.about.startswith("sender")] == ["day_full"]
+    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 DAY")  # it is not due yet
+    assert await costs() == [1]
 
 
 @pytest.mark.parametrize(

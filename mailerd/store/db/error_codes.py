@@ -10,7 +10,7 @@ from typing import Final
 from pymysql.err import MySQLError
 
 from mailerd.core.i18n import t
-from mailerd.core.situation import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLE
+from mailerd.core.situation import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLES
 
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
 """What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
@@ -230,7 +230,7 @@ def explained(errno: int) -> tuple[str, str]:
             remedy = GRANT
         case "incomplete":
             said = t("lacks a table ({errno})", errno=errno)
-            return said, RESTORE_TABLE
+            return said, RESTORE_TABLES
         case _:
             return "", ""
     return t("accepts no writes: {said}", said=said), remedy

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from mailerd.core.i18n import joined, t
+from mailerd.core.situation import RESTORE_TABLES
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
@@ -31,10 +32,7 @@ _OWN_DATABASE: Final = t("give mailerd a database of its own (database.url); not
 _OTHER_VERSION: Final = t(
     "start the version that made it, or restore a backup of this version (docs/how-to/backup.md); nothing was changed"
 )
-_RESTORE_WHOLE: Final = t(
-    "restore the complete backup (docs/how-to/backup.md), or give mailerd its own database (database.url); "
-    "nothing was changed"
-)
+_RESTORE: Final = t("{remedy}; nothing was changed", remedy=RESTORE_TABLES)
 
 _CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
 _INSERT_NOTHING: Final = "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0"
@@ -190,7 +188,7 @@ async def own_migration(cursor: Cursor) -> int:
                         applied=applied,
                         missing=_some(missing),
                     ),
-                    _RESTORE_WHOLE,
+                    _RESTORE,
                 ]
             )
         )
