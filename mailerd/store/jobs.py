@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate, batched, chain
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Annotated, Any, Final, NamedTuple
 
 from mailerd.clock import EPOCH, ULID
 from mailerd.core.copies import Copy
@@ -24,6 +25,7 @@ from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Column, Select
 from mailerd.store.idempotency import IdempotencyKey, answer_key, claim_key
 from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 
@@ -219,7 +221,7 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
         (job_id, recipient),
         what="attachments.read",
     )
-    contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
+    contents = {digest: await _content(database, job_id, digest) for digest in {digest for *_, digest in found}}
     return [
         StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
         for name, kind, content_id, digest in found
@@ -238,46 +240,6 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 # Recipients and where they stand: those of a job, and one person's over all jobs, by any spelling of the address.
 
 NO_CONDITION: Final[Statement] = ("", ())
-RECIPIENT_COLUMNS: Final = (
-    "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
-    "r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at, r.error_code, "
-    "r.error_args, r.metadata, COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))"
-)
-_RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
-# The messages of one person, over all jobs, are few; those of a job may be very many.
-_RECIPIENTS_BY_ADDRESS: Final = (
-    f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
-)
-# A message that has a result has a notice. The notices of a job are read in the order of its messages, whose ids rise
-# with `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
-_RECIPIENTS_WITH_RESULT: Final = f"""
-SELECT {RECIPIENT_COLUMNS} FROM notices n FORCE INDEX (job)
-       STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
- WHERE n.job_id = %s AND n.recipient_id > COALESCE((SELECT id FROM job_recipients WHERE job_id = %s AND seq = %s), 0)
-   AND n.kind IN %s AND r.seq > %s AND r.result = %s
-   AND NOT EXISTS (SELECT 1 FROM notices m FORCE INDEX (recipient)
-                    WHERE m.recipient_id = n.recipient_id AND m.kind IN %s AND m.id < n.id)"""
-_NOTICE_KINDS: Final = {
-    Result.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
-    Result.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
-    Result.REPLIED: (Kind.REPLY.value,),
-    Result.OTHER_REPLIED: (Kind.REPLY.value,),
-    Result.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
-}
-"""The kinds of notices that cause each result."""
-# Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
-# cheap, or begin with all jobs of the senders.
-_SELECT_MESSAGES: Final = (
-    f"SELECT {RECIPIENT_COLUMNS.replace('(SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id)', 'j.copy_list')}, "
-    "r.job_id, j.from_address, j.type "
-    "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
-    "WHERE r.person = %s"
-)
-_SELECT_MESSAGES_BY_ID: Final = (
-    f"SELECT {RECIPIENT_COLUMNS}, r.job_id, j.from_address, j.type "
-    "FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
-    "WHERE r.id IN %s"
-)
 
 
 @dataclass(frozen=True)
@@ -292,28 +254,40 @@ class MessageResult:
     at: datetime
 
 
+def _result(
+    state: str | None, kind: str | None, code: str | None, reason: str | None, at: datetime | None
+) -> MessageResult | None:
+    return MessageResult(Result(state), kind, code, reason, utc(at)) if state and at else None
+
+
 @dataclass(frozen=True)
 class Recipient:
     """One recipient and where it stands."""
 
-    id: int
-    index: int
-    """Its place in the request, from 0: the column `seq`."""
-    email: str
-    name: str | None
-    status: State
-    attempts: int
-    error: str | None
-    message_id: str | None
-    proof: Proof | None
+    id: Annotated[int, Column("r.id")]
+    index: Annotated[int, Column("r.seq")]
+    """Its place in the request, from 0."""
+    email: Annotated[str, Column("r.to_email")]
+    name: Annotated[str | None, Column("r.to_name")]
+    status: Annotated[State, Column("r.status")]
+    attempts: Annotated[int, Column("r.attempts")]
+    error: Annotated[str | None, Column("r.error", "r.error_code", "r.error_args", read=from_row)]
+    message_id: Annotated[str | None, Column("r.message_id")]
+    proof: Annotated[Proof | None, Column("r.proof")]
     """What proves that it is sent, if it is."""
-    due_at: datetime
-    sent_at: datetime | None
-    updated_at: datetime
-    result: MessageResult | None
+    due_at: Annotated[datetime, Column("r.due_at")]
+    sent_at: Annotated[datetime | None, Column("r.sent_at")]
+    updated_at: Annotated[datetime, Column("r.updated_at")]
+    result: Annotated[
+        MessageResult | None,
+        Column("r.result", "r.result_kind", "r.result_code", "r.result_reason", "r.result_at", read=_result),
+    ]
     """Its result after it was sent; None: nothing was heard of it."""
-    metadata: Mapping[str, str]
-    copies: tuple[Copy, ...]
+    metadata: Annotated[Mapping[str, str], Column("r.metadata", read=read_metadata)]
+    copies: Annotated[
+        tuple[Copy, ...],
+        Column("COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))", read=copies_of),
+    ]
     """Who gets a copy."""
 
     @property
@@ -331,10 +305,49 @@ class Recipient:
 class PersonsMessage(Recipient):
     """One message to a person, and whose it is."""
 
-    job_id: str
-    sender_email: str
+    job_id: Annotated[str, Column("r.job_id")]
+    sender_email: Annotated[str, Column("j.from_address")]
     """The sender as the job was posted: the mailbox, or an alias of it."""
-    job_type: JobType
+    job_type: Annotated[JobType, Column("j.type")]
+    copies: Annotated[tuple[Copy, ...], Column("COALESCE(r.copy_list, j.copy_list)", read=copies_of)]
+
+
+RECIPIENT: Final = Select(Recipient)
+PERSONS_MESSAGE: Final = Select(PersonsMessage)
+_RECIPIENTS: Final = f"SELECT {RECIPIENT.columns} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
+# The messages of one person, over all jobs, are few; those of a job may be very many.
+_RECIPIENTS_BY_ADDRESS: Final = (
+    f"SELECT {RECIPIENT.columns} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
+)
+# A message that has a result has a notice. The notices of a job are read in the order of its messages, whose ids rise
+# with `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
+_RECIPIENTS_WITH_RESULT: Final = f"""
+SELECT {RECIPIENT.columns} FROM notices n FORCE INDEX (job)
+       STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
+ WHERE n.job_id = %s AND n.recipient_id > COALESCE((SELECT id FROM job_recipients WHERE job_id = %s AND seq = %s), 0)
+   AND n.kind IN %s AND r.seq > %s AND r.result = %s
+   AND NOT EXISTS (SELECT 1 FROM notices m FORCE INDEX (recipient)
+                    WHERE m.recipient_id = n.recipient_id AND m.kind IN %s AND m.id < n.id)"""
+_NOTICE_KINDS: Final = {
+    Result.BOUNCED: tuple(sorted(kind.value for kind in BOUNCES)),
+    Result.UNSUBSCRIBED: (Kind.UNSUBSCRIBE.value,),
+    Result.REPLIED: (Kind.REPLY.value,),
+    Result.OTHER_REPLIED: (Kind.REPLY.value,),
+    Result.AUTO_REPLIED: (Kind.AUTO_REPLY.value,),
+}
+"""The kinds of notices that cause each result."""
+# Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
+# cheap, or begin with all jobs of the senders.
+_SELECT_MESSAGES: Final = (
+    f"SELECT {PERSONS_MESSAGE.columns} "
+    "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
+    "WHERE r.person = %s"
+)
+_SELECT_MESSAGES_BY_ID: Final = (
+    f"SELECT {PERSONS_MESSAGE.columns} "
+    "FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
+    "WHERE r.id IN %s"
+)
 
 
 class Recipients:
@@ -350,7 +363,7 @@ class Recipients:
         """Messages to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = messages_statement(email, before=before, limit=limit, senders=senders)
         rows = await self.database.request_rows(*statement, what="people.list_messages", bound=self.timeout)
-        return [_message(row) for row in rows]
+        return [PERSONS_MESSAGE.row(each) for each in rows]
 
     async def of_ids(self, ids: Collection[int], *, senders: Collection[str] | None) -> list[PersonsMessage]:
         """Those of these messages that are there, oldest first; `senders` None: those of all senders."""
@@ -361,7 +374,7 @@ class Recipients:
         rows = await self.database.request_rows(
             f"{_SELECT_MESSAGES_BY_ID}{where} ORDER BY r.id", values, what="messages.read", bound=self.timeout
         )
-        return [_message(row) for row in rows]
+        return [PERSONS_MESSAGE.row(each) for each in rows]
 
 
 def messages_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:
@@ -374,11 +387,6 @@ def messages_statement(email: str, *, before: int | None, limit: int, senders: C
         where += " AND j.from_address IN %s"
         values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
     return f"{_SELECT_MESSAGES}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
-
-
-def _message(row: tuple[Any, ...]) -> PersonsMessage:
-    *of_one, job, sender, type_ = row
-    return PersonsMessage(**vars(recipient_of(tuple(of_one))), job_id=job, sender_email=sender, job_type=JobType(type_))
 
 
 def recipients_statement(
@@ -404,27 +412,6 @@ def recipients_statement(
     return f"{sql}{also[0]} ORDER BY {order} LIMIT %s", [*values, *also[1], limit]
 
 
-def recipient_of(row: tuple[Any, ...]) -> Recipient:
-    """A recipient, from the columns of RECIPIENT_COLUMNS."""
-    return Recipient(
-        id=row[0],
-        index=row[1],
-        email=row[2],
-        name=row[3],
-        status=State(row[4]),
-        attempts=row[5],
-        error=from_row(row[6], row[17], row[18]),
-        message_id=row[7],
-        due_at=utc(row[8]),
-        sent_at=utc(row[9]),
-        updated_at=utc(row[10]),
-        proof=Proof(row[11]) if row[11] else None,
-        result=MessageResult(Result(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
-        metadata=read_metadata(row[19]),
-        copies=copies_of(row[20]),
-    )
-
-
 ROWS_PER_STATEMENT: Final = 1000
 """Recipients of one INSERT: some 4 ms of escaping, so that the loop is not held for long, and few turns of it."""
 CHARACTERS_PER_STATEMENT: Final = 200_000
@@ -448,78 +435,94 @@ _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, ht
 _OF_ALL: Final = "FROM jobs j"
 # In the order of the index that has the tag: of a tag that few jobs have, few are read.
 _OF_TAG: Final = "FROM job_tags t FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = t.job_id"
-# One statement, so that status and counts are of one moment.
-_READ_JOBS: Final = (
-    "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
-    "j.created_at, j.send_at, j.started_at, j.finished_at, "
-    "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
-    "TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at), j.template_name, j.template_version, "
-    "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
-    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied, "
-    "IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL), "
-    "s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, "
-    "j.on_bounces, j.pause_cause, j.pause_reason, j.bounce_warning, "
-    "IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL), "
-    "s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args, j.bounce_warning_code, "
-    f"j.bounce_warning_args, j.metadata, {SELECT_TAGS}, {messages.NEXT_WAS_TRIED} "
-    "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
-    "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
-    "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
-)
+
+
+def _seconds(microseconds: int) -> float:
+    return microseconds / 1e6
+
+
+def _some_seconds(microseconds: int | None) -> float | None:
+    return None if microseconds is None else microseconds / 1e6
+
+
+def _repair(cause: str | None, end: datetime | None, mailbox: str, now: datetime, *reason: str | None) -> str | None:
+    return repair(cause, utc(end), sender=mailbox, now=utc(now), reason=from_row(*reason))
 
 
 @dataclass(frozen=True)
 class Job:
     """A job and the counts of its recipients, as of one moment."""
 
-    id: str
-    type: str
-    sender_email: str
+    id: Annotated[str, Column("j.id")]
+    type: Annotated[str, Column("j.type")]
+    sender_email: Annotated[str, Column("j.from_address")]
     """The sender as it was posted: the mailbox, or an alias of it."""
-    reference: str | None
-    priority: int
-    status: JobStatus
-    total: int
-    created_at: datetime
-    send_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    paused_until: datetime | None
+    reference: Annotated[str | None, Column("j.reference")]
+    priority: Annotated[int, Column("j.priority")]
+    status: Annotated[JobStatus, Column("j.status")]
+    total: Annotated[int, Column("j.total")]
+    created_at: Annotated[datetime, Column("j.created_at")]
+    send_at: Annotated[datetime, Column("j.send_at")]
+    started_at: Annotated[datetime | None, Column("j.started_at")]
+    finished_at: Annotated[datetime | None, Column("j.finished_at")]
+    paused_until: Annotated[datetime | None, Column("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
     """The end of the sender's pause, if it is not over yet."""
-    pause_reason: str | None
-    repair: str | None
+    pause_reason: Annotated[
+        str | None, Column("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
+    ]
+    repair: Annotated[
+        str | None,
+        Column(
+            "s.pause_cause", "s.paused_until", "COALESCE(s.email, j.from_address)", "UTC_TIMESTAMP(6)",
+            "s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=_repair,
+        ),
+    ]  # fmt: skip
     """What a person has to do before a message of its sender can go; None: nothing."""
-    starts_in: float
+    starts_in: Annotated[float, Column("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at)", read=_seconds)]
     """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
-    template_name: str | None
-    template_version: str | None
-    took: float | None
+    template_name: Annotated[str | None, Column("j.template_name")]
+    template_version: Annotated[str | None, Column("j.template_version")]
+    took: Annotated[
+        float | None,
+        Column(
+            "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6)))", read=_some_seconds
+        ),
+    ]
     """Seconds from its first message to its end, or until now."""
     counts: Mapping[State, int]
-    bounced: int = 0
+    bounced: Annotated[int, Column("j.bounced")] = 0
     """How many of its sent messages came back."""
-    replied: int = 0
+    replied: Annotated[int, Column("j.replied")] = 0
     """How many of its sent messages a person has answered."""
-    deferred_until: datetime | None = None
+    deferred_until: Annotated[
+        datetime | None, Column("IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL)")
+    ] = None
     """When the first of its messages that wait is due; None: that is past."""
-    tried: bool = False
+    tried: Annotated[bool, Column(messages.NEXT_WAS_TRIED)] = False
     """That message has been tried before."""
-    limited: bool = False
+    limited: Annotated[bool, Column("s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")] = False
     """The next turn of its sender is more than a minute away."""
-    on_bounces: str = "pause"
+    on_bounces: Annotated[str, Column("j.on_bounces")] = "pause"
     """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
-    own_pause: str | None = None
+    own_pause: Annotated[str | None, Column("j.pause_cause")] = None
     """The cause of its own pause, while it is paused: "manual" or "bounces"."""
-    own_reason: str | None = None
+    own_reason: Annotated[
+        str | None, Column("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+    ] = None
     """Why it is paused, and what to do; None where a person did it."""
-    warning: str | None = None
+    warning: Annotated[
+        str | None, Column("j.bounce_warning", "j.bounce_warning_code", "j.bounce_warning_args", read=from_row)
+    ] = None
     """Half of what pauses it has come back, in words."""
-    braked_until: datetime | None = None
+    braked_until: Annotated[
+        datetime | None,
+        Column("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)"),
+    ] = None
     """Until when it waits, since what came back of it is read first."""
     outage: str = ""
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    tags: Sequence[str] = ()
+    metadata: Annotated[Mapping[str, str], Column("j.metadata", read=read_metadata)] = field(default_factory=dict)
+    tags: Annotated[Sequence[str], Column(SELECT_TAGS, read=read_tags)] = ()
 
     @property
     def due(self) -> datetime | None:
@@ -531,6 +534,16 @@ class Job:
         if self.took is None or self.took < least:
             return None
         return round(60 * self.counts[State.SENT] / self.took, 1)
+
+
+_JOB: Final = Select(Job)
+# One statement, so that status and counts are of one moment.
+_READ_JOBS: Final = (
+    f"SELECT {_JOB.columns}, j.id, c.status, c.number "
+    "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
+    "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
+    "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
+)
 
 
 @dataclass(frozen=True)
@@ -704,7 +717,7 @@ class Jobs:
         statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
         rows, outage = await cursor.fetchall(), self.database.outage
-        return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted), outage=outage)
+        return await _read_jobs(cursor, [job for job, _ in rows], uncounted=_uncounted(rows, counted), outage=outage)
 
     async def recipients(
         self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None,
@@ -715,7 +728,7 @@ class Jobs:
             job_id, status=status, after=after, limit=limit, email=email, result=result, also=also
         )
         rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
-        return [recipient_of(row) for row in rows]
+        return [RECIPIENT.row(each) for each in rows]
 
 
 def _batches(recipients: Iterable[NewRecipient], *, not_before: datetime | None) -> Iterator[list[tuple[object, ...]]]:
@@ -743,9 +756,9 @@ def _batches(recipients: Iterable[NewRecipient], *, not_before: datetime | None)
 
 def _uncounted(rows: Sequence[tuple[str, int]], most: int | None) -> set[str]:
     """The jobs whose messages are not counted, since together they are too many; the smallest are counted first."""
-    ordered = sorted(rows, key=lambda row: row[1])
+    ordered = sorted(rows, key=itemgetter(1))
     sums = accumulate(total for _, total in ordered)
-    return {row[0] for row, total in zip(ordered, sums, strict=True) if most is not None and total > most}
+    return {job for (job, _), total in zip(ordered, sums, strict=True) if most is not None and total > most}
 
 
 async def _read_jobs(
@@ -756,45 +769,9 @@ async def _read_jobs(
         return []
     await cursor.execute(_READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
-    for row in (found := await cursor.fetchall()):
-        if row[17] is not None:  # a job without recipients does not exist, but this must not be what says so
-            counts[row[0]][State(row[17])] = row[18]
-    rows = {row[0]: row for row in found}
-    return [_job(rows[job_id], counts[job_id], outage) for job_id in ids if job_id in rows]
-
-
-def _job(row: tuple[Any, ...], counts: Mapping[State, int], outage: str) -> Job:
-    return Job(
-        id=row[0],
-        type=row[1],
-        sender_email=row[2],
-        reference=row[3],
-        priority=row[4],
-        status=JobStatus(row[5]),
-        total=row[6],
-        created_at=utc(row[7]),
-        send_at=utc(row[8]),
-        started_at=utc(row[9]),
-        finished_at=utc(row[10]),
-        paused_until=utc(row[11]),
-        pause_reason=(why := from_row(row[12], row[32], row[33])),
-        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22]), reason=why),
-        starts_in=row[13] / 1e6,
-        template_name=row[14],
-        template_version=row[15],
-        took=None if row[16] is None else row[16] / 1e6,
-        counts=counts,
-        bounced=row[23],
-        replied=row[24],
-        deferred_until=utc(row[25]),
-        limited=bool(row[26]),
-        on_bounces=row[27],
-        own_pause=row[28],
-        own_reason=from_row(row[29], row[34], row[35]),
-        warning=from_row(row[30], row[36], row[37]),
-        braked_until=utc(row[31]),
-        outage=outage,
-        metadata=read_metadata(row[38]),
-        tags=read_tags(row[39]),
-        tried=bool(row[40]),
-    )
+    rows: dict[str, Sequence[Any]] = {}
+    for *row, job_id, status, number in await cursor.fetchall():
+        rows[job_id] = row
+        if status is not None:  # a job without recipients does not exist, but this must not be what says so
+            counts[job_id][State(status)] = number
+    return [_JOB.row(rows[it], counts=counts[it], outage=outage) for it in ids if it in rows]

@@ -1,0 +1,63 @@
+"""Rows by the names of their columns: a dataclass says what is selected for each field, and what its value becomes."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from enum import Enum
+from functools import partial
+from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+
+from mailerd.store.db.connection import utc
+
+
+class Column:
+    """What is selected for a field: `x: Annotated[int, Column("t.x")]`.
+
+    `read` makes the field's value of what the database gives for each of `sql`. Without it the field's type says how:
+    a datetime is made aware, an enumeration is made of its value, NULL is None (False for a bool), and all else stays.
+    """
+
+    def __init__(self, *sql: str, read: Callable[..., Any] | None = None) -> None:
+        self.sql: Final = sql
+        self.read: Final = read
+
+
+class Select[Row]:
+    """The columns of a dataclass, in the order of its fields; a field without a Column is given to `row` by name."""
+
+    def __init__(self, model: type[Row]) -> None:
+        self._model = model
+        self._fields: list[tuple[str, slice, Callable[..., Any]]] = []
+        sql: list[str] = []
+        for name, hint in get_type_hints(model, include_extras=True).items():
+            kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+            for column in more:
+                if isinstance(column, Column):
+                    place = slice(len(sql), len(sql) + len(column.sql))
+                    self._fields.append((name, place, column.read or _reader(kind)))
+                    sql += column.sql
+        self.columns: Final = ", ".join(sql)
+        """What is selected: between SELECT and FROM."""
+
+    def row(self, values: Sequence[Any], **others: Any) -> Row:
+        """What has these values for `columns`, and these for the other fields."""
+        return self._model(**{name: read(*values[place]) for name, place, read in self._fields}, **others)
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """What makes a value of the database one of this type."""
+    if hint is bool:
+        return bool
+    for kind in get_args(hint) or (hint,):
+        if kind is datetime:
+            return utc
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return partial(_made, kind)
+    return _as_it_is
+
+
+def _made(kind: Callable[[Any], Any], value: Any) -> Any:
+    return None if value is None else kind(value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
