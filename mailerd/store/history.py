@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Final
 
 from mailerd.core.copies import Copy, from_json
 from mailerd.core.models import read_metadata
@@ -14,6 +14,7 @@ from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Column, Select
 from mailerd.store.messages import RETRIABLE
 from mailerd.store.secrets import Secrets
 from mailerd.store.stats import read_daemons
@@ -22,15 +23,6 @@ MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
 _MAX_SHOWN: Final = 10
 """The most failures of a job, or daemons, that are returned."""
-_SELECT_RECIPIENTS: Final = """
-SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
-       r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
-       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
-       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.result, r.result_kind, r.result_code, r.result_reason, r.result_at,
-       j.pause_reason, IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL),
-       r.error_code, r.error_args, s.pause_reason_code, s.pause_reason_args, j.pause_reason_code, j.pause_reason_args,
-       r.seq, r.to_name, j.from_address, r.metadata, COALESCE(r.copy_list, j.copy_list), j.type
-  FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 _READ_RETRIABLE: Final = f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
 # By the index of the claim, in its order.
 _COUNT_BEFORE: Final = """
@@ -83,41 +75,47 @@ class Attempt:
 class RecipientHistory:
     """A recipient, its job, its sender and all attempts, at one moment."""
 
-    id: int
-    job_id: str
-    to_email: str
-    status: State
-    attempts: int
-    checks: int
-    due_at: datetime
-    lease_until: datetime | None
-    daemon: str | None
-    mode: str | None
-    draft_id: str | None
-    message_id: str | None
-    error: str | None
-    sent_at: datetime | None
-    accepted_at: datetime
-    job_status: JobStatus
-    sender: str
-    paused_until: datetime | None
-    pause_cause: str | None
-    pause_reason: str | None
-    sender_turn: datetime | None
-    now: datetime
-    updated_at: datetime
+    id: Annotated[int, Column("r.id")]
+    job_id: Annotated[str, Column("r.job_id")]
+    to_email: Annotated[str, Column("r.to_email")]
+    status: Annotated[State, Column("r.status")]
+    attempts: Annotated[int, Column("r.attempts")]
+    checks: Annotated[int, Column("r.checks")]
+    due_at: Annotated[datetime, Column("r.due_at")]
+    lease_until: Annotated[datetime | None, Column("r.lease_until")]
+    daemon: Annotated[str | None, Column("r.daemon_id")]
+    mode: Annotated[str | None, Column("r.mode")]
+    draft_id: Annotated[str | None, Column("r.draft_id")]
+    message_id: Annotated[str | None, Column("r.message_id")]
+    error: Annotated[str | None, Column("r.error", "r.error_code", "r.error_args", read=from_row)]
+    sent_at: Annotated[datetime | None, Column("r.sent_at")]
+    accepted_at: Annotated[datetime, Column("j.created_at")]
+    job_status: Annotated[JobStatus, Column("j.status")]
+    sender: Annotated[str, Column("j.sender_email")]
+    paused_until: Annotated[datetime | None, Column("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
+    pause_cause: Annotated[str | None, Column("s.pause_cause")]
+    pause_reason: Annotated[
+        str | None, Column("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
+    ]
+    sender_turn: Annotated[datetime | None, Column("s.next_claim_at")]
+    now: Annotated[datetime, Column("UTC_TIMESTAMP(6)")]
+    updated_at: Annotated[datetime, Column("r.updated_at")]
     """When the row was last written; for a finished message: when it was finished."""
-    proof: Proof | None
+    proof: Annotated[Proof | None, Column("r.proof")]
     """What proves that it is sent, if it is."""
-    result: Result | None = None
+    result: Annotated[Result | None, Column("r.result")] = None
     """What became of it after it was sent."""
-    result_kind: str | None = None
-    result_code: str | None = None
-    result_reason: str | None = None
-    result_at: datetime | None = None
-    job_reason: str | None = None
+    result_kind: Annotated[str | None, Column("r.result_kind")] = None
+    result_code: Annotated[str | None, Column("r.result_code")] = None
+    result_reason: Annotated[str | None, Column("r.result_reason")] = None
+    result_at: Annotated[datetime | None, Column("r.result_at")] = None
+    job_reason: Annotated[
+        str | None, Column("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+    ] = None
     """Why its job is paused, if not by a person."""
-    braked_until: datetime | None = None
+    braked_until: Annotated[
+        datetime | None, Column("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)")
+    ] = None
     """Until when its job waits, since what came back of it is read first."""
     log: tuple[Attempt, ...] = ()
     """The first and the last lines of its log of attempts."""
@@ -125,15 +123,21 @@ class RecipientHistory:
     """How many lines between those are not read."""
     retriable: bool = False
     """It has failed, and a retry of its job would take it."""
-    index: int = 0
+    index: Annotated[int, Column("r.seq")] = 0
     """Its place in the request, from 0; for people "no. 1"."""
-    name: str | None = None
-    from_address: str | None = None
+    name: Annotated[str | None, Column("r.to_name")] = None
+    from_address: Annotated[str | None, Column("j.from_address")] = None
     """The sender as the job was posted: the mailbox, or an alias of it."""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    copies: tuple[Copy, ...] = ()
+    metadata: Annotated[Mapping[str, str], Column("r.metadata", read=read_metadata)] = field(default_factory=dict)
+    copies: Annotated[tuple[Copy, ...], Column("COALESCE(r.copy_list, j.copy_list)", read=from_json)] = ()
     """Who gets a copy."""
-    job_type: JobType = JobType.TEMPLATE
+    job_type: Annotated[JobType, Column("j.type")] = JobType.TEMPLATE
+
+
+_RECIPIENT: Final = Select(RecipientHistory)
+_SELECT_RECIPIENTS: Final = f"""
+SELECT {_RECIPIENT.columns}, r.id
+  FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,10 @@ class HistoryReader:
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:
             await cursor.execute(f"{_SELECT_RECIPIENTS} {where}", values)
-            found = [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
+            found = []
+            for *row, id_ in await cursor.fetchall():
+                log, left_out = await _log(cursor, id_)
+                found.append(_RECIPIENT.row(row, log=log, left_out=left_out))
             failed = tuple(it.id for it in found if it.status is State.FAILED and it.job_status != JobStatus.CANCELLED)
             await cursor.execute(_READ_RETRIABLE, (failed or (0,),))
             taken = {id_ for (id_,) in await cursor.fetchall()}
@@ -234,29 +241,9 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
             (_COUNT_LOG, (recipient,)),
         ]
     )
-    rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
+    rows = {id_: row for id_, *row in (*first, *reversed(last))}  # those of a short log stand in both
     log = tuple(
         Attempt(utc(at), attempt, event, daemon, draft, message, from_row(*error))
         for at, attempt, event, daemon, draft, message, *error in rows.values()
     )
     return log, lines - len(log)
-
-
-def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
-    moments = {6, 7, 13, 14, 17, 20, 21, 22, 28, 30}
-    *columns, code, args, pause_code, pause_args, job_code, job_args, index, name, address, metadata, copied, type_ = (
-        row
-    )
-    columns[12] = from_row(columns[12], code, args)
-    columns[19] = from_row(columns[19], pause_code, pause_args)
-    columns[29] = from_row(columns[29], job_code, job_args)
-    values: list[Any] = [
-        utc(value) if number in moments else value for number, value in enumerate((*columns, log, left_out))
-    ]
-    values[3], values[15] = State(values[3]), JobStatus(values[15])
-    values[23] = Proof(values[23]) if values[23] else None
-    values[24] = Result(values[24]) if values[24] else None
-    return replace(
-        RecipientHistory(*values), index=index, name=name, from_address=address, metadata=read_metadata(metadata),
-        copies=from_json(copied), job_type=JobType(type_),
-    )  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import batched
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pymysql.err import OperationalError
 
@@ -21,6 +21,7 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive, utc
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Column, Select
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.secrets import Secrets
@@ -128,10 +129,6 @@ Place = tuple[datetime, bytes, int, str]
 """Where a suppression stands in the order of all: when it was made, its digest, its list and its origin."""
 CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})-((?:[0-9a-f]{2})*)")
 """What a place looks like as a text."""
-COLUMNS: Final = (
-    "s.digest, s.list_id, s.origin, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor,"
-    " s.created_at"
-)
 
 
 def cursor_of(place: Place) -> str:
@@ -152,6 +149,43 @@ def place_of(cursor: str) -> Place | None:
 _ORDER: Final = "s.created_at, s.digest, s.list_id, s.origin"
 
 
+@dataclass(frozen=True)
+class Suppression:
+    """That an address gets no messages, of one list or at all."""
+
+    digest: Annotated[bytes, Column("s.digest", read=bytes)]
+    list_id: Annotated[int, Column("s.list_id")]
+    """The list; 0: it gets no messages at all."""
+    origin: Annotated[str, Column("s.origin")]
+    """Whose it is: the address in From by whose message it came, or `key:ID`; empty: of keys for all senders."""
+    list_name: Annotated[str | None, Column("l.name")]
+    reason: Annotated[Reason, Column("s.reason")]
+    source: Annotated[Channel, Column("s.source")]
+    address: Annotated[str | None, Column("s.address")]
+    recipient_id: Annotated[int | None, Column("s.recipient_id")]
+    detail: Annotated[str | None, Column("s.detail")]
+    actor: Annotated[str | None, Column("s.actor")]
+    created_at: Annotated[datetime, Column("s.created_at")]
+
+    @property
+    def place(self) -> Place:
+        """Its place in the order of all suppressions."""
+        return self.created_at, self.digest, self.list_id, self.origin
+
+    @property
+    def cursor(self) -> str:
+        """Its place as a text."""
+        return cursor_of(self.place)
+
+    @property
+    def is_wish(self) -> bool:
+        """Whether a person has asked for no messages at all."""
+        return self.list_id == EVERYTHING and self.reason is Reason.UNSUBSCRIBED
+
+
+SUPPRESSION: Final = Select(Suppression)
+
+
 def page_statement(
     *, list_id: int | None, reason: Reason | None, after: Place | None, limit: int, origins: Origins = None
 ) -> Statement:
@@ -169,7 +203,8 @@ def page_statement(
     # MySQL sorts the whole table where it is small enough to seem worth it.
     index = "by_list" if list_id is not None else "by_reason" if reason is not None else "age"
     return (
-        f"SELECT {COLUMNS} FROM suppressions s FORCE INDEX ({index}) LEFT JOIN lists l ON l.id = s.list_id {condition}"
+        f"SELECT {SUPPRESSION.columns} FROM suppressions s FORCE INDEX ({index})"
+        f" LEFT JOIN lists l ON l.id = s.list_id {condition}"
         f" ORDER BY {_ORDER} LIMIT %s"
     ), [*values, limit]
 
@@ -181,7 +216,7 @@ def _page_of_origins(origins: Sequence[str], where: Sequence[str], values: Seque
         f" WHERE {' AND '.join(['s.origin = %s', *where])} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s)"
     )
     return (
-        f"SELECT {COLUMNS} FROM ({' UNION ALL '.join([one] * len(origins))}) page"
+        f"SELECT {SUPPRESSION.columns} FROM ({' UNION ALL '.join([one] * len(origins))}) page"
         " STRAIGHT_JOIN suppressions s FORCE INDEX (PRIMARY)"
         " ON s.digest = page.digest AND s.list_id = page.list_id AND s.origin = page.origin"
         f" LEFT JOIN lists l ON l.id = s.list_id ORDER BY {_ORDER} LIMIT %s"
@@ -215,7 +250,7 @@ _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AN
 _INSERT_LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, origin, action, reason, source, actor, at) VALUES %s"
 )
-_OF: Final = f"SELECT {COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id, s.created_at, s.origin"
+_OF: Final = f"SELECT {SUPPRESSION.columns} {_FROM} WHERE s.digest = %s ORDER BY s.list_id, s.created_at, s.origin"
 _READ_BINDING: Final = "SELECT digest, list_id, origin, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = (
     f"SELECT s.digest, s.list_id, s.origin, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
@@ -227,40 +262,6 @@ _READ_RECIPIENT: Final = (
     "SELECT r.to_email, COALESCE(j.from_address, '') FROM job_recipients r LEFT JOIN jobs j ON j.id = r.job_id"
     " WHERE r.id = %s"
 )
-
-
-@dataclass(frozen=True)
-class Suppression:
-    """That an address gets no messages, of one list or at all."""
-
-    digest: bytes
-    list_id: int
-    """The list; 0: it gets no messages at all."""
-    origin: str
-    """Whose it is: the address in From by whose message it came, or `key:ID`; empty: of keys for all senders."""
-    list_name: str | None
-    reason: Reason
-    source: Channel
-    address: str | None
-    recipient_id: int | None
-    detail: str | None
-    actor: str | None
-    created_at: datetime
-
-    @property
-    def place(self) -> Place:
-        """Its place in the order of all suppressions."""
-        return self.created_at, self.digest, self.list_id, self.origin
-
-    @property
-    def cursor(self) -> str:
-        """Its place as a text."""
-        return cursor_of(self.place)
-
-    @property
-    def is_wish(self) -> bool:
-        """Whether a person has asked for no messages at all."""
-        return self.list_id == EVERYTHING and self.reason is Reason.UNSUBSCRIBED
 
 
 @dataclass(frozen=True)
@@ -425,7 +426,7 @@ class Suppressions:
         """Everything that keeps messages from this address, as far as the key sees it."""
         digest = self.digest(address)
         rows = await self.database.request_rows(_OF, (digest,), what="suppressions.find", bound=self.timeout)
-        found = map(_suppression, rows)
+        found = map(SUPPRESSION.row, rows)
         return [it for it in found if self._origins is None or it.origin in self._origins]
 
     async def page(
@@ -441,7 +442,7 @@ class Suppressions:
             list_id=list_id, reason=reason, after=after, limit=limit, origins=self._origins
         )
         rows = await self.database.request_rows(statement, values, what="suppressions.list", bound=self.timeout)
-        return [_suppression(row) for row in rows]
+        return [SUPPRESSION.row(each) for each in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
         """Which of the addresses get no message of this list, or of no list (None), and why; of whatever origin."""
@@ -629,11 +630,3 @@ def _row(it: NewSuppression) -> tuple[object, ...]:
 
 def _log(lines: Sequence[tuple[object, ...]]) -> Statement:
     return insert_many(_INSERT_LOG, lines, last=NOW)
-
-
-def _suppression(row: Sequence[Any]) -> Suppression:
-    digest, list_id, origin, name, reason, source, address, recipient, detail, actor, at = row
-    return Suppression(
-        bytes(digest), list_id, origin, name, Reason(reason), Channel(source), address, recipient, detail, actor,
-        utc(at),
-    )  # fmt: skip

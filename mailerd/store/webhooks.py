@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Annotated, Any, Final, assert_never
 
 from mailerd.clock import ULID, new_id
 from mailerd.core.i18n import t
@@ -27,6 +27,7 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database, read, request, transaction
+from mailerd.store.db.rows import Column, Select
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
@@ -47,10 +48,6 @@ _OBEYED: Final = re.compile(r"""^\s*-|[;&|<>()$`"'\\*?\[\]{}!#~^%]""")
 """What a shell obeys: console, alerts and log name the commands that mend an endpoint, and a person pastes them."""
 
 
-_COLUMNS: Final = (
-    "id, name, url, types, senders, state, pause_cause, failures, failing_since, retry_at, position, old_until,"
-    " created_at"
-)
 _COUNT_ENDPOINTS: Final = """
 SELECT COUNT(*), COALESCE(SUM(owner = %s), 0), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE"""
 _INSERT: Final = """
@@ -76,34 +73,45 @@ class UnknownWebhookError(WebhookError):
     """There is no such webhook."""
 
 
+def _types(types: str | None) -> tuple[EventType, ...] | None:
+    return None if types is None else tuple(map(EventType, json.loads(types)))
+
+
+def _senders(senders: str | None) -> frozenset[str] | None:
+    return None if senders is None else frozenset(json.loads(senders))
+
+
 @dataclass(frozen=True)
 class WebhookEndpoint:
     """An endpoint; its secret is not shown."""
 
-    id: str
-    name: str
-    url: str
-    types: tuple[EventType, ...] | None
+    id: Annotated[str, Column("id")]
+    name: Annotated[str, Column("name")]
+    url: Annotated[str, Column("url")]
+    types: Annotated[tuple[EventType, ...] | None, Column("types", read=_types)]
     """The types that it gets; None: every type but those that come only if asked for."""
-    senders: frozenset[str] | None
+    senders: Annotated[frozenset[str] | None, Column("senders", read=_senders)]
     """The senders whose events it gets; None: all."""
-    state: EndpointState
-    pause_cause: PauseReason | None
-    failures: int
+    state: Annotated[EndpointState, Column("state")]
+    pause_cause: Annotated[PauseReason | None, Column("pause_cause")]
+    failures: Annotated[int, Column("failures")]
     """How many attempts in a row have failed."""
-    failing_since: datetime | None
-    retry_at: datetime | None
+    failing_since: Annotated[datetime | None, Column("failing_since")]
+    retry_at: Annotated[datetime | None, Column("retry_at")]
     """When it is tried again, while it rests."""
-    position: int
+    position: Annotated[int, Column("position")]
     """The place in the feed up to which it has its deliveries."""
-    old_until: datetime | None
+    old_until: Annotated[datetime | None, Column("old_until")]
     """The time until which the secret before the last rotation signs too."""
-    created_at: datetime
+    created_at: Annotated[datetime, Column("created_at")]
 
     @property
     def standing(self) -> str:
         """How it stands, as in WebhookStats."""
         return standing(self.state, self.pause_cause, is_failing=self.failing_since is not None)
+
+
+_ENDPOINT: Final = Select(WebhookEndpoint)
 
 
 @dataclass(frozen=True)
@@ -227,9 +235,9 @@ class Webhooks:
     async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
         """Every endpoint, by name."""
         rows = await self.database.request_rows(
-            f"SELECT {_COLUMNS} FROM webhooks ORDER BY name", what="webhooks.list", bound=self.timeout
+            f"SELECT {_ENDPOINT.columns} FROM webhooks ORDER BY name", what="webhooks.list", bound=self.timeout
         )
-        found = [_endpoint(row) for row in rows]
+        found = [_ENDPOINT.row(each) for each in rows]
         return [it for it in found if _is_seen(it, senders)]
 
     async def made_by(self, owner: int) -> list[str]:
@@ -353,11 +361,11 @@ async def _locked(cursor: Cursor, id_: str) -> WebhookEndpoint:
 
 
 async def _one(cursor: Cursor, which: str) -> WebhookEndpoint:
-    await cursor.execute(f"SELECT {_COLUMNS} FROM webhooks WHERE id = %s OR name = %s", (which, which))
-    rows = await cursor.fetchall()
-    if not rows:
+    await cursor.execute(f"SELECT {_ENDPOINT.columns} FROM webhooks WHERE id = %s OR name = %s", (which, which))
+    found = [_ENDPOINT.row(each) for each in await cursor.fetchall()]
+    if not found:
         raise _unknown(which)
-    return _endpoint(next((row for row in rows if row[0] == which), rows[0]))
+    return next((it for it in found if it.id == which), found[0])
 
 
 def _refuse(why: str) -> None:
@@ -393,18 +401,6 @@ def wanted(types: str | None, senders: str | None) -> tuple[str, list[object]]:
     return condition, values
 
 
-def _endpoint(row: tuple[Any, ...]) -> WebhookEndpoint:
-    id_, name, url, types, senders, state, cause, failures, since, retry_at, position, old_until, created_at = row
-    return WebhookEndpoint(
-        id=id_, name=name, url=url,
-        types=None if types is None else tuple(map(EventType, json.loads(types))),
-        senders=None if senders is None else frozenset(json.loads(senders)),
-        state=EndpointState(state), pause_cause=PauseReason(cause) if cause else None, failures=failures,
-        failing_since=utc(since), retry_at=utc(retry_at), position=position, old_until=utc(old_until),
-        created_at=utc(created_at),
-    )  # fmt: skip
-
-
 # What became of the deliveries of webhooks, and delivering events once more.
 
 MAX_PAGE: Final = 1000
@@ -412,12 +408,6 @@ MAX_PAGE: Final = 1000
 _REPLAYED_AT_ONCE: Final = 1000
 """Places of the feed that one transaction of a replay covers."""
 
-# Of few rows MySQL would sort all that an endpoint has.
-_READ_DELIVERIES: Final = """
-SELECT d.position, e.uid, e.type, d.status, d.attempts, d.http, d.error, d.took_ms, d.created_at, d.tried_at,
-       IF(d.status = 'waiting', d.due_at, NULL), d.error_code, d.error_args
-  FROM webhook_deliveries d FORCE INDEX ({index}) JOIN events e ON e.position = d.position
- WHERE d.webhook_id = %s AND d.position < %s{status} ORDER BY d.position DESC LIMIT %s"""
 # The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
 # along those that were just made. While the row is locked no events are deleted: the next round does it.
 _LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
@@ -446,19 +436,27 @@ SELECT COUNT(*) FROM webhook_deliveries
 class WebhookDelivery:
     """What became of one event at one endpoint."""
 
-    position: int
-    event: str
+    position: Annotated[int, Column("d.position")]
+    event: Annotated[str, Column("e.uid")]
     """The `uid` of the event."""
-    type: EventType
-    status: DeliveryStatus
-    attempts: int
-    http: int | None
-    error: str | None
-    took_ms: int | None
-    created_at: datetime
-    tried_at: datetime | None
-    due_at: datetime | None
+    type: Annotated[EventType, Column("e.type")]
+    status: Annotated[DeliveryStatus, Column("d.status")]
+    attempts: Annotated[int, Column("d.attempts")]
+    http: Annotated[int | None, Column("d.http")]
+    error: Annotated[str | None, Column("d.error", "d.error_code", "d.error_args", read=from_row)]
+    took_ms: Annotated[int | None, Column("d.took_ms")]
+    created_at: Annotated[datetime, Column("d.created_at")]
+    tried_at: Annotated[datetime | None, Column("d.tried_at")]
+    due_at: Annotated[datetime | None, Column("IF(d.status = 'waiting', d.due_at, NULL)")]
     """When it is tried again; None while it is not: it has ended, or its endpoint is paused or gone."""
+
+
+_DELIVERY: Final = Select(WebhookDelivery)
+# Of few rows MySQL would sort all that an endpoint has.
+_READ_DELIVERIES: Final = f"""
+SELECT {_DELIVERY.columns}
+  FROM webhook_deliveries d FORCE INDEX ({{index}}) JOIN events e ON e.position = d.position
+ WHERE d.webhook_id = %s AND d.position < %s{{status}} ORDER BY d.position DESC LIMIT %s"""
 
 
 class WebhookDeliveries:
@@ -475,7 +473,7 @@ class WebhookDeliveries:
         rows = await self.database.request_rows(
             *deliveries_statement(it.id, before, status, limit), what="webhooks.list_deliveries", bound=self.timeout
         )
-        found = [_delivery(row) for row in rows]
+        found = [_DELIVERY.row(each) for each in rows]
         return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
 
     async def replay(self, it: WebhookEndpoint, *, since: datetime, actor: str, only_failed: bool = False) -> int:
@@ -518,14 +516,6 @@ def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | 
     values = (id_, before if before is not None else 1 << 62, *([status.value] if status else []), limit)
     one = " AND d.status = %s" if status else ""
     return _READ_DELIVERIES.format(index="undelivered" if status else "PRIMARY", status=one), values
-
-
-def _delivery(row: tuple[Any, ...]) -> WebhookDelivery:
-    position, uid, type_, status, attempts, http, error, took, created, tried, due, *more = row
-    return WebhookDelivery(
-        position, uid, EventType(type_), DeliveryStatus(status), attempts, http, from_row(error, *more), took,
-        utc(created), utc(tried), utc(due),
-    )  # fmt: skip
 
 
 # What is deleted by age (store/retention.py), and what a clock that was ahead has left.
@@ -693,7 +683,8 @@ class WebhookQueue:
         await cursor.execute(_FREE_EXPIRED, (id_,))
         await cursor.execute(_COUNT_UNDER_WAY, (id_,))
         (under_way,) = await cursor.fetchone()
-        free = (1 if endpoint[4] >= RESTS_FROM else at_once) - under_way
+        *_, failures = endpoint
+        free = (1 if failures >= RESTS_FROM else at_once) - under_way
         if (number := min(free, most)) <= 0:
             return []
         await cursor.execute(_SELECT_DUE, (id_, number))
@@ -708,15 +699,17 @@ class WebhookQueue:
         token, places = new_id(), tuple(position for position, *_ in rows)
         await cursor.execute(_TAKE_DUE, (token, micros(self._lease), id_, places))
         await cursor.execute(_READ_EVENTS, (places,))
-        events = {position: event for position, *event in await cursor.fetchall()}
+        events = {
+            position: {"uid": uid, "type": type_, "at": utc(at), "data": data}
+            for position, uid, type_, at, data in await cursor.fetchall()
+        }
         if without := tuple(place for place in places if place not in events):  # deleted by hand
             await cursor.execute(_DELETE_WITHOUT_EVENT, (id_, without))
         keys = tuple(bytes(each) for each in (secret, old_secret) if each is not None)
         return [
             ClaimedEvent(
                 webhook=id_, name=name, url=url, secrets=keys, position=position, token=token, number=attempts + 1,
-                tried_at=utc(tried_at), uid=events[position][0], type=events[position][1],
-                at=utc(events[position][2]), data=events[position][3],
+                tried_at=utc(tried_at), **events[position],
             )
             for position, attempts, tried_at in rows
             if position in events
@@ -741,7 +734,8 @@ class WebhookQueue:
         await cursor.execute(_LOCK_HEALTH, (it.webhook,))
         if (row := await cursor.fetchone()) is None:
             return None
-        failures, since, now, url = row[0], utc(row[1]), utc(row[2]), row[3]
+        failures, since, now, url = row
+        since, now = utc(since), utc(now)
         step = decided(EndpointHealth(failures, since), now)
         moved = url != it.url and step.status is not DeliveryStatus.DELIVERED
         if moved:  # its old address has failed: that says nothing of the new one, which gets the event at once

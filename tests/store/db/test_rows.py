@@ -1,0 +1,45 @@
+"""What is selected for the fields of a dataclass, and what its values become."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from mailerd.store.db.rows import Column, Select
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Thing:
+    id: Annotated[int, Column("t.id")]
+    seen: int
+    """Not a column."""
+    sum: Annotated[int, Column("t.a", "t.b", read=lambda a, b: a + b)]
+    at: Annotated[datetime | None, Column("t.at")]
+    colour: Annotated[Colour | None, Column("t.colour")]
+    fine: Annotated[bool, Column("t.fine")] = False
+
+
+@dataclass(frozen=True)
+class JoinedThing(Thing):
+    owner: Annotated[str, Column("o.name")] = ""
+    at: Annotated[datetime | None, Column("COALESCE(t.at, o.at)")]
+
+
+NOON = datetime(2026, 3, 4, 12)  # noqa: DTZ001 - as the driver gives it
+
+
+def test_a_row_is_read_as_its_fields_say() -> None:
+    select = Select(Thing)
+    assert select.columns == "t.id, t.a, t.b, t.at, t.colour, t.fine"
+    assert select.row((7, 1, 2, NOON, "red", 1), seen=3) == Thing(7, 3, 3, NOON.replace(tzinfo=UTC), Colour.RED, True)
+    assert select.row((7, 1, 2, None, None, None), seen=0) == Thing(7, 0, 3, None, None, False)
+
+
+def test_a_field_that_is_declared_again_has_the_columns_of_the_last_declaration() -> None:
+    select = Select(JoinedThing)
+    assert select.columns == "t.id, t.a, t.b, COALESCE(t.at, o.at), t.colour, t.fine, o.name"
+    assert select.row((7, 1, 2, NOON, "red", 1, "Ada"), seen=3).owner == "Ada"
