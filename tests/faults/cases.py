@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pymysql
 from mailerd.sandbox.google import COMPOSE, READONLY, SEND
 from tests.chaos.place import SENDER
 from tests.daemon.test_restored import dump, load
-from tests.faults.scene import MESSAGES, Scene, command
+from tests.faults.scene import MESSAGES, Scene, command, run
 
 Surface = str
 SURFACES: Final = ("log", "post", "ready", "console", "check", "top", "senders", "alert")
@@ -294,7 +295,14 @@ async def _break_templates(it: Scene) -> None:
 
 
 async def _mend_templates(it: Scene) -> None:
+    """And one of the jobs that failed is retried, as is advised; the others go on being told of."""
     await it.admin("DROP TRIGGER spoil", "UPDATE jobs SET subject = 'Hello'")
+    _, said = await command(it, "check", "--json")
+    advised = re.search(r"mailerd jobs retry (\w+)", said)
+    assert advised, "no job is to be retried"
+    code, said = await run(it, advised[0])
+    assert code == 0, f"`{advised[0]}` ends with {code}: {said}"
+    await it.until_sent(advised[1])
 
 
 async def _break_hook(it: Scene) -> None:
@@ -458,8 +466,8 @@ CASES: Final = (
     Case("clock wrong", r"clock", r"ntp|timedatectl|chrony|set it|synchron", _sql("SELECT 1"),
          ("log", "console", "check", "top"), shift=400.0, mend=Mend("the clock is set", _shift_back)),
     Case("all renders fail", r"template|render|undefined", r"template|jobs retry|mailerd explain", _break_templates,
-         ("log", "console", "check", "top", "alert"), mend=Mend("the template is corrected", _mend_templates),
-         leaves=r"of the last \d+ messages failed|messages failed:"),
+         ("log", "console", "check", "top", "alert"), mend=Mend("the template is corrected; `mailerd jobs retry` of a job that failed", _mend_templates),
+         leaves=r"of the last \d+ messages failed|messages failed:|the same holds for"),
     Case("webhook fails", r"webhook.{0,60}(fail|500)|crm.{0,60}(fail|500)", r"webhooks test|endpoint", _break_hook,
          ("log", "console", "check", "top"), window=100.0,
          mend=Mend("the endpoint answers", _mend_hook, r"(mailerd webhooks test crm)")),
