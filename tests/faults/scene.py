@@ -158,9 +158,18 @@ class Scene:
                 with suppress(aiohttp.ClientError, TimeoutError, ValueError):
                     stored = await self.post(name, sender=sender)
                 await asyncio.sleep(0.3)
+            await self.until_sent(stored["job_id"], within=within)
+
+    async def until_sent(self, job: str, *, within: float = 30.0) -> None:
+        """Wait until all messages of a job are sent.
+
+        Raises:
+            TimeoutError: they are not.
+        """
+        async with asyncio.timeout(within):
             while True:
-                status, said = await self.ask(f"/api/jobs/{stored['job_id']}")
-                if status == 200 and json.loads(said)["counts"].get("sent") == self.messages:
+                status, said = await self.ask(f"/api/jobs/{job}")
+                if status == 200 and (it := json.loads(said))["counts"].get("sent") == it["total"]:
                     return
                 await asyncio.sleep(0.3)
 

@@ -133,7 +133,9 @@ class Result:
         """How it was ended."""
         if self.failed:
             return f"FAILS: {self.failed}; done: {self.done}"
-        return f"works: {self.done}" if self.done else "nothing to do"
+        if not self.case.mend or not self.case.mend.is_run:
+            return self.done or "nothing to do"
+        return f"works: {self.done}"
 
     @property
     def never_shown(self) -> int:
@@ -194,7 +196,8 @@ async def _until_told(case: Case, result: Result, window: float) -> None:
 async def _end(watcher: _Watcher) -> None:
     """Carry out what is advised, and see the end of the fault on every surface that shows what is."""
     it, result, case = watcher.it, watcher.result, watcher.result.case
-    if case.mend is None:
+    if case.mend is None or not case.mend.is_run:
+        result.done = case.mend.told if case.mend else ""
         return
     try:
         if case.mend.act:

@@ -77,6 +77,7 @@ class _Failure:
     at: float
     statement: bytes = b""
     """What was refused, where that may be tried and undone."""
+    errno: int = 0
 
     def is_over(self, *, changed: bool) -> bool:
         """Whether it is, now that the same was done; `changed`: some row was. Without one, no room was needed."""
@@ -331,7 +332,7 @@ class Database:
         if self._unreachable:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(t("database {where} is unavailable", where=self.where)),
-                errno=0, retry=True, in_doubt=False,
+                errno=self._newest.errno, retry=True, in_doubt=False,
             )  # fmt: skip
 
     async def request_rows(
@@ -436,7 +437,7 @@ class Database:
         statement = error.statement if may_be_tried else b""
         before, self._newest = (
             self.trouble,
-            _Failure(kind or error_codes.no_entry(error.errno), cause, said, remedy, now, statement),
+            _Failure(kind or error_codes.no_entry(error.errno), cause, said, remedy, now, statement, error.errno),
         )
         self._unreachable, self._read_only = not kind, self._read_only or kind == "read-only"
         if kind:
