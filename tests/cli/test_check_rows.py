@@ -7,6 +7,7 @@ import subprocess
 
 from mailerd.core.reasons import in_row, reason
 from mailerd.core.replies import Call, Refused
+from mailerd.core.situation import INCIDENT
 from mailerd.core.verdicts import judge
 from mailerd.sandbox.google import Fault
 from tests.cli.conftest import ME, Shop
@@ -113,7 +114,7 @@ async def test_a_second_daemon_that_does_not_respond_is_told_and_one_that_was_re
     await daemon(shop, "e", host="other", seen="UTC_TIMESTAMP(6) - INTERVAL 45 SECOND")
     said = line(await shop.say("check"), "another one runs")
     assert said.startswith("WARN")
-    assert "systemctl start mailerd" in said
+    assert "systemctl restart mailerd" in said
     await query(shop.database, "UPDATE daemons SET host = 'elsewhere', started_at = UTC_TIMESTAMP(6)  WHERE id = 'd'")
     await query(shop.database, "UPDATE daemons SET host = 'elsewhere' WHERE id = 'e'")
     await daemon(shop, "f", host="third")
@@ -169,8 +170,8 @@ async def test_one_cause_at_google_is_one_finding_and_the_probes_beside_it_refer
     )  # fmt: skip
     shop.google.fault(Fault(kind="backend_error", count=-1))
     said = [it for it in (await shop.say("check")).splitlines() if ME in it]
-    remedy = line("\n".join(said), "3 attempts failed").rpartition(" -> ")[2].partition(";")[0]
-    assert remedy.startswith("mailerd explain ")
+    remedy = line("\n".join(said), "3 attempts failed").rpartition(" -> ")[2].partition("; mailerd explain ")[0]
+    assert remedy == INCIDENT
     assert [it.split("-> ")[0].rstrip() for it in said] == [
         f"WARN  senders               {ME}: the last 3 attempts failed: {why}",
         f"WARN  inbox of {ME} read 60 min ago; see senders",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.certificates import authority_and_server
 
-_MORE_THAN_HEADERS = 1000
+_MORE_THAN_HEADERS = 700
 
 
 @dataclass

@@ -240,7 +240,7 @@ async def test_a_limited_key_is_told_neither_of_daemons_nor_of_what_helps_on_the
             assert told not in page, (path, told)
         page = await look(site, admin, alive=False, path=path)
         assert "No daemon responds" in page
-        assert "systemctl start mailerd" in page
+        assert "systemctl restart mailerd" in page
 
 
 @pytest.fixture

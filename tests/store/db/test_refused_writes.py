@@ -245,7 +245,7 @@ async def test_a_missing_table_is_told_with_what_to_do(table: Database, heard: H
     with pytest.raises(DatabaseAwayError):
         await table.transaction(_insert, what="record 1 messages")
     assert table.outage == "incomplete"
-    assert "restore the table" in said(heard)[0]
+    assert "restore the missing tables" in said(heard)[0]
     await query(table, "RENAME TABLE gone TO t")
     await table.transaction(_insert, what="record 2 messages")
     assert table.outage == ""
