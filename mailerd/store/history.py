@@ -14,7 +14,7 @@ from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Column, Select
+from mailerd.store.db.rows import Select, Sql
 from mailerd.store.messages import RETRIABLE
 from mailerd.store.secrets import Secrets
 from mailerd.store.stats import read_daemons
@@ -75,46 +75,46 @@ class Attempt:
 class RecipientHistory:
     """A recipient, its job, its sender and all attempts, at one moment."""
 
-    id: Annotated[int, Column("r.id")]
-    job_id: Annotated[str, Column("r.job_id")]
-    to_email: Annotated[str, Column("r.to_email")]
-    status: Annotated[State, Column("r.status")]
-    attempts: Annotated[int, Column("r.attempts")]
-    checks: Annotated[int, Column("r.checks")]
-    due_at: Annotated[datetime, Column("r.due_at")]
-    lease_until: Annotated[datetime | None, Column("r.lease_until")]
-    daemon: Annotated[str | None, Column("r.daemon_id")]
-    mode: Annotated[str | None, Column("r.mode")]
-    draft_id: Annotated[str | None, Column("r.draft_id")]
-    message_id: Annotated[str | None, Column("r.message_id")]
-    error: Annotated[str | None, Column("r.error", "r.error_code", "r.error_args", read=from_row)]
-    sent_at: Annotated[datetime | None, Column("r.sent_at")]
-    accepted_at: Annotated[datetime, Column("j.created_at")]
-    job_status: Annotated[JobStatus, Column("j.status")]
-    sender: Annotated[str, Column("j.sender_email")]
-    paused_until: Annotated[datetime | None, Column("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
-    pause_cause: Annotated[str | None, Column("s.pause_cause")]
+    id: Annotated[int, Sql("r.id")]
+    job_id: Annotated[str, Sql("r.job_id")]
+    to_email: Annotated[str, Sql("r.to_email")]
+    status: Annotated[State, Sql("r.status")]
+    attempts: Annotated[int, Sql("r.attempts")]
+    checks: Annotated[int, Sql("r.checks")]
+    due_at: Annotated[datetime, Sql("r.due_at")]
+    lease_until: Annotated[datetime | None, Sql("r.lease_until")]
+    daemon: Annotated[str | None, Sql("r.daemon_id")]
+    mode: Annotated[str | None, Sql("r.mode")]
+    draft_id: Annotated[str | None, Sql("r.draft_id")]
+    message_id: Annotated[str | None, Sql("r.message_id")]
+    error: Annotated[str | None, Sql("r.error", "r.error_code", "r.error_args", read=from_row)]
+    sent_at: Annotated[datetime | None, Sql("r.sent_at")]
+    accepted_at: Annotated[datetime, Sql("j.created_at")]
+    job_status: Annotated[JobStatus, Sql("j.status")]
+    sender: Annotated[str, Sql("j.sender_email")]
+    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
+    pause_cause: Annotated[str | None, Sql("s.pause_cause")]
     pause_reason: Annotated[
-        str | None, Column("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
+        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
     ]
-    sender_turn: Annotated[datetime | None, Column("s.next_claim_at")]
-    now: Annotated[datetime, Column("UTC_TIMESTAMP(6)")]
-    updated_at: Annotated[datetime, Column("r.updated_at")]
+    sender_turn: Annotated[datetime | None, Sql("s.next_claim_at")]
+    now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+    updated_at: Annotated[datetime, Sql("r.updated_at")]
     """When the row was last written; for a finished message: when it was finished."""
-    proof: Annotated[Proof | None, Column("r.proof")]
+    proof: Annotated[Proof | None, Sql("r.proof")]
     """What proves that it is sent, if it is."""
-    result: Annotated[Result | None, Column("r.result")] = None
+    result: Annotated[Result | None, Sql("r.result")] = None
     """What became of it after it was sent."""
-    result_kind: Annotated[str | None, Column("r.result_kind")] = None
-    result_code: Annotated[str | None, Column("r.result_code")] = None
-    result_reason: Annotated[str | None, Column("r.result_reason")] = None
-    result_at: Annotated[datetime | None, Column("r.result_at")] = None
+    result_kind: Annotated[str | None, Sql("r.result_kind")] = None
+    result_code: Annotated[str | None, Sql("r.result_code")] = None
+    result_reason: Annotated[str | None, Sql("r.result_reason")] = None
+    result_at: Annotated[datetime | None, Sql("r.result_at")] = None
     job_reason: Annotated[
-        str | None, Column("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+        str | None, Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
     ] = None
     """Why its job is paused, if not by a person."""
     braked_until: Annotated[
-        datetime | None, Column("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)")
+        datetime | None, Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)")
     ] = None
     """Until when its job waits, since what came back of it is read first."""
     log: tuple[Attempt, ...] = ()
@@ -123,15 +123,15 @@ class RecipientHistory:
     """How many lines between those are not read."""
     retriable: bool = False
     """It has failed, and a retry of its job would take it."""
-    index: Annotated[int, Column("r.seq")] = 0
+    index: Annotated[int, Sql("r.seq")] = 0
     """Its place in the request, from 0; for people "no. 1"."""
-    name: Annotated[str | None, Column("r.to_name")] = None
-    from_address: Annotated[str | None, Column("j.from_address")] = None
+    name: Annotated[str | None, Sql("r.to_name")] = None
+    from_address: Annotated[str | None, Sql("j.from_address")] = None
     """The sender as the job was posted: the mailbox, or an alias of it."""
-    metadata: Annotated[Mapping[str, str], Column("r.metadata", read=read_metadata)] = field(default_factory=dict)
-    copies: Annotated[tuple[Copy, ...], Column("COALESCE(r.copy_list, j.copy_list)", read=from_json)] = ()
+    metadata: Annotated[Mapping[str, str], Sql("r.metadata", read=read_metadata)] = field(default_factory=dict)
+    copies: Annotated[tuple[Copy, ...], Sql("COALESCE(r.copy_list, j.copy_list)", read=from_json)] = ()
     """Who gets a copy."""
-    job_type: Annotated[JobType, Column("j.type")] = JobType.TEMPLATE
+    job_type: Annotated[JobType, Sql("j.type")] = JobType.TEMPLATE
 
 
 _RECIPIENT: Final = Select(RecipientHistory)

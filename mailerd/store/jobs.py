@@ -25,7 +25,7 @@ from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Column, Select
+from mailerd.store.db.rows import Select, Sql
 from mailerd.store.idempotency import IdempotencyKey, answer_key, claim_key
 from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 
@@ -264,29 +264,29 @@ def _result(
 class Recipient:
     """One recipient and where it stands."""
 
-    id: Annotated[int, Column("r.id")]
-    index: Annotated[int, Column("r.seq")]
+    id: Annotated[int, Sql("r.id")]
+    index: Annotated[int, Sql("r.seq")]
     """Its place in the request, from 0."""
-    email: Annotated[str, Column("r.to_email")]
-    name: Annotated[str | None, Column("r.to_name")]
-    status: Annotated[State, Column("r.status")]
-    attempts: Annotated[int, Column("r.attempts")]
-    error: Annotated[str | None, Column("r.error", "r.error_code", "r.error_args", read=from_row)]
-    message_id: Annotated[str | None, Column("r.message_id")]
-    proof: Annotated[Proof | None, Column("r.proof")]
+    email: Annotated[str, Sql("r.to_email")]
+    name: Annotated[str | None, Sql("r.to_name")]
+    status: Annotated[State, Sql("r.status")]
+    attempts: Annotated[int, Sql("r.attempts")]
+    error: Annotated[str | None, Sql("r.error", "r.error_code", "r.error_args", read=from_row)]
+    message_id: Annotated[str | None, Sql("r.message_id")]
+    proof: Annotated[Proof | None, Sql("r.proof")]
     """What proves that it is sent, if it is."""
-    due_at: Annotated[datetime, Column("r.due_at")]
-    sent_at: Annotated[datetime | None, Column("r.sent_at")]
-    updated_at: Annotated[datetime, Column("r.updated_at")]
+    due_at: Annotated[datetime, Sql("r.due_at")]
+    sent_at: Annotated[datetime | None, Sql("r.sent_at")]
+    updated_at: Annotated[datetime, Sql("r.updated_at")]
     result: Annotated[
         MessageResult | None,
-        Column("r.result", "r.result_kind", "r.result_code", "r.result_reason", "r.result_at", read=_result),
+        Sql("r.result", "r.result_kind", "r.result_code", "r.result_reason", "r.result_at", read=_result),
     ]
     """Its result after it was sent; None: nothing was heard of it."""
-    metadata: Annotated[Mapping[str, str], Column("r.metadata", read=read_metadata)]
+    metadata: Annotated[Mapping[str, str], Sql("r.metadata", read=read_metadata)]
     copies: Annotated[
         tuple[Copy, ...],
-        Column("COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))", read=copies_of),
+        Sql("COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))", read=copies_of),
     ]
     """Who gets a copy."""
 
@@ -305,11 +305,11 @@ class Recipient:
 class PersonsMessage(Recipient):
     """One message to a person, and whose it is."""
 
-    job_id: Annotated[str, Column("r.job_id")]
-    sender_email: Annotated[str, Column("j.from_address")]
+    job_id: Annotated[str, Sql("r.job_id")]
+    sender_email: Annotated[str, Sql("j.from_address")]
     """The sender as the job was posted: the mailbox, or an alias of it."""
-    job_type: Annotated[JobType, Column("j.type")]
-    copies: Annotated[tuple[Copy, ...], Column("COALESCE(r.copy_list, j.copy_list)", read=copies_of)]
+    job_type: Annotated[JobType, Sql("j.type")]
+    copies: Annotated[tuple[Copy, ...], Sql("COALESCE(r.copy_list, j.copy_list)", read=copies_of)]
 
 
 RECIPIENT: Final = Select(Recipient)
@@ -453,76 +453,74 @@ def _repair(cause: str | None, end: datetime | None, mailbox: str, now: datetime
 class Job:
     """A job and the counts of its recipients, as of one moment."""
 
-    id: Annotated[str, Column("j.id")]
-    type: Annotated[str, Column("j.type")]
-    sender_email: Annotated[str, Column("j.from_address")]
+    id: Annotated[str, Sql("j.id")]
+    type: Annotated[str, Sql("j.type")]
+    sender_email: Annotated[str, Sql("j.from_address")]
     """The sender as it was posted: the mailbox, or an alias of it."""
-    reference: Annotated[str | None, Column("j.reference")]
-    priority: Annotated[int, Column("j.priority")]
-    status: Annotated[JobStatus, Column("j.status")]
-    total: Annotated[int, Column("j.total")]
-    created_at: Annotated[datetime, Column("j.created_at")]
-    send_at: Annotated[datetime, Column("j.send_at")]
-    started_at: Annotated[datetime | None, Column("j.started_at")]
-    finished_at: Annotated[datetime | None, Column("j.finished_at")]
-    paused_until: Annotated[datetime | None, Column("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
+    reference: Annotated[str | None, Sql("j.reference")]
+    priority: Annotated[int, Sql("j.priority")]
+    status: Annotated[JobStatus, Sql("j.status")]
+    total: Annotated[int, Sql("j.total")]
+    created_at: Annotated[datetime, Sql("j.created_at")]
+    send_at: Annotated[datetime, Sql("j.send_at")]
+    started_at: Annotated[datetime | None, Sql("j.started_at")]
+    finished_at: Annotated[datetime | None, Sql("j.finished_at")]
+    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
     """The end of the sender's pause, if it is not over yet."""
     pause_reason: Annotated[
-        str | None, Column("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
+        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
     ]
     repair: Annotated[
         str | None,
-        Column(
+        Sql(
             "s.pause_cause", "s.paused_until", "COALESCE(s.email, j.from_address)", "UTC_TIMESTAMP(6)",
             "s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=_repair,
         ),
     ]  # fmt: skip
     """What a person has to do before a message of its sender can go; None: nothing."""
-    starts_in: Annotated[float, Column("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at)", read=_seconds)]
+    starts_in: Annotated[float, Sql("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at)", read=_seconds)]
     """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
-    template_name: Annotated[str | None, Column("j.template_name")]
-    template_version: Annotated[str | None, Column("j.template_version")]
+    template_name: Annotated[str | None, Sql("j.template_name")]
+    template_version: Annotated[str | None, Sql("j.template_version")]
     took: Annotated[
         float | None,
-        Column(
-            "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6)))", read=_some_seconds
-        ),
+        Sql("TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6)))", read=_some_seconds),
     ]
     """Seconds from its first message to its end, or until now."""
     counts: Mapping[State, int]
-    bounced: Annotated[int, Column("j.bounced")] = 0
+    bounced: Annotated[int, Sql("j.bounced")] = 0
     """How many of its sent messages came back."""
-    replied: Annotated[int, Column("j.replied")] = 0
+    replied: Annotated[int, Sql("j.replied")] = 0
     """How many of its sent messages a person has answered."""
-    deferred_until: Annotated[
-        datetime | None, Column("IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL)")
-    ] = None
+    deferred_until: Annotated[datetime | None, Sql("IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL)")] = (
+        None
+    )
     """When the first of its messages that wait is due; None: that is past."""
-    tried: Annotated[bool, Column(messages.NEXT_WAS_TRIED)] = False
+    tried: Annotated[bool, Sql(messages.NEXT_WAS_TRIED)] = False
     """That message has been tried before."""
-    limited: Annotated[bool, Column("s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")] = False
+    limited: Annotated[bool, Sql("s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")] = False
     """The next turn of its sender is more than a minute away."""
-    on_bounces: Annotated[str, Column("j.on_bounces")] = "pause"
+    on_bounces: Annotated[str, Sql("j.on_bounces")] = "pause"
     """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
-    own_pause: Annotated[str | None, Column("j.pause_cause")] = None
+    own_pause: Annotated[str | None, Sql("j.pause_cause")] = None
     """The cause of its own pause, while it is paused: "manual" or "bounces"."""
     own_reason: Annotated[
-        str | None, Column("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+        str | None, Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
     ] = None
     """Why it is paused, and what to do; None where a person did it."""
     warning: Annotated[
-        str | None, Column("j.bounce_warning", "j.bounce_warning_code", "j.bounce_warning_args", read=from_row)
+        str | None, Sql("j.bounce_warning", "j.bounce_warning_code", "j.bounce_warning_args", read=from_row)
     ] = None
     """Half of what pauses it has come back, in words."""
     braked_until: Annotated[
         datetime | None,
-        Column("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)"),
+        Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)"),
     ] = None
     """Until when it waits, since what came back of it is read first."""
     outage: str = ""
     """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
-    metadata: Annotated[Mapping[str, str], Column("j.metadata", read=read_metadata)] = field(default_factory=dict)
-    tags: Annotated[Sequence[str], Column(SELECT_TAGS, read=read_tags)] = ()
+    metadata: Annotated[Mapping[str, str], Sql("j.metadata", read=read_metadata)] = field(default_factory=dict)
+    tags: Annotated[Sequence[str], Sql(SELECT_TAGS, read=read_tags)] = ()
 
     @property
     def due(self) -> datetime | None:

@@ -21,7 +21,7 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Column, Select
+from mailerd.store.db.rows import Select, Sql
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.secrets import Secrets
@@ -153,19 +153,19 @@ _ORDER: Final = "s.created_at, s.digest, s.list_id, s.origin"
 class Suppression:
     """That an address gets no messages, of one list or at all."""
 
-    digest: Annotated[bytes, Column("s.digest", read=bytes)]
-    list_id: Annotated[int, Column("s.list_id")]
+    digest: Annotated[bytes, Sql("s.digest", read=bytes)]
+    list_id: Annotated[int, Sql("s.list_id")]
     """The list; 0: it gets no messages at all."""
-    origin: Annotated[str, Column("s.origin")]
+    origin: Annotated[str, Sql("s.origin")]
     """Whose it is: the address in From by whose message it came, or `key:ID`; empty: of keys for all senders."""
-    list_name: Annotated[str | None, Column("l.name")]
-    reason: Annotated[Reason, Column("s.reason")]
-    source: Annotated[Channel, Column("s.source")]
-    address: Annotated[str | None, Column("s.address")]
-    recipient_id: Annotated[int | None, Column("s.recipient_id")]
-    detail: Annotated[str | None, Column("s.detail")]
-    actor: Annotated[str | None, Column("s.actor")]
-    created_at: Annotated[datetime, Column("s.created_at")]
+    list_name: Annotated[str | None, Sql("l.name")]
+    reason: Annotated[Reason, Sql("s.reason")]
+    source: Annotated[Channel, Sql("s.source")]
+    address: Annotated[str | None, Sql("s.address")]
+    recipient_id: Annotated[int | None, Sql("s.recipient_id")]
+    detail: Annotated[str | None, Sql("s.detail")]
+    actor: Annotated[str | None, Sql("s.actor")]
+    created_at: Annotated[datetime, Sql("s.created_at")]
 
     @property
     def place(self) -> Place:

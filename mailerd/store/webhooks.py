@@ -27,7 +27,7 @@ from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database, read, request, transaction
-from mailerd.store.db.rows import Column, Select
+from mailerd.store.db.rows import Select, Sql
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
@@ -85,25 +85,25 @@ def _senders(senders: str | None) -> frozenset[str] | None:
 class WebhookEndpoint:
     """An endpoint; its secret is not shown."""
 
-    id: Annotated[str, Column("id")]
-    name: Annotated[str, Column("name")]
-    url: Annotated[str, Column("url")]
-    types: Annotated[tuple[EventType, ...] | None, Column("types", read=_types)]
+    id: Annotated[str, Sql("id")]
+    name: Annotated[str, Sql("name")]
+    url: Annotated[str, Sql("url")]
+    types: Annotated[tuple[EventType, ...] | None, Sql("types", read=_types)]
     """The types that it gets; None: every type but those that come only if asked for."""
-    senders: Annotated[frozenset[str] | None, Column("senders", read=_senders)]
+    senders: Annotated[frozenset[str] | None, Sql("senders", read=_senders)]
     """The senders whose events it gets; None: all."""
-    state: Annotated[EndpointState, Column("state")]
-    pause_cause: Annotated[PauseReason | None, Column("pause_cause")]
-    failures: Annotated[int, Column("failures")]
+    state: Annotated[EndpointState, Sql("state")]
+    pause_cause: Annotated[PauseReason | None, Sql("pause_cause")]
+    failures: Annotated[int, Sql("failures")]
     """How many attempts in a row have failed."""
-    failing_since: Annotated[datetime | None, Column("failing_since")]
-    retry_at: Annotated[datetime | None, Column("retry_at")]
+    failing_since: Annotated[datetime | None, Sql("failing_since")]
+    retry_at: Annotated[datetime | None, Sql("retry_at")]
     """When it is tried again, while it rests."""
-    position: Annotated[int, Column("position")]
+    position: Annotated[int, Sql("position")]
     """The place in the feed up to which it has its deliveries."""
-    old_until: Annotated[datetime | None, Column("old_until")]
+    old_until: Annotated[datetime | None, Sql("old_until")]
     """The time until which the secret before the last rotation signs too."""
-    created_at: Annotated[datetime, Column("created_at")]
+    created_at: Annotated[datetime, Sql("created_at")]
 
     @property
     def standing(self) -> str:
@@ -436,18 +436,18 @@ SELECT COUNT(*) FROM webhook_deliveries
 class WebhookDelivery:
     """What became of one event at one endpoint."""
 
-    position: Annotated[int, Column("d.position")]
-    event: Annotated[str, Column("e.uid")]
+    position: Annotated[int, Sql("d.position")]
+    event: Annotated[str, Sql("e.uid")]
     """The `uid` of the event."""
-    type: Annotated[EventType, Column("e.type")]
-    status: Annotated[DeliveryStatus, Column("d.status")]
-    attempts: Annotated[int, Column("d.attempts")]
-    http: Annotated[int | None, Column("d.http")]
-    error: Annotated[str | None, Column("d.error", "d.error_code", "d.error_args", read=from_row)]
-    took_ms: Annotated[int | None, Column("d.took_ms")]
-    created_at: Annotated[datetime, Column("d.created_at")]
-    tried_at: Annotated[datetime | None, Column("d.tried_at")]
-    due_at: Annotated[datetime | None, Column("IF(d.status = 'waiting', d.due_at, NULL)")]
+    type: Annotated[EventType, Sql("e.type")]
+    status: Annotated[DeliveryStatus, Sql("d.status")]
+    attempts: Annotated[int, Sql("d.attempts")]
+    http: Annotated[int | None, Sql("d.http")]
+    error: Annotated[str | None, Sql("d.error", "d.error_code", "d.error_args", read=from_row)]
+    took_ms: Annotated[int | None, Sql("d.took_ms")]
+    created_at: Annotated[datetime, Sql("d.created_at")]
+    tried_at: Annotated[datetime | None, Sql("d.tried_at")]
+    due_at: Annotated[datetime | None, Sql("IF(d.status = 'waiting', d.due_at, NULL)")]
     """When it is tried again; None while it is not: it has ended, or its endpoint is paused or gone."""
 
 

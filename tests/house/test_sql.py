@@ -83,6 +83,9 @@ class Statements:
                     yield from self._loose(value)
                 case ast.Call(func=ast.Attribute(value=text, attr="format")) if self._is_sql(text):
                     yield from self._loose(node)
+                case ast.Call(func=ast.Name(id="Sql"), args=parts):
+                    for part in parts:
+                        yield from self._loose(part)
                 case ast.Call(func=ast.Attribute(attr=name), args=[first, *_]) if name in SINKS and not isinstance(
                     first, ast.Starred
                 ):
@@ -129,6 +132,8 @@ class Statements:
                 return []
             case ast.Name(id=name):
                 return self._bound(name, node) or None
+            case ast.Attribute(value=ast.Name(id=name), attr="columns") if CONSTANT.fullmatch(name):
+                return []  # a Select's: what is given to each Sql
             case ast.Attribute(value=value, attr="value"):
                 return [value]
             case ast.Subscript(value=value, slice=ast.Constant(value=int(index))):
@@ -280,6 +285,7 @@ def test_no_statement_is_built_from_a_value() -> None:
         "where = [f'id = {job}']\n    cursor.execute(_FIND + ' AND '.join(where))",
         "where = []\n    where.append(job)\n    cursor.execute(_FIND + ' AND '.join(where))",
         "return f'SELECT id FROM jobs WHERE id = {job}', ()",
+        "return Sql('j.id', job)",
     ],
 )
 def test_a_value_in_a_statement_is_seen(line: str) -> None:

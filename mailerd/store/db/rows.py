@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from mailerd.store.db.connection import utc
 
 
-class Column:
-    """What is selected for a field: `x: Annotated[int, Column("t.x")]`.
+class Sql:
+    """What is selected for a field: `x: Annotated[int, Sql("t.x")]`.
 
     `read` makes the field's value of what the database gives for each of `sql`. Without it the field's type says how:
     a datetime is made aware, an enumeration is made of its value, NULL is None (False for a bool), and all else stays.
@@ -22,7 +22,7 @@ class Column:
 
 
 class Select[Row]:
-    """The columns of a dataclass, in the order of its fields; a field without a Column is given to `row` by name."""
+    """The columns of a dataclass, in the order of its fields; a field without a Sql is given to `row` by name."""
 
     def __init__(self, model: type[Row]) -> None:
         self._model = model
@@ -31,7 +31,7 @@ class Select[Row]:
         for name, hint in get_type_hints(model, include_extras=True).items():
             kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
             for column in more:
-                if isinstance(column, Column):
+                if isinstance(column, Sql):
                     place = slice(len(sql), len(sql) + len(column.sql))
                     self._fields.append((name, place, column.read or _reader(kind)))
                     sql += column.sql

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
-from mailerd.store.db.rows import Column, Select
+from mailerd.store.db.rows import Select, Sql
 
 
 class Colour(StrEnum):
@@ -14,19 +14,19 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True)
 class Thing:
-    id: Annotated[int, Column("t.id")]
+    id: Annotated[int, Sql("t.id")]
     seen: int
     """Not a column."""
-    sum: Annotated[int, Column("t.a", "t.b", read=lambda a, b: a + b)]
-    at: Annotated[datetime | None, Column("t.at")]
-    colour: Annotated[Colour | None, Column("t.colour")]
-    fine: Annotated[bool, Column("t.fine")] = False
+    sum: Annotated[int, Sql("t.a", "t.b", read=lambda a, b: a + b)]
+    at: Annotated[datetime | None, Sql("t.at")]
+    colour: Annotated[Colour | None, Sql("t.colour")]
+    fine: Annotated[bool, Sql("t.fine")] = False
 
 
 @dataclass(frozen=True)
 class JoinedThing(Thing):
-    owner: Annotated[str, Column("o.name")] = ""
-    at: Annotated[datetime | None, Column("COALESCE(t.at, o.at)")]
+    owner: Annotated[str, Sql("o.name")] = ""
+    at: Annotated[datetime | None, Sql("COALESCE(t.at, o.at)")]
 
 
 NOON = datetime(2026, 3, 4, 12)  # noqa: DTZ001 - as the driver gives it
