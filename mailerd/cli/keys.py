@@ -165,7 +165,7 @@ def sender_option(given: str) -> str:
 
 def _row(key: ApiKey) -> tuple[str, ...]:
     senders = t("any") if key.senders is None else ", ".join(sorted(key.senders))
-    calls = t("all") if key.permissions is None else ", ".join(sorted(key.permissions))
+    calls = t("all") if key.is_admin else ", ".join(key.granted)
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
     return str(key.id), key.name, key.hint, senders, calls, rate, *map(in_utc, moments)

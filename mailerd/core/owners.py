@@ -1,8 +1,11 @@
 """Whose a template or a list is: the senders of who made it. None is everybody's, as a key for all senders is."""
 
 import json
+from typing import Final
 
 type Owners = frozenset[str] | None
+MAX_OWN: Final = 100
+"""The most templates, and lists, of senders that one limited key sees whole: others find a place of all, too."""
 
 
 def sees(key: Owners, owners: Owners) -> bool:

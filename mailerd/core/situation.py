@@ -181,9 +181,10 @@ def worst(findings: Iterable[Condition]) -> Severity:
 
 def under_way(stats: QueueStats) -> Text:
     """What is done while all is well."""
-    if stats.recipients.get(State.SENDING) or any(it.used_minute for it in stats.senders):
+    sending, waiting = stats.recipients.get(State.SENDING), stats.recipients.get(State.WAITING)
+    if sending or (waiting and any(it.used_minute for it in stats.senders)):
         return t("Messages are being sent.")
-    if stats.recipients.get(State.WAITING):
+    if waiting:
         return t("Messages wait for their time, or for sending limits.")
     return t("Nothing is waiting to be sent.")
 

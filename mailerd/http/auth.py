@@ -257,7 +257,7 @@ class KeyShare:
     def _refusal(self, key: ApiKey) -> ApiError:
         if self._held[key.id] < self.per_key:
             return ApiError(
-                503, "busy", unstored(t("all {places} places for {what} are taken by other keys; try again",
+                503, "busy", unstored(t("all {places} places for {what} are taken; try again",
                                         places=self.places, what=self._what)), retry_after=RETRY_AFTER,
             )  # fmt: skip
         return ApiError(
@@ -364,14 +364,13 @@ class ApiKeyAuth:
         CALLER.set(key.name)
         self.count_request(key)
         if call is not None and not key.may(call):
-            allowed = ", ".join(sorted(key.permissions)) if key.permissions else t("certain senders")
             raise ApiError(
                 403,
                 "call_not_allowed",
                 t(
                     "key {name!r} has the permissions {allowed}; this call needs {value}",
                     name=key.name,
-                    allowed=allowed,
+                    allowed=", ".join(key.granted),
                     value=call.value,
                 ),
             )

@@ -255,7 +255,7 @@ async def show_key(request: web.Request, key: ApiKey) -> web.Response:  # noqa: 
         KeyOut(
             name=key.name,
             senders=None if key.senders is None else sorted(key.senders),
-            permissions=sorted(each for each in Permission if key.may(each)),
+            permissions=key.granted,
             per_minute=key.per_minute,
         )
     )

@@ -232,7 +232,7 @@ class SuppressionEndpoints:
         if faults:
             raise invalid(faults)
         try:
-            lists = await suppressions.make_lists({it.list for it in given})
+            lists = await suppressions.make_lists({(it.list, it.reason) for it in given})
         except LimitedKeyError as error:
             raise _limited(error) from None
         except ListNameError as error:

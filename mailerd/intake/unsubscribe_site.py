@@ -180,7 +180,7 @@ class UnsubscribeSite:
                 who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
                 if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
                     return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
-                still_out = await self._undo(token, suppressions, title=title, who=who)
+                still_out = await self._undo(token, suppressions, origin=origin, title=title, who=who)
                 return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
             source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
             message = (
@@ -225,9 +225,11 @@ class UnsubscribeSite:
                 ) from None
             yield
 
-    async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> bool:
+    async def _undo(
+        self, token: UnsubscribeToken, suppressions: Suppressions, *, origin: str, title: str, who: str
+    ) -> bool:
         """Take it back; whether messages of the list stay away all the same."""
-        removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id)
+        removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id, origin=origin)
         if removed:
             self._events.suppression_removed(
                 address=who or t("an address"), mailing_list=title, source=Channel.PAGE.value

@@ -112,6 +112,11 @@ class ApiKey:
         return call in self.permissions
 
     @property
+    def granted(self) -> list[Permission]:
+        """All that it may ask for, by name."""
+        return sorted(each for each in Permission if self.may(each))
+
+    @property
     def is_admin(self) -> bool:
         """Whether nothing limits it: it may see and change what concerns everybody."""
         return self.senders is None and self.permissions is None

@@ -252,7 +252,7 @@ def _result(story: RecipientHistory) -> list[Text]:
     if story.result is not Result.BOUNCED:
         return [result]
     if story.result_kind == Kind.HARD:
-        further = t("The address receives no more messages; `mailerd suppress remove {address}` allows them again.",
+        further = t("The bounce suppressed the address; `mailerd suppress remove {address}` ends that.",
                     address=story.to_email)  # fmt: skip
     else:
         further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",

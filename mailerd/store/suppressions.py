@@ -13,7 +13,7 @@ from pymysql.err import OperationalError
 from mailerd.clock import EPOCH
 from mailerd.core import owners
 from mailerd.core.i18n import t
-from mailerd.core.owners import Owners
+from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
@@ -35,7 +35,7 @@ _LIST: Final = "SELECT id, name, title, created_at, senders FROM lists"
 FIND_LIST: Final = f"{_LIST} WHERE name = %s"
 FIND_LIST_BY_ID: Final = f"{_LIST} WHERE id = %s"
 _READ_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
-_COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
+_OWNERS: Final = "SELECT senders FROM lists"
 LISTS: Final = f"{_LIST} WHERE name > %s ORDER BY name LIMIT %s"
 _MAKE_LIST: Final = (  # whose it is stays as it is, where another has made it at the same moment
     "INSERT INTO lists (name, title, senders, created_at) VALUES (%s, %s, %s, UTC_TIMESTAMP(6))"
@@ -90,16 +90,16 @@ def list_of(row: Sequence[Any]) -> MailingList:
 async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owners = None) -> MailingList:
     """Find the list of this name, or make it for these senders; a title that is given takes the place of the old one.
 
+    `senders`: those of the key that asks.
+
     Raises:
         ListTakenError: none of these senders sees it.
         OthersListError: it is others', too, and would get another title.
-        ListNameError: there are as many lists as there may be.
+        ListNameError: there are as many lists as there may be, of all or of these senders.
     """
     await cursor.execute(FIND_LIST, (name,))
     if (row := await cursor.fetchone()) is None:
-        await cursor.execute(_COUNT_LISTS)
-        if (await cursor.fetchone())[0] >= MAX_LISTS:
-            raise ListNameError(t("the limit of {max_lists:,} lists is reached", max_lists=MAX_LISTS))
+        await _require_place(cursor, senders)
         await cursor.execute(_MAKE_LIST, (name, title, owners.to_row(senders)))
         await cursor.execute(FIND_LIST, (name,))
         row = await cursor.fetchone()
@@ -112,6 +112,17 @@ async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owne
         raise OthersListError(name)
     await cursor.execute(_SET_TITLE, (title, its.id))
     return replace(its, title=title)
+
+
+async def _require_place(cursor: Cursor, senders: Owners) -> None:
+    await cursor.execute(_OWNERS)
+    whose = [owners.from_row(row) for (row,) in await cursor.fetchall()]
+    if len(whose) >= MAX_LISTS:
+        raise ListNameError(t("the limit of {max_lists:,} lists is reached", max_lists=MAX_LISTS))
+    if senders is not None and sum(owners.may_change(senders, each) for each in whose) >= MAX_OWN:
+        raise ListNameError(
+            t("the limit of {max_own} lists of these senders is reached; use one of them", max_own=MAX_OWN)
+        )
 
 
 async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
@@ -245,7 +256,8 @@ UPDATE suppressions SET reason = %s, source = %s, detail = %s
 _LOCK: Final = "SELECT origin, reason FROM suppressions WHERE digest = %s AND list_id = %s"
 _LOCK_ALL: Final = f"{_LOCK} FOR UPDATE"
 _LOCK_OF_LINKS: Final = f"""
-{_LOCK} AND reason = '{Reason.UNSUBSCRIBED.value}' AND source IN ('one_click', 'page', 'mailto') FOR UPDATE"""
+{_LOCK} AND origin = %s AND reason = '{Reason.UNSUBSCRIBED.value}' AND source IN ('one_click', 'page', 'mailto')
+   FOR UPDATE"""
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AND origin IN %s"
 _INSERT_LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, origin, action, reason, source, actor, at) VALUES %s"
@@ -412,13 +424,15 @@ class Suppressions:
         return bool(found), still_out
 
     @request("suppressions.end")
-    async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int) -> tuple[bool, bool]:
-        """End what a person's own links did; whether they had, and whether messages of the list stay away still.
+    async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int, origin: str) -> tuple[bool, bool]:
+        """End what links in messages of one origin did; whether they had, and whether the list stays away still.
+
+        Who has a link of one tenant ends no wish that came by another's.
 
         Raises:
             DatabaseError: it is not known to have ended.
         """
-        await cursor.execute(_LOCK_OF_LINKS, (digest, list_id))
+        await cursor.execute(_LOCK_OF_LINKS, (digest, list_id, origin))
         found = [origin for origin, _ in await cursor.fetchall()]
         return bool(found), await _end(cursor, digest, list_id, found, source=Channel.PAGE, actor=None)
 
@@ -513,22 +527,36 @@ class Suppressions:
             lambda cursor: write_list(cursor, name, title, self._senders), what="lists.make", bound=self.timeout
         )
 
-    async def make_lists(self, names: Collection[str | None]) -> dict[str | None, int]:
-        """The ids of the lists of these names; those that are not there are made, all of them or none.
+    async def make_lists(self, wanted: Collection[tuple[str | None, Reason]]) -> dict[str | None, int]:
+        """The ids of the lists of these names, on which there will be suppressions for these reasons.
 
-        None: all messages.
+        Those that are not there are made, all of them or none. None: all messages.
 
         Raises:
-            LimitedKeyError: all messages, and the key is for some senders.
+            LimitedKeyError: the key is for some senders, and it would suppress for all messages, or, for a reason that
+                others cannot see and hardly override, on a list that is theirs, too.
             ListNameError: a name cannot be used or is another key's list, or there would be too many lists.
             DatabaseError: they were not made.
         """
+        names = {name for name, _ in wanted}
         if None in names:
             self._require_all_senders()
         named = sorted(check_list(name) for name in names if name is not None)
+        strong = {name: reason for name, reason in wanted if reason.strength}
 
         async def work(cursor: Cursor) -> dict[str | None, int]:
-            return {name: (await write_list(cursor, name, None, self._senders)).id for name in named}
+            found = [await write_list(cursor, name, None, self._senders) for name in named]
+            for its in found:
+                if its.name in strong and not owners.may_change(self._senders, its.senders):
+                    raise LimitedKeyError(
+                        t(
+                            "list {name!r} belongs to other senders, too: a key for some senders adds no {reason} to "
+                            "it. Nothing was changed",
+                            name=its.name,
+                            reason=strong[its.name].value,
+                        )
+                    )
+            return {its.name: its.id for its in found}
 
         made = await self.database.request(work, what="lists.make_many", bound=self.timeout) if named else {}
         return {None: EVERYTHING, **made}

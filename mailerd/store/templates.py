@@ -8,14 +8,14 @@ from typing import Any, Final, Self
 
 from mailerd.core import owners
 from mailerd.core.i18n import t
-from mailerd.core.owners import Owners
+from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.errors import MailerdError
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.jobs import PIECE
 
 MAX_NAMES: Final = 1000
-"""The most templates: a list shows them all. Of those that were deleted the oldest makes place for a new one."""
+"""The most templates: a list shows them all. Of those that were deleted a key's oldest makes place for its new one."""
 MAX_VERSIONS: Final = 200
 """The most versions of one: the oldest one that is not published makes place for a new one."""
 ABOUT: Final = "template.json"
@@ -27,9 +27,9 @@ _MAKE: Final = """
 INSERT INTO templates (name, senders, created_by, created_at) VALUES (%s, %s, %s, UTC_TIMESTAMP(6))
     ON DUPLICATE KEY UPDATE archived_at = NULL"""
 _OWNERS: Final = "SELECT senders FROM templates WHERE name = %s"
-_COUNT: Final = "SELECT COUNT(*) FROM templates"
-_OLDEST_ARCHIVED: Final = """
-SELECT name FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, name LIMIT 1 FOR UPDATE"""
+_ALL_OWNERS: Final = "SELECT senders FROM templates"
+_ARCHIVED: Final = """
+SELECT name, senders FROM templates WHERE archived_at IS NOT NULL ORDER BY archived_at, name FOR UPDATE"""
 # A template and its layout in one order, so that two who lock both never wait for one another.
 _LOCK: Final = """
 SELECT name, published, senders FROM templates
@@ -191,7 +191,7 @@ class TemplateStore:
         """
         await cursor.execute(_MAKE, (name, owners.to_row(self.senders), actor))
         if cursor.rowcount == 1:
-            await _make_place(cursor)
+            await self._make_place(cursor)
         await cursor.execute(_OWNERS, (name,))
         its = owners.from_row((await cursor.fetchone())[0])
         if not owners.sees(self.senders, its):
@@ -279,6 +279,26 @@ class TemplateStore:
         if not owners.may_change(self.senders, its):
             raise OthersTemplateError(name)
 
+    async def _make_place(self, cursor: Cursor) -> None:
+        """Delete the oldest of the own archived ones where a new one is one too many, of all or of a limited key's."""
+        await cursor.execute(_ALL_OWNERS)
+        whose = [owners.from_row(senders) for (senders,) in await cursor.fetchall()]
+        own = sum(owners.may_change(self.senders, each) for each in whose)
+        too_many_own = self.senders is not None and own > MAX_OWN
+        if len(whose) <= MAX_NAMES and not too_many_own:
+            return
+        await cursor.execute(_ARCHIVED)
+        for name, senders in await cursor.fetchall():
+            if owners.may_change(self.senders, owners.from_row(senders)):
+                for statement in _DROP:
+                    await cursor.execute(statement, (name,))
+                return
+        if too_many_own:
+            raise TooManyTemplatesError(
+                t("the limit of {max_own} templates of these senders is reached; delete one", max_own=MAX_OWN)
+            )
+        raise TooManyTemplatesError(t("the limit of {max_names:,} templates is reached", max_names=MAX_NAMES))
+
     async def state(self, name: str) -> TemplateState | None:
         """A template; None: there is none."""
         rows = await self._rows(_STATE, (name,))
@@ -347,15 +367,3 @@ async def _require_unused(cursor: Cursor, name: str, published: str | None, user
     found = {user for user, its in await cursor.fetchall() if json.loads(its).get("layout") == name}
     if found := found.union(users):
         raise LayoutInUseError(found)
-
-
-async def _make_place(cursor: Cursor) -> None:
-    """Delete the oldest of the archived ones where a new one is one too many."""
-    await cursor.execute(_COUNT)
-    if (await cursor.fetchone())[0] <= MAX_NAMES:
-        return
-    await cursor.execute(_OLDEST_ARCHIVED)
-    if (row := await cursor.fetchone()) is None:
-        raise TooManyTemplatesError(t("the limit of {max_names:,} templates is reached", max_names=MAX_NAMES))
-    for statement in _DROP:
-        await cursor.execute(statement, row)

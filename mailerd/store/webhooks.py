@@ -201,9 +201,7 @@ class Webhooks:
             await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
             number, own, same = await cursor.fetchone()
             if same:
-                raise WebhookError(
-                    t("webhook {name!r} already exists; choose another name, or change that one", name=new.name)
-                )
+                raise WebhookError(t("webhook {name!r} already exists; choose another name", name=new.name))
             if own >= MAX_WEBHOOKS:
                 raise WebhookError(
                     t(

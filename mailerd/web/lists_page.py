@@ -141,7 +141,7 @@ async def _import(it: ConsoleRequest, suppressions: Suppressions, form: Form) ->
     name, bad = form.text("list"), list[Text]()
     try:
         rows = await asyncio.to_thread(read_file, form.content("table"), bad, most=MAX_IMPORTED)
-        ids = await suppressions.make_lists({name or its_list or None for _, its_list, _ in rows})
+        ids = await suppressions.make_lists({(name or its_list or None, why) for _, its_list, why in rows})
     except (SuppressionTableError, ListNameError) as error:
         return await _page(it, suppressions, str(error))
     except LimitedKeyError as error:

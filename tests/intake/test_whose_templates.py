@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from mailerd.store import templates
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, job
 from tests.intake.test_templates import GOOD, ask
@@ -89,6 +90,29 @@ async def test_a_name_that_is_taken_stays_taken_once_its_template_is_archived_an
     assert (await ask(site, "PUT", "/order", {**GOOD, "text": "secret of b"}, keys["b"]))[1]["version"] == version
     later = await site.keys.create("later", senders=[B], permissions=GIVEN)  # a key's senders never change
     assert "order" in await names(site, later)
+
+
+async def test_one_key_uses_up_no_places_of_others_and_ends_nothing_that_they_archived(
+    site: Site, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "MAX_OWN", 2)
+    monkeypatch.setattr(templates, "MAX_NAMES", 6)
+    await made(site, keys["b"], "kept")
+    await ask(site, "DELETE", "/kept", key=keys["b"])
+    for name in ("one", "two", "three"):
+        status, answer = await ask(site, "PUT", f"/{name}", GOOD, keys["a"])
+        assert status == (409 if name == "three" else 200), answer
+        if status == 409:
+            said = answer["error"]["message"]
+            assert said == "the limit of 2 templates of these senders is reached; delete one"
+    await ask(site, "DELETE", "/one", key=keys["a"])
+    assert (await ask(site, "PUT", "/three", GOOD, keys["a"]))[0] == 200, "its own archived one makes place"
+    for who, name, expected in (("b", "four", 200), ("both", "five", 200), ("all", "six", 200), ("both", "seven", 409)):
+        assert (await ask(site, "PUT", f"/{name}", GOOD, keys[who]))[0] == expected, name
+    assert (await ask(site, "PUT", "/kept", GOOD, keys["b"]))[0] == 200, "nobody else's new one took its place"
+    await ask(site, "DELETE", "/kept", key=keys["b"])
+    assert (await ask(site, "PUT", "/seven", GOOD, keys["all"]))[0] == 200
+    assert ("kept",) not in await site.rows("SELECT name FROM templates")
 
 
 async def test_a_layout_is_used_by_templates_of_its_own_senders_alone(build: Build, tmp_path: Path) -> None:

@@ -101,6 +101,10 @@ async def test_one_of_everything_binds_every_list_and_none(suppressions: Suppres
     assert await suppressions.binding(["ada@example.com"], list_id=None) == {"ada@example.com": Reason.MANUAL}
 
 
+def manual(*names: str | None) -> list[tuple[str | None, Reason]]:
+    return [(name, Reason.MANUAL) for name in names]
+
+
 def counts(added: AddedSuppressions) -> tuple[int, int]:
     return len(added.fresh), len(added.stronger)
 
@@ -121,7 +125,7 @@ async def test_the_same_one_again_changes_nothing_and_a_bounce_is_stronger(
 async def test_one_that_ends_is_logged_and_only_for_its_reason(suppressions: Suppressions, database: Database) -> None:
     await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])
     digest = suppressions.digest("ada@example.com")
-    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
+    assert await suppressions.undo(digest, list_id=EVERYTHING, origin="") == (False, True)
     assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE) == (True, False)
     assert await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.PAGE) == (False, False)
     assert await suppressions.of("ada@example.com") == []
@@ -176,10 +180,10 @@ async def test_a_link_lifts_neither_a_complaint_nor_what_an_application_asked_fo
     digest = suppressions.digest(ADA)
     await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.PAGE)])
     await suppressions.add([new(suppressions, ADA, reason=Reason.COMPLAINED)])
-    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
+    assert await suppressions.undo(digest, list_id=EVERYTHING, origin="") == (False, True)
     await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.CLI)
     await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.API)])
-    assert await suppressions.undo(digest, list_id=EVERYTHING) == (False, True)
+    assert await suppressions.undo(digest, list_id=EVERYTHING, origin="") == (False, True)
 
 
 async def test_a_link_lifts_what_a_link_did_and_says_whether_another_list_of_it_is_left(
@@ -187,15 +191,15 @@ async def test_a_link_lifts_what_a_link_did_and_says_whether_another_list_of_it_
 ) -> None:
     digest, news = suppressions.digest(ADA), await suppressions.make_list("news")
     await suppressions.add([NewSuppression(digest, news.id, Reason.UNSUBSCRIBED, Channel.PAGE)])
-    assert await suppressions.undo(digest, list_id=news.id) == (True, False)
-    assert await suppressions.undo(digest, list_id=news.id) == (False, False)
+    assert await suppressions.undo(digest, list_id=news.id, origin="") == (True, False)
+    assert await suppressions.undo(digest, list_id=news.id, origin="") == (False, False)
     await suppressions.add(
         [
             NewSuppression(digest, news.id, Reason.UNSUBSCRIBED, Channel.ONE_CLICK),
             NewSuppression(digest, EVERYTHING, Reason.MANUAL, Channel.API),
         ]
     )
-    assert await suppressions.undo(digest, list_id=news.id) == (True, True)
+    assert await suppressions.undo(digest, list_id=news.id, origin="") == (True, True)
 
 
 async def test_there_are_no_more_lists_than_an_answer_shows(
@@ -236,7 +240,7 @@ async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
         if meanwhile == "stronger":
             await suppressions.add([bounce])
         else:
-            assert await suppressions.undo(wish.digest, list_id=EVERYTHING) == (True, False)
+            assert await suppressions.undo(wish.digest, list_id=EVERYTHING, origin="") == (True, False)
         return known
 
     monkeypatch.setattr(suppressions_module, "_insert_missing", beside)
@@ -247,10 +251,14 @@ async def test_a_stronger_reason_is_kept_whatever_another_does_meanwhile(
 
 async def test_lists_are_made_all_or_none(suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suppressions_module, "MAX_LISTS", 3)
-    made = await suppressions.make_lists(["a", "b"])
-    assert await suppressions.make_lists(["b", "c", None]) == {"b": made["b"], "c": made["b"] + 1, None: EVERYTHING}
+    made = await suppressions.make_lists(manual("a", "b"))
+    assert await suppressions.make_lists(manual("b", "c", None)) == {
+        "b": made["b"],
+        "c": made["b"] + 1,
+        None: EVERYTHING,
+    }
     with pytest.raises(ListNameError, match=r"^the limit of 3 lists is reached$"):
-        await suppressions.make_lists(["a", "d"])
+        await suppressions.make_lists(manual("a", "d"))
     with pytest.raises(ListNameError, match="the name of a list has"):
-        await suppressions.make_lists(["a", "d e"])
+        await suppressions.make_lists(manual("a", "d e"))
     assert [it.name for it in await suppressions.lists()] == ["a", "b", "c"]

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.store import suppressions
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
+from mailerd.store.list_names import ListNameError
 from mailerd.store.messages import BINDING
 from mailerd.store.suppressions import (
     LimitedKeyError,
@@ -19,6 +21,7 @@ from mailerd.store.suppressions import (
     place_of,
 )
 from tests.store.queue.test_hand_over import claimed, drafts, hand_over, plain
+from tests.store.test_suppressions import manual
 from tests.support.dialect import plan
 from tests.support.rows import query
 
@@ -73,7 +76,7 @@ async def test_who_ends_a_bounce_ends_no_wish_that_met_it(database: Database, fi
     assert await end(alice, list_id=news) == NONE_BUT_OUT
     assert await daemon.binding([ADA], list_id=news) == {ADA: Reason.UNSUBSCRIBED}
     assert (await seen(alice), await seen(boris)) == ([], [(ADA, "news", BORIS, "unsubscribed")])
-    assert await daemon.undo(wish.digest, list_id=news) == ENDED
+    assert await daemon.undo(wish.digest, list_id=news, origin=BORIS) == ENDED
     assert await query(database, "SELECT origin, action FROM suppression_log ORDER BY id") == [
         *(((BORIS, "added"), (ALICE, "added")) if first == "wish" else ((ALICE, "added"), (BORIS, "added"))),
         (ALICE, "removed"), (BORIS, "removed"),
@@ -127,7 +130,7 @@ async def test_only_a_key_for_all_senders_suppresses_everything_or_ends_such_a_w
     with pytest.raises(LimitedKeyError, match="name the list"):
         await alice.add([one(daemon)])
     with pytest.raises(LimitedKeyError, match="name the list"):
-        await alice.make_lists(["a", None])
+        await alice.make_lists(manual("a", None))
     await daemon.add([one(daemon, ALICE, reason=Reason.UNSUBSCRIBED)])
     with pytest.raises(LimitedKeyError, match="only a key for all senders"):
         await end(alice)
@@ -147,18 +150,53 @@ async def test_a_list_belongs_to_the_senders_of_the_key_that_made_it(database: D
     ]  # fmt: skip
     assert [it.name for it in await boris.lists(limit=1)] == ["ab"], "a page is full of what the key sees"
     assert await boris.list_named("a") is None
-    for ask in (boris.make_list, boris.require_free, lambda name: boris.make_lists(["new", name])):
+    for ask in (
+        boris.make_list,
+        boris.require_free,
+        lambda name: boris.make_lists([("new", Reason.MANUAL), (name, Reason.MANUAL)]),
+    ):
         with pytest.raises(ListTakenError, match="the name 'a' is taken"):
             await ask("a")
     assert await all_.list_named("new") is None, "all of them are made, or none"
     assert (await boris.make_list("all", title="Of all")).id == everybodys.id
-    assert await boris.make_lists(["all", "ab"]) == {None: EVERYTHING, "all": everybodys.id, "ab": shared.id}
+    assert await boris.make_lists(manual("all", "ab")) == {
+        None: EVERYTHING,
+        "all": everybodys.id,
+        "ab": shared.id,
+    }
     for name in ("all", "ab"):
         with pytest.raises(OthersListError, match="belongs to other senders, too"):
             await boris.make_list(name, title="Of Boris")
     assert (await both.make_list("ab", title="Of both")).title == "Of both"
     assert (await all_.make_list("a", title="Of Ada")).title == "Of Ada"
     assert [it.title for it in await all_.lists()] == ["Of Ada", "Of both", "Of all"]
+
+
+@pytest.mark.parametrize("reason", [Reason.HARD_BOUNCE, Reason.COMPLAINED])
+async def test_a_limited_key_puts_nothing_on_others_lists_that_they_could_not_override(
+    database: Database, reason: Reason
+) -> None:
+    alice, _, all_ = await stores(database)
+    await all_.make_list("all")
+    with pytest.raises(LimitedKeyError, match=f"'all' belongs to other senders, too.* adds no {reason.value} to it"):
+        await alice.make_lists([("new", Reason.MANUAL), ("all", Reason.MANUAL), ("all", reason)])
+    assert await all_.list_named("new") is None
+    assert set(await alice.make_lists([("own", reason), ("all", Reason.UNSUBSCRIBED)])) == {None, "own", "all"}
+    assert set(await all_.make_lists([("all", reason)])) == {None, "all"}
+
+
+async def test_one_key_does_not_use_up_the_places_for_lists(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suppressions, "MAX_OWN", 2)
+    alice, boris, all_ = await stores(database)
+    for name in ("a", "b"):
+        await alice.make_list(name)
+    with pytest.raises(ListNameError, match="the limit of 2 lists of these senders is reached; use one of them"):
+        await alice.make_list("c")
+    for store, name in ((boris, "c"), (all_, "d"), (all_, "e"), (all_, "f"), (alice, "d")):
+        await store.make_list(name)
+    assert [it.name for it in await all_.lists()] == ["a", "b", "c", "d", "e", "f"]
 
 
 async def test_a_list_that_two_keys_make_at_once_belongs_to_one_of_them(database: Database) -> None:

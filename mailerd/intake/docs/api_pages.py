@@ -61,7 +61,7 @@ def words(text: str) -> str:
 def _start(document: Mapping[str, Any], groups: Mapping[str, list[Operation]]) -> Page:
     schemas = document["components"]["schemas"]
     title = say(t("API reference"))
-    with_key = t("All calls except `/health` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:")
+    with_key = t("All calls except `/health/…` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:")
     intro = (
         f'<p>{words(document["info"]["description"])} {words(with_key)} <a href="/openapi.json">openapi.json</a></p>'
     )
