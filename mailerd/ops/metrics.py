@@ -458,7 +458,9 @@ class ManualChanges:
         elif one.sender is not None:
             self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
         elif one.webhook is not None:
-            self._action_events.webhook_action(webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value)
+            self._action_events.webhook_action(
+                webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value
+            )
         elif one.action == "suppress":
             events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:
