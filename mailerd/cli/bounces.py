@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
+from mailerd.cli.ask import with_caller
 from mailerd.cli.common import PATIENCE, ConfigOption, UnknownError, settings, with_database
 from mailerd.cli.keys import sender_option
 from mailerd.cli.output import JsonOption, echo, print_json
@@ -18,10 +19,11 @@ from mailerd.core.labels import coded, worded
 from mailerd.core.states import JobType
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.locale import label, say
-from mailerd.store.db.database import Database
+from mailerd.model.suppressions import Suppression
+from mailerd.operations import suppressions
+from mailerd.operations.caller import Caller
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.store.jobs import PersonsMessage, Recipients
-from mailerd.store.suppressions import Suppression, Suppressions
 
 # `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
 
@@ -37,21 +39,21 @@ def recipients(
     """Show the messages to one person in all jobs, and the suppressions of that person."""
     email = checked_address(address)
 
-    async def work(database: Database) -> tuple[list[PersonsMessage], list[Suppression]]:
-        messages = await Recipients(database, timeout=PATIENCE).of_person(
+    async def work(by: Caller) -> tuple[list[PersonsMessage], list[Suppression]]:
+        messages = await Recipients(by.backend.database, timeout=PATIENCE).of_person(
             email, before=before, limit=limit + 1, senders=None
         )
-        return messages, await (await Suppressions.open(database, timeout=PATIENCE)).of(email)
+        return messages, (await suppressions.index(by, email=email)).suppressions
 
-    found, suppressions = with_database(settings(config), work)
-    page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
+    found, kept = with_caller(settings(config), work)
+    page = PersonOut.of(email, found, size=limit, suppressions=kept)
     if as_json:
         print_json(page)
-    if not found and not suppressions:
+    if not found and not kept:
         raise UnknownError(t("no messages to {email}, and no suppressions of it", email=email))
     if as_json:
         return
-    for it in suppressions:
+    for it in kept:
         echo(suppression_line(email, it))
     if found:
         print_whole(_messages_table(found[:limit]))

@@ -2,37 +2,36 @@
 
 import csv
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from itertools import batched, groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Final, Literal, TextIO
+from typing import Annotated, Final, TextIO
 
 import typer
 from rich.progress import Progress
 
-from mailerd.cli.common import ConfigOption, asked_by, settings, user_name, with_database
+from mailerd.cli.ask import with_caller
+from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.cli.output import JsonOption, echo, in_utc, print_json
 from mailerd.cli.tables import console, print_list
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.labels import worded
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, without_formula
+from mailerd.core.suppression import EVERYTHING, Reason, without_formula
 from mailerd.errors import MailerdError
 from mailerd.locale import label
 from mailerd.mail.mime import Addresses
 from mailerd.mail.suppression_table import read_addresses, read_suppressions
-from mailerd.store.action_log import CommandLog
+from mailerd.model.suppressions import MailingLists, SuppressedAddresses, Suppression
+from mailerd.operations import suppressions
+from mailerd.operations.caller import Caller
+from mailerd.operations.inputs import read_fields
+from mailerd.operations.suppressions import NotSuppressedError, SuppressionRequest, UnknownListError
 from mailerd.store.db.database import Database
 from mailerd.store.list_names import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Place, Suppression, Suppressions
+from mailerd.store.suppressions import MAX_PAGE
 
-_ROWS_AT_ONCE: Final = 5_000
-"""Rows of a file that are stored in one transaction."""
-_SORTED_AT_ONCE: Final = 50_000
-"""Rows of a file that are brought into the order of the table first: a server stores them in half the time then."""
 _MAX_SHOWN: Final = 20
 """Rows of a file without a valid address that are named one by one."""
 
@@ -55,17 +54,13 @@ def add(
 ) -> None:
     """Suppress an address: no more messages are sent to it. Messages in flight may still be sent."""
     clean = checked_address(address)
+    given = {"email": clean, "list": mailing_list, "reason": reason, "detail": detail}
 
-    async def work(suppressions: Suppressions) -> list[NewSuppression]:
-        list_id = await _list_id(suppressions, mailing_list, make=new_list)
-        new = NewSuppression(
-            suppressions.digest(clean), list_id, reason, Channel.CLI, clean, detail=detail, actor=user_name()
-        )
-        return (await suppressions.add([new], log=_log("suppress", mailing_list))).changed
+    async def work(by: Caller) -> SuppressedAddresses:
+        return await suppressions.add(by, [read_fields(SuppressionRequest, given)], new_lists=new_list)
 
-    added = _ask(config, work)
     name = mailing_list or t("all messages")
-    if added:
+    if _ask(config, work).changed:
         echo(t("{address} suppressed ({list})", address=clean, list=name))
     else:
         echo(t("{address} was already suppressed ({list})", address=clean, list=name))
@@ -76,23 +71,17 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
     """Remove a suppression: messages are sent to the address again."""
     address = checked_address(address)
 
-    async def work(suppressions: Suppressions) -> tuple[bool, bool]:
-        list_id = await _list_id(suppressions, mailing_list)
-        return await suppressions.remove(
-            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=user_name(),
-            log=_log("unsuppress", mailing_list),
-        )  # fmt: skip
-
-    removed, still_out = _ask(config, work)
-    if not removed:
+    try:
+        removed = _ask(config, lambda by: suppressions.remove(by, address, mailing_list=mailing_list))
+    except NotSuppressedError:
         raise MailerdError(
             t(
                 "{address} is not suppressed ({list}): `mailerd suppress why {address}` shows its suppressions",
                 address=address, list=mailing_list or t("all messages"),
             )
-        )  # fmt: skip
+        ) from None  # fmt: skip
     echo(t("suppression of {address} removed ({list})", address=address, list=mailing_list or t("all messages")))
-    if still_out:
+    if removed.still_suppressed:
         echo(t("another one still keeps these messages from it: `mailerd suppress why {address}`", address=address))
 
 
@@ -100,9 +89,10 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show the suppressions of an address. The exit code is 1 when there are none."""
     address = checked_address(address)
-    found = _ask(config, lambda suppressions: suppressions.of(address))
+    page = _ask(config, lambda by: suppressions.index(by, email=address))
+    found = page.suppressions
     if as_json:
-        _print_page(found)
+        print_json(page)
     elif not found:
         echo(t("No suppressions of {address}.", address=address))
     for it in () if as_json else found:
@@ -121,37 +111,22 @@ def list_suppressions(
     config: ConfigOption = None,
 ) -> None:
     """List suppressions. `export` writes all of them."""
-
-    async def work(suppressions: Suppressions) -> list[Suppression]:
-        list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
-        return await suppressions.page(list_id=list_id, reason=reason, limit=limit + 1)
-
-    found = _ask(config, work)
+    page = _ask(config, lambda by: suppressions.index(by, mailing_list=mailing_list, reason=reason, limit=limit))
     if as_json:
-        _print_page(found[:limit], more=len(found) > limit)
+        print_json(page)
         return
     headings = (t("Address"), t("List"), t("Reason"), t("Source"), t("Since"), t("Note"))
-    print_list(headings, map(_table_row, found[:limit]))
-
-
-def _print_page(page: Sequence[Suppression], *, more: bool = False) -> None:
-    """Print suppressions as the API does."""
-    from mailerd.intake.suppressions import SuppressionOut, SuppressionsOut  # noqa: PLC0415 - slow to import
-
-    shown = [SuppressionOut.of(it) for it in page]
-    print_json(SuppressionsOut(suppressions=shown, next_cursor=page[-1].cursor if more else None))
+    print_list(headings, map(_table_row, page.suppressions))
 
 
 @app.command("lists")
 def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List all lists that people can unsubscribe from."""
-    found = _ask(config, lambda suppressions: suppressions.lists())
+    found = _ask(config, suppressions.lists)
     if as_json:
-        from mailerd.intake.suppressions import ListOut, ListsOut  # noqa: PLC0415 - slow to import
-
-        print_json(ListsOut(lists=[ListOut.model_validate(it) for it in found]))
+        print_json(found)
         return
-    rows = ((it.name, it.title or "", in_utc(it.created_at)) for it in found)
+    rows = ((it.name, it.title or "", in_utc(it.created_at)) for it in found.lists)
     print_list((t("Name"), t("Title"), t("Created")), rows)
 
 
@@ -168,32 +143,23 @@ def import_file(
 
     A file written by `export` keeps its lists and reasons. Importing a file again adds nothing.
     """
-    added = total = 0
     bad: list[Text] = []
-    targets: dict[str | None, tuple[int, CommandLog]] = {}
-
-    async def work(suppressions: Suppressions) -> None:
-        nonlocal added, total
-        for name in _lists_of(file) if mailing_list is None else {mailing_list}:  # all of them before a line is stored
-            targets[name] = await _list_id(suppressions, name, make=new_list), _log("suppress", name)
-        for rows in batched(_rows(file, bad), _SORTED_AT_ONCE):
-            total += len(rows)
-            for its_list, group in groupby(sorted(rows, key=_list_of), key=_list_of):
-                list_id, log = targets[mailing_list or its_list or None]
-                those = [(address, reason or why) for address, _, why in group]
-                added += await _store(suppressions, those, list_id=list_id, log=log)
-
-    _ask(config, work)
+    names = _lists_of(file) if mailing_list is None else {mailing_list}
+    rows = (
+        (address, mailing_list or its_list or None, reason or why, None) for address, its_list, why in _rows(file, bad)
+    )
+    wanted = {(name, reason or Reason.IMPORTED) for name in names}
+    made = _ask(config, lambda by: suppressions.import_rows(by, rows, wanted, new_lists=new_list))
     for line in bad[:_MAX_SHOWN]:
         echo(t("skipped: {what}", what=line), err=True)
     if len(bad) > _MAX_SHOWN:
         echo(t("skipped: {n:,} more", n=len(bad) - _MAX_SHOWN), err=True)
-    names = [name or t("all messages") for name in sorted(targets, key=lambda it: it or "")[:_MAX_SHOWN]]
-    read = tn("{n:,} address read", "{n:,} addresses read", total)
+    shown = [name or t("all messages") for name in sorted(names, key=lambda it: it or "")[:_MAX_SHOWN]]
+    read = tn("{n:,} address read", "{n:,} addresses read", made.total)
     echo(
         t(
             "{read}, {new:,} newly suppressed ({lists})",
-            read=read, new=added, lists=joined(names or [t("all messages")], ", "),
+            read=read, new=made.added, lists=joined(shown or [t("all messages")], ", "),
         )
     )  # fmt: skip
     if bad:
@@ -205,17 +171,12 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
     """Write all suppressions as CSV to standard output."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
 
-    async def work(suppressions: Suppressions) -> None:
-        list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
-        after: Place | None = None
-        while page := await suppressions.page(list_id=list_id, after=after):
+    async def work(by: Caller) -> None:
+        async for page in await suppressions.pages(by, mailing_list=mailing_list):
             for it in page:
-                address, since = it.address or it.digest.hex(), in_utc(it.created_at)
                 # What a stranger has signed up with may be a formula: =cmd|'/c'!a0@example.com is an address.
-                writer.writerow(
-                    (without_formula(address), it.list_name or "", it.reason.value, it.source.value, since, it.origin)
-                )
-            after = page[-1].place
+                address, since = without_formula(it.shown_address), in_utc(it.created_at)
+                writer.writerow((address, it.list or "", it.reason.value, it.source.value, since, it.origin))
 
     writer.writerow(("email", "list", "reason", "source", "since", "origin"))
     _ask(config, work)
@@ -235,43 +196,24 @@ def rotate_key(config: ConfigOption = None) -> None:
     echo(t("New unsubscribe links are signed with key {key}. Restart the daemons to use it at once.", key=key))
 
 
-def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -> T:
-    known = settings(config)
+def _ask[T](config: Path | None, work: Callable[[Caller], Awaitable[T]]) -> T:
+    async def ask(by: Caller) -> T:
+        try:
+            return await work(by)
+        except UnknownListError as error:
+            raise _unknown(error.name, await suppressions.lists(by)) from None
 
-    async def ask(database: Database) -> T:
-        return await work(await Suppressions.open(database, timeout=known.database.connect_timeout))
-
-    return with_database(known, ask)
-
-
-def _log(action: Literal["suppress", "unsuppress"], mailing_list: str | None) -> CommandLog:
-    return CommandLog(action, asked_by(), mailing_list or EVERYTHING_NAME)
+    return with_caller(settings(config), ask)
 
 
-async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool = False) -> int:
-    if name is None:
-        return EVERYTHING
+def _unknown(name: str, known: MailingLists) -> MailerdError:
     check_list(name)
-    if make:
-        return (await suppressions.make_list(name)).id
-    if (found := await suppressions.list_named(name)) is not None:
-        return found.id
-    names = [it.name for it in await suppressions.lists()]
     said = [
         t("list {name} not found: `mailerd suppress lists` shows all lists, --new-list creates one", name=repr(name))
     ]
-    if close := get_close_matches(name, names, n=1):
+    if close := get_close_matches(name, [it.name for it in known.lists], n=1):
         said.append(t("did you mean {name}?", name=close[0]))
-    raise MailerdError(joined(said))
-
-
-async def _store(suppressions: Suppressions, rows: list[tuple[str, Reason]], *, list_id: int, log: CommandLog) -> int:
-    """Suppress addresses for one list; how many are new."""
-    actor, added = user_name(), 0
-    new = [NewSuppression(suppressions.digest(it), list_id, why, Channel.IMPORT, it, actor=actor) for it, why in rows]
-    for part in batched(sorted(new, key=lambda it: it.digest), _ROWS_AT_ONCE):
-        added += len((await suppressions.add(part, log=log)).fresh)
-    return added
+    return MailerdError(joined(said))
 
 
 def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
@@ -284,9 +226,6 @@ def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
         for row in read_addresses(text, bad):
             progress.update(task, advance=len(row[0]) + 1)
             yield row
-
-
-_list_of = itemgetter(1)
 
 
 def _lists_of(file: Path) -> set[str | None]:
@@ -335,10 +274,10 @@ def suppression_line(address: str, it: Suppression) -> Text:
 
 
 def _named(it: Suppression) -> str:
-    return t("all messages") if it.list_id == EVERYTHING else it.list_name or t("list {id}", id=it.list_id)
+    return t("all messages") if it.list_id == EVERYTHING else it.list or t("list {id}", id=it.list_id)
 
 
 def _table_row(it: Suppression) -> tuple[str, ...]:
-    address, since = it.address or it.digest.hex(), in_utc(it.created_at)
+    since = in_utc(it.created_at)
     source = " ".join(filter(None, (label(it.source), it.origin)))
-    return address, _named(it), label(it.reason), source, since, it.detail or ""
+    return it.shown_address, _named(it), label(it.reason), source, since, it.detail or ""

@@ -43,6 +43,7 @@ LABELS: Final[Mapping[str, Text]] = {
     "retried": t("Retried"),
     "suppress": t("Suppressed"),
     "unsuppress": t("Suppression ended"),
+    "save_list": t("List saved"),
     "settle": t("Confirmed manually"),
     "answered": t("Response from Google"),
     "seen in SENT": t("Found in Sent"),

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from mailerd.core.i18n import N_
-from mailerd.events.base import Code, EventEmitter, event
+from mailerd.events.base import Code, EventEmitter, Suppressions, event
 
 
 class Via(StrEnum):
@@ -20,3 +20,19 @@ class ActionEvents(EventEmitter):
 
     @event("info", N_("webhook {webhook}: {action} by {actor}"))
     def webhook_action(self, *, webhook: str, action: Code, actor: str, via: Code) -> None: ...
+
+    @event("info", N_("suppressions for {mailing_list}: {action} by {actor}: {changed}"))
+    def suppression_action(
+        self,
+        *,
+        mailing_list: str,
+        action: Code,
+        actor: str,
+        changed: Suppressions,
+        reason: Code,
+        source: Code,
+        via: Code,
+    ) -> None: ...
+
+    @event("info", N_("list {mailing_list}: {action} by {actor}"))
+    def list_action(self, *, mailing_list: str, action: Code, actor: str, via: Code) -> None: ...

@@ -1,7 +1,7 @@
 """Events of the HTTP API, the console and the unsubscribe pages."""
 
 from mailerd.core.i18n import N_
-from mailerd.events.base import Addresses, Code, EventEmitter, Keys, Messages, Recipients, Requests, Suppressions, event
+from mailerd.events.base import Addresses, Code, EventEmitter, Keys, Messages, Recipients, Requests, event
 
 # What is said of suppressions and of the public site of unsubscribe links.
 
@@ -15,17 +15,8 @@ class SuppressionEvents(EventEmitter):
     @event("info", N_("suppression added: {address} for {mailing_list} ({reason}, by {source})"))
     def suppression_added(self, *, address: str, mailing_list: str, reason: Code, source: Code) -> None: ...
 
-    @event("info", N_("{added} added for {mailing_list} ({reason}, by {source})"))
-    def suppressions_added(self, *, added: Suppressions, mailing_list: str, reason: Code, source: Code) -> None: ...
-
     @event("info", N_("suppression removed: {address} for {mailing_list} (by {source})"))
     def suppression_removed(self, *, address: str, mailing_list: str, source: Code) -> None: ...
-
-    @event("info", N_("{added} added for {mailing_list} by {actor}"))
-    def suppressions_added_by_command(self, *, added: Suppressions, mailing_list: str, actor: str) -> None: ...
-
-    @event("info", N_("suppression removed for {mailing_list} by {actor}"))
-    def suppression_removed_by_command(self, *, mailing_list: str, actor: str) -> None: ...
 
     @event("warning", N_("public site: {method} returned 503: {cause}"))
     def unsubscribe_unserved(self, *, method: str, cause: str) -> None: ...

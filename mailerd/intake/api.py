@@ -103,7 +103,6 @@ class Intake:
         self.commands = commands
         """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()
-        self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
         self._wake, self._events = wake, events
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
@@ -155,7 +154,7 @@ class Intake:
                 self._public,
                 database=self._database,
                 timeout=self._patience,
-                events=self._suppression_events,
+                events=SuppressionEvents(self._events.sink),
                 client_address=self.auth.client_address,
             )
             tasks.create_task(site.run(), name="unsubscribe site")
@@ -289,9 +288,6 @@ class Intake:
             auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
             reads=self.shares.reads,
         )  # fmt: skip
-        suppressions = SuppressionEndpoints(
-            database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
-        )
         senders = SenderEndpoints(
             self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
         )
@@ -319,6 +315,6 @@ class Intake:
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **self.templates.handlers(),
             **WebhookEndpoints(self.backend).handlers(),
-            **suppressions.handlers(),
+            **SuppressionEndpoints(self.backend, self.shares).handlers(),
             **senders.handlers(),
         }

@@ -53,6 +53,7 @@ from mailerd.locale import speak
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content
+from mailerd.model.suppressions import MailingList
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database
@@ -62,7 +63,7 @@ from mailerd.store.jobs import Jobs, NewJob, NewRecipient, StoredJob
 from mailerd.store.list_names import ListNameError
 from mailerd.store.queue.rate_limits import DefaultLimits, day_of
 from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import MailingList, Suppressions
+from mailerd.store.suppressions import Suppressions
 
 # A dry run: renders every message as it would be sent, checks its size, and stores nothing.
 

@@ -13,7 +13,6 @@ from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError
 from mailerd.intake.request_models import (
     LANGUAGE_SCHEMA,
-    LINE_SCHEMA,
     MAX_SUBJECT,
     MAX_TEMPLATE_PART,
     Email,
@@ -24,7 +23,7 @@ from mailerd.intake.request_models import (
     SendFields,
     TemplateIn,
 )
-from mailerd.operations.inputs import UNKNOWN_FIELD, RequestModel
+from mailerd.operations.inputs import LINE_SCHEMA, UNKNOWN_FIELD, RequestModel
 
 _BEGINS_JINJA: Final = re.compile(r"\{{2,}|\{(?=[%#])")
 _OF_RECIPIENT: Final = ("language", "metadata")

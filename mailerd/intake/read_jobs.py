@@ -34,9 +34,9 @@ from mailerd.intake.response_models import (
     try_forecast,
 )
 from mailerd.intake.strict_json import parse
-from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
 from mailerd.model.fields import ResponseModel
+from mailerd.model.suppressions import Suppression
 from mailerd.operations.inputs import read_model
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
@@ -44,7 +44,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.job_actions import BegunError, JobActions
 from mailerd.store.job_report import JobReports, listed, outcomes
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
-from mailerd.store.suppressions import Suppression, Suppressions
+from mailerd.store.suppressions import Suppressions
 from mailerd.store.tags import check_tag
 
 # `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
@@ -311,7 +311,7 @@ class PersonOut(ResponseModel):
     email: Annotated[str, Field(description="as requested; each message shows the spelling it was posted with")]
     recipients: list[PersonsMessageOut]
     suppressions: Annotated[
-        list[SuppressionOut] | None,
+        list[Suppression] | None,
         Field(description="the person's suppressions that the key sees; null: it may see none (`suppress`)"),
     ]
     next_cursor: str | None
@@ -325,7 +325,7 @@ class PersonOut(ResponseModel):
         return cls(
             email=email,
             recipients=[PersonsMessageOut.model_validate(it) for it in page],
-            suppressions=None if suppressions is None else [SuppressionOut.of(it) for it in suppressions],
+            suppressions=None if suppressions is None else list(suppressions),
             next_cursor=str(page[-1].id) if len(found) > size else None,
         )
 

@@ -43,14 +43,20 @@ from mailerd.mail.mime import (
     mailbox,
 )
 from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, ONE_LINE, ONE_NAME, language_tag, one_line, one_name
-from mailerd.operations.inputs import EMAIL_SCHEMA, MESSAGES, TOO_MANY, RequestModel, field_errors
-from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME, check_list
+from mailerd.operations.inputs import (
+    EMAIL_SCHEMA,
+    LINE_SCHEMA,
+    LIST_SCHEMA,
+    MESSAGES,
+    TOO_MANY,
+    RequestModel,
+    field_errors,
+)
+from mailerd.store.list_names import check_list
 from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
 # What a schema says of a text that a function of ours checks: the same rule, which stands where that function is.
-LINE_SCHEMA: Final = {"pattern": ONE_LINE}
 NAME_SCHEMA: Final = {"pattern": ONE_NAME}
-LIST_SCHEMA: Final = {"maxLength": MAX_LIST_NAME, "pattern": f"^{LIST_NAME.pattern}$"}
 FILENAME_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_FILENAME, "pattern": r"^[^/\\:]+$"}
 LANGUAGE_SCHEMA: Final = {"pattern": LANGUAGE_TAG.pattern}
 

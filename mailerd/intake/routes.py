@@ -17,19 +17,19 @@ from mailerd.intake import (
     search,
     senders,
     stats,
-    suppressions,
     templates_endpoint,
 )
 from mailerd.intake.one_message import MessageIn
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
-from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.intake.template_body import NamedTemplateIn
 from mailerd.intake.tests_of_jobs import JobTestIn
 from mailerd.mail.templates import NAME
+from mailerd.model import suppressions
 from mailerd.model import webhooks as webhook_models
 from mailerd.operations import webhooks as requests
 from mailerd.operations.inputs import EMAIL_SCHEMA
+from mailerd.operations.suppressions import MailingListRequest, SuppressionsRequest
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
@@ -409,7 +409,7 @@ _SUPPRESSIONS: Final = (
             _LIST, _REASON, _email("email", "suppressions of this address"), _cursor(f"^$|^{CURSOR.pattern}$"),
             _page_size(100, 1000),
         ),
-        answers=(suppressions.SuppressionsOut,), errors=(422,),
+        answers=(suppressions.SuppressionPage,), errors=(422,),
     ),
     Operation(
         "downloadSuppressions", "GET", "/api/suppressions.csv", "Suppressions as CSV", call=Permission.SUPPRESS,
@@ -419,7 +419,7 @@ _SUPPRESSIONS: Final = (
         "addSuppressions", "POST", "/api/suppressions", "Suppress addresses",
         "All of them are added, or none. A list that does not exist is created. A repeated request "
         "changes nothing. A key for some senders adds them for lists only; without `list` it gets a 403.",
-        Permission.SUPPRESS, body=SuppressionsIn, body_required=True, answers=(suppressions.SuppressedOut,),
+        Permission.SUPPRESS, body=SuppressionsRequest, body_required=True, answers=(suppressions.SuppressedAddresses,),
         errors=_BODY,
     ),
     Operation(
@@ -427,18 +427,19 @@ _SUPPRESSIONS: Final = (
         "That of the list, or of all messages, as far as the key sees it. One of all messages that the person asked "
         "for is removed by a key for all senders only.",
         Permission.SUPPRESS, params=(_email("email", "the address, in any spelling", where="path"), _LIST),
-        answers=(suppressions.RemovedOut,), errors=(404, 422),
+        answers=(suppressions.RemovedSuppression,), errors=(404, 422),
     ),
     Operation(
         "listMailingLists", "GET", "/api/lists", "Mailing lists that a person can leave",
         "A list belongs to the senders of the key that created it; one of a key for all senders is everybody's. A key "
         "sees and uses those of its senders, and everybody's.", Permission.SUPPRESS,
-        answers=(suppressions.ListsOut,), errors=(422,),
+        answers=(suppressions.MailingLists,), errors=(422,),
     ),
     Operation(
         "saveMailingList", "POST", "/api/lists", "Create a list, or change its title",
         "A key for some senders changes the title of a list only if it belongs to no other senders.",
-        Permission.SUPPRESS, body=ListIn, body_required=True, answers=(suppressions.ListOut,), errors=_BODY,
+        Permission.SUPPRESS, body=MailingListRequest, body_required=True, answers=(suppressions.MailingList,),
+        errors=_BODY,
     ),
 )  # fmt: skip
 

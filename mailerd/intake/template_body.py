@@ -11,7 +11,6 @@ from mailerd.core.i18n import t
 from mailerd.http.errors import FieldError, invalid
 from mailerd.intake.request_models import (
     FILENAME_SCHEMA,
-    LINE_SCHEMA,
     MAX_SUBJECT,
     MAX_TEMPLATE_PART,
     Line,
@@ -34,7 +33,7 @@ from mailerd.mail.template_library import (
     why_too_large,
 )
 from mailerd.mail.templates import NAME, one_line
-from mailerd.operations.inputs import RequestModel, read_model
+from mailerd.operations.inputs import LINE_SCHEMA, RequestModel, read_model
 
 MAX_REQUIRED: Final = 200
 """The most variables that are required."""

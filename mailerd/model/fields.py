@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic.json_schema import SkipJsonSchema
 
 from mailerd.core.i18n import Text
 from mailerd.locale import say
@@ -31,6 +32,8 @@ class ResponseModel(BaseModel):
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
 Whole = Annotated[int, Field(ge=0)]
+HIDDEN: Final = (Field(exclude=True), SkipJsonSchema())  # type: ignore[type-arg]  # for type checkers it is no class
+"""A field that is read, and not answered: `x: Annotated[int, Sql("t.x"), *HIDDEN] = 0`; an answer can be read back."""
 
 
 def _as_it_is(value: Any, check: ValidatorFunctionWrapHandler) -> str:

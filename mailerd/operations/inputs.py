@@ -10,6 +10,8 @@ from mailerd.core.i18n import N_, joined, t
 from mailerd.errors import MailerdError
 from mailerd.http.errors import MAX_DETAILS, ApiError, FieldError, invalid
 from mailerd.mail.mime import MAX_ADDRESS
+from mailerd.mail.templates import ONE_LINE
+from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
 
 TOO_MANY: Final = "too_many_fields"
 
@@ -72,7 +74,9 @@ def read_fields[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, cont
 
 
 EMAIL_SCHEMA: Final = {"format": "idn-email", "maxLength": MAX_ADDRESS}
-"""What the schema says of an address, which a function of ours checks."""
+"""What the schema says of an address, which a function of ours checks; so with the others."""
+LINE_SCHEMA: Final = {"pattern": ONE_LINE}
+LIST_SCHEMA: Final = {"maxLength": MAX_LIST_NAME, "pattern": f"^{LIST_NAME.pattern}$"}
 UNKNOWN_FIELD: Final = N_("unknown field")
 MESSAGES: Final = {
     "missing": N_("is required"),

@@ -40,7 +40,6 @@ from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.actions import ActionEvents, Via
 from mailerd.events.base import Event, registered_events
-from mailerd.events.intake import SuppressionEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats
 
@@ -235,15 +234,23 @@ class Metrics:
             self._requests(_method(fields["method"]), str(fields["status"])).inc()
 
         def suppression_added(fields: Mapping[str, object]) -> None:
-            self._suppressions(str(fields["reason"]), str(fields["source"])).inc(_number(fields.get("added", 1)))
+            self._suppressions(str(fields["reason"]), str(fields["source"])).inc()
+
+        def suppression_action(fields: Mapping[str, object]) -> None:
+            number = _number(fields["changed"])
+            if fields["action"] != "suppress":
+                return
+            if fields["via"] == Via.COMMAND:
+                self._suppressions_by_command.inc(number)
+            else:
+                self._suppressions(str(fields["reason"]), str(fields["source"])).inc(number)
 
         return {
             "webhook_delivered": lambda _: self._webhook_attempts("delivered").inc(),
             "webhook_attempt_failed": lambda _: self._webhook_attempts("failed").inc(),
             "webhook_event_given_up": lambda _: self._webhook_attempts("given_up").inc(),
             "suppression_added": suppression_added,
-            "suppressions_added": suppression_added,
-            "suppressions_added_by_command": lambda fields: self._suppressions_by_command.inc(_number(fields["added"])),
+            "suppression_action": suppression_action,
             "message_bounced": lambda fields: self._results(Result.BOUNCED, str(fields["kind"])).inc(),
             "message_replied": lambda fields: self._results(str(fields["result"]), "").inc(),
             "message_returned": lambda _: self._given_back.inc(),
@@ -425,7 +432,6 @@ class ManualChanges:
         """The pauses that were logged, by sender: until when it is paused, and why."""
         self._asked: dict[int, int] | None = None
         """The actions that the last read showed, by id: how many messages or suppressions each had changed by then."""
-        self._suppression_events = SuppressionEvents(events.sink)
         self._action_events = ActionEvents(events.sink)
 
     def compare(self, stats: QueueStats) -> None:
@@ -452,7 +458,6 @@ class ManualChanges:
                 self._log_action(one, one.messages - told.get(one.id, 0))
 
     def _log_action(self, one: RecentAction, changed: int) -> None:
-        events, mailing_list = self._suppression_events, one.detail or EVERYTHING_NAME
         if one.job is not None:
             self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
         elif one.sender is not None:
@@ -461,10 +466,16 @@ class ManualChanges:
             self._action_events.webhook_action(
                 webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value
             )
-        elif one.action == "suppress":
-            events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:
-            events.suppression_removed_by_command(mailing_list=mailing_list, actor=one.actor)
+            self._action_events.suppression_action(
+                mailing_list=one.detail or EVERYTHING_NAME,
+                action=one.action,
+                actor=one.actor,
+                changed=changed,
+                reason="",
+                source="",
+                via=Via.COMMAND.value,
+            )
 
 
 STATS_INTERVAL: Final = 10.0

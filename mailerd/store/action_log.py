@@ -1,6 +1,7 @@
-"""The log of what people and programs asked of jobs, senders, webhooks and suppressions: the table `job_actions`."""
+"""The log of what people and programs asked of jobs, senders, webhooks, suppressions, lists: table `job_actions`."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from mailerd.store.db.connection import Cursor, Statement
@@ -24,32 +25,33 @@ def note_action(
     changed: bool = True,
     messages: int = 0,
 ) -> Statement:
-    """The statement that records one request, of a job, a sender or a webhook by its name.
+    """The statement that records one request, of a job, a sender or a webhook by its name; `detail` names a list.
 
-    `messages`: how many messages it changed.
+    `messages`: how many messages, or suppressions, it changed.
     """
     detail = detail[:MAX_DETAIL] if detail else None
     return _INSERT_ACTION, (job, sender, webhook, action, actor, detail, int(changed), messages)
 
 
 @dataclass
-class CommandLog:
-    """The row of one command in the log of actions; the daemons log from it what a command has changed."""
+class ListLog:
+    """The rows of one act in the log of actions, one for each list; of a command's the daemons log what it changed."""
 
     action: Literal["suppress", "unsuppress"]
     actor: str
-    mailing_list: str
-    """The name of the list, or EVERYTHING_NAME."""
-    row: int | None = None
-    """The id of the row, once a transaction that wrote it is committed."""
+    lists: Mapping[int, str]
+    """The names of the lists by their ids, of all messages EVERYTHING_NAME."""
+    rows: dict[int, int] = field(default_factory=dict)
+    """The ids of the rows, by list, once a transaction that wrote them is committed."""
 
-    async def count(self, cursor: Cursor, changed: int) -> int | None:
-        """Count what this transaction changed: the first call makes the row, others add to it. The row's id."""
-        if not changed:
-            return self.row
-        if self.row is not None:
-            await cursor.execute(_ADD_MESSAGES, (changed, self.row))
-            return self.row
-        await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, messages=changed))
-        await cursor.execute("SELECT LAST_INSERT_ID()")
-        return int((await cursor.fetchone())[0])
+    async def count(self, cursor: Cursor, changed: Mapping[int, int]) -> dict[int, int]:
+        """Count what this transaction changed, by list: the first call makes a list's row, others add to it."""
+        rows = dict(self.rows)
+        for list_id, number in changed.items():
+            if list_id in rows:
+                await cursor.execute(_ADD_MESSAGES, (number, rows[list_id]))
+                continue
+            await cursor.execute(*note_action(self.action, self.actor, detail=self.lists[list_id], messages=number))
+            await cursor.execute("SELECT LAST_INSERT_ID()")
+            rows[list_id] = int((await cursor.fetchone())[0])
+        return rows

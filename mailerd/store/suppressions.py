@@ -2,11 +2,12 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import batched
-from typing import Annotated, Any, Final, Self
+from typing import Any, Final, Self
 
 from pymysql.err import OperationalError
 
@@ -17,10 +18,10 @@ from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
-from mailerd.model.fields import Sql
-from mailerd.store.action_log import CommandLog
+from mailerd.model.suppressions import MailingList, Place, Suppression
+from mailerd.store.action_log import ListLog, note_action
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive, utc
+from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive
 from mailerd.store.db.database import Database, request
 from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import NewEvent, insert_events
@@ -32,7 +33,8 @@ from mailerd.store.secrets import Secrets
 MAX_LISTS: Final = 1000
 """The most lists: an answer shows them all."""
 
-_LIST: Final = "SELECT id, name, title, created_at, senders FROM lists"
+_LISTS: Final = Select(MailingList)
+_LIST: Final = f"SELECT {_LISTS.columns} FROM lists"
 FIND_LIST: Final = f"{_LIST} WHERE name = %s"
 FIND_LIST_BY_ID: Final = f"{_LIST} WHERE id = %s"
 _READ_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
@@ -65,33 +67,10 @@ class LimitedKeyError(MailerdError):
     """What a key for some senders may not do with suppressions."""
 
 
-@dataclass(frozen=True)
-class MailingList:
-    """A list that a person can leave."""
-
-    id: int
-    name: str
-    title: str | None
-    created_at: datetime
-    senders: Owners = None
-    """Whose it is."""
-
-    @property
-    def shown(self) -> str:
-        """The name that people read."""
-        return self.title or self.name
-
-
-def list_of(row: Sequence[Any]) -> MailingList:
-    """The list of a row of FIND_LIST."""
-    ident, name, title, at, senders = row
-    return MailingList(ident, name, title, utc(at), owners.from_row(senders))
-
-
-async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owners = None) -> MailingList:
+async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owners = None) -> tuple[MailingList, bool]:
     """Find the list of this name, or make it for these senders; a title that is given takes the place of the old one.
 
-    `senders`: those of the key that asks.
+    `senders`: those of the key that asks. Whether it was made or has another title now.
 
     Raises:
         ListTakenError: none of these senders sees it.
@@ -99,20 +78,20 @@ async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owne
         ListNameError: there are as many lists as there may be, of all or of these senders.
     """
     await cursor.execute(FIND_LIST, (name,))
-    if (row := await cursor.fetchone()) is None:
+    if is_new := (row := await cursor.fetchone()) is None:
         await _require_place(cursor, senders)
         await cursor.execute(_MAKE_LIST, (name, title, owners.to_row(senders)))
         await cursor.execute(FIND_LIST, (name,))
         row = await cursor.fetchone()
-    its = list_of(row)
+    its = _LISTS.row(row)
     if not owners.sees(senders, its.senders):
         raise ListTakenError(name)
     if title is None or title == its.title:
-        return its
+        return its, is_new
     if not owners.may_change(senders, its.senders):
         raise OthersListError(name)
     await cursor.execute(_SET_TITLE, (title, its.id))
-    return replace(its, title=title)
+    return its.model_copy(update={"title": title}), True
 
 
 async def _require_place(cursor: Cursor, senders: Owners) -> None:
@@ -137,8 +116,6 @@ async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
 
 type Origins = frozenset[str] | None
 """Whose suppressions a key sees; None: everybody's."""
-Place = tuple[datetime, bytes, int, str]
-"""Where a suppression stands in the order of all: when it was made, its digest, its list and its origin."""
 CURSOR: Final = re.compile(r"([0-9]{1,17})-([0-9a-f]{32})-([0-9]{1,10})-((?:[0-9a-f]{2})*)")
 """What a place looks like as a text."""
 
@@ -161,41 +138,7 @@ def place_of(cursor: str) -> Place | None:
 _ORDER: Final = "s.created_at, s.digest, s.list_id, s.origin"
 
 
-@dataclass(frozen=True)
-class Suppression:
-    """That an address gets no messages, of one list or at all."""
-
-    digest: Annotated[bytes, Sql("s.digest", read=bytes)]
-    list_id: Annotated[int, Sql("s.list_id")]
-    """The list; 0: it gets no messages at all."""
-    origin: Annotated[str, Sql("s.origin")]
-    """Whose it is: the address in From by whose message it came, or `key:ID`; empty: of keys for all senders."""
-    list_name: Annotated[str | None, Sql("l.name")]
-    reason: Annotated[Reason, Sql("s.reason")]
-    source: Annotated[Channel, Sql("s.source")]
-    address: Annotated[str | None, Sql("s.address")]
-    recipient_id: Annotated[int | None, Sql("s.recipient_id")]
-    detail: Annotated[str | None, Sql("s.detail")]
-    actor: Annotated[str | None, Sql("s.actor")]
-    created_at: Annotated[datetime, Sql("s.created_at")]
-
-    @property
-    def place(self) -> Place:
-        """Its place in the order of all suppressions."""
-        return self.created_at, self.digest, self.list_id, self.origin
-
-    @property
-    def cursor(self) -> str:
-        """Its place as a text."""
-        return cursor_of(self.place)
-
-    @property
-    def is_wish(self) -> bool:
-        """Whether a person has asked for no messages at all."""
-        return self.list_id == EVERYTHING and self.reason is Reason.UNSUBSCRIBED
-
-
-SUPPRESSION: Final = Select(Suppression)
+_SUPPRESSIONS: Final = Select(Suppression)
 
 
 def page_statement(
@@ -215,7 +158,7 @@ def page_statement(
     # MySQL sorts the whole table where it is small enough to seem worth it.
     index = "by_list" if list_id is not None else "by_reason" if reason is not None else "age"
     return (
-        f"SELECT {SUPPRESSION.columns} FROM suppressions s FORCE INDEX ({index})"
+        f"SELECT {_SUPPRESSIONS.columns} FROM suppressions s FORCE INDEX ({index})"
         f" LEFT JOIN lists l ON l.id = s.list_id {condition}"
         f" ORDER BY {_ORDER} LIMIT %s"
     ), [*values, limit]
@@ -228,7 +171,7 @@ def _page_of_origins(origins: Sequence[str], where: Sequence[str], values: Seque
         f" WHERE {' AND '.join(['s.origin = %s', *where])} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s)"
     )
     return (
-        f"SELECT {SUPPRESSION.columns} FROM ({' UNION ALL '.join([one] * len(origins))}) page"
+        f"SELECT {_SUPPRESSIONS.columns} FROM ({' UNION ALL '.join([one] * len(origins))}) page"
         " STRAIGHT_JOIN suppressions s FORCE INDEX (PRIMARY)"
         " ON s.digest = page.digest AND s.list_id = page.list_id AND s.origin = page.origin"
         f" LEFT JOIN lists l ON l.id = s.list_id ORDER BY {_ORDER} LIMIT %s"
@@ -263,7 +206,7 @@ _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AN
 _INSERT_LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, origin, action, reason, source, actor, at) VALUES %s"
 )
-_OF: Final = f"SELECT {SUPPRESSION.columns} {_FROM} WHERE s.digest = %s ORDER BY s.list_id, s.created_at, s.origin"
+_OF: Final = f"SELECT {_SUPPRESSIONS.columns} {_FROM} WHERE s.digest = %s ORDER BY s.list_id, s.created_at, s.origin"
 _READ_BINDING: Final = "SELECT digest, list_id, origin, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _LEFT: Final = (
     f"SELECT s.digest, s.list_id, s.origin, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
@@ -353,10 +296,10 @@ class Suppressions:
         """What stands for the address in the table."""
         return digest_of(address, self._key)
 
-    async def add(self, new: Sequence[NewSuppression], *, log: CommandLog | None = None) -> AddedSuppressions:
+    async def add(self, new: Sequence[NewSuppression], *, log: ListLog | None = None) -> AddedSuppressions:
         """Make them, in one transaction; what that has changed. To repeat it is harmless.
 
-        `log`: a command's row in the log of actions, which counts them in the same transaction. What a key for some
+        `log`: the act's rows in the log of actions, which count them in the same transaction. What a key for some
         senders adds is its own.
 
         Raises:
@@ -368,13 +311,14 @@ class Suppressions:
         if self._origin:
             new = [replace(it, origin=self._origin) for it in new]
 
-        async def work(cursor: Cursor) -> tuple[AddedSuppressions, int | None]:
+        async def work(cursor: Cursor) -> tuple[AddedSuppressions, dict[int, int]]:
             added = await add(cursor, new)
-            return added, await log.count(cursor, len(added.changed)) if log else None
+            changed = Counter(it.list_id for it in added.changed)
+            return added, await log.count(cursor, changed) if log else {}
 
-        added, row = await self.database.request(work, what="suppressions.add", bound=self.timeout)
+        added, rows = await self.database.request(work, what="suppressions.add", bound=self.timeout)
         if log:
-            log.row = row
+            log.rows = rows
         return added
 
     def _require_all_senders(self) -> None:
@@ -396,11 +340,11 @@ class Suppressions:
         source: Channel,
         origin: str | None = None,
         actor: str | None = None,
-        log: CommandLog | None = None,
-    ) -> tuple[bool, bool]:
+        log: ListLog | None = None,
+    ) -> tuple[int, bool]:
         """End what keeps messages of a list, or all, from an address; None: of every origin that the key sees.
 
-        Whether there was any, and whether these messages stay away still. `log`: see `add`.
+        How many there were, and whether these messages stay away still. `log`: see `add`.
 
         Raises:
             LimitedKeyError: a person has asked for no messages at all, and the key is for some senders.
@@ -421,8 +365,8 @@ class Suppressions:
             )
         still_out = await _end(cursor, digest, list_id, found, source=source, actor=actor)
         if log and found:
-            await log.count(cursor, len(found))
-        return bool(found), still_out
+            await log.count(cursor, {list_id: len(found)})
+        return len(found), still_out
 
     @request("suppressions.end")
     async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int, origin: str) -> tuple[bool, bool]:
@@ -441,7 +385,7 @@ class Suppressions:
         """Everything that keeps messages from this address, as far as the key sees it."""
         digest = self.digest(address)
         rows = await self.database.request_rows(_OF, (digest,), what="suppressions.find", bound=self.timeout)
-        found = map(SUPPRESSION.row, rows)
+        found = map(_SUPPRESSIONS.row, rows)
         return [it for it in found if self._origins is None or it.origin in self._origins]
 
     async def page(
@@ -457,7 +401,7 @@ class Suppressions:
             list_id=list_id, reason=reason, after=after, limit=limit, origins=self._origins
         )
         rows = await self.database.request_rows(statement, values, what="suppressions.list", bound=self.timeout)
-        return [SUPPRESSION.row(each) for each in rows]
+        return [_SUPPRESSIONS.row(each) for each in rows]
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
         """Which of the addresses get no message of this list, or of no list (None), and why; of whatever origin."""
@@ -486,7 +430,7 @@ class Suppressions:
         """The lists that the key sees, by name; those behind the name `after`."""
         most = limit if self._senders is None else MAX_LISTS
         rows = await self.database.request_rows(LISTS, (after, most), what="lists.list", bound=self.timeout)
-        return [it for it in map(list_of, rows) if self._sees(it)][:limit]
+        return [it for it in map(_LISTS.row, rows) if self._sees(it)][:limit]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
         """The list of this id."""
@@ -503,7 +447,7 @@ class Suppressions:
             ListTakenError: one has it.
         """
         rows = await self.database.request_rows(FIND_LIST, (name,), what="lists.find", bound=self.timeout)
-        if not all(self._sees(list_of(row)) for row in rows):
+        if not all(self._sees(_LISTS.row(row)) for row in rows):
             raise ListTakenError(name)
 
     def _sees(self, it: MailingList) -> bool:
@@ -511,7 +455,7 @@ class Suppressions:
 
     async def _list(self, statement: str, value: object) -> MailingList | None:
         rows = await self.database.request_rows(statement, (value,), what="lists.find", bound=self.timeout)
-        return next((it for it in map(list_of, rows) if self._sees(it)), None)
+        return next((it for it in map(_LISTS.row, rows) if self._sees(it)), None)
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
         """The list of this name, made where there was none; a title that is given takes the place of the old one.
@@ -521,12 +465,23 @@ class Suppressions:
             OthersListError: it is others', too, and would get another title.
             DatabaseError: it was not made.
         """
+        return (await self.save_list(name, title))[0]
+
+    async def save_list(
+        self, name: str, title: str | None = None, *, actor: str | None = None
+    ) -> tuple[MailingList, bool]:
+        """As `make_list`, and whether that has changed anything; `actor`: who asked, for the log of actions."""
         check_list(name)
         if title is not None:
             check_list_title(title)
-        return await self.database.request(
-            lambda cursor: write_list(cursor, name, title, self._senders), what="lists.make", bound=self.timeout
-        )
+
+        async def work(cursor: Cursor) -> tuple[MailingList, bool]:
+            its, has_changed = await write_list(cursor, name, title, self._senders)
+            if actor and has_changed:
+                await cursor.execute(*note_action("save_list", actor, detail=name))
+            return its, has_changed
+
+        return await self.database.request(work, what="lists.make", bound=self.timeout)
 
     async def make_lists(self, wanted: Collection[tuple[str | None, Reason]]) -> dict[str | None, int]:
         """The ids of the lists of these names, on which there will be suppressions for these reasons.
@@ -546,7 +501,7 @@ class Suppressions:
         strong = {name: reason for name, reason in wanted if reason.strength}
 
         async def work(cursor: Cursor) -> dict[str | None, int]:
-            found = [await write_list(cursor, name, None, self._senders) for name in named]
+            found = [(await write_list(cursor, name, None, self._senders))[0] for name in named]
             for its in found:
                 if its.name in strong and not owners.may_change(self._senders, its.senders):
                     raise LimitedKeyError(

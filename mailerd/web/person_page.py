@@ -4,11 +4,11 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.mail.mime import Addresses
+from mailerd.operations import suppressions
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import NoticeReader
 from mailerd.store.jobs import PersonsMessage, Recipients
 from mailerd.store.lookup import Hits, Search, searchable
-from mailerd.store.suppressions import Suppressions
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 
 
@@ -48,8 +48,8 @@ async def _person(it: ConsoleRequest, email: str) -> web.Response:
     (messages, last), kept, lists = split_page(found), [], []
     notices = await NoticeReader(database, timeout=TIMEOUT).of_messages([one.id for one in messages], limit=MAX_LISTED)
     if may_suppress := it.may(Permission.SUPPRESS):
-        suppressions = await Suppressions.open(database, timeout=TIMEOUT, limited_to=it.key)
-        kept, lists = await suppressions.of(email), await suppressions.lists(limit=MAX_LISTED)
+        kept = (await suppressions.index(it.caller, email=email)).suppressions
+        lists = (await suppressions.lists(it.caller, limit=MAX_LISTED)).lists
     return it.page(
         "person.html", active="people", email=email, messages=messages, kept=kept, lists=lists, notices=notices,
         person=next((one.name for one in messages if one.name), ""), may_suppress=may_suppress, live=False,

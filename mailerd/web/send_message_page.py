@@ -13,11 +13,14 @@ from mailerd.core.i18n import t
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BODY_TIMEOUT
 from mailerd.mail.templates import Content
+from mailerd.operations import suppressions
+from mailerd.operations.inputs import WrongFieldError, read_fields
+from mailerd.operations.suppressions import MailingListRequest
 from mailerd.rate_limited_gmail import MAX_NEWEST, PersonalDraft
 from mailerd.store.api_keys import Permission
 from mailerd.store.drafts import Draft
 from mailerd.store.list_names import ListNameError
-from mailerd.store.suppressions import OthersListError, Suppressions
+from mailerd.store.suppressions import OthersListError
 from mailerd.web.draft import drafts, load, place, save
 from mailerd.web.draft_people import reader_of
 from mailerd.web.forms import Form, read_form, row_number
@@ -38,7 +41,7 @@ from mailerd.web.send_preview import (
     version_of,
 )
 from mailerd.web.send_test import last_address, remember, send_test
-from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 FIELDS: Final = (
     "kind", "template", "sender", "sender_name", "reply_to", "subject", "body", "list", "reference", "test_to",
@@ -77,7 +80,7 @@ async def _page(
     if isinstance(made, list):
         why = await hints(made, people.uses.values())
     may_list = it.may(Permission.SUPPRESS)
-    lists = await (await _suppressions(it)).lists(limit=MAX_LISTED) if may_list else []
+    lists = (await suppressions.lists(it.caller, limit=MAX_LISTED)).lists if may_list else []
     return await it.long_page(
         "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
         message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.library.all_names(),
@@ -193,19 +196,14 @@ def _message(draft: Draft, form: Form) -> dict[str, Any]:
     return made
 
 
-async def _suppressions(it: ConsoleRequest) -> Suppressions:
-    return await Suppressions.open(it.services.database, timeout=TIMEOUT, limited_to=it.key)
-
-
 async def _new_list(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> web.Response:
     """Make a list, and choose it."""
-    it.require(Permission.SUPPRESS)
     name, title = form.text("new_list"), form.text("new_title")
     try:
-        made = await (await _suppressions(it)).make_list(name, title=title or None)
-    except (ListNameError, OthersListError) as error:
+        given = read_fields(MailingListRequest, {"name": name, "title": title or None})
+        made = await suppressions.save_list(it.caller, given)
+    except (WrongFieldError, ListNameError, OthersListError) as error:
         typed = {"new_list": name, "new_title": title}
         return await _page(it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed)
-    it.log_change(t("list {name}", name=made.name), "made")
     await save(it, replace(draft, message={**draft.message, "list": made.name}), only=["message"])
     return _back(it, draft, view, "list")

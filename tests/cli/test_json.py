@@ -12,8 +12,8 @@ from mailerd.cli.manual import commands
 from mailerd.intake.openapi import document
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.response_models import TemplatesOut
-from mailerd.intake.suppressions import ListsOut, SuppressionsOut
 from mailerd.model import webhooks
+from mailerd.model.suppressions import MailingLists, SuppressionPage
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -84,8 +84,8 @@ SHOWS: Final = {
 """The commands that show something, each with the arguments that it is given."""
 
 MODELS: Final[dict[str, type[BaseModel]]] = {
-    "recipients": PersonOut, "suppress list": SuppressionsOut, "suppress why": SuppressionsOut,
-    "suppress lists": ListsOut, "templates check": TemplatesOut, "templates list": TemplatesOut,
+    "recipients": PersonOut, "suppress list": SuppressionPage, "suppress why": SuppressionPage,
+    "suppress lists": MailingLists, "templates check": TemplatesOut, "templates list": TemplatesOut,
     "webhooks add": webhooks.NewWebhook, "webhooks list": webhooks.WebhookList, "webhooks test": webhooks.TestedWebhook,
 }  # fmt: skip
 """The models of the API that commands print as they are."""

@@ -10,6 +10,7 @@ import pytest
 from mailerd.cli import suppress
 from mailerd.cli.common import asked_by, user_name
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.operations.suppressions import STORED_AT_ONCE
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.cli.conftest import Shop
@@ -81,7 +82,7 @@ async def test_a_domain_that_is_typed_as_people_read_it_is_that_domain_and_no_ot
 
 
 async def test_a_command_stands_in_the_log_of_actions_once_with_all_that_it_changed(shop: Shop) -> None:
-    number = 2 * suppress._ROWS_AT_ONCE + 1  # three transactions
+    number = 2 * STORED_AT_ONCE + 1  # three transactions
     (shop.folder / "out.csv").write_text("\n".join(f"{each}@example.com" for each in range(number)), "utf-8")
     await shop.say("suppress", "import", "out.csv", "--list", "news", "--new-list")
     await shop.say("suppress", "import", "out.csv", "--list", "news")  # adds nothing

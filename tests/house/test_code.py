@@ -56,7 +56,7 @@ def test_whoever_asks_for_suppressions_or_lists_is_named() -> None:
     named = ("Suppressions", "Suppressions.open")
     found = [
         spot(path, each)
-        for path in modules("mailerd/web", "mailerd/intake")
+        for path in modules("mailerd/web", "mailerd/intake", "mailerd/operations")
         for each in ast.walk(tree(path))
         if isinstance(each, ast.Call) and ast.unparse(each.func) in named
         and "limited_to" not in {it.arg for it in each.keywords}

@@ -14,11 +14,11 @@ from mailerd.intake import (
     senders,
     stats,
     strict_json,
-    suppressions,
     template_body,
     tests_of_jobs,
 )
 from mailerd.mail import mime, render, renderer, spreadsheet, table_checker, template_library
+from mailerd.operations import suppressions
 from mailerd.store import api_keys, event_feed, job_actions, lookup, tags, templates
 from mailerd.web import draft, forms, send_message_page, send_table
 from mailerd.worker import message_builder

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from mailerd.config import PublicSettings
 from mailerd.core.suppression import DEAD_TOKEN, read_token
-from mailerd.intake.suppressions import MAX_BODY, SuppressionsIn
+from mailerd.intake.suppressions import MAX_BODY
+from mailerd.operations.suppressions import SuppressionsRequest
 from mailerd.store import suppressions
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
@@ -111,23 +112,33 @@ async def test_each_request_is_an_event_with_its_number_and_what_was_there_is_no
     body = [{"email": ADA}, {"email": ADA, "list": "other"}, {"email": BOB, "reason": "complained"}]
     await ask(site, "POST", "/api/suppressions", json={"suppressions": body})
     await ask(site, "DELETE", f"/api/suppressions/{ADA}?list=news")
-    one = {"source": "api", "reason": "manual"}
-    assert [(name, fields) for name, fields in site.heard.events if name.startswith("suppression")] == [
-        ("suppression_added", {**one, "address": "a•••@example.com", "mailing_list": "news"}),
-        ("suppressions_added", {**one, "added": 2, "mailing_list": "news"}),
-        (
-            "suppression_added",
-            {"source": "api", "reason": "complained", "address": "b•••@example.com", "mailing_list": "everything"},
-        ),
-        ("suppressions_added", {**one, "added": 2, "mailing_list": "2 lists"}),
-        ("suppression_removed", {"source": "api", "address": "a•••@example.com", "mailing_list": "news"}),
+    by = {"actor": "key:test", "via": "api", "source": "api"}
+    assert [fields for name, fields in site.heard.events if name.startswith("suppression")] == [
+        {**by, "action": action, "mailing_list": name, "changed": changed, "reason": reason}
+        for action, name, changed, reason in (
+            ("suppress", "news", 1, "manual"),
+            ("suppress", "news", 2, "manual"),
+            ("suppress", "everything", 1, "complained"),
+            ("suppress", "2 lists", 2, "manual"),
+            ("unsuppress", "news", 1, ""),
+        )
+    ]
+    noted = await query(site.database, "SELECT action, actor, detail, changed, messages FROM job_actions ORDER BY id")
+    assert sorted(noted[2:4]) == [
+        ("suppress", "key:test", "everything", 1, 2),
+        ("suppress", "key:test", "other", 1, 1),
+    ], "one row for each list"
+    assert noted[:2] + noted[4:] == [
+        ("suppress", "key:test", "news", 1, 1),
+        ("suppress", "key:test", "news", 1, 2),
+        ("unsuppress", "key:test", "news", 1, 1),
     ]
 
 
 async def test_a_stronger_reason_is_told_and_counts_as_none_that_was_added(site: Site) -> None:
     await suppress(site, ADA)
     assert await suppress(site, ADA, reason="hard_bounce") == (200, {"total": 1, "added": 0})
-    assert [it["reason"] for it in site.heard.of("suppression_added")] == ["manual", "hard_bounce"]
+    assert [it["reason"] for it in site.heard.of("suppression_action")] == ["manual", "hard_bounce"]
 
 
 async def test_no_address_stands_in_the_line_of_a_request(site: Site) -> None:
@@ -136,7 +147,7 @@ async def test_no_address_stands_in_the_line_of_a_request(site: Site) -> None:
     assert (await ask(site, "DELETE", "/api/suppressions/%0a%0alog@example.com"))[0] == 404
     await site.heard.wait_for("request_answered", times=3)
     assert [it["path"] for it in site.heard.of("request_answered")][-2:] == ["/api/suppressions/{email}"] * 2
-    said = [value for name, it in site.heard.events if name.startswith("suppression_rem") for value in it.values()]
+    said = [value for it in site.heard.of("suppression_action") for value in it.values()]
     assert [value for value in said if "\n" in str(value)] == []
 
 
@@ -179,6 +190,17 @@ async def test_lists_have_titles(site: Site) -> None:
     assert (status, made["title"]) == (200, "Autumn news")
     status, found = await ask(site, "GET", "/api/lists")
     assert [it["name"] for it in found["lists"]] == ["news"]
+
+
+async def test_a_list_that_is_made_or_renamed_is_noted_and_told_and_one_that_stays_is_not(site: Site) -> None:
+    for title in (None, "News", "News"):
+        await ask(site, "POST", "/api/lists", json={"name": "news", "title": title})
+    said = {"mailing_list": "news", "action": "save_list", "actor": "key:test", "via": "api"}
+    assert site.heard.of("list_action") == [said] * 2
+    assert (
+        await query(site.database, "SELECT action, actor, detail, changed FROM job_actions")
+        == [("save_list", "key:test", "news", 1)] * 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,5 +364,5 @@ async def test_without_the_keys_of_the_suppressions_no_job_is_taken(site: Site) 
 @pytest.mark.parametrize("value", [1, {}, []])
 def test_more_values_than_a_request_may_have_are_one_fault_and_none_is_looked_at(value: object) -> None:
     with pytest.raises(ValidationError) as caught:
-        SuppressionsIn.model_validate({"suppressions": [value] * 40_000})
+        SuppressionsRequest.model_validate({"suppressions": [value] * 40_000})
     assert caught.value.error_count() == 1

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from mailerd.intake import unsubscribe_site
-from mailerd.store.suppressions import MailingList, Suppressions
+from mailerd.model.suppressions import MailingList
+from mailerd.store.suppressions import Suppressions
 from tests.intake.test_unsubscribe_site import ADDRESS, Public, public
 
 __all__ = ["public"]

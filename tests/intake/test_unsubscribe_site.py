@@ -33,11 +33,12 @@ from mailerd.events.process import StoreEvents
 from mailerd.http.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake import unsubscribe_site
 from mailerd.intake.unsubscribe_site import UNDOS_PER_MINUTE, UnsubscribeSite
+from mailerd.model.suppressions import MailingList
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.secrets import SecretKeys, Secrets
-from mailerd.store.suppressions import MailingList, NewSuppression, Suppressions
+from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.heard import PATIENCE, Heard
 from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query

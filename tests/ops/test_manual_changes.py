@@ -12,7 +12,7 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
-from mailerd.store.action_log import CommandLog
+from mailerd.store.action_log import ListLog
 from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import Senders, default_limits
@@ -86,28 +86,31 @@ async def test_suppressions_by_command_are_told_while_an_import_goes_on(
     ):
         keys = await Secrets(daemon.database, timeout=5).keys()
         suppressions = Suppressions(daemon.database, key=keys.address, timeout=5)
-        log = CommandLog("suppress", "command, ada", "everything")
+        everything = {EVERYTHING: "everything"}
+        log = ListLog("suppress", "command, ada", everything)
 
         async def suppress(*addresses: str) -> None:
             new = [
                 NewSuppression(suppressions.digest(it), EVERYTHING, Reason.IMPORTED, Channel.IMPORT, it)
                 for it in addresses
             ]
-            before = len(heard.of("suppressions_added_by_command"))
+            before = len(heard.of("suppression_action"))
             await suppressions.add(new, log=log)
-            await heard.wait_for("suppressions_added_by_command", times=before + 1)
+            await heard.wait_for("suppression_action", times=before + 1)
 
         await eventually(lambda: _read(daemon.service.stats))
         await suppress("a@example.com", "b@example.com")
         await suppress("c@example.com")
         await suppressions.remove(
             suppressions.digest("a@example.com"), list_id=EVERYTHING, source=Channel.CLI,
-            log=CommandLog("unsuppress", "command, ada", "everything"),
+            log=ListLog("unsuppress", "command, ada", everything),
         )  # fmt: skip
-        await heard.wait_for("suppression_removed_by_command")
-    said = {"actor": "command, ada", "mailing_list": "everything"}
-    assert heard.of("suppressions_added_by_command") == [{**said, "added": 2}, {**said, "added": 1}]
-    assert heard.of("suppression_removed_by_command") == [said]
+        await heard.wait_for("suppression_action", times=3)
+    said = {"actor": "command, ada", "mailing_list": "everything", "reason": "", "source": "", "via": "command"}
+    assert heard.of("suppression_action") == [
+        {**said, "action": action, "changed": changed}
+        for action, changed in (("suppress", 2), ("suppress", 1), ("unsuppress", 1))
+    ]
 
 
 async def test_the_status_line_knows_of_a_job_within_seconds(

@@ -8,6 +8,7 @@ import aiohttp
 
 from mailerd.core.replies import Call
 from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.events.actions import ActionEvents
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.journald_catalog import events
 from mailerd.events.worker import GmailEvents, RunnerEvents
@@ -212,9 +213,15 @@ def test_suppressions_are_counted_by_reason_and_source_with_the_number_of_a_requ
     name = 'mailerd_suppressions_added_total{{reason="{}",source="{}"}}'
     assert value(metrics.page(), name.format("unsubscribed", "one_click")) == 0
     assert value(metrics.page(), name.format("complained", "api")) == 0
-    events = SuppressionEvents(metrics.on_event)
+    events, acts = SuppressionEvents(metrics.on_event), ActionEvents(metrics.on_event)
     events.suppression_added(address="a•••@x", mailing_list="news", reason="unsubscribed", source="one_click")
-    events.suppressions_added(added=7, mailing_list="news", reason="complained", source="api")
+    of_keys = {"mailing_list": "news", "actor": "key:shop", "source": "api", "via": "api"}
+    acts.suppression_action(**of_keys, action="suppress", changed=7, reason="complained")
+    acts.suppression_action(**of_keys, action="unsuppress", changed=3, reason="")
+    of_commands = {"mailing_list": "news", "actor": "command, ada", "reason": "", "source": "", "via": "command"}
+    acts.suppression_action(**of_commands, action="suppress", changed=5)
+    acts.suppression_action(**of_commands, action="unsuppress", changed=1)
     events.suppression_removed(address="a•••@x", mailing_list="news", source="api")
     assert value(metrics.page(), name.format("unsubscribed", "one_click")) == 1
     assert value(metrics.page(), name.format("complained", "api")) == 7
+    assert value(metrics.page(), "mailerd_suppressions_added_by_command_total") == 5

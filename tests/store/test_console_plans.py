@@ -9,6 +9,7 @@ from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
+from mailerd.model.suppressions import Place
 from mailerd.store import console_queries, forecast_inputs, senders, stats
 from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Cursor, Statement
@@ -26,7 +27,7 @@ from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import Senders, readings_statement, some_statement
-from mailerd.store.suppressions import LISTS, Origins, Place, page_statement
+from mailerd.store.suppressions import LISTS, Origins, page_statement
 from mailerd.store.webhooks import deliveries_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query

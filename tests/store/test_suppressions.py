@@ -118,7 +118,7 @@ async def test_the_same_one_again_changes_nothing_and_a_bounce_is_stronger(
     assert counts(await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])) == (0, 1)
     assert counts(await suppressions.add([one])) == (0, 0)
     (only,) = await suppressions.of("ADA@example.com")
-    assert (only.reason, only.address, only.actor) == (Reason.HARD_BOUNCE, "ada@example.com", "me")
+    assert (only.reason, only.email, only.actor) == (Reason.HARD_BOUNCE, "ada@example.com", "me")
     assert await log(database) == [("added", "manual", "cli"), ("added", "hard_bounce", "cli")]
 
 
@@ -139,7 +139,7 @@ async def test_pages_go_through_all_of_them_once(suppressions: Suppressions) -> 
     )
     seen, after = list[str](), None
     while page := await suppressions.page(after=after, limit=7):
-        seen += [f"{it.address} {it.list_name}" for it in page]
+        seen += [f"{it.email} {it.list}" for it in page]
         after = page[-1].place
     assert sorted(seen) == sorted(f"p{n}@example.com {its}" for n in range(125) for its in (None, "news"))
     assert await suppressions.page(reason=Reason.COMPLAINED) == []

@@ -18,6 +18,7 @@ from mailerd.store.suppressions import (
     NewSuppression,
     OthersListError,
     Suppressions,
+    cursor_of,
     place_of,
 )
 from tests.store.queue.test_hand_over import claimed, drafts, hand_over, plain
@@ -56,11 +57,12 @@ def one(
 
 
 async def end(store: Suppressions, *, list_id: int = EVERYTHING, origin: str | None = None) -> tuple[bool, bool]:
-    return await store.remove(store.digest(ADA), list_id=list_id, source=Channel.API, origin=origin)
+    removed, still = await store.remove(store.digest(ADA), list_id=list_id, source=Channel.API, origin=origin)
+    return bool(removed), still
 
 
 async def seen(store: Suppressions) -> list[tuple[str | None, str | None, str, str]]:
-    return [(it.address, it.list_name, it.origin, it.reason.value) for it in await store.page()]
+    return [(it.email, it.list, it.origin, it.reason.value) for it in await store.page()]
 
 
 @pytest.mark.parametrize("first", ["wish", "bounce"])
@@ -102,7 +104,7 @@ async def test_a_key_sees_what_is_its_own_by_every_question(database: Database) 
         walked, after = [], None
         while page := await store.page(after=after, limit=3):
             walked += page
-            after = place_of(page[-1].cursor)
+            after = place_of(cursor_of(page[-1].place))
         assert walked == await store.page()
         assert {it.origin for it in await store.of("P0@example.com")} <= whose[store]
         assert [it.origin for it in await store.page(reason=Reason.HARD_BOUNCE, list_id=EVERYTHING)] == [

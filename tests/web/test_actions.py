@@ -12,6 +12,7 @@ from mailerd.core.copies import Copy, to_json
 from mailerd.core.models import Extras
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.sandbox.google import FakeGoogle
+from mailerd.store.api_keys import Permission
 from mailerd.store.suppressions import Suppressions
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
@@ -258,9 +259,10 @@ async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSit
         async with browser.get(f"/suppressions?email=ada@example.com{more}") as answer:
             assert ("End suppression" in await answer.text()) is seen, more
     await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
-    said = {"address": "a•••@example.com", "mailing_list": "news", "source": "api"}
-    assert site.heard.of("suppression_added") == [{**said, "reason": "manual"}]
-    assert site.heard.of("suppression_removed") == [said]
+    said = {"mailing_list": "news", "changed": 1, "actor": ACTOR, "source": "api", "via": "console"}
+    assert site.heard.of("suppression_action") == [
+        {**said, "action": "suppress", "reason": "manual"}, {**said, "action": "unsuppress", "reason": ""}
+    ]  # fmt: skip
     assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
     for form in ({"email": "no address"}, {"email": "a@b.example", "list": "none"}):
         await ask(browser, "/suppressions", action="add", **form)
@@ -413,6 +415,35 @@ async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
     job, browser = await post(site.database), await site.signed_in()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:
         assert (answer.status, len((await answer.text()).splitlines())) == (200, 4)
+
+
+async def test_activity_shows_suppressions_and_lists_of_console_and_api_to_a_key_for_all_senders(
+    site: ConsoleSite,
+) -> None:
+    browser = await site.signed_in()
+    limited = await site.signed_in(
+        "other", senders=["you@example.com"], permissions=[Permission.READ, Permission.SUPPRESS]
+    )
+    await ask(browser, "/lists", action="list", list="news", title="News")
+    await ask(browser, "/suppressions", action="add", email="ada@example.com", list="news")
+    await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
+    form = aiohttp.FormData({"action": "import"})
+    form.add_field("table", b"bob@example.com\neve@example.com\n", filename="out.csv", content_type="text/csv")
+    await (await browser.post("/suppressions", data=form)).read()
+    for visitor, seen in ((browser, True), (limited, False)):
+        async with visitor.get("/activity") as answer:
+            text = await answer.text()
+        shown = [it in text for it in ("List saved (news)", "Suppressed (news)", "Suppression ended (news)",
+                                       "Suppressed (all lists)")]  # fmt: skip
+        assert shown == [seen] * 4
+        assert "example.com" not in text.partition("<tbody>")[2]
+    assert await query(site.database, "SELECT actor, messages FROM job_actions ORDER BY id") == [
+        (ACTOR, number) for number in (0, 1, 1, 2)
+    ]
+    assert [(it["changed"], it["source"], it["reason"]) for it in site.heard.of("suppression_action")][-1:] == [
+        (2, "import", "imported")
+    ]
+    assert [it["mailing_list"] for it in site.heard.of("list_action")] == ["news"]
 
 
 async def test_the_log_of_actions_has_suppressions_of_commands(site: ConsoleSite) -> None:

@@ -350,9 +350,9 @@ CREATE TABLE IF NOT EXISTS attachment_chunks (
   PRIMARY KEY (job_id, digest, seq)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- What people and programs asked of a job (pause, cancel, settle a message of it, …), of a sender (pause, …) or
--- of a webhook: append-only. job_id, sender, webhook (its name): at most one of them. actor: who asked. changed: whether
--- it made a difference. messages: how many messages it changed.
+-- What people and programs asked of a job (pause, cancel, settle a message of it, …), of a sender (pause, …), of a
+-- webhook, of suppressions or of a list (detail: its name): append-only. job_id, sender, webhook (its name): at most one
+-- of them. actor: who asked. changed: whether it made a difference. messages: how many messages or suppressions it changed.
 CREATE TABLE IF NOT EXISTS job_actions (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
