@@ -22,12 +22,14 @@ from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.sender_changes import add_projects, debit_call, set_project_tats
 
-COLUMNS: Final = (
-    "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
-    "COALESCE(warm_up_from, created_at), gap_until, latency, latency_at, mode, project, concurrency, concurrency_at, "
-    "paused_until, pause_cause, pause_reason, pause_reason_code, pause_reason_args, pauses, other_calls_at, "
-    "UTC_TIMESTAMP(6)"
-)
+STATE: Final = (
+    "email", "tat", "units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth",
+    "COALESCE(warm_up_from, created_at)", "gap_until", "latency", "latency_at", "mode", "project", "concurrency",
+    "concurrency_at", "paused_until", "pause_cause", "pause_reason", "pause_reason_code", "pause_reason_args", "pauses",
+    "other_calls_at", "UTC_TIMESTAMP(6)",
+)  # fmt: skip
+"""What a sender's state is made of."""
+COLUMNS: Final = ", ".join(STATE)
 
 USED_TODAY: Final = """(
     SELECT COALESCE(SUM(h.messages + h.copies + h.elsewhere), 0) FROM sender_hours h
@@ -188,7 +190,9 @@ async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) 
         lines = list({line[0]: line for line in (*await cursor.fetchall(), *lines)}.values())
     found = dict[str, list[tuple[datetime, int, Attempted]]]()
     for id_, sender, at, *reason, recipient, open_ in lines:
-        found.setdefault(sender, []).append((at, id_, Attempted(utc(at), from_row(*reason), recipient, bool(open_))))
+        found.setdefault(sender, []).append(
+            (at, id_, Attempted(utc(at), from_row(*reason), int(recipient), bool(open_)))
+        )
     if jobs and lines:
         hidden = tuple({sender for _, sender in jobs})
         await cursor.execute(READ_SENT_SINCE, (min(line[2] for line in lines).replace(second=0, microsecond=0), hidden))
