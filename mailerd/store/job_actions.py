@@ -383,8 +383,7 @@ async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: 
 
 async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:
     """Let the next claim of its sender find the job."""
-    await cursor.execute(_NEXT_DUE, (job.id,))
-    next_at = (await cursor.fetchone())[0]
+    next_at = await cursor.fetch_value(_NEXT_DUE, (job.id,))
     await job_changes.set_running(cursor, job.id, status, next_at=next_at)
     if next_at is not None:
         await sender_changes.wake_at(cursor, job.sender, next_at)

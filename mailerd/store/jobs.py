@@ -234,7 +234,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
     statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
     pieces: list[bytes] = []
     while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="attachments.read_one"):
-        pieces.append(bytes(rows[0][0]))
+        pieces += [bytes(content) for (content,) in rows]
     return b"".join(pieces)
 
 
@@ -614,8 +614,7 @@ class Jobs:
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
         async with asyncio.timeout(self.timeout):
-            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now: datetime = (await cursor.fetchone())[0]
+            now: datetime = await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")
         earliest, recipient = max(now, naive(job.send_at) or now), 0
         due = naive(next(iter(job.due(utc(now)))))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
@@ -632,8 +631,7 @@ class Jobs:
         await cursor.execute_each(rows, bound=self.timeout)
         if job.type is JobType.MESSAGE:
             async with asyncio.timeout(self.timeout):
-                await cursor.execute(_FIND_ONLY_RECIPIENT, (job.id,))
-                recipient = (await cursor.fetchone())[0]
+                recipient = await cursor.fetch_value(_FIND_ONLY_RECIPIENT, (job.id,))
                 if job.once is not None:
                     await answer_key(cursor, job.once, send_at=utc(due), recipient=recipient)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
@@ -671,7 +669,7 @@ class Jobs:
         while (left := until - time.monotonic()) > 0:
             try:
                 rows = await self.database.read_rows(_FIND_IN_DOUBT, (job_id,), what="jobs.find_in_doubt", bound=left)
-                return StoredJob(utc(rows[0][0]), int(rows[0][1])) if rows else None
+                return next((StoredJob(utc(send_at), int(recipient)) for send_at, recipient in rows), None)
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error

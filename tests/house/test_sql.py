@@ -15,7 +15,7 @@ SQL = re.compile(
 CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 BUILDERS = {"format", "items", "join", "keys", "replace", "partition", "total_seconds", "values"}
 """Methods whose text is as fixed as what they are given."""
-SINKS = {"execute", "read_rows", "request_rows"}
+SINKS = {"execute", "fetch_value", "read_rows", "request_rows"}
 """Methods whose first argument is a statement."""
 BUILTINS = {"N_", "dict", "list", "max", "min", "sorted"}
 PARTS: dict[type[ast.AST], tuple[str, ...]] = {
@@ -29,7 +29,7 @@ CARRIERS = {"store/db/connection.py", "store/db/database.py"}
 """They send what others have made."""
 CHECKED = {
     ("store/db/migrate.py", "migration.statements"): "read from a file of migrations/",
-    ("store/db/migrate.py", "cursor.fetchone()"): "what the server says its setting is",
+    ("store/db/migrate.py", "cursor.fetch_value(f'SELECT @@SESSION.{name}')"): "what the server says its setting is",
     ("store/db/pool.py", "int(bound / 4)"): "a number",
     ("store/db/pool.py", "int(bound)"): "a number",
     ("store/db/pool.py", "int(bound * 800)"): "a number",

@@ -74,8 +74,7 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
         return False  # whatever was sent
 
     async def work(cursor: Cursor) -> bool:
-        await cursor.execute(COUNT_SENT, (job, LAST))
-        if not rule.is_unread(unread, (await cursor.fetchone())[0]):
+        if not rule.is_unread(unread, await cursor.fetch_value(COUNT_SENT, (job, LAST))):
             return False
         return await job_changes.brake(cursor, job)
 
@@ -407,20 +406,21 @@ class Mailboxes:
         await cursor.execute(_LOCK_IF_FREE, (email,))
         if (free := await cursor.fetchone()) is None:
             return None
+        (lapsed,) = free
         await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
         await cursor.execute(_READ_LEASED, (email,))
         history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
         default = self.defaults.now.default
         limits = default if own is None else replace(default, units_per_minute=own)
         units = limits.on(utc(now), since=utc(now)).units_per_minute
-        if free[0] is not None and units:  # its round was never given back: it may have used all that it might
-            await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
-        spent = await cursor.fetch_batch(
+        if lapsed is not None and units:  # its round was never given back: it may have used all that it might
+            await cursor.execute(_ADD_UNITS_OF_CRASH, (email, lapsed, most_of_round(units)))
+        spent, ((today,),) = await cursor.fetch_batch(
             [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
         )
         return InboxLease(
             email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
-            spent=tuple((utc(at), used) for at, used in spent[0]), today=int(spent[1][0][0]), scope=scope,
+            spent=tuple((utc(at), used) for at, used in spent), today=int(today), scope=scope,
             failing_id=failing, failures=failures,
         )  # fmt: skip
 
@@ -447,8 +447,7 @@ class Mailboxes:
         """
         pause = wait
         if pause is None:
-            await cursor.execute(_READ_LAST_SENT, (lease.email,))
-            (seconds,) = await cursor.fetchone()
+            seconds = await cursor.fetch_value(_READ_LAST_SENT, (lease.email,))
             since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
             pause = read_interval(since, busy=self.interval)
         if often and pause > YOUNG_POLL:
@@ -463,7 +462,7 @@ class Mailboxes:
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's messages waits for units: there is none, or it is paused."""
         rows = await self.database.read_rows(_READ_IDLE, (email,), what="mailboxes.is_idle")
-        return bool(rows[0][0]) if rows else True
+        return all(is_idle for (is_idle,) in rows)
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first message that was sent within that time; None: nothing was."""
