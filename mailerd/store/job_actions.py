@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core import moves
@@ -20,12 +20,14 @@ from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, insert_many, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
+from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.tags import DELETE_TAGS, INSERT_TAGS, SELECT_TAGS, read_tags
@@ -80,11 +82,14 @@ class RecordedAction:
     """A request as it was noted."""
 
     action: str
-    actor: str
-    detail: str | None
+    actor: Annotated[str, Sql("actor", read=lambda actor: said_of_row(actor) or "")]
+    detail: Annotated[str | None, Sql("detail", read=said_of_row)]
     changed: bool
     messages: int
     at: datetime
+
+
+_ACTION: Final = Select(RecordedAction, of="job_actions")
 
 
 @dataclass(frozen=True)
@@ -251,13 +256,12 @@ class JobActions:
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
         """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `within`: seconds, if not the usual."""
         rows = await self._database.request_rows(
-            "SELECT action, actor, detail, changed, messages, at FROM job_actions WHERE job_id = %s "
-            "ORDER BY id DESC LIMIT %s",
+            f"SELECT {_ACTION.columns} FROM job_actions WHERE job_id = %s ORDER BY id DESC LIMIT %s",
             (job_id, MAX_ACTIONS),
             what="actions.of_job",
             bound=within or self._timeout,
         )
-        return [_action(row) for row in rows]
+        return [_ACTION.row(each) for each in rows]
 
 
 async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:
@@ -268,13 +272,6 @@ async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: 
     finally:
         if not cursor.connection.closed:
             await cursor.execute(limit)
-
-
-def _action(row: tuple[Any, ...]) -> RecordedAction:
-    action, actor, detail, changed, messages, at = row
-    return RecordedAction(
-        action, said_of_row(actor) or "", said_of_row(detail), changed=bool(changed), messages=messages, at=utc(at)
-    )
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:

@@ -127,45 +127,46 @@ class TemplateLanguage(NamedTuple):
 class JobContent:
     """The parts of a job that all its messages share."""
 
-    from_email: str
+    from_email: Annotated[str, Sql("j.from_address")]
     """The mailbox, or the alias that the job was posted for."""
-    sender_name: str | None
-    reply_to: str | None
-    subject: str
-    html: str | None
-    text: str | None
-    variables: str  # as JSON
-    list_id: int | None = None
-    list_name: str | None = None
-    list_title: str | None = None
-    inline_css: int = 0
-    api_key_id: int | None = None
+    sender_name: Annotated[str | None, Sql("j.sender_name")]
+    reply_to: Annotated[str | None, Sql("j.reply_to")]
+    subject: Annotated[str, Sql("j.subject")]
+    html: Annotated[str | None, Sql("j.html")]
+    text: Annotated[str | None, Sql("j.text")]
+    variables: Annotated[str, Sql("j.variables")]  # as JSON
+    list_id: Annotated[int | None, Sql("j.list_id")] = None
+    list_name: Annotated[str | None, Sql("l.name")] = None
+    list_title: Annotated[str | None, Sql("l.title")] = None
+    inline_css: Annotated[int, Sql("j.inline_css")] = 0
+    api_key_id: Annotated[int | None, Sql("j.api_key_id")] = None
     """The key that posted it; None: the command line did."""
-    type: str = JobType.TEMPLATE
-    attachments: int = 0
+    type: Annotated[str, Sql("j.type")] = JobType.TEMPLATE
+    attachments: Annotated[int, Sql("j.attachments")] = 0
     """How many attachments there are, those of single recipients included."""
-    headers: str | None = None
+    headers: Annotated[str | None, Sql("j.headers")] = None
     """Those of all its messages, as JSON."""
-    defaults: str | None = None
+    defaults: Annotated[str | None, Sql("j.defaults")] = None
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
+
+
+_CONTENT: Final = Select(JobContent)
+_READ_CONTENT: Final = f"""
+SELECT {_CONTENT.columns}, j.attachments, EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id)
+  FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"""
 
 
 async def job_content(database: Database, job: str) -> JobContent:
     """What the messages of `job` are made of."""
 
     async def work(cursor: Cursor) -> JobContent:
-        await cursor.execute(
-            "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.type, j.attachments, j.headers, j.defaults, "
-            "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
-            "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
-            (job,),
-        )
-        *row, has_languages = await cursor.fetchone()
-        size = await _attached_bytes(cursor, job) if row[-3] else 0
-        return JobContent(*row, attached_bytes=size, languages=await _languages(cursor, job) if has_languages else ())
+        await cursor.execute(_READ_CONTENT, (job,))
+        *row, attachments, has_languages = await cursor.fetchone()
+        size = await _attached_bytes(cursor, job) if attachments else 0
+        languages = await _languages(cursor, job) if has_languages else ()
+        return _CONTENT.row(row, attached_bytes=size, languages=languages)
 
     return await database.read(work, what="jobs.read_content")
 

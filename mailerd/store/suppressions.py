@@ -567,7 +567,7 @@ class Suppressions:
         rows = await self.database.request_rows(
             _READ_RECIPIENT, (recipient_id,), what="recipients.find", bound=self.timeout
         )
-        return rows[0] if rows else None
+        return next(iter(rows), None)
 
 
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppressions:
@@ -636,7 +636,7 @@ async def _write_events(cursor: Cursor, fresh: Sequence[NewSuppression]) -> None
         [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_MESSAGES, (messages,))]
     )
     rows = {(bytes(digest), list_id, origin): (name, at) for digest, list_id, origin, name, at in found}
-    message_of = {row[0]: row[1:] for row in sent}
+    message_of = {recipient: message for recipient, *message in sent}
     await cursor.execute(*insert_events([_event(it, rows, message_of) for it in left if it.key in rows]))
 
 

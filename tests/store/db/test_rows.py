@@ -48,6 +48,19 @@ def test_a_time_that_is_shown_is_read_as_one_in_utc() -> None:
     assert Select(ShownThing).row((NOON,)).at == NOON.replace(tzinfo=UTC)
 
 
+@dataclass(frozen=True)
+class Plain:
+    id: int
+    at: datetime | None
+    owner: Annotated[str, Sql("o.name")]
+
+
+def test_a_field_without_an_expression_is_the_column_of_its_name() -> None:
+    select = Select(Plain, of="t")
+    assert select.columns == "t.id, t.at, o.name"
+    assert select.row((7, NOON, "Ada")) == Plain(7, NOON.replace(tzinfo=UTC), "Ada")
+
+
 def test_a_field_that_is_declared_again_has_the_columns_of_the_last_declaration() -> None:
     select = Select(JoinedThing)
     assert select.columns == "t.id, t.a, t.b, COALESCE(t.at, o.at), t.colour, t.fine, o.name"
