@@ -135,9 +135,6 @@ class ProcessEvents(EventEmitter):
     @event("info", N_("sender {sender}: {action} by {actor}"))
     def sender_action_by_command(self, *, sender: str, action: Code, actor: str) -> None: ...
 
-    @event("info", N_("webhook {webhook}: {action} by {actor}"))
-    def webhook_action_by_command(self, *, webhook: str, action: Code, actor: str) -> None: ...
-
     @event("info", N_("sender {sender} paused manually {until}: {reason}"))
     def sender_paused_manually(self, *, sender: str, until: str, reason: str) -> None: ...
 

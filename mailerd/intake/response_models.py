@@ -4,7 +4,6 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -22,16 +21,14 @@ from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
+from mailerd.http.responses import ErrorOut
 from mailerd.locale import say
 from mailerd.mail.template_library import TemplateSummary
+from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
-Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
-"""Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
-Whole = Annotated[int, Field(ge=0)]
 MEASURED_FROM: Final = 10.0
 """Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226, which is noise."""
 _IF_ANY: Final = Field(exclude_if=lambda value: not value, description="as posted; only if there is any")

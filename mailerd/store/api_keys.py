@@ -12,9 +12,10 @@ from typing import Annotated, Any, Final
 
 from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32

@@ -15,9 +15,10 @@ from mailerd.core.notices import Kind
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Statement, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.messages import RETRIABLE
 
 MAX_FAILURES: Final = 2_000

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Final
 from mailerd.clock import new_id
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import BYTES_PER_SECOND, PIECE
 
 AGE: Final = timedelta(days=7)

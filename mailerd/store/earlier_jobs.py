@@ -7,8 +7,9 @@ from typing import Annotated, Any, Final, NamedTuple
 from mailerd.core.notices import Kind
 from mailerd.core.results import MessageOutcome
 from mailerd.core.suppression import canonical
+from mailerd.model.fields import Sql
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.job_changes import KEEP_MARKDOWN
 from mailerd.store.job_report import listed
 from mailerd.store.jobs import Jobs

@@ -21,9 +21,10 @@ from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_event, in_event
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.tags import SELECT_TAGS, read_tags
 
 # The transactional outbox: an event is written in the transaction that makes the change.

@@ -12,9 +12,10 @@ from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
 from mailerd.core.stats import DaemonInfo
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.messages import RETRIABLE
 from mailerd.store.secrets import Secrets
 from mailerd.store.stats import read_daemons

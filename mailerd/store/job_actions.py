@@ -20,13 +20,14 @@ from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, insert_many, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.tags import DELETE_TAGS, INSERT_TAGS, SELECT_TAGS, read_tags

@@ -21,11 +21,12 @@ from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.idempotency import IdempotencyKey, answer_key, claim_key
 from mailerd.store.tags import INSERT_TAGS, SELECT_TAGS, read_tags
 

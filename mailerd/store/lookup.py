@@ -15,9 +15,10 @@ from mailerd.clock import ULID
 from mailerd.core.i18n import t
 from mailerd.core.states import JobStatus
 from mailerd.core.suppression import canonical
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import PersonsMessage, Recipients
 
 MIN_TEXT: Final = 3

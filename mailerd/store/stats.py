@@ -29,7 +29,7 @@ from mailerd.core.stats import (
     UnreadInbox,
     WebhookStats,
 )
-from mailerd.core.webhooks import EndpointState, PauseReason
+from mailerd.core.webhooks import EndpointState, PauseReason, standing
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
 from mailerd.store.job_changes import UNFINISHED
@@ -38,7 +38,6 @@ from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
 from mailerd.store.suppressions import MAX_LISTS
-from mailerd.store.webhooks import standing
 
 # The tallies (store/sender_changes.py) as charts show them.
 

@@ -17,11 +17,12 @@ from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.action_log import CommandLog
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import NOW, Cursor, Statement, insert_many, made_ahead, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.secrets import Secrets

@@ -10,9 +10,10 @@ from mailerd.core import owners
 from mailerd.core.i18n import t
 from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import PIECE
 
 MAX_NAMES: Final = 1000

@@ -1,4 +1,4 @@
-"""Rows by the names of their columns: a dataclass says what is selected for each field, and what its value becomes."""
+"""Rows by the names of their columns: a model says what is selected for each field, and what its value becomes."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -6,23 +6,12 @@ from enum import Enum
 from functools import partial
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import utc
 
 
-class Sql:
-    """What is selected for a field: `x: Annotated[int, Sql("t.x")]`.
-
-    `read` makes the field's value of what the database gives for each of `sql`. Without it the field's type says how:
-    a datetime is made aware, an enumeration is made of its value, NULL is None (False for a bool), and all else stays.
-    """
-
-    def __init__(self, *sql: str, read: Callable[..., Any] | None = None) -> None:
-        self.sql: Final = sql
-        self.read: Final = read
-
-
 class Select[Row]:
-    """The columns of a dataclass, in the order of its fields.
+    """The columns of a model or dataclass, in the order of its fields.
 
     A field without a Sql is the column of its name in the table `of`; where there is no `of`, it is given to `row`.
     """
@@ -50,7 +39,8 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     """What makes a value of the database one of this type."""
     if hint is bool:
         return bool
-    for kind in get_args(hint) or (hint,):
+    for given in get_args(hint) or (hint,):
+        kind = get_args(given)[0] if get_origin(given) is Annotated else given
         if kind is datetime:
             return utc
         if isinstance(kind, type) and issubclass(kind, Enum):

@@ -13,10 +13,11 @@ from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.situation import inbox_remedy
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor, Statement, micros, utc
 from mailerd.store.db.database import Database, read, transaction
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 
