@@ -429,7 +429,7 @@ class WebhookDeliveries:
         rows = await self.database.request_rows(
             _RANGE, (moment, it.id), what="webhooks.find_events", bound=self.timeout
         )
-        start, last = rows[0] if rows else (None, 0)  # it was removed meanwhile
+        start, last = next(iter(rows), (None, 0))  # it was removed meanwhile
         note = note_action("replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None)
         await self.database.execute(*note, what="webhooks.note_replay", bound=self.timeout)
         while start is not None and start <= last:

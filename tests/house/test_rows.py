@@ -68,6 +68,8 @@ def _bound(target: ast.expr, *, many: bool) -> Iterator[str]:
             for part in parts:
                 if many or isinstance(part, ast.Starred):
                     yield from _bound(part, many=False)
+        case _:
+            pass
 
 
 def _gives_rows(value: ast.expr, names: set[str]) -> bool:

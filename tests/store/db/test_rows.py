@@ -44,10 +44,6 @@ def test_a_row_is_read_as_its_fields_say() -> None:
     assert select.row((7, 1, 2, None, None, None), seen=0) == Thing(7, 0, 3, None, None, False)
 
 
-def test_a_time_that_is_shown_is_read_as_one_in_utc() -> None:
-    assert Select(ShownThing).row((NOON,)).at == NOON.replace(tzinfo=UTC)
-
-
 @dataclass(frozen=True)
 class Plain:
     id: int
@@ -59,6 +55,10 @@ def test_a_field_without_an_expression_is_the_column_of_its_name() -> None:
     select = Select(Plain, of="t")
     assert select.columns == "t.id, t.at, o.name"
     assert select.row((7, NOON, "Ada")) == Plain(7, NOON.replace(tzinfo=UTC), "Ada")
+
+
+def test_a_time_that_is_shown_is_read_as_one_in_utc() -> None:
+    assert Select(ShownThing).row((NOON,)).at == NOON.replace(tzinfo=UTC)
 
 
 def test_a_field_that_is_declared_again_has_the_columns_of_the_last_declaration() -> None:
