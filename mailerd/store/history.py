@@ -41,11 +41,6 @@ FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
-# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
-_READ_LOG: Final = """
-SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error, error_code, error_args
-  FROM attempts FORCE INDEX (event_of_claim)
- WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
 _COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
 # Those who have opted out come last, so that however many they are, they hide no failure.
 _READ_FAILURES: Final = """
@@ -66,10 +61,17 @@ class Attempt:
     at: datetime
     attempt: int
     event: str
-    daemon: str
+    daemon: Annotated[str, Sql("daemon_id")]
     draft_id: str | None
     message_id: str | None
-    error: str | None
+    error: Annotated[str | None, Sql("error", "error_code", "error_args", read=from_row)]
+
+
+_ATTEMPT: Final = Select(Attempt, of="attempts")
+# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
+_READ_LOG: Final = f"""
+SELECT id, {_ATTEMPT.columns} FROM attempts FORCE INDEX (event_of_claim)
+ WHERE recipient_id = %s ORDER BY id {{order}} LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -243,8 +245,5 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
         ]
     )
     rows = {id_: row for id_, *row in (*first, *reversed(last))}  # those of a short log stand in both
-    log = tuple(
-        Attempt(utc(at), attempt, event, daemon, draft, message, from_row(*error))
-        for at, attempt, event, daemon, draft, message, *error in rows.values()
-    )
+    log = tuple(_ATTEMPT.row(row) for row in rows.values())
     return log, lines - len(log)

@@ -24,7 +24,7 @@ from mailerd.model.fields import Sql
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, insert_many, naive, utc
+from mailerd.store.db.connection import Cursor, insert_many, naive
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.db.rows import Select
@@ -37,9 +37,6 @@ MAX_ACTIONS: Final = 100
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
-_LOCK_JOB: Final = """
-SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6)
-  FROM jobs WHERE id = %s FOR UPDATE"""
 _READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE j.id = %s"
 _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
@@ -98,12 +95,16 @@ class _Found:
 
     id: str
     status: JobStatus
-    sender: str
+    sender: Annotated[str, Sql("sender_email")]
     reference: str | None
-    started: bool
+    started: Annotated[bool, Sql("started_at IS NOT NULL")]
     priority: int
     send_at: datetime
-    now: datetime
+    now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+
+
+_JOB: Final = Select(_Found, of="jobs")
+_LOCK_JOB: Final = f"SELECT {_JOB.columns} FROM jobs WHERE id = %s FOR UPDATE"
 
 
 class JobActions:
@@ -276,11 +277,7 @@ async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
     await cursor.execute(_LOCK_JOB, (job_id,))
-    status, sender, started_at, priority, reference, send_at, now = await cursor.fetchone()
-    return _Found(
-        job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority,
-        send_at=utc(send_at), now=utc(now),
-    )  # fmt: skip
+    return _JOB.row(await cursor.fetchone())
 
 
 async def _describe(cursor: Cursor, job: str, fields: Mapping[str, Any]) -> dict[str, str]:
