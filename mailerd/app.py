@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NoReturn
@@ -445,7 +445,8 @@ def _services(
 
     timeout = min(TIMEOUT, settings.database.connect_timeout)
     return Services(
-        settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
+        settings=settings, database=database, backend=replace(intake.backend, timeout=timeout),
+        jobs=Jobs(database, timeout=timeout),
         actions=intake.actions,
         forecasts=ForecastReader(database, claims.defaults, timeout, gmail.authorization),
         history=HistoryReader(database, timeout),

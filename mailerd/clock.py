@@ -54,6 +54,8 @@ def new_id() -> str:
 
 def read_moment(value: object) -> datetime:
     """A time as RFC 3339 has it, in UTC. Raises ValueError when it is none, or names no zone."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return value.astimezone(UTC)
     match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError(t('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)'))

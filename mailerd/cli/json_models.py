@@ -10,10 +10,10 @@ from typing import Any, Self
 from mailerd.core.forecast import ForecastInputs
 from mailerd.core.reading import Condition
 from mailerd.core.states import Proof
-from mailerd.http.responses import ResponseModel, Sentence
 from mailerd.intake.recipients import ExplainedMessage
-from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut, Moment, Whole
+from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut
 from mailerd.locale import say
+from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
 from mailerd.store.describe import Waits, waits_for
 from mailerd.store.history import MessageFailure
 from mailerd.store.job_actions import RecordedAction

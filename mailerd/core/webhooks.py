@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 # What an application hears of: by webhooks, and by the feed of events.
 
@@ -86,6 +86,19 @@ class DeliveryStatus(StrEnum):
     DELIVERED = "delivered"
     FAILED = "failed"
     """It is given up: the endpoint took other events meanwhile, and not this one."""
+
+
+def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: bool) -> str:
+    """One of WEBHOOK_STANDINGS."""
+    match state:
+        case EndpointState.ON:
+            return "failing" if is_failing else "on"
+        case EndpointState.PAUSED:
+            return "paused" if cause is PauseReason.FAILING else "paused_manually"
+        case EndpointState.GONE:
+            return "gone"
+        case _:
+            assert_never(state)
 
 
 @dataclass(frozen=True)

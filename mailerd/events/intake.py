@@ -120,9 +120,6 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("sender {sender}: {action} by {actor}"))
     def sender_action(self, *, sender: str, action: Code, actor: str) -> None: ...
 
-    @event("info", N_("webhook {webhook}: {action} by {actor}"))
-    def webhook_action(self, *, webhook: str, action: Code, actor: str) -> None: ...
-
     @event("info", N_("template {name}: {action} by {actor}, version {version}"))
     def template_changed(self, *, name: str, action: Code, version: str, actor: str) -> None: ...
 

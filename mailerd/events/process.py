@@ -31,7 +31,10 @@ class StoreEvents(EventEmitter):
     @event("warning", N_("database {where}: connection cut: {cause}; reconnected"))
     def connection_cut(self, *, where: str, cause: str) -> None: ...
 
-    @event("warning", N_("database {where} changed or restarted: {messages} rewritten, {lost} had been lost"))
+    @event(
+        "warning",
+        N_("database {where} changed or restarted: {messages} recorded again, {lost} of them lost by the server"),
+    )
     def outcomes_rewritten(self, *, where: str, messages: Messages, lost: int) -> None: ...
 
     @event("warning", N_("database writes moved from {before} to {where}: {cause}"))
@@ -134,9 +137,6 @@ class ProcessEvents(EventEmitter):
 
     @event("info", N_("sender {sender}: {action} by {actor}"))
     def sender_action_by_command(self, *, sender: str, action: Code, actor: str) -> None: ...
-
-    @event("info", N_("webhook {webhook}: {action} by {actor}"))
-    def webhook_action_by_command(self, *, webhook: str, action: Code, actor: str) -> None: ...
 
     @event("info", N_("sender {sender} paused manually {until}: {reason}"))
     def sender_paused_manually(self, *, sender: str, until: str, reason: str) -> None: ...

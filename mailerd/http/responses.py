@@ -12,14 +12,15 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import Field
 
 from mailerd.clock import Clock
-from mailerd.core.i18n import N_, Text, t
+from mailerd.core.i18n import N_, t
 from mailerd.core.suppression import without_formula
 from mailerd.http.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError, cut, unstored
 from mailerd.locale import language, say
 from mailerd.mail.templates import RendererError
+from mailerd.model.fields import ResponseModel, Sentence
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.jobs import Jobs, Recipient
 
@@ -66,20 +67,6 @@ CODES: Final = {
     "version_moved": N_("another version of the template is published than `expect`; read it and decide again"),
 }
 """Every `code` of an error, and what it means."""
-
-
-class ResponseModel(BaseModel):
-    """The base: nothing else is in an answer."""
-
-    model_config = ConfigDict(extra="forbid", from_attributes=True)
-
-
-def _as_it_is(value: Any, check: ValidatorFunctionWrapHandler) -> str:
-    return value if isinstance(value, Text) else str(check(value))
-
-
-Sentence = Annotated[str, WrapValidator(_as_it_is), PlainSerializer(say)]
-"""What people read: a `Text` is said in the language of its request."""
 
 
 class DetailOut(ResponseModel):

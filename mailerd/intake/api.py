@@ -17,6 +17,7 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.network_rules import is_own_host
 from mailerd.core.states import JobChange
+from mailerd.events.actions import ActionEvents
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
 from mailerd.events.worker import RendererEvents
 from mailerd.http.auth import ApiKeyAuth, KeyHandler, KeyShares
@@ -46,6 +47,7 @@ from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.table_checker import TableChecker
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
+from mailerd.operations.caller import Backend
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
@@ -106,13 +108,17 @@ class Intake:
         self._public = public or PublicSettings()
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
-        self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
+        self._wake, self._events = wake, events
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._reader = JobReader(self.renderer, RendererEvents(events.sink))
         self.tables: Final = TableChecker(RendererEvents(events.sink))
         """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
+        self.backend: Final = Backend(
+            database, patience, webhooks or WebhookSettings(), clock, ActionEvents(events.sink), self.shares
+        )
+        """What operations work with."""
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
@@ -290,10 +296,6 @@ class Intake:
             auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
             reads=self.shares.reads,
         )  # fmt: skip
-        webhooks = WebhookEndpoints(
-            self._webhooks, database=self._database, timeout=self._patience, clock=self._clock, shares=self.shares,
-            events=self._events,
-        )  # fmt: skip
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
@@ -323,7 +325,7 @@ class Intake:
             "changeJob": actions.change,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
             **self.templates.handlers(),
-            **webhooks.handlers(),
+            **WebhookEndpoints(self.backend).handlers(),
             **suppressions.handlers(),
             **senders.handlers(),
         }

@@ -16,16 +16,15 @@ from mailerd.intake.request_models import (
     LINE_SCHEMA,
     MAX_SUBJECT,
     MAX_TEMPLATE_PART,
-    UNKNOWN_FIELD,
     Email,
     JobFields,
     Name,
     OwnMetadata,
     RecipientIn,
-    RequestModel,
     SendFields,
     TemplateIn,
 )
+from mailerd.operations.inputs import UNKNOWN_FIELD, RequestModel
 
 _BEGINS_JINJA: Final = re.compile(r"\{{2,}|\{(?=[%#])")
 _OF_RECIPIENT: Final = ("language", "metadata")

@@ -17,16 +17,9 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader, Query, job_of
-from mailerd.http.responses import (
-    ResponseModel,
-    RowPace,
-    json_response,
-    not_found,
-    page_response,
-    write_results,
-)
+from mailerd.http.responses import RowPace, json_response, not_found, page_response, write_results
 from mailerd.intake.parse_job import is_past, why_past
-from mailerd.intake.request_models import JobChangeIn, NothingIn, PriorityIn, RetryIn, read_model
+from mailerd.intake.request_models import JobChangeIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.response_models import (
     ActionOut,
     ActionResultOut,
@@ -44,6 +37,8 @@ from mailerd.intake.response_models import (
 from mailerd.intake.strict_json import parse
 from mailerd.intake.suppressions import SuppressionOut
 from mailerd.mail.mime import Addresses, mailbox
+from mailerd.model.fields import ResponseModel
+from mailerd.operations.inputs import read_model
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader

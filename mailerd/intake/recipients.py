@@ -16,13 +16,15 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader
-from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
+from mailerd.http.responses import json_response, not_found
 from mailerd.intake.read_jobs import MAX_BODY, PersonsMessageOut
-from mailerd.intake.request_models import NothingIn, RequestModel, read_model
-from mailerd.intake.response_models import AddressOut, Moment, ResultOut, Whole
+from mailerd.intake.request_models import NothingIn
+from mailerd.intake.response_models import AddressOut, ResultOut
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Envelope, shown_headers
 from mailerd.mail.templates import Content, RenderError, TemplateErrors
+from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
+from mailerd.operations.inputs import RequestModel, read_model
 from mailerd.store import describe
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database

@@ -1,7 +1,7 @@
 """The bodies of requests as models."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,20 +18,19 @@ from pydantic import (
     model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mailerd.clock import read_moment
 from mailerd.core.copies import MAX_COPIES, Copy
-from mailerd.core.i18n import N_, t, tn
+from mailerd.core.i18n import t, tn
 from mailerd.core.models import Extras
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
-from mailerd.http.errors import MAX_DETAILS, FieldError, invalid
+from mailerd.http.errors import FieldError, invalid
 from mailerd.intake.strict_json import encode, why_too_large
 from mailerd.mail.mime import (
     CONTENT_ID,
     CONTENT_TYPE,
     HEADER_NAME,
-    MAX_ADDRESS,
     MAX_ATTACHMENTS,
     MAX_FILENAME,
     MAX_HEADER_VALUE,
@@ -45,12 +43,11 @@ from mailerd.mail.mime import (
     mailbox,
 )
 from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, ONE_LINE, ONE_NAME, language_tag, one_line, one_name
+from mailerd.operations.inputs import EMAIL_SCHEMA, MESSAGES, TOO_MANY, RequestModel, field_errors
 from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME, check_list
 from mailerd.store.tags import MAX_TAGS, TAG, check_tag
 
-UNKNOWN_FIELD: Final = N_("unknown field")
 # What a schema says of a text that a function of ours checks: the same rule, which stands where that function is.
-EMAIL_SCHEMA: Final = {"format": "idn-email", "maxLength": MAX_ADDRESS}
 LINE_SCHEMA: Final = {"pattern": ONE_LINE}
 NAME_SCHEMA: Final = {"pattern": ONE_NAME}
 LIST_SCHEMA: Final = {"maxLength": MAX_LIST_NAME, "pattern": f"^{LIST_NAME.pattern}$"}
@@ -111,7 +108,7 @@ def _texts(value: object, check: Callable[[str, str], None], most: int) -> objec
     if not isinstance(value, dict):
         return value
     if len(value) > MAX_ENTRIES:
-        raise ValueError(t(_MESSAGES["too_long"], actual_length=len(value), max_length=MAX_ENTRIES))
+        raise ValueError(t(MESSAGES["too_long"], actual_length=len(value), max_length=MAX_ENTRIES))
     if wrong := {name: why for name, text in value.items() if (why := _why_wrong(name, text, check))}:
         errors = [
             InitErrorDetails(type="value_error", loc=(name,), input=None, ctx={"error": ValueError(why)})
@@ -127,7 +124,7 @@ def _texts(value: object, check: Callable[[str, str], None], most: int) -> objec
 
 def _why_wrong(name: str, text: object, check: Callable[[str, str], None]) -> str:
     if not isinstance(text, str):
-        return t(_MESSAGES["string_type"])
+        return t(MESSAGES["string_type"])
     try:
         check(name, text)
     except ValueError as error:
@@ -197,35 +194,6 @@ Priority = Annotated[
         description="higher is sent first among the jobs of one sender; no effect on other senders",
     ),
 ]
-_TOO_MANY: Final = "too_many_fields"
-
-
-def few_fields(number: int, known: Collection[str], *, objects: int = 1) -> None:
-    """Refuse so many objects that have so many fields together, before each of these is checked.
-
-    Pydantic makes an error of each unknown field, which takes a hundred times as much memory as the field, and time in
-    which nothing else runs.
-    """
-    if number > objects * len(known) + MAX_DETAILS:
-        raise PydanticCustomError(
-            _TOO_MANY,
-            "has {number} fields; known fields: {known}",
-            {"number": f"{number:,}", "known": ", ".join(known) or "-"},
-        )
-
-
-class RequestModel(BaseModel):
-    """The base of every body: nothing else is in it, and nothing is taken for something else."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _few_fields(cls, value: object) -> object:
-        """A stranger may fill any body with a million fields."""
-        if isinstance(value, dict):
-            few_fields(len(value), cls.model_fields)
-        return value
 
 
 class TemplateIn(RequestModel):
@@ -520,18 +488,6 @@ def extras_of(read: RecipientIn | JobFields) -> Extras | None:
     )
 
 
-def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:
-    """A small body; `context`: what its validators are given.
-
-    Raises:
-        ApiError: 422, naming all that is wrong.
-    """
-    try:
-        return model.model_validate(fields, context=context)
-    except ValidationError as error:
-        raise invalid(list(_field_errors(error))) from None
-
-
 def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
     """The fields of a job without its recipients, and all their errors.
 
@@ -545,8 +501,8 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
     try:
         head = JobFields.model_validate(fields, context={"now": now})
     except ValidationError as error:
-        errors += _field_errors(error)
-        if any(each["type"] == _TOO_MANY for each in error.errors()):
+        errors += field_errors(error)
+        if any(each["type"] == TOO_MANY for each in error.errors()):
             raise invalid(errors) from None
         head = _valid_part(fields, {each["loc"][:2] for each in error.errors()}, now=now)
     template, name = fields.get("template"), fields.get("template_name")
@@ -585,19 +541,19 @@ def read_recipient(item: object, *, now: datetime, send_at: datetime | None) -> 
     With errors it is what was good of it: a bad field has its default, and a bad address is what was given, cut.
     """
     if not isinstance(item, dict):
-        return RecipientIn.model_construct(email=""), [FieldError("", t(_MESSAGES["model_type"]))]
+        return RecipientIn.model_construct(email=""), [FieldError("", t(MESSAGES["model_type"]))]
     errors: list[FieldError] = []
     if not item.keys() <= RecipientIn.model_fields.keys():
         unknown = [name for name in item if name not in RecipientIn.model_fields]
         item = {name: value for name, value in item.items() if name in RecipientIn.model_fields}
-        errors += [FieldError(name, t(_MESSAGES["extra_forbidden"])) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
+        errors += [FieldError(name, t(MESSAGES["extra_forbidden"])) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
         if len(unknown) > MAX_REASONS_PER_RECIPIENT:
             more = len(unknown) - MAX_REASONS_PER_RECIPIENT
             errors.append(FieldError("", tn("has {n:,} more unknown field", "has {n:,} more unknown fields", more)))
     try:
         return RecipientIn.model_validate(item, context={"now": now, "send_at": send_at}), errors
     except ValidationError as error:
-        errors += islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
+        errors += islice(field_errors(error), MAX_REASONS_PER_RECIPIENT)
         bad = {each["loc"][0] for each in error.errors(include_url=False, include_context=False, include_input=False)}
     good = {name: value for name, value in item.items() if name not in bad}
     read = RecipientIn.model_validate({**good, "email": good.get("email", "nobody@example.com")})
@@ -607,44 +563,3 @@ def read_recipient(item: object, *, now: datetime, send_at: datetime | None) -> 
         if "email" in good
         else read.model_copy(update={"email": given[:MAX_EMAIL] if isinstance(given, str) else ""})
     ), errors
-
-
-_MESSAGES: Final = {
-    "missing": N_("is required"),
-    "extra_forbidden": UNKNOWN_FIELD,
-    "model_type": N_("must be an object"),
-    "dict_type": N_("must be an object"),
-    "string_type": N_("must be a string"),
-    "list_type": N_("must be a list"),
-    "bool_type": N_("must be true or false"),
-    "int_type": N_("must be a whole number"),
-    "float_type": N_("must be a number"),
-    "finite_number": N_("must be a number"),
-    "string_too_short": N_("must not be empty"),
-    "string_too_long": N_("exceeds {max_length} characters"),
-    "string_pattern_mismatch": N_("must match the pattern {pattern}"),
-    "too_short": N_("must not be empty"),
-    "too_long": N_("has {actual_length} entries, above the limit of {max_length}"),
-    "greater_than_equal": N_("must be at least {ge}"),
-    "less_than_equal": N_("must be at most {le}"),
-    "literal_error": N_("must be one of {expected}"),
-    _TOO_MANY: N_("has {number} fields; known fields: {known}"),
-}
-"""Messages for pydantic's types of errors, in the words of JSON; other types keep pydantic's message."""
-
-
-def _field_errors(error: ValidationError) -> Iterator[FieldError]:
-    for each in error.errors(include_url=False, include_input=False):
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
-        yield FieldError(path, _message(each))
-
-
-def _message(it: ErrorDetails) -> str:
-    context = it.get("ctx", {})
-    if it["type"] == "value_error":  # of a validator of ours
-        return str(context["error"])
-    if (words := _MESSAGES.get(it["type"])) is None:
-        return it["msg"][:1].lower() + it["msg"][1:]
-    if "expected" in context:
-        context["expected"] = context["expected"].replace(" or ", ", ")
-    return t(words, **context)

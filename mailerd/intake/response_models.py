@@ -4,7 +4,6 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Json, PlainSerializer
@@ -20,17 +19,15 @@ from mailerd.core.stats import SenderStats
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.http.responses import ErrorOut, ResponseModel, Sentence
+from mailerd.http.responses import ErrorOut
 from mailerd.locale import say
 from mailerd.mail.template_library import TemplateSummary
+from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
 from mailerd.store.describe import reading_of
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
-Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
-"""Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
-Whole = Annotated[int, Field(ge=0)]
 KnownSenders = Callable[[str], SenderStats | None]
 """What the last look at all senders showed of a mailbox; None: nothing."""
 MEASURED_FROM: Final = 10.0

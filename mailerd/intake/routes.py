@@ -19,15 +19,17 @@ from mailerd.intake import (
     stats,
     suppressions,
     templates_endpoint,
-    webhooks,
 )
 from mailerd.intake.one_message import MessageIn
 from mailerd.intake.read_jobs import PersonOut
-from mailerd.intake.request_models import EMAIL_SCHEMA, JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
+from mailerd.intake.request_models import JobChangeIn, JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.intake.template_body import NamedTemplateIn
 from mailerd.intake.tests_of_jobs import JobTestIn
 from mailerd.mail.templates import NAME
+from mailerd.model import webhooks as webhook_models
+from mailerd.operations import webhooks as requests
+from mailerd.operations.inputs import EMAIL_SCHEMA
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
@@ -444,28 +446,28 @@ _WEBHOOKS: Final = (
     Operation(
         "listWebhooks", "GET", "/api/webhooks", "Endpoints that events are posted to, by name",
         "A key for certain senders sees only endpoints limited to these senders.", Permission.WEBHOOKS,
-        answers=(webhooks.WebhooksOut,), errors=(422,),
+        answers=(webhook_models.WebhookList,), errors=(422,),
     ),
     Operation(
         "createWebhook", "POST", "/api/webhooks", "Add an endpoint; it receives events from now on",
         "The response contains the signing secret for verifying posts (Standard Webhooks 1.0.0). It "
         "cannot be shown again.",
-        Permission.WEBHOOKS, body=webhooks.WebhookIn, body_required=True,
-        answers=(webhooks.NewWebhookOut,), errors=(409, *_BODY),
+        Permission.WEBHOOKS, body=requests.WebhookRequest, body_required=True,
+        answers=(webhook_models.NewWebhook,), errors=(409, *_BODY),
     ),
     Operation(
         "getWebhook", "GET", "/api/webhooks/{id}", "One endpoint", call=Permission.WEBHOOKS,
-        answers=(webhooks.WebhookOut,), errors=(404, 422),
+        answers=(webhook_models.Webhook,), errors=(404, 422),
     ),
     Operation(
         "changeWebhook", "PATCH", "/api/webhooks/{id}", "Change, pause or resume an endpoint",
         "Only the given fields are changed. With `state` on, missed events are due immediately.",
-        Permission.WEBHOOKS, body=webhooks.WebhookChangeIn, body_required=True,
-        answers=(webhooks.WebhookOut,), errors=(404, 409, *_BODY),
+        Permission.WEBHOOKS, body=requests.WebhookChange, body_required=True,
+        answers=(webhook_models.Webhook,), errors=(404, 409, *_BODY),
     ),
     Operation(
         "deleteWebhook", "DELETE", "/api/webhooks/{id}", "Remove an endpoint and its waiting deliveries",
-        call=Permission.WEBHOOKS, answers=(webhooks.RemovedWebhookOut,), errors=(404, 422),
+        call=Permission.WEBHOOKS, answers=(webhook_models.RemovedWebhook,), errors=(404, 422),
     ),
     Operation(
         "listWebhookDeliveries", "GET", "/api/webhooks/{id}/deliveries",
@@ -474,23 +476,23 @@ _WEBHOOKS: Final = (
             _choice("status", DeliveryStatus, "deliveries in this state"), _cursor("^[0-9]{0,18}$"),
             _page_size(100, 1000),
         ),
-        answers=(webhooks.DeliveriesOut,), errors=(404, 422),
+        answers=(webhook_models.DeliveryPage,), errors=(404, 422),
     ),
     Operation(
         "rotateWebhookSecret", "POST", "/api/webhooks/{id}/rotate", "Rotate the signing secret",
-        "Both secrets sign until the overlap ends.", Permission.WEBHOOKS, body=webhooks.RotateIn,
-        answers=(webhooks.RotatedOut,), errors=(404, *_BODY),
+        "Both secrets sign until the overlap ends.", Permission.WEBHOOKS, body=requests.SecretRotation,
+        answers=(webhook_models.RotatedSecret,), errors=(404, *_BODY),
     ),
     Operation(
         "testWebhook", "POST", "/api/webhooks/{id}/test", "Post a test event now",
         "Its type is `webhook.test`. It is not listed and not retried.", Permission.WEBHOOKS,
-        answers=(webhooks.TestedOut,), errors=(404, 422),
+        answers=(webhook_models.TestedWebhook,), errors=(404, 422),
     ),
     Operation(
         "replayWebhook", "POST", "/api/webhooks/{id}/replay", "Deliver events again",
         "Events keep their IDs; events from before the endpoint was created are included. Waiting events "
         "are not duplicated.",
-        Permission.WEBHOOKS, body=webhooks.ReplayIn, body_required=True, answers=(webhooks.ReplayedOut,),
+        Permission.WEBHOOKS, body=requests.EventReplay, body_required=True, answers=(webhook_models.ReplayedEvents,),
         errors=(404, *_BODY),
     ),
 )  # fmt: skip

@@ -8,9 +8,9 @@ from pydantic import Field
 from mailerd.core.states import JobStatus
 from mailerd.http.auth import KeyHandler
 from mailerd.http.requests import Query
-from mailerd.http.responses import ResponseModel, json_response
+from mailerd.http.responses import json_response
 from mailerd.intake.read_jobs import PersonsMessageOut
-from mailerd.intake.response_models import Moment
+from mailerd.model.fields import Moment, ResponseModel
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.lookup import Search, searchable

@@ -23,13 +23,14 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler
 from mailerd.http.errors import NOTHING_CHANGED, ApiError, FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
-from mailerd.http.responses import ResponseModel, Sentence, json_response, not_found
+from mailerd.http.responses import json_response, not_found
 from mailerd.intake.parse_job import SenderResolver
-from mailerd.intake.request_models import NothingIn, RequestModel, read_model
-from mailerd.intake.response_models import Moment, Whole
+from mailerd.intake.request_models import NothingIn
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
 from mailerd.mail.templates import one_name
+from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
+from mailerd.operations.inputs import RequestModel, read_model
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits

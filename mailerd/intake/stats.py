@@ -18,8 +18,8 @@ from mailerd.core.states import Tally
 from mailerd.http.auth import KeyHandler
 from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import Query
-from mailerd.http.responses import ResponseModel, json_response
-from mailerd.intake.response_models import Whole
+from mailerd.http.responses import json_response
+from mailerd.model.fields import ResponseModel, Whole
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.reports import MAX_JOBS, JobSums, Reports, TooManyJobsError

@@ -13,12 +13,13 @@ from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
-from mailerd.http.responses import ROWS_AT_ONCE, ResponseModel, Rows, json_response, not_found, page_response, write_csv
-from mailerd.intake.request_models import EMAIL_SCHEMA, LINE_SCHEMA, LIST_SCHEMA, RequestModel, few_fields, read_model
-from mailerd.intake.response_models import Moment, Whole
+from mailerd.http.responses import ROWS_AT_ONCE, Rows, json_response, not_found, page_response, write_csv
+from mailerd.intake.request_models import LINE_SCHEMA, LIST_SCHEMA
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses
 from mailerd.mail.templates import one_line
+from mailerd.model.fields import Moment, ResponseModel, Whole
+from mailerd.operations.inputs import EMAIL_SCHEMA, RequestModel, few_fields, read_model
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database

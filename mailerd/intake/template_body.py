@@ -15,9 +15,7 @@ from mailerd.intake.request_models import (
     MAX_SUBJECT,
     MAX_TEMPLATE_PART,
     Line,
-    RequestModel,
     TemplateIn,
-    read_model,
     shallow,
 )
 from mailerd.intake.strict_json import encode
@@ -36,6 +34,7 @@ from mailerd.mail.template_library import (
     why_too_large,
 )
 from mailerd.mail.templates import NAME, one_line
+from mailerd.operations.inputs import RequestModel, read_model
 
 MAX_REQUIRED: Final = 200
 """The most variables that are required."""

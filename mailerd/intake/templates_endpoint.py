@@ -19,10 +19,10 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
-from mailerd.http.responses import RETRY_AFTER, ResponseModel, json_response, not_found
+from mailerd.http.responses import RETRY_AFTER, json_response, not_found
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.request_models import LANGUAGE_SCHEMA, RequestModel, read_model, shallow
-from mailerd.intake.response_models import BrokenOut, Moment, TemplateOut, TemplatesOut, Whole
+from mailerd.intake.request_models import LANGUAGE_SCHEMA, shallow
+from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.intake.strict_json import parse
 from mailerd.mail.template_library import (
     SAMPLE,
@@ -46,6 +46,8 @@ from mailerd.mail.templates import (
     TemplateErrors,
     language_tag,
 )
+from mailerd.model.fields import Moment, ResponseModel, Whole
+from mailerd.operations.inputs import RequestModel, read_model
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.templates import (
     LayoutInUseError,

@@ -14,8 +14,9 @@ from mailerd.core.i18n import t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.suppression import canonical
 from mailerd.http.errors import FieldError, invalid
-from mailerd.intake.request_models import EMAIL_SCHEMA, EXAMPLE, JobIn, RequestModel, read_model
+from mailerd.intake.request_models import EXAMPLE, JobIn
 from mailerd.mail.mime import Addresses
+from mailerd.operations.inputs import EMAIL_SCHEMA, RequestModel, read_model
 
 MAX_ADDRESSES: Final = 5
 MAX_RECIPIENTS: Final = 3

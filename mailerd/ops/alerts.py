@@ -274,7 +274,7 @@ class Notifier(Protocol):
         """
 
 
-class Webhook:
+class AlertWebhook:
     """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure.
 
     A setting of the operator names the address, so it may be in the operator's network, by http and at any port; the
@@ -372,7 +372,7 @@ def build_notifiers(*, webhook: str, urls: Sequence[str]) -> list[Notifier]:
     Raises:
         ConfigurationError: one of them cannot be used.
     """
-    ways: list[Notifier] = [Webhook(webhook)] if webhook else []
+    ways: list[Notifier] = [AlertWebhook(webhook)] if webhook else []
     return [*ways, *(Apprise(url, number=number) for number, url in enumerate(urls, start=1))]
 
 

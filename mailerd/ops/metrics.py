@@ -38,6 +38,7 @@ from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction, SenderStats
 from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.actions import ActionEvents, Via
 from mailerd.events.base import Event, registered_events
 from mailerd.events.intake import SuppressionEvents
 from mailerd.events.process import ProcessEvents
@@ -425,6 +426,7 @@ class ManualChanges:
         self._asked: dict[int, int] | None = None
         """The actions that the last read showed, by id: how many messages or suppressions each had changed by then."""
         self._suppression_events = SuppressionEvents(events.sink)
+        self._action_events = ActionEvents(events.sink)
 
     def compare(self, stats: QueueStats) -> None:
         """Log what is new since the last read; a pause that stands at the first one is logged as well."""
@@ -456,7 +458,9 @@ class ManualChanges:
         elif one.sender is not None:
             self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
         elif one.webhook is not None:
-            self._events.webhook_action_by_command(webhook=one.webhook, action=one.action, actor=one.actor)
+            self._action_events.webhook_action(
+                webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value
+            )
         elif one.action == "suppress":
             events.suppressions_added_by_command(added=changed, mailing_list=mailing_list, actor=one.actor)
         else:

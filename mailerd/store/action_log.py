@@ -51,5 +51,4 @@ class CommandLog:
             await cursor.execute(_ADD_MESSAGES, (changed, self.row))
             return self.row
         await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, messages=changed))
-        await cursor.execute("SELECT LAST_INSERT_ID()")
-        return int((await cursor.fetchone())[0])
+        return int(await cursor.fetch_value("SELECT LAST_INSERT_ID()"))

@@ -17,9 +17,10 @@ from mailerd.core.models import SenderState, failing
 from mailerd.core.reading import UnresolvedSends, used_day
 from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor, Statement, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.describe import Queue
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.queue import rate_limits

@@ -12,8 +12,9 @@ from mailerd.core.pauses import repair
 from mailerd.core.reading import Authorization
 from mailerd.core.reasons import from_row
 from mailerd.core.stats import SenderStats
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import utc
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.queue.rate_limits import STATE, DefaultLimits, sender_state
 
 _HOURS: Final = """(

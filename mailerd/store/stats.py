@@ -27,17 +27,17 @@ from mailerd.core.stats import (
     UnreadInbox,
     WebhookStats,
 )
-from mailerd.core.webhooks import EndpointState, PauseReason
+from mailerd.core.webhooks import EndpointState, PauseReason, standing
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.messages import RETRIABLE
 from mailerd.store.queue.rate_limits import DefaultLimits, read_attempts
 from mailerd.store.reading import NEXT_COPIES, SENDER, Ask, SenderRow, authorizations
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
 from mailerd.store.suppressions import MAX_LISTS
-from mailerd.store.webhooks import standing
 
 # The tallies (store/sender_changes.py) as charts show them.
 

@@ -167,8 +167,7 @@ async def _write(
         if not it.is_open:
             await cursor.execute(_OPEN_IT, (*key, naive(it.since), text))
             before = (*key, naive(it.since - _SAME))
-            await cursor.execute(_READ_BEGIN, before)
-            if begin := (await cursor.fetchone())[0]:
+            if begin := await cursor.fetch_value(_READ_BEGIN, before):
                 await cursor.execute(_DELETE_ENDED, before)
                 await cursor.execute(_GO_ON, (begin, *key))
         if key in over:

@@ -5,13 +5,13 @@ import json
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, assert_never
+from typing import Any, Final
 
 from mailerd.clock import ULID, new_id
 from mailerd.core.i18n import t
-from mailerd.core.reasons import from_row, in_row
+from mailerd.core.reasons import in_row
 from mailerd.core.webhooks import (
     ONLY_IF_ASKED,
     RESTS_FROM,
@@ -24,10 +24,11 @@ from mailerd.core.webhooks import (
     WebhookOutcome,
 )
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.model.webhooks import Webhook, WebhookDelivery
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement, micros, naive, rfc3339, utc
 from mailerd.store.db.database import Database, read, request, transaction
-from mailerd.store.db.rows import Select, Sql
+from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
@@ -73,45 +74,7 @@ class UnknownWebhookError(WebhookError):
     """There is no such webhook."""
 
 
-def _types(types: str | None) -> tuple[EventType, ...] | None:
-    return None if types is None else tuple(map(EventType, json.loads(types)))
-
-
-def _senders(senders: str | None) -> frozenset[str] | None:
-    return None if senders is None else frozenset(json.loads(senders))
-
-
-@dataclass(frozen=True)
-class WebhookEndpoint:
-    """An endpoint; its secret is not shown."""
-
-    id: Annotated[str, Sql("id")]
-    name: Annotated[str, Sql("name")]
-    url: Annotated[str, Sql("url")]
-    types: Annotated[tuple[EventType, ...] | None, Sql("types", read=_types)]
-    """The types that it gets; None: every type but those that come only if asked for."""
-    senders: Annotated[frozenset[str] | None, Sql("senders", read=_senders)]
-    """The senders whose events it gets; None: all."""
-    state: Annotated[EndpointState, Sql("state")]
-    pause_cause: Annotated[PauseReason | None, Sql("pause_cause")]
-    failures: Annotated[int, Sql("failures")]
-    """How many attempts in a row have failed."""
-    failing_since: Annotated[datetime | None, Sql("failing_since")]
-    retry_at: Annotated[datetime | None, Sql("retry_at")]
-    """When it is tried again, while it rests."""
-    position: Annotated[int, Sql("position")]
-    """The place in the feed up to which it has its deliveries."""
-    old_until: Annotated[datetime | None, Sql("old_until")]
-    """The time until which the secret before the last rotation signs too."""
-    created_at: Annotated[datetime, Sql("created_at")]
-
-    @property
-    def standing(self) -> str:
-        """How it stands, as in WebhookStats."""
-        return standing(self.state, self.pause_cause, is_failing=self.failing_since is not None)
-
-
-_ENDPOINT: Final = Select(WebhookEndpoint)
+_ENDPOINT: Final = Select(Webhook)
 
 
 @dataclass(frozen=True)
@@ -124,19 +87,6 @@ class NewEndpoint:
     senders: Collection[str] | None = None
     owner: int = OPERATOR
     """The id of the API key that makes it."""
-
-
-def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: bool) -> str:
-    """One of WEBHOOK_STANDINGS."""
-    match state:
-        case EndpointState.ON:
-            return "failing" if is_failing else "on"
-        case EndpointState.PAUSED:
-            return "paused" if cause is PauseReason.FAILING else "paused_manually"
-        case EndpointState.GONE:
-            return "gone"
-        case _:
-            assert_never(state)
 
 
 def check_name(name: str) -> str:
@@ -185,7 +135,7 @@ class Webhooks:
         self.database = database
         self.timeout = timeout
 
-    async def create(self, new: NewEndpoint, *, actor: str) -> tuple[WebhookEndpoint, str]:
+    async def create(self, new: NewEndpoint, *, actor: str) -> tuple[Webhook, str]:
         """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
 
         Raises:
@@ -197,7 +147,7 @@ class Webhooks:
         # While no endpoint is on, events get no places: those that are committed get theirs before the endpoint's.
         await EventFeed(self.database, timeout=self.timeout).number_new()
 
-        async def work(cursor: Cursor) -> WebhookEndpoint:
+        async def work(cursor: Cursor) -> Webhook:
             await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
             number, own, same = await cursor.fetchone()
             if same:
@@ -230,7 +180,7 @@ class Webhooks:
             raise
         return made, shown_secret(secret)
 
-    async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
+    async def all(self, *, senders: Collection[str] | None = None) -> list[Webhook]:
         """Every endpoint, by name."""
         rows = await self.database.request_rows(
             f"SELECT {_ENDPOINT.columns} FROM webhooks ORDER BY name", what="webhooks.list", bound=self.timeout
@@ -245,7 +195,7 @@ class Webhooks:
         return [name for (name,) in rows]
 
     @request("webhooks.find", read_only=True)
-    async def find(self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
+    async def find(self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None) -> Webhook:
         """The endpoint of this id or name.
 
         Raises:
@@ -256,7 +206,7 @@ class Webhooks:
             raise _unknown(which)
         return found
 
-    async def change(self, id_: str, given: Mapping[str, Any], *, actor: str) -> WebhookEndpoint:
+    async def change(self, id_: str, given: Mapping[str, Any], *, actor: str) -> Webhook:
         """Change what is `given`: name, url, types, senders, state; and record it.
 
         One that is switched on again gets at once what it has missed, as far as the events are kept.
@@ -272,7 +222,7 @@ class Webhooks:
         if "senders" in given:
             values["senders"] = senders_json(given["senders"])
 
-        async def work(cursor: Cursor) -> WebhookEndpoint:
+        async def work(cursor: Cursor) -> Webhook:
             before = await _locked(cursor, id_)
             if "name" in given:
                 await cursor.execute("SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_))
@@ -305,7 +255,7 @@ class Webhooks:
 
         await self.database.request(work, what="webhooks.remove", bound=self.timeout)
 
-    async def rotate(self, id_: str, *, overlap: timedelta, actor: str, seen: WebhookEndpoint | None = None) -> str:
+    async def rotate(self, id_: str, *, overlap: timedelta, actor: str, seen: Webhook | None = None) -> str:
         """Give it a new secret, which is returned; the old one signs as well for `overlap`.
 
         `seen`: only if it has the secret still that it had when this was read; None: whatever it has.
@@ -318,7 +268,7 @@ class Webhooks:
 
         async def work(cursor: Cursor) -> None:
             it = await _locked(cursor, id_)
-            if seen is not None and it.old_until != seen.old_until:
+            if seen is not None and it.old_secret_until != seen.old_secret_until:
                 raise WebhookError(
                     t("webhook {name} received another secret in the meantime; nothing was changed", name=seen.name)
                 )
@@ -334,7 +284,7 @@ class Webhooks:
         rows = await self.database.request_rows(statement, (id_,), what="webhooks.read_secret", bound=self.timeout)
         if not rows:
             raise _unknown(id_)
-        return [bytes(each) for each in rows[0] if each is not None]
+        return [bytes(each) for secrets_ in rows for each in secrets_ if each is not None]
 
 
 async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None:
@@ -350,7 +300,7 @@ async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None
             pass
 
 
-async def _locked(cursor: Cursor, id_: str) -> WebhookEndpoint:
+async def _locked(cursor: Cursor, id_: str) -> Webhook:
     """The endpoint of this id, whose row is locked."""
     await cursor.execute("SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE", (id_,))
     if await cursor.fetchone() is None:
@@ -358,7 +308,7 @@ async def _locked(cursor: Cursor, id_: str) -> WebhookEndpoint:
     return await _one(cursor, id_)
 
 
-async def _one(cursor: Cursor, which: str) -> WebhookEndpoint:
+async def _one(cursor: Cursor, which: str) -> Webhook:
     await cursor.execute(f"SELECT {_ENDPOINT.columns} FROM webhooks WHERE id = %s OR name = %s", (which, which))
     found = [_ENDPOINT.row(each) for each in await cursor.fetchall()]
     if not found:
@@ -375,8 +325,8 @@ def _unknown(which: str) -> UnknownWebhookError:
     return UnknownWebhookError(t("webhook {which!r} not found; see `mailerd webhooks list`", which=which))
 
 
-def _is_seen(it: WebhookEndpoint, senders: Collection[str] | None) -> bool:
-    return senders is None or (it.senders is not None and it.senders <= frozenset(senders))
+def _is_seen(it: Webhook, senders: Collection[str] | None) -> bool:
+    return senders is None or (it.senders is not None and set(it.senders) <= set(senders))
 
 
 def types_json(types: Collection[EventType] | None) -> str | None:
@@ -411,7 +361,7 @@ _REPLAYED_AT_ONCE: Final = 1000
 _LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
 # And who claims or records a delivery locks this one: what ended between the two counts would be subtracted.
 _LOCK_ENDPOINT: Final = "SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE"
-_FIRST_SINCE: Final = "SELECT MIN(position) FROM events WHERE at >= %s"
+_RANGE: Final = "SELECT (SELECT MIN(position) FROM events WHERE at >= %s), position FROM webhooks WHERE id = %s"
 _REPLAY: Final = """
 INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
 SELECT %s, e.position, 'waiting', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM events e FORCE INDEX (position)
@@ -430,30 +380,12 @@ SELECT COUNT(*) FROM webhook_deliveries
  WHERE webhook_id = %s AND position >= %s AND position < %s AND status IN ('waiting', 'sending')"""
 
 
-@dataclass(frozen=True)
-class WebhookDelivery:
-    """What became of one event at one endpoint."""
-
-    position: Annotated[int, Sql("d.position")]
-    event: Annotated[str, Sql("e.uid")]
-    """The `uid` of the event."""
-    type: Annotated[EventType, Sql("e.type")]
-    status: Annotated[DeliveryStatus, Sql("d.status")]
-    attempts: Annotated[int, Sql("d.attempts")]
-    http: Annotated[int | None, Sql("d.http")]
-    error: Annotated[str | None, Sql("d.error", "d.error_code", "d.error_args", read=from_row)]
-    took_ms: Annotated[int | None, Sql("d.took_ms")]
-    created_at: Annotated[datetime, Sql("d.created_at")]
-    tried_at: Annotated[datetime | None, Sql("d.tried_at")]
-    due_at: Annotated[datetime | None, Sql("IF(d.status = 'waiting', d.due_at, NULL)")]
-    """When it is tried again; None while it is not: it has ended, or its endpoint is paused or gone."""
-
-
 _DELIVERY: Final = Select(WebhookDelivery)
 # Of few rows MySQL would sort all that an endpoint has.
 _READ_DELIVERIES: Final = f"""
 SELECT {_DELIVERY.columns}
-  FROM webhook_deliveries d FORCE INDEX ({{index}}) JOIN events e ON e.position = d.position
+  FROM webhook_deliveries d FORCE INDEX ({{index}}) JOIN webhooks w ON w.id = d.webhook_id
+  JOIN events e ON e.position = d.position
  WHERE d.webhook_id = %s AND d.position < %s{{status}} ORDER BY d.position DESC LIMIT %s"""
 
 
@@ -465,16 +397,15 @@ class WebhookDeliveries:
         self.timeout = timeout
 
     async def page(
-        self, it: WebhookEndpoint, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
+        self, id_: str, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
         rows = await self.database.request_rows(
-            *deliveries_statement(it.id, before, status, limit), what="webhooks.list_deliveries", bound=self.timeout
+            *deliveries_statement(id_, before, status, limit), what="webhooks.list_deliveries", bound=self.timeout
         )
-        found = [_DELIVERY.row(each) for each in rows]
-        return found if it.state is EndpointState.ON else [replace(each, due_at=None) for each in found]
+        return [_DELIVERY.row(each) for each in rows]
 
-    async def replay(self, it: WebhookEndpoint, *, since: datetime, actor: str, only_failed: bool = False) -> int:
+    async def replay(self, it: Webhook, *, since: datetime, actor: str, only_failed: bool = False) -> int:
         """Deliver the events since then once more, with their old ids, and record it; how many.
 
         `only_failed`: those that were given up. Events from before the endpoint was made are among them; what waits
@@ -491,19 +422,18 @@ class WebhookDeliveries:
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_LOCK_FEED)
             await cursor.execute(_LOCK_ENDPOINT, (it.id,))
-            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
-            (before,) = await cursor.fetchone()
+            before = await cursor.fetch_value(_COUNT_OPEN, (it.id, start, end))
             await cursor.execute(statement, (it.id, start, end, moment, *values))
-            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
-            return int((await cursor.fetchone())[0]) - int(before)
+            return int(await cursor.fetch_value(_COUNT_OPEN, (it.id, start, end)) - before)
 
-        ((start,),) = await self.database.request_rows(
-            _FIRST_SINCE, (moment,), what="webhooks.find_events", bound=self.timeout
+        rows = await self.database.request_rows(
+            _RANGE, (moment, it.id), what="webhooks.find_events", bound=self.timeout
         )
+        start, last = next(iter(rows), (None, 0))  # it was removed meanwhile
         note = note_action("replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None)
         await self.database.execute(*note, what="webhooks.note_replay", bound=self.timeout)
-        while start is not None and start <= it.position:
-            end = min(start + _REPLAYED_AT_ONCE, it.position + 1)
+        while start is not None and start <= last:
+            end = min(start + _REPLAYED_AT_ONCE, last + 1)
             total += await self.database.request(work, what="webhooks.replay", bound=self.timeout)
             start = end
         return total
@@ -679,8 +609,7 @@ class WebhookQueue:
         if (endpoint := await cursor.fetchone()) is None:
             return []
         await cursor.execute(_FREE_EXPIRED, (id_,))
-        await cursor.execute(_COUNT_UNDER_WAY, (id_,))
-        (under_way,) = await cursor.fetchone()
+        under_way = await cursor.fetch_value(_COUNT_UNDER_WAY, (id_,))
         *_, failures = endpoint
         free = (1 if failures >= RESTS_FROM else at_once) - under_way
         if (number := min(free, most)) <= 0:

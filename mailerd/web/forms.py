@@ -14,9 +14,9 @@ from aiohttp import web
 from multipart import MultipartSegment, PushMultipartParser, parse_options_header
 
 from mailerd.core.i18n import t
-from mailerd.errors import MailerdError
 from mailerd.http.errors import ApiError
 from mailerd.mail.mime import mailbox
+from mailerd.operations.inputs import WrongFieldError
 
 MAX_FORM: Final = 64 * 1024
 """Bytes of a form without a table; the longest has a webhook's address."""
@@ -105,10 +105,6 @@ def read_day(text: str, zone: ZoneInfo) -> datetime | None:
 def row_number(text: str) -> int | None:
     """The number of a row, or None where the text is none: a BIGINT has 19 digits at most."""
     return int(text) if _ROW_NUMBER.fullmatch(text) else None
-
-
-class WrongFieldError(MailerdError):
-    """A field has a value that it may not have; in words."""
 
 
 def mailboxes(text: str) -> set[str]:

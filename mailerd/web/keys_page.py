@@ -6,9 +6,10 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
+from mailerd.operations.inputs import WrongFieldError
 from mailerd.store.api_keys import KeyChoiceError, KeyNameError, Permission, choice
 from mailerd.store.webhooks import Webhooks
-from mailerd.web.forms import Form, WrongFieldError, mailboxes, read_form
+from mailerd.web.forms import Form, mailboxes, read_form
 from mailerd.web.services import TIMEOUT, ConsoleRequest
 
 _PERMISSIONS: Final = {

@@ -18,13 +18,14 @@ from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
 from mailerd.mail.templates import one_name
+from mailerd.operations.inputs import WrongFieldError
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
 from mailerd.store.queue.rate_limits import default_state
 from mailerd.store.reports import Reports
 from mailerd.store.senders import LIMITS, SenderError, Senders
 from mailerd.web.chart_page import SPANS, chart_of, spans_in
-from mailerd.web.forms import Form, WrongFieldError, read_form, read_number
+from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.inbox_page import SPAN, bounces_by
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
 from mailerd.web.troubles import Trouble

@@ -17,6 +17,7 @@ from mailerd.core.reading import Authorization
 from mailerd.core.situation import Facts
 from mailerd.core.states import JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.events.actions import Via
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
 from mailerd.http.responses import LONGEST_TURN, not_allowed, not_found
@@ -27,6 +28,7 @@ from mailerd.mail.spreadsheet import SpreadsheetReader
 from mailerd.mail.table_checker import TableChecker
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
 from mailerd.mail.templates import Content
+from mailerd.operations.caller import Backend, Caller
 from mailerd.rate_limited_gmail import PersonalDrafts
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, Sessions
 from mailerd.store.console_queries import ConsoleQueries
@@ -72,6 +74,8 @@ class Services:
 
     settings: Settings
     database: Database
+    backend: Backend
+    """What operations work with."""
     jobs: Jobs
     actions: JobActions
     forecasts: ForecastReader
@@ -172,6 +176,11 @@ class ConsoleRequest:
     def actor(self) -> str:
         """Who asks, as actions and the log name it."""
         return f"key:{self.key.name} via console"
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks for an operation."""
+        return Caller(self.services.backend, Via.CONSOLE, self.actor, self.key)
 
     def may(self, permission: Permission, sender: str | None = None) -> bool:
         """Whether the key may do this, with messages of this sender."""

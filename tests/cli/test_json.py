@@ -9,11 +9,11 @@ from pydantic import BaseModel
 
 from mailerd import __version__
 from mailerd.cli.manual import commands
-from mailerd.intake import webhooks
 from mailerd.intake.openapi import document
 from mailerd.intake.read_jobs import PersonOut
 from mailerd.intake.response_models import TemplatesOut
 from mailerd.intake.suppressions import ListsOut, SuppressionsOut
+from mailerd.model import webhooks
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -86,7 +86,7 @@ SHOWS: Final = {
 MODELS: Final[dict[str, type[BaseModel]]] = {
     "recipients": PersonOut, "suppress list": SuppressionsOut, "suppress why": SuppressionsOut,
     "suppress lists": ListsOut, "templates check": TemplatesOut, "templates list": TemplatesOut,
-    "webhooks add": webhooks.NewWebhookOut, "webhooks list": webhooks.WebhooksOut, "webhooks test": webhooks.TestedOut,
+    "webhooks add": webhooks.NewWebhook, "webhooks list": webhooks.WebhookList, "webhooks test": webhooks.TestedWebhook,
 }  # fmt: skip
 """The models of the API that commands print as they are."""
 

@@ -27,9 +27,10 @@ from mailerd.intake import (
     senders,
     stats,
     suppressions,
-    webhooks,
 )
 from mailerd.intake.request_models import JobChangeIn, JobFields, RecipientIn
+from mailerd.model import webhooks
+from mailerd.operations.webhooks import WebhookChange
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppressions
@@ -545,13 +546,13 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
         (answers.RemovedSuppression, suppressions.RemovedOut, set()),
         (answers.MailingList, suppressions.ListOut, set()),
         (answers.MailingLists, suppressions.ListsOut, set()),
-        (answers.NewWebhookFields, webhooks.WebhookChangeIn, set()),
-        (answers.NewWebhook, webhooks.NewWebhookOut, set()),
-        (answers.Webhooks, webhooks.WebhooksOut, set()),
-        (answers.WebhookDelivery, webhooks.DeliveryOut, set()),
-        (answers.RotatedSecret, webhooks.RotatedOut, set()),
-        (answers.WebhookTested, webhooks.TestedOut, set()),
-        (answers.Replayed, webhooks.ReplayedOut, set()),
+        (answers.NewWebhookFields, WebhookChange, set()),
+        (answers.NewWebhook, webhooks.NewWebhook, set()),
+        (answers.Webhooks, webhooks.WebhookList, set()),
+        (answers.WebhookDelivery, webhooks.WebhookDelivery, set()),
+        (answers.RotatedSecret, webhooks.RotatedSecret, set()),
+        (answers.WebhookTested, webhooks.TestedWebhook, set()),
+        (answers.Replayed, webhooks.ReplayedEvents, set()),
     ],
 )
 def test_the_types_have_the_fields_of_the_api(ours: Any, theirs: Any, beside: set[str]) -> None:

@@ -20,7 +20,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
 Loop = ast.For | ast.AsyncFor | Comprehension
 
-BEGIN_IN: Final = ("mailerd/web", "mailerd/intake")
+BEGIN_IN: Final = ("mailerd/web", "mailerd/intake", "mailerd/operations")
 LOOKED_AT: Final = (*BEGIN_IN, "mailerd/http", "mailerd/mail")
 OF_CHILDREN: Final = "_child.py"
 """How a file ends that runs in a child process."""
@@ -50,7 +50,7 @@ BOUNDS: Final = {
     "intake/openapi.py for_generators loops": "our own schemas, once",
     "intake/parse_job.py _take loops": "the rows of an answer of the child: a batch",
     "intake/parse_job.py _weigh loops": "_SIZE_BATCH messages; each is weighed in a thread",
-    "intake/request_models.py _field_errors loops": "the fields of a body of at most MAX_BODY, or of a batch of rows",
+    "operations/inputs.py field_errors loops": "the fields of a body of at most MAX_BODY, or of a batch of rows",
     "intake/senders.py _shown loops": "a page of senders by the aliases of the configuration",
     "intake/strict_json.py parse search": "a body of at most MAX_BODY; larger ones are parsed in a thread or a child",
     "intake/templates_endpoint.py _top search": "a variable's name",

@@ -77,7 +77,7 @@ def test_a_webhook_that_names_no_types_is_said_to_receive_what_the_store_gives_i
     schemas = known()["components"]["schemas"]
     said = {name: it["properties"]["types"]["description"] for name, it in schemas.items() if name.startswith("Webhook")
             and "types" in it["properties"]}  # fmt: skip
-    assert set(said) == {"WebhookIn", "WebhookChangeIn", "WebhookOut"}
+    assert set(said) == {"WebhookRequest", "WebhookChange", "Webhook"}
     assert {it.partition("null: ")[2] for it in said.values()} == {f"all but {', '.join(ONLY_IF_ASKED)}"}
 
 

@@ -9,10 +9,11 @@ import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import EventType
-from mailerd.intake import webhooks as models
+from mailerd.model import webhooks as models
+from mailerd.model.webhooks import Webhook
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.webhooks import WebhookEndpoint, Webhooks
+from mailerd.store.webhooks import Webhooks
 from tests.intake.site import Build, Site
 from tests.support.heard import PATIENCE
 from tests.webhooks.receiver import Receiver, receiving
@@ -43,7 +44,7 @@ async def ask(
 async def test_one_is_made_shown_changed_rotated_tested_and_removed(open_site: Site, receiver: Receiver) -> None:
     status, made = await ask(open_site, "POST", "", {"name": "shop", "url": receiver.url, "types": ["job.finished"]})
     assert status == 200
-    models.NewWebhookOut.model_validate(made)
+    models.NewWebhook.model_validate(made)
     receiver.secret = made["secret"]
     path = f"/{made['id']}"
     status, tested = await ask(open_site, "POST", f"{path}/test")
@@ -84,7 +85,7 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
     assert (await open_site.rows(f"{NOTED} ORDER BY id DESC LIMIT 1"))[0][:2] == ("shop", "replay")
     status, page = await ask(open_site, "GET", f"{path}/deliveries?limit=3")
     assert (status, [it["id"] for it in page["deliveries"]], page["next_cursor"]) == (200, [5, 4, 3], "3")
-    models.DeliveryOut.model_validate(page["deliveries"][0], strict=False)
+    models.WebhookDelivery.model_validate(page["deliveries"][0], strict=False)
     _, page = await ask(open_site, "GET", f"{path}/deliveries?limit=3&cursor=3&status=waiting")
     assert ([it["id"] for it in page["deliveries"]], page["next_cursor"]) == ([2, 1], None)
     _, page = await ask(open_site, "GET", f"{path}/deliveries?limit=2&cursor=3")
@@ -187,7 +188,7 @@ async def test_one_that_is_removed_while_it_is_asked_is_not_found(
     _, made = await ask(site, "POST", "", {"name": "a", "url": "https://example.com/"})
     find = Webhooks.find
 
-    async def found_and_removed(it: Webhooks, *given: Any, **options: Any) -> WebhookEndpoint:
+    async def found_and_removed(it: Webhooks, *given: Any, **options: Any) -> Webhook:
         found = await find(it, *given, **options)
         await it.remove(found.id, actor="test")
         return found

@@ -22,7 +22,7 @@ from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RendererEvents, RunnerEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.locale import say
-from mailerd.ops.alerts import Alerter, AlertState, Message, Webhook
+from mailerd.ops.alerts import Alerter, AlertState, AlertWebhook, Message
 from tests.support.heard import PATIENCE, Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
@@ -218,7 +218,7 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     try:
         message = Message(subject="s", lines=("a", "b"), firing=("database",))
         async with asyncio.timeout(PATIENCE):
-            await alerter._send(Webhook(f"http://127.0.0.1:{port}/"), message)
+            await alerter._send(AlertWebhook(f"http://127.0.0.1:{port}/"), message)
     finally:
         await runner.cleanup()
     assert heard.names() == ["alert_failed", "alert_sent"]

@@ -59,8 +59,10 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         await Webhooks(daemon.database, timeout=5).create(
             NewEndpoint("shop", "https://example.com/"), actor="command, ada"
         )
-        await heard.wait_for("webhook_action_by_command")
-    assert heard.of("webhook_action_by_command") == [{"webhook": "shop", "action": "add", "actor": "command, ada"}]
+        await heard.wait_for("webhook_action")
+    assert heard.of("webhook_action") == [
+        {"webhook": "shop", "action": "add", "actor": "command, ada", "via": "command"}
+    ]
     assert heard.of("sender_action_by_command") == [
         {"sender": ME, "action": action, "actor": actor}
         for action, actor in (("resume", "command, ada"), ("pause", "command, bob"), ("resume", "command, bob"))

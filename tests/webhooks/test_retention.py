@@ -212,8 +212,8 @@ async def test_replay_delivers_what_was_before_the_endpoint_too_and_doubles_noth
     deliveries = WebhookDeliveries(database, timeout=5)
     assert await deliveries.replay(it, since=datetime.now(UTC) + timedelta(hours=1), actor="test") == 0
     assert await deliveries.replay(it, since=datetime.now(UTC) - timedelta(hours=1), actor="test") == 8
-    found = await deliveries.page(it)
-    assert [(each.position, each.status.value, each.attempts) for each in found] == [
+    found = await deliveries.page(it.id)
+    assert [(each.id, each.status.value, each.attempts) for each in found] == [
         (place, "waiting", 0) for place in range(10, 0, -1)
     ]
-    assert [each.position for each in await deliveries.page(it, before=4, limit=2)] == [3, 2]
+    assert [each.id for each in await deliveries.page(it.id, before=4, limit=2)] == [3, 2]

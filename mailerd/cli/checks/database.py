@@ -21,6 +21,7 @@ from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, as_counted
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError
 from mailerd.events.process import StoreEvents
+from mailerd.model.webhooks import Webhook
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
@@ -31,7 +32,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.secrets import Secrets
 from mailerd.store.server_info import Host, ServerInfo
 from mailerd.store.stats import StatsReader
-from mailerd.store.webhooks import WebhookEndpoint, Webhooks
+from mailerd.store.webhooks import Webhooks
 
 
 @dataclass(frozen=True)
@@ -277,9 +278,7 @@ async def examine_webhooks(
     return evaluate_webhooks(known, failing, OutboundHttp(settings.network_rules))
 
 
-def evaluate_webhooks(
-    known: Sequence[WebhookEndpoint], failing: Collection[str], http: OutboundHttp
-) -> list[CheckResult]:
+def evaluate_webhooks(known: Sequence[Webhook], failing: Collection[str], http: OutboundHttp) -> list[CheckResult]:
     """A finding for each endpoint whose URL is refused or that a person has paused, and one for all the others.
 
     `failing`: the endpoints of which `situation` tells.

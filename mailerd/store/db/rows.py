@@ -1,4 +1,4 @@
-"""Rows by the names of their columns: a dataclass says what is selected for each field, and what its value becomes."""
+"""Rows by the names of their columns: a model says what is selected for each field, and what its value becomes."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -6,35 +6,27 @@ from enum import Enum
 from functools import partial
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import utc
 
 
-class Sql:
-    """What is selected for a field: `x: Annotated[int, Sql("t.x")]`.
+class Select[Row]:
+    """The columns of a model or dataclass, in the order of its fields.
 
-    `read` makes the field's value of what the database gives for each of `sql`. Without it the field's type says how:
-    a datetime is made aware, an enumeration is made of its value, NULL is None (False for a bool), and all else stays.
+    A field without a Sql is the column of its name in the table `of`; where there is no `of`, it is given to `row`.
     """
 
-    def __init__(self, *sql: str, read: Callable[..., Any] | None = None) -> None:
-        self.sql: Final = sql
-        self.read: Final = read
-
-
-class Select[Row]:
-    """The columns of a dataclass, in the order of its fields; a field without a Sql is given to `row` by name."""
-
-    def __init__(self, model: type[Row]) -> None:
+    def __init__(self, model: type[Row], *, of: str | None = None) -> None:
         self._model = model
         self._fields: list[tuple[str, slice, Callable[..., Any]]] = []
         sql: list[str] = []
         for name, hint in get_type_hints(model, include_extras=True).items():
             kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-            for column in more:
-                if isinstance(column, Sql):
-                    place = slice(len(sql), len(sql) + len(column.sql))
-                    self._fields.append((name, place, column.read or _reader(kind)))
-                    sql += column.sql
+            given = [it for it in more if isinstance(it, Sql)]
+            for column in given or ([Sql(f"{of}.{name}")] if of else []):
+                place = slice(len(sql), len(sql) + len(column.sql))
+                self._fields.append((name, place, column.read or _reader(kind)))
+                sql += column.sql
         self.columns: Final = ", ".join(sql)
         """What is selected: between SELECT and FROM."""
 
@@ -47,7 +39,8 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
     """What makes a value of the database one of this type."""
     if hint is bool:
         return bool
-    for kind in get_args(hint) or (hint,):
+    for given in get_args(hint) or (hint,):
+        kind = get_args(given)[0] if get_origin(given) is Annotated else given
         if kind is datetime:
             return utc
         if isinstance(kind, type) and issubclass(kind, Enum):

@@ -1,0 +1,22 @@
+"""What people and programs change: one event for each act, from any surface."""
+
+from enum import StrEnum
+
+from mailerd.core.i18n import N_
+from mailerd.events.base import Code, EventEmitter, event
+
+
+class Via(StrEnum):
+    """The surface by which an act came."""
+
+    API = "api"
+    CONSOLE = "console"
+    COMMAND = "command"
+    """A command on this machine or on another one: daemons read it in the log of actions."""
+
+
+class ActionEvents(EventEmitter):
+    """Acts."""
+
+    @event("info", N_("webhook {webhook}: {action} by {actor}"))
+    def webhook_action(self, *, webhook: str, action: Code, actor: str, via: Code) -> None: ...
