@@ -18,14 +18,14 @@ from mailerd.core.reading import UnresolvedSends, used_day
 from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State
 from mailerd.model.fields import Sql
-from mailerd.store.db.connection import Cursor, Statement, naive, utc
+from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.rows import Select
 from mailerd.store.describe import Queue
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.reading import NEXT_COPIES, SENDER, Ask, authorizations
+from mailerd.store.sender_rows import NEXT_COPIES, SENDER, Ask, authorizations
 
 MAX_COUNTED_MESSAGES: Final = 100_000
 """The most messages of one job that are counted."""
@@ -256,8 +256,7 @@ class ForecastReader:
         rows = map(SENDER.row, await cursor.fetchall())
         found = {it.email: KnownSender(it.state(defaults), it.hours, it.turn) for it in rows}
         if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
-            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            (now,) = await cursor.fetchone()
+            now = await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")
             for it in missing:
                 state = rate_limits.default_state(it, now=utc(now), defaults=defaults)
                 found[it] = KnownSender(state, {}, None)
@@ -319,12 +318,11 @@ async def of_senders(
     return found
 
 
-async def _union(cursor: Cursor, parts: Sequence[Statement]) -> Sequence[Any]:
-    """The rows of these SELECTs, in one round trip."""
-    if not parts:
+async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]) -> Sequence[Any]:
+    """The rows of a SELECT for each of these values, in one round trip."""
+    if not values:
         return []
-    statements, values = zip(*parts, strict=True)
-    await cursor.execute(" UNION ALL ".join(statements), tuple(chain.from_iterable(values)))
+    await cursor.execute(" UNION ALL ".join([select] * len(values)), [value for each in values for value in each])
     return await cursor.fetchall()
 
 
@@ -340,8 +338,11 @@ async def _first(
         for email, it in known.items()
         if 0 < it.state.allowance.per_day - used_day(it.hours, it.state.now) < MAX_COST
     ]
-    parts = [*((_READ_FIRST, (it, it)) for it in jobs), *((_NEXT, (it, it)) for it in tight)]
-    rows = {id_: (1 + int(copies), from_row(*error)) for id_, copies, *error in await _union(cursor, parts)}
+    if not (jobs or tight):
+        return {}, {}
+    parts = [_READ_FIRST] * len(jobs) + [_NEXT] * len(tight)
+    await cursor.execute(" UNION ALL ".join(parts), [value for it in (*jobs, *tight) for value in (it, it)])
+    rows = {id_: (1 + int(copies), from_row(*error)) for id_, copies, *error in await cursor.fetchall()}
     return rows, {email: rows.pop(email)[0] for email in tight if email in rows}
 
 
@@ -364,7 +365,7 @@ async def _with_queues(
     """The same with the sender's other jobs."""
     senders = sorted({it.sender.email for it in found.values()})
     queues: dict[str, list[_QueuedRow]] = {sender: [] for sender in senders}
-    for row in await _union(cursor, [(_READ_QUEUE, (it, _MAX_JOBS + 1)) for it in senders]):
+    for row in await _union(cursor, _READ_QUEUE, [(it, _MAX_JOBS + 1) for it in senders]):
         job = _QUEUED.row(row)
         queues[job.sender].append(job)
     others = {
@@ -377,8 +378,8 @@ async def _with_queues(
         # Of one that has not begun all messages wait.
         if job.status == JobStatus.SENDING or (job.last_due and job.last_due > max(queued.due, until)):
             most[job.id] = max(queued.messages, most.get(job.id, 0))
-    asked = [(_WAITING, (it, it, naive(until), most[it])) for it in list(most)[:_MAX_COUNTED_JOBS]]
-    counted = dict(await _union(cursor, asked))
+    asked = [(it, it, naive(until), most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]
+    counted = dict(await _union(cursor, _WAITING, asked))
     return {
         id_: replace(
             it,

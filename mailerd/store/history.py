@@ -13,7 +13,7 @@ from mailerd.core.states import JobStatus, JobType, Proof, State
 from mailerd.core.stats import DaemonInfo, SenderStats
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.model.fields import Sql
-from mailerd.store import reading
+from mailerd.store import sender_rows
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.rows import Select
@@ -96,7 +96,7 @@ class RecipientHistory:
     accepted_at: Annotated[datetime, Sql("j.created_at")]
     job_status: Annotated[JobStatus, Sql("j.status")]
     sender: Annotated[str, Sql("j.sender_email")]
-    row: Annotated[SenderStats, reading.OF_JOB]
+    row: Annotated[SenderStats, sender_rows.OF_JOB]
     """Its mailbox, as far as its row tells: its pause and its next turn."""
     now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
     updated_at: Annotated[datetime, Sql("r.updated_at")]

@@ -22,7 +22,7 @@ from mailerd.core.stats import SenderStats
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.model.fields import Sql
-from mailerd.store import job_changes, messages, reading, sender_changes
+from mailerd.store import job_changes, messages, sender_changes, sender_rows
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
@@ -459,7 +459,7 @@ class Job:
     send_at: Annotated[datetime, Sql("j.send_at")]
     started_at: Annotated[datetime | None, Sql("j.started_at")]
     finished_at: Annotated[datetime | None, Sql("j.finished_at")]
-    sender: Annotated[SenderStats, reading.OF_JOB]
+    sender: Annotated[SenderStats, sender_rows.OF_JOB]
     """Its mailbox, as far as its row tells: its pause and its next turn."""
     at: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
     """That moment, by the database's clock."""

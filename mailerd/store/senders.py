@@ -23,7 +23,7 @@ from mailerd.store.db.rows import Select
 from mailerd.store.forecast_inputs import KnownSender, WaitingMessages, of_senders
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.reading import SENDER, SenderRow
+from mailerd.store.sender_rows import SENDER, StoredSender
 from mailerd.store.stats import find_mailboxes
 
 LIMITS: Final[Mapping[str, int | float]] = {
@@ -124,7 +124,7 @@ class Senders:
             for each in await self._readings(cursor, self._known(some), None, count_all=True)
         ]
 
-    def _known(self, rows: Iterable[SenderRow]) -> dict[str, KnownSender]:
+    def _known(self, rows: Iterable[StoredSender]) -> dict[str, KnownSender]:
         return {it.email: KnownSender(it.state(self.defaults), it.hours, it.turn) for it in rows}
 
     def _unused(self, email: str, now: datetime) -> KnownSender:
@@ -150,22 +150,22 @@ class Senders:
         no longer.
         """
         await cursor.execute(*readings_statement(only, after, limit))
-        rows = [SENDER.row(row) for row in await cursor.fetchall()]
-        found, last = self._known(rows), rows[-1].email if len(rows) == limit else None
+        found = self._known(SENDER.row(row) for row in await cursor.fetchall())
+        last = max(found) if len(found) == limit else None
         unused = [
             email
             for email in authorized
             if email > after and email not in found and (only is None or email in only) and (not last or email < last)
         ]
         if unused:
-            now = await _now(cursor)
+            now = utc(await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)"))
             found |= {it: self._unused(it, now) for it in unused}
         return await self._readings(cursor, {email: found[email] for email in sorted(found)[:limit]}, aliases)
 
     @request("senders.find_one", read_only=True)
     async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
         """The same of a mailbox that has no row yet, since nothing was ever posted for it."""
-        found = {email: self._unused(email, await _now(cursor))}
+        found = {email: self._unused(email, utc(await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")))}
         return (await self._readings(cursor, found, aliases))[0]
 
     async def _readings(
@@ -326,12 +326,6 @@ def _last_minute(senders: Sequence[str], now: datetime) -> Statement:
     this = now.replace(second=0, microsecond=0)
     minutes = naive(this), naive(this - timedelta(minutes=1))
     return _SUM_LAST_MINUTE, (minutes[0], 1 - (now - this) / timedelta(minutes=1), minutes, tuple(senders))
-
-
-async def _now(cursor: Cursor) -> datetime:
-    await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-    now: datetime = utc((await cursor.fetchone())[0])
-    return now
 
 
 def default_limits(settings: Settings) -> DefaultLimits:

@@ -35,8 +35,8 @@ from mailerd.store.db.rows import Select
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.messages import RETRIABLE
 from mailerd.store.queue.rate_limits import DefaultLimits, read_attempts
-from mailerd.store.reading import NEXT_COPIES, SENDER, Ask, SenderRow, authorizations
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
+from mailerd.store.sender_rows import NEXT_COPIES, SENDER, Ask, StoredSender, authorizations
 from mailerd.store.suppressions import MAX_LISTS
 
 # The tallies (store/sender_changes.py) as charts show them.
@@ -371,7 +371,7 @@ async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -
 
 
 async def _next_costs(
-    cursor: Cursor, senders: Sequence[SenderRow], defaults: DefaultLimits, mine: KeyMailboxes | None
+    cursor: Cursor, senders: Sequence[StoredSender], defaults: DefaultLimits, mine: KeyMailboxes | None
 ) -> dict[str, int]:
     """What the next message of those senders costs whose day has little room."""
     states = [(it, it.state(defaults)) for it in senders]
@@ -583,11 +583,14 @@ async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
     await cursor.execute(_READ_ENDPOINTS)
     if not (rows := await cursor.fetchall()):
         return ()
-    counts = await cursor.fetch_batch([(_COUNT_WAITING, (row[0], MAX_COUNTED)) for row in rows])
-    return tuple(_stats(row, int(count[0][0])) for row, count in zip(rows, counts, strict=True))
-
-
-def _stats(row: tuple[Any, ...], undelivered: int) -> WebhookStats:
-    _, name, state, cause, failing, oldest = row
-    how = standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None)
-    return WebhookStats(name, how, (failing or 0) / 1e6, undelivered, (oldest or 0) / 1e6)
+    counts = await cursor.fetch_batch([(_COUNT_WAITING, (id_, MAX_COUNTED)) for id_, *_ in rows])
+    return tuple(
+        WebhookStats(
+            name,
+            standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None),
+            (failing or 0) / 1e6,
+            int(count),
+            (oldest or 0) / 1e6,
+        )
+        for (_, name, state, cause, failing, oldest), ((count,),) in zip(rows, counts, strict=True)
+    )

@@ -4,6 +4,7 @@ The claim debits messages here, and `RateLimits` debits all other calls, so all 
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,14 +23,14 @@ from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.sender_changes import add_projects, debit_call, set_project_tats
 
-STATE: Final = (
-    "email", "tat", "units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth",
-    "COALESCE(warm_up_from, created_at)", "gap_until", "latency", "latency_at", "mode", "project", "concurrency",
-    "concurrency_at", "paused_until", "pause_cause", "pause_reason", "pause_reason_code", "pause_reason_args", "pauses",
-    "other_calls_at", "UTC_TIMESTAMP(6)",
-)  # fmt: skip
-"""What a sender's state is made of."""
-COLUMNS: Final = ", ".join(STATE)
+COLUMNS: Final = (
+    "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
+    "COALESCE(warm_up_from, created_at), gap_until, latency, latency_at, mode, project, concurrency, concurrency_at, "
+    "paused_until, pause_cause, pause_reason, pause_reason_code, pause_reason_args, pauses, other_calls_at, "
+    "UTC_TIMESTAMP(6)"
+)
+STATE: Final = tuple(re.split(r", (?![^(]*\))", COLUMNS))
+"""The same one by one."""
 
 USED_TODAY: Final = """(
     SELECT COALESCE(SUM(h.messages + h.copies + h.elsewhere), 0) FROM sender_hours h

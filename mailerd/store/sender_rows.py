@@ -59,7 +59,7 @@ def _values(*row: Any) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class SenderRow:
+class StoredSender:
     """A row of `senders` with what its day counts."""
 
     email: Annotated[str, Sql("s.email")]
@@ -74,7 +74,7 @@ class SenderRow:
         return sender_state(self.values, defaults)
 
 
-SENDER: Final = Select(SenderRow)
+SENDER: Final = Select(StoredSender)
 """Of a table `senders s`."""
 
 
