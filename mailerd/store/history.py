@@ -10,9 +10,10 @@ from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_row
 from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
-from mailerd.core.stats import DaemonInfo
+from mailerd.core.stats import DaemonInfo, SenderStats
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.model.fields import Sql
+from mailerd.store import sender_rows
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.rows import Select
@@ -95,12 +96,8 @@ class RecipientHistory:
     accepted_at: Annotated[datetime, Sql("j.created_at")]
     job_status: Annotated[JobStatus, Sql("j.status")]
     sender: Annotated[str, Sql("j.sender_email")]
-    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
-    pause_cause: Annotated[str | None, Sql("s.pause_cause")]
-    pause_reason: Annotated[
-        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
-    ]
-    sender_turn: Annotated[datetime | None, Sql("s.next_claim_at")]
+    row: Annotated[SenderStats, sender_rows.OF_JOB]
+    """Its mailbox, as far as its row tells: its pause and its next turn."""
     now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
     updated_at: Annotated[datetime, Sql("r.updated_at")]
     """When the row was last written; for a finished message: when it was finished."""

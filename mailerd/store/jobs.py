@@ -15,14 +15,14 @@ from mailerd.core.copies import Copy
 from mailerd.core.copies import from_json as copies_of
 from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
 from mailerd.core.notices import BOUNCES, Kind
-from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
+from mailerd.core.stats import SenderStats
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.model.fields import Sql
-from mailerd.store import job_changes, messages, sender_changes
+from mailerd.store import job_changes, messages, sender_changes, sender_rows
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
@@ -439,16 +439,8 @@ _OF_ALL: Final = "FROM jobs j"
 _OF_TAG: Final = "FROM job_tags t FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = t.job_id"
 
 
-def _seconds(microseconds: int) -> float:
-    return microseconds / 1e6
-
-
 def _some_seconds(microseconds: int | None) -> float | None:
     return None if microseconds is None else microseconds / 1e6
-
-
-def _repair(cause: str | None, end: datetime | None, mailbox: str, now: datetime, *reason: str | None) -> str | None:
-    return repair(cause, utc(end), sender=mailbox, now=utc(now), reason=from_row(*reason))
 
 
 @dataclass(frozen=True)
@@ -467,21 +459,10 @@ class Job:
     send_at: Annotated[datetime, Sql("j.send_at")]
     started_at: Annotated[datetime | None, Sql("j.started_at")]
     finished_at: Annotated[datetime | None, Sql("j.finished_at")]
-    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
-    """The end of the sender's pause, if it is not over yet."""
-    pause_reason: Annotated[
-        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
-    ]
-    repair: Annotated[
-        str | None,
-        Sql(
-            "s.pause_cause", "s.paused_until", "COALESCE(s.email, j.from_address)", "UTC_TIMESTAMP(6)",
-            "s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=_repair,
-        ),
-    ]  # fmt: skip
-    """What a person has to do before a message of its sender can go; None: nothing."""
-    starts_in: Annotated[float, Sql("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at)", read=_seconds)]
-    """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
+    sender: Annotated[SenderStats, sender_rows.OF_JOB]
+    """Its mailbox, as far as its row tells: its pause and its next turn."""
+    at: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+    """That moment, by the database's clock."""
     template_name: Annotated[str | None, Sql("j.template_name")]
     template_version: Annotated[str | None, Sql("j.template_version")]
     took: Annotated[
@@ -500,8 +481,6 @@ class Job:
     """When the first of its messages that wait is due; None: that is past."""
     tried: Annotated[bool, Sql(messages.NEXT_WAS_TRIED)] = False
     """That message has been tried before."""
-    limited: Annotated[bool, Sql("s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")] = False
-    """The next turn of its sender is more than a minute away."""
     on_bounces: Annotated[str, Sql("j.on_bounces")] = "pause"
     """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
     own_pause: Annotated[str | None, Sql("j.pause_cause")] = None
@@ -525,9 +504,9 @@ class Job:
     tags: Annotated[Sequence[str], Sql(SELECT_TAGS, read=read_tags)] = ()
 
     @property
-    def due(self) -> datetime | None:
-        """When the first of its messages that wait is due; None: that is past."""
-        return self.send_at if self.starts_in > 0 else self.deferred_until
+    def starts_in(self) -> float:
+        """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
+        return (self.send_at - self.at).total_seconds()
 
     def per_minute(self, *, least: float) -> float | None:
         """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
 from mailerd.clock import Clock
+from mailerd.core.reading import Condition, Severity
 from mailerd.core.reasons import from_json, to_json
-from mailerd.core.situation import Condition, Facts, Severity, situation
+from mailerd.core.situation import Facts, situation
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.store.db.connection import Cursor, naive, utc

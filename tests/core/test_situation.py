@@ -10,9 +10,10 @@ import pytest
 from mailerd.core.models import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reading import Condition, Severity
 from mailerd.core.reasons import reason
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import START, Condition, Facts, Severity, shortened, situation, under_way, worst
+from mailerd.core.situation import START, Facts, shortened, situation, under_way, worst
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox, WebhookStats
 from mailerd.core.verdicts import judge

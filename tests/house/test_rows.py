@@ -11,24 +11,10 @@ READS = {"fetchone", "fetchall", "fetch_batch", "read_rows", "request_rows", "_r
 """Methods that give rows."""
 NAMES = {"row", "rows"}
 """What is called so is one, wherever it comes from."""
-_BY_COLUMNS = "a state is made of COLUMNS of rate_limits.py, and what is read beside it stands behind these"
 _NOW = "the one value of a statement"
 LEFT = {
     ("store/db/connection.py", "rows[0]"): "it is to be written, and its length counts",
-    ("store/forecast_inputs.py", "(await cursor.fetchone())[0]"): _NOW,
-    ("store/forecast_inputs.py", "row[-1]"): _BY_COLUMNS,
-    ("store/forecast_inputs.py", "row[0]"): _BY_COLUMNS,
-    ("store/forecast_inputs.py", "row[:-1]"): _BY_COLUMNS,
-    ("store/senders.py", "(await cursor.fetchone())[0]"): _NOW,
-    ("store/senders.py", "row[-1]"): _BY_COLUMNS,
-    ("store/senders.py", "row[0]"): _BY_COLUMNS,
-    ("store/senders.py", "row[:-1]"): _BY_COLUMNS,
-    ("store/senders.py", "rows[-1]"): _BY_COLUMNS,
-    ("store/senders.py", "rows[-1][0]"): _BY_COLUMNS,
     ("store/stats.py", "(await cursor.fetchone())[0]"): _NOW,
-    ("store/stats.py", "row[-1]"): _BY_COLUMNS,
-    ("store/stats.py", "row[0]"): _BY_COLUMNS,
-    ("store/stats.py", "row[:-1]"): _BY_COLUMNS,
 }
 """What is read by its number all the same, and why."""
 

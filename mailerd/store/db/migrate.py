@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from mailerd.core.i18n import joined, t
-from mailerd.core.situation import RESTORE_TABLES
+from mailerd.core.reading import RESTORE_TABLES
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor

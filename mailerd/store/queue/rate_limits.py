@@ -4,6 +4,7 @@ The claim debits messages here, and `RateLimits` debits all other calls, so all 
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ COLUMNS: Final = (
     "paused_until, pause_cause, pause_reason, pause_reason_code, pause_reason_args, pauses, other_calls_at, "
     "UTC_TIMESTAMP(6)"
 )
+STATE: Final = tuple(re.split(r", (?![^(]*\))", COLUMNS))
+"""The same one by one."""
 
 USED_TODAY: Final = """(
     SELECT COALESCE(SUM(h.messages + h.copies + h.elsewhere), 0) FROM sender_hours h
@@ -189,7 +192,8 @@ async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) 
         lines = {id_: line for id_, *line in await cursor.fetchall()} | lines
     found = dict[str, list[tuple[datetime, int, Attempted]]]()
     for id_, (sender, at, *reason, recipient, open_) in lines.items():
-        found.setdefault(sender, []).append((at, id_, Attempted(utc(at), from_row(*reason), recipient, bool(open_))))
+        one = Attempted(utc(at), from_row(*reason), int(recipient), bool(open_))
+        found.setdefault(sender, []).append((at, id_, one))
     if jobs and lines:
         hidden = tuple({sender for _, sender in jobs})
         oldest = min(at for _, at, *_ in lines.values())
