@@ -312,9 +312,12 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         settings, sink, rescues, limited_gmail=limited_gmail, recorder=recorder, runner=runner, heartbeats=heartbeats
     )
     inbox = build_reader(settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats)
-    service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
+    service = _service(
+        sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush, gmail=gmail
+    )
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
+    intake.known = service.stats.sender
     intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
     troubles = TroubleHistory(database, daemon_id, service.stats.facts, heartbeats, events)
     personal_drafts = PersonalDrafts(_limited(claims, gmail, max_wait=_MAX_DRAFT_WAIT), rescues.own_drafts)
@@ -357,7 +360,7 @@ def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimite
 
 def _service(
     sink: EventSink, metrics: Metrics, alert_state: AlertState, changes: QueueChanges, *, claims: Claims,
-    heartbeats: Heartbeats, flush: Callable[[], bool],
+    heartbeats: Heartbeats, flush: Callable[[], bool], gmail: Gmail,
 ) -> Service:  # fmt: skip
     database = claims.database
     systemd = Systemd(language=alert_state.language)
@@ -367,7 +370,7 @@ def _service(
         return database.outage
 
     stats = StatsPoller(
-        StatsReader(database, claims.defaults).read,
+        StatsReader(database, claims.defaults, gmail.authorization).read,
         changes=changes,
         metrics=metrics,
         events=events,
@@ -414,7 +417,7 @@ def _intake(
         patience=timeout,
         wake=wake,
         events=IntakeEvents(sink),
-        forecasts=ForecastReader(claims.database, claims.defaults, timeout),
+        forecasts=ForecastReader(claims.database, claims.defaults, timeout, gmail.authorization),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,
@@ -445,10 +448,12 @@ def _services(
         settings=settings, database=database, backend=replace(intake.backend, timeout=timeout),
         jobs=Jobs(database, timeout=timeout),
         actions=intake.actions,
-        forecasts=ForecastReader(database, claims.defaults, timeout), history=HistoryReader(database, timeout),
+        forecasts=ForecastReader(database, claims.defaults, timeout, gmail.authorization),
+        history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=intake.library, templates=intake.templates, limits=claims.defaults,
-        stats_reader=StatsReader(database, claims.defaults), facts=troubles.facts, troubles=troubles,
+        stats_reader=StatsReader(database, claims.defaults, gmail.authorization),
+        facts=troubles.facts, troubles=troubles,
         outage=lambda: database.outage, wake=wake,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,

@@ -141,9 +141,9 @@ def _had(known: Settings, sender: str) -> frozenset[str]:
 async def _used(known: Settings, sender: str) -> frozenset[str]:
     """The scopes with which the daemons sent and read last."""
     async with open_database(known, no_log) as database:
-        senders = await Senders(database, default_limits(known)).some(only=[sender], limit=1, within=PATIENCE)
+        mode = await Senders(database, default_limits(known)).mode(sender, within=PATIENCE)
         inboxes = await NoticeReader(database, timeout=PATIENCE).inboxes()
-    sends = {SEND for it in senders if it.state.mode == "direct"}
+    sends = {SEND} if mode == "direct" else set()
     reads = {{"readonly": READONLY, "metadata": METADATA}.get(it.scope, "") for it in inboxes if it.email == sender}
     return frozenset(sends | reads) - {""}
 

@@ -29,6 +29,7 @@ from mailerd.cli.common import (
 )
 from mailerd.cli.daemon import look
 from mailerd.cli.output import JsonOption, echo, narrow, print_json
+from mailerd.cli.senders import authorizations
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
@@ -158,6 +159,11 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         return done, await job_named(database, id_)
 
 
+def forecasts_of(known: Settings, database: Database) -> ForecastReader:
+    """The reader of forecasts."""
+    return ForecastReader(database, Live(default_limits(known)), PATIENCE, authorizations(known))
+
+
 app = typer.Typer(no_args_is_help=True, help="List, show, watch, pause, resume, cancel and retry jobs.")
 for command in (cancel, pause, resume, retry, priority):
     app.command()(command)
@@ -186,21 +192,21 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
         daemon = (await look(database, known.intake, daemons)).runs(daemons)
         found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit + 1, senders=None, only=only)
         page, more = found[:limit], len(found) > limit
+        open_ = [job.id for job in page if job.finished_at is None]
+        inputs = await forecasts_of(known, database).read_all(open_)
         if as_json:
             from mailerd.cli.json_models import ListedJob, ListedJobs  # noqa: PLC0415 - slow to import
 
-            open_ = [job.id for job in page if job.finished_at is None]
-            inputs = await ForecastReader(database, Live(default_limits(known)), PATIENCE).read_all(open_)
             jobs = [ListedJob.listed(job, inputs.get(job.id), daemon=daemon) for job in page]
             print_json(ListedJobs(jobs=jobs, next_cursor=page[-1].id if more else None))
             return
     if page:
-        print_fitting(jobs_table(page, daemon=daemon))
+        print_fitting(jobs_table(page, inputs, daemon=daemon))
     else:
         echo(t("No jobs."))
 
 
-def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
+def jobs_table(jobs: list[Job], inputs: Mapping[str, ForecastInputs], *, daemon: bool) -> Table:
     """Jobs, one a line; an id is never cut, since it is what other commands are given. `daemon`: one runs."""
     cancelled = any(job.counts.get(State.CANCELLED) for job in jobs)
     dated = not (cancelled and narrow(wide=False))  # 80 columns have room for one of the two
@@ -208,8 +214,8 @@ def jobs_table(jobs: list[Job], *, daemon: bool) -> Table:
     for job in jobs:
         sent, failed, undone = (f"{job.counts.get(it, 0):,}" for it in (State.SENT, State.FAILED, State.CANCELLED))
         rows.append([
-            job.id, standing(job, daemon=daemon), f"{sent}/{job.total:,}", failed, *([undone] if cancelled else []),
-            *([_accepted(job)] if dated else []), job.sender_email,
+            job.id, standing(job, daemon=daemon, inputs=inputs.get(job.id)), f"{sent}/{job.total:,}", failed,
+            *([undone] if cancelled else []), *([_accepted(job)] if dated else []), job.sender_email,
         ])  # fmt: skip
     headings = [
         t("Job"), t("Status"), t("Sent"), t("Failed"), *([t("Cancelled")] if cancelled else []),
@@ -282,7 +288,7 @@ async def _read_details(known: Settings, database: Database, id_: str) -> _JobDe
     runs = (await look(database, known.intake, daemons)).runs(daemons)
     return _JobDetails(
         job=await job_named(database, id_),
-        inputs=await ForecastReader(database, Live(default_limits(known)), PATIENCE).read(id_),
+        inputs=await forecasts_of(known, database).read(id_),
         # Nothing is asked here, only read: how long a lost send may travel does not matter.
         asked=await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_),
         daemons=daemons,
@@ -344,7 +350,9 @@ async def watch_until_ended(known: Settings, id_: str, *, once: bool = False, as
         if not once:
             # A file or a pipe gets no bar: it would stand there without the end of its line.
             with Progress(*columns, refresh_per_second=4, disable=as_json or not sys.stdout.isatty()) as progress:
-                job = await _ended(database, id_, progress, progress.add_task(id_, total=job.total), silent=as_json)
+                forecasts = forecasts_of(known, database)
+                bar = progress.add_task(id_, total=job.total)
+                job = await _ended(database, id_, progress, bar, forecasts=forecasts, silent=as_json)
         _tell_job(await _read_details(known, database, id_), as_json=as_json)
     return job.counts.get(State.FAILED, 0)
 
@@ -356,13 +364,16 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
         shown.print(Text(visible(say(line))), soft_wrap=not sys.stdout.isatty())
 
 
-async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID, *, silent: bool) -> Job:
+async def _ended(
+    database: Database, id_: str, progress: Progress, bar: TaskID, *, forecasts: ForecastReader, silent: bool
+) -> Job:  # fmt: skip
     """The job, once it has ended; what it waits for is said, a database that is away too, unless it is `silent`."""
     said, job, why = "", None, ""
     while True:
         try:
             job = await job_named(database, id_)
             daemons = await HistoryReader(database).daemons()
+            inputs = None if silent or job.counts.get(State.SENDING) else await forecasts.read(id_)
         except DatabaseError:
             job, why = None, t("Waiting: the database is unavailable.")
             with suppress(DatabaseError):
@@ -371,7 +382,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID, 
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, total=job.total, completed=job.total - open_)
             alone = [] if job.finished_at else describe.stored_and_waits(daemons)
-            why = " ".join(map(say, [*describe.held(job), *alone]))
+            why = " ".join(map(say, [*describe.held(job, inputs), *alone]))
         if job is not None and job.finished_at is not None:
             return job
         if why != said and not silent:
@@ -405,7 +416,7 @@ async def _explain(known: Settings, database: Database, what: str, *, as_json: b
     if not found:
         raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
     seen = await look(database, known.intake, await stories.daemons())
-    forecasts = ForecastReader(database, Live(default_limits(known)), PATIENCE)
+    forecasts = forecasts_of(known, database)
     queue = await read_queue(found, history=stories, forecasts=forecasts, outage=seen.outage, runs=seen.lives)
     if as_json:
         from mailerd.cli.json_models import Explained  # noqa: PLC0415 - slow to import

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from mailerd.core.forecast import ForecastInputs
-from mailerd.core.situation import Condition
+from mailerd.core.reading import Condition
 from mailerd.core.states import Proof
 from mailerd.intake.recipients import ExplainedMessage
 from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut
@@ -28,7 +28,9 @@ class ListedJob(JobOut):
     @classmethod
     def listed(cls, job: Job, inputs: ForecastInputs | None, *, daemon: bool) -> Self:
         """A job; `daemon`: one runs."""
-        return cls.of(job, ForecastOut.of(inputs)).model_copy(update={"waits_for": waits_for(job, daemon=daemon)})
+        return cls.of(job, ForecastOut.of(inputs)).model_copy(
+            update={"waits_for": waits_for(job, daemon=daemon, inputs=inputs)}
+        )
 
 
 class ListedJobs(ResponseModel):

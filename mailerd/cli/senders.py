@@ -13,17 +13,17 @@ from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t
 from mailerd.core.labels import worded
-from mailerd.core.pauses import MANUAL, repair, repair_command, until
+from mailerd.core.models import SenderState
+from mailerd.core.pauses import MANUAL, until
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reading import Authorization, AuthorizationState, Condition
 from mailerd.core.reasons import reason as reason_of
-from mailerd.core.replies import NoCredentials
-from mailerd.core.senders import Authorization
-from mailerd.core.situation import Condition
+from mailerd.core.senders import SenderReading
 from mailerd.errors import MailerdError
 from mailerd.events.worker import GmailEvents
 from mailerd.locale import label
 from mailerd.mail.mime import mailbox
-from mailerd.store.senders import LIMITS, PauseResult, SenderError, Senders, SenderSummary, default_limits
+from mailerd.store.senders import LIMITS, PauseResult, SenderError, Senders, default_limits
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -43,7 +43,9 @@ def list_senders(
     config: ConfigOption = None,
 ) -> None:
     """List all senders: limits (* own limits), messages sent in 24 hours, messages waiting, and pauses."""
-    found = _ask(settings(config), lambda senders: senders.all())
+    known = settings(config)
+    ask = authorizations(known)
+    found = [each.authorized(ask(each.state.email)) for each in _ask(known, lambda senders: senders.all())]
     if as_json:
         print_json({"senders": [_shown(each) for each in found]})
         return
@@ -64,7 +66,7 @@ def list_senders(
     _legend(found)
 
 
-def _legend(found: Sequence[SenderSummary]) -> None:
+def _legend(found: Sequence[SenderReading]) -> None:
     if any(each.state.own for each in found):
         echo(t("*: own limit. To use the configured limits again: `mailerd senders set EMAIL --default all`"))
 
@@ -121,7 +123,6 @@ def pause(
     config: ConfigOption = None,
 ) -> None:
     """Pause a sender. Messages already handed to Google are still sent."""
-    from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and no other command here needs it
     from mailerd.gmail.session import one_line  # noqa: PLC0415
 
     span, known = None if lasts is None else _duration(lasts), settings(config)
@@ -129,11 +130,10 @@ def pause(
         one_line(reason) if reason else reason_of("no_reason_given")
     )  # it is shown on terminals and in logs, as what Google says
     address = mailbox_of(known, email)
-    gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
-    file = gmail.credential_file(address)
+    is_missing = authorizations(known)(address).state is AuthorizationState.MISSING
 
     async def work(senders: Senders) -> PauseResult:
-        if isinstance(file, NoCredentials) and not await senders.knows(address):
+        if is_missing and not await senders.knows(address):
             raise SenderError(
                 t(
                     "unknown sender {sender}: it has no credential file and no job. `mailerd senders list` and "
@@ -175,6 +175,13 @@ def resume(
         echo(t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": ")))
     else:
         echo(t("{sender} is not paused", sender=address))
+
+
+def authorizations(known: Settings) -> Callable[[str], Authorization]:
+    """What the disk shows of the authorization of a mailbox."""
+    from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and not every command here needs it
+
+    return Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1).authorization
 
 
 def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
@@ -233,7 +240,7 @@ def _duration(given: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _shown(each: SenderSummary) -> dict[str, Any]:
+def _shown(each: SenderReading) -> dict[str, Any]:
     it = each.state
     end = it.paused_until if it.paused else None
     return {
@@ -242,11 +249,11 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "paused_until": None if end == FOREVER else end,
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
-        "repair": _repair(each),
-        "state": each.reading.activity(Authorization()) if each.reading else None,
-        "finding": _shown_finding(found) if (found := _finding(each)) else None,
-        "sent_24h": each.used,
-        "waiting": each.waiting,
+        "repair": each.stats.repair,
+        "state": each.activity,
+        "finding": _shown_finding(each.finding) if each.finding else None,
+        "sent_24h": each.stats.used_day,
+        "waiting": each.inputs.messages,
         "limits": {name: getattr(it.limits, name) for name in LIMITS},
         "own": sorted(it.own),
         "per_day_now": it.allowance.per_day,
@@ -263,60 +270,45 @@ def _shown_finding(it: Condition) -> dict[str, Any]:
     return {"severity": it.severity, "code": it.code, "text": it.text, "remedy": remedy}
 
 
-def _repair(each: SenderSummary) -> str | None:
-    """What a person has to do before a message of the sender can go."""
-    it = each.state
-    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
-
-
-def _row(each: SenderSummary) -> tuple[str, ...]:
-    it = each.state
-    state = worded(each.reading.activity(Authorization())) if each.reading else Text("")
-    if it.paused and it.paused_until:
-        state = worded("paused_manually" if it.pause_cause == MANUAL else it.pause_cause or "paused")
-        if it.paused_until != FOREVER and not _repair(each):
-            state = t("{state} {until}", state=state, until=until(it.paused_until))
-    elif found := _finding(each):
-        state = worded(found.code)
+def _row(each: SenderReading) -> tuple[str, ...]:
+    it, found = each.state, each.finding
+    state = worded(each.activity)
+    if found:
+        state = worded("paused_manually" if found.code == MANUAL else found.code)
+        if each.pause and each.pause.until:
+            state = t("{state} {until}", state=state, until=until(each.pause.until))
     elif it.limits.latency:
         state = t("slowed down")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
-        it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
+        it.email, state, str(each.stats.used_day), str(each.inputs.messages),
+        _limit(each, "per_day", now=it.allowance.per_day),
         _limit(each, "units_per_minute", now=it.allowance.units_per_minute), _limit(each, "per_minute"),
         _limit(each, "min_gap"), warm, label(it.mode or ""), it.project or "", _why(each) or "",
     )  # fmt: skip
 
 
-def _finding(each: SenderSummary) -> Condition | None:
-    """The worst that the API shows of it."""
-    return each.reading.finding if each.reading else None
-
-
-def _why(each: SenderSummary) -> Text | None:
+def _why(each: SenderReading) -> Text | None:
     """Why it is paused or slower, and what to do."""
-    it = each.state
-    if it.paused:
-        reason = it.pause_reason or ""
-        if not _repair(each):
-            return joined([reason])
-        remedy = repair_command(it.pause_cause or "", sender=it.email, reason=reason)
-        return t("{what} -> {remedy}", what=reason, remedy=remedy)
-    if found := _finding(each):
-        return found.told
+    it, pause = each.state, each.pause
+    if pause:
+        return t("{what} -> {remedy}", what=pause.reason, remedy=pause.remedy) if each.stats.repair else (
+            joined([pause.reason])
+        )  # fmt: skip
+    if each.finding:
+        return each.finding.told
     if it.limits.latency:
         return t("Google took up to {seconds:.1f} s per message", seconds=it.limits.latency)
     return None
 
 
-def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:
+def _limit(each: SenderReading, name: str, *, now: int | None = None) -> str:
     value = getattr(each.state.limits, name) if now is None else now
     own = "*" if name in each.state.own else ""
     return f"{value:g}{own}" if value else f"-{own}"
 
 
-def _limits(each: SenderSummary) -> Text:
-    it = each.state
+def _limits(it: SenderState) -> Text:
     always = ("units_per_minute", "per_minute", "per_day")
     values = {name: getattr(it.limits, name) for name in LIMITS}
     return joined(

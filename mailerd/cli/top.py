@@ -24,6 +24,7 @@ from rich.text import Text
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.daemon import Seen, look
 from mailerd.cli.output import JsonOption, broken, print_json
+from mailerd.cli.senders import authorizations
 from mailerd.cli.tables import console, table
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Settings
@@ -33,7 +34,8 @@ from mailerd.core.i18n import joined, t, tn
 from mailerd.core.labels import worded
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.situation import Condition, Facts, Severity, shortened, situation, until
+from mailerd.core.reading import Condition, Severity, until
+from mailerd.core.situation import Facts, shortened, situation
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import LATE, DaemonInfo, QueueStats, SenderStats, WebhookStats, counts
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -121,7 +123,7 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
-    inputs = await ForecastReader(database, reader.defaults, timeout=10.0).read_all(open_)
+    inputs = await ForecastReader(database, reader.defaults, 10.0, reader.authorization).read_all(open_)
     failures = await HistoryReader(database).last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,
@@ -354,7 +356,8 @@ def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> 
         figures: list[str | Text] = [f"{sent:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
         done = forecasts[job.id].done_at if job.id in forecasts else None
         end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
-        rows.append([job.id, standing(job, daemon=daemon), *share, *figures, *end, job.sender_email])
+        word = standing(job, daemon=daemon, inputs=snapshot.inputs.get(job.id))
+        rows.append([job.id, word, *share, *figures, *end, job.sender_email])
     wide = [t("Done about")] if bars else []
     headings = [t("Job"), t("Status"), *([""] if bars else []), t("Sent"), t("Failed"), *wide, t("Sender")]
     return table(headings, rows, soft={len(headings) - 1})
@@ -410,7 +413,7 @@ def top(
 
 async def _once(known: Settings, *, as_json: bool) -> None:
     async with open_database(known) as database:
-        reader = StatsReader(database, LiveSetting(default_limits(known)))
+        reader = StatsReader(database, LiveSetting(default_limits(known)), authorizations(known))
         snapshot = await read_snapshot(reader, known.intake)
     if as_json:
         print_json(_as_json(snapshot))
@@ -442,7 +445,8 @@ def _as_json(it: Snapshot) -> dict[str, object]:
 async def _top(known: Settings, *, every: float) -> None:
     # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
     database, window = Database(known.database, events=StoreEvents(no_log)), console()
-    shown, reader = TopView(window, where=database.where), StatsReader(database, LiveSetting(default_limits(known)))
+    reader = StatsReader(database, LiveSetting(default_limits(known)), authorizations(known))
+    shown = TopView(window, where=database.where)
     try:
         with _quit_key() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
 

@@ -9,12 +9,21 @@ from math import ceil
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.i18n import Text, joined, t, tn
+from mailerd.core.i18n import Text, joined, t
 from mailerd.core.models import FailingAttempts, SenderState
-from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
-from mailerd.core.situation import outage_reason
+from mailerd.core.reading import (
+    Authorization,
+    Reading,
+    UnresolvedSends,
+    authorized,
+    joined_causes,
+    sender_stats,
+    unresolved_summary,
+    waits,
+)
+from mailerd.core.stats import SenderStats
 
 _CYCLE: Final = timedelta(hours=25)
 """When a message no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
@@ -39,23 +48,36 @@ class Queued:
 
 
 @dataclass(frozen=True)
-class UnresolvedSends:
-    """The job's unsure messages."""
-
-    messages: int
-    manual: int
-    """How many of them no check can resolve: a person has to settle them."""
-    look_at: datetime | None
-    """When the first of the other messages is checked."""
-
-
-@dataclass(frozen=True)
 class LaterMessages:
     """Messages of a job that have a later time of their own."""
 
     messages: int
     due: datetime
     """When the first of them is due."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When the messages of a job go."""
+
+    messages_ahead: int = 0
+    """How many messages of other jobs go before the last message of this job."""
+    per_minute: float | None = None
+    """How many messages of the sender go in a minute; None: as fast as Google answers."""
+    starts_at: datetime | None = None
+    """When the first message goes; None: nothing waits, or it is not known."""
+    ends_at: datetime | None = None
+    """When the last one goes, at the earliest."""
+    done_at: datetime | None = None
+    """When it goes; None: not known, since that is too far away or the queue too long to be read."""
+    first_day: int = 0
+    """How many messages go before the sender's day is used up; 0: all of them, or it is used up before."""
+    goes_on_at: datetime | None = None
+    """When the others begin to go."""
+    until: str = ""
+    """What has to happen before any message goes and any time can be named."""
+    fails: bool = False
+    """All of the sender's newest attempts failed: no time can be named."""
 
 
 @dataclass(frozen=True)
@@ -96,22 +118,39 @@ class ForecastInputs:
     """How the database cannot be used, as `Database.outage` says it; "": it can."""
     queue_cut_off: bool = False
     """There may be more jobs before or beside it than those in `queue`."""
+    next_cost: int | None = None
+    """As how many messages of the day the sender's next one counts; None: the first one of these is that."""
+    used_minute: int = 0
+    """The messages that the sender sent in the last minute, where that is asked for."""
+    alias: str = ""
+    """What a limited key calls the sender, if it does not name the mailbox."""
+    authorization: Authorization = field(default_factory=Authorization)
+    """What is known of the sender's."""
+    all_of_sender: bool = False
+    """These are all that waits of the sender."""
 
     @property
     def now(self) -> datetime:
         """The database's time when they were read."""
         return self.sender.now
 
-    @property
-    def paused_until(self) -> datetime | None:
-        """The end of the sender's pause; None: it is not paused now."""
-        return self.sender.paused_until if self.sender.paused else None
+    @cached_property
+    def stats(self) -> SenderStats:
+        """What is judged of the sender."""
+        return authorized(sender_stats(
+            self.sender, hours=self.hours, used_minute=self.used_minute, fails=self.failing, alias=self.alias,
+            next_cost=self.first_cost if self.next_cost is None else self.next_cost, turn=self.next_claim_at,
+            braked_until=self.braked_until if self.all_of_sender else None,
+        ), self.authorization)  # fmt: skip
 
-    @property
-    def repair(self) -> Text | None:
-        """What a person has to do before a message of the sender can go; None: nothing."""
-        it = self.sender
-        return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason)
+    def reading(self, forecast: Forecast) -> Reading:
+        """Why they wait is judged by this."""
+        return Reading(
+            self.now, self.stats, self.outage, waiting=bool(self.messages),
+            due=self.due if self.due > self.now else None, tried=bool(self.error), error=self.error,
+            job_paused=self.job_paused, job_reason=self.job_reason, braked_until=self.braked_until,
+            allowed_at=forecast.starts_at, ahead=forecast.messages_ahead, unresolved=self.unresolved,
+        )  # fmt: skip
 
     @cached_property
     def _cost(self) -> float:
@@ -119,19 +158,10 @@ class ForecastInputs:
         copies = self.messages * self.copies + sum(it.messages * it.copies for it in self.queue)
         return 1 + copies / ((self.messages + sum(it.messages for it in self.queue)) or 1)
 
-    def limit(self, at: datetime) -> int:
-        """What the sender's day allows at that time, in messages to one address each; 0: no limit."""
-        return self.sender.limits.on(at, since=self.sender.since).per_day
-
     def per_day(self, at: datetime) -> int:
         """How many messages of a day the sender may send at that time, as they are on the average; 0: no limit."""
-        return max(1, int(limit / self._cost)) if (limit := self.limit(at)) else 0
-
-    @property
-    def has_no_room(self) -> bool:
-        """Whether the day has room for a message, but not for the next one, which has copies."""
-        per_day, used = self.limit(self.now), self.used(self.now)
-        return bool(self.messages) and used < per_day < used + self.first_cost
+        limit = self.sender.limits.on(at, since=self.sender.since).per_day
+        return max(1, int(limit / self._cost)) if limit else 0
 
     @cached_property
     def _intervals(self) -> tuple[timedelta, timedelta]:
@@ -153,34 +183,6 @@ class ForecastInputs:
         As many as they would be if each were as those that wait are on the average.
         """
         return {hour: ceil(cost / self._cost) for hour, cost in sorted(self.hours.items()) if hour + _CYCLE > at}
-
-    def used(self, at: datetime) -> int:
-        """What the rolling day counts at that time, in messages to one address each."""
-        return sum(cost for hour, cost in self.hours.items() if hour + _CYCLE > at)
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """When the messages of a job go."""
-
-    messages_ahead: int = 0
-    """How many messages of other jobs go before the last message of this job."""
-    per_minute: float | None = None
-    """How many messages of the sender go in a minute; None: as fast as Google answers."""
-    starts_at: datetime | None = None
-    """When the first message goes; None: nothing waits, or it is not known."""
-    ends_at: datetime | None = None
-    """When the last one goes, at the earliest."""
-    done_at: datetime | None = None
-    """When it goes; None: not known, since that is too far away or the queue too long to be read."""
-    first_day: int = 0
-    """How many messages go before the sender's day is used up; 0: all of them, or it is used up before."""
-    goes_on_at: datetime | None = None
-    """When the others begin to go."""
-    until: str = ""
-    """What has to happen before any message goes and any time can be named."""
-    fails: bool = False
-    """All of the sender's newest attempts failed: no time can be named."""
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
@@ -211,18 +213,17 @@ def _forecast(it: ForecastInputs) -> Forecast:
     """The same, as if all messages were due with the first one."""
     if it.outage:
         return Forecast(until=t("the database can be written to again"))
-    held = t("the sender is resumed") if it.paused_until == rate_limit.FOREVER else None
-    if until := t("the job is resumed") if it.job_paused else it.repair or held:
+    stats, paused_until = it.stats, it.stats.paused_until
+    held = t("the sender is resumed") if paused_until == rate_limit.FOREVER else None
+    if until := t("the job is resumed") if it.job_paused else stats.repair or held:
         return Forecast(until=until)
-    if it.messages and not it.paused_until and it.failing and it.failing.nothing_sent:
+    if it.messages and not paused_until and it.failing and it.failing.nothing_sent:
         return Forecast(fails=True)
     sender, interval = it.sender, it.interval(it.now)
     per_minute = timedelta(minutes=1) / interval if interval else None
     if not it.messages:
         return Forecast(per_minute=per_minute)
-    start = max(it.now, it.paused_until or it.now, sender.gap_until or it.now)
-    if sender.tat and (stream := rate_limit.rate(sender.allowance, units=sender.units)):
-        start = max(start, sender.tat + stream.interval - stream.tolerance)
+    start = max(it.now, paused_until or it.now, stats.paced_until or it.now)
     if it.first_cost > 1:  # what is cheaper does not overtake it
         if sender.allowance.per_day and it.first_cost > sender.allowance.per_day:
             return Forecast(per_minute=per_minute, until=t("the sender's day has room for its copies"))
@@ -348,84 +349,13 @@ def _paced(it: ForecastInputs, number: int, start: datetime) -> datetime:
 
 def waiting_reason(it: ForecastInputs, forecast: Forecast) -> Text | None:
     """Why its messages are not sent now; None when only the rate limit of the minute holds them."""
-    held = outage_reason(it.outage) if it.outage else None
-    if it.messages and held is None:
-        held = hold_reason(
-            sender=t("the sender"),
-            job_paused=it.job_paused,
-            due=it.due if it.due > it.now else None,
-            paused_until=it.paused_until,
-            pause_reason=it.sender.pause_reason or it.sender.pause_cause,
-            say=lambda moment: moment_in_words(moment, it.now),
-            repair=it.repair,
-            last_error=_plain(it.failing.reason if forecast.fails and it.failing else it.error),
-            job_reason=it.job_reason,
-            braked_until=it.braked_until,
-        ) or _slowed(it, forecast)
-    causes = [cause for cause in (held, unresolved_summary(it)) if cause]
-    return joined(causes) if causes else None
-
-
-def _slowed(it: ForecastInputs, forecast: Forecast) -> Text | None:
-    """What the sender's limits, its other jobs and the last attempt have to do with it."""
-    starts_at, per_day, used = forecast.starts_at, it.limit(it.now), it.used(it.now)
-    if forecast.fails and it.failing:
-        return t("all attempts fail: {reason}", reason=_plain(it.failing.reason))
-    if per_day and used >= per_day and it.sender.limits.is_warming_up(it.now, since=it.sender.since):
-        said = t("the sender's warm-up allows {limit:,} messages a day, {used:,} are sent", limit=per_day, used=used)
-        if not starts_at:
-            return said
-        return t("{said}: the next one is sent at {at}", said=said, at=moment_in_words(starts_at, it.now))
-    if per_day and used >= per_day:
-        if not starts_at:
-            return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
-        return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
-                 used=used, at=moment_in_words(starts_at, it.now))  # fmt: skip
-    if it.has_no_room:
-        return t(
-            "the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are used",
-            cost=it.first_cost, used=used, limit=per_day,
-        )  # fmt: skip
-    if starts_at and starts_at - it.now > _AT_ONCE:
-        if forecast.messages_ahead:
-            return tn("{n:,} message of the sender's other jobs is sent first",
-                      "{n:,} messages of the sender's other jobs are sent first", forecast.messages_ahead)  # fmt: skip
-        return t("the sender's limits allow no message before {at}", at=moment_in_words(starts_at, it.now))
-    if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
-        return t(
-            "the sender's next turn is at {at}, although its limits allow a message now: a running daemon notices "
-            "within a minute",
-            at=moment_in_words(it.next_claim_at, it.now),
-        )
-    return t("last error: {reason}; retried at its turn", reason=_plain(it.error)) if it.error else None
-
-
-def unresolved_summary(it: ForecastInputs) -> Text | None:
-    """What happens to its unsure messages, and when; None when there are none."""
-    if it.unresolved is None:
-        return None
-    parts, looked_for = list[Text](), it.unresolved.messages - it.unresolved.manual
-    if looked_for and it.unresolved.look_at:
-        at = moment_in_words(max(it.unresolved.look_at, it.now), it.now)
-        parts.append(tn("{n:,} message is unconfirmed: checked at Google at {at}",
-                        "{n:,} messages are unconfirmed: checked at Google at {at}", looked_for, at=at))  # fmt: skip
-    if it.unresolved.manual:
-        parts.append(tn("{n:,} message is unconfirmed until you run `mailerd settle`",
-                        "{n:,} messages are unconfirmed until you run `mailerd settle`",
-                        it.unresolved.manual))  # fmt: skip
-    return joined(parts) if parts else None
-
-
-def _plain(error: str | None) -> str:
-    """An error that ends in no punctuation, so that the sentence can go on."""
-    plain = (error or "").strip().rstrip(":.")
-    return error if error == plain else plain
+    return joined_causes(waits(it.reading(forecast)))
 
 
 def describe(it: ForecastInputs, forecast: Forecast) -> Text:
     """What comes next and when, its unsure messages included."""
     upcoming = summary(forecast, now=it.now) if it.messages else None
-    parts = [part for part in (upcoming, unresolved_summary(it)) if part]
+    parts = [part for part in (upcoming, unresolved_summary(it.reading(forecast))) if part]
     return joined(parts) if parts else t("nothing is waiting")
 
 

@@ -25,47 +25,6 @@ def until(end: datetime, say: Callable[[datetime], str] = "{:%Y-%m-%d %H:%M:%S} 
     return t("until it is resumed") if end == FOREVER else t("until {at}", at=say(end))
 
 
-def hold_reason(
-    *,
-    sender: str,
-    job_paused: bool,
-    due: datetime | None,
-    paused_until: datetime | None,
-    pause_reason: str | None,
-    say: Callable[[datetime], str],
-    repair: str | None = None,
-    last_error: str | None = None,
-    job_reason: str | None = None,
-    braked_until: datetime | None = None,
-) -> Text | None:
-    """Why waiting messages are held; None when neither a pause nor their time holds them.
-
-    `due`: when the first of them is due, None when that is past. `paused_until`: the sender's pause, None when it is
-    over. Of these two, the one that ends last is the reason. `repair`: what a person has to do before a message of the
-    sender can go. `job_reason`: why the job is paused, where no person did it. `braked_until`: until when it waits,
-    since what came back of it is read first. `say` writes a moment.
-    """
-    if job_paused:
-        return t("the job is paused: {reason}", reason=job_reason) if job_reason else t("the job is paused")
-    if repair:
-        if not pause_reason:
-            return t("{sender} is paused until {repair} (tried each minute)", sender=sender, repair=repair)
-        return t(
-            "{sender} is paused until {repair} (tried each minute: {reason})",
-            sender=sender, repair=repair, reason=pause_reason,
-        )  # fmt: skip
-    if paused_until and (due is None or paused_until >= due):
-        end = until(paused_until, say)
-        if not pause_reason:
-            return t("{sender} is paused {until}", sender=sender, until=end)
-        return t("{sender} is paused {until}: {reason}", sender=sender, until=end, reason=pause_reason)
-    if braked_until:
-        return t("many messages bounced; their notices are read first, until {at}", at=say(braked_until))
-    if due and last_error:
-        return t("deferred until {at} after the last attempt: {reason}", at=say(due), reason=last_error)
-    return t("not due before {at}", at=say(due)) if due else None
-
-
 _LOGIN: Final = "mailerd auth login --sender {sender}"
 _REPAIRS: Final[Mapping[str, tuple[str, str]]] = {
     PauseCause.TOKEN_REFUSED: (N_("the authorization is renewed"), _LOGIN),

@@ -1,52 +1,19 @@
 """A sender as applications see it: its authorization, what it does now, and how much of its limits is left. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
-from typing import Final
+from typing import Final, Self
 
 from mailerd.core import rate_limit
 from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
 from mailerd.core.models import SenderState
-from mailerd.core.pauses import repair_command
 from mailerd.core.rate_limit import FOREVER, Budget
-from mailerd.core.situation import Condition, braked, database, of_sender
+from mailerd.core.reading import Authorization, AuthorizationState, Condition, of_sender
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
-
-
-class AuthorizationState(StrEnum):
-    """What is known of a mailbox's authorization."""
-
-    OK = "ok"
-    MISSING = "missing"
-    """There is no credential file."""
-    REFUSED = "refused"
-    """Google refuses a token."""
-    UNUSABLE = "unusable"
-    """The credential file cannot be read, opens another mailbox, or lacks a scope."""
-    UNKNOWN = "unknown"
-    """No token was requested since this daemon started, or the credential file was replaced."""
-
-
-@dataclass(frozen=True)
-class Authorization:
-    """What the last request for a token said; nothing is requested to know it."""
-
-    state: AuthorizationState = AuthorizationState.UNKNOWN
-    scopes: tuple[str, ...] = ()
-    checked_at: datetime | None = None
-    """When that was, by this machine's clock."""
-    reason: str = ""
-    """Why nothing can be sent with it."""
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it is known that nothing can be sent with it."""
-        return self.state not in {AuthorizationState.OK, AuthorizationState.UNKNOWN}
-
 
 _OF_CAUSE: Final[Mapping[str, AuthorizationState]] = {
     PauseCause.TOKEN_REFUSED: AuthorizationState.REFUSED,
@@ -99,11 +66,10 @@ class SenderPause:
 
 @dataclass(frozen=True)
 class SenderReading:
-    """What the tables showed of a sender at one moment."""
+    """What the tables showed of a sender at one moment, and what is known of its authorization."""
 
     inputs: ForecastInputs
     """All that waits of it, as if it were one job."""
-    stats: SenderStats
     elsewhere: int
     """Of the messages of its day: those that mailerd did not send."""
     counted_to: int
@@ -111,10 +77,24 @@ class SenderReading:
     read_at: datetime | None
     """When its inbox was last read; None: never."""
 
+    def authorized(self, known: Authorization) -> Self:
+        """The same with what is `known` of its authorization by this daemon, or by a newer pause in its row."""
+        return replace(self, inputs=replace(self.inputs, authorization=authorization(known, self.state)))
+
+    @property
+    def authorization(self) -> Authorization:
+        """What is known of its authorization."""
+        return self.inputs.authorization
+
     @property
     def state(self) -> SenderState:
         """Its row."""
         return self.inputs.sender
+
+    @property
+    def stats(self) -> SenderStats:
+        """What is judged of it."""
+        return self.inputs.stats
 
     @cached_property
     def forecast(self) -> Forecast:
@@ -134,32 +114,24 @@ class SenderReading:
     @cached_property
     def finding(self) -> Condition | None:
         """The worst of what every surface says of it; None: nothing is wrong."""
-        if self.inputs.outage:
-            return database(self.inputs.outage)
-        found = of_sender(self.stats, self.state.now)
-        if not found and self.inputs.braked_until:
-            return braked(self.stats, self.inputs.braked_until, self.state.now)
-        return next(iter(found), None)
+        return next(iter(of_sender(self.stats, self.state.now, self.inputs.outage)), None)
 
-    def pause(self, known: Authorization) -> SenderPause | None:
+    @property
+    def pause(self) -> SenderPause | None:
         """Why nothing is sent; None: it is not paused, and nothing is known to be wrong with its authorization."""
-        it, cause = self.state, self.state.pause_cause or ""
-        reason = it.pause_reason or cause.replace("_", " ")
-        if self.inputs.repair:  # it is tried each minute, and no end of a pause says when that succeeds
-            return SenderPause(cause, reason, None, repair_command(cause, sender=it.email, reason=reason))
-        if it.paused:
-            until = None if it.paused_until == FOREVER else it.paused_until
-            (finding,) = of_sender(self.stats, it.now)
-            return SenderPause(cause, reason, until, next(iter(finding.remedies), None))
-        if known.is_broken:
-            cause = PauseCause.TOKEN_REFUSED if known.state is AuthorizationState.REFUSED else PauseCause.NO_CREDENTIALS
-            command = repair_command(cause, sender=it.email, reason=known.reason)
-            return SenderPause(cause.value, known.reason, None, command)
-        return None
+        it = self.stats
+        if not (it.repair or it.paused_until):
+            return None
+        (finding,) = of_sender(it, self.state.now)
+        # One that is tried each minute has no end: no end of a pause says when that succeeds.
+        until = None if it.repair or it.paused_until == FOREVER else it.paused_until
+        reason = it.pause_reason or it.pause_cause.replace("_", " ")
+        return SenderPause(it.pause_cause, reason, until, next(iter(finding.remedies), None))
 
-    def activity(self, known: Authorization) -> SenderActivity:
+    @property
+    def activity(self) -> SenderActivity:
         """What it does; it is not sending while nothing shows that it can."""
-        if self.pause(known):
+        if self.pause:
             return SenderActivity.PAUSED
         starts_at = self.forecast.starts_at
         is_sending = self.stats.used_minute or (starts_at and starts_at - self.state.now < _SOON)

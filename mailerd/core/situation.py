@@ -7,16 +7,24 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from itertools import chain
 from shlex import quote
 from typing import Final
 
-from mailerd.core.i18n import N_, Text, joined, t, tn
+from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
-from mailerd.core.pauses import MANUAL, repair_command
-from mailerd.core.quantities import in_words, moment_in_words
-from mailerd.core.rate_limit import FOREVER
+from mailerd.core.quantities import in_words
+from mailerd.core.reading import (
+    FEWER_CONNECTIONS,
+    INCIDENT,
+    JOURNAL,
+    SEE,
+    WAY,
+    Condition,
+    Severity,
+    database,
+    of_sender,
+)
 from mailerd.core.reasons import cause_code, same_cause
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats, UnreadInbox, WebhookStats, as_counted, counts
@@ -38,68 +46,9 @@ LOST_LATELY: Final = 600
 """Seconds for which a daemon that does not respond is trouble while another one runs."""
 FAILED_SHARE: Final = 0.2
 """This share of the messages of the last ten minutes, or of a job, may fail before it is trouble."""
-MOST_A_DAY: Final = 2000
-"""Messages a day that Google lets a mailbox of Google Workspace send."""
 MAX_OF_A_KIND: Final = 5
 """Findings of one kind that `shortened` keeps."""
-JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
-_WAY: Final = t("check DNS, firewall and proxy on the way to Google (gmail.api_root): mailerd check")
-INCIDENT: Final = t("it is retried; if it lasts, see {page}", page="https://www.google.com/appsstatus/dashboard/")
-"""What there is to do where Google answers with an error of its own."""
 START: Final = t("systemctl start mailerd, or mailerd run")
-SEE: Final = "mailerd explain {}"
-
-
-class Severity(StrEnum):
-    """How bad it is; the names of the colours in which it is shown."""
-
-    GREEN = "green"
-    BLUE = "blue"
-    """A person decided it, or should know it."""
-    AMBER = "amber"
-    """Something is late, or will be."""
-    RED = "red"
-    """Nothing is sent: of a sender, or at all."""
-
-    @property
-    def rank(self) -> int:
-        """The worse, the higher."""
-        return tuple(Severity).index(self)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One thing that is not as it should be, or that a person should know."""
-
-    severity: Severity
-    code: str
-    """Its cause; of a pause the pause's own."""
-    text: Text
-    """What is shown; it has the fields."""
-    about: str
-    """What has this trouble, one word and a name: it stays the same while the cause changes."""
-    remedies: tuple[str, ...] = ()
-    """Commands, or what else to do, the likeliest first."""
-    since: datetime | None = None
-    until: datetime | None = None
-    example: int | None = None
-    """The newest recipient that it befell."""
-    lasts: float = 0.0
-    """For how many seconds it has lasted, as far as that is known."""
-
-    @property
-    def subject(self) -> str:
-        """The name of what has this trouble; "" where it is the installation."""
-        return self.about.partition(" ")[2]
-
-    @property
-    def told(self) -> Text:
-        """What is wrong and what to do, in one line."""
-        return t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0]) if self.remedies else self.text
-
-    def began(self, now: datetime) -> datetime | None:
-        """When it began; None: that is not known."""
-        return self.since or (now - timedelta(seconds=self.lasts) if self.lasts else None)
 
 
 @dataclass(frozen=True)
@@ -151,11 +100,11 @@ def situation(facts: Facts) -> list[Condition]:
             Condition(Severity.AMBER, "clock_off", text, "clock", ("timedatectl set-ntp true", "mailerd check"))
         )
     if stats is not None:
-        silent = {sender.email for sender in stats.paused}
         found += chain(
-            (_paused(sender, stats.at) for sender in stats.paused), _late(stats, usable_for=facts.usable_for),
+            (it for sender in stats.paused for it in of_sender(sender, stats.at)),
+            _late(stats, usable_for=facts.usable_for),
             _daemons(stats, just_back=facts.just_back),
-            (it for sender in stats.senders if sender.email not in silent for it in _sender(sender, stats.at)),
+            (it for sender in stats.senders if not sender.paused_until for it in of_sender(sender, stats.at)),
             _inboxes(stats), (it for each in stats.webhooks for it in _webhook(each)), _jobs(stats),
             _failed(stats),
         )  # fmt: skip
@@ -209,165 +158,6 @@ def line(stats: QueueStats | None, findings: Sequence[Condition]) -> Text:
     return joined([*([counts(stats)] if stats and is_known else []), *(it.text for it in findings[:3])])
 
 
-CORRECT_LOGIN: Final = t(
-    "correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …"
-)
-FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
-GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
-RESTORE_TABLES: Final = t("restore the missing tables from a backup (docs/how-to/backup.md)")
-"""What to do about a database that cannot be used, wherever that is said."""
-_OUTAGES: Final = {
-    "login": t("the database rejects the login"),
-    "connections": t("the database has no free connection"),
-    "full": t("the database is full"),
-    "read-only": t("the database is read-only"),
-    "denied": t("the database denies its user a privilege"),
-    "incomplete": t("the database lacks a table"),
-    "stuck": t("the database does not finish writes in time"),
-}
-
-
-def outage_reason(outage: str) -> Text:
-    """Why nothing is sent while the database cannot be used, as a part of a sentence."""
-    return _OUTAGES.get(outage, t("the database is unavailable"))
-
-
-def database(outage: str) -> Condition:
-    """The database cannot be used."""
-    match outage:
-        case "full":
-            text = t("The database is full: nothing can be stored, and nothing is sent. Free disk space on its server.")
-            remedy = "df -h /var/lib/mysql"
-        case "read-only":
-            text = t("The database is read-only: nothing is accepted, and nothing is sent.")
-            remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
-        case "denied":
-            text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
-            remedy = GRANT
-        case "incomplete":
-            text = t("The database lacks a table: nothing is sent, and new jobs may be refused.")
-            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLES, "mailerd check"))
-        case "login":
-            text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
-            remedy = CORRECT_LOGIN
-        case "connections":
-            text = t(
-                "The database has no free connection (too many connections): nothing is accepted, and nothing is sent."
-            )
-            remedy = FEWER_CONNECTIONS
-        case "stuck":
-            text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
-            remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"
-        case _:
-            text = t("The database is unavailable: nothing is accepted, and nothing is sent.")
-            remedy = "systemctl status mariadb mysql"
-    return Condition(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
-
-
-def until(end: datetime, now: datetime) -> Text:
-    """When a pause ends."""
-    return t("until it is resumed") if end == FOREVER else t("until {at}", at=moment_in_words(end, now))
-
-
-def _paused(it: SenderStats, now: datetime) -> Condition:
-    about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {quote(it.email)}"
-    reason = it.pause_reason or it.pause_cause.replace("_", " ")
-    fields = {"sender": it.name, "until": until(end, now), "reason": reason}
-    if it.pause_cause == MANUAL:
-        text = t("{sender} is paused manually {until}: {reason}", **fields)
-        return Condition(Severity.BLUE, MANUAL, text, about, (resume,), until=end)
-    if it.repair:
-        text = t("{sender} cannot send. Action needed: {reason}", **fields)
-        return Condition(
-            Severity.RED,
-            it.pause_cause,
-            text,
-            about,
-            (repair_command(it.pause_cause, sender=it.email, reason=reason),),
-            until=end,
-        )
-    text = t("{sender} is paused {until}: {reason}", **fields)
-    first = [t(remedy, sender=it.email) for remedy in _FIRST.get(it.pause_cause, ())]
-    remedies = first if it.pause_cause in _ENDS_BY_WAITING else [*first, resume]
-    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, tuple(remedies), until=end)
-
-
-_LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
-_LOWER_DAY: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-day 1500`")
-_FIRST: Final = {
-    "throttled": (_LOWER,),
-    "too_many_concurrent": (_LOWER,),
-    "daily_limit": (_LOWER_DAY,),
-    "project_limit": (N_("https://console.cloud.google.com/iam-admin/quotas"),),
-}
-"""What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
-_ENDS_BY_WAITING: Final = frozenset({"throttled", "too_many_concurrent", "daily_limit"})
-"""Pauses that end automatically: Google refuses a sender that is resumed before."""
-
-
-def of_sender(it: SenderStats, now: datetime) -> list[Condition]:
-    """What is said of one sender, the worst first; an empty list: nothing is wrong with it."""
-    found = [_paused(it, now)] if it.paused_until else _sender(it, now)
-    return sorted(found, key=lambda it: -it.severity.rank)
-
-
-def braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
-    """All that a sender has due waits until what bounced is read."""
-    text = t("{sender}: many messages bounced; their notices are read first, {until}", sender=it.name,
-             until=until(end, now))  # fmt: skip
-    return Condition(Severity.BLUE, "braked", text, f"sender {it.email}",
-                     (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
-
-
-def _day_full(it: SenderStats) -> Condition:
-    """The day of a sender is used up, or what is left of it has no room for the next message."""
-    fields = {"sender": it.name, "used": it.used_day, "limit": it.per_day}
-    if it.used_day < it.per_day:
-        text = t(
-            "{sender}: the next message counts as {cost:,} because of its copies; "
-            "{used:,} of {limit:,} in 24 hours are used.",
-            cost=it.next_cost, **fields,
-        )  # fmt: skip
-    elif it.is_warming_up:
-        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
-                 **fields)  # fmt: skip
-    else:
-        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
-                 **fields)  # fmt: skip
-    remedy = "mailerd senders list"
-    if it.is_warming_up:
-        remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
-    elif it.per_day < MOST_A_DAY:
-        remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}"
-    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", (remedy,))
-
-
-def _sender(it: SenderStats, now: datetime) -> Iterator[Condition]:
-    """A sender that is not paused: its attempts fail, or its day is used up."""
-    about = f"sender {it.email}"
-    if found := it.failing:
-        cause = cause_code(found.reason)
-        code = next((code for code, reasons in _SCOPES if cause in reasons), "deferred")
-        if found.nothing_sent:
-            text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
-                      found.failed, sender=it.name, reason=found.reason)  # fmt: skip
-        else:
-            text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.name,
-                     failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
-        severity = Severity.AMBER if code == "deferred" else Severity.RED
-        see = (SEE.format(found.example),) if found.example else ()
-        remedies: tuple[str, ...] = (*(see if code == "deferred" else (_WAY,)), JOURNAL)
-        if cause == "google_error":
-            remedies = (INCIDENT, *see)
-        yield Condition(severity, code, text, about, remedies, since=found.since, example=found.example or None,
-                      lasts=(now - found.since).total_seconds())  # fmt: skip
-    if 0 < it.per_day < it.used_day + it.next_cost:
-        yield _day_full(it)
-
-
-_SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
-
-
 def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
     """What waits too long; after an outage there was no time yet to claim it, or to check it."""
     is_judged = usable_for > LATE
@@ -376,7 +166,7 @@ def _late(stats: QueueStats, *, usable_for: float) -> Iterator[Condition]:
         text = tn("Waiting for Google for {span}: {n:,} message in flight, and none finished meanwhile.",
                   "Waiting for Google for {span}: {n:,} messages in flight, and none finished meanwhile.",
                   n, span=span)  # fmt: skip
-        yield Condition(Severity.AMBER, "awaiting_google", text, "google", (_WAY,), lasts=stats.awaiting_google)
+        yield Condition(Severity.AMBER, "awaiting_google", text, "google", (WAY,), lasts=stats.awaiting_google)
     if is_judged and stats.oldest_claimable > LATE:
         text = t("A message has been due for {span} and was not claimed.", span=in_words(stats.oldest_claimable))
         yield Condition(Severity.AMBER, "late", text, "claims", (JOURNAL,), lasts=stats.oldest_claimable)
@@ -464,7 +254,7 @@ def inbox_remedy(email: str, detail: str) -> str:
     """What a person can do so that an inbox is read that Google refuses to show: a command or a page."""
     code = cause_code(detail)
     if code in GOOGLE_SILENT | GOOGLE_UNREACHABLE:
-        return _WAY
+        return WAY
     return INCIDENT if code == "google_error" else f"mailerd auth login --sender {quote(email)} --readonly"
 
 

@@ -49,6 +49,14 @@ class SenderStats:
     """Its day is that of its warm-up, and grows by itself."""
     next_cost: int = 1
     """As how many messages of the day the next one counts that is due; asked where the day has little room."""
+    turn: datetime | None = None
+    """When the next claim considers it; None: nothing of it waits."""
+    paced_until: datetime | None = None
+    """When the minute and the gap allow its next message; None: now."""
+    room_at: datetime | None = None
+    """When the day has room for its next message; None: now, or that is not known."""
+    braked_until: datetime | None = None
+    """Until when all that it has due waits, since what bounced is read first."""
 
     @property
     def name(self) -> str:
@@ -194,6 +202,10 @@ class QueueStats:
     def paused(self) -> tuple[SenderStats, ...]:
         """The senders that are paused now."""
         return tuple(sender for sender in self.senders if sender.paused_until)
+
+    def sender(self, email: str) -> SenderStats | None:
+        """A mailbox; None: it is none of those that were read."""
+        return next((it for it in self.senders if it.email == email), None)
 
     def open_jobs(self) -> int:
         """Jobs in which something may still happen."""

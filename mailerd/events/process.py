@@ -31,7 +31,10 @@ class StoreEvents(EventEmitter):
     @event("warning", N_("database {where}: connection cut: {cause}; reconnected"))
     def connection_cut(self, *, where: str, cause: str) -> None: ...
 
-    @event("warning", N_("database {where} changed or restarted: {messages} rewritten, {lost} had been lost"))
+    @event(
+        "warning",
+        N_("database {where} changed or restarted: {messages} recorded again, {lost} of them lost by the server"),
+    )
     def outcomes_rewritten(self, *, where: str, messages: Messages, lost: int) -> None: ...
 
     @event("warning", N_("database writes moved from {before} to {where}: {cause}"))

@@ -16,6 +16,7 @@ from google.auth import crypt, jwt
 from mailerd.clock import Clock
 from mailerd.core.i18n import joined, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
+from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.reasons import reason
 from mailerd.core.replies import (
     Accepted,
@@ -31,7 +32,6 @@ from mailerd.core.replies import (
     TokenUnavailable,
     WrongMailbox,
 )
-from mailerd.core.senders import Authorization, AuthorizationState
 from mailerd.core.verdicts import SCOPE_REFUSED, PauseCause, judge, words_of
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import credentials

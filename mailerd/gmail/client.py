@@ -17,6 +17,7 @@ from aiogoogle.resource import GoogleAPI
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.models import ClaimedRecipient
+from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -30,7 +31,6 @@ from mailerd.core.replies import (
     TooLate,
     WrongMailbox,
 )
-from mailerd.core.senders import Authorization, AuthorizationState
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import session
 from mailerd.gmail.account import Account, Token, Tokens

@@ -18,7 +18,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
 from mailerd.core.i18n import Text, t
-from mailerd.core.situation import outage_reason
+from mailerd.core.reading import outage_reason
 from mailerd.errors import DatabaseAwayError, DatabaseError, ListenError, LostKeysError
 from mailerd.events.intake import IntakeEvents
 from mailerd.heartbeat import every

@@ -34,6 +34,7 @@ from mailerd.intake.job_reader import JobReader
 from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.recipients import Preview, RecipientEndpoints
+from mailerd.intake.response_models import KnownSenders
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.search import SearchEndpoint
 from mailerd.intake.senders import SenderEndpoints
@@ -100,6 +101,8 @@ class Intake:
         """Method, path and handler of each page for people."""
         self.preview: Preview
         """Makes a message for a person who only looks; set by the part that joins all, and works with `renderer`."""
+        self.known: KnownSenders = lambda _: None
+        """Set by the part that joins all."""
         self.commands = commands
         """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()
@@ -276,14 +279,18 @@ class Intake:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(
             jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock,
-            forecasts=self._forecasts,
+            forecasts=self._forecasts, known=self.known,
         )  # fmt: skip
-        read = ReadEndpoints(jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares)
+        read = ReadEndpoints(
+            jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares, known=self.known
+        )
         messages = RecipientEndpoints(
             database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,
             wake=self._wake, events=self._events, preview=self.preview, shares=self.shares,
         )  # fmt: skip
-        job_events = JobEventsEndpoint(auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock)
+        job_events = JobEventsEndpoint(
+            auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock, known=self.known
+        )
         feed = EventFeedEndpoint(
             auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
             reads=self.shares.reads,

@@ -18,7 +18,7 @@ from mailerd.http.auth import ApiKeyAuth, KeyShare
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
 from mailerd.http.responses import RETRY_AFTER, json_response, to_json, write
-from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut
+from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut, KnownSenders
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
 from mailerd.store.jobs import Job, Jobs
@@ -105,7 +105,10 @@ class JobEventsEndpoint:
     Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs, streams: EventStreams, clock: Clock) -> None:
+    def __init__(
+        self, *, auth: ApiKeyAuth, jobs: Jobs, streams: EventStreams, clock: Clock, known: KnownSenders
+    ) -> None:
+        self._known = known
         self._auth = auth
         self._jobs = jobs
         self._clock = clock
@@ -118,7 +121,7 @@ class JobEventsEndpoint:
         """Stream until the job is finished."""
         job = await job_of(request, key, self._jobs)
         last = request.headers.get("Last-Event-ID", "")
-        if is_over(job) and last == event_id(job):
+        if is_over(job) and last == event_id(job, JobOut.of(job)):
             return web.Response(status=204)  # a browser's EventSource then stops reconnecting
         async with self._streams.places.place(key):
             self._open += 1
@@ -132,10 +135,11 @@ class JobEventsEndpoint:
     async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
         stream = await self._streams.begin(request)
         while not stream.over:
-            if event_id(job) != last:
-                last = event_id(job)
+            shown = JobOut.of(job, known=self._known(job.sender.email))
+            if event_id(job, shown) != last:
+                last = event_id(job, shown)
                 kind = "finished" if is_over(job) else "progress"
-                await stream.send(kind, id_=last, data=to_json(JobOut.of(job)))
+                await stream.send(kind, id_=last, data=to_json(shown))
             if is_over(job):
                 break
             await stream.rest(POLL_INTERVAL * (1 + job.total / MESSAGES_PER_INTERVAL))
@@ -166,13 +170,13 @@ def is_over(job: Job) -> bool:
     return job.finished_at is not None and not any(job.counts[state] for state in OPEN)
 
 
-def event_id(job: Job) -> str:
+def event_id(job: Job, shown: JobOut) -> str:
     """A short form of what an event shows; the end differs from the event before it, also where no count does.
 
     What changes by itself, which is `per_minute`, is no part of it.
     """
     end = "-end" if is_over(job) else ""
-    cause = JobOut.of(job).cause_of_wait
+    cause = shown.cause_of_wait
     waits = f"-{sha256(cause.encode()).hexdigest()[:8]}" if cause else ""
     counts = ".".join(str(number) for number in (*job.counts.values(), job.bounced, job.replied))
     return f"{job.status.value}-{job.priority}-{counts}{waits}{end}"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.core.i18n import t
-from mailerd.core.situation import database, outage_reason
+from mailerd.core.reading import database, outage_reason
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.http.auth import ApiKeyAuth, shown_key
 from mailerd.http.responses import REQUEST, RETRY_AFTER, FailureOut, json_response

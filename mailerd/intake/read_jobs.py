@@ -28,6 +28,7 @@ from mailerd.intake.response_models import (
     JobChangedOut,
     JobOut,
     JobsOut,
+    KnownSenders,
     MessageOut,
     RecipientOut,
     RecipientsOut,
@@ -78,6 +79,13 @@ async def _try_forecasts(
     return found or {}
 
 
+def _shown(
+    job: Job, forecasts: Mapping[str, ForecastOut], known: KnownSenders, *,
+    outcomes: Mapping[MessageOutcome, int] | None = None,
+) -> JobOut:  # fmt: skip
+    return JobOut.of(job, forecasts.get(job.id), outcomes=outcomes, known=known(job.sender.email))
+
+
 class JobActionEndpoints:
     """The endpoints that change a job; each may be repeated without harm."""
 
@@ -90,7 +98,9 @@ class JobActionEndpoints:
         events: IntakeEvents,
         clock: Clock,
         forecasts: ForecastReader,
+        known: KnownSenders,
     ) -> None:
+        self._known = known
         self._jobs = jobs
         self._forecasts = forecasts
         self._clock = clock
@@ -129,7 +139,12 @@ class JobActionEndpoints:
         if shown is None:
             raise not_found(t("the job was deleted in the meantime"))
         return json_response(
-            ActionResultOut(action=change, changed=done.changed, recipients=done.messages, job=JobOut.of(shown))
+            ActionResultOut(
+                action=change,
+                changed=done.changed,
+                recipients=done.messages,
+                job=_shown(shown, {}, self._known),
+            )
         )
 
     async def change(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -156,7 +171,11 @@ class JobActionEndpoints:
             raise not_found(t("the job was deleted in the meantime"))
         forecasts = await _try_forecasts([shown], forecasts=self._forecasts, events=self._events)
         return json_response(
-            JobChangedOut(changed=done.changed, job=JobOut.of(shown, forecasts.get(shown.id)), warnings=warnings)
+            JobChangedOut(
+                changed=done.changed,
+                job=_shown(shown, forecasts, self._known),
+                warnings=warnings,
+            )
         )
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
@@ -197,7 +216,9 @@ class ReadEndpoints:
         forecasts: ForecastReader,
         events: IntakeEvents,
         shares: KeyShares,
+        known: KnownSenders,
     ) -> None:
+        self._known = known
         self._forecasts = forecasts
         self._jobs = jobs
         self._events = events
@@ -211,7 +232,7 @@ class ReadEndpoints:
             found = outcomes(job, await JobReports(self._jobs.database, COUNT_TIMEOUT).results(job.id))
         except DatabaseError:  # the rest is known
             found = {}
-        return json_response(JobOut.of(job, forecasts.get(job.id), outcomes=found))
+        return json_response(_shown(job, forecasts, self._known, outcomes=found))
 
     async def message(self, request: web.Request, key: ApiKey) -> web.Response:
         """One message that was posted as such."""
@@ -221,7 +242,10 @@ class ReadEndpoints:
         (recipient,) = await self._jobs.recipients(job.id, status=None, after=-1, limit=1)
         forecasts = await _try_forecasts([job], forecasts=self._forecasts, events=self._events)
         return json_response(
-            MessageOut(job=JobOut.of(job, forecasts.get(job.id)), recipient=RecipientOut.model_validate(recipient))
+            MessageOut(
+                job=_shown(job, forecasts, self._known),
+                recipient=RecipientOut.model_validate(recipient),
+            )
         )
 
     async def jobs(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -245,7 +269,7 @@ class ReadEndpoints:
         forecasts = await _try_forecasts(page, forecasts=self._forecasts, events=self._events)
         return json_response(
             JobsOut(
-                jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
+                jobs=[_shown(each, forecasts, self._known) for each in page],
                 next_cursor=page[-1].id if len(found) > size else None,
             )
         )

@@ -4,20 +4,18 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, Json, PlainSerializer
 from pydantic.json_schema import SkipJsonSchema
 
-from mailerd.clock import ULID_PATTERN, Clock
+from mailerd.clock import ULID_PATTERN
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.core.i18n import Text, t
-from mailerd.core.pauses import hold_reason
-from mailerd.core.quantities import moment_in_words
+from mailerd.core.i18n import Text
+from mailerd.core.reading import joined_causes, waits
 from mailerd.core.results import MessageOutcome, Result
-from mailerd.core.situation import outage_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
+from mailerd.core.stats import SenderStats
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
@@ -25,10 +23,13 @@ from mailerd.http.responses import ErrorOut
 from mailerd.locale import say
 from mailerd.mail.template_library import TemplateSummary
 from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
+from mailerd.store.describe import reading_of
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
+KnownSenders = Callable[[str], SenderStats | None]
+"""What the last look at all senders showed of a mailbox; None: nothing."""
 MEASURED_FROM: Final = 10.0
 """Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226, which is noise."""
 _IF_ANY: Final = Field(exclude_if=lambda value: not value, description="as posted; only if there is any")
@@ -236,9 +237,13 @@ class JobOut(ResponseModel):
 
     @classmethod
     def of(
-        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[MessageOutcome, int] | None = None
-    ) -> Self:
-        """A job as it is stored; without a forecast there is nothing to say, or it was not asked for."""
+        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[MessageOutcome, int] | None = None,
+        known: SenderStats | None = None,
+    ) -> Self:  # fmt: skip
+        """A job as it is stored; without a forecast there is nothing to say, or it was not asked for.
+
+        `known`: of its sender, at the last look at all of them.
+        """
         ended = sum(number for state, number in job.counts.items() if state not in OPEN)
         return cls(
             job_id=job.id,
@@ -263,28 +268,14 @@ class JobOut(ResponseModel):
             finished_at=job.finished_at,
             on_bounces=job.on_bounces,
             pause_cause=job.own_pause,
-            cause_of_wait=(forecast.cause_of_wait if forecast else None) or _cause_of_wait(job),
+            cause_of_wait=(forecast.cause_of_wait if forecast else None) or _cause_of_wait(job, known),
             forecast=forecast or ForecastOut(),
         )
 
 
-def _cause_of_wait(job: Job) -> str | None:
-    """What a forecast says, as far as the job's own row and its sender's tell, where there is no forecast."""
-    if not job.counts[State.WAITING]:
-        return None
-    if job.outage:
-        return outage_reason(job.outage)
-    return hold_reason(
-        sender=t("the sender"),
-        job_paused=job.status is JobStatus.PAUSED,
-        due=job.due,
-        paused_until=job.paused_until,
-        pause_reason=job.pause_reason,
-        say=partial(moment_in_words, now=Clock().now()),
-        repair=job.repair,
-        job_reason=job.own_reason,
-        braked_until=job.braked_until,
-    )
+def _cause_of_wait(job: Job, known: SenderStats | None) -> str | None:
+    """What a forecast says, as far as the job's own row and what is `known` of its sender tell, without a forecast."""
+    return None if job.finished_at else joined_causes(waits(reading_of(job, known)))
 
 
 class EventOut(ResponseModel):

@@ -17,8 +17,8 @@ from mailerd.config import Live
 from mailerd.core.i18n import t
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import MAX_GAP
-from mailerd.core.senders import Authorization, AuthorizationState, SenderActivity, SenderReading, authorization
-from mailerd.core.situation import Condition, Severity
+from mailerd.core.reading import Authorization, AuthorizationState, Condition, Severity
+from mailerd.core.senders import SenderActivity, SenderReading
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler
 from mailerd.http.errors import NOTHING_CHANGED, ApiError, FieldError, invalid
@@ -197,15 +197,15 @@ class SenderOut(ResponseModel):
     @classmethod
     def of(cls, it: SenderReading, known: Authorization, aliases: Collection[str]) -> Self:
         """A sender as the API shows it. `known`: what this daemon knows of its authorization."""
-        state, stats, found = it.state, it.stats, authorization(known, it.state)
-        pause, sends = it.pause(found), not found.is_broken
+        it = it.authorized(known)
+        state, stats, pause = it.state, it.stats, it.pause
         behind = state.now - it.read_at if it.read_at else None
         return cls(
             email=state.email,
             aliases=sorted(aliases),
             mode=state.mode,
-            signed_in=SignedInOut.of(found),
-            state=it.activity(found),
+            signed_in=SignedInOut.of(it.authorization),
+            state=it.activity,
             pause=SenderPauseOut.model_validate(pause) if pause else None,
             finding=SenderFindingOut.of(it.finding) if it.finding else None,
             limits=SenderLimitsOut(**{name: getattr(state.limits, name) for name in LIMITS}, own=sorted(state.own)),
@@ -216,8 +216,8 @@ class SenderOut(ResponseModel):
             minute=SenderMinuteOut(limit=stats.per_minute or None, left=it.left_of_minute),
             waiting=it.inputs.messages,
             waiting_counted_to=it.counted_to,
-            next_message_at=it.forecast.starts_at if sends else None,
-            done_at=it.forecast.done_at if sends else None,
+            next_message_at=it.forecast.starts_at,
+            done_at=it.forecast.done_at,
             inbox=SenderInboxOut(read_at=it.read_at, behind_s=max(0, int(behind.total_seconds())) if behind else None),
         )  # fmt: skip
 

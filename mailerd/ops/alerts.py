@@ -17,7 +17,8 @@ from mailerd.config import AlertSettings
 from mailerd.core.i18n import N_, Language, joined, t
 from mailerd.core.network_rules import NetworkRules
 from mailerd.core.pauses import MANUAL
-from mailerd.core.situation import Condition, Facts, Severity, situation
+from mailerd.core.reading import Condition, Severity
+from mailerd.core.situation import Facts, situation
 from mailerd.errors import ConfigurationError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents

@@ -35,7 +35,7 @@ from mailerd.core.replies import Call
 from mailerd.core.results import Result
 from mailerd.core.situation import CLOCKS_DIFFER, Facts, situation
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction
+from mailerd.core.stats import SILENT, WEBHOOK_STANDINGS, QueueStats, RecentAction, SenderStats
 from mailerd.core.suppression import EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.actions import ActionEvents, Via
@@ -555,6 +555,10 @@ class StatsPoller:
     def current(self) -> QueueStats | None:
         """What was read last; None while the tables cannot be read."""
         return self.latest
+
+    def sender(self, email: str) -> SenderStats | None:
+        """What was read last of a mailbox."""
+        return self.latest.sender(email) if self.latest else None
 
     def facts(self) -> Facts:
         """What is known now of how it goes."""

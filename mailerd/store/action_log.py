@@ -52,6 +52,5 @@ class ListLog:
                 await cursor.execute(_ADD_MESSAGES, (number, rows[list_id]))
                 continue
             await cursor.execute(*note_action(self.action, self.actor, detail=self.lists[list_id], messages=number))
-            await cursor.execute("SELECT LAST_INSERT_ID()")
-            rows[list_id] = int((await cursor.fetchone())[0])
+            rows[list_id] = int(await cursor.fetch_value("SELECT LAST_INSERT_ID()"))
         return rows

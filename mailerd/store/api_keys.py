@@ -8,12 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.db.connection import Cursor, utc
+from mailerd.model.fields import Sql
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Select
 
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32
@@ -22,15 +24,6 @@ MAX_NAME_LENGTH: Final = 100
 """Characters of a key's name, as in the schema."""
 MAX_SENT_TABLES: Final = 20
 """Tables that are remembered of each key."""
-
-KEY_COLUMNS: Final = (
-    "id", "name", "digest", "hint", "senders", "permissions", "per_minute", "created_at", "revoked_at", "last_used_at",
-    "old_until",
-)  # fmt: skip
-_COLUMNS: Final = ", ".join(KEY_COLUMNS)
-# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
-# would be named by the bytes in it, which the driver cannot read.
-_COLUMNS_BY_SECRET: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
 
 
 class Permission(StrEnum):
@@ -81,6 +74,14 @@ def choice[T](some: Collection[T], *, is_all: bool) -> Collection[T] | None:
     return None if is_all else some
 
 
+def _senders(senders: str | None) -> frozenset[str] | None:
+    return None if senders is None else frozenset(json.loads(senders))
+
+
+def _permissions(permissions: str | None) -> frozenset[Permission] | None:
+    return None if permissions is None else frozenset(map(Permission, json.loads(permissions)))
+
+
 @dataclass(frozen=True)
 class ApiKey:
     """What is known of a key; the secret is not."""
@@ -90,9 +91,9 @@ class ApiKey:
     digest: bytes
     hint: str
     """The last characters, for people who hold several."""
-    senders: frozenset[str] | None
+    senders: Annotated[frozenset[str] | None, Sql("k.senders", read=_senders)]
     """The mailboxes that it may send from; None means any."""
-    permissions: frozenset[Permission] | None
+    permissions: Annotated[frozenset[Permission] | None, Sql("k.permissions", read=_permissions)]
     """What it may ask for; None means everything."""
     per_minute: int | None
     """Requests in a minute, per daemon; None means no limit."""
@@ -129,6 +130,12 @@ class ApiKey:
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""
         return self.senders is None or sender in self.senders
+
+
+_KEY: Final = Select(ApiKey, of="k")
+# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
+# would be named by the bytes in it, which the driver cannot read.
+_BY_SECRET: Final = _KEY.columns.replace("k.digest", "IF(k.digest = %s, k.digest, k.old_digest) AS digest")
 
 
 def digest(secret: str) -> bytes:
@@ -175,12 +182,12 @@ class ApiKeys:
         scopes = None if permissions is None else json.dumps(sorted(permissions))
 
         async def work(cursor: Cursor) -> None:
-            await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))
-            if row := await cursor.fetchone():
+            find = "SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE"
+            if taken := await cursor.fetch_value(find, (name,)):
                 raise KeyNameError(
                     t(
                         "key {it} already has the name {name!r}; revoke it first, or choose another name",
-                        it=row[0],
+                        it=taken,
                         name=name,
                     )
                 )
@@ -196,13 +203,13 @@ class ApiKeys:
     async def active(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
         rows = await self.database.request_rows(
-            f"SELECT {_COLUMNS_BY_SECRET} FROM api_keys WHERE revoked_at IS NULL "
-            "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
+            f"SELECT {_BY_SECRET} FROM api_keys k WHERE k.revoked_at IS NULL "
+            "AND (k.digest = %s OR (k.old_digest = %s AND k.old_until > UTC_TIMESTAMP(6)))",
             (digest, digest, digest),
             what="keys.find",
             bound=self.timeout,
         )
-        return key_of(rows[0]) if rows else None
+        return next(map(_KEY.row, rows), None)
 
     async def active_digests(self) -> set[bytes]:
         """The digests of all keys for which `active` finds one."""
@@ -212,14 +219,13 @@ class ApiKeys:
             what="keys.list_digests",
             bound=self.timeout,
         )
-        return {bytes(row[0]) for row in rows}
+        return {bytes(digest) for (digest,) in rows}
 
     async def all(self) -> list[ApiKey]:
         """Every key, revoked ones too, oldest first."""
-        statement = f"SELECT {_COLUMNS} FROM api_keys ORDER BY id"
-        return [
-            key_of(row) for row in await self.database.request_rows(statement, what="keys.list", bound=self.timeout)
-        ]
+        statement = f"SELECT {_KEY.columns} FROM api_keys k ORDER BY k.id"
+        rows = await self.database.request_rows(statement, what="keys.list", bound=self.timeout)
+        return [_KEY.row(each) for each in rows]
 
     @request("keys.revoke")
     async def revoke(self, cursor: Cursor, which: str) -> int:
@@ -244,8 +250,8 @@ class ApiKeys:
         """
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         number = await _only(cursor, which)
-        await cursor.execute("SELECT hint FROM api_keys WHERE id = %s", (number,))
-        if seen is not None and (hint := (await cursor.fetchone())[0]) != seen:
+        hint = await cursor.fetch_value("SELECT hint FROM api_keys WHERE id = %s", (number,))
+        if seen is not None and hint != seen:
             raise KeyNameError(
                 t(
                     "key {number} received another secret in the meantime ({hint}); nothing was changed",
@@ -265,13 +271,12 @@ class ApiKeys:
         rows = await self.database.request_rows(
             "SELECT sent_tables FROM api_keys WHERE id = %s", (api_key_id,), what="keys.find", bound=self.timeout
         )
-        return json.loads(rows[0][0] or "[]") if rows else []
+        return [table for (known,) in rows for table in json.loads(known or "[]")]
 
     @request("keys.note_table")
     async def note_table(self, cursor: Cursor, api_key_id: int, table: Mapping[str, Any]) -> None:
         """Note a table that a key has sent; of its "job" there is one. The oldest of many are lost."""
-        await cursor.execute("SELECT sent_tables FROM api_keys WHERE id = %s FOR UPDATE", (api_key_id,))
-        ((known,),) = await cursor.fetchall()
+        known = await cursor.fetch_value("SELECT sent_tables FROM api_keys WHERE id = %s FOR UPDATE", (api_key_id,))
         others = [each for each in json.loads(known or "[]") if each["job"] != table["job"]]
         kept = json.dumps([table, *others][:MAX_SENT_TABLES], ensure_ascii=False)
         await cursor.execute("UPDATE api_keys SET sent_tables = %s WHERE id = %s", (kept, api_key_id))
@@ -297,37 +302,18 @@ async def _only(cursor: Cursor, which: str) -> int:
         f"SELECT id FROM api_keys WHERE {column} = %s AND revoked_at IS NULL FOR UPDATE",
         (which,),
     )
-    rows = await cursor.fetchall()
-    if len(rows) != 1:
+    ids = [id_ for (id_,) in await cursor.fetchall()]
+    if len(ids) != 1:
         raise KeyNameError(
             t(
                 "several keys have the name {which!r}; give an ID: {join}",
                 which=which,
-                join=", ".join(str(row[0]) for row in rows),
+                join=", ".join(map(str, ids)),
             )
-            if rows
+            if ids
             else t("no active key has the {column} {which!r}; see `mailerd keys list`", column=column, which=which)
         )
-    return int(rows[0][0])
-
-
-def key_of(row: tuple[Any, ...]) -> ApiKey:
-    """A key, from KEY_COLUMNS."""
-    number, name, digest, hint, senders, permissions, per_minute, *moments = row
-    created_at, revoked_at, last_used_at, old_until = (utc(moment) for moment in moments)
-    return ApiKey(
-        id=number,
-        name=name,
-        digest=digest,
-        hint=hint,
-        senders=None if senders is None else frozenset(json.loads(senders)),
-        permissions=None if permissions is None else frozenset(map(Permission, json.loads(permissions))),
-        per_minute=per_minute,
-        created_at=created_at,
-        revoked_at=revoked_at,
-        last_used_at=last_used_at,
-        old_until=old_until,
-    )
+    return int(ids[0])
 
 
 # Who is signed in to the console: rows that end with their key, and one-time links that sign a person in.
@@ -348,7 +334,7 @@ SELECT %s, id, COALESCE(%s, digest), %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) 
 _KEY_IS_VALID: Final = """k.revoked_at IS NULL
    AND (s.key_digest = k.digest OR (s.key_digest = k.old_digest AND k.old_until > UTC_TIMESTAMP(6)))"""
 _FIND: Final = f"""
-SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {", ".join(f"k.{name}" for name in KEY_COLUMNS)}
+SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {_KEY.columns}
   FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
  WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}
    AND s.seen_at > UTC_TIMESTAMP(6) - INTERVAL {IDLE.total_seconds():.0f} SECOND
@@ -385,19 +371,18 @@ class Sessions:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
         wanted = digest(secret)
         rows = await self.database.request_rows(_FIND, (wanted,), what="sessions.find", bound=self.timeout)
-        if not rows:
-            return None
-        unseen, *key = rows[0]
-        if unseen:
-            with suppress(DatabaseError):  # a server that takes no writes may still be read
-                await self.database.execute(_SET_SEEN, (wanted,), what="sessions.note", bound=self.timeout)
-        return key_of(tuple(key))
+        for unseen, *key in rows:
+            if unseen:
+                with suppress(DatabaseError):  # a server that takes no writes may still be read
+                    await self.database.execute(_SET_SEEN, (wanted,), what="sessions.note", bound=self.timeout)
+            return _KEY.row(key)
+        return None
 
     async def ended(self, secret: str) -> int | None:
         """The id of the key of a session that may have ended; None: it was signed out of, or its key has ended, too."""
         wanted = digest(secret)
         rows = await self.database.request_rows(_FIND_ENDED, (wanted,), what="sessions.find", bound=self.timeout)
-        return rows[0][0] if rows else None
+        return next((key for (key,) in rows), None)
 
     async def is_open(self, secret: str) -> bool:
         """Whether a session has not ended; asking does not make it last longer."""
@@ -413,11 +398,11 @@ class Sessions:
         """
         wanted = digest(secret)
         await cursor.execute(_USE_LINK, (wanted,))
-        row = await cursor.fetchone()
-        if row is None:
+        if (link := await cursor.fetchone()) is None:
             return None
+        api_key_id, key_digest = link
         await cursor.execute(_END_SESSION, (wanted,))
-        return await _insert(cursor, row[0], key_digest=row[1], ip=ip)
+        return await _insert(cursor, api_key_id, key_digest=key_digest, ip=ip)
 
     async def end(self, secret: str) -> bool | None:
         """End a session; None: there is none.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from mailerd.core.i18n import Text
 from mailerd.core.labels import said_of_row
@@ -15,8 +15,10 @@ from mailerd.core.notices import Kind
 from mailerd.core.reasons import from_event, from_row
 from mailerd.core.states import State
 from mailerd.core.webhooks import EventType
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Statement, naive, utc
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 from mailerd.store.messages import RETRIABLE
 
 MAX_FAILURES: Final = 2_000
@@ -42,12 +44,6 @@ SOFT_BOUNCE: Final = f"""
 SELECT 1 FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.kind = '{Kind.SOFT.value}' AND r.status = 'sent' AND r.result = 'bounced'
    AND r.result_kind = '{Kind.SOFT.value}' LIMIT 1"""
-DOUBTS: Final = """
-SELECT r.id, r.job_id, r.to_email, j.from_address, r.updated_at, r.lease_until, r.checks, r.error,
-       r.error_code, r.error_args
-  FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
-    ON r.job_id = j.id AND r.status = 'unsure'
- WHERE j.finished_at IS NULL {senders} LIMIT %s"""
 # Unfinished jobs are few, however many there are.
 OPEN_JOBS: Final = """
 SELECT j.id FROM jobs j FORCE INDEX (finished) WHERE j.finished_at IS NULL AND {which} {senders}
@@ -59,19 +55,8 @@ _WHICH: Final = {
 }  # fmt: skip
 JOBS_ENDING: Final = """
 SELECT id FROM (SELECT id FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 20000) j WHERE RIGHT(id, 6) = %s"""
-ACTIONS: Final = """
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
-       a.webhook
-  FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
- {where} ORDER BY a.id DESC LIMIT %s"""
 MAX_ACTIONS: Final = 20_000
 """The newest actions in which those of one actor, object or time are looked for."""
-FOUND_ACTIONS: Final = f"""
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.messages, a.at, COALESCE(j.from_address, a.sender),
-       a.webhook
-  FROM (SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a
-  LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
- {{where}} ORDER BY a.id DESC LIMIT %s"""
 MAX_NOTICES: Final = 20_000
 """The newest notices in which replies are looked for."""
 REPLIES: Final = f"""
@@ -101,13 +86,6 @@ _NEWEST: Final = f"""
 USES: Final = f"""
 SELECT j.template_name, MAX(j.created_at), SUM(j.sent) FROM {_NEWEST}
  WHERE j.template_name IS NOT NULL AND j.type <> 'test' {{senders}} GROUP BY j.template_name"""
-# Three people each of the newest jobs.
-LATEST_READERS: Final = f"""
-SELECT r.id, r.to_email, r.to_name, r.job_id
-  FROM (SELECT j.id FROM {_NEWEST} WHERE j.template_name = %s AND j.type <> 'test' {{senders}}
-         ORDER BY j.id DESC LIMIT 10) t
-  STRAIGHT_JOIN job_recipients r FORCE INDEX (message) ON r.job_id = t.id AND r.seq < 3
- WHERE r.to_email <> CONCAT('forgotten-', r.id, '@example.invalid') ORDER BY r.job_id DESC, r.seq LIMIT 10"""
 _READ_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 # The newest events, whatever their type: however many there are, no more are read.
 FAILED_JOBS: Final = f"""
@@ -143,12 +121,20 @@ class UnsureMessage:
     id: int
     job_id: str
     to_email: str
-    sender: str
-    since: datetime
-    look_at: datetime | None
+    sender: Annotated[str, Sql("j.from_address")]
+    since: Annotated[datetime, Sql("r.updated_at")]
+    look_at: Annotated[datetime | None, Sql("r.lease_until")]
     """When it is checked again; None: a person has to resolve it."""
     checks: int
-    error: str | None
+    error: Annotated[str | None, Sql("r.error", "r.error_code", "r.error_args", read=from_row)]
+
+
+_DOUBT: Final = Select(UnsureMessage, of="r")
+DOUBTS: Final = f"""
+SELECT {_DOUBT.columns}
+  FROM jobs j FORCE INDEX (finished) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
+    ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE j.finished_at IS NULL {{senders}} LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -159,15 +145,23 @@ class LoggedAction:
     job_id: str | None
     """The job that it was asked of; None: it was asked of something else."""
     action: str
-    actor: str
-    detail: str | None
+    actor: Annotated[str, Sql("a.actor", read=lambda actor: said_of_row(actor) or "")]
+    detail: Annotated[str | None, Sql("a.detail", read=said_of_row)]
     changed: bool
     messages: int
     at: datetime
-    sender: str | None
+    sender: Annotated[str | None, Sql("COALESCE(j.from_address, a.sender)")]
     """The sender of the job, or the sender that it was asked of; None: it was asked of something else."""
     webhook: str | None
     """The name of the webhook that it was asked of."""
+
+
+_ACTION: Final = Select(LoggedAction, of="a")
+_SELECT_ACTIONS: Final = f"""
+SELECT {_ACTION.columns} FROM {{actions}} LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+ {{where}} ORDER BY a.id DESC LIMIT %s"""
+_ALL_ACTIONS: Final = "job_actions a FORCE INDEX (PRIMARY)"
+_NEWEST_ACTIONS: Final = f"(SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a"
 
 
 @dataclass(frozen=True)
@@ -234,9 +228,19 @@ class LatestReader(NamedTuple):
     """A recipient of a template's job."""
 
     id: int
-    email: str
-    name: str | None
+    email: Annotated[str, Sql("r.to_email")]
+    name: Annotated[str | None, Sql("r.to_name")]
     job_id: str
+
+
+_READER: Final = Select(LatestReader, of="r")
+# Three people each of the newest jobs.
+LATEST_READERS: Final = f"""
+SELECT {_READER.columns}
+  FROM (SELECT j.id FROM {_NEWEST} WHERE j.template_name = %s AND j.type <> 'test' {{senders}}
+         ORDER BY j.id DESC LIMIT 10) t
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (message) ON r.job_id = t.id AND r.seq < 3
+ WHERE r.to_email <> CONCAT('forgotten-', r.id, '@example.invalid') ORDER BY r.job_id DESC, r.seq LIMIT 10"""
 
 
 @dataclass(frozen=True)
@@ -272,31 +276,14 @@ class ConsoleQueries:
     async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureMessage]:
         """Unsure messages of unfinished jobs."""
         rows = await self._rows(doubts_statement(limit, senders), what="unconfirmed.list")
-        return [
-            UnsureMessage(id_, job, to, sender, utc(since), utc(look), checks, from_row(*error))
-            for id_, job, to, sender, since, look, checks, *error in rows
-        ]
+        return [_DOUBT.row(each) for each in rows]
 
     async def action_log(
         self, *, limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
     ) -> list[LoggedAction]:
         """What was asked, the newest first; with a filter, of the last MAX_ACTIONS."""
         rows = await self._rows(actions_statement(limit, before, senders, only), what="actions.list")
-        return [
-            LoggedAction(
-                id_,
-                job,
-                action,
-                said_of_row(actor) or "",
-                said_of_row(detail),
-                changed=bool(changed),
-                messages=messages,
-                at=utc(at),
-                sender=of,
-                webhook=webhook,
-            )
-            for id_, job, action, actor, detail, changed, messages, at, of, webhook in rows
-        ]
+        return [_ACTION.row(each) for each in rows]
 
     async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
         """The newest replies, by whom."""
@@ -328,12 +315,12 @@ class ConsoleQueries:
         """Some recipients of the newest jobs of a template."""
         mine, values = _of(senders)
         statement = LATEST_READERS.format(senders=mine), (template, *values)
-        return [LatestReader(*row) for row in await self._rows(statement, what="templates.readers")]
+        return [_READER.row(each) for each in await self._rows(statement, what="templates.readers")]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name."""
         rows = await self._rows((_READ_SUBJECT, (job,)), what="jobs.read_subject")
-        return rows[0] if rows else ("", None, None)
+        return next(iter(rows), ("", None, None))
 
     async def _rows(self, statement: Statement, *, what: str) -> Sequence[Any]:
         return await self.database.request_rows(*statement, what=what, bound=READ_TIMEOUT)
@@ -436,8 +423,9 @@ def actions_statement(
     if it.until:
         where.append("a.at < %s")
         values.append(naive(it.until))
-    statement = ACTIONS if it == ActionFilter() else FOUND_ACTIONS
-    return statement.format(where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)
+    actions = _ALL_ACTIONS if it == ActionFilter() else _NEWEST_ACTIONS
+    clause = f"WHERE {' AND '.join(where)}" if where else ""
+    return _SELECT_ACTIONS.format(actions=actions, where=clause), (*values, limit)
 
 
 def replies_statement(columns: str, join: str, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:

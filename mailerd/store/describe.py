@@ -10,30 +10,32 @@ from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, wa
 from mailerd.core.i18n import N_, Text, joined, t, tn
 from mailerd.core.labels import coded, worded
 from mailerd.core.notices import Kind
-from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.quantities import in_words
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reading import Reading, UnresolvedSends, joined_causes, newest, waits
 from mailerd.core.reasons import code_of
 from mailerd.core.results import Result
-from mailerd.core.situation import outage_reason, start_command
+from mailerd.core.situation import start_command
 from mailerd.core.states import OPEN, JobStatus, JobType, Proof, State
-from mailerd.core.stats import SILENT, DaemonInfo
+from mailerd.core.stats import SILENT, DaemonInfo, SenderStats
 from mailerd.store.history import FIRST, MAX_BEFORE, Attempt, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 
-# Why a job that has not ended sends nothing now, in one word, for lists; reads nothing itself.
+# Why a job that has not ended sends nothing now, in one word, for lists.
 
 
 class Waits(StrEnum):
     """What a job waits for. No status: that is `queued` or `sending` meanwhile."""
 
     SENDER_PAUSED = "sender_paused"
-    """Google's answer or a person paused its sender."""
+    """Google's answer or a person paused its sender, or it has no usable credentials."""
     SCHEDULED = "scheduled"
     """It, or the next of its messages, is not due yet."""
     DEFERRED = "deferred"
-    """Its messages were tried, and are tried again later."""
+    """Its messages were tried, and are tried again later; or the sender's attempts fail."""
+    BRAKED = "braked"
+    """Many of its messages bounced; what came back is read first."""
     UNSURE = "unsure"
     """It is not known whether Google has its last messages."""
     NO_DATABASE = "no_database"
@@ -45,40 +47,45 @@ class Waits(StrEnum):
 
 
 _LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.SENDING})
+_WORDS: Final[Mapping[str, Waits | None]] = {
+    **{it.value: it for it in Waits}, "day_full": Waits.LIMIT, "google_silent": Waits.DEFERRED,
+    "google_unreachable": Waits.DEFERRED, "others_first": None, "retry": None, "job_paused": None,
+}  # fmt: skip
+"""By the codes of causes; the others are outages, and pauses of the sender."""
 
 
-def waits_for(job: Job, *, daemon: bool) -> Waits | None:
-    """What the job waits for; None: it has ended, is paused itself, or is being sent. `daemon`: one runs."""
+def reading_of(job: Job, known: SenderStats | None = None) -> Reading:
+    """Why a job waits is judged by this: its row, and what is `known` of its sender beside that."""
+    due, unsure = max(job.send_at, job.deferred_until or job.send_at), job.counts.get(State.UNSURE, 0)
+    return Reading(
+        job.at, newest(known, job.sender), job.outage, waiting=bool(job.counts.get(State.WAITING)),
+        due=due if due > job.at else None, tried=job.tried, job_paused=job.status is JobStatus.PAUSED,
+        job_reason=job.own_reason, braked_until=job.braked_until,
+        unresolved=UnresolvedSends(unsure, 0, None) if unsure else None,
+    )  # fmt: skip
+
+
+def waits_for(
+    job: Job, *, daemon: bool, inputs: ForecastInputs | None = None, known: SenderStats | None = None
+) -> Waits | None:
+    """What the job waits for; None: it has ended, is paused itself, or is being sent.
+
+    `daemon`: one runs; `inputs`, or else `known` of its sender: what was read beside its row.
+    """
     if job.status not in _LIVE:
         return None
-    if job.outage:  # daemons that live cannot say so
-        return Waits.NO_DATABASE
-    idle = not job.counts.get(State.SENDING)
-    if idle and (held := _held(job)):
-        return held
-    if not daemon:
-        return Waits.NO_DAEMON
-    return Waits.LIMIT if idle and job.limited and job.counts.get(State.WAITING) else None
-
-
-def standing(job: Job, *, daemon: bool) -> Text:
-    """What it waits for, or its status, for people; and that it is a test."""
-    word = worded(waits_for(job, daemon=daemon) or job.status)
-    return t("{status} (test)", status=word) if job.type == JobType.TEST else word
-
-
-def _held(job: Job) -> Waits | None:
-    """What holds its messages, daemon or not."""
-    if not job.counts.get(State.WAITING):
-        return Waits.UNSURE if job.counts.get(State.UNSURE) else None
-    due, pause = job.send_at if job.starts_in > 0 else None, job.paused_until
-    if job.repair or (pause and (due is None or pause >= due)):  # of the two, the one that ends last
-        return Waits.SENDER_PAUSED
-    if due:
-        return Waits.SCHEDULED
-    if not job.deferred_until or job.braked_until:
+    it = inputs.reading(compute_forecast(inputs)) if inputs else reading_of(job, known)
+    causes = waits(replace(it, runs=daemon, in_flight=bool(job.counts.get(State.SENDING)), tried=it.tried or job.tried))
+    if not causes or (causes[0].code == "unsure" and it.waiting):
         return None
-    return Waits.DEFERRED if job.tried else Waits.SCHEDULED
+    code = causes[0].code
+    return Waits.NO_DATABASE if code.startswith("database_") else _WORDS.get(code, Waits.SENDER_PAUSED)
+
+
+def standing(job: Job, *, daemon: bool, inputs: ForecastInputs | None = None, known: SenderStats | None = None) -> Text:
+    """What it waits for, or its status, for people; and that it is a test."""
+    word = worded(waits_for(job, daemon=daemon, inputs=inputs, known=known) or job.status)
+    return t("{status} (test)", status=word) if job.type == JobType.TEST else word
 
 
 _WHOLE_FROM: Final = 100
@@ -286,16 +293,13 @@ def _unsure(story: RecipientHistory) -> list[Text]:
 
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
-    why, when = _why(story, queue)
-    if queue.outage:
-        why, when = outage_reason(queue.outage), t("it is sent when the database can be written to again")
+    why, when, said = _why(story, queue)
     if reason := queue.suppressed.get(story.id):
         when = t("it is cancelled at its turn, and not sent: {reason}", reason=reason)
-    told = story.paused_until and story.error == story.pause_reason  # as the reason of the pause
     now = (
-        t("Now: waiting: {why}. Last error: {error}.", why=why, error=story.error)
-        if story.error and not told
-        else t("Now: waiting: {why}.", why=why)
+        t("Now: waiting: {why}.", why=why)
+        if said or not story.error
+        else t("Now: waiting: {why}. Last error: {error}.", why=why, error=story.error)
     )
     return [now, *_next(when, queue.daemons, runs=queue.runs or bool(queue.outage))]
 
@@ -333,53 +337,61 @@ def _turn(at: datetime) -> Text:
     return t("its turn is about {at}, if nothing else holds it", at=moment(at))
 
 
-def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text]:
-    """Why it waits now, and what happens next and when."""
-    mended = repair(
-        story.pause_cause, story.paused_until, sender=story.sender, now=story.now, reason=story.pause_reason
-    )
-    reason = hold_reason(
-        sender=story.sender,
-        job_paused=story.job_status is JobStatus.PAUSED,
-        due=story.due_at if story.due_at > story.now else None,
-        paused_until=story.paused_until,
-        pause_reason=story.pause_reason or worded(story.pause_cause or ""),
-        say=moment,
-        repair=mended,
-        job_reason=story.job_reason,
-        braked_until=story.braked_until,
-    )
-    if reason:
-        return reason, _after_hold(story, queue, mended)
-    if line := _in_line(story, queue):
-        return line
-    if limited := _limited(story, queue, held=story.now):
-        story = replace(story, sender_turn=max(limited, story.sender_turn or limited))
-    if story.sender_turn and story.sender_turn > story.now:
-        return (
-            t("the limits of {sender} allow no message before {at}", sender=story.sender, at=moment(story.sender_turn)),
-            t("the sender's next messages are sent in {span}", span=span(story.sender_turn - story.now)),
+def _reading(story: RecipientHistory, queue: Queue) -> Reading:
+    """Why a message waits is judged by this."""
+    inputs = queue.outlooks.get(story.job_id)
+    return Reading(
+        story.now, newest(inputs.stats if inputs else None, story.row), queue.outage,
+        due=story.due_at if story.due_at > story.now else None, tried=story.error is not None, error=story.error,
+        job_paused=story.job_status is JobStatus.PAUSED, job_reason=story.job_reason, braked_until=story.braked_until,
+    )  # fmt: skip
+
+
+def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text, bool]:
+    """Why it waits now; what happens next and when; and whether the first says its last error."""
+    it = _reading(story, queue)
+    cause = next(iter(waits(it, name=story.sender, say=moment)), None)
+    if it.outage and cause:
+        return cause.why, t("it is sent when the database can be written to again"), False
+    if cause and cause.code not in {"limit", "retry"}:
+        said = cause.code in {"deferred", "google_silent", "google_unreachable"} or (
+            bool(it.sender.paused_until) and story.error == it.sender.pause_reason
         )
-    return t("not claimed yet, and first in line"), t("the next available daemon claims it")
+        return cause.why, _after_hold(story, queue, it), said
+    if line := _in_line(story, queue):
+        return *line, False
+    turn = story.row.turn
+    if limited := _limited(story, queue, held=story.now):
+        turn = max(limited, turn or limited)
+    if turn and turn > story.now:
+        return (
+            t("the limits of {sender} allow no message before {at}", sender=story.sender, at=moment(turn)),
+            t("the sender's next messages are sent in {span}", span=span(turn - story.now)),
+            False,
+        )
+    return t("not claimed yet, and first in line"), t("the next available daemon claims it"), False
 
 
-def _after_hold(story: RecipientHistory, queue: Queue, mended: Text | None) -> Text:
-    """What happens to a message that a pause or its time holds."""
-    if story.job_status is JobStatus.PAUSED:
+def _after_hold(story: RecipientHistory, queue: Queue, it: Reading) -> Text:
+    """What happens to a message that something holds."""
+    sender, paused_until = it.sender, it.sender.paused_until
+    if it.job_paused:
         return t("nothing, until the job is resumed")
-    if mended:
-        if story.due_at > story.now:
-            return t("it is sent once that is done, and not before {at}", at=moment(story.due_at))
+    if sender.repair:
+        if it.due:
+            return t("it is sent once that is done, and not before {at}", at=moment(it.due))
         return t("it is sent once that is done; until then one message is tried each minute")
-    if story.paused_until == FOREVER:
+    if paused_until == FOREVER:
         return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender)
     if line := _in_line(story, queue):
         return line[1]
-    if limited := _limited(story, queue, held=max(story.paused_until or story.now, story.due_at)):
+    if limited := _limited(story, queue, held=max(paused_until or story.now, story.due_at)):
         return _turn(limited)
-    if story.paused_until and story.paused_until >= story.due_at:
-        return t("it is tried in {span}", span=span(story.paused_until - story.now))
-    return t("it is sent in {span}, if nothing else holds it", span=span(story.due_at - story.now))
+    if paused_until and paused_until >= story.due_at:
+        return t("it is tried in {span}", span=span(paused_until - story.now))
+    if it.due:
+        return t("it is sent in {span}, if nothing else holds it", span=span(it.due - story.now))
+    return t("it is tried at its turn")
 
 
 def of_job(
@@ -389,15 +401,17 @@ def of_job(
     asked: Sequence[RecordedAction] = (),
     daemons: Sequence[DaemonInfo] = (),
     runs: bool = False,
+    known: SenderStats | None = None,
 ) -> list[Text]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
 
-    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says.
+    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says. `known`: of its sender,
+    where there are no `inputs`.
     """
     runs = runs or inputs is None or heard_of(daemons)
     first = t(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
-        job=job.id, sender=job.sender_email, status=standing(job, daemon=runs),
+        job=job.id, sender=job.sender_email, status=standing(job, daemon=runs, inputs=inputs, known=known),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
         counts=joined([_number(n, worded(state)) for state, n in job.counts.items() if n], ", "),
     )  # fmt: skip
@@ -421,7 +435,7 @@ def of_job(
     if job.warning:
         lines.append(t("Warning: {reason}.", reason=job.warning))
     if inputs is None:
-        return [*lines, *held(job)]
+        return [*lines, *held(job, known=known)]
     is_open = any(job.counts.get(state) for state in OPEN)  # its own end is recorded a moment after its last message's
     return [*lines, *_ahead(inputs, daemons, runs=runs, is_open=is_open)]
 
@@ -435,22 +449,13 @@ def _asked(one: RecordedAction) -> Text:
     return t("{action} by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
 
 
-def held(job: Job) -> list[Text]:
-    """Why it waits, as far as its own row and its sender's say."""
-    if job.outage and not job.finished_at:
-        return [t("Waiting: {reason}.", reason=outage_reason(job.outage))]
-    reason = hold_reason(
-        sender=job.sender_email,
-        job_paused=job.status is JobStatus.PAUSED,
-        due=job.due,
-        paused_until=None if job.finished_at else job.paused_until,
-        pause_reason=job.pause_reason,
-        say=moment,
-        repair=None if job.finished_at else job.repair,
-        job_reason=job.own_reason,
-        braked_until=job.braked_until,
-    )
-    return [t("Waiting: {reason}.", reason=reason)] if reason else []
+def held(job: Job, inputs: ForecastInputs | None = None, *, known: SenderStats | None = None) -> list[Text]:
+    """Why it waits, by a forecast's inputs, or as far as its own row and what is `known` of its sender say."""
+    if job.finished_at:
+        return []
+    it = inputs.reading(compute_forecast(inputs)) if inputs else reading_of(job, known)
+    cause = joined_causes(waits(it, name=job.sender_email, say=moment))
+    return [t("Waiting: {reason}.", reason=cause)] if cause else []
 
 
 def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool, is_open: bool) -> list[Text]:

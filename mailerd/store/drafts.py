@@ -11,13 +11,15 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
-from mailerd.store.db.connection import Cursor, utc
+from mailerd.model.fields import Sql
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import BYTES_PER_SECOND, PIECE
 
 AGE: Final = timedelta(days=7)
@@ -47,14 +49,6 @@ VALUES (%s, 0, 0, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 _OLDEST: Final = (
     "SELECT id FROM job_drafts WHERE api_key_id = %s AND part = 0 ORDER BY kept_from DESC LIMIT %s OFFSET %s"
 )
-_FIND: Final = """
-SELECT id, mapping, message, options, kept_from FROM job_drafts
- WHERE id = %s AND api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
-   AND (pressed_at IS NULL OR pressed_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND)"""
-_LIST: Final = """
-SELECT id, mapping, message, options, kept_from FROM job_drafts
- WHERE api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
- ORDER BY kept_from DESC LIMIT %s"""
 _SAVE: Final = "UPDATE job_drafts SET {fields} WHERE id = %s AND part = 0"
 _LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 AND NOT is_sent FOR UPDATE"
 _DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
@@ -88,11 +82,11 @@ class Draft:
 
     id: str
     api_key_id: int
-    mapping: dict[str, Any] = field(default_factory=dict)
+    mapping: Annotated[dict[str, Any], Sql("mapping", read=json.loads)] = field(default_factory=dict)
     """What the table is called, which row names its columns, and what each column is used as."""
-    message: dict[str, Any] = field(default_factory=dict)
+    message: Annotated[dict[str, Any], Sql("message", read=json.loads)] = field(default_factory=dict)
     """Sender, template or text, and the like, by the names of the form's fields."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Annotated[dict[str, Any], Sql("options", read=json.loads)] = field(default_factory=dict)
     """What was decided about problems, and when it is sent."""
     kept_from: datetime | None = None
 
@@ -107,6 +101,17 @@ class Draft:
     def once(self) -> str:
         """The idempotency key of its job."""
         return f"draft-{self.id}"
+
+
+_DRAFT: Final = Select(Draft, of="job_drafts")
+_FIND: Final = f"""
+SELECT {_DRAFT.columns} FROM job_drafts
+ WHERE id = %s AND api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
+   AND (pressed_at IS NULL OR pressed_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND)"""
+_LIST: Final = f"""
+SELECT {_DRAFT.columns} FROM job_drafts
+ WHERE api_key_id = %s AND part = 0 AND NOT is_sent AND kept_from > UTC_TIMESTAMP(6) - INTERVAL %s SECOND
+ ORDER BY kept_from DESC LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -169,8 +174,7 @@ class Drafts:
         return True
 
     async def _write(self, cursor: Cursor, id_: str, api_key_id: int, parts: Mapping[int, bytes]) -> None:
-        await cursor.execute(_LOCK, (id_,))
-        (kept_from,) = await cursor.fetchone()
+        kept_from = await cursor.fetch_value(_LOCK, (id_,))
         for part, content in parts.items():
             if part < FILES and len(content) > MAX_PART:
                 raise DraftTooLargeError(
@@ -185,12 +189,12 @@ class Drafts:
         """A draft of a key; None: it has none of that id, or that one is too old."""
         ages = AGE.total_seconds(), self.keep.total_seconds()
         rows = await self._rows(_FIND, (id_, api_key_id, *map(int, ages)))
-        return _draft(rows[0], api_key_id) if rows else None
+        return next(map(_DRAFT.row, rows), None)
 
     async def newest(self, api_key_id: int, *, limit: int) -> list[Draft]:
         """The drafts of a key, the newest first."""
         rows = await self._rows(_LIST, (api_key_id, int(AGE.total_seconds()), limit))
-        return [_draft(row, api_key_id) for row in rows]
+        return [_DRAFT.row(each) for each in rows]
 
     async def read(self, draft: Draft, part: int) -> bytes:
         """A part of it; empty: it has none."""
@@ -231,12 +235,13 @@ class Drafts:
     async def contents(self, draft: Draft) -> list[tuple[DraftFile, bytes]]:
         """Its attachments with their contents, as they were at one moment."""
         size = sum(each.size for each in (await self.files(draft)).values())
-        bound, found = self.timeout + size / BYTES_PER_SECOND, list[tuple[DraftFile, list[bytes]]]()
+        bound, found, pieces = self.timeout + size / BYTES_PER_SECOND, list[tuple[DraftFile, list[bytes]]](), []
         rows = await self.database.request_rows(_CONTENTS, (draft.id,), what="drafts.read", bound=bound)
         for mapping, content in rows:
             if mapping:
-                found.append((DraftFile(**json.loads(mapping)), []))
-            found[-1][1].append(bytes(content))
+                pieces = list[bytes]()
+                found.append((DraftFile(**json.loads(mapping)), pieces))
+            pieces.append(bytes(content))
         return [(file, b"".join(pieces)) for file, pieces in found]
 
     async def press(self, draft: Draft) -> None:
@@ -275,8 +280,3 @@ def _json(value: Mapping[str, Any]) -> str:
 
 def _files(rows: Sequence[tuple[int, str]]) -> dict[int, DraftFile]:
     return {part: DraftFile(**json.loads(mapping)) for part, mapping in rows}
-
-
-def _draft(row: tuple[Any, ...], api_key_id: int) -> Draft:
-    id_, mapping, message, options, kept_from = row
-    return Draft(id_, api_key_id, json.loads(mapping), json.loads(message), json.loads(options), utc(kept_from))

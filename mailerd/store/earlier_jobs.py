@@ -2,24 +2,20 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from mailerd.core.notices import Kind
 from mailerd.core.results import MessageOutcome
 from mailerd.core.suppression import canonical
+from mailerd.model.fields import Sql
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 from mailerd.store.job_changes import KEEP_MARKDOWN
 from mailerd.store.job_report import listed
 from mailerd.store.jobs import Jobs
 
 PAGE: Final = 200
 """Recipients that are read at once: some 4 ms of the event loop."""
-# The pictures of a named template come with it.
-READ_JOB: Final = """
-SELECT j.sender_name, j.reply_to, l.name, j.subject, j.html, j.text, j.markdown, j.variables, j.headers IS NOT NULL,
-       EXISTS (SELECT 1 FROM job_attachments a WHERE a.job_id = j.id
-                  AND (a.content_id IS NULL OR j.template_name IS NULL))
-  FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"""
 # By the notices: a bounce takes the place of a reply in the message's row, in whichever order they come.
 READ_HEARD: Final = """
 SELECT n.recipient_id, MAX(n.kind = 'reply'), MIN(r.to_email) FROM notices n FORCE INDEX (job)
@@ -57,12 +53,18 @@ def batches(sizes: Iterable[tuple[int, int]]) -> Iterator[list[int]]:
         yield ids
 
 
-class EarlierJob(NamedTuple):
+# The pictures of a named template come with it.
+_HAS_FILES: Final = """EXISTS (SELECT 1 FROM job_attachments a WHERE a.job_id = j.id
+                  AND (a.content_id IS NULL OR j.template_name IS NULL))"""
+
+
+@dataclass(frozen=True)
+class EarlierJob:
     """How a job was written."""
 
     sender_name: str | None
     reply_to: str | None
-    list_name: str | None
+    list_name: Annotated[str | None, Sql("l.name")]
     subject: str
     html: str | None
     text: str | None
@@ -70,8 +72,12 @@ class EarlierJob(NamedTuple):
     """What the HTML was made of, where a person wrote it in the console."""
     variables: str
     """Those of the job, as JSON."""
-    has_headers: int
-    has_files: int
+    has_headers: Annotated[bool, Sql("j.headers IS NOT NULL")]
+    has_files: Annotated[bool, Sql(_HAS_FILES)]
+
+
+_JOB: Final = Select(EarlierJob, of="j")
+READ_JOB: Final = f"SELECT {_JOB.columns} FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,8 @@ class EarlierJobs:
 
     async def read(self, job: str) -> EarlierJob | None:
         """How a job was written; None: it is not there any more."""
-        rows: Any = await self.database.request_rows(READ_JOB, (job,), what="jobs.read_content", bound=self.timeout)
-        return EarlierJob(*rows[0]) if rows else None
+        rows = await self.database.request_rows(READ_JOB, (job,), what="jobs.read_content", bound=self.timeout)
+        return next(map(_JOB.row, rows), None)
 
     async def people(self, job: str, which: MessageOutcome | None) -> AsyncIterator[list[Person]]:
         """Those of one outcome, None: all; in their order, some at a time, and without those who were forgotten."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate, batched
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from mailerd.clock import new_id
 from mailerd.core.i18n import t
@@ -21,8 +21,10 @@ from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_event, in_event
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import NOW, SINCE, Cursor, Statement, insert_many, rfc3339, utc
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 from mailerd.store.tags import SELECT_TAGS, read_tags
 
 # The transactional outbox: an event is written in the transaction that makes the change.
@@ -136,11 +138,6 @@ _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id =
 _SET_SERVER: Final = "UPDATE event_positions SET server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
 _READ_LAST_UP_TO: Final = "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
-_SIZE: Final = "position,OCTET_LENGTH(data)"
-_COLUMNS: Final = "position, uid, type, at, job_id, sender_email, data"
-_READ_PAGE: Final = f"""
-SELECT {_COLUMNS} FROM events FORCE INDEX ({{index}})
- WHERE {{sender}}position > %s AND position <= %s{{types}} ORDER BY position LIMIT %s"""
 # One read in the order of `KEY sender` for each sender: of them all at once the server would sort every event there is.
 _READ_PAGE_OF_SENDERS: Final = "SELECT * FROM ({each}) page ORDER BY position LIMIT %s"
 
@@ -173,6 +170,10 @@ class PrunedPositionError(MailerdError):
         )
 
 
+def _data(data: str) -> dict[str, Any]:
+    return from_event(json.loads(data))
+
+
 @dataclass(frozen=True)
 class FeedEvent:
     """An event with its place."""
@@ -182,8 +183,15 @@ class FeedEvent:
     type: EventType
     at: datetime
     job_id: str | None
-    sender: str | None
-    data: dict[str, Any]
+    sender: Annotated[str | None, Sql("sender_email")]
+    data: Annotated[dict[str, Any], Sql("data", read=_data)]
+
+
+_EVENT: Final = Select(FeedEvent, of="events")
+_SIZE: Final = "position,OCTET_LENGTH(data)"
+_READ_PAGE: Final = f"""
+SELECT {_EVENT.columns} FROM events FORCE INDEX ({{index}})
+ WHERE {{sender}}position > %s AND position <= %s{{types}} ORDER BY position LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,7 @@ class EventFeed:
                 raise PrunedPositionError(pruned)
             if after > max(before or 0, pruned):
                 raise UnknownPositionError(max(before or 0, pruned))
-            events = [_event(row) for row in rows]
+            events = [_EVENT.row(each) for each in rows]
             return EventPage(events, events[-1].position if full else last, full)
 
         return await self._database.request(work, what="events.read", bound=self._timeout, read_only=True)
@@ -259,9 +267,10 @@ class EventFeed:
 async def number(cursor: Cursor) -> int:
     """Give places to a batch of committed events, in the caller's transaction; how many there were."""
     await cursor.execute(_LOCK)
-    if (row := await cursor.fetchone()) is None:
+    if (given := await cursor.fetchone()) is None:
         return 0
-    last, server, here = int(row[0]), row[1], cursor.server.partition(SINCE)[0]
+    last, server = given
+    here = cursor.server.partition(SINCE)[0]
     await cursor.execute(_SELECT_NEW, (BATCH,))
     if not (new := tuple(id_ for (id_,) in await cursor.fetchall())):
         return 0
@@ -313,12 +322,13 @@ async def _read_page(cursor: Cursor, limit: int, behind: Callable[[int, int], St
     left = limit - len(rows)
     if len(rows) < first or left == 0:
         return rows, len(rows) == limit
-    sql, values = behind(rows[-1][0], left)
-    ((*sizes,),) = await cursor.fetch_batch([(sql.replace(_COLUMNS, _SIZE), values)])
-    so_far = accumulate((size for _, size in sizes), initial=sum(len(row[-1].encode()) for row in rows))
+    *_, (last, *_) = rows
+    sql, values = behind(last, left)
+    ((*sizes,),) = await cursor.fetch_batch([(sql.replace(_EVENT.columns, _SIZE), values)])
+    so_far = accumulate((size for _, size in sizes), initial=sum(len(data.encode()) for *_, data in rows))
     fits = sum(size <= MAX_BYTES for size in so_far) - 1  # the first is what was read: it may be too much by itself
     if fits > 0:
-        (more,) = await cursor.fetch_batch([behind(rows[-1][0], fits)])
+        (more,) = await cursor.fetch_batch([behind(last, fits)])
         rows += more
     return rows, len(sizes) == left or fits < len(sizes)
 
@@ -336,11 +346,6 @@ def _page(
         *(value for sender in of for value in (sender, *values)),
         limit,
     ]
-
-
-def _event(row: tuple[Any, ...]) -> FeedEvent:
-    position, uid, type_, at, job, sender, data = row
-    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, from_event(json.loads(data)))
 
 
 _DELETE: Final = "DELETE FROM events WHERE position > %s AND position <= %s"

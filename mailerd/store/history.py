@@ -10,9 +10,10 @@ from mailerd.core.models import read_metadata
 from mailerd.core.reasons import from_row
 from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
-from mailerd.core.stats import DaemonInfo
+from mailerd.core.stats import DaemonInfo, SenderStats
 from mailerd.core.suppression import EVERYTHING, Reason, canonical, digest_of, why_suppressed
 from mailerd.model.fields import Sql
+from mailerd.store import sender_rows
 from mailerd.store.db.connection import Cursor, naive, utc
 from mailerd.store.db.database import Database
 from mailerd.store.db.rows import Select
@@ -41,11 +42,6 @@ FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
-# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
-_READ_LOG: Final = """
-SELECT id, at, attempt, event, daemon_id, draft_id, message_id, error, error_code, error_args
-  FROM attempts FORCE INDEX (event_of_claim)
- WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
 _COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
 # Those who have opted out come last, so that however many they are, they hide no failure.
 _READ_FAILURES: Final = """
@@ -66,10 +62,17 @@ class Attempt:
     at: datetime
     attempt: int
     event: str
-    daemon: str
+    daemon: Annotated[str, Sql("daemon_id")]
     draft_id: str | None
     message_id: str | None
-    error: str | None
+    error: Annotated[str | None, Sql("error", "error_code", "error_args", read=from_row)]
+
+
+_ATTEMPT: Final = Select(Attempt, of="attempts")
+# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
+_READ_LOG: Final = f"""
+SELECT id, {_ATTEMPT.columns} FROM attempts FORCE INDEX (event_of_claim)
+ WHERE recipient_id = %s ORDER BY id {{order}} LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -93,12 +96,8 @@ class RecipientHistory:
     accepted_at: Annotated[datetime, Sql("j.created_at")]
     job_status: Annotated[JobStatus, Sql("j.status")]
     sender: Annotated[str, Sql("j.sender_email")]
-    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
-    pause_cause: Annotated[str | None, Sql("s.pause_cause")]
-    pause_reason: Annotated[
-        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
-    ]
-    sender_turn: Annotated[datetime | None, Sql("s.next_claim_at")]
+    row: Annotated[SenderStats, sender_rows.OF_JOB]
+    """Its mailbox, as far as its row tells: its pause and its next turn."""
     now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
     updated_at: Annotated[datetime, Sql("r.updated_at")]
     """When the row was last written; for a finished message: when it was finished."""
@@ -243,8 +242,5 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
         ]
     )
     rows = {id_: row for id_, *row in (*first, *reversed(last))}  # those of a short log stand in both
-    log = tuple(
-        Attempt(utc(at), attempt, event, daemon, draft, message, from_row(*error))
-        for at, attempt, event, daemon, draft, message, *error in rows.values()
-    )
+    log = tuple(_ATTEMPT.row(row) for row in rows.values())
     return log, lines - len(log)

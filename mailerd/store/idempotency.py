@@ -7,13 +7,10 @@ from typing import Final
 
 from mailerd.core.i18n import t
 from mailerd.errors import MailerdError
-from mailerd.store.db.connection import Cursor, utc
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 
-_FIND: Final = (
-    "SELECT request_digest, job_id, response, created_at, final FROM idempotency_responses "
-    "WHERE api_key_id = %s AND idempotency_key = %s"
-)
 # A second request with the key waits here until the first one has committed or rolled back. The update is a no-op.
 _CLAIM: Final = (
     "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
@@ -38,6 +35,10 @@ class StoredResponse:
     created_at: datetime
     final: bool
     """The response is complete: it includes the forecast, which is made after the COMMIT."""
+
+
+_RESPONSE: Final = Select(StoredResponse, of="idempotency_responses")
+_FIND: Final = f"SELECT {_RESPONSE.columns} FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
         _CLAIM, (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at, 0))
     )
     await cursor.execute(_FIND, (once.api_key_id, once.key))
-    found = _stored_response(await cursor.fetchone())
+    found = _RESPONSE.row(await cursor.fetchone())
     if found.job_id != job_id:
         raise DuplicateKeyError(found)
 
@@ -81,11 +82,6 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
 async def answer_key(cursor: Cursor, once: IdempotencyKey, *, send_at: datetime, recipient: int) -> None:
     """Put the id of the only recipient into the response, in the transaction that stores the job."""
     await cursor.execute(_ANSWER, (once.make_response(send_at, recipient), once.api_key_id, once.key))
-
-
-def _stored_response(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:
-    digest, job_id, response, created_at, final = row
-    return StoredResponse(digest, job_id, response, utc(created_at), final=bool(final))
 
 
 class IdempotencyStore:
@@ -105,7 +101,7 @@ class IdempotencyStore:
             what="idempotency.find",
             bound=self._timeout,
         )
-        return _stored_response(rows[0]) if rows else None
+        return next(map(_RESPONSE.row, rows), None)
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
         """Replace the response that has no forecast by the one that is about to be sent."""

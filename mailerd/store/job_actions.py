@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core import moves
@@ -20,12 +20,14 @@ from mailerd.core.reasons import reason
 from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes, sender_changes
 from mailerd.store import messages as door
 from mailerd.store.action_log import note_action
-from mailerd.store.db.connection import Cursor, insert_many, naive, utc
+from mailerd.store.db.connection import Cursor, insert_many, naive
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
+from mailerd.store.db.rows import Select
 from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.job_changes import CompletedJob
 from mailerd.store.tags import DELETE_TAGS, INSERT_TAGS, SELECT_TAGS, read_tags
@@ -35,9 +37,6 @@ MAX_ACTIONS: Final = 100
 MESSAGES_PER_SECOND: Final = 5_000
 """How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
 
-_LOCK_JOB: Final = """
-SELECT status, sender_email, started_at, priority, reference, send_at, UTC_TIMESTAMP(6)
-  FROM jobs WHERE id = %s FOR UPDATE"""
 _READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE j.id = %s"
 _COUNT_BEGUN: Final = """
 SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
@@ -80,11 +79,14 @@ class RecordedAction:
     """A request as it was noted."""
 
     action: str
-    actor: str
-    detail: str | None
+    actor: Annotated[str, Sql("actor", read=lambda actor: said_of_row(actor) or "")]
+    detail: Annotated[str | None, Sql("detail", read=said_of_row)]
     changed: bool
     messages: int
     at: datetime
+
+
+_ACTION: Final = Select(RecordedAction, of="job_actions")
 
 
 @dataclass(frozen=True)
@@ -93,12 +95,16 @@ class _Found:
 
     id: str
     status: JobStatus
-    sender: str
+    sender: Annotated[str, Sql("sender_email")]
     reference: str | None
-    started: bool
+    started: Annotated[bool, Sql("started_at IS NOT NULL")]
     priority: int
     send_at: datetime
-    now: datetime
+    now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+
+
+_JOB: Final = Select(_Found, of="jobs")
+_LOCK_JOB: Final = f"SELECT {_JOB.columns} FROM jobs WHERE id = %s FOR UPDATE"
 
 
 class JobActions:
@@ -251,13 +257,12 @@ class JobActions:
     async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
         """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `within`: seconds, if not the usual."""
         rows = await self._database.request_rows(
-            "SELECT action, actor, detail, changed, messages, at FROM job_actions WHERE job_id = %s "
-            "ORDER BY id DESC LIMIT %s",
+            f"SELECT {_ACTION.columns} FROM job_actions WHERE job_id = %s ORDER BY id DESC LIMIT %s",
             (job_id, MAX_ACTIONS),
             what="actions.of_job",
             bound=within or self._timeout,
         )
-        return [_action(row) for row in rows]
+        return [_ACTION.row(each) for each in rows]
 
 
 async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:
@@ -270,20 +275,9 @@ async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: 
             await cursor.execute(limit)
 
 
-def _action(row: tuple[Any, ...]) -> RecordedAction:
-    action, actor, detail, changed, messages, at = row
-    return RecordedAction(
-        action, said_of_row(actor) or "", said_of_row(detail), changed=bool(changed), messages=messages, at=utc(at)
-    )
-
-
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
     await cursor.execute(_LOCK_JOB, (job_id,))
-    status, sender, started_at, priority, reference, send_at, now = await cursor.fetchone()
-    return _Found(
-        job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority,
-        send_at=utc(send_at), now=utc(now),
-    )  # fmt: skip
+    return _JOB.row(await cursor.fetchone())
 
 
 async def _describe(cursor: Cursor, job: str, fields: Mapping[str, Any]) -> dict[str, str]:
@@ -383,8 +377,7 @@ async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: 
 
 async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:
     """Let the next claim of its sender find the job."""
-    await cursor.execute(_NEXT_DUE, (job.id,))
-    next_at = (await cursor.fetchone())[0]
+    next_at = await cursor.fetch_value(_NEXT_DUE, (job.id,))
     await job_changes.set_running(cursor, job.id, status, next_at=next_at)
     if next_at is not None:
         await sender_changes.wake_at(cursor, job.sender, next_at)

@@ -74,9 +74,7 @@ async def lock_jobs(cursor: Cursor, ids: Collection[str], *, wait: bool = True) 
 
 async def who_cancelled(cursor: Cursor, job: str) -> str:
     """Who has cancelled a job, for people."""
-    await cursor.execute(_WHO_CANCELLED, (job,))
-    row = await cursor.fetchone()
-    return row[0] if row else "an unknown user"
+    return await cursor.fetch_value(_WHO_CANCELLED, (job,)) or "an unknown user"
 
 
 async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> None:
@@ -252,9 +250,7 @@ async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:
 
 
 async def _took(cursor: Cursor, job: str) -> float:
-    await cursor.execute(_READ_DURATION, (job,))
-    row = await cursor.fetchone()
-    return float((row and row[0]) or 0) / 1e6
+    return float(await cursor.fetch_value(_READ_DURATION, (job,)) or 0) / 1e6
 
 
 # What a person, a client or a rule asks of a job whose row is locked.

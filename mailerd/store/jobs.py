@@ -15,14 +15,14 @@ from mailerd.core.copies import Copy
 from mailerd.core.copies import from_json as copies_of
 from mailerd.core.models import NO_EXTRAS, Extras, read_metadata
 from mailerd.core.notices import BOUNCES, Kind
-from mailerd.core.pauses import repair
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
 from mailerd.core.states import JobStatus, JobType, Proof, State
+from mailerd.core.stats import SenderStats
 from mailerd.core.suppression import canonical
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.model.fields import Sql
-from mailerd.store import job_changes, messages, sender_changes
+from mailerd.store import job_changes, messages, sender_changes, sender_rows
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import Cursor, Statement, insert_many, naive, utc
 from mailerd.store.db.database import Database, request
@@ -127,45 +127,46 @@ class TemplateLanguage(NamedTuple):
 class JobContent:
     """The parts of a job that all its messages share."""
 
-    from_email: str
+    from_email: Annotated[str, Sql("j.from_address")]
     """The mailbox, or the alias that the job was posted for."""
-    sender_name: str | None
-    reply_to: str | None
-    subject: str
-    html: str | None
-    text: str | None
-    variables: str  # as JSON
-    list_id: int | None = None
-    list_name: str | None = None
-    list_title: str | None = None
-    inline_css: int = 0
-    api_key_id: int | None = None
+    sender_name: Annotated[str | None, Sql("j.sender_name")]
+    reply_to: Annotated[str | None, Sql("j.reply_to")]
+    subject: Annotated[str, Sql("j.subject")]
+    html: Annotated[str | None, Sql("j.html")]
+    text: Annotated[str | None, Sql("j.text")]
+    variables: Annotated[str, Sql("j.variables")]  # as JSON
+    list_id: Annotated[int | None, Sql("j.list_id")] = None
+    list_name: Annotated[str | None, Sql("l.name")] = None
+    list_title: Annotated[str | None, Sql("l.title")] = None
+    inline_css: Annotated[int, Sql("j.inline_css")] = 0
+    api_key_id: Annotated[int | None, Sql("j.api_key_id")] = None
     """The key that posted it; None: the command line did."""
-    type: str = JobType.TEMPLATE
-    attachments: int = 0
+    type: Annotated[str, Sql("j.type")] = JobType.TEMPLATE
+    attachments: Annotated[int, Sql("j.attachments")] = 0
     """How many attachments there are, those of single recipients included."""
-    headers: str | None = None
+    headers: Annotated[str | None, Sql("j.headers")] = None
     """Those of all its messages, as JSON."""
-    defaults: str | None = None
+    defaults: Annotated[str | None, Sql("j.defaults")] = None
     attached_bytes: int = field(default=0, kw_only=True)
     """The most bytes of attachments that one message carries."""
     languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
+
+
+_CONTENT: Final = Select(JobContent)
+_READ_CONTENT: Final = f"""
+SELECT {_CONTENT.columns}, j.attachments, EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id)
+  FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"""
 
 
 async def job_content(database: Database, job: str) -> JobContent:
     """What the messages of `job` are made of."""
 
     async def work(cursor: Cursor) -> JobContent:
-        await cursor.execute(
-            "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
-            "l.name, l.title, j.inline_css, j.api_key_id, j.type, j.attachments, j.headers, j.defaults, "
-            "EXISTS (SELECT 1 FROM job_templates WHERE job_id = j.id) "
-            "FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s",
-            (job,),
-        )
-        *row, has_languages = await cursor.fetchone()
-        size = await _attached_bytes(cursor, job) if row[-3] else 0
-        return JobContent(*row, attached_bytes=size, languages=await _languages(cursor, job) if has_languages else ())
+        await cursor.execute(_READ_CONTENT, (job,))
+        *row, attachments, has_languages = await cursor.fetchone()
+        size = await _attached_bytes(cursor, job) if attachments else 0
+        languages = await _languages(cursor, job) if has_languages else ()
+        return _CONTENT.row(row, attached_bytes=size, languages=languages)
 
     return await database.read(work, what="jobs.read_content")
 
@@ -234,7 +235,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
     statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
     pieces: list[bytes] = []
     while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="attachments.read_one"):
-        pieces.append(bytes(rows[0][0]))
+        pieces += [bytes(content) for (content,) in rows]
     return b"".join(pieces)
 
 
@@ -438,16 +439,8 @@ _OF_ALL: Final = "FROM jobs j"
 _OF_TAG: Final = "FROM job_tags t FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = t.job_id"
 
 
-def _seconds(microseconds: int) -> float:
-    return microseconds / 1e6
-
-
 def _some_seconds(microseconds: int | None) -> float | None:
     return None if microseconds is None else microseconds / 1e6
-
-
-def _repair(cause: str | None, end: datetime | None, mailbox: str, now: datetime, *reason: str | None) -> str | None:
-    return repair(cause, utc(end), sender=mailbox, now=utc(now), reason=from_row(*reason))
 
 
 @dataclass(frozen=True)
@@ -466,21 +459,10 @@ class Job:
     send_at: Annotated[datetime, Sql("j.send_at")]
     started_at: Annotated[datetime | None, Sql("j.started_at")]
     finished_at: Annotated[datetime | None, Sql("j.finished_at")]
-    paused_until: Annotated[datetime | None, Sql("IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL)")]
-    """The end of the sender's pause, if it is not over yet."""
-    pause_reason: Annotated[
-        str | None, Sql("s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=from_row)
-    ]
-    repair: Annotated[
-        str | None,
-        Sql(
-            "s.pause_cause", "s.paused_until", "COALESCE(s.email, j.from_address)", "UTC_TIMESTAMP(6)",
-            "s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=_repair,
-        ),
-    ]  # fmt: skip
-    """What a person has to do before a message of its sender can go; None: nothing."""
-    starts_in: Annotated[float, Sql("TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), j.send_at)", read=_seconds)]
-    """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
+    sender: Annotated[SenderStats, sender_rows.OF_JOB]
+    """Its mailbox, as far as its row tells: its pause and its next turn."""
+    at: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+    """That moment, by the database's clock."""
     template_name: Annotated[str | None, Sql("j.template_name")]
     template_version: Annotated[str | None, Sql("j.template_version")]
     took: Annotated[
@@ -499,8 +481,6 @@ class Job:
     """When the first of its messages that wait is due; None: that is past."""
     tried: Annotated[bool, Sql(messages.NEXT_WAS_TRIED)] = False
     """That message has been tried before."""
-    limited: Annotated[bool, Sql("s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")] = False
-    """The next turn of its sender is more than a minute away."""
     on_bounces: Annotated[str, Sql("j.on_bounces")] = "pause"
     """Whether it is paused where too much of it comes back: "pause" or "go_on"."""
     own_pause: Annotated[str | None, Sql("j.pause_cause")] = None
@@ -524,9 +504,9 @@ class Job:
     tags: Annotated[Sequence[str], Sql(SELECT_TAGS, read=read_tags)] = ()
 
     @property
-    def due(self) -> datetime | None:
-        """When the first of its messages that wait is due; None: that is past."""
-        return self.send_at if self.starts_in > 0 else self.deferred_until
+    def starts_in(self) -> float:
+        """Seconds until `send_at`, by the database's clock; below zero: it has passed."""
+        return (self.send_at - self.at).total_seconds()
 
     def per_minute(self, *, least: float) -> float | None:
         """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
@@ -614,8 +594,7 @@ class Jobs:
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
         async with asyncio.timeout(self.timeout):
-            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now: datetime = (await cursor.fetchone())[0]
+            now: datetime = await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")
         earliest, recipient = max(now, naive(job.send_at) or now), 0
         due = naive(next(iter(job.due(utc(now)))))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
@@ -632,8 +611,7 @@ class Jobs:
         await cursor.execute_each(rows, bound=self.timeout)
         if job.type is JobType.MESSAGE:
             async with asyncio.timeout(self.timeout):
-                await cursor.execute(_FIND_ONLY_RECIPIENT, (job.id,))
-                recipient = (await cursor.fetchone())[0]
+                recipient = await cursor.fetch_value(_FIND_ONLY_RECIPIENT, (job.id,))
                 if job.once is not None:
                     await answer_key(cursor, job.once, send_at=utc(due), recipient=recipient)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
@@ -671,7 +649,7 @@ class Jobs:
         while (left := until - time.monotonic()) > 0:
             try:
                 rows = await self.database.read_rows(_FIND_IN_DOUBT, (job_id,), what="jobs.find_in_doubt", bound=left)
-                return StoredJob(utc(rows[0][0]), int(rows[0][1])) if rows else None
+                return next((StoredJob(utc(send_at), int(recipient)) for send_at, recipient in rows), None)
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error

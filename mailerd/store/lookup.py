@@ -9,14 +9,16 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.clock import ULID
 from mailerd.core.i18n import t
 from mailerd.core.states import JobStatus
 from mailerd.core.suppression import canonical
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import utc
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import PersonsMessage, Recipients
 
 MIN_TEXT: Final = 3
@@ -58,22 +60,23 @@ _OLDEST_JOB: Final = f"SELECT created_at FROM jobs FORCE INDEX (PRIMARY) ORDER B
 _OLDEST_NAME: Final = f"""
 SELECT j.created_at FROM (SELECT job_id FROM job_recipients FORCE INDEX (PRIMARY)
                            ORDER BY id DESC LIMIT 1 OFFSET {MAX_NAMES}) r JOIN jobs j ON j.id = r.job_id"""
-_READ_JOBS: Final = """
-SELECT id, from_address, subject, reference, template_name, status, created_at FROM jobs FORCE INDEX (PRIMARY)
- WHERE id IN %s ORDER BY id DESC"""
 
 
 @dataclass(frozen=True)
 class FoundJob:
     """A job that was found."""
 
-    job_id: str
-    sender_email: str
+    job_id: Annotated[str, Sql("id")]
+    sender_email: Annotated[str, Sql("from_address")]
     subject: str
     reference: str | None
     template_name: str | None
     status: JobStatus
     created_at: datetime
+
+
+_JOB: Final = Select(FoundJob, of="jobs")
+_READ_JOBS: Final = f"SELECT {_JOB.columns} FROM jobs FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id DESC"
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,7 @@ class Search:
         ids |= set(await self._ids(_BY_REFERENCE, "WHERE", [f"{_escaped(text)}%"], limit))
         ids |= set(await self._ids(_BY_SUBJECT, "AND", [part, part], limit))
         rows = await self._rows(_READ_JOBS, (tuple(ids) or ("",),))
-        found = [
-            FoundJob(id_, sender, subject, reference, template, JobStatus(status), utc(at))
-            for id_, sender, subject, reference, template, status, at in rows
-            if self._senders is None or sender in self._senders
-        ]
+        found = [it for it in map(_JOB.row, rows) if self._senders is None or it.sender_email in self._senders]
         more = await self._rows(_MORE_REFERENCES, [f"{_escaped(text)}%"])
         return await self._found(found, limit, _OLDEST_JOB, more=bool(more))
 
@@ -157,7 +156,7 @@ class Search:
     async def _found[T](self, found: Sequence[T], limit: int, oldest: str, *, more: bool) -> Hits[T]:
         rows = await self._rows(oldest, ())
         complete = len(found) <= limit and not rows and not more
-        return Hits(found[:limit], complete=complete, back_to=utc(rows[0][0]) if rows else None)
+        return Hits(found[:limit], complete=complete, back_to=next((utc(at) for (at,) in rows), None))
 
     async def _rows(self, statement: str, values: Sequence[object]) -> Sequence[tuple[Any, ...]]:
         return await self._database.request_rows(statement, values, what="search.read", bound=self._timeout)

@@ -509,7 +509,7 @@ async def take_for_check(
 ) -> tuple[int, ...]:
     """Take unresolved sends for a check that is due, those that no other transaction holds; their ids."""
     await cursor.execute(_LOCK_CHECKS, (tuple(ids),))
-    if free := tuple(row[0] for row in await cursor.fetchall()):
+    if free := tuple(id_ for (id_,) in await cursor.fetchall()):
         await cursor.execute(_TAKE_FOR_CHECK, (token, daemon, micros(lease), free))
     return free
 

@@ -8,15 +8,13 @@ from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import MailerdError
 from mailerd.store.db.database import Database
+from mailerd.store.db.rows import Select
 
 READ: Final = """
 SELECT r.to_email <> CONCAT('forgotten-', r.id, '@example.invalid'), r.id, r.job_id, r.seq, j.sender_email, r.to_email,
        r.to_name, r.variables, COALESCE(r.copy_list, j.copy_list), r.headers
   FROM job_recipients r FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id
  WHERE r.id = %s"""
-_READ_ATTACHED: Final = """
-SELECT filename, content_type, content_id, size, digest FROM job_attachments
- WHERE job_id = %s AND (recipient_seq IS NULL OR recipient_seq = %s) ORDER BY recipient_seq IS NOT NULL, id"""
 
 
 class ForgottenError(MailerdError):
@@ -36,6 +34,12 @@ class AttachedFile:
     """SHA-256 of the content."""
 
 
+_FILE: Final = Select(AttachedFile, of="job_attachments")
+_READ_ATTACHED: Final = f"""
+SELECT {_FILE.columns} FROM job_attachments
+ WHERE job_id = %s AND (recipient_seq IS NULL OR recipient_seq = %s) ORDER BY recipient_seq IS NOT NULL, id"""
+
+
 async def read_message(database: Database, id_: int, *, bound: float) -> ClaimedRecipient | None:
     """A message as a worker would get it; None: there is none of this id.
 
@@ -45,7 +49,7 @@ async def read_message(database: Database, id_: int, *, bound: float) -> Claimed
     rows = await database.request_rows(READ, (id_,), what="messages.read_content", bound=bound)
     if not rows:
         return None
-    is_known, row, job, seq, sender, email, name, variables, copies, headers = rows[0]
+    ((is_known, row, job, seq, sender, email, name, variables, copies, headers),) = rows
     if not is_known:
         raise ForgottenError(t("the person was forgotten, and what was written to them is no longer stored"))
     return ClaimedRecipient(
@@ -58,4 +62,4 @@ async def read_attached(database: Database, it: ClaimedRecipient, *, bound: floa
     """What it carries, its images among it; what all messages of its job carry comes first."""
     values = (it.job_id, it.seq)
     rows = await database.request_rows(_READ_ATTACHED, values, what="attachments.list", bound=bound)
-    return [AttachedFile(*row) for row in rows]
+    return [_FILE.row(each) for each in rows]

@@ -166,17 +166,15 @@ class OldEvents:
         tried: list[tuple[int, Deleted]] = []
 
         async def work(cursor: Cursor) -> Deleted:
-            await cursor.execute(_LOCK_IF_FREE)
-            if (row := await cursor.fetchone()) is None:
+            if (pruned := await cursor.fetch_value(_LOCK_IF_FREE)) is None:
                 return Deleted(0, more=False)
-            up_to, done = await self._delete(cursor, int(row[0]))
+            up_to, done = await self._delete(cursor, int(pruned))
             tried.append((up_to, done))
             return done
 
         async def was_deleted(cursor: Cursor, _: Deleted) -> bool:
-            await cursor.execute(_LOCK)
-            row = await cursor.fetchone()
-            return bool(tried) and row is not None and int(row[0]) >= tried[-1][0]
+            pruned = await cursor.fetch_value(_LOCK)
+            return bool(tried) and pruned is not None and int(pruned) >= tried[-1][0]
 
         done = await database.retry_until_committed(
             work, what="retention.delete_events", proof=was_deleted, only_in_doubt=True
@@ -190,8 +188,7 @@ class OldEvents:
         # Locked first: one that is resumed now waits, and one that was is among the held.
         await cursor.execute(_LOCK_STOPPED)
         stopped = await cursor.fetchall()
-        await cursor.execute(_READ_HELD_AT)
-        held = (await cursor.fetchone())[0]
+        held = await cursor.fetch_value(_READ_HELD_AT)
         await cursor.execute(_READ_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH))
         up_to, rows = pruned, 0
         for position, old in await cursor.fetchall():
@@ -217,8 +214,9 @@ class DeliveriesOfRemoved:
         found = await database.read_rows(_FIND_REMOVED, what="retention.find_webhooks")
         if not found:
             return Deleted(0, more=False)
+        ((webhook,),) = found
         rows = await database.transaction(
-            lambda cursor: cursor.execute(webhooks.DELETE_OF_REMOVED, (found[0][0], BATCH)),
+            lambda cursor: cursor.execute(webhooks.DELETE_OF_REMOVED, (webhook, BATCH)),
             what="retention.delete_deliveries",
         )
         return Deleted(rows, more=True)
@@ -289,12 +287,10 @@ async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) 
     """What endpoints that are not on lose, which are moved on."""
     lost = []
     for id_, name, state, types, senders, position in stopped:
-        await cursor.execute(_COUNT_UNDELIVERED, (id_, up_to))
-        (events,) = await cursor.fetchone()
+        events = await cursor.fetch_value(_COUNT_UNDELIVERED, (id_, up_to))
         if up_to > position:
             condition, values = wanted(types, senders)
-            await cursor.execute(_COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
-            events += (await cursor.fetchone())[0]
+            events += await cursor.fetch_value(_COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
             await cursor.execute(webhooks.MOVE_ON, (up_to, id_))
         if events and state == EndpointState.PAUSED:
             lost.append(LostEvents(name, events))

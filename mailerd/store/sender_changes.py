@@ -343,8 +343,7 @@ async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
     of_projects: dict[str, float] = {}
     for sender, took in sorted(slowest.items()):
         await _record_latency(cursor, ("senders", "email"), sender, took)
-        await cursor.execute(_READ_PROJECT, (sender,))
-        if project := (await cursor.fetchone())[0]:
+        if project := await cursor.fetch_value(_READ_PROJECT, (sender,)):
             of_projects[project] = max(took, of_projects.get(project, 0.0))
     for project, took in sorted(of_projects.items()):
         await _record_latency(cursor, ("projects", "name"), project, took)
@@ -427,13 +426,12 @@ def count_tallies(daemon_id: str, counts: Mapping[tuple[str, datetime | None, Ta
 
 async def merge_oldest_hour(cursor: Cursor) -> bool:
     """Make one row of the oldest hour that is over for a day; False: there is none (store/retention.py)."""
-    await cursor.execute(_OLDEST_MINUTE, (MINUTES_KEPT.total_seconds() // 3600 + 1,))
-    oldest: datetime | None = (await cursor.fetchone())[0]
+    age = MINUTES_KEPT.total_seconds() // 3600 + 1
+    oldest: datetime | None = await cursor.fetch_value(_OLDEST_MINUTE, (age,))
     if oldest is None:
         return False
     hour = oldest.replace(minute=0)
-    await cursor.execute(_LOCK_HOUR, (hour, hour))  # another daemon that does the same finds nothing afterwards
-    if (await cursor.fetchone())[0]:
+    if await cursor.fetch_value(_LOCK_HOUR, (hour, hour)):  # another daemon that does the same finds nothing afterwards
         await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
         await cursor.execute(_DELETE_MINUTES, (hour, hour))
     return True

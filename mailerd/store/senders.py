@@ -1,10 +1,10 @@
 """Senders as an operator sees and changes them: their limits, state and pauses; every change is idempotent."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import batched
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from mailerd.config import Settings
 from mailerd.core.i18n import t
@@ -19,10 +19,12 @@ from mailerd.store import sender_changes
 from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, Statement, naive, utc
 from mailerd.store.db.database import Database, request
-from mailerd.store.forecast_inputs import WaitingMessages, of_senders
+from mailerd.store.db.rows import Select
+from mailerd.store.forecast_inputs import KnownSender, WaitingMessages, of_senders
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
-from mailerd.store.stats import find_mailboxes, sender_stats
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.sender_rows import SENDER, StoredSender
+from mailerd.store.stats import find_mailboxes
 
 LIMITS: Final[Mapping[str, int | float]] = {
     "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
@@ -30,31 +32,25 @@ LIMITS: Final[Mapping[str, int | float]] = {
 }  # fmt: skip
 """The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
 
-_READ_ALL: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders ORDER BY email"
+_READ_ALL: Final = f"SELECT {SENDER.columns} FROM senders s ORDER BY email"
 _PAUSES: Final = """
 SELECT email, pause_cause, paused_until, pause_reason, pause_reason_code, pause_reason_args, UTC_TIMESTAMP(6)
   FROM senders WHERE pause_cause IS NOT NULL"""
 _IS_KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
-_COUNT_WAITING: Final = """
-SELECT COUNT(*) FROM (
-  SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
-      ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
 MAX_COUNTED: Final = 10_000
 """The most waiting messages of a sender that a page counts; `page` counts as many of all its senders together."""
 _NO_BOUND: Final = 1 << 62
 _READ_AT_ONCE: Final = 100
 """The most senders of which one statement reads."""
+_WAITING: Final = Select(WaitingMessages)
 # A job that waits since what bounced is read first has a time of its own.
-_COUNT_DUE: Final = """
-(SELECT %s, COUNT(*), MIN(due), MAX(due), MIN(own_due), (
-  SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
-           WHERE r.job_id = f.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
-    FROM jobs f FORCE INDEX (next_claim)
-   WHERE f.sender_email = %s AND f.claimable = 1 ORDER BY precedence, next_claim_at, id LIMIT 1) FROM (
+_COUNT_DUE: Final = f"""
+(SELECT {_WAITING.columns} FROM (
   SELECT GREATEST(r.due_at, IF(j.braked_until > UTC_TIMESTAMP(6), j.braked_until, r.due_at)) due, r.due_at own_due
     FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
       ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted)"""
+_READ_MODE: Final = "SELECT mode FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 _READ_ELSEWHERE: Final = """
 SELECT sender_email, SUM(elsewhere) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email IN %s AND hour > %s GROUP BY sender_email"""
@@ -67,19 +63,9 @@ REPAIRS_TIMEOUT: Final = 4.0
 """Seconds for what one command shows beside something else."""
 
 
-def some_statement(only: Collection[str] | None, limit: int) -> Statement:
-    """What `some` asks; a test has it explained."""
-    if only is None:
-        return f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) ORDER BY email LIMIT %s", (limit,)
-    return (
-        f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s ORDER BY email LIMIT %s",
-        (tuple(only) or ("",), limit),
-    )
-
-
 def readings_statement(only: Collection[str] | None, after: str, limit: int) -> Statement:
     """What `page` asks; a test has it explained."""
-    columns = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email > %s"
+    columns = f"SELECT {SENDER.columns} FROM senders s FORCE INDEX (PRIMARY) WHERE email > %s"
     if only is None:
         return f"{columns} ORDER BY email LIMIT %s", (after, limit)
     return f"{columns} AND email IN %s ORDER BY email LIMIT %s", (after, tuple(only) or ("",), limit)
@@ -103,18 +89,6 @@ class PauseResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SenderSummary:
-    """A sender, what it has sent and what waits."""
-
-    state: SenderState
-    used: int
-    """How many messages it sent in the last 24 hours; the oldest hour counts whole."""
-    waiting: int
-    reading: SenderReading | None = None
-    """What the API shows of it; only where all are listed."""
-
-
-@dataclass(frozen=True)
 class Senders:
     """Queries for senders. `defaults`: the limits of a sender that has none of its own."""
 
@@ -123,7 +97,7 @@ class Senders:
     timeout: float | None = None
     """Seconds that a caller waits for a change, or for a page; None: as long as for any statement."""
 
-    async def all(self) -> list[SenderSummary]:
+    async def all(self) -> list[SenderReading]:
         """Every sender, by address."""
         return await self.database.read(self._all, what="senders.list")
 
@@ -136,42 +110,25 @@ class Senders:
         }
         return {email: words for email, words in found.items() if words}
 
-    async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
-        """The first ones by address, of `only` where it is given, with messages counted up to MAX_COUNTED.
+    async def mode(self, email: str, *, within: float) -> str | None:
+        """How it sends; None: it has sent nothing yet. `within`: seconds that the database gets for it."""
+        rows = await self.database.request_rows(_READ_MODE, (email,), what="senders.list", bound=within)
+        return next((mode for (mode,) in rows), None)
 
-        `within`: seconds that the database gets for it.
-        """
-
-        async def work(cursor: Cursor) -> list[SenderSummary]:
-            await cursor.execute(*some_statement(only, limit))
-            return await self._summaries(cursor, self._states(await cursor.fetchall()), most=MAX_COUNTED)
-
-        return await self.database.request(work, what="senders.list", bound=within, read_only=True)
-
-    async def _all(self, cursor: Cursor) -> list[SenderSummary]:
+    async def _all(self, cursor: Cursor) -> list[SenderReading]:
         await cursor.execute(_READ_ALL)
-        rows = await cursor.fetchall()
-        found = await self._summaries(cursor, self._states([row[:-1] for row in rows]), most=_NO_BOUND)
-        turns = {row[0]: utc(row[-1]) for row in rows}
-        readings = list[SenderReading]()
-        for some in batched(found, _READ_AT_ONCE):
-            states = {it.state.email: it.state for it in some}
-            readings += await self._readings(cursor, states, turns, None)
-        return [replace(it, reading=reading) for it, reading in zip(found, readings, strict=True)]
-
-    def _states(self, rows: Sequence[Any]) -> list[SenderState]:
-        return [rate_limits.sender_state(row, self.defaults) for row in rows]
-
-    async def _summaries(self, cursor: Cursor, states: Sequence[SenderState], *, most: int) -> list[SenderSummary]:
-        if not states:
-            return []
-        now = states[0].now
-        hours = await rate_limits.sent_by_hour(cursor, [it.email for it in states], now=now)
-        counts = await cursor.fetch_batch([(_COUNT_WAITING, (it.email, most)) for it in states])
+        rows = [SENDER.row(row) for row in await cursor.fetchall()]
         return [
-            SenderSummary(it, used=_used(hours[it.email], now), waiting=int(count[0][0]))
-            for it, count in zip(states, counts, strict=True)
+            each
+            for some in batched(rows, _READ_AT_ONCE)
+            for each in await self._readings(cursor, self._known(some), None, count_all=True)
         ]
+
+    def _known(self, rows: Iterable[StoredSender]) -> dict[str, KnownSender]:
+        return {it.email: KnownSender(it.state(self.defaults), it.hours, it.turn) for it in rows}
+
+    def _unused(self, email: str, now: datetime) -> KnownSender:
+        return KnownSender(rate_limits.default_state(email, now=now, defaults=self.defaults), {}, None)
 
     @request("senders.page", read_only=True)
     async def page(
@@ -193,77 +150,55 @@ class Senders:
         no longer.
         """
         await cursor.execute(*readings_statement(only, after, limit))
-        rows = await cursor.fetchall()
-        states = {row[0]: rate_limits.sender_state(row[:-1], self.defaults) for row in rows}
-        last = rows[-1][0] if len(rows) == limit else None
+        found = self._known(SENDER.row(row) for row in await cursor.fetchall())
+        last = max(found) if len(found) == limit else None
         unused = [
             email
             for email in authorized
-            if email > after and email not in states and (only is None or email in only) and (not last or email < last)
+            if email > after and email not in found and (only is None or email in only) and (not last or email < last)
         ]
         if unused:
-            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now = utc((await cursor.fetchone())[0])
-            states |= {it: rate_limits.default_state(it, now=now, defaults=self.defaults) for it in unused}
-        first = {email: states[email] for email in sorted(states)[:limit]}
-        return await self._readings(cursor, first, {row[0]: utc(row[-1]) for row in rows}, aliases)
+            now = utc(await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)"))
+            found |= {it: self._unused(it, now) for it in unused}
+        return await self._readings(cursor, {email: found[email] for email in sorted(found)[:limit]}, aliases)
 
     @request("senders.find_one", read_only=True)
     async def unused(self, cursor: Cursor, email: str, *, aliases: Mapping[str, str] | None) -> SenderReading:
         """The same of a mailbox that has no row yet, since nothing was ever posted for it."""
-        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-        state = rate_limits.default_state(email, now=utc((await cursor.fetchone())[0]), defaults=self.defaults)
-        return (await self._readings(cursor, {email: state}, {}, aliases))[0]
+        found = {email: self._unused(email, utc(await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")))}
+        return (await self._readings(cursor, found, aliases))[0]
 
     async def _readings(
-        self,
-        cursor: Cursor,
-        states: Mapping[str, SenderState],
-        turns: Mapping[str, datetime | None],
-        aliases: Mapping[str, str] | None,
-    ) -> list[SenderReading]:
-        if not states:
+        self, cursor: Cursor, known: Mapping[str, KnownSender], aliases: Mapping[str, str] | None,
+        *, count_all: bool = False,
+    ) -> list[SenderReading]:  # fmt: skip
+        if not known:
             return []
-        names, now = tuple(states), next(iter(states.values())).now
-        most, day = max(1, MAX_COUNTED // len(names)), naive(now - timedelta(hours=25))
-        hours = await rate_limits.sent_by_hour(cursor, names, now=now)
+        names, now = tuple(known), next(iter(known.values())).state.now
+        most = _NO_BOUND if count_all else max(1, MAX_COUNTED // len(names))
         # One statement: a hundred of them take twice as long.
         values = [value for email in names for value in (email, email, email, most)]
         await cursor.execute(" UNION ALL ".join([_COUNT_DUE] * len(names)), values)
-        waiting = {
-            email: WaitingMessages(
-                number,
-                utc(due),
-                utc(last),
-                is_cut_off=number >= most,
-                first_cost=1 + (copies or 0),
-                braked_until=utc(due) if due and own_due <= naive(now) < due else None,
-            )
-            for email, number, due, last, own_due, copies in await cursor.fetchall()
-        }
+        waiting = {it.email: it for it in map(_WAITING.row, await cursor.fetchall())}
         elsewhere, inboxes, sent = map(dict, await cursor.fetch_batch([
-            (_READ_ELSEWHERE, (names, day)), (_READ_INBOXES, (names,)), _last_minute(names, now),
+            (_READ_ELSEWHERE, (names, naive(now - timedelta(hours=25)))), (_READ_INBOXES, (names,)),
+            _last_minute(names, now),
         ]))  # fmt: skip
-        inputs = await of_senders(
-            cursor, states, turns=turns, hours=hours, waiting=waiting, outage=self.database.outage
-        )
-        fails = {email: it.failing for email, it in inputs.items()}
+        inputs = await of_senders(cursor, known, waiting=waiting, most=most, outage=self.database.outage)
         if aliases is not None:  # the message that failed may be another key's
-            fails = {email: it and replace(it, example=0) for email, it in fails.items()}
+            inputs = {
+                email: replace(it, alias=aliases.get(email, ""), failing=it.failing and replace(it.failing, example=0))
+                for email, it in inputs.items()
+            }
         return [
             SenderReading(
-                inputs=inputs[email],
-                stats=sender_stats(
-                    it, used_minute=int(sent.get(email, 0)), used_day=_used(hours[email], now), fails=fails[email],
-                    alias=(aliases or {}).get(email, ""),
-                    next_cost=waiting[email].next_cost(now),
-                ),
+                inputs=replace(inputs[email], used_minute=int(sent.get(email, 0))),
                 elsewhere=int(elsewhere.get(email, 0)),
                 counted_to=most,
                 read_at=utc(inboxes.get(email)),
             )
-            for email, it in states.items()
-        ]  # fmt: skip
+            for email in names
+        ]
 
     @request("senders.find_mailboxes", read_only=True)
     async def mailboxes_of(self, cursor: Cursor, names: Collection[str]) -> Mapping[str, str]:
@@ -273,7 +208,7 @@ class Senders:
     @request("senders.change")
     async def change(
         self, cursor: Cursor, email: str, limits: Mapping[str, float | None], *, actor: str
-    ) -> tuple[SenderSummary, bool]:
+    ) -> tuple[SenderState, bool]:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
 
         Returns how it is now, and whether anything was changed.
@@ -309,7 +244,7 @@ class Senders:
             given = {name: "default" if value is None else f"{value:g}" for name, value in limits.items()}
             detail = ", ".join(f"{name} {value}" for name, value in given.items())
             await cursor.execute(*note_action("limits", actor, sender=email, detail=detail, changed=changed))
-        return (await self._summaries(cursor, [await self._read(cursor, email)], most=MAX_COUNTED))[0], changed
+        return await self._read(cursor, email), changed
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
         if (state := await rate_limits.lock_sender(cursor, email, self.defaults)) is None:
@@ -391,10 +326,6 @@ def _last_minute(senders: Sequence[str], now: datetime) -> Statement:
     this = now.replace(second=0, microsecond=0)
     minutes = naive(this), naive(this - timedelta(minutes=1))
     return _SUM_LAST_MINUTE, (minutes[0], 1 - (now - this) / timedelta(minutes=1), minutes, tuple(senders))
-
-
-def _used(hours: Mapping[datetime, int], now: datetime) -> int:
-    return sum(number for hour, number in hours.items() if hour > now - timedelta(hours=25))
 
 
 def default_limits(settings: Settings) -> DefaultLimits:

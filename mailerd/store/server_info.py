@@ -92,7 +92,7 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
         await cursor.execute("SHOW VARIABLES WHERE Variable_name IN %s", (_VARIABLES,))
         variables = dict(await cursor.fetchall())
         await cursor.execute("SHOW GRANTS")
-        grants = [str(row[0]) for row in await cursor.fetchall()]
+        grants = [str(grant) for (grant,) in await cursor.fetchall()]
         matches = [_GRANT.match(grant) for grant in grants]
         return ServerInfo(
             variables=variables,

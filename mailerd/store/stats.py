@@ -8,13 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import batched
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.config import Live
 from mailerd.core.copies import MAX_COST
-from mailerd.core.models import RECENT, FailingAttempts, SenderState, failing
-from mailerd.core.pauses import repair
-from mailerd.core.rate_limit import mean_gap
+from mailerd.core.models import RECENT, FailingAttempts, failing
+from mailerd.core.reading import Authorization, authorized, sender_stats, used_day
 from mailerd.core.reasons import from_row
 from mailerd.core.states import JobStatus, State, Tally
 from mailerd.core.stats import (
@@ -25,18 +24,19 @@ from mailerd.core.stats import (
     JobTrouble,
     QueueStats,
     RecentAction,
-    SenderStats,
     UnreadInbox,
     WebhookStats,
 )
 from mailerd.core.webhooks import EndpointState, PauseReason, standing
+from mailerd.model.fields import Sql
 from mailerd.store.db.connection import Cursor, Statement, utc
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Select
 from mailerd.store.job_changes import UNFINISHED
 from mailerd.store.messages import RETRIABLE
-from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, USED_TODAY, DefaultLimits, read_attempts
+from mailerd.store.queue.rate_limits import DefaultLimits, read_attempts
 from mailerd.store.sender_changes import MINUTES_KEPT, TALLY_SUMS
+from mailerd.store.sender_rows import NEXT_COPIES, SENDER, Ask, StoredSender, authorizations
 from mailerd.store.suppressions import MAX_LISTS
 
 # The tallies (store/sender_changes.py) as charts show them.
@@ -117,13 +117,33 @@ MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
 # What there is at all: of what there is nothing, nothing is asked.
-_LOOK: Final = f"""
-SELECT UTC_TIMESTAMP(6), (SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons),
-       (SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1),
-       (SELECT 1 FROM attempts FORCE INDEX (at)
-         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND LIMIT 1),
-       (SELECT 1 FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY LIMIT 1),
-       (SELECT 1 FROM mailboxes WHERE state = 'refused' LIMIT 1), (SELECT 1 FROM webhooks LIMIT 1)"""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The moment, and what there is."""
+
+    now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
+    last_beat: Annotated[
+        int | None, Sql("(SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons)")
+    ]
+    is_open: Annotated[bool, Sql(f"(SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1)")]
+    was_tried: Annotated[
+        bool,
+        Sql(f"""(SELECT 1 FROM attempts FORCE INDEX (at)
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {int(RECENT.total_seconds())} SECOND LIMIT 1)"""),
+    ]
+    has_ended: Annotated[
+        bool,
+        Sql("""(
+        SELECT 1 FROM jobs FORCE INDEX (finished) WHERE finished_at > UTC_TIMESTAMP() - INTERVAL 1 DAY LIMIT 1)"""),
+    ]
+    is_refused: Annotated[bool, Sql("(SELECT 1 FROM mailboxes WHERE state = 'refused' LIMIT 1)")]
+    has_webhooks: Annotated[bool, Sql("(SELECT 1 FROM webhooks LIMIT 1)")]
+
+
+_LOOKED: Final = Select(_Look)
+_LOOK: Final = f"SELECT {_LOOKED.columns}"
 _COUNT_OPEN_JOBS: Final = """
 SELECT status, COUNT(*) FROM jobs j FORCE INDEX (by_status)
  WHERE status IN ('queued', 'sending', 'paused') AND {mine} GROUP BY status"""
@@ -169,7 +189,7 @@ MAX_ROWS_COUNTED: Final = 5_000_000
 """The most rows that are counted at all: it takes a second or two."""
 # Some of each cause of a pause, and of those that are not paused: two hundred of one kind hide no other.
 _READ_SENDERS: Final = f"""
-SELECT {COLUMNS}, {USED_TODAY} FROM (
+SELECT {SENDER.columns} FROM (
   SELECT named FROM (
     SELECT email named, ROW_NUMBER() OVER (PARTITION BY IF(paused_until > UTC_TIMESTAMP(6), pause_cause, '')
                                                ORDER BY next_claim_at IS NULL, email) place
@@ -177,14 +197,7 @@ SELECT {COLUMNS}, {USED_TODAY} FROM (
    ORDER BY named NOT IN %s, place, named LIMIT {MAX_SENDERS}) found
   STRAIGHT_JOIN senders s FORCE INDEX (PRIMARY) ON s.email = found.named
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
-# Of the sender's jobs that are due the one that is claimed first.
-READ_NEXT_COST: Final = """
-(SELECT %s, 1 + COALESCE((
-  SELECT (SELECT r.copies FROM job_recipients r FORCE INDEX (claim)
-           WHERE r.job_id = j.id AND r.status = 'waiting' ORDER BY r.job_id, r.status, r.due_at, r.id LIMIT 1)
-    FROM jobs j FORCE INDEX (next_claim)
-   WHERE j.sender_email = %s AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6) AND {mine}
-   ORDER BY precedence, next_claim_at, id LIMIT 1), 0))"""
+READ_NEXT_COST: Final = f"(SELECT %s, 1 + {NEXT_COPIES})"
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, messages, detail, sender, webhook FROM job_actions
@@ -227,14 +240,34 @@ SELECT email, detail, detail_code, detail_args, read_at FROM (
     FROM mailboxes WHERE state = 'refused' AND {{email}}) refused
  ORDER BY place, email LIMIT {MAX_SENDERS}"""
 # Of each sender its own newest ones: no other sender's jobs hide them.
-_READ_BAD_JOBS: Final = """
-SELECT id, sender_email, reason, code, args, is_paused FROM (
+
+
+@dataclass(frozen=True)
+class _BadJob:
+    """An open job of which too much comes back, or so much that what comes back is read first."""
+
+    id: Annotated[str, Sql("id")]
+    sender: Annotated[str, Sql("sender_email")]
+    reason: Annotated[str | None, Sql("reason", "code", "args", read=from_row)]
+    is_paused: Annotated[bool, Sql("is_paused")]
+    braked_until: Annotated[datetime | None, Sql("braked")]
+    """Until when it waits, where nothing of its sender is due."""
+
+
+_BAD_JOB: Final = Select(_BadJob)
+_READ_BAD_JOBS: Final = f"""
+SELECT {_BAD_JOB.columns} FROM (
   SELECT id, sender_email, COALESCE(pause_reason, bounce_warning) reason,
          IF(pause_reason IS NULL, bounce_warning_code, pause_reason_code) code,
          IF(pause_reason IS NULL, bounce_warning_args, pause_reason_args) args, pause_reason IS NOT NULL is_paused,
-         ROW_NUMBER() OVER (PARTITION BY sender_email ORDER BY id DESC) place FROM jobs j FORCE INDEX (finished)
-   WHERE finished_at IS NULL AND {mine}
-     AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL))) bad
+         IF(LEAST(braked_until, next_claim_at) > UTC_TIMESTAMP(6) AND NOT EXISTS (
+            SELECT 1 FROM jobs d FORCE INDEX (next_claim) WHERE d.sender_email = j.sender_email AND d.claimable = 1
+               AND d.next_claim_at <= UTC_TIMESTAMP(6)), braked_until, NULL) braked,
+         ROW_NUMBER() OVER (PARTITION BY sender_email ORDER BY braked_until > UTC_TIMESTAMP(6) DESC, id DESC) place
+    FROM jobs j FORCE INDEX (finished)
+   WHERE finished_at IS NULL AND {{mine}}
+     AND (bounce_warning IS NOT NULL OR (status = 'paused' AND pause_reason IS NOT NULL)
+          OR braked_until > UTC_TIMESTAMP(6))) bad
  WHERE place <= 5 ORDER BY id DESC"""
 MAX_FAILED: Final = 1000
 """The most failed messages of a job that are counted."""
@@ -337,16 +370,18 @@ async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -
     return total, {state: number for state, number in zip(_OTHERS, numbers, strict=True) if number}
 
 
-async def _next_costs(cursor: Cursor, rows: Sequence[SenderStats], mine: KeyMailboxes | None) -> list[SenderStats]:
-    """The same senders, with what the next message of those costs whose day has little room."""
-    tight = [it.email for it in rows if 0 < it.per_day - it.used_day < MAX_COST]
+async def _next_costs(
+    cursor: Cursor, senders: Sequence[StoredSender], defaults: DefaultLimits, mine: KeyMailboxes | None
+) -> dict[str, int]:
+    """What the next message of those senders costs whose day has little room."""
+    states = [(it, it.state(defaults)) for it in senders]
+    tight = [it.email for it, state in states if 0 < state.allowance.per_day - used_day(it.hours, state.now) < MAX_COST]
     if not tight:
-        return list(rows)
+        return {}
     part, names = _about(READ_NEXT_COST, mine)
     values = [value for email in tight for value in (email, email, *names)]
     await cursor.execute(" UNION ALL ".join([part] * len(tight)), values)
-    costs = {email: int(cost) for email, cost in await cursor.fetchall()}
-    return [replace(it, next_cost=costs.get(it.email, 1)) for it in rows]
+    return {email: int(cost) for email, cost in await cursor.fetchall()}
 
 
 async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: KeyMailboxes | None) -> tuple[FailedJob, ...]:
@@ -366,40 +401,6 @@ async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: KeyMailboxe
     return tuple(
         FailedJob(id_, sender, failed=counts[id_][0], total=total, retriable=counts[id_][1], reason=why.get(id_, ""))
         for id_, sender, total, _ in rows
-    )
-
-
-def sender_stats(
-    it: SenderState,
-    *,
-    used_minute: int,
-    used_day: int,
-    ended: tuple[int, int] = (0, 0),
-    fails: FailingAttempts | None = None,
-    alias: str = "",
-    next_cost: int = 1,
-) -> SenderStats:
-    """What `situation` judges a sender by. `ended`: how many of its messages were sent and failed of late."""
-    allowed = it.allowance  # after reserve and warm-up: what the claims go by
-    caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
-    if gap := mean_gap(it.limits):
-        caps.append(max(1, timedelta(minutes=1) // gap))
-    return SenderStats(
-        email=it.email,
-        per_minute=min(caps, default=0),
-        per_day=allowed.per_day,
-        used_minute=used_minute,
-        used_day=used_day,
-        paused_until=it.paused_until if it.paused else None,
-        pause_cause=it.pause_cause or "",
-        pause_reason=it.pause_reason or "",
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason),
-        sent=ended[0],
-        failed=ended[1],
-        failing=fails,
-        alias=alias,
-        is_warming_up=it.limits.is_warming_up(it.now, since=it.since),
-        next_cost=next_cost,
     )
 
 
@@ -426,16 +427,19 @@ class _Counted:
 class StatsReader:
     """Reads the tables. `defaults`: the limits of a sender that has none of its own.
 
+    `authorization` says what is known of that of a mailbox; it asks the disk.
+
     What costs more the more messages there are is counted now and then, and kept until the next time.
     """
 
     database: Database
     defaults: Live[DefaultLimits]
+    authorization: Ask = None
     _counted: _Counted | None = None
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
         """Read all counts."""
-        return await self.database.read(self._read, what="stats.read", bound=bound)
+        return await self._authorized(await self.database.read(self._read, what="stats.read", bound=bound))
 
     async def read_of(self, senders: Collection[str], *, bound: float | None = None) -> QueueStats:
         """Read what concerns those who send as these: their jobs, and the mailboxes through which they go.
@@ -446,7 +450,12 @@ class StatsReader:
         async def read(cursor: Cursor) -> QueueStats:
             return await self._read(cursor, await find_mailboxes(cursor, senders))
 
-        return await self.database.read(read, what="stats.read", bound=bound)
+        return await self._authorized(await self.database.read(read, what="stats.read", bound=bound))
+
+    async def _authorized(self, stats: QueueStats) -> QueueStats:
+        known = await authorizations(self.authorization, [it.email for it in stats.senders if it.turn])
+        none = Authorization()
+        return replace(stats, senders=tuple(authorized(it, known.get(it.email, none)) for it in stats.senders))
 
     async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
         """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
@@ -467,15 +476,15 @@ class StatsReader:
 
     async def _read(self, cursor: Cursor, mine: KeyMailboxes | None = None) -> QueueStats:
         await cursor.execute(_LOOK)
-        now, last_beat, is_open, was_tried, has_ended, is_refused, has_webhooks = await cursor.fetchone()
+        look = _LOOKED.row(await cursor.fetchone())
         if mine is None:
-            counted = await self._count(cursor, is_open=bool(is_open))
+            counted = await self._count(cursor, is_open=look.is_open)
         else:
-            counted = await self._count_of(cursor, mine, is_open=bool(is_open))
-        jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if is_open else {}
+            counted = await self._count_of(cursor, mine, is_open=look.is_open)
+        jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if look.is_open else {}
         bad: Sequence[Any] = ()
-        oldest, unsure, longest, awaiting = now, now, "", None
-        if is_open:
+        oldest, unsure, longest, awaiting = look.now, look.now, "", None
+        if look.is_open:
             (
                 open_jobs,
                 ((due,),),
@@ -486,47 +495,52 @@ class StatsReader:
             jobs |= {JobStatus(status): number for status, number in open_jobs}
             small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
             recipients |= {state: number for state, number in small if number}
-            oldest, unsure = due or now, since or now
-        minute, sums, fails = await self._recent(cursor, mine) if was_tried or is_open else ({}, {}, {})
-        refused = await cursor.fetch_batch([_about(_READ_REFUSED, mine)]) if is_refused else [()]
-        webhooks = await read_webhooks(cursor) if has_webhooks and mine is None else ()
+            oldest, unsure = utc(due) or look.now, utc(since) or look.now
+        minute, sums, fails = await self._recent(cursor, mine) if look.was_tried or look.is_open else ({}, {}, {})
+        refused = await cursor.fetch_batch([_about(_READ_REFUSED, mine)]) if look.is_refused else [()]
+        webhooks = await read_webhooks(cursor) if look.has_webhooks and mine is None else ()
         (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())]) if mine is None else ((),)
         daemons = await read_daemons(cursor)
         statement, values = _about(_READ_SENDERS, mine)
         await cursor.execute(statement, (*values, tuple(fails) or ("",)))
-        senders = await cursor.fetchall()
-        failed = await _failed_jobs(cursor, [row[0] for row in senders], mine) if has_ended else ()
-        aliases = mine.aliases if mine else {}
+        senders = [SENDER.row(row) for row in await cursor.fetchall()]
+        failed = await _failed_jobs(cursor, [it.email for it in senders], mine) if look.has_ended else ()
+        costs = await _next_costs(cursor, senders, self.defaults.now, mine) if look.is_open else {}
+        aliases, in_trouble = mine.aliases if mine else {}, [_BAD_JOB.row(row) for row in bad]
+        braked = {it.sender: it.braked_until for it in in_trouble if it.braked_until}
         shown = [
             sender_stats(
-                rate_limits.sender_state(row[:-1], self.defaults.now),
-                used_day=int(row[-1]),
-                used_minute=minute.get(row[0], 0),
-                ended=sums.get(row[0], (0, 0)),
-                fails=fails.get(row[0]),
-                alias=aliases.get(row[0], ""),
+                it.state(self.defaults.now),
+                hours=it.hours,
+                used_minute=minute.get(it.email, 0),
+                ended=sums.get(it.email, (0, 0)),
+                fails=fails.get(it.email),
+                alias=aliases.get(it.email, ""),
+                next_cost=costs.get(it.email, 1),
+                turn=it.turn,
+                braked_until=braked.get(it.email),
             )
-            for row in senders
+            for it in senders
         ]
         return QueueStats(
-            at=utc(now),
+            at=look.now,
             jobs=jobs,
             recipients=recipients,
             counted=counted.age if counted.is_whole else None,
-            oldest_claimable=max(0.0, (now - oldest).total_seconds()),
-            oldest_unsure=(now - unsure).total_seconds(),
+            oldest_claimable=max(0.0, (look.now - oldest).total_seconds()),
+            oldest_unsure=(look.now - unsure).total_seconds(),
             awaiting_google=float(awaiting or 0) / 1e6,
             unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
-            senders=tuple(await _next_costs(cursor, shown, mine) if is_open else shown),
+            senders=tuple(shown),
             webhooks=webhooks,
             asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
-            last_beat=last_beat,
+            last_beat=look.last_beat,
             inboxes=tuple(
                 UnreadInbox(email, from_row(*why) or "", utc(read_at)) for email, *why, read_at in refused[0]
             ),
             jobs_in_trouble=tuple(
-                JobTrouble(id_, sender, from_row(*reason) or "", paused) for id_, sender, *reason, paused in bad
+                JobTrouble(it.id, it.sender, it.reason, it.is_paused) for it in in_trouble if it.reason
             ),
             failed_jobs=failed,
         )
@@ -569,11 +583,14 @@ async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
     await cursor.execute(_READ_ENDPOINTS)
     if not (rows := await cursor.fetchall()):
         return ()
-    counts = await cursor.fetch_batch([(_COUNT_WAITING, (row[0], MAX_COUNTED)) for row in rows])
-    return tuple(_stats(row, int(count[0][0])) for row, count in zip(rows, counts, strict=True))
-
-
-def _stats(row: tuple[Any, ...], undelivered: int) -> WebhookStats:
-    _, name, state, cause, failing, oldest = row
-    how = standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None)
-    return WebhookStats(name, how, (failing or 0) / 1e6, undelivered, (oldest or 0) / 1e6)
+    counts = await cursor.fetch_batch([(_COUNT_WAITING, (id_, MAX_COUNTED)) for id_, *_ in rows])
+    return tuple(
+        WebhookStats(
+            name,
+            standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None),
+            (failing or 0) / 1e6,
+            int(count),
+            (oldest or 0) / 1e6,
+        )
+        for (_, name, state, cause, failing, oldest), ((count,),) in zip(rows, counts, strict=True)
+    )

@@ -33,13 +33,13 @@ from mailerd.store.secrets import Secrets
 MAX_LISTS: Final = 1000
 """The most lists: an answer shows them all."""
 
-_LISTS: Final = Select(MailingList)
-_LIST: Final = f"SELECT {_LISTS.columns} FROM lists"
-FIND_LIST: Final = f"{_LIST} WHERE name = %s"
-FIND_LIST_BY_ID: Final = f"{_LIST} WHERE id = %s"
+_LIST: Final = Select(MailingList)
+_SELECT_LISTS: Final = f"SELECT {_LIST.columns} FROM lists"
+FIND_LIST: Final = f"{_SELECT_LISTS} WHERE name = %s"
+FIND_LIST_BY_ID: Final = f"{_SELECT_LISTS} WHERE id = %s"
+LISTS: Final = f"{_SELECT_LISTS} WHERE name > %s ORDER BY name LIMIT %s"
 _READ_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
 _OWNERS: Final = "SELECT senders FROM lists"
-LISTS: Final = f"{_LIST} WHERE name > %s ORDER BY name LIMIT %s"
 _MAKE_LIST: Final = (  # whose it is stays as it is, where another has made it at the same moment
     "INSERT INTO lists (name, title, senders, created_at) VALUES (%s, %s, %s, UTC_TIMESTAMP(6))"
     " ON DUPLICATE KEY UPDATE id = id"
@@ -83,7 +83,7 @@ async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owne
         await cursor.execute(_MAKE_LIST, (name, title, owners.to_row(senders)))
         await cursor.execute(FIND_LIST, (name,))
         row = await cursor.fetchone()
-    its = _LISTS.row(row)
+    its = _LIST.row(row)
     if not owners.sees(senders, its.senders):
         raise ListTakenError(name)
     if title is None or title == its.title:
@@ -430,7 +430,7 @@ class Suppressions:
         """The lists that the key sees, by name; those behind the name `after`."""
         most = limit if self._senders is None else MAX_LISTS
         rows = await self.database.request_rows(LISTS, (after, most), what="lists.list", bound=self.timeout)
-        return [it for it in map(_LISTS.row, rows) if self._sees(it)][:limit]
+        return [it for it in map(_LIST.row, rows) if self._sees(it)][:limit]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
         """The list of this id."""
@@ -447,7 +447,7 @@ class Suppressions:
             ListTakenError: one has it.
         """
         rows = await self.database.request_rows(FIND_LIST, (name,), what="lists.find", bound=self.timeout)
-        if not all(self._sees(_LISTS.row(row)) for row in rows):
+        if not all(map(self._sees, map(_LIST.row, rows))):
             raise ListTakenError(name)
 
     def _sees(self, it: MailingList) -> bool:
@@ -455,7 +455,7 @@ class Suppressions:
 
     async def _list(self, statement: str, value: object) -> MailingList | None:
         rows = await self.database.request_rows(statement, (value,), what="lists.find", bound=self.timeout)
-        return next((it for it in map(_LISTS.row, rows) if self._sees(it)), None)
+        return next(filter(self._sees, map(_LIST.row, rows)), None)
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
         """The list of this name, made where there was none; a title that is given takes the place of the old one.
@@ -522,7 +522,7 @@ class Suppressions:
         rows = await self.database.request_rows(
             _READ_RECIPIENT, (recipient_id,), what="recipients.find", bound=self.timeout
         )
-        return rows[0] if rows else None
+        return next(iter(rows), None)
 
 
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppressions:
@@ -591,7 +591,7 @@ async def _write_events(cursor: Cursor, fresh: Sequence[NewSuppression]) -> None
         [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_MESSAGES, (messages,))]
     )
     rows = {(bytes(digest), list_id, origin): (name, at) for digest, list_id, origin, name, at in found}
-    message_of = {row[0]: row[1:] for row in sent}
+    message_of = {recipient: message for recipient, *message in sent}
     await cursor.execute(*insert_events([_event(it, rows, message_of) for it in left if it.key in rows]))
 
 

@@ -4,14 +4,16 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from mailerd.core import owners
 from mailerd.core.i18n import t
 from mailerd.core.owners import MAX_OWN, Owners
 from mailerd.errors import MailerdError
-from mailerd.store.db.connection import Cursor, utc
+from mailerd.model.fields import Sql
+from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
+from mailerd.store.db.rows import Select
 from mailerd.store.jobs import PIECE
 
 MAX_NAMES: Final = 1000
@@ -59,13 +61,6 @@ _ARCHIVE: Final = """
 UPDATE templates SET published = NULL, published_by = NULL, published_at = NULL, archived_at = UTC_TIMESTAMP(6)
  WHERE name = %s AND archived_at IS NULL"""
 # What is read begins with whose it is (`_rows`).
-_STATE: Final = """
-SELECT senders, name, published, published_by, published_at, created_by, created_at FROM templates
- WHERE name = %s AND archived_at IS NULL"""
-_VERSIONS: Final = """
-SELECT t.senders, v.version, v.comment, v.created_by, v.created_at
-  FROM templates t JOIN template_versions v ON v.name = t.name
- WHERE t.name = %s ORDER BY v.created_at DESC, v.version"""
 _LIST: Final = """
 SELECT t.senders, t.name, v.version, v.about, v.files, v.subject
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
@@ -146,7 +141,7 @@ class TemplateState:
     published_at: datetime | None
     created_by: str
     created_at: datetime
-    senders: Owners
+    senders: Annotated[Owners, Sql("senders", read=owners.from_row)]
     """Whose it is."""
 
     def may_change(self, key: Owners) -> bool:
@@ -162,6 +157,14 @@ class TemplateVersion:
     comment: str | None
     created_by: str
     created_at: datetime
+
+
+_TEMPLATE: Final = Select(TemplateState, of="templates")
+_STATE: Final = f"SELECT senders, {_TEMPLATE.columns} FROM templates WHERE name = %s AND archived_at IS NULL"
+_VERSION: Final = Select(TemplateVersion, of="v")
+_VERSIONS: Final = f"""
+SELECT t.senders, {_VERSION.columns} FROM templates t JOIN template_versions v ON v.name = t.name
+ WHERE t.name = %s ORDER BY v.created_at DESC, v.version"""
 
 
 @dataclass(frozen=True)
@@ -192,8 +195,7 @@ class TemplateStore:
         await cursor.execute(_MAKE, (name, owners.to_row(self.senders), actor))
         if cursor.rowcount == 1:
             await self._make_place(cursor)
-        await cursor.execute(_OWNERS, (name,))
-        its = owners.from_row((await cursor.fetchone())[0])
+        its = owners.from_row(await cursor.fetch_value(_OWNERS, (name,)))
         if not owners.sees(self.senders, its):
             raise NameTakenError(name)
         self._require_own(name, its)
@@ -301,29 +303,24 @@ class TemplateStore:
 
     async def state(self, name: str) -> TemplateState | None:
         """A template; None: there is none."""
-        rows = await self._rows(_STATE, (name,))
-        if not rows:
-            return None
-        whose, name, published, by, at, created_by, created_at = rows[0]
-        return TemplateState(name, published, by, utc(at), created_by, utc(created_at), whose)
+        return next(map(_TEMPLATE.row, await self._rows(_STATE, (name,))), None)
 
     async def versions(self, name: str) -> list[TemplateVersion]:
         """Its versions, newest first."""
-        rows = await self._rows(_VERSIONS, (name,))
-        return [TemplateVersion(version, comment, by, utc(at)) for _, version, comment, by, at in rows]
+        return [_VERSION.row(each) for each in await self._rows(_VERSIONS, (name,))]
 
     async def published(self) -> list[tuple[str, str, str, str, str]]:
         """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
-        return [row[1:] for row in await self._rows(_LIST)]
+        return [(*row,) for row in await self._rows(_LIST)]
 
     async def drafts(self) -> list[str]:
         """The names of those that are not published."""
-        return [name for _, name in await self._rows(_DRAFTS)]
+        return [name for (name,) in await self._rows(_DRAFTS)]
 
     async def is_archived(self, name: str) -> bool | None:
         """Of one that is not published: whether it was archived; None: it is published, or there is none."""
         rows = await self._rows(_UNPUBLISHED, (name,))
-        return bool(rows[0][1]) if rows else None
+        return next((bool(is_archived) for (is_archived,) in rows), None)
 
     async def files(self, name: str, version: str | None) -> dict[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
@@ -332,7 +329,7 @@ class TemplateStore:
         ))  # fmt: skip
         if not found:
             return None
-        about, sizes = found[0][1:3]
+        (about, sizes, *_), *_ = found
         chunks = sorted((seq, content) for *_, seq, content in found if seq is not None)
         whole, at = b"".join(bytes(content) for _, content in chunks), 0
         files = {ABOUT: about.encode()}
@@ -341,17 +338,15 @@ class TemplateStore:
         return dict(sorted(files.items()))
 
     async def _rows(self, sql: str, values: Sequence[object] | None = None) -> list[Any]:
-        """The rows that the key sees. The first column of each read is whose the template is."""
+        """The rows that the key sees, without the first column, which is whose the template is."""
         rows = await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
-        found = [(owners.from_row(row[0]), *row[1:]) for row in rows]
-        return [row for row in found if owners.sees(self.senders, row[0])]
+        return [row for whose, *row in rows if owners.sees(self.senders, owners.from_row(whose))]
 
 
 async def _about(cursor: Cursor, name: str, version: str | None) -> dict[str, Any] | None:
     """The template.json of a version; None: there is none."""
-    await cursor.execute(_ABOUT, (name, version))
-    row = await cursor.fetchone()
-    return json.loads(row[0]) if row else None
+    about = await cursor.fetch_value(_ABOUT, (name, version))
+    return json.loads(about) if about else None
 
 
 async def _require_unused(cursor: Cursor, name: str, published: str | None, users: Collection[str]) -> None:

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
 from mailerd.clock import Clock
+from mailerd.core.reading import Condition, Severity
 from mailerd.core.reasons import from_json, to_json
-from mailerd.core.situation import Condition, Facts, Severity, situation
+from mailerd.core.situation import Facts, situation
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.store.db.connection import Cursor, naive, utc
@@ -166,8 +167,7 @@ async def _write(
         if not it.is_open:
             await cursor.execute(_OPEN_IT, (*key, naive(it.since), text))
             before = (*key, naive(it.since - _SAME))
-            await cursor.execute(_READ_BEGIN, before)
-            if begin := (await cursor.fetchone())[0]:
+            if begin := await cursor.fetch_value(_READ_BEGIN, before):
                 await cursor.execute(_DELETE_ENDED, before)
                 await cursor.execute(_GO_ON, (begin, *key))
         if key in over:

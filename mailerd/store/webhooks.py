@@ -284,7 +284,7 @@ class Webhooks:
         rows = await self.database.request_rows(statement, (id_,), what="webhooks.read_secret", bound=self.timeout)
         if not rows:
             raise _unknown(id_)
-        return [bytes(each) for each in rows[0] if each is not None]
+        return [bytes(each) for secrets_ in rows for each in secrets_ if each is not None]
 
 
 async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None:
@@ -422,16 +422,14 @@ class WebhookDeliveries:
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_LOCK_FEED)
             await cursor.execute(_LOCK_ENDPOINT, (it.id,))
-            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
-            (before,) = await cursor.fetchone()
+            before = await cursor.fetch_value(_COUNT_OPEN, (it.id, start, end))
             await cursor.execute(statement, (it.id, start, end, moment, *values))
-            await cursor.execute(_COUNT_OPEN, (it.id, start, end))
-            return int((await cursor.fetchone())[0]) - int(before)
+            return int(await cursor.fetch_value(_COUNT_OPEN, (it.id, start, end)) - before)
 
         rows = await self.database.request_rows(
             _RANGE, (moment, it.id), what="webhooks.find_events", bound=self.timeout
         )
-        start, last = rows[0] if rows else (None, 0)  # it was removed meanwhile
+        start, last = next(iter(rows), (None, 0))  # it was removed meanwhile
         note = note_action("replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None)
         await self.database.execute(*note, what="webhooks.note_replay", bound=self.timeout)
         while start is not None and start <= last:
@@ -611,8 +609,7 @@ class WebhookQueue:
         if (endpoint := await cursor.fetchone()) is None:
             return []
         await cursor.execute(_FREE_EXPIRED, (id_,))
-        await cursor.execute(_COUNT_UNDER_WAY, (id_,))
-        (under_way,) = await cursor.fetchone()
+        under_way = await cursor.fetch_value(_COUNT_UNDER_WAY, (id_,))
         *_, failures = endpoint
         free = (1 if failures >= RESTS_FROM else at_once) - under_way
         if (number := min(free, most)) <= 0:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.core.i18n import t
-from mailerd.core.situation import database
+from mailerd.core.reading import database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language

@@ -109,7 +109,9 @@ async def _story(it: ConsoleRequest, job: Job) -> Sequence[str]:
         daemons = await it.services.history.daemons()
     except DatabaseError:
         inputs, daemons = None, ()
-    return describe.of_job(job, inputs, daemons=daemons)[2:]
+    stats = it.services.stats()
+    known = stats.sender(job.sender.email) if stats else None
+    return describe.of_job(job, inputs, daemons=daemons, known=known)[2:]
 
 
 def _possible(job: Job) -> list[str]:

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
+from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.reasons import reason as reason_of
-from mailerd.core.senders import Authorization, AuthorizationState, SenderReading, authorization
+from mailerd.core.senders import SenderReading
 from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
@@ -27,6 +28,7 @@ from mailerd.web.chart_page import SPANS, chart_of, spans_in
 from mailerd.web.forms import Form, read_form, read_number
 from mailerd.web.inbox_page import SPAN, bounces_by
 from mailerd.web.services import MAX_LISTED, TIMEOUT, ConsoleRequest, split_page
+from mailerd.web.troubles import Trouble
 
 HOUR: Final = timedelta(hours=1)
 PAUSES: Final[Mapping[str, timedelta | None]] = {
@@ -49,7 +51,6 @@ class SenderRow:
     """A sender as the pages show it, which is what the API tells."""
 
     it: SenderReading
-    authorized: Authorization
     sent: Sequence[int]
     """In each of the last 24 hours; empty: nothing, or it is not known."""
     ended: Mapping[Tally, int]
@@ -58,12 +59,12 @@ class SenderRow:
     @property
     def state_words(self) -> str:
         """How it stands with its authorization."""
-        return _AUTHORIZED[self.authorized.state]
+        return _AUTHORIZED[self.it.authorization.state]
 
     @property
     def scopes(self) -> list[str]:
         """What it may do with the mailbox."""
-        return [scope.rpartition("/")[2] for scope in self.authorized.scopes]
+        return [scope.rpartition("/")[2] for scope in self.it.authorization.scopes]
 
     @property
     def bounce_rate(self) -> str:
@@ -88,7 +89,7 @@ async def _read(it: ConsoleRequest, only: Collection[str] | None, after: str = "
     sent, ended = await _numbers(it)
     known = await _authorizations(it, [one.state.email for one in found])
     return [
-        SenderRow(one, authorization(its, one.state), sent.get(one.state.email, ()), ended.get(one.state.email, {}))
+        SenderRow(one.authorized(its), sent.get(one.state.email, ()), ended.get(one.state.email, {}))
         for one, its in zip(found, known, strict=True)
     ]
 
@@ -105,7 +106,7 @@ async def _one(it: ConsoleRequest, email: str) -> SenderRow:
         it.missing()
     unused = await Senders(it.services.database, it.services.limits.now, TIMEOUT).unused(email, aliases=None)
     (known,) = await _authorizations(it, [email])
-    return SenderRow(unused, authorization(known, unused.state), (), {})
+    return SenderRow(unused.authorized(known), (), {})
 
 
 async def _is_authorized(it: ConsoleRequest, email: str) -> bool:
@@ -159,12 +160,13 @@ async def one(it: ConsoleRequest) -> web.Response:
     """One sender."""
     email, wish = _mailbox(it), it.http.query.get("span", "")
     found = await _one(it, email)
-    span, state = wish if wish in SPANS else "24h", found.it.state
+    span, state, finding = wish if wish in SPANS else "24h", found.it.state, found.it.finding
     return it.page(
         "sender.html", active="senders", sender=found, chart_drawn=await chart_of(it, span, [email]),
         spans=spans_in(it.language), span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL),
         may_limit=it.may(Permission.SENDERS), book=pause_runbook(state.pause_cause or "") if state.paused else None,
-        mend=found.it.inputs.repair, live=False,
+        mend=found.it.stats.repair, live=False,
+        trouble=Trouble(finding, is_shown=False, is_admin=it.key.is_admin) if finding and not state.paused else None,
         defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
         changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
         domains=await bounces_by("domain", it, _names(it, email)), bounce_kinds=BOUNCE_KINDS,

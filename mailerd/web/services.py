@@ -13,7 +13,7 @@ from mailerd.clock import Clock
 from mailerd.config import Live, Settings
 from mailerd.core.i18n import Language, t
 from mailerd.core.models import ClaimedRecipient
-from mailerd.core.senders import Authorization
+from mailerd.core.reading import Authorization
 from mailerd.core.situation import Facts
 from mailerd.core.states import JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
@@ -164,7 +164,8 @@ class ConsoleRequest:
     def word(self, job: Job) -> str:
         """The one word for how a job stands, the same in each list and command: what it waits for, or its status."""
         stats = self.services.stats()
-        return waits_for(job, daemon=stats is None or heard_of(stats.daemons)) or job.status
+        known, daemon = (stats.sender(job.sender.email), heard_of(stats.daemons)) if stats else (None, True)
+        return waits_for(job, daemon=daemon, known=known) or job.status
 
     @property
     def zone(self) -> ZoneInfo:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from mailerd.core.i18n import N_, t
 from mailerd.core.pauses import MANUAL
-from mailerd.core.situation import Condition
+from mailerd.core.reading import Condition
 from mailerd.events.runbook import Runbook, finding_runbook
 
 _PAGES: Final[Mapping[str, str]] = {

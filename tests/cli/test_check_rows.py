@@ -5,9 +5,9 @@ import re
 import socket
 import subprocess
 
+from mailerd.core.reading import INCIDENT
 from mailerd.core.reasons import in_row, reason
 from mailerd.core.replies import Call, Refused
-from mailerd.core.situation import INCIDENT
 from mailerd.core.verdicts import judge
 from mailerd.sandbox.google import Fault
 from tests.cli.conftest import ME, Shop

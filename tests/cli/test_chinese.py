@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,9 @@ from mailerd import locale
 from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
 from mailerd.core.i18n import t
-from mailerd.core.labels import worded
-from mailerd.core.pauses import hold_reason
+from mailerd.core.reading import Reading, waits
 from mailerd.core.states import Proof
+from mailerd.core.stats import SenderStats
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.locale import say
 from mailerd.store.describe import by_proof, stored_and_waits
@@ -65,15 +66,15 @@ def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
     assert "".join(each.strip() for each in lines).replace(" ", "") == line.replace(" ", "")
 
 
+AT = datetime(2026, 12, 1, 8, 49, tzinfo=UTC)
+SENDER = SenderStats("me@example.com", 54, 2000, 0, 0, None, "", "")
 LOGIN = t("the authorization is renewed")
 SAID: Final[dict[str | None, str]] = {
-    hold_reason(
-        sender="me@example.com", job_paused=False, due=None, paused_until=datetime(2026, 12, 1, 9, 49, tzinfo=UTC),
-        pause_reason=worded("project_limit"), say="{:%H:%M}".format,
-    ): "me@example.com 已暂停（至 09:49）：云项目配额已用尽",
-    hold_reason(
-        sender=t("the sender"), job_paused=False, due=None, paused_until=None, pause_reason=None, say=str, repair=LOGIN
-    ): "发件邮箱已暂停，需先重新授权（每分钟重试一次）",
+    waits(
+        Reading(AT, replace(SENDER, paused_until=AT + timedelta(hours=1), pause_cause="project_limit")),
+        name="me@example.com", say="{:%H:%M}".format,
+    )[0].why: "me@example.com 已暂停（至 09:49）：云项目配额已用尽",
+    waits(Reading(AT, replace(SENDER, repair=LOGIN)))[0].why: "发件邮箱已暂停，需先重新授权（每分钟重试一次）",
     by_proof({Proof.PERSON: 1200, None: 1}): "人工确认 1,200，没有依据 1",
     stored_and_waits([])[0]: (
         "已有 30 秒未见守护进程：请启动 `mailerd run`。任务已保存，有守护进程运行时即发送；本命令继续等待。"

@@ -62,5 +62,5 @@ async def test_a_waiting_message_says_why_and_what_is_next(database_url: str, tm
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
         early = await told(daemon.database, "a@example.org")
         assert "Its draft at Google is r-7;" in early
-        assert "Now: waiting: not due before" in early
+        assert "Now: waiting: deferred until" in early
         assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h" in early

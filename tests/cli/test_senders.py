@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mailerd.core.senders import Authorization
+from mailerd.core.reading import Authorization
 from mailerd.intake.senders import SenderOut
 from mailerd.store.senders import Senders, default_limits
 from tests.cli.conftest import ME, Shop
@@ -14,7 +14,7 @@ _FAIL = (
     "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, error, at) SELECT id, 1, LPAD(id, 26, "
     "'0'), 'd', 'deferred', 'Google responded 500', UTC_TIMESTAMP(6) - INTERVAL id SECOND FROM job_recipients"
 )
-_BRAKE = "UPDATE jobs SET braked_until = UTC_TIMESTAMP(6) + INTERVAL 2 MINUTE"
+_BRAKE = "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 2 MINUTE, braked_until = next_claim_at"
 _PAUSE = "UPDATE senders SET paused_until = '9999-12-31', pause_cause = 'manual', pause_reason = 'moving'"
 
 

@@ -16,7 +16,6 @@ from mailerd.core.forecast import (
     ForecastInputs,
     LaterMessages,
     Queued,
-    UnresolvedSends,
     compute_forecast,
     describe,
     summary,
@@ -26,6 +25,7 @@ from mailerd.core.i18n import joined, t
 from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import repair, repair_command
 from mailerd.core.rate_limit import FOREVER, SenderLimits
+from mailerd.core.reading import UnresolvedSends
 from mailerd.core.reasons import from_row, in_row, reason
 from mailerd.core.verdicts import PauseCause
 
@@ -300,7 +300,7 @@ def test_every_wait_has_its_cause() -> None:
         "out of reach": "last error: Google cannot be reached; retried at its turn",
         "all fail": "all attempts fail: Google answered 503",
         "put off, and all fail": "deferred until 08:03 UTC after the last attempt: 503",
-        "most fail": None,
+        "most fail": "7 of the last 9 attempts failed: Google answered 503",
         "paused, and all fail": "the sender is paused until 09:02 UTC: 429",
         "doubts": "2 messages are unconfirmed: checked at Google at 08:03 UTC; 1 message is unconfirmed until "
         "you run `mailerd settle`",

@@ -10,9 +10,10 @@ import pytest
 from mailerd.core.models import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
+from mailerd.core.reading import Condition, Severity
 from mailerd.core.reasons import reason
 from mailerd.core.replies import Call, NoResponse, NotSent, TokenUnavailable
-from mailerd.core.situation import START, Condition, Facts, Severity, shortened, situation, under_way, worst
+from mailerd.core.situation import START, Facts, shortened, situation, under_way, worst
 from mailerd.core.states import State
 from mailerd.core.stats import DaemonInfo, FailedJob, JobTrouble, QueueStats, SenderStats, UnreadInbox, WebhookStats
 from mailerd.core.verdicts import judge
@@ -112,7 +113,9 @@ def test_what_is_said_while_all_is_well_is_what_goes_on() -> None:
         "sending limits."
     )
     assert under_way(QueueStats(at=NOW, recipients={State.SENDING: 1})) == "Messages are being sent."
-    assert under_way(QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))) == "Messages are being sent."
+    busy = QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))
+    assert under_way(replace(busy, recipients={State.WAITING: 1})) == "Messages are being sent."
+    assert under_way(busy) == "Nothing is waiting to be sent.", "the last was sent within this minute"
 
 
 def test_a_project_quota_is_raised_and_a_revoked_authorization_needs_no_resume() -> None:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from mailerd.config import Settings
-from mailerd.core.senders import Authorization
 from mailerd.intake.response_models import ForecastOut
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
@@ -65,12 +64,12 @@ async def test_of_a_credential_file_that_others_can_read_every_surface_says_chmo
         file.chmod(0o600)
         await Senders(database, default_limits(known)).resume("me@example.com", actor="T")  # else in a minute
         await heard.wait_for("job_finished", within=30)
-    pause = reading.pause(Authorization())
+    pause = reading.pause
     assert shown is not None
     assert reading.finding is not None
     assert pause is not None
     assert (*reading.finding.remedies, pause.remedy) == (f"chmod 600 {file}",) * 2
-    said = [str(found.cause_of_wait), repairs["me@example.com"], str(shown.repair), pause.reason]
+    said = [str(found.cause_of_wait), repairs["me@example.com"], str(shown.sender.repair), pause.reason]
     assert [f"chmod 600 {file}" in it for it in said] == [True] * len(said)
     assert "auth login" not in "".join(said)
 

@@ -288,6 +288,10 @@ async def _break_templates(it: Scene) -> None:
 async def _mend_templates(it: Scene) -> None:
     """And one of the jobs that failed is retried, as is advised; the others go on being told of."""
     await it.admin("DROP TRIGGER spoil", "UPDATE jobs SET subject = 'Hello'")
+    child = it.here.daemons[0]  # a stored job never changes, so that a daemon that has read it keeps what it read
+    await child.terminate()
+    child.start()
+    await child.until(lambda log: "runner_started" in log, within=60.0)
     _, said = await command(it, "check", "--json")
     advised = re.search(r"mailerd jobs retry (\w+)", said)
     assert advised, "no job is to be retried"

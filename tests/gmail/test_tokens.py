@@ -11,8 +11,8 @@ import pytest
 
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
+from mailerd.core.reading import AuthorizationState
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
-from mailerd.core.senders import AuthorizationState
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox, account
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, FakeGoogle, Fault

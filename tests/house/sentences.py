@@ -30,6 +30,7 @@ _NOT_SAID = {
     "deprecated",
     "getLogger",
     "create_task",
+    "Sql",
     "t",
     "tn",
     "tc",

@@ -28,7 +28,7 @@ METAPHORS = {
     "survey", "surveys", "trip", "wire", "workshop", "world",
 }  # fmt: skip
 """Words that say a thing by another one. An engineer who looks for a circuit breaker searches for that."""
-NOUNS = {"finding", "logging", "rendering", "setting", "string", "warning"}
+NOUNS = {"finding", "logging", "reading", "rendering", "setting", "string", "warning"}
 """Words in -ing that are nouns of the field."""
 BOUND = re.compile(r"_(AT_MOST|AT_LEAST|WITHIN|EVERY)$")
 """What is MAX_…, MIN_…, …_TIMEOUT or …_INTERVAL everywhere else."""

@@ -15,7 +15,7 @@ SQL = re.compile(
 CONSTANT = re.compile(r"_*[A-Z][A-Z0-9_]*")
 BUILDERS = {"format", "items", "join", "keys", "replace", "partition", "total_seconds", "values"}
 """Methods whose text is as fixed as what they are given."""
-SINKS = {"execute", "read_rows", "request_rows"}
+SINKS = {"execute", "fetch_value", "read_rows", "request_rows"}
 """Methods whose first argument is a statement."""
 BUILTINS = {"N_", "dict", "list", "max", "min", "sorted"}
 PARTS: dict[type[ast.AST], tuple[str, ...]] = {
@@ -29,11 +29,13 @@ CARRIERS = {"store/db/connection.py", "store/db/database.py"}
 """They send what others have made."""
 CHECKED = {
     ("store/db/migrate.py", "migration.statements"): "read from a file of migrations/",
-    ("store/db/migrate.py", "cursor.fetchone()"): "what the server says its setting is",
+    ("store/db/migrate.py", "cursor.fetch_value(f'SELECT @@SESSION.{name}')"): "what the server says its setting is",
     ("store/db/pool.py", "int(bound / 4)"): "a number",
     ("store/db/pool.py", "int(bound)"): "a number",
     ("store/db/pool.py", "int(bound * 800)"): "a number",
     ("store/db/pool.py", "self._settings.statement_timeout"): "a number of the settings",
+    ("store/db/rows.py", "get_type_hints(model, include_extras=True)"): "names of fields",
+    ("store/db/rows.py", "of"): "a table's name; the rule looks at what each Select is given",
     ("store/event_feed.py", "map(str, ids)"): "made by int()",
     ("store/jobs.py", "also"): "one of the fixed conditions of `job_report.listed`; its values are given apart",
     ("store/messages.py", "Row._fields"): "names of columns",
@@ -86,6 +88,9 @@ class Statements:
                 case ast.Call(func=ast.Name(id="Sql"), args=parts):
                     for part in parts:
                         yield from self._loose(part)
+                case ast.Call(func=ast.Name(id="Select"), keywords=given):
+                    for it in given:
+                        yield from self._loose(it.value)
                 case ast.Call(func=ast.Attribute(attr=name), args=[first, *_]) if name in SINKS and not isinstance(
                     first, ast.Starred
                 ):
@@ -286,6 +291,7 @@ def test_no_statement_is_built_from_a_value() -> None:
         "where = []\n    where.append(job)\n    cursor.execute(_FIND + ' AND '.join(where))",
         "return f'SELECT id FROM jobs WHERE id = {job}', ()",
         "return Sql('j.id', job)",
+        "return Select(Job, of=job)",
     ],
 )
 def test_a_value_in_a_statement_is_seen(line: str) -> None:

@@ -69,8 +69,7 @@ NO_WORDS: Final = frozenset(
         "ddress already in use",
         "gzip, deflate",
         "mkdir -p {kept} && systemctl restart systemd-journald",
-        "n.id, n.mailbox, COALESCE(n.sender_email, n.mailbox), n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, "
-        "n.code, n.detail, n.believed, n.at",
+        "job_actions a FORCE INDEX (PRIMARY)",
         "of the command",
         "{check}: {what}: a remedy is missing",
         " and {it} more",

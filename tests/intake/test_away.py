@@ -7,7 +7,7 @@ import aiomysql
 import pytest
 from pymysql.err import OperationalError
 
-from mailerd.core.situation import RESTORE_TABLES
+from mailerd.core.reading import RESTORE_TABLES
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server

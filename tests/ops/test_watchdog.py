@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from mailerd.core.situation import Facts, Severity, line, situation
+from mailerd.core.reading import Severity
+from mailerd.core.situation import Facts, line, situation
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import DaemonInfo, QueueStats, SenderStats
 from mailerd.errors import DatabaseError

@@ -42,7 +42,7 @@ async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, s
     assert await taken(database) == 15
     now, changed = await senders.change(ME, {"per_day": None}, actor="T")
     assert changed
-    assert (now.state.limits, now.state.own, now.used, now.waiting) == (DEFAULT, frozenset(), 25, 75)
+    assert (now.limits, now.own) == (DEFAULT, frozenset())
 
 
 async def test_a_next_message_whose_copies_do_not_fit_into_the_day_is_not_said_to_go_now(
@@ -83,9 +83,9 @@ async def test_a_warm_up_that_is_set_again_does_not_begin_again(database: Databa
     await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
     await query(database, "UPDATE senders SET warm_up_from = warm_up_from - INTERVAL 25 HOUR")
     now, changed = await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
-    assert (now.state.allowance.per_day, changed) == (5, False)
+    assert (now.allowance.per_day, changed) == (5, False)
     now, changed = await senders.change(ME, {"warm_up": 3, "warm_up_growth": 3}, actor="T")
-    assert (now.state.allowance.per_day, changed) == (3, True)
+    assert (now.allowance.per_day, changed) == (3, True)
 
 
 async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(senders: Senders) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
+from mailerd.core.reading import Condition
 from mailerd.core.reasons import in_row, reason
-from mailerd.core.situation import Condition, Facts, situation
+from mailerd.core.situation import Facts, situation
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats
 from mailerd.store.db.database import Database

@@ -2,6 +2,7 @@
 
 import re
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -12,6 +13,12 @@ from tests.web.conftest import ConsoleSite
 
 SILENT = reason("google_silent", cause="no response within 5 s")
 UNREACHABLE = reason("google_unreachable", cause="refused")
+
+
+@pytest.fixture(autouse=True)
+def _authorized(tmp_path: Path) -> None:
+    """Each sender is; no token is asked for."""
+    (tmp_path / "@example.com.json").touch(0o600)
 
 
 async def tried(site: ConsoleSite, event: str, why: str | None, *, ago: int, job: str, times: int) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
@@ -76,7 +77,10 @@ async def test_the_four_numbers_are_of_today_in_the_zone_of_the_reader_and_of_th
     assert "Ada Lovelace" not in page
 
 
-async def test_the_first_page_says_the_newest_of_the_worst_causes_and_the_one_thing_to_do(site: ConsoleSite) -> None:
+async def test_the_first_page_says_the_newest_of_the_worst_causes_and_the_one_thing_to_do(
+    site: ConsoleSite, tmp_path: Path
+) -> None:
+    (tmp_path / "me@example.com.json").touch(0o600)
     job, browser = await post(site.database, recipients=8), await site.signed_in()
     await query(
         site.database,

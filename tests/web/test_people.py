@@ -11,7 +11,7 @@ from datetime import timedelta
 import aiohttp
 import pytest
 
-from mailerd.core.senders import Authorization, AuthorizationState
+from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.store.api_keys import Permission
 from mailerd.web import inbox_page, lists_page
 from tests.support.heard import PATIENCE

@@ -15,7 +15,8 @@ from mailerd.config import DatabaseSettings, IntakeSettings, Live
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import joined, t, tc, tn
 from mailerd.core.quantities import in_words
-from mailerd.core.situation import Condition, Facts, Severity, shortened, situation
+from mailerd.core.reading import Condition, Severity
+from mailerd.core.situation import Facts, shortened, situation
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, as_counted
 from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, SchemaError

@@ -13,6 +13,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.i18n import t
 from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import repair_command
+from mailerd.core.reading import INCIDENT
 from mailerd.core.reasons import cause_code, same_cause
 from mailerd.core.replies import (
     Accepted,
@@ -24,7 +25,6 @@ from mailerd.core.replies import (
     Reply,
     WrongMailbox,
 )
-from mailerd.core.situation import INCIDENT
 from mailerd.core.verdicts import PauseCause, Verdict, judge
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail, Mailbox

@@ -19,7 +19,8 @@ from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.cli.daemon import ask_ready
 from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
 from mailerd.core.i18n import t, tn
-from mailerd.core.situation import JOURNAL, Facts, situation
+from mailerd.core.reading import JOURNAL
+from mailerd.core.situation import Facts, situation
 from mailerd.core.stats import QueueStats
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.errors import ConfigurationError

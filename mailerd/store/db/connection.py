@@ -168,6 +168,12 @@ class Cursor:
         rows: Sequence[Any] = await self._driver.fetchall()
         return rows
 
+    async def fetch_value(self, sql: str, values: Sequence[object] | None = None) -> Any:
+        """Run a SELECT of one column; its value in the first row. None: there is no row."""
+        await self.execute(sql, values)
+        (value,) = await self.fetchone() or (None,)
+        return value
+
     async def fetch_batch(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
         """Run several SELECTs, one after the other; the rows of each."""
         found = []
@@ -495,5 +501,4 @@ SELECT CONCAT(CONCAT_WS(':', @@hostname, @@port, @@server_id), '{SINCE}', {_STAR
 
 async def server_behind(cursor: Cursor, version: str) -> str:
     """A name of the server and of when it was started: an address may lead to another one later."""
-    await cursor.execute(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL)
-    return str((await cursor.fetchone())[0])
+    return str(await cursor.fetch_value(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL))

@@ -10,7 +10,7 @@ from typing import Final
 from pymysql.err import MySQLError
 
 from mailerd.core.i18n import t
-from mailerd.core.situation import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLES
+from mailerd.core.reading import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLES
 
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
 """What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from mailerd.core.i18n import joined, t
-from mailerd.core.situation import RESTORE_TABLES
+from mailerd.core.reading import RESTORE_TABLES
 from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
@@ -62,14 +62,11 @@ def migrations() -> list[Migration]:
 
 async def applied_migration(cursor: Cursor) -> int:
     """The number of the last migration that the database has had; 0: none."""
-    await cursor.execute(
+    is_there = await cursor.fetch_value(
         "SELECT COUNT(*) FROM information_schema.tables "
         "WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
     )
-    if not (await cursor.fetchone())[0]:
-        return 0
-    await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
-    return int((await cursor.fetchone())[0])
+    return int(await cursor.fetch_value("SELECT COALESCE(MAX(number), 0) FROM schema_version")) if is_there else 0
 
 
 @dataclass(frozen=True)
@@ -117,8 +114,9 @@ def _created(statement: str) -> tuple[str, _Table] | None:
 
 async def _tables(cursor: Cursor, names: Collection[str]) -> dict[str, _Table]:
     """The tables of these names that the database has."""
-    await cursor.execute("SELECT @@lower_case_table_names")
-    folded = int((await cursor.fetchone())[0]) > 0  # else `Jobs` and `jobs` are two tables
+    folded = (
+        int(await cursor.fetch_value("SELECT @@lower_case_table_names")) > 0
+    )  # else `Jobs` and `jobs` are two tables
     found: dict[str, tuple[bool, list[Any]]] = {}
     where = "WHERE table_schema = DATABASE() AND table_name IN %s"  # on MariaDB without regard to case
     await cursor.execute(f"SELECT table_name, table_type FROM information_schema.tables {where}", (tuple(names),))
@@ -268,8 +266,7 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
 
     async def work(cursor: Cursor) -> int:
         limit = await without_limit(cursor)
-        await cursor.execute(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,))
-        if (await cursor.fetchone())[0] != 1:
+        if await cursor.fetch_value(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,)) != 1:
             raise SchemaError(
                 t(
                     "another daemon has been migrating for more than {lock_wait} s; check SHOW PROCESSLIST",
@@ -289,11 +286,9 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
 
 async def without_limit(cursor: Cursor) -> str:
     """Lift the session's limit on a statement, which large tables would meet; the statement that sets it again."""
-    await cursor.execute("SELECT VERSION()")
-    mariadb = "mariadb" in (await cursor.fetchone())[0].lower()
+    mariadb = "mariadb" in (await cursor.fetch_value("SELECT VERSION()")).lower()
     name = "max_statement_time" if mariadb else "max_execution_time"
-    await cursor.execute(f"SELECT @@SESSION.{name}")
-    limit = (await cursor.fetchone())[0]
+    limit = await cursor.fetch_value(f"SELECT @@SESSION.{name}")
     await cursor.execute(f"SET SESSION {name} = 0")
     return f"SET SESSION {name} = {limit}"  # all its digits: MySQL takes no 1.2e+06
 

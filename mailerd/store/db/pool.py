@@ -382,10 +382,9 @@ class Pool:
 
 async def _leads_where(cursor: Cursor, other: Connection) -> bool:
     """Whether this is the server of the other connection: elsewhere, or once started anew, its number is another's."""
-    await cursor.execute("SELECT VERSION()")
-    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.server:
+    if await server_behind(cursor, await cursor.fetch_value("SELECT VERSION()")) != other.server:
         return False
     # One that was started anew within the same second has the same name; it has run for less long than the connection.
     await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
-    uptime = float((await cursor.fetchone())[1])
-    return time.monotonic() - other.born <= uptime + 1
+    _, uptime = await cursor.fetchone()
+    return time.monotonic() - other.born <= float(uptime) + 1

@@ -11,19 +11,22 @@ from mailerd.store.db.connection import utc
 
 
 class Select[Row]:
-    """The columns of a model or dataclass, in the order of its fields; a field without a Sql is given to `row`."""
+    """The columns of a model or dataclass, in the order of its fields.
 
-    def __init__(self, model: type[Row]) -> None:
+    A field without a Sql is the column of its name in the table `of`; where there is no `of`, it is given to `row`.
+    """
+
+    def __init__(self, model: type[Row], *, of: str | None = None) -> None:
         self._model = model
         self._fields: list[tuple[str, slice, Callable[..., Any]]] = []
         sql: list[str] = []
         for name, hint in get_type_hints(model, include_extras=True).items():
             kind, *more = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-            for column in more:
-                if isinstance(column, Sql):
-                    place = slice(len(sql), len(sql) + len(column.sql))
-                    self._fields.append((name, place, column.read or _reader(kind)))
-                    sql += column.sql
+            given = [it for it in more if isinstance(it, Sql)]
+            for column in given or ([Sql(f"{of}.{name}")] if of else []):
+                place = slice(len(sql), len(sql) + len(column.sql))
+                self._fields.append((name, place, column.read or _reader(kind)))
+                sql += column.sql
         self.columns: Final = ", ".join(sql)
         """What is selected: between SELECT and FROM."""
 

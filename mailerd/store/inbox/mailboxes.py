@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from mailerd.clock import new_id
 from mailerd.config import Live
@@ -13,9 +13,11 @@ from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.situation import inbox_remedy
+from mailerd.model.fields import Sql
 from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor, Statement, micros, utc
 from mailerd.store.db.database import Database, read, transaction
+from mailerd.store.db.rows import Select
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 
@@ -74,8 +76,7 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
         return False  # whatever was sent
 
     async def work(cursor: Cursor) -> bool:
-        await cursor.execute(COUNT_SENT, (job, LAST))
-        if not rule.is_unread(unread, (await cursor.fetchone())[0]):
+        if not rule.is_unread(unread, await cursor.fetch_value(COUNT_SENT, (job, LAST))):
             return False
         return await job_changes.brake(cursor, job)
 
@@ -85,11 +86,6 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
 # Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is read.
 
 BOUNCE_KINDS: Final = tuple(sorted(kind.value for kind in BOUNCES))
-_COLUMNS: Final = (
-    "n.id, n.mailbox, COALESCE(n.sender_email, n.mailbox), n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, "
-    "n.code, n.detail, n.believed, n.at"
-)
-_NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
 _BOUNCES: Final = """
 SELECT COALESCE(n.sender_email, n.mailbox) sender, n.email, n.kind, n.recipient_id FROM notices n {index}
  WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""
@@ -98,14 +94,7 @@ SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.r
   FROM ({bounces}) b GROUP BY name, b.kind"""
 _COUNT_BY_SENDER: Final = """
 SELECT b.sender name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
-_READ_OF_MESSAGE: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 READ_NEWEST: Final = "SELECT MAX(id) FROM notices"
-READ_OF_MESSAGES: Final = f"""
-SELECT {_COLUMNS} FROM notices n FORCE INDEX (recipient) WHERE n.recipient_id IN %s ORDER BY n.id DESC LIMIT %s"""
-_READ_INBOXES: Final = """
-SELECT m.email, m.scope, m.state, m.detail, m.detail_code, m.detail_args, m.read_at, m.next_at, m.failing_id,
-       UTC_TIMESTAMP(6)
-  FROM mailboxes m ORDER BY m.email LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +104,7 @@ class Notice:
     id: int
     mailbox: str
     """The inbox that it came to."""
-    sender: str
+    sender: Annotated[str, Sql("COALESCE(n.sender_email, n.mailbox)")]
     """What the From of the message said; the mailbox, where it concerned none."""
     gmail_id: str
     recipient_id: int | None
@@ -127,6 +116,14 @@ class Notice:
     detail: str | None
     believed: bool
     at: datetime
+
+
+_NOTICE: Final = Select(Notice, of="n")
+_SELECT_NOTICES: Final = f"SELECT {_NOTICE.columns} FROM notices n"
+_NOTICES: Final = f"{_SELECT_NOTICES} {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
+_READ_OF_MESSAGE: Final = f"{_SELECT_NOTICES} WHERE n.recipient_id = %s ORDER BY n.id"
+READ_OF_MESSAGES: Final = f"""
+{_SELECT_NOTICES} FORCE INDEX (recipient) WHERE n.recipient_id IN %s ORDER BY n.id DESC LIMIT %s"""
 
 
 @dataclass(frozen=True)
@@ -149,16 +146,20 @@ class InboxState:
     email: str
     scope: str
     state: str
-    detail: str | None
+    detail: Annotated[str | None, Sql("m.detail", "m.detail_code", "m.detail_args", read=from_row)]
     read_at: datetime | None
     next_at: datetime
     failing_id: str | None
-    now: datetime
+    now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
 
     @property
     def remedy(self) -> str:
         """What a person can do so that it is read; "": Google does not refuse it."""
         return inbox_remedy(self.email, self.detail or "") if self.state == "refused" else ""
+
+
+_INBOX: Final = Select(InboxState, of="m")
+_READ_INBOXES: Final = f"SELECT {_INBOX.columns} FROM mailboxes m ORDER BY m.email LIMIT %s"
 
 
 class NoticeReader:
@@ -180,7 +181,7 @@ class NoticeReader:
     ) -> list[Notice]:
         """The newest notices of these kinds, those between two ids; `senders` None: of all."""
         rows = await self._read(*latest_statement(kinds, senders, limit, job=job, after=after, before=before))
-        return [_notice(row) for row in rows]
+        return [_NOTICE.row(each) for each in rows]
 
     async def newest(self) -> int:
         """The id of the newest notice; 0: there is none."""
@@ -189,11 +190,12 @@ class NoticeReader:
 
     async def of_message(self, recipient: int) -> list[Notice]:
         """Everything that came about one message, oldest first."""
-        return [_notice(row) for row in await self._read(_READ_OF_MESSAGE, (recipient,))]
+        return [_NOTICE.row(each) for each in await self._read(_READ_OF_MESSAGE, (recipient,))]
 
     async def of_messages(self, recipients: Collection[int], *, limit: int) -> list[Notice]:
         """The newest ones about these messages."""
-        return [_notice(row) for row in await self._read(READ_OF_MESSAGES, (tuple(recipients) or (0,), limit))]
+        rows = await self._read(READ_OF_MESSAGES, (tuple(recipients) or (0,), limit))
+        return [_NOTICE.row(each) for each in rows]
 
     async def by_domain(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
@@ -212,11 +214,7 @@ class NoticeReader:
 
     async def inboxes(self, *, limit: int = 1000) -> list[InboxState]:
         """How far each inbox is read."""
-        rows = await self._read(_READ_INBOXES, (limit,))
-        return [
-            InboxState(email, scope, state, from_row(*detail), utc(read_at), utc(next_at), failing, utc(now))
-            for email, scope, state, *detail, read_at, next_at, failing, now in rows
-        ]
+        return [_INBOX.row(each) for each in await self._read(_READ_INBOXES, (limit,))]
 
     async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         rows = await self._database.request_rows(statement, values, what="notices.list", bound=self._timeout)
@@ -265,11 +263,6 @@ def latest_statement(
             values.append(value)
     index = "FORCE INDEX (job)" if job else "" if senders and after is None else "FORCE INDEX (PRIMARY)"
     return _NOTICES.format(index=index, where=where), [*values, limit]
-
-
-def _notice(row: tuple[Any, ...]) -> Notice:
-    id_, mailbox, sender, gmail_id, recipient, job, email, kind, code, detail, believed, at = row
-    return Notice(id_, mailbox, sender, gmail_id, recipient, job, email, kind, code, detail, bool(believed), utc(at))
 
 
 # A sender that never signed in has no mode, and nothing of it was sent.
@@ -407,20 +400,21 @@ class Mailboxes:
         await cursor.execute(_LOCK_IF_FREE, (email,))
         if (free := await cursor.fetchone()) is None:
             return None
+        (lapsed,) = free
         await cursor.execute(_SET_LEASE, (token, micros(self.lease_time), email))
         await cursor.execute(_READ_LEASED, (email,))
         history, date, waiting, scope, failing, failures, now, own, idle = await cursor.fetchone()
         default = self.defaults.now.default
         limits = default if own is None else replace(default, units_per_minute=own)
         units = limits.on(utc(now), since=utc(now)).units_per_minute
-        if free[0] is not None and units:  # its round was never given back: it may have used all that it might
-            await cursor.execute(_ADD_UNITS_OF_CRASH, (email, free[0], most_of_round(units)))
-        spent = await cursor.fetch_batch(
+        if lapsed is not None and units:  # its round was never given back: it may have used all that it might
+            await cursor.execute(_ADD_UNITS_OF_CRASH, (email, lapsed, most_of_round(units)))
+        spent, ((today,),) = await cursor.fetch_batch(
             [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
         )
         return InboxLease(
             email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
-            spent=tuple((utc(at), used) for at, used in spent[0]), today=int(spent[1][0][0]), scope=scope,
+            spent=tuple((utc(at), used) for at, used in spent), today=int(today), scope=scope,
             failing_id=failing, failures=failures,
         )  # fmt: skip
 
@@ -447,8 +441,7 @@ class Mailboxes:
         """
         pause = wait
         if pause is None:
-            await cursor.execute(_READ_LAST_SENT, (lease.email,))
-            (seconds,) = await cursor.fetchone()
+            seconds = await cursor.fetch_value(_READ_LAST_SENT, (lease.email,))
             since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
             pause = read_interval(since, busy=self.interval)
         if often and pause > YOUNG_POLL:
@@ -463,7 +456,7 @@ class Mailboxes:
     async def is_idle(self, email: str) -> bool:
         """Whether none of its sender's messages waits for units: there is none, or it is paused."""
         rows = await self.database.read_rows(_READ_IDLE, (email,), what="mailboxes.is_idle")
-        return bool(rows[0][0]) if rows else True
+        return all(is_idle for (is_idle,) in rows)
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first message that was sent within that time; None: nothing was."""

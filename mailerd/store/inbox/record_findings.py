@@ -102,8 +102,12 @@ async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tu
         return 0, 0
     due_at, id_ = newest
     await cursor.execute(LAST_SENT, (job, due_at, due_at, id_, LAST))
-    rows = [row for row in await cursor.fetchall() if since is None or (row[4] is not None and row[4] > since)]
-    return sum(result == "bounced" and is_dead(*bounce) for result, *bounce, _ in rows), len(rows)
+    sent = [
+        result == "bounced" and is_dead(*bounce)
+        for result, *bounce, at in await cursor.fetchall()
+        if since is None or (at is not None and at > since)
+    ]
+    return sum(sent), len(sent)
 
 
 async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | None:
@@ -205,11 +209,9 @@ async def dead_of_sender(
     """
     if not rule.is_on:
         return None
-    await cursor.execute(_LOCK_SEEN, (sender,))
-    row = await cursor.fetchone()
-    seen = (row and row[0]) or _LONG_AGO
+    seen = await cursor.fetch_value(_LOCK_SEEN, (sender,)) or _LONG_AGO
     await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD}), seen))
-    rows = [row[:3] for row in await cursor.fetchall() if is_dead(*row[3:])]
+    rows = [(message, notice, at) for message, notice, at, *bounce in await cursor.fetchall() if is_dead(*bounce)]
     if not rows:
         return None
     newest = max(at for _, _, at in rows).replace(second=0, microsecond=0)
@@ -230,8 +232,7 @@ async def dead_of_sender(
 
 async def count_unknown(cursor: Cursor, sender: str) -> int:
     """At how many domains messages have just failed for an unknown cause; 0 where they are few."""
-    await cursor.execute(_COUNT_UNKNOWN_DOMAINS, (sender, UNKNOWN_MINUTES))
-    domains = int((await cursor.fetchone())[0])
+    domains = int(await cursor.fetch_value(_COUNT_UNKNOWN_DOMAINS, (sender, UNKNOWN_MINUTES)))
     return domains if domains >= UNKNOWN_DOMAINS else 0
 
 

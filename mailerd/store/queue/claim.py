@@ -366,7 +366,7 @@ async def due_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJ
     if not senders:
         return {}
     await cursor.execute(union_all(JOB, len(senders)), senders)
-    return {row[0]: _job(row) for row in await cursor.fetchall()}
+    return {job.sender: job for job in map(_job, await cursor.fetchall())}
 
 
 async def lock_job(cursor: Cursor, id_: str) -> ClaimedJob | None:
@@ -639,13 +639,12 @@ class Claims:
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
         nothing = Claim(token, (), (), next_in=0.0)
         await cursor.execute(_SENDER_AND_JOB, (recipient,))
-        if (row := await cursor.fetchone()) is None or (
-            turn := await lock_one(cursor, row[0], self.defaults.now)
-        ) is None:
+        sender, job_id = await cursor.fetchone() or (None, "")
+        if sender is None or (turn := await lock_one(cursor, sender, self.defaults.now)) is None:
             return nothing
         await apply_limits(cursor, [turn], share=1, rooms={})
         self._new_projects |= await apply_project_limits(cursor, [turn], self.defaults.now.project_units_per_minute)
-        job = await lock_job(cursor, row[1]) if turn.share else None
+        job = await lock_job(cursor, job_id) if turn.share else None
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
         selection = JobSelection(turn, job)
@@ -709,6 +708,5 @@ class Claims:
         return await self._next_turn(cursor, full)
 
     async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:
-        await cursor.execute(NEXT, (full,))
-        row = await cursor.fetchone()
-        return max(0.0, row[0] / 1e6) if row else None
+        micros = await cursor.fetch_value(NEXT, (full,))
+        return None if micros is None else max(0.0, micros / 1e6)

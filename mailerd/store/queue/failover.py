@@ -323,8 +323,7 @@ class ReplayLog:
         await record_replay(cursor, self.daemon_id, server=server)
         # No heartbeat was written while the database was away, and what it has forgotten are heartbeats too.
         silent = time.monotonic() - self._used_at + (KEEP if met.again else 0.0)
-        await cursor.execute(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + silent))
-        return int((await cursor.fetchone())[0])
+        return int(await cursor.fetch_value(_COUNT_BEHIND, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT + silent)))
 
     async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
         """Write again what a few rows have lost; how many had."""

@@ -4,6 +4,7 @@ The claim debits messages here, and `RateLimits` debits all other calls, so all 
 """
 
 import random
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ COLUMNS: Final = (
     "paused_until, pause_cause, pause_reason, pause_reason_code, pause_reason_args, pauses, other_calls_at, "
     "UTC_TIMESTAMP(6)"
 )
+STATE: Final = tuple(re.split(r", (?![^(]*\))", COLUMNS))
+"""The same one by one."""
 
 USED_TODAY: Final = """(
     SELECT COALESCE(SUM(h.messages + h.copies + h.elsewhere), 0) FROM sender_hours h
@@ -181,17 +184,20 @@ async def read_attempts(cursor: Cursor, senders: Collection[str] | None = None) 
     mine = "j.sender_email IN %s" if senders is not None else "TRUE"
     await cursor.execute(READ_ATTEMPTS.format(mine=mine), [tuple(senders)] * 2 if senders is not None else ())
     rows = await cursor.fetchall()
-    lines, jobs = [row for row in rows if row[0]], [(row[3], row[1]) for row in rows if not row[0]]
+    lines = {id_: line for id_, *line in rows if id_}
+    jobs = [(job, sender) for id_, sender, _, job, *_ in rows if not id_]
     if jobs:
         parts = " UNION ALL ".join([READ_DEFERRED] * len(jobs))
         await cursor.execute(parts, [value for job, sender in jobs for value in (sender, job)])
-        lines = list({line[0]: line for line in (*await cursor.fetchall(), *lines)}.values())
+        lines = {id_: line for id_, *line in await cursor.fetchall()} | lines
     found = dict[str, list[tuple[datetime, int, Attempted]]]()
-    for id_, sender, at, *reason, recipient, open_ in lines:
-        found.setdefault(sender, []).append((at, id_, Attempted(utc(at), from_row(*reason), recipient, bool(open_))))
+    for id_, (sender, at, *reason, recipient, open_) in lines.items():
+        one = Attempted(utc(at), from_row(*reason), int(recipient), bool(open_))
+        found.setdefault(sender, []).append((at, id_, one))
     if jobs and lines:
         hidden = tuple({sender for _, sender in jobs})
-        await cursor.execute(READ_SENT_SINCE, (min(line[2] for line in lines).replace(second=0, microsecond=0), hidden))
+        oldest = min(at for _, at, *_ in lines.values())
+        await cursor.execute(READ_SENT_SINCE, (oldest.replace(second=0, microsecond=0), hidden))
         for sender, minute, sent in await cursor.fetchall():
             known = sum(it.reason is None and at.replace(second=0, microsecond=0) == minute
                         for at, _, it in found.get(sender, ()))  # fmt: skip
@@ -337,7 +343,7 @@ async def find_stale_turns(
         found += [it for row in rows if (it := _stale_turn(row, defaults))]
         if len(rows) < _PAGE:
             return found
-        last = rows[-1][0]
+        *_, (last, *_) = rows
 
 
 def _stale_turn(row: Sequence[Any], defaults: DefaultLimits) -> StaleTurn | None:

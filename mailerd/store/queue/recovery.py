@@ -78,7 +78,7 @@ class ExpiredClaims:
         if not self.replay_log.is_replayed(cursor):
             return []
         await cursor.execute(_FIND_EXPIRED, (limit,))
-        if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+        if not (ids := tuple(id_ for (id_,) in await cursor.fetchall())):
             return []
         locked = await messages.lock(cursor, ids, wait=False)
         await cursor.execute(_READ_OWNERS, (ids,))
@@ -280,9 +280,9 @@ async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     await cursor.execute(_FIND_RUNNING_DAEMONS)
     if not (seen := await cursor.fetchall()):
         return
-    host, pid, age, database, connection = seen[0]
+    (host, pid, age, database, connection), *_ = seen
     here = socket.gethostname()
-    if all(each[0] == here and not is_there(each[1]) for each in seen):
+    if all(at == here and not is_there(its) for at, its, *_ in seen):
         await cursor.execute("SHOW PROCESSLIST")
         if not any(of == database and id_ != connection for id_, _, _, of, *_ in await cursor.fetchall()):
             return
@@ -502,12 +502,12 @@ class RecoveryQueries:
     async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
         rows = await self.database.read_rows(SENDERS_WITH_DRAFTS, what="drafts.list_senders")
-        return [row[0] for row in rows]
+        return [sender for (sender,) in rows]
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs."""
         rows = await self.database.read_rows(_OWN_DRAFTS, (sender, tuple(drafts)), what="drafts.find_own")
-        return {row[0] for row in rows}
+        return {draft for (draft,) in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
         """Let the unsure messages of this sender that wait for a person, and own one of `drafts`, be checked; how many.
@@ -517,7 +517,7 @@ class RecoveryQueries:
 
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_SELECT_WAITING_FOR_PERSON, (sender, tuple(drafts)))
-            if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+            if not (ids := tuple(id_ for (id_,) in await cursor.fetchall())):
                 return 0
             return await messages.check_again(cursor, ids)
 
@@ -555,7 +555,7 @@ class RecoveryQueries:
     async def unfinished_jobs(self) -> list[str]:
         """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
         rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="jobs.find_unfinished")
-        return [row[0] for row in rows]
+        return [job for (job,) in rows]
 
     async def reschedule_stuck_jobs(self) -> list[str]:
         """Reschedule stuck jobs, whose messages wait though no claim would ever find them; the ids of these jobs.

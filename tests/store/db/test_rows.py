@@ -44,6 +44,19 @@ def test_a_row_is_read_as_its_fields_say() -> None:
     assert select.row((7, 1, 2, None, None, None), seen=0) == Thing(7, 0, 3, None, None, False)
 
 
+@dataclass(frozen=True)
+class Plain:
+    id: int
+    at: datetime | None
+    owner: Annotated[str, Sql("o.name")]
+
+
+def test_a_field_without_an_expression_is_the_column_of_its_name() -> None:
+    select = Select(Plain, of="t")
+    assert select.columns == "t.id, t.at, o.name"
+    assert select.row((7, NOON, "Ada")) == Plain(7, NOON.replace(tzinfo=UTC), "Ada")
+
+
 def test_a_time_that_is_shown_is_read_as_one_in_utc() -> None:
     assert Select(ShownThing).row((NOON,)).at == NOON.replace(tzinfo=UTC)
 
