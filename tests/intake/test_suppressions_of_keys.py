@@ -109,7 +109,7 @@ async def test_a_job_skips_whom_its_person_left_though_another_ended_a_bounce(
     await all_.ask("POST", "/api/lists", {"name": "news"})
     steps = {
         "wish": daemon(site, ADA, BORIS, list_id=1, reason=Reason.UNSUBSCRIBED),
-        "bounce": alice.suppress(ADA, list="news", reason="hard_bounce"),
+        "bounce": daemon(site, ADA, ALICE, list_id=1, reason=Reason.HARD_BOUNCE),
     }
     await steps.pop(first)
     for step in steps.values():

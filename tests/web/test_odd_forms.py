@@ -160,7 +160,7 @@ async def test_a_form_is_utf_8_whatever_it_says_since_other_charsets_may_take_mi
 
 @pytest.mark.parametrize("path, form, english", [
     ("/templates/welcome", {"sender": "me@example.com", "email": "nonsense"}, "has no @"),
-    ("/webhooks", {"action": "add", "name": "x", "url": "http://shop.example/"}, "requested: it must start with https://"),
+    ("/webhooks", {"action": "add", "name": "x", "url": "http://shop.example/"}, "url: it must start with https://"),
 ])  # fmt: skip
 async def test_what_is_refused_behind_a_page_is_told_in_the_readers_words(
     site: ConsoleSite, path: str, form: dict[str, str], english: str
