@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli import tables
+from mailerd.cli.ask import authorizations
 from mailerd.cli.common import (
     PATIENCE,
     ConfigOption,
@@ -29,7 +30,6 @@ from mailerd.cli.common import (
 )
 from mailerd.cli.daemon import look
 from mailerd.cli.output import JsonOption, echo, narrow, print_json
-from mailerd.cli.senders import authorizations
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings

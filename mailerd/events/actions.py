@@ -18,5 +18,8 @@ class Via(StrEnum):
 class ActionEvents(EventEmitter):
     """Acts."""
 
+    @event("info", N_("sender {sender}: {action} by {actor}"))
+    def sender_action(self, *, sender: str, action: Code, actor: str, via: Code) -> None: ...
+
     @event("info", N_("webhook {webhook}: {action} by {actor}"))
     def webhook_action(self, *, webhook: str, action: Code, actor: str, via: Code) -> None: ...

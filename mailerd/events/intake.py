@@ -117,9 +117,6 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("job {job}: {action} by {actor}: {messages} changed, job {status}"))
     def job_action(self, *, job: str, action: Code, actor: str, messages: Messages, status: Code) -> None: ...
 
-    @event("info", N_("sender {sender}: {action} by {actor}"))
-    def sender_action(self, *, sender: str, action: Code, actor: str) -> None: ...
-
     @event("info", N_("template {name}: {action} by {actor}, version {version}"))
     def template_changed(self, *, name: str, action: Code, version: str, actor: str) -> None: ...
 

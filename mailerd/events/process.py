@@ -135,9 +135,6 @@ class ProcessEvents(EventEmitter):
     @event("info", N_("job {job}: {action} by {actor}: {messages} changed"))
     def job_action_by_command(self, *, job: str, action: Code, actor: str, messages: Messages) -> None: ...
 
-    @event("info", N_("sender {sender}: {action} by {actor}"))
-    def sender_action_by_command(self, *, sender: str, action: Code, actor: str) -> None: ...
-
     @event("info", N_("sender {sender} paused manually {until}: {reason}"))
     def sender_paused_manually(self, *, sender: str, until: str, reason: str) -> None: ...
 

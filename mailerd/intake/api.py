@@ -16,6 +16,7 @@ from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.network_rules import is_own_host
+from mailerd.core.reading import Authorization
 from mailerd.core.states import JobChange
 from mailerd.events.actions import ActionEvents
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
@@ -115,13 +116,23 @@ class Intake:
         """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self.backend: Final = Backend(
-            database, patience, webhooks or WebhookSettings(), clock, ActionEvents(events.sink), self.shares
-        )
-        """What operations work with."""
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
+        self.backend: Final = Backend(
+            database,
+            patience,
+            webhooks or WebhookSettings(),
+            clock,
+            ActionEvents(events.sink),
+            self.actions,
+            forecasts.defaults,
+            senders.aliases if senders else {},
+            senders.gmail.authorization if senders else lambda _: Authorization(),
+            wake,
+            self.shares,
+        )
+        """What operations work with."""
         stored = TemplateStore(database, patience)
         self.library = TemplateLibrary(templates, stored=stored)
         self._forecasts, self._mailboxes = forecasts, senders
@@ -299,9 +310,7 @@ class Intake:
         suppressions = SuppressionEndpoints(
             database=self._database, timeout=self._patience, events=self._suppression_events, shares=self.shares
         )
-        senders = SenderEndpoints(
-            self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
-        )
+        senders = SenderEndpoints(self.backend, self._mailboxes)
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,

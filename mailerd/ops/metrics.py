@@ -456,7 +456,9 @@ class ManualChanges:
         if one.job is not None:
             self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
         elif one.sender is not None:
-            self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
+            self._action_events.sender_action(
+                sender=one.sender, action=one.action, actor=one.actor, via=Via.COMMAND.value
+            )
         elif one.webhook is not None:
             self._action_events.webhook_action(
                 webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value

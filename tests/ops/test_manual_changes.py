@@ -52,10 +52,10 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
             what="pause as Google does",
         )
         await senders.resume(ME, actor="command, ada")
-        await heard.wait_for("sender_action_by_command")
+        await heard.wait_for("sender_action")
         await senders.pause(ME, lasts=None, reason="too short for two reads", actor="command, bob")
         await senders.resume(ME, actor="command, bob")
-        await heard.wait_for("sender_action_by_command", times=3)
+        await heard.wait_for("sender_action", times=3)
         await Webhooks(daemon.database, timeout=5).create(
             NewEndpoint("shop", "https://example.com/"), actor="command, ada"
         )
@@ -63,8 +63,8 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     assert heard.of("webhook_action") == [
         {"webhook": "shop", "action": "add", "actor": "command, ada", "via": "command"}
     ]
-    assert heard.of("sender_action_by_command") == [
-        {"sender": ME, "action": action, "actor": actor}
+    assert heard.of("sender_action") == [
+        {"sender": ME, "action": action, "actor": actor, "via": "command"}
         for action, actor in (("resume", "command, ada"), ("pause", "command, bob"), ("resume", "command, bob"))
     ]
     assert heard.of("sender_paused_manually")[0] == {
