@@ -277,7 +277,7 @@ async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_u
     job = await post(tables, sender=sender, recipients=12_000)
     done = await mailerd(config, "jobs", "list")
     (line,) = (line for line in done.stdout.splitlines() if job in line)
-    assert line.split()[:4] == [job, "no", "daemon", "0/12,000"]
+    assert line.split()[:4] == [job, "sender", "paused", "0/12,000"]
     assert line.split()[-1] == sender
     for unknown in ("01M87G7H3X8…", "nothing"):
         told = await mailerd(config, "jobs", "show", unknown)

@@ -113,7 +113,9 @@ def test_what_is_said_while_all_is_well_is_what_goes_on() -> None:
         "sending limits."
     )
     assert under_way(QueueStats(at=NOW, recipients={State.SENDING: 1})) == "Messages are being sent."
-    assert under_way(QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))) == "Messages are being sent."
+    busy = QueueStats(at=NOW, senders=(replace(sender(), used_minute=1),))
+    assert under_way(replace(busy, recipients={State.WAITING: 1})) == "Messages are being sent."
+    assert under_way(busy) == "Nothing is waiting to be sent.", "the last was sent within this minute"
 
 
 def test_a_project_quota_is_raised_and_a_revoked_authorization_needs_no_resume() -> None:

@@ -9,9 +9,11 @@ import pytest
 from yarl import URL
 
 from mailerd.clock import Clock
+from mailerd.sandbox.google import FakeGoogle, FakeLimits
 from mailerd.sandbox.mariadb import Server
 from mailerd.web import html
 from tests.golden.scene import HELD, ME, NOW, YOU
+from tests.support.daemon import sign_in
 from tests.support.proxy import Proxy
 from tests.support.replicated import as_admin
 from tests.web.conftest import ConsoleSite, _children, console_site
@@ -47,7 +49,8 @@ async def proxy(still_url: str) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 async def site(still_url: str, proxy: Proxy, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    google = FakeGoogle(FakeLimits())
     for sender in SENDERS:
-        (tmp_path / f"{sender}.json").touch(0o600)  # they are authorized, and no token is asked for
+        sign_in(google, tmp_path, sender)  # no token is asked for
     async with console_site(str(URL(still_url).with_port(proxy.port)), tmp_path) as it:
         yield it
