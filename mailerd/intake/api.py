@@ -109,7 +109,7 @@ class Intake:
         self._public = public or PublicSettings()
         self._suppression_events = SuppressionEvents(events.sink)
         self._database, self._patience = database, patience
-        self._wake, self._events = wake, events
+        self._events = events
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._reader = JobReader(self.renderer, RendererEvents(events.sink))
         self.tables: Final = TableChecker(RendererEvents(events.sink))
@@ -118,14 +118,13 @@ class Intake:
         self.shares: Final = KeyShares(settings, clock)
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
         self.backend: Final = Backend(
             database,
             patience,
             webhooks or WebhookSettings(),
             clock,
             ActionEvents(events.sink),
-            self.actions,
+            JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival)),
             forecasts.defaults,
             senders.aliases if senders else {},
             senders.gmail.authorization if senders else lambda _: Authorization(),
@@ -290,15 +289,13 @@ class Intake:
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(
-            jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock,
-            forecasts=self._forecasts, known=self.known,
+            self.backend, forecasts=self._forecasts, known=self.known, events=self._events
         )  # fmt: skip
         read = ReadEndpoints(
             jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares, known=self.known
         )
         messages = RecipientEndpoints(
-            database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,
-            wake=self._wake, events=self._events, preview=self.preview, shares=self.shares,
+            self.backend, forecasts=self._forecasts, preview=self.preview, shares=self.shares
         )  # fmt: skip
         job_events = JobEventsEndpoint(
             auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock, known=self.known

@@ -454,7 +454,15 @@ class ManualChanges:
     def _log_action(self, one: RecentAction, changed: int) -> None:
         events, mailing_list = self._suppression_events, one.detail or EVERYTHING_NAME
         if one.job is not None:
-            self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
+            settled = (one.detail or "").partition(",")[0] if one.action == "settle" else ""
+            self._action_events.job_action(
+                job=one.job,
+                action=one.action,
+                actor=one.actor,
+                messages=changed,
+                status=settled or one.status or "",
+                via=Via.COMMAND.value,
+            )
         elif one.sender is not None:
             self._action_events.sender_action(
                 sender=one.sender, action=one.action, actor=one.actor, via=Via.COMMAND.value

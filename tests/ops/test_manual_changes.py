@@ -44,7 +44,7 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         controls = JobActions(daemon.database, timeout=5, late_arrival=timedelta(0))
         await controls.apply(job, JobChange.PAUSE, actor="command, ada")
         await controls.apply(job, JobChange.PAUSE, actor="shop")
-        steered = await heard.wait_for("job_action_by_command")
+        steered = await heard.wait_for("job_action")
         await senders.resume(ME, actor="T")
         await heard.wait_for("sender_resumed_manually")
         await daemon.database.execute(
@@ -70,7 +70,11 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     assert heard.of("sender_paused_manually")[0] == {
         "sender": ME, "until": "until it is resumed", "reason": "moving house"
     }  # fmt: skip
-    assert [one["actor"] for one in heard.of("job_action_by_command")] == ["command, ada"]
+    assert heard.of("job_action") == [
+        {
+            "job": job, "action": "pause", "actor": "command, ada", "messages": 0, "status": "paused", "via": "command",
+        }
+    ]  # fmt: skip
     del paused, steered
 
 
@@ -149,4 +153,4 @@ def test_an_action_that_is_committed_after_a_later_one_is_told_too() -> None:
     look(5, 3, 1)
     look(5, 4, 3, 1)
     look(5, 4, 3, 1)
-    assert [it["job"] for it in heard.of("job_action_by_command")] == ["J5", "J4"]
+    assert [it["job"] for it in heard.of("job_action")] == ["J5", "J4"]
