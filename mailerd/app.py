@@ -322,7 +322,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     troubles = TroubleHistory(database, daemon_id, service.stats.facts, heartbeats, events)
     personal_drafts = PersonalDrafts(_limited(claims, gmail, max_wait=_MAX_DRAFT_WAIT), rescues.own_drafts)
     services = _services(
-        settings, sink, intake, claims=claims, troubles=troubles, wake=runner.wake, gmail=gmail,
+        settings, sink, intake, claims=claims, troubles=troubles, gmail=gmail,
         personal_drafts=personal_drafts,
     )  # fmt: skip
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
@@ -436,7 +436,6 @@ def _services(
     *,
     claims: Claims,
     troubles: TroubleHistory,
-    wake: Callable[[], None],
     gmail: Gmail,
     personal_drafts: PersonalDrafts,
 ) -> Services:
@@ -447,14 +446,13 @@ def _services(
     return Services(
         settings=settings, database=database, backend=replace(intake.backend, timeout=timeout),
         jobs=Jobs(database, timeout=timeout),
-        actions=intake.actions,
         forecasts=ForecastReader(database, claims.defaults, timeout, gmail.authorization),
         history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=intake.library, templates=intake.templates, limits=claims.defaults,
         stats_reader=StatsReader(database, claims.defaults, gmail.authorization),
         facts=troubles.facts, troubles=troubles,
-        outage=lambda: database.outage, wake=wake,
+        outage=lambda: database.outage,
         events=WebEvents(sink), clock=clock,
         shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
         renderer=intake.renderer, post=intake.create.post, preview=intake.preview,

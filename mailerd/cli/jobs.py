@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli import tables
+from mailerd.cli.ask import authorizations, caller
 from mailerd.cli.common import (
     PATIENCE,
     ConfigOption,
     UnknownError,
-    asked_by,
     no_log,
     open_database,
     run_async,
@@ -29,7 +29,6 @@ from mailerd.cli.common import (
 )
 from mailerd.cli.daemon import look
 from mailerd.cli.output import JsonOption, echo, narrow, print_json
-from mailerd.cli.senders import authorizations
 from mailerd.cli.tables import print_fitting, table
 from mailerd.clock import ULID
 from mailerd.config import Live, Settings
@@ -50,13 +49,14 @@ from mailerd.core.states import (
 from mailerd.core.stats import DaemonInfo
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.locale import label, say
+from mailerd.operations import jobs as operations
 from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.describe import standing
 from mailerd.store.forecast_inputs import ForecastReader, read_queue
 from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
-from mailerd.store.job_actions import ActionResult, JobActions, RecordedAction
+from mailerd.store.job_actions import ActionResult, RecordedAction, activity_of
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.senders import default_limits
 from mailerd.store.tags import check_tag
@@ -141,12 +141,10 @@ def _say_change(config: Path | None, job: str, change: JobChange, **options: Any
 
 
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
-    timeout = known.database.connect_timeout
     async with open_database(known) as database:
         job = await job_named(database, id_)
-        controls = JobActions(database, timeout=timeout, late_arrival=timedelta(seconds=known.gmail.late_arrival))
         try:
-            done = await controls.apply(id_, change, actor=asked_by(), messages=job.total, **options)
+            done = await operations.act(caller(known, database), job, change, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(
                 t(
@@ -289,8 +287,7 @@ async def _read_details(known: Settings, database: Database, id_: str) -> _JobDe
     return _JobDetails(
         job=await job_named(database, id_),
         inputs=await forecasts_of(known, database).read(id_),
-        # Nothing is asked here, only read: how long a lost send may travel does not matter.
-        asked=await JobActions(database, timeout=PATIENCE, late_arrival=timedelta(0)).actions(id_),
+        asked=await activity_of(database, id_, bound=PATIENCE),
         daemons=daemons,
         runs=runs,
         proofs=await history.proofs_of(id_),

@@ -9,21 +9,23 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, asked_by, connect, run_async, settings, warnings_only, with_database
+from mailerd.cli.ask import with_caller
+from mailerd.cli.common import ConfigOption, connect, run_async, settings, warnings_only, with_database
 from mailerd.cli.failure import say_failed
 from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t, tn
-from mailerd.core.states import Proof, Transition
+from mailerd.core.states import Proof
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
 from mailerd.locale import label, say
+from mailerd.operations import messages
+from mailerd.operations.caller import Caller
 from mailerd.store import audit as audits
 from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
-from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import RestoredQueue
 from mailerd.store.senders import default_limits
 
@@ -69,12 +71,12 @@ def after_restore(
         if as_json:
             print_json({"changed": doubted, "open_messages": found})
             return
-        for sender, messages in found.items():
+        for sender, number in found.items():
             echo(
                 tn(
                     "{sender}: {n:,} message may have been sent after the backup",
                     "{sender}: {n:,} messages may have been sent after the backup",
-                    messages, sender=sender,
+                    number, sender=sender,
                 )
             )  # fmt: skip
         if not found:
@@ -164,6 +166,10 @@ def settle(
         bool, typer.Option("--not-sent", help="It is not there: mark it as not sent, and send it again.")
     ] = False,
     message_id: Annotated[str | None, typer.Option(help="With --sent: Google's ID of the message.")] = None,
+    attempt: Annotated[
+        int | None,
+        typer.Option(min=1, help="The attempt that you have checked. A later one is refused. Default: the newest."),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Confirm an unconfirmed message as sent or not sent, after checking the mailbox."""
@@ -173,10 +179,11 @@ def settle(
         raise typer.BadParameter(t("--message-id requires --sent"))
     if message_id and not re.fullmatch(r"[\x21-\x7e]{1,128}", message_id):
         raise typer.BadParameter(t("--message-id must have 1 to 128 printable ASCII characters"))
-    change = Transition.FOUND if sent else Transition.MISSING
 
-    async def work(database: Database) -> None:
-        done = await recovery.settle(database, recipient, change=change, message_id=message_id, actor=asked_by())
+    async def work(by: Caller) -> None:
+        found = await messages.find(by, recipient)
+        which = found.attempts if attempt is None else attempt
+        done = await messages.settle(by, found, sent=sent, attempt=which, message_id=message_id)
         echo(
             t(
                 "recipient {id} ({to}) of job {job} is now {status}",
@@ -186,4 +193,4 @@ def settle(
         for job in done.finished:
             echo(t("job {id} finished: {sent:,} sent, {failed:,} failed", id=job.job, sent=job.sent, failed=job.failed))
 
-    with_database(settings(config), work)
+    with_caller(settings(config), work)

@@ -1,29 +1,29 @@
 """`mailerd senders list|set|pause|resume`: what each mailbox may send, has sent, and why it is paused."""
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, asked_by, no_log, settings, with_database
+from mailerd.cli.ask import authorizations, with_caller
+from mailerd.cli.common import ConfigOption, settings, with_database
 from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, print_list, table
-from mailerd.config import Settings
 from mailerd.core.i18n import Text, joined, t
 from mailerd.core.labels import worded
 from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.rate_limit import FOREVER
-from mailerd.core.reading import Authorization, AuthorizationState, Condition
-from mailerd.core.reasons import reason as reason_of
+from mailerd.core.reading import Condition
 from mailerd.core.senders import SenderReading
 from mailerd.errors import MailerdError
-from mailerd.events.worker import GmailEvents
 from mailerd.locale import label
 from mailerd.mail.mime import mailbox
-from mailerd.store.senders import LIMITS, PauseResult, SenderError, Senders, default_limits
+from mailerd.operations import senders
+from mailerd.operations.caller import Caller
+from mailerd.store.senders import LIMITS, PauseResult, Senders, default_limits
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -45,7 +45,8 @@ def list_senders(
     """List all senders: limits (* own limits), messages sent in 24 hours, messages waiting, and pauses."""
     known = settings(config)
     ask = authorizations(known)
-    found = [each.authorized(ask(each.state.email)) for each in _ask(known, lambda senders: senders.all())]
+    stored = with_database(known, lambda database: Senders(database, default_limits(known)).all())
+    found = [each.authorized(ask(each.state.email)) for each in stored]
     if as_json:
         print_json({"senders": [_shown(each) for each in found]})
         return
@@ -108,10 +109,12 @@ def change(
     limits |= {key: value for key, value in {**given, "min_gap": min_gap}.items() if value is not None}
     if not limits:
         raise typer.BadParameter(t("give at least one limit: `mailerd senders set --help` lists the options"))
-    known = settings(config)
-    address = mailbox_of(known, email)
-    now, _ = _ask(known, lambda senders: senders.change(address, limits, actor=asked_by()))
-    echo(joined([address, _limits(now)], ": "))
+
+    async def work(by: Caller) -> SenderState:
+        return (await senders.change_limits(by, await _find(by, email), limits))[0]
+
+    now = with_caller(settings(config), work)
+    echo(joined([now.email, _limits(now)], ": "))
 
 
 @app.command("pause")
@@ -123,27 +126,13 @@ def pause(
     config: ConfigOption = None,
 ) -> None:
     """Pause a sender. Messages already handed to Google are still sent."""
-    from mailerd.gmail.session import one_line  # noqa: PLC0415
+    span = None if lasts is None else _duration(lasts)
 
-    span, known = None if lasts is None else _duration(lasts), settings(config)
-    why = (
-        one_line(reason) if reason else reason_of("no_reason_given")
-    )  # it is shown on terminals and in logs, as what Google says
-    address = mailbox_of(known, email)
-    is_missing = authorizations(known)(address).state is AuthorizationState.MISSING
+    async def work(by: Caller) -> tuple[str, PauseResult]:
+        found = await _find(by, email)
+        return found, await senders.pause(by, found, lasts=span, reason=reason or "")
 
-    async def work(senders: Senders) -> PauseResult:
-        if is_missing and not await senders.knows(address):
-            raise SenderError(
-                t(
-                    "unknown sender {sender}: it has no credential file and no job. `mailerd senders list` and "
-                    "`mailerd auth list` show all mailboxes",
-                    sender=address,
-                )
-            )
-        return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
-
-    done = _ask(known, work)
+    address, done = with_caller(settings(config), work)
     echo(t("{sender} paused {until}: {reason}", sender=address, until=until(done.until), reason=done.reason))
 
 
@@ -164,40 +153,35 @@ def resume(
         raise typer.BadParameter(t("give the address of a sender, or --project"))
     known = settings(config)
     if email is None:
-        resumed = _ask(known, lambda senders: senders.resume_project(project or "", actor=asked_by()))
+        resumed = with_caller(known, lambda by: senders.resume_project(by, project or ""))
         none = t("no sender of {project} is paused for its quota", project=project)
         echo(t("resumed: {senders}", senders=joined(resumed, ", ")) if resumed else none)
         return
-    address = mailbox_of(known, email)
-    before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
-    if before.paused and before.paused_until:
+    given = email
+
+    async def work(by: Caller) -> tuple[str, SenderState | None]:
+        found = await _find(by, given)
+        return found, await senders.resume(by, found)
+
+    address, before = with_caller(known, work)
+    if before and before.paused and before.paused_until:
         was = [until(before.paused_until), *([before.pause_reason] if before.pause_reason else [])]
         echo(t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": ")))
     else:
         echo(t("{sender} is not paused", sender=address))
 
 
-def authorizations(known: Settings) -> Callable[[str], Authorization]:
-    """What the disk shows of the authorization of a mailbox."""
-    from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and not every command here needs it
-
-    return Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1).authorization
-
-
-def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
-    return with_database(known, lambda database: work(Senders(database, default_limits(known))))
-
-
-def mailbox_of(known: Settings, given: str) -> str:
-    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's.
+async def _find(by: Caller, given: str) -> senders.Mailbox:
+    """The mailbox that is meant, by its own address or by an alias.
 
     Raises:
-        MailerdError: it is no address.
+        MailerdError: it is no address, or no sender.
     """
     try:
-        return known.gmail.aliases.get(address := mailbox(given), address)
+        address = mailbox(given)
     except ValueError as error:
         raise MailerdError(joined([given, str(error)], ": ")) from None
+    return await senders.find(by, address)
 
 
 def _keys(given: str) -> tuple[str, ...]:

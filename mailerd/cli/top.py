@@ -21,10 +21,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.cli.ask import authorizations
 from mailerd.cli.common import ConfigOption, no_log, open_database, run_async, settings
 from mailerd.cli.daemon import Seen, look
 from mailerd.cli.output import JsonOption, broken, print_json
-from mailerd.cli.senders import authorizations
 from mailerd.cli.tables import console, table
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Settings

@@ -141,11 +141,13 @@ class RecentAction:
     messages: int
     """How many messages of the job, or suppressions, it changed. The count of an import grows while it runs."""
     detail: str | None
-    """The list, if it was about suppressions."""
+    """The list, if it was about suppressions; what a person confirmed, if it was about a message."""
     sender: str | None
     """The sender, if it was about one."""
     webhook: str | None = None
     """The name of the webhook, if it was about one."""
+    status: str | None = None
+    """How the job stands now."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_manually", "gone")

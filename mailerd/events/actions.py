@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 from mailerd.core.i18n import N_
-from mailerd.events.base import Code, EventEmitter, Suppressions, event
+from mailerd.events.base import Code, EventEmitter, Messages, Suppressions, event
 
 
 class Via(StrEnum):
@@ -17,6 +17,14 @@ class Via(StrEnum):
 
 class ActionEvents(EventEmitter):
     """Acts."""
+
+    @event("info", N_("job {job}: {action} by {actor}: {messages} changed, now {status}"))
+    def job_action(
+        self, *, job: str, action: Code, actor: str, messages: Messages, status: Code, via: Code
+    ) -> None: ...
+
+    @event("info", N_("sender {sender}: {action} by {actor}"))
+    def sender_action(self, *, sender: str, action: Code, actor: str, via: Code) -> None: ...
 
     @event("info", N_("webhook {webhook}: {action} by {actor}"))
     def webhook_action(self, *, webhook: str, action: Code, actor: str, via: Code) -> None: ...

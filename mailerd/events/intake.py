@@ -40,9 +40,6 @@ class WebEvents(EventEmitter):
     @event("info", N_("console: request from {address} refused: {reason}"))
     def console_refused(self, *, reason: str, address: str) -> None: ...
 
-    @event("info", N_("job {job}: {action} by {actor}: {messages} changed, job {status}"))
-    def console_job_action(self, *, job: str, action: Code, actor: str, messages: Messages, status: Code) -> None: ...
-
 
 class IntakeEvents(EventEmitter):
     """Requests, what was accepted of them, and what could not be answered."""
@@ -104,12 +101,6 @@ class IntakeEvents(EventEmitter):
 
     @event("warning", N_("API key rejected: {method} {path} from {address}"))
     def key_refused(self, *, address: str, method: str, path: str) -> None: ...
-
-    @event("info", N_("job {job}: {action} by {actor}: {messages} changed, job {status}"))
-    def job_action(self, *, job: str, action: Code, actor: str, messages: Messages, status: Code) -> None: ...
-
-    @event("info", N_("sender {sender}: {action} by {actor}"))
-    def sender_action(self, *, sender: str, action: Code, actor: str) -> None: ...
 
     @event("info", N_("template {name}: {action} by {actor}, version {version}"))
     def template_changed(self, *, name: str, action: Code, version: str, actor: str) -> None: ...

@@ -1,7 +1,7 @@
 """Events of the process as a whole, and of its database."""
 
 from mailerd.core.i18n import N_
-from mailerd.events.base import Code, EventEmitter, Messages, Records, Seconds, event
+from mailerd.events.base import EventEmitter, Messages, Records, Seconds, event
 
 # Events of the database.
 
@@ -131,12 +131,6 @@ class ProcessEvents(EventEmitter):
 
     @event("info", N_("alert sent: {subject}"))
     def alert_sent(self, *, subject: str) -> None: ...
-
-    @event("info", N_("job {job}: {action} by {actor}: {messages} changed"))
-    def job_action_by_command(self, *, job: str, action: Code, actor: str, messages: Messages) -> None: ...
-
-    @event("info", N_("sender {sender}: {action} by {actor}"))
-    def sender_action_by_command(self, *, sender: str, action: Code, actor: str) -> None: ...
 
     @event("info", N_("sender {sender} paused manually {until}: {reason}"))
     def sender_paused_manually(self, *, sender: str, until: str, reason: str) -> None: ...

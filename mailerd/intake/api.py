@@ -16,6 +16,7 @@ from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.network_rules import is_own_host
+from mailerd.core.reading import Authorization
 from mailerd.core.states import JobChange
 from mailerd.events.actions import ActionEvents
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
@@ -107,20 +108,29 @@ class Intake:
         """Makes the page of the commands, which the API does not know."""
         self._public = public or PublicSettings()
         self._database, self._patience = database, patience
-        self._wake, self._events = wake, events
+        self._events = events
         self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
         self._reader = JobReader(self.renderer, RendererEvents(events.sink))
         self.tables: Final = TableChecker(RendererEvents(events.sink))
         """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self.backend: Final = Backend(
-            database, patience, webhooks or WebhookSettings(), clock, ActionEvents(events.sink), self.shares
-        )
-        """What operations work with."""
         self.jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self.actions = JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival))
+        self.backend: Final = Backend(
+            database,
+            patience,
+            webhooks or WebhookSettings(),
+            clock,
+            ActionEvents(events.sink),
+            JobActions(database, timeout=patience, late_arrival=timedelta(seconds=late_arrival)),
+            forecasts.defaults,
+            senders.aliases if senders else {},
+            senders.gmail.authorization if senders else lambda _: Authorization(),
+            wake,
+            self.shares,
+        )
+        """What operations work with."""
         stored = TemplateStore(database, patience)
         self.library = TemplateLibrary(templates, stored=stored)
         self._forecasts, self._mailboxes = forecasts, senders
@@ -278,15 +288,13 @@ class Intake:
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(
-            jobs=self.jobs, controls=self.actions, wake=self._wake, events=self._events, clock=self._clock,
-            forecasts=self._forecasts, known=self.known,
+            self.backend, forecasts=self._forecasts, known=self.known, events=self._events
         )  # fmt: skip
         read = ReadEndpoints(
             jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares, known=self.known
         )
         messages = RecipientEndpoints(
-            database=self._database, timeout=self._patience, forecasts=self._forecasts, actions=self.actions,
-            wake=self._wake, events=self._events, preview=self.preview, shares=self.shares,
+            self.backend, forecasts=self._forecasts, preview=self.preview, shares=self.shares
         )  # fmt: skip
         job_events = JobEventsEndpoint(
             auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock, known=self.known
@@ -295,9 +303,7 @@ class Intake:
             auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
             reads=self.shares.reads,
         )  # fmt: skip
-        senders = SenderEndpoints(
-            self._database, self._forecasts.defaults, self._patience, self._wake, self._events, self._mailboxes
-        )
+        senders = SenderEndpoints(self.backend, self._mailboxes)
         return {
             "createJob": self.create.create,
             "dryRunJob": self.create.dry_run,

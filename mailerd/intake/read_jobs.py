@@ -1,18 +1,19 @@
 """`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel, retry."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Self
 
 from aiohttp import web
 from pydantic import Field
 
-from mailerd.clock import ULID, Clock
+from mailerd.clock import ULID
 from mailerd.core.i18n import t
 from mailerd.core.labels import coded
 from mailerd.core.results import MessageOutcome, Result
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, JobType, State
 from mailerd.errors import DatabaseError
+from mailerd.events.actions import Via
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
@@ -38,11 +39,14 @@ from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Addresses, mailbox
 from mailerd.model.fields import ResponseModel
 from mailerd.model.suppressions import Suppression
+from mailerd.operations import jobs
+from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import read_model
+from mailerd.operations.jobs import UnknownJobError
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.job_actions import BegunError, JobActions
+from mailerd.store.job_actions import BegunError, activity_of
 from mailerd.store.job_report import JobReports, listed, outcomes
 from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
 from mailerd.store.suppressions import Suppressions
@@ -90,22 +94,11 @@ class JobActionEndpoints:
     """The endpoints that change a job; each may be repeated without harm."""
 
     def __init__(
-        self,
-        *,
-        jobs: Jobs,
-        controls: JobActions,
-        wake: Callable[[], None],
-        events: IntakeEvents,
-        clock: Clock,
-        forecasts: ForecastReader,
-        known: KnownSenders,
+        self, backend: Backend, *, forecasts: ForecastReader, known: KnownSenders, events: IntakeEvents
     ) -> None:
-        self._known = known
-        self._jobs = jobs
+        self._backend = backend
         self._forecasts = forecasts
-        self._clock = clock
-        self._controls = controls
-        self._wake = wake
+        self._known = known
         self._events = events
         self._bodies = BodyReader(max_body=MAX_BODY)
 
@@ -118,11 +111,10 @@ class JobActionEndpoints:
         return apply
 
     async def _apply(self, request: web.Request, key: ApiKey, change: JobChange) -> web.Response:
-        job = await job_of(request, key, self._jobs)
+        job, by = await self._find(request, key), self._by(key)
         options = await self._options(request, change, key)
-        actor = f"key {key.name}"
         try:
-            done = await self._controls.apply(job.id, change, actor=actor, messages=job.total, **options)
+            done = await jobs.act(by, job, change, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(
@@ -130,14 +122,7 @@ class JobActionEndpoints:
                 "conflict",
                 t("this job is {status}: {why}; nothing was changed", status=coded(error.status), why=why),
             ) from None
-        self._events.job_action(
-            job=job.id, action=change.value, actor=actor, messages=done.messages, status=done.status.value
-        )
-        if done.changed:
-            self._wake()
-        shown = await self._jobs.job(job.id)
-        if shown is None:
-            raise not_found(t("the job was deleted in the meantime"))
+        shown = await self._again(by, job)
         return json_response(
             ActionResultOut(
                 action=change,
@@ -149,26 +134,18 @@ class JobActionEndpoints:
 
     async def change(self, request: web.Request, key: ApiKey) -> web.Response:
         """Change what can be changed of a job."""
-        job = await job_of(request, key, self._jobs)
-        now = self._clock.now()
+        job, by = await self._find(request, key), self._by(key)
+        now = self._backend.clock.now()
         async with self._bodies.read(request, key) as raw:
             asked = read_model(JobChangeIn, parse(raw), context={"now": now})
         warnings = [why_past(asked.send_at)] if asked.send_at and is_past(asked.send_at, now=now) else []
-        fields, actor = asked.model_dump(exclude_unset=True), f"key {key.name}"
         try:
-            done = await self._controls.change(job.id, fields, actor=actor, messages=job.total)
+            done = await jobs.change(by, job, asked.model_dump(exclude_unset=True))
         except BegunError as error:
             raise ApiError(409, "conflict", str(error)) from None
-        self._events.job_action(
-            job=job.id, action="change", actor=actor, messages=done.messages, status=done.status.value
-        )
-        if done.changed:
-            self._wake()
         if not done.changed or done.status is JobStatus.PAUSED:
             warnings = []  # it is not sent immediately
-        shown = await self._jobs.job(job.id)
-        if shown is None:
-            raise not_found(t("the job was deleted in the meantime"))
+        shown = await self._again(by, job)
         forecasts = await _try_forecasts([shown], forecasts=self._forecasts, events=self._events)
         return json_response(
             JobChangedOut(
@@ -193,9 +170,24 @@ class JobActionEndpoints:
 
     async def list_actions(self, request: web.Request, key: ApiKey) -> web.Response:
         """What was asked of a job, by whom and when."""
-        job = await job_of(request, key, self._jobs)
-        found = await self._controls.actions(job.id)
+        job = await self._find(request, key)
+        found = await activity_of(self._backend.database, job.id, bound=self._backend.timeout)
         return json_response(ActionsOut(actions=[ActionOut.of(it) for it in found]))
+
+    def _by(self, key: ApiKey) -> Caller:
+        return Caller(self._backend, Via.API, f"key {key.name}", key)
+
+    async def _find(self, request: web.Request, key: ApiKey) -> Job:
+        try:
+            return await jobs.find(self._by(key), request.match_info["id"])
+        except UnknownJobError as error:
+            raise not_found(str(error)) from None
+
+    async def _again(self, by: Caller, job: Job) -> Job:
+        try:
+            return await jobs.find(by, job.id)
+        except UnknownJobError:
+            raise not_found(t("the job was deleted in the meantime")) from None
 
 
 DEFAULT_JOBS_LIMIT: Final = 20

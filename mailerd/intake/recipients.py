@@ -10,9 +10,8 @@ from pydantic import Field, model_validator
 
 from mailerd.core.i18n import t
 from mailerd.core.models import ClaimedRecipient
-from mailerd.core.states import State, Transition
-from mailerd.events.intake import IntakeEvents
-from mailerd.events.worker import RunnerEvents
+from mailerd.core.states import State
+from mailerd.events.actions import Via
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError
 from mailerd.http.requests import BodyReader
@@ -24,17 +23,18 @@ from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import Envelope, shown_headers
 from mailerd.mail.templates import Content, RenderError, TemplateErrors
 from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
+from mailerd.operations import messages
+from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
+from mailerd.operations.messages import UnknownMessageError
 from mailerd.store import describe
 from mailerd.store.api_keys import ApiKey
-from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader, read_queue
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
-from mailerd.store.job_actions import JobActions, NotWaitingError
-from mailerd.store.job_changes import say_finished
+from mailerd.store.job_actions import NotWaitingError
 from mailerd.store.previews import ForgottenError, read_attached, read_message
-from mailerd.store.queue.recovery import NotUnsureError, settle
+from mailerd.store.queue.recovery import NotUnsureError
 
 Preview = Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
 """Makes a message for a person who only looks; the text says who."""
@@ -177,20 +177,15 @@ class CancelledOut(ResponseModel):
 
 
 class RecipientEndpoints:
-    """The endpoints. `timeout`: seconds that the database gets for an answer; `wake` makes the runner look for work."""
+    """The endpoints."""
 
-    def __init__(
-        self, *, database: Database, timeout: float, forecasts: ForecastReader, actions: JobActions,
-        wake: Callable[[], None], events: IntakeEvents, preview: Preview, shares: KeyShares,
-    ) -> None:  # fmt: skip
-        self._database = database
-        self._history = HistoryReader(database, timeout)
-        self._notices = NoticeReader(database, timeout=timeout)
+    def __init__(self, backend: Backend, *, forecasts: ForecastReader, preview: Preview, shares: KeyShares) -> None:
+        self._backend = backend
+        self._database, self._timeout = backend.database, backend.timeout
+        self._history = HistoryReader(self._database, self._timeout)
+        self._notices = NoticeReader(self._database, timeout=self._timeout)
         self._forecasts = forecasts
-        self._actions = actions
-        self._wake = wake
-        self._events = events
-        self._preview, self._shares, self._timeout = preview, shares, timeout
+        self._preview, self._shares = preview, shares
         self._bodies = BodyReader(max_body=MAX_BODY)
 
     def handlers(self) -> dict[str, KeyHandler]:
@@ -247,17 +242,10 @@ class RecipientEndpoints:
         it = await self._found(request, key)
         async with self._bodies.read(request, key) as raw:
             asked = read_model(SettleIn, parse(raw) if raw else {})
-        actor = f"key {key.name}"
-        change = Transition.FOUND if asked.sent else Transition.MISSING
         try:
-            done = await settle(
-                self._database, it.id, change=change, actor=actor, message_id=asked.message_id, attempt=asked.attempt
-            )
+            done = await messages.settle(self._by(key), it, **asked.model_dump())
         except NotUnsureError as error:
             raise ApiError(409, "conflict", str(error)) from None
-        self._events.job_action(job=it.job_id, action="settle", actor=actor, messages=1, status=done.status.value)
-        say_finished(RunnerEvents(self._events.sink), done.finished)
-        self._wake()
         return json_response(SettledOut(recipient_id=it.id, job_id=it.job_id, status=done.status))
 
     async def cancel(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -265,17 +253,14 @@ class RecipientEndpoints:
         it = await self._found(request, key)
         async with self._bodies.read(request, key) as raw:
             read_model(NothingIn, parse(raw) if raw else {})
-        actor = f"key {key.name}"
         try:
-            done = await self._actions.cancel_message(it.id, actor=actor)
+            done = await messages.cancel(self._by(key), it)
         except NotWaitingError as error:
             raise ApiError(409, "conflict", str(error)) from None
-        if done.changed:
-            self._events.job_action(
-                job=it.job_id, action="cancel", actor=actor, messages=1, status=State.CANCELLED.value
-            )
-        say_finished(RunnerEvents(self._events.sink), done.finished)
         return json_response(CancelledOut(recipient_id=it.id, job_id=it.job_id, changed=done.changed))
+
+    def _by(self, key: ApiKey) -> Caller:
+        return Caller(self._backend, Via.API, f"key {key.name}", key)
 
     async def _found(self, request: web.Request, key: ApiKey) -> RecipientHistory:
         """The message of the path.
@@ -284,7 +269,7 @@ class RecipientEndpoints:
             ApiError: 404, there is none that the key may see.
         """
         id_ = request.match_info["id"]
-        found = await self._history.of_recipient(int(id_)) if _ROW_ID.fullmatch(id_) else []
-        if not found or not key.may_send(found[0].from_address or found[0].sender):
-            raise not_found(t("no recipient has this ID"))
-        return found[0]
+        try:
+            return await messages.find(self._by(key), int(id_) if _ROW_ID.fullmatch(id_) else 0)
+        except UnknownMessageError:
+            raise not_found(t("no recipient has this ID")) from None

@@ -5,7 +5,7 @@ Limits and pauses are the mailbox's: a key that names only an alias sees the mai
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Final, Self
@@ -13,15 +13,14 @@ from typing import Annotated, Any, Final, Self
 from aiohttp import web
 from pydantic import AfterValidator, ConfigDict, Field
 
-from mailerd.config import Live
 from mailerd.core.i18n import t
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import MAX_GAP
 from mailerd.core.reading import Authorization, AuthorizationState, Condition, Severity
 from mailerd.core.senders import SenderActivity, SenderReading
-from mailerd.events.intake import IntakeEvents
+from mailerd.events.actions import Via
 from mailerd.http.auth import KeyHandler
-from mailerd.http.errors import NOTHING_CHANGED, ApiError, FieldError, invalid
+from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import json_response, not_found
 from mailerd.intake.parse_job import SenderResolver
@@ -30,14 +29,13 @@ from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
 from mailerd.mail.templates import one_name
 from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
+from mailerd.operations import senders
+from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
 from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.db.database import Database
-from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import LIMITS, ReserveError, SenderError, Senders
+from mailerd.store.senders import LIMITS, ReserveError, Senders
 
 MAX_PAGE: Final = 100
-MAX_REASON: Final = 200
 MAX_PAUSE: Final = 3660 * 86_400
 """Seconds of the longest pause that has an end."""
 MAX_BODY: Final = 10_000
@@ -63,7 +61,7 @@ class PauseIn(RequestModel):
         Field(alias="for", description="seconds; absent: until it is resumed"),
     ] = None
     reason: Annotated[
-        str, Field(min_length=1, max_length=MAX_REASON, description="why, for people"), AfterValidator(one_name)
+        str, Field(min_length=1, max_length=senders.MAX_REASON, description="why, for people"), AfterValidator(one_name)
     ]
 
 
@@ -264,16 +262,9 @@ async def show_key(request: web.Request, key: ApiKey) -> web.Response:  # noqa: 
 
 @dataclass(frozen=True)
 class SenderEndpoints:
-    """The handlers. `timeout`: seconds that the database gets for a response; `wake`: lets the runner look for work.
+    """The handlers. `mailboxes` None: every address has a mailbox."""
 
-    `mailboxes` None: every address has a mailbox.
-    """
-
-    database: Database
-    limits: Live[DefaultLimits]
-    timeout: float
-    wake: Callable[[], None]
-    events: IntakeEvents
+    backend: Backend
     mailboxes: SenderResolver | None = None
     bodies: BodyReader = field(default_factory=lambda: BodyReader(max_body=MAX_BODY))
 
@@ -286,11 +277,7 @@ class SenderEndpoints:
 
     @property
     def _senders(self) -> Senders:
-        return Senders(self.database, self.limits.now, self.timeout)
-
-    @property
-    def _aliases(self) -> Mapping[str, str]:
-        return self.mailboxes.aliases if self.mailboxes else {}
+        return Senders(self.backend.database, self.backend.limits.now, self.backend.timeout)
 
     async def _authorized(self) -> list[str]:
         """The mailboxes that have a credential file of their own, used or not."""
@@ -298,7 +285,7 @@ class SenderEndpoints:
             return []
         gmail = self.mailboxes.gmail
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.backend.timeout):
                 owners = await asyncio.to_thread(lambda: gmail.credential_owners)
         except TimeoutError:
             return []
@@ -306,11 +293,9 @@ class SenderEndpoints:
 
     async def _authorizations(self, emails: Sequence[str]) -> list[Authorization]:
         """What is known of the authorization of each mailbox; the disk is asked in a thread, and not for ever."""
-        if self.mailboxes is None:
-            return [Authorization()] * len(emails)
-        ask = self.mailboxes.gmail.authorization
+        ask = self.backend.authorization
         try:
-            async with asyncio.timeout(self.timeout):
+            async with asyncio.timeout(self.backend.timeout):
                 return await asyncio.to_thread(lambda: [ask(email) for email in emails])
         except TimeoutError:
             return [Authorization()] * len(emails)
@@ -319,7 +304,7 @@ class SenderEndpoints:
         """A page of the senders that the key covers, by address."""
         with Query(request, allowed=("cursor", "limit")) as given:
             size, after = given.limit(default=20, most=MAX_PAGE), given.cursor(shape=_CURSOR) or ""
-        names = await self._names(key)
+        names = await senders.covered(self._by(key))
         found = await self._senders.page(
             only=None if names is None else names.keys(), after=after, limit=size + 1, aliases=_unnamed(names),
             authorized=await self._authorized(),
@@ -329,90 +314,51 @@ class SenderEndpoints:
 
     async def show(self, request: web.Request, key: ApiKey) -> web.Response:
         """One sender."""
-        email, names = await self._find(request, key)
-        return json_response(await self._one(email, names, key))
+        given, names = _address(request), await senders.covered(self._by(key))
+        if names is not None and given not in names:
+            raise _missing()
+        return json_response(await self._one(self.backend.aliases.get(given, given), key, names))
 
     async def pause(self, request: web.Request, key: ApiKey) -> web.Response:
         """Send nothing for a while, or until it is resumed."""
-        email, names = await self._find(request, key, to_change=True)
+        found = await self._find(request, key)
         asked = read_model(PauseIn, await self._body(request, key))
         lasts = None if asked.lasts is None else timedelta(seconds=asked.lasts)
-        done = await self._senders.pause(email, lasts=lasts, reason=asked.reason, actor=_actor(key))
-        return await self._changed(email, names, key, "pause", changed=done.changed)
+        done = await senders.pause(self._by(key), found, lasts=lasts, reason=asked.reason)
+        return await self._changed(found, key, changed=done.changed)
 
     async def resume(self, request: web.Request, key: ApiKey) -> web.Response:
         """End a pause, whatever its cause."""
-        email, names = await self._find(request, key, to_change=True)
+        found = await self._find(request, key)
         read_model(NothingIn, await self._body(request, key))
-        try:
-            changed = (await self._senders.resume(email, actor=_actor(key), others=key.senders)).paused
-        except SenderError:  # nothing was ever posted for it
-            changed = False
-        return await self._changed(email, names, key, "resume", changed=changed)
+        before = await senders.resume(self._by(key), found)
+        return await self._changed(found, key, changed=before is not None and before.paused)
 
     async def change(self, request: web.Request, key: ApiKey) -> web.Response:
         """Change the limits that are given."""
-        email, names = await self._find(request, key, to_change=True)
+        found = await self._find(request, key)
         async with self.bodies.read(request, key) as raw:
             asked: dict[str, Any] = read_model(SenderLimitsIn, parse(raw)).model_dump(exclude_unset=True)
         if not asked:
-            return json_response(SenderChangedOut(changed=False, sender=await self._one(email, names, key)))
+            return await self._changed(found, key, changed=False)
         try:
-            _, changed = await self._senders.change(email, asked, actor=_actor(key))
+            _, changed = await senders.change_limits(self._by(key), found, asked)
         except ReserveError as error:
             fields = {"per_day", "reserve"} & asked.keys() or asked.keys()
             raise invalid([FieldError(name, str(error)) for name in sorted(fields)]) from None
-        return await self._changed(email, names, key, "limits", changed=changed)
+        return await self._changed(found, key, changed=changed)
 
-    async def _changed(
-        self, email: str, names: Mapping[str, str] | None, key: ApiKey, action: str, *, changed: bool
-    ) -> web.Response:
-        self.events.sender_action(sender=email, action=action, actor=_actor(key))
-        if changed:
-            self.wake()
-        return json_response(SenderChangedOut(changed=changed, sender=await self._one(email, names, key)))
-
-    async def _names(self, key: ApiKey) -> dict[str, str] | None:
-        """By mailbox that a key covers: the aliases that it names instead of it, or ""; None: it covers all."""
-        if key.senders is None:
-            return None
-        behind = dict[str, list[str]]()
-        for name in sorted(key.senders):
-            behind.setdefault(self._aliases.get(name, name), []).append(name)
-        configured = {box: ", ".join(its) for box, its in behind.items()}
-        by_jobs = await self._senders.mailboxes_of(key.senders)
-        return {**by_jobs, **configured, **dict.fromkeys(key.senders, "")}
-
-    async def _find(
-        self, request: web.Request, key: ApiKey, *, to_change: bool = False
-    ) -> tuple[str, Mapping[str, str] | None]:
-        """The mailbox of a path, and what the key covers. `to_change`: its pause or its limits.
-
-        Raises:
-            ApiError: 422, it is not an address; 404, there is no such sender or the key does not cover it; 403, the key
-                only names an alias of it, and may not change it.
-        """
+    async def _find(self, request: web.Request, key: ApiKey) -> senders.Mailbox:
         try:
-            given = mailbox(request.match_info["email"])
-        except ValueError as error:
-            raise invalid([FieldError("email", str(error))]) from None
-        names, email = await self._names(key), self._aliases.get(given, given)
-        if names is not None and given not in names:
-            raise _missing()
-        if not to_change:
-            return email, names
-        if not await self._senders.knows(email) and not await self._is_authorized(email):
-            raise _missing()
-        if not key.may_send(email):
-            why = t("key {name!r} does not name the mailbox {sender_email}; a pause or limit binds all of it",
-                    name=key.name, sender_email=email)  # fmt: skip
-            raise ApiError(403, "sender_not_allowed", t(NOTHING_CHANGED, message=why))
-        return email, names
+            return await senders.find(self._by(key), _address(request))
+        except senders.UnknownSenderError:
+            raise _missing() from None
 
-    async def _is_authorized(self, email: str) -> bool:
-        return (await self._authorizations([email]))[0].state is not AuthorizationState.MISSING
+    async def _changed(self, email: str, key: ApiKey, *, changed: bool) -> web.Response:
+        names = await senders.covered(self._by(key))
+        return json_response(SenderChangedOut(changed=changed, sender=await self._one(email, key, names)))
 
-    async def _one(self, email: str, names: Mapping[str, str] | None, key: ApiKey) -> SenderOut:
+    async def _one(self, email: str, key: ApiKey, names: Mapping[str, str] | None) -> SenderOut:
         """One sender that the key covers; one that is authorized and was never used, as its defaults are.
 
         Raises:
@@ -420,7 +366,7 @@ class SenderEndpoints:
         """
         found = await self._senders.page(only=[email], limit=1, aliases=_unnamed(names))
         if not found:
-            if not await self._is_authorized(email):
+            if not await senders.is_authorized(self._by(key), email):
                 raise _missing()
             found = [await self._senders.unused(email, aliases=_unnamed(names))]
         return (await self._shown(found, key))[0]
@@ -429,18 +375,29 @@ class SenderEndpoints:
         emails = [it.state.email for it in found]
         known = await self._authorizations(emails)
         aliases = {
-            email: [name for name, box in self._aliases.items() if box == email and key.may_send(name)]
+            email: [name for name, box in self.backend.aliases.items() if box == email and key.may_send(name)]
             for email in emails
         }
         return [SenderOut.of(it, each, aliases[it.state.email]) for it, each in zip(found, known, strict=True)]
+
+    def _by(self, key: ApiKey) -> Caller:
+        return Caller(self.backend, Via.API, f"key:{key.name}", key)
 
     async def _body(self, request: web.Request, key: ApiKey) -> Mapping[str, Any]:
         async with self.bodies.read(request, key) as raw:
             return parse(raw) if raw else {}
 
 
-def _actor(key: ApiKey) -> str:
-    return f"key:{key.name}"
+def _address(request: web.Request) -> str:
+    """The address in the path.
+
+    Raises:
+        ApiError: 422, it is none.
+    """
+    try:
+        return mailbox(request.match_info["email"])
+    except ValueError as error:
+        raise invalid([FieldError("email", str(error))]) from None
 
 
 def _unnamed(names: Mapping[str, str] | None) -> dict[str, str] | None:

@@ -1,19 +1,23 @@
 """Who asks for an operation, by which surface, and what the operation works with."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Concatenate
 
 from mailerd.clock import Clock
+from mailerd.config import Live
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.i18n import t
 from mailerd.core.owners import Owners
+from mailerd.core.reading import Authorization
 from mailerd.events.actions import ActionEvents, Via
 from mailerd.http.auth import KeyShares
 from mailerd.http.responses import not_allowed
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
+from mailerd.store.queue.rate_limits import DefaultLimits
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,15 @@ class Backend:
     webhooks: WebhookSettings
     clock: Clock
     events: ActionEvents
+    actions: JobActions
+    limits: Live[DefaultLimits]
+    """Of senders that have none of their own."""
+    aliases: Mapping[str, str]
+    """The mailbox behind each of its other addresses."""
+    authorization: Callable[[str], Authorization]
+    """What is known of a mailbox's authorization; the disk is asked."""
+    wake: Callable[[], None] = lambda: None
+    """Makes the runner look for work; in a command nothing: the daemons find it in the tables."""
     shares: KeyShares | None = None
     """The places of all keys; None: a command, which takes none."""
 

@@ -459,9 +459,19 @@ class ManualChanges:
 
     def _log_action(self, one: RecentAction, changed: int) -> None:
         if one.job is not None:
-            self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, messages=changed)
+            settled = (one.detail or "").partition(",")[0] if one.action == "settle" else ""
+            self._action_events.job_action(
+                job=one.job,
+                action=one.action,
+                actor=one.actor,
+                messages=changed,
+                status=settled or one.status or "",
+                via=Via.COMMAND.value,
+            )
         elif one.sender is not None:
-            self._events.sender_action_by_command(sender=one.sender, action=one.action, actor=one.actor)
+            self._action_events.sender_action(
+                sender=one.sender, action=one.action, actor=one.actor, via=Via.COMMAND.value
+            )
         elif one.webhook is not None:
             self._action_events.webhook_action(
                 webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value

@@ -254,15 +254,16 @@ class JobActions:
 
         return await self._database.request(work, what="messages.cancel", bound=self._timeout)
 
-    async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
-        """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `within`: seconds, if not the usual."""
-        rows = await self._database.request_rows(
-            f"SELECT {_ACTION.columns} FROM job_actions WHERE job_id = %s ORDER BY id DESC LIMIT %s",
-            (job_id, MAX_ACTIONS),
-            what="actions.of_job",
-            bound=within or self._timeout,
-        )
-        return [_ACTION.row(each) for each in rows]
+
+async def activity_of(database: Database, job_id: str, *, bound: float) -> list[RecordedAction]:
+    """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `bound`: seconds for the answer."""
+    rows = await database.request_rows(
+        f"SELECT {_ACTION.columns} FROM job_actions WHERE job_id = %s ORDER BY id DESC LIMIT %s",
+        (job_id, MAX_ACTIONS),
+        what="actions.of_job",
+        bound=bound,
+    )
+    return [_ACTION.row(each) for each in rows]
 
 
 async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:

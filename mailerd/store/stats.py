@@ -200,7 +200,8 @@ SELECT {SENDER.columns} FROM (
 READ_NEXT_COST: Final = f"(SELECT %s, 1 + {NEXT_COPIES})"
 # As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
 _READ_ACTIONS: Final = f"""
-SELECT id, job_id, action, actor, messages, detail, sender, webhook FROM job_actions
+SELECT id, job_id, action, actor, messages, detail, sender, webhook,
+       (SELECT status FROM jobs j WHERE j.id = job_id) FROM job_actions
  WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id

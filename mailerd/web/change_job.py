@@ -9,14 +9,14 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.labels import label
 from mailerd.core.notices import Kind
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange, JobStatus
+from mailerd.operations import jobs
 from mailerd.store import describe
-from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import FailureCause
 from mailerd.store.job_actions import BegunError
 from mailerd.store.jobs import Job
 from mailerd.web.forms import Form, read_form, read_local_time, read_number
 from mailerd.web.job_page import find_job
-from mailerd.web.jobs_page import NO_CHANGE, apply
+from mailerd.web.jobs_page import NO_CHANGE
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.undo_job import undo
 
@@ -31,7 +31,6 @@ _RETRIES: Final[dict[str, dict[str, Any]]] = {
 async def act(it: ConsoleRequest) -> web.Response:
     """Pause, resume, cancel, retry, look for unsure messages, another priority or another time."""
     job = await find_job(it)
-    it.require(Permission.CONTROL)
     form = await read_form(it.http)
     here = f"/jobs/{job.id}"
     if form.text("action") == "undo":
@@ -43,7 +42,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         return it.back(here, asked)
     change, options = asked
     try:
-        done = await apply(it, job, change, **options)
+        done = await jobs.act(it.caller, job, change, **options)
     except ImpossibleRequestError as error:
         return it.back(here, t("Nothing was changed. Job status: {status}.", status=label(error.status)))
     if not done.changed:
@@ -60,14 +59,9 @@ async def _reschedule(it: ConsoleRequest, job: Job, form: Form) -> Text:
     if at > it.services.clock.now() + MAX_AHEAD:
         return t("Nothing was changed. The time is more than a year ahead.")
     try:
-        done = await it.services.actions.change(job.id, {"send_at": at}, actor=it.actor, messages=job.total)
+        done = await jobs.change(it.caller, job, {"send_at": at})
     except BegunError:
         return t("Nothing was changed. A job can be rescheduled only before its first message is sent.")
-    it.services.events.console_job_action(
-        job=job.id, action="change", actor=it.actor, messages=0, status=done.status.value
-    )
-    if done.changed:
-        it.services.wake()
     if not done.changed:
         return NO_CHANGE
     if at <= it.services.clock.now() and done.status is not JobStatus.PAUSED:

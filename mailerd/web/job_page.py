@@ -13,9 +13,12 @@ from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.http.responses import write_results
 from mailerd.mail.mime import Addresses
+from mailerd.operations import jobs
+from mailerd.operations.jobs import UnknownJobError
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
+from mailerd.store.job_actions import activity_of
 from mailerd.store.job_report import MAX_SEARCHED, listed
 from mailerd.store.jobs import Job, Jobs
 from mailerd.web.chart_page import JOB_SPANS, chart_of_job, write_chart
@@ -37,10 +40,10 @@ async def find_job(it: ConsoleRequest) -> Job:
     Raises:
         ApiError: 404, there is none that the key may see.
     """
-    job = await it.services.jobs.seen_by(it.key, it.http.match_info["id"])
-    if job is None:
+    try:
+        return await jobs.find(it.caller, it.http.match_info["id"])
+    except UnknownJobError:
         it.missing()
-    return job
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -57,7 +60,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     more = found[MAX_LISTED - 1].index if len(found) > MAX_LISTED else None
     if more is None and text and not email and first + MAX_SEARCHED < job.total:
         more = first + MAX_SEARCHED
-    asked = await services.actions.actions(job.id, within=TIMEOUT)
+    asked = await activity_of(services.database, job.id, bound=TIMEOUT)
     subject, template, sender_name = await services.queries.subject(job.id)
     causes, parts = await _failures(it, job) if job.counts[State.FAILED] else [], await read_parts(it, job)
     return it.page(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from aiohttp import web
@@ -10,8 +10,9 @@ from aiohttp import web
 from mailerd.clock import ULID
 from mailerd.core.i18n import N_, Text, joined, t, tn
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus, State
+from mailerd.operations import jobs
+from mailerd.operations.jobs import UnknownJobError
 from mailerd.store.api_keys import Permission
-from mailerd.store.job_actions import ActionResult
 from mailerd.store.jobs import Job, JobFilter
 from mailerd.store.lookup import Search
 from mailerd.web.forms import read_day, read_form
@@ -87,11 +88,11 @@ def _needs_attention(job: Job) -> bool:
 async def _matching(it: ConsoleRequest, given: Mapping[str, str], *, limit: int = MAX_BULK) -> list[Job]:
     """What "all" means: what the filters find, but nothing that the list does not show."""
     is_counted = given.get("tab") == "attention"
-    jobs = await it.services.jobs.newest(
+    found = await it.services.jobs.newest(
         before=None, limit=limit, senders=it.key.senders, only=await _filter(it, given),
         counted=MAX_COUNTED if is_counted else 0,
     )  # fmt: skip
-    return [job for job in jobs if not is_counted or _needs_attention(job)]
+    return [job for job in found if not is_counted or _needs_attention(job)]
 
 
 def _given(fields: Mapping[str, str]) -> dict[str, str]:
@@ -147,7 +148,6 @@ def progress_words(job: Job) -> Text:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Do one thing to several jobs: to those that are ticked, or to all that the filters find."""
-    it.require(Permission.CONTROL)
     form = await read_form(it.http)
     given = _given(form.texts())
     here = _address(**given)
@@ -159,11 +159,11 @@ async def act(it: ConsoleRequest) -> web.Response:
         ids = [job.id for job in await _matching(it, given) if job.id <= newest]
     done = messages = refused = 0
     for job_id in ids:
-        job = await it.services.jobs.seen_by(it.key, job_id)
-        if job is None:
-            continue
         try:
-            result = await apply(it, job, change)
+            job = await jobs.find(it.caller, job_id)
+            result = await jobs.act(it.caller, job, change)
+        except UnknownJobError:
+            continue
         except ImpossibleRequestError:
             refused += 1
         else:
@@ -175,18 +175,3 @@ async def act(it: ConsoleRequest) -> web.Response:
     if refused:
         said = t("{done} Not changed: {refused:,}.", done=said, refused=refused)
     return it.back(here, said)
-
-
-async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any) -> ActionResult:
-    """Do what is asked of a job by the same way as the API, and say who asked.
-
-    Raises:
-        ImpossibleRequestError: the job's status does not allow it.
-    """
-    done = await it.services.actions.apply(job.id, change, actor=it.actor, messages=job.total, **options)
-    it.services.events.console_job_action(
-        job=job.id, action=change.value, actor=it.actor, messages=done.messages, status=done.status.value
-    )
-    if done.changed:
-        it.services.wake()
-    return done

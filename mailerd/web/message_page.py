@@ -14,21 +14,20 @@ from mailerd.core.i18n import t
 from mailerd.core.labels import label
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.network_rules import is_loopback
-from mailerd.core.states import Proof, State, Transition
+from mailerd.core.states import Proof, State
 from mailerd.errors import MailerdError
-from mailerd.events.worker import RunnerEvents
 from mailerd.http.responses import write
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.templates import Content, RecipientData, Template
+from mailerd.operations import messages
+from mailerd.operations.messages import UnknownMessageError
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.forecast_inputs import read_queue
 from mailerd.store.history import RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
-from mailerd.store.job_changes import say_finished
 from mailerd.store.jobs import attachments, job_content
 from mailerd.store.previews import ForgottenError, read_message
-from mailerd.store.queue.recovery import settle
 from mailerd.web.forms import read_form, row_number
 from mailerd.web.guards import MESSAGE_HEADERS
 from mailerd.web.jobs_page import NO_CHANGE
@@ -56,12 +55,10 @@ async def find_message(it: ConsoleRequest) -> RecipientHistory:
         ApiError: 404, there is none that the key may see.
     """
     id_ = row_number(it.http.match_info["id"])
-    found = [] if id_ is None else await it.services.history.of_recipient(id_)
-    if not found:
+    try:
+        return await messages.find(it.caller, 0 if id_ is None else id_)
+    except UnknownMessageError:
         it.missing()
-    if await it.services.jobs.seen_by(it.key, found[0].job_id) is None:
-        it.missing()
-    return found[0]
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -108,17 +105,12 @@ def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
 async def act(it: ConsoleRequest) -> web.Response:
     """Record what a person has seen in the mailbox."""
     story = await find_message(it)
-    it.require(Permission.CONTROL, _sender(story))
     form = await read_form(it.http)
-    change = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}.get(form.text("action"))
+    sent = {"sent": True, "not-sent": False}.get(form.text("action"))
     here, attempt = f"/messages/{story.id}", row_number(form.text("attempt"))
-    if change is None or attempt is None:  # without its attempt it could be said of a later one
+    if sent is None or attempt is None:  # without its attempt it could be said of a later one
         return it.back(here, NO_CHANGE)
-    settled = await settle(it.services.database, story.id, change=change, actor=it.actor, attempt=attempt)
-    what = t("message {id} of job {job}", id=story.id, job=story.job_id)
-    it.log_change(what, t("confirmed as {status}", status=settled.status.value))
-    say_finished(RunnerEvents(it.services.events.sink), settled.finished)
-    it.services.wake()
+    settled = await messages.settle(it.caller, story, sent=sent, attempt=attempt)
     return it.back(here, t("Confirmed. Message status: {status}.", status=label(settled.status)))
 
 

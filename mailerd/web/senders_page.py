@@ -12,12 +12,11 @@ from aiohttp import web
 from mailerd.core.i18n import t
 from mailerd.core.labels import label
 from mailerd.core.reading import Authorization, AuthorizationState
-from mailerd.core.reasons import reason as reason_of
 from mailerd.core.senders import SenderReading
 from mailerd.core.states import Tally
 from mailerd.errors import DatabaseError
 from mailerd.events.runbook import pause_runbook
-from mailerd.mail.templates import one_name
+from mailerd.operations import senders
 from mailerd.operations.inputs import WrongFieldError
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
@@ -34,7 +33,6 @@ HOUR: Final = timedelta(hours=1)
 PAUSES: Final[Mapping[str, timedelta | None]] = {
     "10m": timedelta(minutes=10), "1h": HOUR, "1d": timedelta(days=1), "7d": timedelta(days=7), "": None,
 }  # fmt: skip
-MAX_REASON: Final = 200
 MAX_CHANGES: Final = 20
 """Pauses and their ends that a sender's page lists."""
 SHARED: Final = 60.0
@@ -81,11 +79,14 @@ class SenderRow:
         )
 
 
+def _senders(it: ConsoleRequest) -> Senders:
+    return Senders(it.services.database, it.services.limits.now, TIMEOUT)
+
+
 async def _read(it: ConsoleRequest, only: Collection[str] | None, after: str = "") -> list[SenderRow]:
     """The first senders behind an address, one more than a page shows."""
-    senders = Senders(it.services.database, it.services.limits.now, TIMEOUT)
     aliases = None if it.key.senders is None else dict[str, str]()
-    found = await senders.page(only=only, after=after, limit=MAX_LISTED + 1, aliases=aliases)
+    found = await _senders(it).page(only=only, after=after, limit=MAX_LISTED + 1, aliases=aliases)
     sent, ended = await _numbers(it)
     known = await _authorizations(it, [one.state.email for one in found])
     return [
@@ -102,15 +103,11 @@ async def _one(it: ConsoleRequest, email: str) -> SenderRow:
     """
     if found := await _read(it, [email]):
         return found[0]
-    if not await _is_authorized(it, email):
+    if not await senders.is_authorized(it.caller, email):
         it.missing()
-    unused = await Senders(it.services.database, it.services.limits.now, TIMEOUT).unused(email, aliases=None)
+    unused = await _senders(it).unused(email, aliases=None)
     (known,) = await _authorizations(it, [email])
     return SenderRow(unused.authorized(known), (), {})
-
-
-async def _is_authorized(it: ConsoleRequest, email: str) -> bool:
-    return (await _authorizations(it, [email]))[0].state is not AuthorizationState.MISSING
 
 
 async def _numbers(it: ConsoleRequest) -> tuple[dict[str, list[int]], dict[datetime | str, dict[Tally, int]]]:
@@ -175,43 +172,30 @@ async def one(it: ConsoleRequest) -> web.Response:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Pause, resume, or other limits."""
-    email, form = _mailbox(it), await read_form(it.http)
-    action, here = form.text("action"), f"/senders/{email}"
-    it.require(Permission.SENDERS if action == "limits" else Permission.CONTROL, email)
-    senders = Senders(it.services.database, it.services.limits.now)
-    if not await senders.knows(email) and not await _is_authorized(it, email):
-        it.missing()
+    form, by = await read_form(it.http), it.caller
     try:
-        match action:
+        email = await senders.find(by, it.http.match_info["email"].lower())
+    except senders.UnknownSenderError:
+        it.missing()
+    here = f"/senders/{email}"
+    try:
+        match form.text("action"):
             case "pause":
                 lasts = PAUSES.get(form.text("lasts"), HOUR)
-                await senders.pause(email, lasts=lasts, reason=_reason(form), actor=it.actor)
+                await senders.pause(by, email, lasts=lasts, reason=form.text("reason"))
                 done = t("{sender} paused.", sender=email)
             case "resume":
-                await senders.resume(email, actor=it.actor, others=it.key.senders)
+                await senders.resume(by, email)
                 done = t("{sender} resumed.", sender=email)
             case "limits":
-                await senders.change(email, _limits(form), actor=it.actor)
+                if limits := _limits(form):
+                    await senders.change_limits(by, email, limits)
                 done = t("Limits of {sender} changed.", sender=email)
             case _:
                 return it.back(here)
     except (SenderError, WrongFieldError) as error:
         return it.back(here, t("Nothing was changed: {why}", why=str(error)))
-    it.services.wake()
-    it.log_change(t("sender {sender}", sender=email), action)
     return it.back(here, done)
-
-
-def _reason(form: Form) -> str:
-    """Why a person pauses a sender, as the API takes it.
-
-    Raises:
-        WrongFieldError: it may be displayed as something else.
-    """
-    try:
-        return one_name(form.text("reason"))[:MAX_REASON] or reason_of("no_reason_given")
-    except ValueError as error:
-        raise WrongFieldError(t("Reason: {why}", why=str(error))) from None
 
 
 def _limits(form: Form) -> dict[str, float | None]:

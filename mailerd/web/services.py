@@ -36,7 +36,6 @@ from mailerd.store.db.database import Database
 from mailerd.store.describe import heard_of, waits_for
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader
-from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader, Tallies
@@ -77,7 +76,6 @@ class Services:
     backend: Backend
     """What operations work with."""
     jobs: Jobs
-    actions: JobActions
     forecasts: ForecastReader
     history: HistoryReader
     keys: ApiKeys
@@ -94,8 +92,6 @@ class Services:
     troubles: TroubleHistory
     outage: Callable[[], str]
     """How the database is away, in a word; empty: it is there."""
-    wake: Callable[[], None]
-    """Makes the runner look for work."""
     events: WebEvents
     clock: Clock
     pages: PageRenderer

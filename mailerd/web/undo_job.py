@@ -4,10 +4,10 @@ from aiohttp import web
 
 from mailerd.core.i18n import t
 from mailerd.core.states import ImpossibleRequestError, JobChange, State
+from mailerd.operations import jobs
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job
 from mailerd.web.draft import drafts, job_of
-from mailerd.web.jobs_page import apply
 from mailerd.web.services import ConsoleRequest
 
 
@@ -23,7 +23,7 @@ async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
     if job.started_at:
         return has_begun
     try:
-        done = await apply(it, job, JobChange.CANCEL)
+        done = await jobs.act(it.caller, job, JobChange.CANCEL)
     except ImpossibleRequestError:
         return has_begun
     left = await it.services.jobs.seen_by(it.key, job.id)

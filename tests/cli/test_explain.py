@@ -107,6 +107,16 @@ async def test_the_last_doubt_of_a_cancelled_job_finishes_it_and_does_not_call_i
     assert await query(shop.database, "SELECT status FROM jobs") == [("cancelled",)]
 
 
+async def test_who_has_checked_an_attempt_confirms_no_later_one(shop: Shop) -> None:
+    await post(shop.database, recipients=["ada@example.org"])
+    await query(shop.database, UNSURE.format(until="NULL"))
+    await query(shop.database, "UPDATE job_recipients SET attempts = 2")
+    ((doubt,),) = await query(shop.database, "SELECT id FROM job_recipients")
+    checked = "settle", str(doubt), "--not-sent", "--attempt"
+    assert "was retried in the meantime; check the mailbox again" in await shop.say(*checked, "1", code=1)
+    assert "is now waiting" in await shop.say(*checked, "2")
+
+
 async def test_a_doubt_that_a_cancelled_job_does_not_send_anew_finishes_it(shop: Shop) -> None:
     job = await post(shop.database, recipients=["ada@example.org"])
     await query(shop.database, UNSURE.format(until="NULL"))

@@ -194,7 +194,7 @@ async def test_who_asked_for_what_is_noted_and_shown_the_newest_first(site: Site
         ("pause", "key test", None, True),
     ]  # fmt: skip
     assert answer["actions"][0]["at"].endswith("Z")
-    assert [it["action"] for it in site.heard.of("job_action")] == ["pause", "pause", "resume", "priority"]
+    assert [it["action"] for it in site.heard.of("job_action")] == ["pause", "resume", "priority"]
 
 
 async def test_a_doubt_that_a_person_settled_is_among_what_was_asked_of_its_job(site: Site, job_id: str) -> None:

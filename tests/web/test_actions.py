@@ -242,7 +242,9 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     await query(site.database, "UPDATE senders SET per_day = 50")  # by somebody else, since the page was made
     await ask(browser, page, **{"action": "limits", "per_day": "", "shown-per_day": "", "per_minute": "7"})
     assert await query(site.database, "SELECT per_day, per_minute FROM senders") == [(50, 7)]
-    assert len(site.heard.of("console_changed")) == 5
+    assert [(it["action"], it["actor"], it["via"]) for it in site.heard.of("sender_action")] == [
+        (action, ACTOR, "console") for action in ("pause", "resume", "limits", "limits", "limits")
+    ]
 
 
 async def test_an_address_is_suppressed_and_gets_messages_again(site: ConsoleSite) -> None:

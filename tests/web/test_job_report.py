@@ -144,7 +144,7 @@ async def test_a_job_that_has_not_begun_gets_another_time_and_one_that_has_begun
     assert await query(site.database, "SELECT DISTINCT jobs.send_at, due_at FROM jobs, job_recipients") == [
         (at.replace(tzinfo=None),) * 2
     ]
-    assert [it["action"] for it in site.heard.of("console_job_action")] == ["change"]
+    assert [(it["action"], it["via"]) for it in site.heard.of("job_action")] == [("change", "console")]
     assert job[-6:] in await page_of(browser, "/jobs?tab=scheduled")
     assert "No jobs found" in await page_of(browser, "/jobs?tab=progress")
     far = f"{at.year + 2}-01-01T00:00"
