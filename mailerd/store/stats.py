@@ -198,11 +198,14 @@ SELECT {SENDER.columns} FROM (
   STRAIGHT_JOIN senders s FORCE INDEX (PRIMARY) ON s.email = found.named
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
 READ_NEXT_COST: Final = f"(SELECT %s, 1 + {NEXT_COPIES})"
-# As many as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
+# Those of commands alone, of the newest ACTIONS_READ: programs suppress addresses by thousands meanwhile. As many
+# as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
+ACTIONS_READ: Final = 20_000
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, messages, detail, sender, webhook,
        (SELECT status FROM jobs j WHERE j.id = job_id) FROM job_actions
- WHERE changed = 1 ORDER BY id DESC LIMIT {MAX_LISTS}"""
+ WHERE id > (SELECT GREATEST(MAX(id), {ACTIONS_READ}) - {ACTIONS_READ} FROM job_actions)
+   AND changed = 1 AND actor LIKE 'command, %%' ORDER BY id DESC LIMIT {MAX_LISTS}"""
 _COUNT_LAST_MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND {mine}

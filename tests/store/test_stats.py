@@ -340,3 +340,15 @@ async def test_how_long_messages_have_been_in_flight_and_none_has_ended(
     await query(database, "UPDATE job_recipients SET updated_at = UTC_TIMESTAMP(6) - INTERVAL 20 SECOND")
     await query(database, change)
     assert (await stats_reader(database).read()).awaiting_google == pytest.approx(seconds, abs=3)
+
+
+async def test_what_a_command_did_is_read_however_much_applications_did_since(
+    database: Database,
+) -> None:
+    insert = "INSERT INTO job_actions (action, actor, detail, changed, messages, at)"
+    await query(database, f"{insert} VALUES ('suppress', 'command, ada', 'news', 1, 7, UTC_TIMESTAMP(6))")
+    await query(
+        database,
+        f"{insert} SELECT 'suppress', 'key:shop', 'news', 1, 1, UTC_TIMESTAMP(6) FROM {numbers(4)} LIMIT 1500",
+    )
+    assert [(it.actor, it.messages) for it in (await look(database)).asked] == [("command, ada", 7)]
