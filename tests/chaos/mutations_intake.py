@@ -25,7 +25,7 @@ OF_INTAKE: Final = (
     Mutation(
         "a job of another tenant shows that it is there",
         "mailerd/store/jobs.py",
-        "None if job is None or not key.may_send(job.sender_email) else job",
+        "None if job is None or (key and not key.may_send(job.sender_email)) else job",
         "job",
         "tests/intake/test_outsiders.py::test_the_job_of_another_tenant_is_not_there_at_every_path",
     ),
