@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mailerd.cli.common import ConfigOption, settings, with_database
+from mailerd.cli.common import ConfigOption, asked_by, settings, with_database
 from mailerd.cli.output import echo
 from mailerd.core.i18n import t, tn
 from mailerd.errors import MailerdError
@@ -78,7 +78,7 @@ def _answers(host: str, port: int) -> bool:
 async def _link(database: Database, name: str) -> str:
     keys = ApiKeys(database, timeout=TIMEOUT)
     if (found := await _named(keys, name)) is None and name == CONSOLE_KEY:
-        await keys.create(name)
+        await keys.create(name, actor=asked_by())
         found = await _named(keys, name)
     if found is None:
         raise MailerdError(

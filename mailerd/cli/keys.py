@@ -9,15 +9,17 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.cli.common import ConfigOption, settings, with_database
+from mailerd.cli.ask import with_caller
+from mailerd.cli.common import ConfigOption, settings
 from mailerd.cli.output import JsonOption, WideOption, echo, in_utc, narrow, print_json, print_once
 from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.core.i18n import joined, t
 from mailerd.core.quantities import in_words
 from mailerd.errors import MailerdError
 from mailerd.mail.mime import mailbox
-from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, choice
-from mailerd.store.webhooks import Webhooks
+from mailerd.operations import keys
+from mailerd.operations.caller import Caller
+from mailerd.store.api_keys import ApiKey, Permission, choice
 
 ALL: Final = "all"
 """What an option calls every mailbox, or every permission."""
@@ -50,7 +52,8 @@ def create(
     senders = choice([sender_option(each) for each in named if each != ALL], is_all=ALL in named)
     permissions = choice([Permission(each) for each in called if each != ALL], is_all=ALL in called)
     secret = _ask(
-        config, lambda keys: keys.create(name, senders=senders, permissions=permissions, per_minute=per_minute)
+        config,
+        lambda by: keys.create(by, name, senders=senders, permissions=permissions, per_minute=per_minute),
     )
     created = (
         t(
@@ -78,7 +81,7 @@ def rotate(
     config: ConfigOption = None,
 ) -> None:
     """Replace a key. The new key is the last line of the output; the old one remains valid for a while."""
-    secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
+    secret = _ask(config, lambda by: keys.rotate(by, which, overlap=timedelta(seconds=overlap)))
     print_once(
         joined(
             [
@@ -106,7 +109,7 @@ def list_keys(
     config: ConfigOption = None,
 ) -> None:
     """List all keys, including revoked ones."""
-    found = _ask(config, lambda keys: keys.all())
+    found = _ask(config, keys.index)
     if as_json:
         print_json({"keys": [_as_json(key) for key in found]})
         return
@@ -130,13 +133,10 @@ def revoke(
     config: ConfigOption = None,
 ) -> None:
     """Revoke a key permanently. Daemons reject it within seconds."""
-    known = settings(config)
-    timeout = known.database.connect_timeout
-    number = with_database(known, lambda database: ApiKeys(database, timeout=timeout).revoke(which))
-    echo(t("Revoked API key {id}.", id=number))
-    go_on = with_database(known, lambda database: Webhooks(database, timeout=timeout).made_by(number))
-    if go_on:
-        names = ", ".join(go_on)
+    revoked = _ask(config, lambda by: keys.revoke(by, which))
+    echo(t("Revoked API key {id}.", id=revoked.id))
+    if revoked.webhooks:
+        names = ", ".join(revoked.webhooks)
         echo(
             t(
                 "Webhook endpoints that it created remain active: {names}. To remove one: "
@@ -146,9 +146,8 @@ def revoke(
         )
 
 
-def _ask[T](config: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
-    known = settings(config)
-    return with_database(known, lambda database: work(ApiKeys(database, timeout=known.database.connect_timeout)))
+def _ask[T](config: Path | None, work: Callable[[Caller], Awaitable[T]]) -> T:
+    return with_caller(settings(config), work)
 
 
 def sender_option(given: str) -> str:

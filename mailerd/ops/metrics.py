@@ -476,6 +476,10 @@ class ManualChanges:
             self._action_events.webhook_action(
                 webhook=one.webhook, action=one.action, actor=one.actor, via=Via.COMMAND.value
             )
+        elif one.action.endswith("_key"):
+            self._action_events.key_action(
+                name=one.detail or "", action=one.action, actor=one.actor, via=Via.COMMAND.value
+            )
         else:
             self._action_events.suppression_action(
                 mailing_list=one.detail or EVERYTHING_NAME,

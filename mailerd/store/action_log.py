@@ -1,4 +1,4 @@
-"""The log of what people and programs asked of jobs, senders, webhooks, suppressions, lists: table `job_actions`."""
+"""The log of what people and programs asked of jobs, senders, webhooks, suppressions, lists, keys: `job_actions`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ def note_action(
     changed: bool = True,
     messages: int = 0,
 ) -> Statement:
-    """The statement that records one request, of a job, a sender or a webhook by its name; `detail` names a list.
+    """The statement that records one request of a job, a sender or a webhook; `detail` names a list or a key.
 
     `messages`: how many messages, or suppressions, it changed.
     """

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final
 from mailerd.core.i18n import t
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.model.fields import Sql
+from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database, request
 from mailerd.store.db.rows import Select
@@ -157,10 +158,11 @@ class ApiKeys:
         senders: Collection[str] | None = None,
         permissions: Collection[Permission] | None = None,
         per_minute: int | None = None,
+        actor: str | None = None,
     ) -> str:
         """Make a key and return its secret, which is stored nowhere and cannot be shown again.
 
-        None is any mailbox, and every permission.
+        None is any mailbox, and every permission. `actor`: who asks, for the log of actions; None: a test, or the demo.
 
         Raises:
             KeyChoiceError: none of them at all.
@@ -196,6 +198,7 @@ class ApiKeys:
                 "VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
                 (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
+            await _note(cursor, "create_key", actor, name)
 
         await self.database.request(work, what="keys.create", bound=self.timeout)
         return secret
@@ -228,7 +231,7 @@ class ApiKeys:
         return [_KEY.row(each) for each in rows]
 
     @request("keys.revoke")
-    async def revoke(self, cursor: Cursor, which: str) -> int:
+    async def revoke(self, cursor: Cursor, which: str, *, actor: str | None = None) -> int:
         """Revoke a key by its id or its name; its id. Daemons notice within seconds.
 
         Raises:
@@ -236,10 +239,13 @@ class ApiKeys:
         """
         number = await _only(cursor, which)
         await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
+        await _note(cursor, "revoke_key", actor, await _name_of(cursor, number))
         return number
 
     @request("keys.rotate")
-    async def rotate(self, cursor: Cursor, which: str, *, overlap: timedelta, seen: str | None = None) -> str:
+    async def rotate(
+        self, cursor: Cursor, which: str, *, overlap: timedelta, seen: str | None = None, actor: str | None = None
+    ) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
 
         Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once. `seen`: the
@@ -264,6 +270,7 @@ class ApiKeys:
             "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
             (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
         )
+        await _note(cursor, "rotate_key", actor, await _name_of(cursor, number))
         return secret
 
     async def sent_tables(self, api_key_id: int) -> list[dict[str, Any]]:
@@ -293,6 +300,16 @@ class ApiKeys:
 
 def _hint(secret: str) -> str:
     return f"{PREFIX}...{secret[-4:]}"
+
+
+async def _name_of(cursor: Cursor, number: int) -> str:
+    return str(await cursor.fetch_value("SELECT name FROM api_keys WHERE id = %s", (number,)))
+
+
+async def _note(cursor: Cursor, action: str, actor: str | None, name: str) -> None:
+    """Note in the log of actions what was asked of a key."""
+    if actor is not None:
+        await cursor.execute(*note_action(action, actor, detail=name))
 
 
 async def _only(cursor: Cursor, which: str) -> int:

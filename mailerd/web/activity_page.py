@@ -16,7 +16,7 @@ MAX_ROWS: Final = 10_000
 _FILTERS: Final = ("actor", "action", "about", "from", "until")
 ACTIONS: Final = (
     "pause", "resume", "cancel", "retry", "priority", "change", "settle", "limits", "suppress", "unsuppress",
-    "save_list", "add", "rotate", "replay", "remove",
+    "save_list", "create_key", "rotate_key", "revoke_key", "add", "rotate", "replay", "remove",
 )  # fmt: skip
 """What is offered to choose from."""
 

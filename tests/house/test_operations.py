@@ -20,9 +20,7 @@ BESIDE: Final = {
     "mailerd/intake/read_jobs.py": "what is shown with a person's messages",
     "mailerd/intake/unsubscribe_site.py": "it is the person's own act, by a link of a message",
     "mailerd/web/draft_people.py": "whom a draft leaves out",
-    "mailerd/web/keys_page.py": "the endpoints of a key that is revoked",
     "mailerd/cli/checks/database.py": "what a check reads of the endpoints",
-    "mailerd/cli/keys.py": "the endpoints of a key that is revoked",
 }
 """What uses them otherwise, and for what."""
 

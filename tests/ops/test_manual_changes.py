@@ -13,6 +13,7 @@ from mailerd.events.process import ProcessEvents
 from mailerd.ops import metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.action_log import ListLog
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.job_actions import JobActions
 from mailerd.store.secrets import Secrets
 from mailerd.store.senders import Senders, default_limits
@@ -60,6 +61,11 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
             NewEndpoint("shop", "https://example.com/"), actor="command, ada"
         )
         await heard.wait_for("webhook_action")
+        await ApiKeys(daemon.database, timeout=5).create("till", actor="command, ada")
+        await heard.wait_for("key_action")
+    assert heard.of("key_action") == [
+        {"name": "till", "action": "create_key", "actor": "command, ada", "via": "command"}
+    ]
     assert heard.of("webhook_action") == [
         {"webhook": "shop", "action": "add", "actor": "command, ada", "via": "command"}
     ]

@@ -346,6 +346,14 @@ async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -
     )
     async with other.get("/", allow_redirects=False) as answer:
         assert answer.status == 303
+    acts = [(action, "key:shop via console", "new") for action in ("create_key", "rotate_key", "revoke_key")]
+    noted = "SELECT action, actor, detail FROM job_actions WHERE action LIKE '%%_key' ORDER BY id"
+    assert await query(site.database, noted) == acts
+    told = site.heard.of("key_action")
+    assert [(it["action"], it["actor"], it["name"], it["via"]) for it in told] == [(*act, "console") for act in acts]
+    async with browser.get("/activity") as answer:
+        text = await answer.text()
+        assert all(said in text for said in ("API key created (new)", "API key revoked (new)", '<a href="/keys">'))
 
 
 async def test_the_sender_of_a_job_that_was_posted_for_an_alias_is_its_mailbox(
