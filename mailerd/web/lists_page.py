@@ -12,7 +12,8 @@ from mailerd.core.i18n import Text, t, tn
 from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.intake import SuppressionEvents
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.responses import ROWS_AT_ONCE, Rows, not_allowed, write_csv
+from mailerd.http.errors import not_allowed
+from mailerd.http.responses import ROWS_AT_ONCE, Rows, write_csv
 from mailerd.mail.mime import Addresses
 from mailerd.mail.suppression_table import EXPORTED, SuppressionTableError, read_file
 from mailerd.store.api_keys import Permission
