@@ -118,3 +118,8 @@ def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
     elif errors.total > MAX_DETAILS:
         message = t("{total:,} problems in the request; the first {n} are listed", total=errors.total, n=MAX_DETAILS)
     return ApiError(422, "invalid_request", unstored(message), errors=errors.kept)
+
+
+def not_allowed(why: str) -> ApiError:
+    """The 403 of a call that the key may not make."""
+    return ApiError(403, "call_not_allowed", why)

@@ -91,11 +91,6 @@ class ErrorOut(ResponseModel):
     error: FailureOut
 
 
-def not_allowed(why: str) -> ApiError:
-    """The 403 of a call that the key may not make."""
-    return ApiError(403, "call_not_allowed", why)
-
-
 def not_found(what: str) -> ApiError:
     """The 404."""
     return ApiError(404, "not_found", what)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate
+from typing import TYPE_CHECKING, Concatenate
 
 from mailerd.clock import Clock
 from mailerd.config import Live
@@ -12,12 +12,14 @@ from mailerd.core.i18n import t
 from mailerd.core.owners import Owners
 from mailerd.core.reading import Authorization
 from mailerd.events.actions import ActionEvents, Via
-from mailerd.http.auth import KeyShares
-from mailerd.http.responses import not_allowed
+from mailerd.http.errors import not_allowed
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
+
+if TYPE_CHECKING:  # a command takes no place of a key, and does not import the HTTP server
+    from mailerd.http.auth import KeyShares
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Backend:
     """What is known of a mailbox's authorization; the disk is asked."""
     wake: Callable[[], None] = lambda: None
     """Makes the runner look for work; in a command nothing: the daemons find it in the tables."""
-    shares: KeyShares | None = None
+    shares: "KeyShares | None" = None
     """The places of all keys; None: a command, which takes none."""
 
 

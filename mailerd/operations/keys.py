@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.core.i18n import t
-from mailerd.http.responses import not_allowed
+from mailerd.http.errors import not_allowed
 from mailerd.operations.caller import Caller
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
 from mailerd.store.webhooks import Webhooks

@@ -12,7 +12,8 @@ from aiohttp import web
 from mailerd.core.i18n import Text, t, tn
 from mailerd.core.suppression import Reason
 from mailerd.http.auth import LARGE_BODY
-from mailerd.http.responses import Rows, not_allowed, write_csv
+from mailerd.http.errors import not_allowed
+from mailerd.http.responses import Rows, write_csv
 from mailerd.mail.mime import Addresses
 from mailerd.mail.suppression_table import EXPORTED, SuppressionTableError, read_file
 from mailerd.model.suppressions import Suppression, SuppressionPage

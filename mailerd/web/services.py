@@ -20,7 +20,8 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.actions import Via
 from mailerd.events.intake import WebEvents
 from mailerd.http.auth import ApiKeyAuth, KeyShares
-from mailerd.http.responses import LONGEST_TURN, not_allowed, not_found
+from mailerd.http.errors import not_allowed
+from mailerd.http.responses import LONGEST_TURN, not_found
 from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import Renderer
