@@ -4,15 +4,19 @@ import asyncio
 import io
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from mailerd.clock import Clock
-from mailerd.config import IntakeSettings, Live
+from mailerd.config import GmailSettings, IntakeSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.intake import IntakeEvents
+from mailerd.events.worker import GmailEvents
+from mailerd.gmail import Gmail
 from mailerd.intake.api import Intake
+from mailerd.intake.parse_job import SenderResolver
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
@@ -38,6 +42,12 @@ class Wakeups:
 def forecasts(database: Database) -> ForecastReader:
     """Forecasts of senders without limits."""
     return ForecastReader(database, Live(DefaultLimits(SenderLimits(0, 0, 0))), PATIENCE)
+
+
+def with_aliases(folder: Path, aliases: dict[str, str]) -> SenderResolver:
+    """Knows these aliases, and takes every other address for a mailbox: none is authorized in the `folder`."""
+    known = GmailSettings(credentials_dir=folder, aliases=aliases)
+    return SenderResolver(Gmail(known, events=GmailEvents(Heard()), concurrency=1), aliases)
 
 
 def new_intake(

@@ -4,6 +4,7 @@ import asyncio
 import csv
 import email
 import io
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +14,7 @@ from aiohttp import web
 from mailerd.errors import DatabaseAwayError
 from mailerd.mail.mime import compose
 from mailerd.store.api_keys import Permission
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Build, Site, job, with_aliases
 from tests.support.own_time import at_this_speed, own_time
 
 
@@ -212,12 +213,8 @@ async def test_two_spellings_of_one_mailbox_are_duplicates(site: Site, first: st
 
 
 async def test_a_dry_run_makes_the_message_that_would_be_sent_with_the_alias_in_from(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Aliases:
-        def mailbox_of(self, sender: str) -> str:
-            return {"sales@shop.example": "me@example.com"}.get(sender, sender)
-
     made = list[bytes]()
 
     def kept(*args: Any, **options: Any) -> bytes:
@@ -225,7 +222,7 @@ async def test_a_dry_run_makes_the_message_that_would_be_sent_with_the_alias_in_
         return made[-1]
 
     monkeypatch.setattr("mailerd.intake.parse_job.compose", kept)
-    site = await build(senders=Aliases())
+    site = await build(senders=with_aliases(tmp_path, {"sales@shop.example": "me@example.com"}))
     status, _ = await site.post(job(sender_email="sales@shop.example", dry_run=True))
     message = email.message_from_bytes(made[0])
     assert status == 200

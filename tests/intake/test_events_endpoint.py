@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,7 +14,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import NewEvent, insert_events
-from tests.intake.site import Build, Site, event, job
+from tests.intake.site import Build, Site, event, job, with_aliases
 from tests.support.heard import PATIENCE
 
 
@@ -89,12 +90,8 @@ async def test_a_key_for_certain_senders_sees_their_events_only(site: Site) -> N
         assert (await event(response))["id"] == "6"
 
 
-async def test_the_events_of_a_job_are_those_of_the_alias_that_it_was_posted_for(build: Build) -> None:
-    class Aliases:
-        def mailbox_of(self, sender: str) -> str:
-            return {"sales@shop.example": "me@example.com"}.get(sender, sender)
-
-    site = await build(senders=Aliases())
+async def test_the_events_of_a_job_are_those_of_the_alias_that_it_was_posted_for(build: Build, tmp_path: Path) -> None:
+    site = await build(senders=with_aliases(tmp_path, {"sales@shop.example": "me@example.com"}))
     ids = {}
     for sender in ("sales@shop.example", "me@example.com"):
         _, answer = await site.post(job(sender_email=sender))
