@@ -65,7 +65,11 @@ async def test_cancel_of_a_job_with_nothing_on_the_wire_is_its_end(site: Site) -
 async def test_pause_and_resume_take_the_turn_away_and_give_it_back(site: Site, job_id: str) -> None:
     [(turn,)] = await site.rows("SELECT next_claim_at FROM jobs")
     status, answer = await ask(site, job_id, "pause")
-    assert (status, answer["job"]["status"], answer["job"]["cause_of_wait"]) == (200, "paused", "the job is paused")
+    assert (status, answer["job"]["status"], answer["job"]["cause_of_wait"]) == (
+        200,
+        "paused",
+        "the job is paused; 1 message is unconfirmed",
+    )
     assert await site.rows("SELECT next_claim_at FROM jobs") == [(None,)]
     await site.rows("UPDATE senders SET next_claim_at = NULL")
     status, answer = await ask(site, job_id, "resume", {})
