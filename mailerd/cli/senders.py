@@ -111,7 +111,8 @@ def change(
         raise typer.BadParameter(t("give at least one limit: `mailerd senders set --help` lists the options"))
 
     async def work(by: Caller) -> SenderState:
-        return (await senders.change_limits(by, await _find(by, email), limits))[0]
+        found = await _find(by, email, before_use=True)  # its first message is to be bound already
+        return (await senders.change_limits(by, found, limits))[0]
 
     now = with_caller(settings(config), work)
     echo(joined([now.email, _limits(now)], ": "))
@@ -171,7 +172,7 @@ def resume(
         echo(t("{sender} is not paused", sender=address))
 
 
-async def _find(by: Caller, given: str) -> senders.Mailbox:
+async def _find(by: Caller, given: str, *, before_use: bool = False) -> senders.Mailbox:
     """The mailbox that is meant, by its own address or by an alias.
 
     Raises:
@@ -181,7 +182,7 @@ async def _find(by: Caller, given: str) -> senders.Mailbox:
         address = mailbox(given)
     except ValueError as error:
         raise MailerdError(joined([given, str(error)], ": ")) from None
-    return await senders.find(by, address)
+    return await senders.find(by, address, before_use=before_use)
 
 
 def _keys(given: str) -> tuple[str, ...]:

@@ -30,14 +30,18 @@ class UnknownSenderError(SenderError):
     """The caller sees no such sender."""
 
 
-async def find(by: Caller, given: str) -> Mailbox:
+async def find(by: Caller, given: str, *, before_use: bool = False) -> Mailbox:
     """The mailbox to change, by its own address or by an alias of it.
+
+    `before_use`: a person at this machine may mean one that is neither used nor authorized yet.
 
     Raises:
         UnknownSenderError: there is none.
         ApiError: 403, the key only names an alias of it.
     """
     email = by.backend.aliases.get(given, given)
+    if before_use and by.key is None:
+        return Mailbox(email)
     covered_ = await covered(by)
     is_covered = covered_ is None or given in covered_
     if not is_covered or not (await _senders(by).knows(email) or await is_authorized(by, email)):

@@ -31,7 +31,7 @@ UNSURE = "UPDATE job_recipients SET status = 'unsure'"
         ((DAEMON, LATER.format("jobs SET send_at")), "scheduled"),
         ((DAEMON, TRIED, LATER.format("jobs SET next_claim_at")), "deferred"),
         ((DAEMON, LATER.format("jobs SET next_claim_at")), "scheduled"),
-        ((DAEMON, LATER.format("jobs SET braked_until"), LATER.format("jobs SET next_claim_at")), "braked"),
+        ((DAEMON, LATER.format("jobs SET braked_until"), "UPDATE jobs SET next_claim_at = braked_until"), "braked"),
         ((DAEMON, LATER.format("senders SET next_claim_at")), "limit"),
         ((DAEMON, TAKEN, LATER.format("senders SET next_claim_at")), None),
         ((DAEMON, SENT, LATER.format("senders SET next_claim_at")), None),
