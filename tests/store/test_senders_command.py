@@ -128,7 +128,7 @@ def test_what_cannot_be_meant_is_refused_and_changes_nothing(words: tuple[str, .
 def test_a_wrong_address_or_an_unknown_sender_is_named() -> None:
     with pytest.raises(MailerdError, match="no-address"):
         say("set", "no-address", "--per-day", "5")
-    with pytest.raises(MailerdError, match="unknown sender me@example.com"):
+    with pytest.raises(MailerdError, match="unknown sender me@"):
         say("resume", ME)
 
 
