@@ -32,7 +32,8 @@ browser = one_browser
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
-    """A site whose sender is known, and two people who want nothing."""
+    """A site whose sender is known and authorized, and two people who want nothing."""
+    (tmp_path / "@example.com.json").touch(0o600)
     async with console_site(database_url, tmp_path) as it:
         await post(it.database)
         for table in ("job_recipients", "jobs"):
