@@ -45,11 +45,15 @@ async def test_the_command_says_of_a_sender_what_the_api_says(
 
 
 async def test_a_mailbox_is_changed_where_it_has_a_job_or_is_authorized_and_nothing_else_is(shop: Shop) -> None:
-    for command in (("set", "--per-day", "90"), ("pause",), ("resume",)):
-        verb, *options = command
-        said = await shop.say("senders", verb, "none@example.com", *options, code=1)
+    for verb in ("pause", "resume"):
+        said = await shop.say("senders", verb, "none@example.com", code=1)
         assert "unknown sender none@example.com: it has no credential file and no job" in said
     assert await query(shop.database, "SELECT email FROM senders") == []
     assert f"{ME} is not paused" in await shop.say("senders", "resume", ME)  # authorized, and never used
     assert "no reason given" in await shop.say("senders", "pause", ME)
     assert await query(shop.database, "SELECT email, pause_cause FROM senders") == [(ME, "manual")]
+
+
+async def test_limits_are_set_before_the_first_message_of_a_mailbox(shop: Shop) -> None:
+    assert "per day: 90" in await shop.say("senders", "set", "none@example.com", "--per-day", "90")
+    assert await query(shop.database, "SELECT email, per_day FROM senders") == [("none@example.com", 90)]
