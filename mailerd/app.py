@@ -23,7 +23,7 @@ from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats, every
 from mailerd.inbox.reader import InboxReader, build_reader
 from mailerd.intake.api import Address, Intake
 from mailerd.intake.health import MayName, MetricsPage
-from mailerd.intake.parse_job import SenderResolver
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.mail.copied_draft import DraftCopier
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.mail.spreadsheet import SpreadsheetReader
@@ -31,32 +31,32 @@ from mailerd.ops.alerts import Alerter, AlertState
 from mailerd.ops.metrics import Metrics, QueueChanges, StatsPoller
 from mailerd.ops.watchdog import EventLoopMonitor, Systemd, Watchdog
 from mailerd.rate_limited_gmail import PersonalDrafts, RateLimitedGmail
-from mailerd.store.api_keys import ApiKeys, Sessions
-from mailerd.store.console_queries import ConsoleQueries
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import RETRY_REFUSED, Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import HistoryReader
-from mailerd.store.jobs import Jobs
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import RateLimits
+from mailerd.store.queue.rate_limits import RateLimits, default_limits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
-from mailerd.store.retention import Retention, rules
-from mailerd.store.secrets import Secrets
-from mailerd.store.senders import default_limits
-from mailerd.store.stats import StatsReader, Tallies
-from mailerd.store.trouble_history import TroubleHistory
-from mailerd.web.checks import ChecksOnDemand
+from mailerd.store.read.console_queries import ConsoleQueries
+from mailerd.store.read.daemons import Daemons
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.history import HistoryReader
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.read.stats import StatsReader, Tallies
+from mailerd.store.write.api_keys import ApiKeys, Sessions
+from mailerd.store.write.retention import Retention, rules
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.trouble_history import TroubleHistory
 from mailerd.web.console import Console
-from mailerd.web.html import PageRenderer
-from mailerd.web.live import LiveUpdates
-from mailerd.web.services import TIMEOUT, Services
-from mailerd.web.shared_reads import SharedReads
+from mailerd.web.frame.checks import ChecksOnDemand
+from mailerd.web.frame.html import PageRenderer
+from mailerd.web.frame.live import LiveUpdates
+from mailerd.web.frame.services import TIMEOUT, Services
+from mailerd.web.frame.shared_reads import SharedReads
 from mailerd.webhooks import service as webhooks
-from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from mailerd.worker.recorder import Recorder

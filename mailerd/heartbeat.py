@@ -1,6 +1,7 @@
 """What each loop is doing, and until when that may last; and periodic work. A loop silent for longer has stalled."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -136,3 +137,14 @@ async def every(
                 raise
             on_error(error)
         rest = 0.0 if more else interval
+
+
+def is_there(pid: int) -> bool:
+    """Whether this machine has such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True

@@ -12,8 +12,8 @@ from mailerd.events.actions import ActionEvents, Via
 from mailerd.events.worker import GmailEvents
 from mailerd.operations.caller import Backend, Caller
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
-from mailerd.store.senders import default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.write.job_actions import JobActions
 
 
 def authorizations(known: Settings) -> Callable[[str], Authorization]:

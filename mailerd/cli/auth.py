@@ -41,7 +41,8 @@ from mailerd.gmail.oauth_login import (
 )
 from mailerd.locale import label, say
 from mailerd.store.inbox.mailboxes import NoticeReader
-from mailerd.store.senders import Senders, default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.senders import Senders
 
 _DAY: Final = 86_400.0
 

@@ -23,7 +23,7 @@ from mailerd.model.suppressions import Suppression
 from mailerd.operations import suppressions
 from mailerd.operations.caller import Caller
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
-from mailerd.store.jobs import PersonsMessage, Recipients
+from mailerd.store.read.recipients import PersonsMessage, Recipients
 
 # `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
 

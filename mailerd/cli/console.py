@@ -10,8 +10,8 @@ from mailerd.cli.common import ConfigOption, asked_by, settings, with_database
 from mailerd.cli.output import echo
 from mailerd.core.i18n import t, tn
 from mailerd.errors import MailerdError
-from mailerd.store.api_keys import LINK_VALID, ApiKeys, Sessions
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import LINK_VALID, ApiKeys, Sessions
 
 TIMEOUT = 4.0
 """Seconds for one query, and for the daemon's answer."""

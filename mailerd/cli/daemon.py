@@ -18,7 +18,7 @@ from mailerd.errors import DatabaseError, SchemaError
 from mailerd.locale import language
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
-from mailerd.store.describe import heard_of
+from mailerd.store.read.describe import heard_of
 
 _MOST: Final = 65_536
 """Bytes of a response that are read: a daemon says less, and another program may say more."""

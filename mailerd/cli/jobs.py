@@ -50,16 +50,16 @@ from mailerd.core.stats import DaemonInfo
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.locale import label, say
 from mailerd.operations import jobs as operations
-from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.describe import standing
-from mailerd.store.forecast_inputs import ForecastReader, read_queue
-from mailerd.store.history import HistoryReader, MessageFailure
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS
-from mailerd.store.job_actions import ActionResult, RecordedAction, activity_of
-from mailerd.store.jobs import Job, JobFilter, Jobs
-from mailerd.store.senders import default_limits
-from mailerd.store.tags import check_tag
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read import describe
+from mailerd.store.read.describe import standing
+from mailerd.store.read.forecast_inputs import ForecastReader, read_queue
+from mailerd.store.read.history import HistoryReader, MessageFailure
+from mailerd.store.read.jobs import Job, JobFilter, Jobs
+from mailerd.store.write.job_actions import ActionResult, RecordedAction, activity_of
+from mailerd.store.write.tags import check_tag
 
 # `mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API.
 

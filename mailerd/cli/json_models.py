@@ -14,10 +14,10 @@ from mailerd.intake.recipients import ExplainedMessage
 from mailerd.intake.response_models import ActionOut, ForecastOut, JobOut
 from mailerd.locale import say
 from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
-from mailerd.store.describe import Waits, waits_for
-from mailerd.store.history import MessageFailure
-from mailerd.store.job_actions import RecordedAction
-from mailerd.store.jobs import Job
+from mailerd.store.read.describe import Waits, waits_for
+from mailerd.store.read.history import MessageFailure
+from mailerd.store.read.jobs import Job
+from mailerd.store.write.job_actions import RecordedAction
 
 
 class ListedJob(JobOut):

@@ -19,7 +19,7 @@ from mailerd.errors import MailerdError
 from mailerd.mail.mime import mailbox
 from mailerd.operations import keys
 from mailerd.operations.caller import Caller
-from mailerd.store.api_keys import ApiKey, Permission, choice
+from mailerd.store.write.api_keys import ApiKey, Permission, choice
 
 ALL: Final = "all"
 """What an option calls every mailbox, or every permission."""

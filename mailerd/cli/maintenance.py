@@ -22,12 +22,12 @@ from mailerd.events.process import StoreEvents
 from mailerd.locale import label, say
 from mailerd.operations import messages
 from mailerd.operations.caller import Caller
-from mailerd.store import audit as audits
-from mailerd.store import describe
 from mailerd.store.db import migrate as migrations
 from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import default_limits
 from mailerd.store.queue.recovery import RestoredQueue
-from mailerd.store.senders import default_limits
+from mailerd.store.read import audit as audits
+from mailerd.store.read import describe
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""

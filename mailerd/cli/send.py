@@ -25,14 +25,15 @@ from mailerd.gmail import Gmail
 from mailerd.http.errors import ApiError
 from mailerd.intake.create_job import OptOutCheck, dry_run
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.parse_job import ParsedJob, SenderResolver, parse_job
+from mailerd.intake.parse_job import ParsedJob, parse_job
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.mail.recipient_table import RecipientTable
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.db.database import Database
-from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
-from mailerd.store.jobs import Jobs
-from mailerd.store.senders import default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.write.idempotency import DuplicateKeyError, IdempotencyKey
+from mailerd.store.write.new_jobs import NewJobs
 
 _ORIGIN: Final = t("the command")
 _THE_COMMAND: Final = 0
@@ -177,7 +178,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
     async with open_database(known) as database:
         order = await posting.marked(order, database)
         job = order.job if posting.again else replace(order.job, once=posting.once(order, raw))
-        jobs = Jobs(database, timeout=known.database.connect_timeout)
+        jobs = NewJobs(database, timeout=known.database.connect_timeout)
         try:
             send_at = (await jobs.accept(job)).send_at
         except DuplicateKeyError as error:

@@ -13,17 +13,19 @@ from mailerd.cli.output import JsonOption, WideOption, echo, narrow, print_json
 from mailerd.cli.tables import print_fitting, print_list, table
 from mailerd.core.i18n import Text, joined, t
 from mailerd.core.labels import worded
-from mailerd.core.models import SenderState
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reading import Condition
+from mailerd.core.sender_state import SenderState
 from mailerd.core.senders import SenderReading
 from mailerd.errors import MailerdError
 from mailerd.locale import label
 from mailerd.mail.mime import mailbox
 from mailerd.operations import senders
 from mailerd.operations.caller import Caller
-from mailerd.store.senders import LIMITS, PauseResult, Senders, default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.senders import Senders
+from mailerd.store.write.sender_actions import LIMITS, PauseResult
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""

@@ -28,9 +28,9 @@ from mailerd.operations.caller import Caller
 from mailerd.operations.inputs import read_fields
 from mailerd.operations.suppressions import NotSuppressedError, SuppressionRequest, UnknownListError
 from mailerd.store.db.database import Database
-from mailerd.store.list_names import check_list
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE
+from mailerd.store.write.list_names import check_list
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import MAX_PAGE
 
 _MAX_SHOWN: Final = 20
 """Rows of a file without a valid address that are named one by one."""

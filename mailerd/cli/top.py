@@ -45,12 +45,12 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import Writer
-from mailerd.store.describe import span, standing
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import HistoryReader, MessageFailure
-from mailerd.store.jobs import Job, JobFilter, Jobs
-from mailerd.store.senders import default_limits
-from mailerd.store.stats import StatsReader, Tallies
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.describe import span, standing
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.history import HistoryReader, MessageFailure
+from mailerd.store.read.jobs import Job, JobFilter, Jobs
+from mailerd.store.read.stats import StatsReader, Tallies
 
 # The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first.
 

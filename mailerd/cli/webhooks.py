@@ -20,7 +20,7 @@ from mailerd.operations import webhooks
 from mailerd.operations.caller import Caller
 from mailerd.operations.inputs import read_fields
 from mailerd.operations.webhooks import EventReplay, SecretRotation, WebhookChange, WebhookRequest
-from mailerd.store.webhooks import MAX_PAGE
+from mailerd.store.write.webhooks import MAX_PAGE
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 

@@ -9,8 +9,8 @@ from math import ceil
 from typing import Final
 
 from mailerd.core import rate_limit
+from mailerd.core.failing_attempts import FailingAttempts
 from mailerd.core.i18n import Text, joined, t
-from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import STANDARD_PACE_FROM
 from mailerd.core.reading import (
@@ -23,6 +23,7 @@ from mailerd.core.reading import (
     unresolved_summary,
     waits,
 )
+from mailerd.core.sender_state import SenderState
 from mailerd.core.stats import SenderStats
 
 _CYCLE: Final = timedelta(hours=25)

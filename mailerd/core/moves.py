@@ -1,8 +1,8 @@
 """What each change of a message writes: one function per transition makes a move out of the locked row.
 
-A row is read under its lock, a function here says what it becomes, and `store/messages.py` writes that and all that
-follows. A function that returns None says that the row does not allow it: another claim has the message, it has ended,
-or Google has it. So the fence of every change stands here, and nowhere else.
+A row is read under its lock, a function here says what it becomes, and `store/write/messages.py` writes that and all
+that follows. A function that returns None says that the row does not allow it: another claim has the message, it has
+ended, or Google has it. So the fence of every change stands here, and nowhere else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from mailerd.core.labels import said_of_row
-from mailerd.core.models import (
+from mailerd.core.claims import (
     ALONE_AFTER,
     FAILED_AFTER_ALONE,
     ClaimedRecipient,
-    Finding,
     Handover,
     Mode,
     Outcome,
     Resolution,
     mode_of,
 )
+from mailerd.core.inbox_findings import Finding
+from mailerd.core.labels import said_of_row
 from mailerd.core.reasons import code_of, reason
 from mailerd.core.states import REFUNDED, UNSENT, Proof, State, Transition
 from mailerd.core.states import after as after_of

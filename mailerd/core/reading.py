@@ -12,14 +12,15 @@ from shlex import quote
 from typing import Final
 
 from mailerd.core import rate_limit
+from mailerd.core.failing_attempts import GOOGLE_SILENT, GOOGLE_UNREACHABLE, FailingAttempts
 from mailerd.core.i18n import N_, Text, joined, t, tn
 from mailerd.core.labels import worded
-from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE, FailingAttempts, SenderState
 from mailerd.core.pauses import MANUAL, remedy, repair, repair_command
 from mailerd.core.pauses import until as until_of
 from mailerd.core.quantities import moment_in_words
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reasons import cause_code
+from mailerd.core.sender_state import SenderState
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
 

@@ -9,9 +9,9 @@ from typing import Final, Self
 
 from mailerd.core import rate_limit
 from mailerd.core.forecast import Forecast, ForecastInputs, compute_forecast
-from mailerd.core.models import SenderState
 from mailerd.core.rate_limit import FOREVER, Budget
 from mailerd.core.reading import Authorization, AuthorizationState, Condition, of_sender
+from mailerd.core.sender_state import SenderState
 from mailerd.core.stats import SenderStats
 from mailerd.core.verdicts import PauseCause
 

@@ -11,8 +11,8 @@ from itertools import chain
 from shlex import quote
 from typing import Final
 
+from mailerd.core.failing_attempts import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.i18n import Text, joined, t, tn
-from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.quantities import in_words
 from mailerd.core.reading import (
     FEWER_CONNECTIONS,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from mailerd.core.failing_attempts import FailingAttempts
 from mailerd.core.i18n import Text, joined, t, tn
 from mailerd.core.labels import worded
-from mailerd.core.models import FailingAttempts
 from mailerd.core.quantities import in_words
 from mailerd.core.states import JobStatus, State
 

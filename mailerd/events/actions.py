@@ -47,3 +47,6 @@ class ActionEvents(EventEmitter):
 
     @event("info", N_("list {mailing_list}: {action} by {actor}"))
     def list_action(self, *, mailing_list: str, action: Code, actor: str, via: Code) -> None: ...
+
+    @event("info", N_("template {name}: {action} by {actor}, version {version}"))
+    def template_action(self, *, name: str, action: Code, version: str, actor: str, via: Code) -> None: ...

@@ -102,9 +102,6 @@ class IntakeEvents(EventEmitter):
     @event("warning", N_("API key rejected: {method} {path} from {address}"))
     def key_refused(self, *, address: str, method: str, path: str) -> None: ...
 
-    @event("info", N_("template {name}: {action} by {actor}, version {version}"))
-    def template_changed(self, *, name: str, action: Code, version: str, actor: str) -> None: ...
-
     @event("info", N_("{key} reused an Idempotency-Key; returned job {job}"))
     def job_repeated(self, *, job: str, key: str, request: str) -> None: ...
 

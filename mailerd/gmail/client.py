@@ -16,7 +16,7 @@ from aiogoogle.resource import GoogleAPI
 
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.replies import (
     Accepted,

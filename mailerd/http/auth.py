@@ -20,7 +20,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http.errors import ApiError, unstored
 from mailerd.http.responses import CHALLENGE, RATE_LIMIT, RETRY_AFTER, RateLimit, RowPace
-from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
+from mailerd.store.write.api_keys import ApiKey, ApiKeys, Permission, digest
 
 # The address of a client, behind proxies as well, token buckets by it, and what the log hears of strangers.
 

@@ -16,8 +16,8 @@ from mailerd.http.auth import LARGE_BODY, KeyShare
 from mailerd.http.errors import ApiError, FieldError, cut, invalid, unstored
 from mailerd.http.responses import not_found, too_large
 from mailerd.locale import accepted_language
-from mailerd.store.api_keys import ApiKey
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.read.jobs import Job, Jobs
+from mailerd.store.write.api_keys import ApiKey
 
 # Reads the bytes of a body: bounded in size and time, a large one in a place of its own.
 

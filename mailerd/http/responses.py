@@ -22,7 +22,8 @@ from mailerd.locale import language, say
 from mailerd.mail.templates import RendererError
 from mailerd.model.fields import ResponseModel, Sentence
 from mailerd.store.db.connection import rfc3339
-from mailerd.store.jobs import Jobs, Recipient
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.read.recipients import Recipient
 
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""

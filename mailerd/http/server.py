@@ -38,8 +38,8 @@ from mailerd.http.responses import (
 )
 from mailerd.locale import speak
 from mailerd.mail.templates import RendererError
-from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
+from mailerd.store.write.api_keys import Permission
 
 # Why a port cannot be had: the setting that names it, who has it, and what to do.
 

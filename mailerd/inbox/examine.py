@@ -10,16 +10,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.core.i18n import t
-from mailerd.core.models import (
-    BouncedCopy,
-    Finding,
-    Found,
-    InboxCursor,
-    InboxLease,
-    SentElsewhere,
-    SentMessage,
-    is_proof,
-)
+from mailerd.core.inbox_findings import BouncedCopy, Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentMessage
+from mailerd.core.message_proof import is_proof
 from mailerd.core.notices import (
     DeliveryReport,
     Kind,
@@ -43,7 +35,7 @@ from mailerd.core.verdicts import judge
 from mailerd.mail.read_notice import MAX_NOTICE, decoded_words, read_notice
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
-from mailerd.store.secrets import SecretKeys
+from mailerd.store.write.secrets import SecretKeys
 
 _KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
 _NOT_FOUND: Final = 404

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
 from mailerd.core.i18n import t
-from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, PassedOver, SentMessage, Written
+from mailerd.core.inbox_findings import Finding, Found, InboxCursor, InboxLease, PassedOver, SentMessage, Written
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.results import Result, kind_of
@@ -38,7 +38,7 @@ from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import READ_FOR, UNDECIDED_WAIT, Mailboxes, brake_jobs
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue.claim import Claims
-from mailerd.store.secrets import Secrets
+from mailerd.store.write.secrets import Secrets
 
 # What the reader says: each finding once it is committed, and each change of a mailbox once.
 

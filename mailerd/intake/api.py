@@ -32,12 +32,12 @@ from mailerd.intake.docs.site import DocsSite
 from mailerd.intake.events_endpoint import EventFeedEndpoint, EventStreams, JobEventsEndpoint
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_reader import JobReader
-from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.read_jobs import JobActionEndpoints, PersonEndpoint, ReadEndpoints
 from mailerd.intake.recipients import Preview, RecipientEndpoints
 from mailerd.intake.response_models import KnownSenders
 from mailerd.intake.routes import OPERATIONS, Operation, id_of
 from mailerd.intake.search import SearchEndpoint
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.intake.senders import SenderEndpoints
 from mailerd.intake.stats import StatsEndpoint
 from mailerd.intake.suppressions import SuppressionEndpoints
@@ -49,15 +49,16 @@ from mailerd.mail.table_checker import TableChecker
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import RendererError
 from mailerd.operations.caller import Backend
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
-from mailerd.store.event_feed import EventFeed
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.idempotency import IdempotencyStore
-from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Jobs
-from mailerd.store.templates import TemplateStore
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.write.api_keys import ApiKeys
+from mailerd.store.write.event_feed import EventFeed
+from mailerd.store.write.idempotency import IdempotencyStore
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.new_jobs import NewJobs
+from mailerd.store.write.templates import TemplateStore
 
 Address = tuple[str, int]
 """Host and port."""
@@ -115,7 +116,7 @@ class Intake:
         """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self.jobs = Jobs(database, timeout=patience)
+        self.jobs, self.new_jobs = Jobs(database, timeout=patience), NewJobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self.backend: Final = Backend(
             database,
@@ -136,7 +137,7 @@ class Intake:
         self._forecasts, self._mailboxes = forecasts, senders
         self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
         self.create: Final = CreateJobEndpoint(
-            settings, shares=self.shares, jobs=self.jobs, answers=self._answers, library=self.library,
+            settings, shares=self.shares, jobs=self.new_jobs, answers=self._answers, library=self.library,
             reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
             opt_out=OptOutCheck(
                 database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above,
@@ -146,7 +147,7 @@ class Intake:
             base_url=self._public.base_url, senders=senders,
         )  # fmt: skip
         self.templates: Final = TemplatesEndpoint(
-            self.library, stored, self._reader, self.shares, self._bodies, events, clock
+            self.library, stored, self._reader, self.shares, self._bodies, self.backend, clock
         )
         keys = ApiKeys(database, timeout=patience)
         self.auth: Final = ApiKeyAuth(keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock)

@@ -10,7 +10,7 @@ from mailerd.core.copies import Copy
 from mailerd.core.i18n import t, tn
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.http.errors import FieldErrors
-from mailerd.store.jobs import NewJob, NewRecipient
+from mailerd.store.write.new_jobs import NewJob, NewRecipient
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings, Live
+from mailerd.core.extras import NO_EXTRAS, read_metadata
 from mailerd.core.i18n import t
-from mailerd.core.models import NO_EXTRAS, read_metadata
 from mailerd.core.states import JobType
 from mailerd.core.suppression import DEAD_TOKEN, Reason, why_suppressed
 from mailerd.errors import DatabaseError
@@ -24,19 +24,12 @@ from mailerd.http.requests import BodyReader
 from mailerd.http.responses import REQUEST, away, json_response, json_size, shortened, to_json
 from mailerd.intake import check_copies
 from mailerd.intake.check_copies import CheckedCopies
+from mailerd.intake.check_recipients import Messages, RejectedRecipient, stopped_too_often
+from mailerd.intake.check_time import CheckTime
 from mailerd.intake.job_reader import JobReader
 from mailerd.intake.job_reader_child import RecipientRow
-from mailerd.intake.parse_job import (
-    CheckTime,
-    Messages,
-    ParsedJob,
-    RejectedRecipient,
-    SenderResolver,
-    encoded_sizes,
-    message_size,
-    parse_job,
-    stopped_too_often,
-)
+from mailerd.intake.message_size import encoded_sizes, message_size
+from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.response_models import (
     AcceptedMessageOut,
     AcceptedOut,
@@ -49,21 +42,22 @@ from mailerd.intake.response_models import (
     TemplateVersionOut,
     try_forecast,
 )
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.locale import speak
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, Renderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.mail.templates import Content
 from mailerd.model.suppressions import MailingList
-from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient, StoredJob
-from mailerd.store.list_names import ListNameError
 from mailerd.store.queue.rate_limits import DefaultLimits, day_of
-from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
+from mailerd.store.write.list_names import ListNameError
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient, StoredJob
+from mailerd.store.write.secrets import AddressDigests, Secrets
+from mailerd.store.write.suppressions import Suppressions
 
 # A dry run: renders every message as it would be sent, checks its size, and stores nothing.
 
@@ -328,7 +322,7 @@ class CreateJobEndpoint:
     settings: IntakeSettings
     bodies: BodyReader
     shares: KeyShares
-    jobs: Jobs
+    jobs: NewJobs
     answers: IdempotencyStore
     library: TemplateLibrary
     reader: JobReader

@@ -19,9 +19,9 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import Query, job_of
 from mailerd.http.responses import RETRY_AFTER, json_response, to_json, write
 from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut, KnownSenders
-from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.read.jobs import Job, Jobs
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
 
 # Server-sent events: how a stream begins, keeps its connection, and ends. What it says is its endpoint's.
 

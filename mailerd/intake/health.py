@@ -17,8 +17,8 @@ from mailerd.intake.response_models import LiveOut, NotReadyOut, ReadyOut
 from mailerd.locale import speak
 from mailerd.mail.templates import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
-from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.writer import NoWriterError, Writer
+from mailerd.store.write.api_keys import ApiKey, Permission
 
 READY_TIMEOUT: Final = 3.0
 """Seconds for the database to answer."""

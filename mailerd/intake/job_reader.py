@@ -16,8 +16,8 @@ from datetime import datetime
 from itertools import count
 from typing import Any, Final, Self
 
+from mailerd.core.extras import NO_EXTRAS, Extras
 from mailerd.core.i18n import t
-from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import from_json
 from mailerd.core.states import JobType
 from mailerd.events.worker import RendererEvents
@@ -41,7 +41,7 @@ from mailerd.mail.cage import (
 )
 from mailerd.mail.renderer import SLOW, Renderer, template_to_json
 from mailerd.mail.templates import RendererError, Template, TemplateError
-from mailerd.store.jobs import StoredAttachment
+from mailerd.store.write.new_jobs import StoredAttachment
 
 READ_LIMITS: Final = Limits(cpu=0.2, memory=320 * 1024 * 1024)
 """For the bodies that share a child; the seconds are those of a message, as among the quick ones of a renderer."""

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 from mailerd.core import copies
 from mailerd.core.copies import once_each
+from mailerd.core.extras import NO_EXTRAS, Extras
 from mailerd.core.i18n import Text, joined, t
-from mailerd.core.models import NO_EXTRAS, Extras
 from mailerd.core.reasons import to_json
 from mailerd.core.states import JobType
 from mailerd.core.suppression import TOKEN_BYTES, canonical, encode_token

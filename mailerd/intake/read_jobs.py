@@ -43,14 +43,15 @@ from mailerd.operations import jobs
 from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import read_model
 from mailerd.operations.jobs import UnknownJobError
-from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.job_actions import BegunError, activity_of
-from mailerd.store.job_report import JobReports, listed, outcomes
-from mailerd.store.jobs import Job, JobFilter, Jobs, PersonsMessage, Recipients
-from mailerd.store.suppressions import Suppressions
-from mailerd.store.tags import check_tag
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.job_report import JobReports, listed, outcomes
+from mailerd.store.read.jobs import Job, JobFilter, Jobs
+from mailerd.store.read.recipients import PersonsMessage, Recipients
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.job_actions import BegunError, activity_of
+from mailerd.store.write.suppressions import Suppressions
+from mailerd.store.write.tags import check_tag
 
 # `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
 

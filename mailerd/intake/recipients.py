@@ -8,8 +8,8 @@ from typing import Annotated, Final, Literal, Self
 from aiohttp import web
 from pydantic import Field, model_validator
 
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.core.i18n import t
-from mailerd.core.models import ClaimedRecipient
 from mailerd.core.states import State
 from mailerd.events.actions import Via
 from mailerd.http.auth import KeyHandler, KeyShares
@@ -27,14 +27,14 @@ from mailerd.operations import messages
 from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
 from mailerd.operations.messages import UnknownMessageError
-from mailerd.store import describe
-from mailerd.store.api_keys import ApiKey
-from mailerd.store.forecast_inputs import ForecastReader, read_queue
-from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.inbox.mailboxes import NoticeReader
-from mailerd.store.job_actions import NotWaitingError
-from mailerd.store.previews import ForgottenError, read_attached, read_message
 from mailerd.store.queue.recovery import NotUnsureError
+from mailerd.store.read import describe
+from mailerd.store.read.forecast_inputs import ForecastReader, read_queue
+from mailerd.store.read.history import HistoryReader, RecipientHistory
+from mailerd.store.read.previews import ForgottenError, read_attached, read_message
+from mailerd.store.write.api_keys import ApiKey
+from mailerd.store.write.job_actions import NotWaitingError
 
 Preview = Callable[[ClaimedRecipient, str], Awaitable[tuple[Content, Envelope]]]
 """Makes a message for a person who only looks; the text says who."""

@@ -22,8 +22,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mailerd.clock import read_moment
 from mailerd.core.copies import MAX_COPIES, Copy
+from mailerd.core.extras import Extras
 from mailerd.core.i18n import t, tn
-from mailerd.core.models import Extras
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.http.errors import FieldError, invalid
 from mailerd.intake.strict_json import encode, why_too_large
@@ -52,8 +52,8 @@ from mailerd.operations.inputs import (
     RequestModel,
     field_errors,
 )
-from mailerd.store.list_names import check_list
-from mailerd.store.tags import MAX_TAGS, TAG, check_tag
+from mailerd.store.write.list_names import check_list
+from mailerd.store.write.tags import MAX_TAGS, TAG, check_tag
 
 # What a schema says of a text that a function of ours checks: the same rule, which stands where that function is.
 NAME_SCHEMA: Final = {"pattern": ONE_NAME}

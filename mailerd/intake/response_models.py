@@ -23,10 +23,10 @@ from mailerd.http.responses import ErrorOut
 from mailerd.locale import say
 from mailerd.mail.template_library import TemplateSummary
 from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
-from mailerd.store.describe import reading_of
-from mailerd.store.event_feed import FeedEvent
-from mailerd.store.job_actions import RecordedAction
-from mailerd.store.jobs import Job
+from mailerd.store.read.describe import reading_of
+from mailerd.store.read.jobs import Job
+from mailerd.store.write.event_feed import FeedEvent
+from mailerd.store.write.job_actions import RecordedAction
 
 KnownSenders = Callable[[str], SenderStats | None]
 """What the last look at all senders showed of a mailbox; None: nothing."""

@@ -30,11 +30,11 @@ from mailerd.model import webhooks as webhook_models
 from mailerd.operations import webhooks as requests
 from mailerd.operations.inputs import EMAIL_SCHEMA
 from mailerd.operations.suppressions import MailingListRequest, SuppressionsRequest
-from mailerd.store.api_keys import Permission
-from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
-from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
-from mailerd.store.lookup import MAX_TEXT, SEARCHABLE
-from mailerd.store.suppressions import CURSOR
+from mailerd.store.read.lookup import MAX_TEXT, SEARCHABLE
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.event_feed import MAX_PAGE as MAX_FEED_PAGE
+from mailerd.store.write.list_names import LIST_NAME, MAX_LIST_NAME
+from mailerd.store.write.suppressions import CURSOR
 
 Where = Literal["query", "header", "path"]
 

@@ -11,9 +11,9 @@ from mailerd.http.requests import Query
 from mailerd.http.responses import json_response
 from mailerd.intake.read_jobs import PersonsMessageOut
 from mailerd.model.fields import Moment, ResponseModel
-from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.lookup import Search, searchable
+from mailerd.store.read.lookup import Search, searchable
+from mailerd.store.write.api_keys import ApiKey
 
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Self
 from aiohttp import web
 from pydantic import AfterValidator, ConfigDict, Field
 
+from mailerd.core.claims import Mode
 from mailerd.core.i18n import t
-from mailerd.core.models import Mode
 from mailerd.core.rate_limit import MAX_GAP
 from mailerd.core.reading import Authorization, AuthorizationState, Condition, Severity
 from mailerd.core.senders import SenderActivity, SenderReading
@@ -23,8 +23,8 @@ from mailerd.http.auth import KeyHandler
 from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import BodyReader, Query
 from mailerd.http.responses import json_response, not_found
-from mailerd.intake.parse_job import SenderResolver
 from mailerd.intake.request_models import NothingIn
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.intake.strict_json import parse
 from mailerd.mail.mime import mailbox
 from mailerd.mail.templates import one_name
@@ -32,8 +32,9 @@ from mailerd.model.fields import Moment, ResponseModel, Sentence, Whole
 from mailerd.operations import senders
 from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
-from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.senders import LIMITS, ReserveError, Senders
+from mailerd.store.read.senders import Senders
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.sender_actions import LIMITS, ReserveError
 
 MAX_PAGE: Final = 100
 MAX_PAUSE: Final = 3660 * 86_400

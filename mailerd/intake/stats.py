@@ -20,9 +20,9 @@ from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.http.requests import Query
 from mailerd.http.responses import json_response
 from mailerd.model.fields import ResponseModel, Whole
-from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.reports import MAX_JOBS, JobSums, Reports, TooManyJobsError
+from mailerd.store.read.reports import MAX_JOBS, JobSums, Reports, TooManyJobsError
+from mailerd.store.write.api_keys import ApiKey
 
 MAX_DAYS: Final = 400
 """The most days of a period: as long as the tallies are kept."""

@@ -25,10 +25,10 @@ from mailerd.operations.suppressions import (
     SuppressionsRequest,
     UnknownListError,
 )
-from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.connection import rfc3339
-from mailerd.store.list_names import ListNameError
-from mailerd.store.suppressions import CURSOR, MAX_PAGE, LimitedKeyError, OthersListError
+from mailerd.store.write.api_keys import ApiKey
+from mailerd.store.write.list_names import ListNameError
+from mailerd.store.write.suppressions import CURSOR, MAX_PAGE, LimitedKeyError, OthersListError
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from mailerd.clock import Clock
 from mailerd.core.i18n import t
-from mailerd.events.intake import IntakeEvents
+from mailerd.events.actions import Via
 from mailerd.http.auth import KeyHandler, KeyShares
 from mailerd.http.errors import ApiError, FieldError, cut, invalid
 from mailerd.http.requests import BodyReader
@@ -47,9 +47,11 @@ from mailerd.mail.templates import (
     language_tag,
 )
 from mailerd.model.fields import Moment, ResponseModel, Whole
+from mailerd.operations import templates
+from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
-from mailerd.store.api_keys import ApiKey
-from mailerd.store.templates import (
+from mailerd.store.write.api_keys import ApiKey
+from mailerd.store.write.templates import (
     LayoutInUseError,
     NameTakenError,
     NoLayoutError,
@@ -214,7 +216,7 @@ class TemplatesEndpoint:
     reader: JobReader
     shares: KeyShares
     bodies: BodyReader
-    events: IntakeEvents
+    backend: Backend
     clock: Clock
     small: BodyReader = field(default_factory=lambda: BodyReader(max_body=MAX_BODY))
 
@@ -271,13 +273,13 @@ class TemplatesEndpoint:
         """Check a template and store it as a version; one that is there already stays as it is."""
         name = await self._changeable(request.match_info["name"])
         async with self.shares.posts.place(key), self.bodies.read(request, key) as raw:
-            version, created = await self.save(name, raw, key, actor=_actor(key))
+            version, created = await self.save(self._by(key), name, raw, key)
         state = await self.store.state(name)
         return json_response(
             TemplateSavedOut(version=version, created=created, published=state.published if state else None)
         )
 
-    async def save(self, name: str, raw: bytearray, key: ApiKey, *, actor: str) -> tuple[str, bool]:
+    async def save(self, by: Caller, name: str, raw: bytearray, key: ApiKey) -> tuple[str, bool]:
         """Store the template of a body: its version, and whether that is new.
 
         Raises:
@@ -287,13 +289,11 @@ class TemplatesEndpoint:
         await self._changeable(name)
         named, files, comment = await self.checked(name, raw, key)
         try:
-            created = await self.store.put(name, named.version, files, comment=comment, actor=actor)
+            created = await templates.save(by, name, named.version, files, comment=comment)
         except (TooManyTemplatesError, NameTakenError) as error:
             raise ApiError(409, "conflict", str(error)) from None
         except OthersTemplateError as error:
             raise _others(error) from None
-        if created:
-            self.events.template_changed(name=name, action="saved", version=named.version, actor=actor)
         return named.version, created
 
     async def checked(
@@ -356,10 +356,10 @@ class TemplatesEndpoint:
         name = await self._changeable(request.match_info["name"])
         async with self.small.read(request, key) as raw:
             asked = read_model(PublishIn, await asyncio.to_thread(parse, raw))
-        changed = await self.publish_version(name, asked.version, expect=asked.expect, actor=_actor(key))
+        changed = await self.publish_version(self._by(key), name, asked.version, expect=asked.expect)
         return json_response(TemplatePublishedOut(changed=changed, published=asked.version))
 
-    async def publish_version(self, name: str, version: str, *, expect: str | None, actor: str) -> bool:
+    async def publish_version(self, by: Caller, name: str, version: str, *, expect: str | None) -> bool:
         """Publish a version if `expect` is the one that is published; whether that has changed anything.
 
         Raises:
@@ -369,8 +369,8 @@ class TemplatesEndpoint:
         await self._changeable(name)
         layouts = await asyncio.to_thread(self.library.folders_saying, "is_layout", value=True)
         try:
-            changed = await self.store.publish(
-                name, version, expect=expect, actor=actor, layouts=layouts, users=await self._users(name)
+            changed = await templates.publish(
+                by, name, version, expect=expect, layouts=layouts, users=await self._users(name)
             )
         except (NoLayoutError, LayoutInUseError) as error:
             raise ApiError(409, "conflict", str(error)) from None
@@ -384,16 +384,14 @@ class TemplatesEndpoint:
         if changed is None:
             await self._state(name)
             raise not_found(t("template {name!r} has no such version", name=name))
-        if changed:
-            self.events.template_changed(name=name, action="published", version=version, actor=actor)
         return changed
 
     async def archive(self, request: web.Request, key: ApiKey) -> web.Response:
         """Let the name find nothing any more. Jobs that were posted keep their template."""
-        await self.archive_template(request.match_info["name"], actor=_actor(key))
+        await self.archive_template(self._by(key), request.match_info["name"])
         return json_response(TemplateArchivedOut(archived=True))
 
-    async def archive_template(self, name: str, *, actor: str) -> None:
+    async def archive_template(self, by: Caller, name: str) -> None:
         """Let a name find nothing any more.
 
         Raises:
@@ -401,13 +399,15 @@ class TemplatesEndpoint:
         """
         await self._changeable(name)
         try:
-            if not await self.store.archive(name, users=await self._users(name)):
+            if not await templates.archive(by, name, users=await self._users(name)):
                 raise _missing(name)
         except LayoutInUseError as error:
             raise ApiError(409, "conflict", str(error)) from None
         except OthersTemplateError as error:
             raise _others(error) from None
-        self.events.template_changed(name=name, action="archived", version="", actor=actor)
+
+    def _by(self, key: ApiKey) -> Caller:
+        return Caller(self.backend, Via.API, _actor(key), key)
 
     async def _users(self, layout: str) -> list[str]:
         """The templates of the folder that are put into a layout."""

@@ -35,8 +35,8 @@ from mailerd.http.responses import no_such_path
 from mailerd.http.server import SlowClientReaper, listen, running
 from mailerd.intake import unsubscribe_pages as pages
 from mailerd.store.db.database import Database
-from mailerd.store.secrets import SecretKeys, Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.secrets import SecretKeys, Secrets
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 
 MAX_BODY: Final = 4096
 """Bytes of a POST that are read; a one-click body has 26."""

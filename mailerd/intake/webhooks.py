@@ -16,8 +16,8 @@ from mailerd.intake.strict_json import parse
 from mailerd.operations import webhooks
 from mailerd.operations.caller import Backend, Caller
 from mailerd.operations.inputs import RequestModel, read_model
-from mailerd.store.api_keys import ApiKey
-from mailerd.store.webhooks import MAX_PAGE, UnknownWebhookError, WebhookError
+from mailerd.store.write.api_keys import ApiKey
+from mailerd.store.write.webhooks import MAX_PAGE, UnknownWebhookError, WebhookError
 
 MAX_BODY: Final = 64 * 1024
 """Bytes: a hundred senders with long addresses."""

@@ -24,7 +24,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from mailerd.core.copies import Copy
 from mailerd.core.i18n import N_, Text, t, tn
-from mailerd.core.models import PROOF_HEADER
+from mailerd.core.message_proof import PROOF_HEADER
 from mailerd.mail.templates import CONTROL, Content
 
 # Attachments as MIME parts: checked, encoded once and joined to many messages. Also the largest size of a message.

@@ -12,7 +12,7 @@ from email.message import Message as Mail
 from html import unescape
 from typing import Final
 
-from mailerd.core.models import PROOF_HEADER
+from mailerd.core.message_proof import PROOF_HEADER
 from mailerd.core.notices import DeliveryReport, Reported
 
 # Parses mail that strangers write: whatever its bytes are, it ends soon, and with what could be read.

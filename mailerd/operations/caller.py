@@ -13,10 +13,10 @@ from mailerd.core.owners import Owners
 from mailerd.core.reading import Authorization
 from mailerd.events.actions import ActionEvents, Via
 from mailerd.http.errors import not_allowed
-from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.job_actions import JobActions
 
 if TYPE_CHECKING:  # a command takes no place of a key, and does not import the HTTP server
     from mailerd.http.auth import KeyShares

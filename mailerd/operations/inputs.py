@@ -11,7 +11,7 @@ from mailerd.errors import MailerdError
 from mailerd.http.errors import MAX_DETAILS, ApiError, FieldError, invalid
 from mailerd.mail.mime import MAX_ADDRESS
 from mailerd.mail.templates import ONE_LINE
-from mailerd.store.list_names import LIST_NAME, MAX_LIST_NAME
+from mailerd.store.write.list_names import LIST_NAME, MAX_LIST_NAME
 
 TOO_MANY: Final = "too_many_fields"
 

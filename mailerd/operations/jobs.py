@@ -7,9 +7,9 @@ from mailerd.core.i18n import t
 from mailerd.core.states import JobChange
 from mailerd.errors import MailerdError
 from mailerd.operations.caller import Caller, operation
-from mailerd.store.api_keys import Permission
-from mailerd.store.job_actions import ActionResult
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.read.jobs import Job, Jobs
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.job_actions import ActionResult
 
 
 class UnknownJobError(MailerdError):

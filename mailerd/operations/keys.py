@@ -8,8 +8,8 @@ from typing import Final
 from mailerd.core.i18n import t
 from mailerd.http.errors import not_allowed
 from mailerd.operations.caller import Caller
-from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.write.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.store.write.webhooks import Webhooks
 
 OVERLAP: Final = timedelta(days=1)
 """For how long the old secret of a replaced key is good, where the caller does not say."""

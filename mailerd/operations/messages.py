@@ -5,12 +5,12 @@ from mailerd.core.states import State, Transition
 from mailerd.errors import MailerdError
 from mailerd.events.worker import RunnerEvents
 from mailerd.operations.caller import Caller, operation
-from mailerd.store.api_keys import Permission
-from mailerd.store.history import HistoryReader, RecipientHistory
-from mailerd.store.job_actions import CancelledMessage
-from mailerd.store.job_changes import say_finished
 from mailerd.store.queue import recovery
 from mailerd.store.queue.recovery import ManualResolution
+from mailerd.store.read.history import HistoryReader, RecipientHistory
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.job_actions import CancelledMessage
+from mailerd.store.write.job_changes import say_finished
 
 
 class UnknownMessageError(MailerdError):

@@ -10,15 +10,16 @@ from datetime import timedelta
 from typing import Final, NewType
 
 from mailerd.core.i18n import t
-from mailerd.core.models import SenderState
 from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.reasons import reason as reason_of
+from mailerd.core.sender_state import SenderState
 from mailerd.http.errors import NOTHING_CHANGED, ApiError
 from mailerd.mail.templates import one_name
 from mailerd.operations.caller import Caller, operation
 from mailerd.operations.inputs import WrongFieldError
-from mailerd.store.api_keys import Permission
-from mailerd.store.senders import PauseResult, SenderError, Senders
+from mailerd.store.read.senders import Senders
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.sender_actions import PauseResult, SenderActions, SenderError
 
 MAX_REASON: Final = 200
 
@@ -91,7 +92,7 @@ async def pause(by: Caller, mailbox: Mailbox, *, lasts: timedelta | None, reason
     Raises:
         WrongFieldError: the reason may be displayed as another one.
     """
-    done = await _senders(by).pause(mailbox, lasts=lasts, reason=_reason(reason), actor=by.actor)
+    done = await _actions(by).pause(mailbox, lasts=lasts, reason=_reason(reason), actor=by.actor)
     _changed(by, mailbox, "pause", changed=done.changed)
     return done
 
@@ -100,7 +101,7 @@ async def pause(by: Caller, mailbox: Mailbox, *, lasts: timedelta | None, reason
 async def resume(by: Caller, mailbox: Mailbox) -> SenderState | None:
     """End a pause, whatever its cause; the state before. None: it was never used, and so never paused."""
     try:
-        before = await _senders(by).resume(mailbox, actor=by.actor, others=by.senders)
+        before = await _actions(by).resume(mailbox, actor=by.actor, others=by.senders)
     except SenderError:
         return None
     _changed(by, mailbox, "resume", changed=before.paused)
@@ -114,7 +115,7 @@ async def resume_project(by: Caller, project: str) -> list[str]:
     Raises:
         SenderError: no sender uses this project.
     """
-    resumed = await _senders(by).resume_project(project, actor=by.actor)
+    resumed = await _actions(by).resume_project(project, actor=by.actor)
     for email in resumed:
         _changed(by, email, "resume", changed=True)
     return resumed
@@ -127,13 +128,17 @@ async def change_limits(by: Caller, mailbox: Mailbox, limits: Mapping[str, float
     Raises:
         ReserveError: nothing would be left of its day.
     """
-    now, changed = await _senders(by).change(mailbox, limits, actor=by.actor)
+    now, changed = await _actions(by).change(mailbox, limits, actor=by.actor)
     _changed(by, mailbox, "limits", changed=changed)
     return now, changed
 
 
 def _senders(by: Caller) -> Senders:
     return Senders(by.backend.database, by.backend.limits.now, by.backend.timeout)
+
+
+def _actions(by: Caller) -> SenderActions:
+    return SenderActions(by.backend.database, by.backend.limits.now, by.backend.timeout)
 
 
 def _reason(given: str) -> str:

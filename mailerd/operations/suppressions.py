@@ -29,10 +29,10 @@ from mailerd.model.suppressions import (
 )
 from mailerd.operations.caller import Caller, operation
 from mailerd.operations.inputs import EMAIL_SCHEMA, LINE_SCHEMA, LIST_SCHEMA, RequestModel, few_fields
-from mailerd.store.action_log import ListLog
-from mailerd.store.api_keys import Permission
-from mailerd.store.list_names import MAX_LIST_TITLE, check_list, check_list_title
-from mailerd.store.suppressions import (
+from mailerd.store.write.action_log import ListLog
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.list_names import MAX_LIST_TITLE, check_list, check_list_title
+from mailerd.store.write.suppressions import (
     MAX_LISTS,
     MAX_PAGE,
     NewSuppression,

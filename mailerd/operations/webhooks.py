@@ -29,8 +29,8 @@ from mailerd.model.webhooks import (
 from mailerd.operations.caller import Caller, operation
 from mailerd.operations.inputs import EMAIL_SCHEMA, RequestModel
 from mailerd.ops.outbound_http import OutboundHttp, post_test
-from mailerd.store.api_keys import Permission
-from mailerd.store.webhooks import (
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.webhooks import (
     MAX_NAME,
     MAX_SENDERS,
     MAX_URL,

@@ -18,15 +18,16 @@ from mailerd.http.errors import ApiError
 from mailerd.http.requests import chosen_language, keep_language, wants_page
 from mailerd.http.responses import no_such_path
 from mailerd.locale import speak
-from mailerd.store.api_keys import Permission
-from mailerd.web import guards, search_page, status_page
-from mailerd.web.cookies import keep_theme
-from mailerd.web.error_pages import SIGNED_IN, ErrorPages
-from mailerd.web.html import said, static_file, version_of
-from mailerd.web.live import PAGE_SHARED, LiveUpdates
+from mailerd.store.write.api_keys import Permission
+from mailerd.web.frame import guards
+from mailerd.web.frame.cookies import keep_theme
+from mailerd.web.frame.error_pages import SIGNED_IN, ErrorPages
+from mailerd.web.frame.html import said, static_file, version_of
+from mailerd.web.frame.live import PAGE_SHARED, LiveUpdates
+from mailerd.web.frame.services import ConsoleRequest, Services
+from mailerd.web.frame.sign_in import NO_READ, LoginPages
+from mailerd.web.look import search_page, status_page
 from mailerd.web.page_routes import DOWNLOADS, PAGES, Page
-from mailerd.web.services import ConsoleRequest, Services
-from mailerd.web.sign_in import NO_READ, LoginPages
 
 Route = tuple[str, str, Handler]
 """Method, path and handler of one route of the intake's listener."""

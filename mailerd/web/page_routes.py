@@ -5,7 +5,8 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.web import (
+from mailerd.web.frame.services import ConsoleRequest
+from mailerd.web.look import (
     activity_page,
     change_job,
     chart_page,
@@ -18,22 +19,14 @@ from mailerd.web import (
     overview_page,
     person_page,
     search_page,
-    send_message_page,
-    send_page,
-    send_preview,
-    send_review_page,
-    send_table,
     senders_page,
     settings_page,
     status_page,
-    template_actions,
-    template_diff,
-    template_editor,
-    template_page,
     webhooks_page,
 )
-from mailerd.web.draft import of_draft
-from mailerd.web.services import ConsoleRequest
+from mailerd.web.send import send_message_page, send_page, send_preview, send_review_page, send_table
+from mailerd.web.send.draft import of_draft
+from mailerd.web.templates import template_actions, template_diff, template_editor, template_page
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 PAGES: Final[tuple[tuple[str, Page | None, Page | None], ...]] = (

@@ -32,8 +32,8 @@ from mailerd.events.webhooks import WebhookEvents
 from mailerd.heartbeat import Heartbeats, current, every
 from mailerd.ops.outbound_http import OutboundHttp, post_event
 from mailerd.store.db.connection import rfc3339
-from mailerd.store.event_feed import EventFeed
-from mailerd.store.webhooks import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
+from mailerd.store.write.event_feed import EventFeed
+from mailerd.store.write.webhooks import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two queries for due deliveries."""

@@ -14,8 +14,8 @@ from mailerd.events.webhooks import WebhookEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database, TransactionMeter
-from mailerd.store.event_feed import EventFeed
-from mailerd.store.webhooks import WebhookQueue
+from mailerd.store.write.event_feed import EventFeed
+from mailerd.store.write.webhooks import WebhookQueue
 from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
 
 _CONNECTIONS: Final = 2

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import Clock
-from mailerd.core.models import Claim, ClaimedRecipient
+from mailerd.core.claims import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, every

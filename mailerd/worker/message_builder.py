@@ -12,8 +12,8 @@ from typing import Final
 from urllib.parse import quote
 
 from mailerd.clock import Clock
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient
 from mailerd.core.reasons import reason
 from mailerd.core.states import JobType, Transition
 from mailerd.core.suppression import DEAD_TOKEN, UnsubscribeToken, make_token
@@ -30,8 +30,9 @@ from mailerd.mail.mime import (
 from mailerd.mail.renderer import RenderBatches, Renderer
 from mailerd.mail.templates import Content, RecipientData, RendererError, RenderError, Source, Template, TemplateErrors
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import JobContent, StoredAttachment, attachments, job_content
-from mailerd.store.secrets import SecretKeys, Secrets
+from mailerd.store.queue.job_content import JobContent, attachments, job_content
+from mailerd.store.write.new_jobs import StoredAttachment
+from mailerd.store.write.secrets import SecretKeys, Secrets
 
 # Unsubscribe links and headers: for each message of a job that has a list, signed with the newest key.
 

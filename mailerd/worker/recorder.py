@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import Clock
+from mailerd.core.claims import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.decisions import Pause
 from mailerd.core.i18n import t
-from mailerd.core.models import ClaimedRecipient, Handover, Mode, Outcome, Record, WriteResult
 from mailerd.core.states import REFUNDED, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
@@ -17,11 +17,11 @@ from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeats, beat, detach
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.error_codes import LOCKED
-from mailerd.store.job_changes import say_finished
-from mailerd.store.messages import suppressed
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.record import RecordWriter, is_plain_handover, updates_sender
-from mailerd.store.sender_changes import join_project
+from mailerd.store.write.job_changes import say_finished
+from mailerd.store.write.messages import suppressed
+from mailerd.store.write.sender_changes import join_project
 
 _MAX_BATCH: Final = 100
 """Records of one commit at most."""

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.clock import Clock
+from mailerd.core.claims import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.decisions import draft_gone, needs_person_reason
 from mailerd.core.i18n import t
-from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.reasons import reason
 from mailerd.core.replies import Accepted, Call, Refused, Reply, UnitsUsedUp
 from mailerd.core.states import SETTLED, Proof, State, Transition

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from mailerd.clock import Clock
-from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
+from mailerd.core.claims import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeat, Heartbeats
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.record import RecordWriter
-from mailerd.worker.delivery import Delivery, JobProgress
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 
 _MAX_CLAIM: Final = 100

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlencode
 
-from mailerd.web.live import TICK_INTERVAL, TICK_PER_VIEWER
+from mailerd.web.frame.live import TICK_INTERVAL, TICK_PER_VIEWER
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result
 from tests.bench.sending import sent

@@ -208,10 +208,10 @@ import uvloop
 from mailerd.config import DatabaseSettings, Live
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.process import StoreEvents
-from mailerd.store.console_queries import ConsoleQueries
+from mailerd.store.read.console_queries import ConsoleQueries
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.stats import StatsReader
+from mailerd.store.read.stats import StatsReader
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))

@@ -79,7 +79,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "what became young while old rows are deleted is deleted with them: an answer to a key that is used anew",
-        "mailerd/store/retention.py",
+        "mailerd/store/write/retention.py",
         "await cursor.execute(self.delete_one, (*key, age))",
         "await cursor.execute(self.delete_one, (*key, -1))",
         "tests/store/test_retention.py::test_what_is_young_again_by_then_stays",
@@ -226,7 +226,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a paused job is not held while a message comes back into it",
-        "mailerd/store/job_changes.py",
+        "mailerd/store/write/job_changes.py",
         'await cursor.execute(_LOCK_JOBS if wait else f"{_LOCK_JOBS} SKIP LOCKED",',
         'await cursor.execute(_LOCK_JOBS.removesuffix(" FOR UPDATE"),',
         "tests/store/queue/test_stuck_jobs.py::test_a_message_that_comes_back_while_its_job_is_resumed_is_claimed",

@@ -232,7 +232,7 @@ OF_FAILOVER: Final = (
     ),
     Mutation(
         "a daemon that claims nothing tells nothing",
-        "mailerd/store/daemons.py",
+        "mailerd/store/read/daemons.py",
         "await self.replay_log.meet(server)",
         "pass",
         _ALIVE + "test_a_daemon_that_claims_nothing_tells_by_its_heartbeat",

@@ -16,7 +16,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a small form becomes a large job without a place for it",
-        "mailerd/web/post_job.py",
+        "mailerd/web/send/post_job.py",
         "async with shares.large_bodies.place(it.key) if needs_place else nullcontext():",
         "if True:",
         "tests/web/test_tables.py::"
@@ -24,7 +24,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "a job of another tenant shows that it is there",
-        "mailerd/store/jobs.py",
+        "mailerd/store/read/jobs.py",
         "None if job is None or (key and not key.may_send(job.sender_email)) else job",
         "job",
         "tests/intake/test_outsiders.py::test_the_job_of_another_tenant_is_not_there_at_every_path",
@@ -122,7 +122,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "half-sent forms lock the sign-in for their address",
-        "mailerd/web/sign_in.py",
+        "mailerd/web/frame/sign_in.py",
         "reading.pop(0).reschedule(0)",
         'raise RefusedError("busy", status=429)',
         "tests/web/test_login.py::test_an_address_has_few_forms_under_way_and_others_sign_in_beside_three_hundred",

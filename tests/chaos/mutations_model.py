@@ -31,7 +31,7 @@ OF_MODEL: Final = (
     ),
     Mutation(
         "what a failover had forgotten is not counted again",
-        "mailerd/store/messages.py",
+        "mailerd/store/write/messages.py",
         "if statement := count_tallies(by, counts):",
         "if statement := None:",
         _TALLIES + "test_what_a_failover_had_forgotten_is_counted_again",

@@ -1,4 +1,4 @@
-"""What every change of a message depends on: the door (store/messages.py), the moves and what follows from them."""
+"""What every change of a message depends on: store/write/messages.py, the moves and what follows from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mailerd.core.states import FOLLOWS, Consequences
 from tests.chaos.mutation import Mutation, noticed_by
 
 _IN_MOVES: Final = "mailerd/core/moves.py"
-_IN_MESSAGES: Final = "mailerd/store/messages.py"
+_IN_MESSAGES: Final = "mailerd/store/write/messages.py"
 _IN_STATES: Final = "mailerd/core/states.py"
 _IN_RECORD: Final = "mailerd/store/queue/record.py"
 _MOVES: Final = "tests/core/test_moves.py::"

@@ -14,7 +14,7 @@ OF_NEIGHBOURS: Final = (
     ),
     Mutation(
         "a message that may have crashed daemons goes with others",
-        "mailerd/store/queue/claim.py",
+        "mailerd/store/queue/take_messages.py",
         " AND crashes < {ALONE_AFTER}",
         "",
         "tests/store/queue/test_crashes.py::test_a_message_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
@@ -106,7 +106,7 @@ OF_NEIGHBOURS: Final = (
     ),
     Mutation(
         "a claim takes messages of a sender that has no room",
-        "mailerd/store/queue/claim.py",
+        "mailerd/store/queue/turns.py",
         "AND email NOT IN %s ORDER BY next_claim_at, email",
         "AND 1 NOT IN %s ORDER BY next_claim_at, email",
         "tests/store/queue/test_claim.py::test_a_sender_without_room_is_passed_by_and_keeps_its_turn",

@@ -47,7 +47,7 @@ OF_OPT_OUT: Final = (
     ),
     Mutation(
         "a job whose people have all opted out waits for the search for what a death has left",
-        "mailerd/store/queue/claim.py",
+        "mailerd/store/queue/take_messages.py",
         "next_at[selection.job.id] is None and not selection.messages",
         "False",
         "tests/daemon/test_suppression.py::test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim",
@@ -61,7 +61,7 @@ OF_OPT_OUT: Final = (
     ),
     Mutation(
         "a hand-over of new messages asks for the addresses of To alone",
-        "mailerd/core/models.py",
+        "mailerd/core/claims.py",
         'return (self.digest or b"", *(it.digest for it in self.copies))',
         'return (self.digest or b"",)',
         _COPIES + "test_a_copy_that_opts_out_while_the_message_is_on_its_way_gets_none",
@@ -75,7 +75,7 @@ OF_OPT_OUT: Final = (
     ),
     Mutation(
         "a claim takes a message though its copies have no room in the day",
-        "mailerd/store/queue/claim.py",
+        "mailerd/store/queue/take_messages.py",
         "        if not selection.turn.take(cost):\n            continue\n",
         "        selection.turn.take(cost)\n",
         "tests/store/queue/test_claim_of_copies.py::test_the_day_is_debited_with_the_copies_and_the_rest_waits_for_room",

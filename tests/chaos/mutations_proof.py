@@ -178,7 +178,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a completed job stays completed when a message of it is taken back",
-        "mailerd/store/job_changes.py",
+        "mailerd/store/write/job_changes.py",
         "await cursor.execute(_REOPEN, (job_after(job.status, JobChange.RETRY).value, naive(at), job.id))",
         "pass",
         _UNDOING + "test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again",
@@ -192,7 +192,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "messages that were in flight when their mailbox was closed are failed",
-        "mailerd/worker/delivery.py",
+        "mailerd/worker/refusals.py",
         "(it.accepted > before.began and not others)",
         "it.accepted > before.began",
         "tests/worker/test_refusals.py::"
@@ -439,21 +439,21 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "whoever resumes a job has seen what came back, whatever it was paused for",
-        "mailerd/store/job_changes.py",
+        "mailerd/store/write/job_changes.py",
         " WHERE id = %s AND pause_cause = 'bounces'",
         " WHERE id = %s",
         _BAD_LIST + "test_a_program_that_pauses_and_resumes_a_job_has_seen_nothing",
     ),
     Mutation(
         "a person who resumes a mailbox is overruled by what was sent before",
-        "mailerd/store/sender_changes.py",
+        "mailerd/store/write/sender_changes.py",
         "gap_until = NULL, bounces_seen = UTC_TIMESTAMP(6) WHERE",
         "gap_until = NULL WHERE",
         _BAD_LIST + "test_a_person_who_resumes_the_mailbox_is_not_overruled_by_what_was_sent_before",
     ),
     Mutation(
         "a message that comes back ends the brake of its job",
-        "mailerd/store/job_changes.py",
+        "mailerd/store/write/job_changes.py",
         "at = at if job.braked_until is None else max(at, job.braked_until)",
         "pass",
         _BAD_LIST + "test_nothing_but_its_time_and_a_person_ends_a_brake",

@@ -23,7 +23,7 @@ from mailerd.core.states import Proof
 from mailerd.core.stats import SenderStats
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.locale import say
-from mailerd.store.describe import by_proof, stored_and_waits
+from mailerd.store.read.describe import by_proof, stored_and_waits
 from tests.cli.conftest import ME, Shop
 from tests.house.source import ROOT
 from tests.support.prepared import PreparedProcess

@@ -7,10 +7,10 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.locale import say
-from mailerd.store import describe, history
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.jobs import Jobs
-from mailerd.store.senders import default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read import describe, history
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.jobs import Jobs
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import numbers, post, query
 

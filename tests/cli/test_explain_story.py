@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, Fault, serve
-from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.history import HistoryReader
-from mailerd.store.jobs import Jobs
+from mailerd.store.read import describe
+from mailerd.store.read.history import HistoryReader
+from mailerd.store.read.jobs import Jobs
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query

@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from mailerd.cli import send_http
-from mailerd.store.api_keys import Permission
-from mailerd.store.jobs import Jobs
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.write.api_keys import Permission
 from tests.client.conftest import Place, place
 from tests.support.prepared import PreparedProcess
 

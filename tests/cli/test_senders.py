@@ -6,7 +6,8 @@ import pytest
 
 from mailerd.core.reading import Authorization
 from mailerd.intake.senders import SenderOut
-from mailerd.store.senders import Senders, default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.senders import Senders
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 

@@ -11,8 +11,8 @@ from mailerd.cli import suppress
 from mailerd.cli.common import asked_by, user_name
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.operations.suppressions import STORED_AT_ONCE
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 

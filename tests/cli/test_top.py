@@ -19,9 +19,10 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.history import MessageFailure
-from mailerd.store.senders import Senders, default_limits
-from mailerd.store.stats import StatsReader
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.history import MessageFailure
+from mailerd.store.read.stats import StatsReader
+from mailerd.store.write.sender_actions import SenderActions
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in
@@ -188,7 +189,7 @@ def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None
 async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds(tables: Database) -> None:
     await post(tables, sender="me@gmail.com", recipients=1)
     await post(tables, sender="me@example.com", recipients=1)
-    await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100}, actor="T")
+    await SenderActions(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100}, actor="T")
     seen = {
         sender.email: sender.per_day for sender in (await read_snapshot(StatsReader(tables, Live(TERMS)))).stats.senders
     }

@@ -8,8 +8,8 @@ import pytest
 
 from mailerd.cli.common import asked_by
 from mailerd.core.webhooks import EventType
-from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
-from mailerd.store.webhooks import WebhookQueue
+from mailerd.store.write.event_feed import EventFeed, NewEvent, insert_events
+from mailerd.store.write.webhooks import WebhookQueue
 from tests.cli.conftest import Shop
 from tests.support.rows import query
 from tests.webhooks.receiver import Receiver, receiving

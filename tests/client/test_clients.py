@@ -31,9 +31,9 @@ from mailerd.intake.request_models import JobChangeIn, JobFields, RecipientIn
 from mailerd.model import suppressions, webhooks
 from mailerd.operations.suppressions import SuppressionRequest
 from mailerd.operations.webhooks import WebhookChange
-from mailerd.store.api_keys import Permission
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import Suppressions
 from tests.client.conftest import Place, a_job, ask
 from tests.support.heard import PATIENCE
 from tests.support.ports import free_port

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mailerd.client import SignatureError, verify
 from mailerd.core.webhooks import body_of
 from mailerd.ops.outbound_http import signed
-from mailerd.store.webhooks import new_secret, shown_secret
+from mailerd.store.write.webhooks import new_secret, shown_secret
 
 KEY = new_secret()
 BODY = body_of("job.paused", "2026-11-24T12:00:00.123456Z", '{"reason":"größer"}')

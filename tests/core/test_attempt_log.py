@@ -2,8 +2,8 @@
 
 import pytest
 
+from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
 from mailerd.core.moves import Line
 from mailerd.core.reasons import reason
 from mailerd.core.states import Transition

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailerd.core import rate_limit
+from mailerd.core.failing_attempts import FailingAttempts
 from mailerd.core.forecast import (
     Forecast,
     ForecastInputs,
@@ -22,11 +23,11 @@ from mailerd.core.forecast import (
     waiting_reason,
 )
 from mailerd.core.i18n import joined, t
-from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.pauses import repair, repair_command
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.core.reading import UnresolvedSends
 from mailerd.core.reasons import from_row, in_row, reason
+from mailerd.core.sender_state import SenderState
 from mailerd.core.verdicts import PauseCause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday

@@ -11,18 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailerd.core import moves
-from mailerd.core.decisions import Decision
-from mailerd.core.models import (
+from mailerd.core.claims import (
     ALONE_AFTER,
     FAILED_AFTER_ALONE,
     ClaimedRecipient,
-    Finding,
     Handover,
     Outcome,
     Resolution,
-    SentMessage,
     UnresolvedSend,
 )
+from mailerd.core.decisions import Decision
+from mailerd.core.inbox_findings import Finding, SentMessage
 from mailerd.core.moves import NO_LOG, AttemptLog, Line, Move, Row
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.reasons import reason

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mailerd.cli.senders import _row
 from mailerd.cli.top import _standing
+from mailerd.core.failing_attempts import FailingAttempts
 from mailerd.core.forecast import ForecastInputs, compute_forecast, waiting_reason
 from mailerd.core.labels import worded
-from mailerd.core.models import FailingAttempts, SenderState
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.core.reading import (
     Authorization,
@@ -25,16 +25,17 @@ from mailerd.core.reading import (
     waits,
 )
 from mailerd.core.reasons import reason
+from mailerd.core.sender_state import SenderState
 from mailerd.core.senders import SenderReading
 from mailerd.core.situation import Facts, situation
 from mailerd.core.states import JobStatus, JobType, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.intake.response_models import ForecastOut, JobOut
 from mailerd.intake.senders import SenderOut
-from mailerd.store.describe import Queue, Waits, _reading, held, of_message, reading_of, waits_for
-from mailerd.store.history import RecipientHistory
-from mailerd.store.jobs import Job
-from mailerd.web.overview_page import _outlook
+from mailerd.store.read.describe import Queue, Waits, _reading, held, of_message, reading_of, waits_for
+from mailerd.store.read.history import RecipientHistory
+from mailerd.store.read.jobs import Job
+from mailerd.web.look.overview_page import _outlook
 from tests.core.test_forecast import HOUR, MINUTE, NOW, SECOND, outlook
 
 NOON = datetime(2026, 12, 1, 12, tzinfo=UTC)

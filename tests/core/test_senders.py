@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import FailingAttempts
+from mailerd.core.failing_attempts import FailingAttempts
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reading import Authorization, AuthorizationState
 from mailerd.core.reasons import reason

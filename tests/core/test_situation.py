@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Attempted, failing
+from mailerd.core.failing_attempts import Attempted, failing
 from mailerd.core.pauses import remedy
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.reading import Condition, Severity

@@ -10,8 +10,8 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, FakeGoogle
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys
 from tests.support.daemon import running, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import query

@@ -22,8 +22,8 @@ import aiohttp
 import pytest
 
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
-from mailerd.store.api_keys import ApiKeys, Permission
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys, Permission
 from tests.chaos.child import EXIT_WITHIN, Child
 from tests.support.daemon import sign_in
 from tests.support.heard import PATIENCE

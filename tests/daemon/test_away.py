@@ -14,8 +14,8 @@ from mailerd.errors import ListenError
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys
 from mailerd.worker.runner import Runner
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard

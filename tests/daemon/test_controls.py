@@ -10,11 +10,11 @@ from mailerd.config import Settings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import Senders
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import ActionResult, JobActions
+from mailerd.store.write.sender_actions import SenderActions
 from tests.support.daemon import running, settings
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -93,7 +93,7 @@ HANDED_OVER_LATER = "SELECT COUNT(*) FROM job_recipients WHERE handed_over_at > 
 async def stop(ask: Asking, how: str) -> None:
     """As a person does."""
     if how == "pause the sender":
-        senders = Senders(ask.database, DefaultLimits(SenderLimits(0, 0, 0)))
+        senders = SenderActions(ask.database, DefaultLimits(SenderLimits(0, 0, 0)))
         await senders.pause("me@example.com", lasts=None, reason="x", actor="a test")
     else:
         await ask(JobChange.CANCEL if how == "cancel the job" else JobChange.PAUSE)

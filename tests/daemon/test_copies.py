@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
+from mailerd.core.claims import Handover, Outcome, WriteResult
 from mailerd.core.copies import Copy
-from mailerd.core.models import Handover, Outcome, WriteResult
 from mailerd.core.suppression import Reason
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault
 from mailerd.store.db.database import Database

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
 from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, Fault, RunningServer

@@ -4,7 +4,7 @@ import json
 from email import message_from_bytes, policy
 
 from mailerd.config import Settings
-from mailerd.core.models import Extras
+from mailerd.core.extras import Extras
 from mailerd.sandbox.google import FakeGoogle
 from mailerd.store.db.database import Database
 from tests.support.daemon import running

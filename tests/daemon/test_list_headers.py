@@ -10,8 +10,8 @@ from mailerd.config import Settings
 from mailerd.core.suppression import read_token
 from mailerd.sandbox.google import FakeGoogle
 from mailerd.store.db.database import Database
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import Suppressions
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import post, query

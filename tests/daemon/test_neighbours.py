@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.gmail.client import MessageSemaphore
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database

@@ -7,9 +7,9 @@ from pathlib import Path
 from mailerd.clock import new_id
 from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
+from mailerd.store.read.audit import audit
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient
 from tests.daemon.test_killed_alone import a_daemon
 from tests.daemon.test_killed_at_each_step import LEASE_IS_OVER
 from tests.support.eventually import eventually
@@ -32,7 +32,7 @@ async def test_each_is_sent_once_and_not_before_its_time(
     asked += [start + A_WEEK + (n % 3) * timedelta(seconds=2) for n in range(12)]
     job = new_id()
     people = [NewRecipient(f"r{n}@example.org", None, None, send_at=at) for n, at in enumerate(asked)]
-    await Jobs(database, timeout=60).accept(NewJob(job, "me@example.com", "x", people, text="y"))
+    await NewJobs(database, timeout=60).accept(NewJob(job, "me@example.com", "x", people, text="y"))
     daemons = [a_daemon(known, tmp_path) for _ in range(2)]
 
     async def some_are_sent() -> bool:

@@ -8,9 +8,9 @@ import pytest
 from mailerd.config import Settings
 from mailerd.core.states import Transition
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
-from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import settle
+from mailerd.store.read.audit import audit, proofs
 from tests.support.daemon import running, settings, sign_in, sweep
 from tests.support.heard import PATIENCE, Heard
 from tests.support.rows import post, query, states

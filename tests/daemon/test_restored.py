@@ -13,13 +13,13 @@ from mailerd.config import Settings
 from mailerd.core.states import Proof
 from mailerd.sandbox import mariadb
 from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, RunningServer
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, UnknownPositionError
 from mailerd.store.queue import recovery
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import DaemonRunsError, RestoredQueue
-from mailerd.store.senders import Senders
+from mailerd.store.read.audit import audit
+from mailerd.store.write.event_feed import EventFeed, UnknownPositionError
+from mailerd.store.write.sender_actions import SenderActions
 from tests.store.queue.test_claim import FREE
 from tests.support.daemon import running, settings, sign_in
 from tests.support.dialect import is_mariadb
@@ -159,7 +159,7 @@ async def test_a_daemon_that_was_stopped_before_the_restore_is_not_waited_for(
 async def test_a_reader_of_the_feed_is_told_of_what_it_has_seen_and_is_lost_however_late_it_comes(
     database: Database, database_url: str
 ) -> None:
-    feed, senders = EventFeed(database, timeout=5), Senders(database, DefaultLimits(FREE))
+    feed, senders = EventFeed(database, timeout=5), SenderActions(database, DefaultLimits(FREE))
     await senders.pause(ME, lasts=None, reason="before the backup", actor="x")
     last = (await feed.page(after=0, limit=9)).next_after
     backup = await asyncio.to_thread(dump, database_url)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.models import Claim
+from mailerd.core.claims import Claim
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims

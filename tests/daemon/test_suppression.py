@@ -7,14 +7,14 @@ import pytest
 
 from mailerd.clock import new_id
 from mailerd.config import Settings
-from mailerd.core.models import Handover, Outcome, WriteResult
+from mailerd.core.claims import Handover, Outcome, WriteResult
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from mailerd.worker.recorder import Recorder
 from tests.support.daemon import running, sign_in
 from tests.support.heard import Heard
@@ -68,7 +68,7 @@ async def test_a_job_whose_people_have_all_opted_out_ends_at_the_next_claim(
     out = NewRecipient(ADA, None, None, "the address is suppressed: unsubscribed", suppressed=True)
     job = NewJob(id=new_id(), sender_email="me@example.com", subject="Hello", text="Dear", recipients=[out])
     async with running(known, heard):
-        await Jobs(database, timeout=5).accept(job)
+        await NewJobs(database, timeout=5).accept(job)
         finished = await heard.wait_for("job_finished")
     assert (finished["job"], finished["cancelled"]) == (job.id, 1)
     assert await query(database, "SELECT status FROM jobs") == [("completed",)]

@@ -13,8 +13,8 @@ import pytest
 from mailerd.config import Settings
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.sandbox.google import FakeGoogle
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys
 from tests.support.daemon import running
 from tests.support.heard import Heard
 from tests.support.rows import query

@@ -6,9 +6,11 @@ from mailerd.config import Settings
 from mailerd.intake.response_models import ForecastOut
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.jobs import Jobs
-from mailerd.store.senders import Senders, default_limits
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.read.senders import Senders
+from mailerd.store.write.sender_actions import SenderActions
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -62,7 +64,7 @@ async def test_of_a_credential_file_that_others_can_read_every_surface_says_chmo
         repairs = await Senders(database, default_limits(known)).repairs()
         shown = await Jobs(database, timeout=5).job(job)
         file.chmod(0o600)
-        await Senders(database, default_limits(known)).resume("me@example.com", actor="T")  # else in a minute
+        await SenderActions(database, default_limits(known)).resume("me@example.com", actor="T")  # else in a minute
         await heard.wait_for("job_finished", within=30)
     pause = reading.pause
     assert shown is not None

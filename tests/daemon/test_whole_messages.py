@@ -17,9 +17,10 @@ from mailerd.gmail.session import GmailSession
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, job_content
+from mailerd.store.queue.job_content import job_content
+from mailerd.store.write.api_keys import ApiKey
+from mailerd.store.write.new_jobs import NewJobs
 from mailerd.worker.message_builder import MAX_LARGE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
@@ -42,7 +43,7 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
         order = await parse_job(
             raw, key=KEY, now=NOW, max_recipients=1000, library=library, reader=reader, origin="the test"
         )
-    await Jobs(database, timeout=30).accept(order.job)
+    await NewJobs(database, timeout=30).accept(order.job)
     return order.job.id
 
 

@@ -19,9 +19,9 @@ from mailerd.config import DatabaseSettings
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.write.api_keys import ApiKeys
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import query

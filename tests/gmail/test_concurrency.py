@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.gmail.client import MAX_SLOW, MessageSemaphore
 from tests.worker.test_in_flight import message
 

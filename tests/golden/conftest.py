@@ -11,7 +11,7 @@ from yarl import URL
 from mailerd.clock import Clock
 from mailerd.sandbox.google import FakeGoogle, FakeLimits
 from mailerd.sandbox.mariadb import Server
-from mailerd.web import html
+from mailerd.web.frame import html
 from tests.golden.scene import HELD, ME, NOW, YOU
 from tests.support.daemon import sign_in
 from tests.support.proxy import Proxy

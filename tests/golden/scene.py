@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 

@@ -12,7 +12,7 @@ DOORS = {
     "aiomysql": ("mailerd/store", SANDBOX),
     "pymysql": ("mailerd/store", SANDBOX),
     "aiogoogle": ("mailerd/gmail",),
-    "jinja2": ("mailerd/mail", "mailerd/web/html.py", SANDBOX),  # the console's own pages, which are no client's
+    "jinja2": ("mailerd/mail", "mailerd/web/frame/html.py", SANDBOX),  # the console's own pages, which are no client's
     "loguru": ("mailerd/ops/log.py",),
     "pydantic_settings": ("mailerd/config",),
     "prometheus_client": ("mailerd/ops/metrics.py",),

@@ -8,7 +8,7 @@ from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
 WRITER = ROOT / "mailerd/store/db/writer.py"
-SERVER_INFO = ROOT / "mailerd/store/server_info.py"
+SERVER_INFO = ROOT / "mailerd/store/read/server_info.py"
 GUARDED = {"self._with_connection", "self._connect", "self._end_thread", "connection.ping", "connection.begin"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping, the first word of a transaction."""
 

@@ -19,8 +19,10 @@ from mailerd.intake import (
 )
 from mailerd.mail import mime, render, renderer, spreadsheet, table_checker, template_library
 from mailerd.operations import suppressions
-from mailerd.store import api_keys, event_feed, job_actions, lookup, tags, templates
-from mailerd.web import draft, forms, send_message_page, send_table
+from mailerd.store.read import lookup
+from mailerd.store.write import api_keys, event_feed, job_actions, tags, templates
+from mailerd.web.frame import forms
+from mailerd.web.send import draft, send_message_page, send_table
 from mailerd.worker import message_builder
 from tests.house.markdown import Paper
 from tests.house.source import ROOT

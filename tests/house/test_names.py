@@ -17,8 +17,8 @@ CLIENT = ROOT / "mailerd" / "client"
 DAEMON = [path for path in PACKAGE if not {SANDBOX, CLIENT}.intersection(path.parents)]
 
 TWICE = {
-    "__init__", "auth", "console", "database", "errors", "jobs", "keys", "markdown", "messages", "recovery",
-    "senders", "stats", "suppressions", "templates", "webhooks",
+    "__init__", "auth", "console", "database", "errors", "jobs", "keys", "markdown", "messages", "recipients",
+    "recovery", "senders", "stats", "suppressions", "templates", "webhooks",
 }  # fmt: skip
 """Names of files that stand twice, because the folder says the difference."""
 

@@ -10,9 +10,18 @@ import mailerd
 
 PACKAGE: Final = Path(mailerd.__file__).parent
 SURFACES: Final = (
-    "intake/senders.py", "intake/read_jobs.py", "intake/recipients.py", "web/senders_page.py", "web/change_job.py",
-    "web/jobs_page.py", "web/undo_job.py", "web/message_page.py", "cli/senders.py", "cli/jobs.py", "cli/maintenance.py",
-)  # fmt: skip
+    "intake/senders.py",
+    "intake/read_jobs.py",
+    "intake/recipients.py",
+    "web/look/senders_page.py",
+    "web/look/change_job.py",
+    "web/look/jobs_page.py",
+    "web/look/undo_job.py",
+    "web/look/message_page.py",
+    "cli/senders.py",
+    "cli/jobs.py",
+    "cli/maintenance.py",
+)
 WRITERS: Final = {"note_action", "sender_changes", "job_changes", "JobActions", "settle"}
 ACTS: Final = {
     "pause", "resume", "resume_project", "change", "change_limits", "apply", "cancel_message", "settle", "job_action",

@@ -14,7 +14,7 @@ NAMES = {"row", "rows"}
 _NOW = "the one value of a statement"
 LEFT = {
     ("store/db/connection.py", "rows[0]"): "it is to be written, and its length counts",
-    ("store/stats.py", "(await cursor.fetchone())[0]"): _NOW,
+    ("store/read/stats.py", "(await cursor.fetchone())[0]"): _NOW,
 }
 """What is read by its number all the same, and why."""
 

@@ -14,7 +14,7 @@ SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
     "causes in the log": ("core", "store", "gmail", "worker", "inbox", "ops", "app.py"),
     "errors of the API": ("http", "intake", "mail"),
     "the configuration": ("config",),
-    "what the console refuses": ("web/forms.py", "web/forms.py"),
+    "what the console refuses": ("web/frame/forms.py", "web/frame/forms.py"),
     "commands and their help": ("cli",),
     "mailerd check": ("cli/checks",),
     "the sandbox": (

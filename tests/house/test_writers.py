@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.house.source import ROOT, modules, tree
+from tests.house.source import ROOT, modules, spot, tree
 
 WRITES: Final = re.compile(
     r"\b(?:INSERT(?:\s+IGNORE)?\s+INTO|REPLACE\s+INTO|DELETE\s+FROM|(?<!KEY )UPDATE)\s+`?([a-z_]+)`?"
@@ -40,7 +40,7 @@ def writers() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_a_table_is_written_by_one_file(table: str) -> None:
-    """What is deleted by age is deleted by the table of ages (store/retention.py)."""
+    """What is deleted by age is deleted by the table of ages (store/write/retention.py)."""
     assert len(writers().get(table, ())) <= 1, sorted(writers()[table])
 
 
@@ -48,3 +48,23 @@ def test_statements_of_every_form_are_seen() -> None:
     forms = ("UPDATE jobs SET", "INSERT IGNORE INTO jobs (", "INSERT INTO `jobs` SELECT", "DELETE FROM jobs WHERE")
     assert [WRITES.findall(it)[0][0] for it in forms] == ["jobs"] * 4
     assert WRITES.findall("UPDATE (SELECT 1 id) v STRAIGHT_JOIN jobs r ON r.id = v.id")[0][1] == "jobs"
+
+
+def statements_for_others() -> list[str]:
+    """Public constants of a module of the store that write: whoever imports one writes the table, too."""
+    found = []
+    for path in modules("mailerd/store"):
+        for node in tree(path).body:
+            match node:
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                    texts = [it.value for it in ast.walk(value) if isinstance(it, ast.Constant)]
+                    writes = WRITES.search("".join(it for it in texts if isinstance(it, str)))
+                    if writes and not name.startswith("_"):
+                        found.append(f"{spot(path, node)} {name}")
+                case _:
+                    pass
+    return found
+
+
+def test_no_module_gives_away_a_statement_that_writes() -> None:
+    assert statements_for_others() == []

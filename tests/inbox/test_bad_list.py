@@ -13,13 +13,13 @@ from mailerd.core.reasons import from_event
 from mailerd.core.states import JobChange
 from mailerd.locale import say
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.describe import of_job
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read.audit import audit
+from mailerd.store.read.describe import of_job
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.write.job_actions import JobActions
 from tests.inbox.place import ME, METADATA, TRUTH, read_up, reading, results
 from tests.inbox.test_rounds import few_units
 from tests.support.daemon import running

@@ -11,9 +11,9 @@ from mailerd.inbox.reader import BATCH
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import write
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
 from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, read_up, reading, results
 from tests.store.test_forgetting import forget
 from tests.support.daemon import running

@@ -7,18 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.config import Live
-from mailerd.core.models import Finding, Found, InboxCursor, InboxLease, SentMessage
+from mailerd.core.inbox_findings import Finding, Found, InboxCursor, InboxLease, SentMessage
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.results import Consequence, Result, Step
 from mailerd.errors import DatabaseError
-from mailerd.store import messages as door
-from mailerd.store import sender_changes
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.retention import OldMinutes
+from mailerd.store.write import messages as door
+from mailerd.store.write import tallies
+from mailerd.store.write.retention import OldMinutes
 from tests.inbox.place import ME
 from tests.support.rows import post, query
 
@@ -87,7 +87,7 @@ async def test_a_reply_counts_once_though_its_reader_dies_and_another_reads_it_a
     (message,) = await sent(database, 1)
     one, other, now = Reader(database, "D1"), Reader(database, "D2"), datetime.now(UTC)
     first, found = await one.lease(), [about(message, "g1", now)]
-    count, written = sender_changes.count_tallies, list[object]()
+    count, written = tallies.count_tallies, list[object]()
 
     def dies(*given: object) -> object:
         written.append(count(*given))  # type: ignore[arg-type]

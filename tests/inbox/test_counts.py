@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import DatabaseSettings, Live
-from mailerd.core.models import Finding, Found, InboxCursor, SentElsewhere
+from mailerd.core.inbox_findings import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import (
     LOOK_UNITS,

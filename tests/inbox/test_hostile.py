@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 from yarl import URL
 
-from mailerd.core.models import InboxLease
+from mailerd.core.inbox_findings import InboxLease
 from mailerd.core.rate_limit import RoundBudget
 from mailerd.errors import DatabaseError
 from mailerd.inbox.examine import Examiner

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.core.models import SentMessage
+from mailerd.core.inbox_findings import SentMessage
 from mailerd.core.states import JobChange
 from mailerd.core.suppression import masked
 from mailerd.inbox.reader import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.notices import write
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
-from mailerd.store.job_actions import JobActions
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.suppressions import Suppressions
 from tests.inbox.place import ME, METADATA, READONLY, TRUTH, arrive, read_up, reading, results
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually

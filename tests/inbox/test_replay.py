@@ -8,8 +8,8 @@ import pytest
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.sandbox.google.mailbox import Message
 from mailerd.sandbox.google.notices import write
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.read.audit import audit
 from tests.inbox.place import ME, arrive, read_up, reading, results
 from tests.support.daemon import running
 from tests.support.heard import Heard

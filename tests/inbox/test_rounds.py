@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Found, InboxLease
+from mailerd.core.inbox_findings import Found, InboxLease
 from mailerd.core.rate_limit import UNITS, RoundBudget
 from mailerd.core.replies import Call, NotSent, UnitsUsedUp
 from mailerd.errors import DatabaseError

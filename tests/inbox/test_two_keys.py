@@ -10,8 +10,8 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys
 from tests.inbox.place import ME, arrive, read_up, reading
 from tests.support.daemon import running
 from tests.support.heard import Heard

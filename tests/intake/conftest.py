@@ -8,8 +8,8 @@ import pytest
 
 from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.process import StoreEvents
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys
 from tests.intake.site import PATIENCE, Build, Site, Wakeups, new_intake
 from tests.support.heard import Heard
 

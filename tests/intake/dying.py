@@ -11,7 +11,7 @@ import aiomysql
 from mailerd.config import DatabaseSettings
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs
+from mailerd.store.write.new_jobs import NewJobs
 from tests.intake.site import Wakeups, new_intake
 from tests.support.heard import Heard
 
@@ -20,17 +20,17 @@ async def main(url: str) -> None:
     heard = Heard()
     database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
     intake = new_intake(database, heard, Wakeups(), patience=5)
-    accept, commit = Jobs.accept, aiomysql.Connection.commit
+    accept, commit = NewJobs.accept, aiomysql.Connection.commit
 
     async def commit_and_die(connection: Any) -> None:
         await commit(connection)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    async def accept_and_die(jobs: Jobs, job: Any) -> Any:
+    async def accept_and_die(jobs: NewJobs, job: Any) -> Any:
         aiomysql.Connection.commit = commit_and_die
         return await accept(jobs, job)
 
-    Jobs.accept = accept_and_die  # type: ignore[method-assign, assignment]  # until the kill
+    NewJobs.accept = accept_and_die  # type: ignore[method-assign, assignment]  # until the kill
     async with intake.serve() as [(_, port)]:
         print(port, flush=True)  # noqa: T201 - how the test learns it
         await asyncio.get_running_loop().create_future()

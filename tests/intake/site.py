@@ -16,11 +16,11 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake.api import Intake
-from mailerd.intake.parse_job import SenderResolver
-from mailerd.store.api_keys import ApiKeys
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.write.api_keys import ApiKeys
 from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from tests.support.heard import Heard
 from tests.support.rows import query

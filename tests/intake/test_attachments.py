@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.store.jobs import PIECE, attachments
+from mailerd.store.queue.job_content import attachments
+from mailerd.store.write.new_jobs import PIECE
 from tests.intake.site import Build, Site, job
 
 

@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.http.server import from_database_error
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
-from mailerd.store.jobs import NewJob
+from mailerd.store.write.new_jobs import NewJob
 from tests.intake.site import Build, Site, job
 from tests.support.holding import holding
 from tests.support.own_time import own_time
@@ -122,14 +122,14 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
 
 def _at_the_jobs_commit(site: Site, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Any], Awaitable[None]]) -> None:
     """Put `trap` in the place of the COMMIT of the transaction that stores a job, and of no other."""
-    store = site.intake.jobs._store
+    store = site.intake.new_jobs._store
 
     async def set_trap(cursor: Any, new: NewJob) -> Any:
         stored = await store(cursor, new)
         monkeypatch.setattr(aiomysql.Connection, "commit", trap)
         return stored
 
-    monkeypatch.setattr(site.intake.jobs, "_store", set_trap)
+    monkeypatch.setattr(site.intake.new_jobs, "_store", set_trap)
 
 
 @pytest.mark.parametrize("arrived", [True, False])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Site
 
 LATER = "2027-03-01T09:00:00Z"

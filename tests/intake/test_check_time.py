@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mailerd.http.errors import ApiError
+from mailerd.intake.check_time import CheckTime
 from mailerd.intake.job_reader import JobReading
-from mailerd.intake.parse_job import CheckTime
 from mailerd.mail.renderer import CpuTime
 from mailerd.mail.templates import RecipientData, RendererError, Source, Template
 from tests.intake.site import Site, job
@@ -35,7 +35,7 @@ async def test_whose_fault_it_is_goes_by_the_cpu_that_the_messages_took(
     within = CheckTime(30.0, cpu=lambda: cpu.seconds, total=7)
     within.require(0)
     later = time.monotonic() + 31.0
-    monkeypatch.setattr("mailerd.intake.parse_job.time.monotonic", lambda: later)
+    monkeypatch.setattr("mailerd.intake.check_time.time.monotonic", lambda: later)
     cpu.seconds += used
     with pytest.raises(ApiError if code == 422 else RendererError, match="only 3 of 7 recipients were checked in 30 s"):
         within.require(3)

@@ -154,7 +154,7 @@ async def test_a_forecast_that_fails_leaves_the_200_alone(site: Site, monkeypatc
     async def fail(*_: object) -> None:
         raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
-    monkeypatch.setattr("mailerd.store.forecast_inputs.ForecastReader._ask", fail)
+    monkeypatch.setattr("mailerd.store.read.forecast_inputs.ForecastReader._ask", fail)
     status, answer = await site.post(job())
 
     assert (status, answer["forecast"]) == (200, {})
@@ -174,7 +174,7 @@ async def test_a_forecast_that_is_late_does_not_hold_up_the_200(site: Site, monk
 
     monkeypatch.setattr("mailerd.intake.create_job.FORECAST_TIMEOUT", 0.2)
     with monkeypatch.context() as frozen:
-        frozen.setattr("mailerd.store.forecast_inputs.ForecastReader.read", never)
+        frozen.setattr("mailerd.store.read.forecast_inputs.ForecastReader.read", never)
         async with asyncio.timeout(10):
             status, answer = await site.post(job(), headers={"Idempotency-Key": "late"})
 

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from mailerd.errors import DatabaseAwayError
 from mailerd.mail.mime import compose
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site, job, with_aliases
 from tests.support.own_time import at_this_speed, own_time
 
@@ -221,7 +221,7 @@ async def test_a_dry_run_makes_the_message_that_would_be_sent_with_the_alias_in_
         made.append(compose(*args, **options))
         return made[-1]
 
-    monkeypatch.setattr("mailerd.intake.parse_job.compose", kept)
+    monkeypatch.setattr("mailerd.intake.message_size.compose", kept)
     site = await build(senders=with_aliases(tmp_path, {"sales@shop.example": "me@example.com"}))
     status, _ = await site.post(job(sender_email="sales@shop.example", dry_run=True))
     message = email.message_from_bytes(made[0])

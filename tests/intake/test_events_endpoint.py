@@ -12,8 +12,8 @@ import pytest
 
 from mailerd.core.webhooks import EventType
 from mailerd.intake.response_models import FeedEventOut, FeedStreamOut
-from mailerd.store.api_keys import Permission
-from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job, with_aliases
 from tests.support.heard import PATIENCE
 

@@ -12,8 +12,8 @@ from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read.forecast_inputs import ForecastReader
 from tests.intake.site import Build, Site, job
 from tests.support.heard import Heard
 

@@ -123,7 +123,9 @@ async def test_a_post_that_fails_after_the_key_was_used_up_leaves_it_free(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("mailerd.store.sender_changes.SCHEDULE", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s)")
+        broken.setattr(
+            "mailerd.store.write.sender_changes._SCHEDULE", "INSERT INTO nowhere VALUES (%s, %s, %s, %s, %s)"
+        )
         assert (await site.post(job(), headers=ONCE))[0] == 503
     status, answer = await site.post(job(), headers=ONCE)
 

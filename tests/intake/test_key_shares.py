@@ -15,7 +15,7 @@ from mailerd.config import IntakeSettings
 from mailerd.http.auth import KeyShare
 from mailerd.http.errors import ApiError
 from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.store.api_keys import ApiKey, digest
+from mailerd.store.write.api_keys import ApiKey, digest
 from tests.intake.site import Build, Site, job
 from tests.support.heard import PATIENCE
 

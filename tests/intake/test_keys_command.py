@@ -8,10 +8,10 @@ import pytest
 from mailerd.cli import main
 from mailerd.config import DatabaseSettings
 from mailerd.events.process import StoreEvents
-from mailerd.store.api_keys import ApiKeys, digest
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.api_keys import ApiKeys, digest
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.support.heard import Heard
 
 GO_ON = "Webhook endpoints that it created remain active: shop. To remove one: `mailerd webhooks remove NAME`"

@@ -15,7 +15,7 @@ from mailerd.http.errors import cut
 from mailerd.http.responses import to_json
 from mailerd.intake.response_models import RejectedOut
 from mailerd.locale import say, speak
-from mailerd.store.event_feed import NewEvent, insert_events
+from mailerd.store.write.event_feed import NewEvent, insert_events
 from tests.intake.site import Build, Site, event, job
 from tests.support.own_time import at_this_speed
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site
 from tests.intake.test_recipients import one
 

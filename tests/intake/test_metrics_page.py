@@ -9,7 +9,7 @@ import pytest
 from mailerd.events.worker import RunnerEvents
 from mailerd.intake.health import REST
 from mailerd.ops.metrics import Metrics
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site
 
 NAMED = b'mailerd_messages_total{outcome="sent",sender="me@example.com"} 1.0'

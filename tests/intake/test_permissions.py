@@ -12,7 +12,7 @@ from mailerd.config import IntakeSettings
 from mailerd.errors import ListenError
 from mailerd.http.auth import MAX_FAILURES_PER_MINUTE, ClientAddress, TokenBuckets, networks
 from mailerd.intake.api import Intake
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site, job, new_intake
 from tests.intake.test_auth import SteppedClock
 from tests.support.heard import PATIENCE

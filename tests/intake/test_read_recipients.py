@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailerd.store.api_keys import Permission
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Site, job
 from tests.intake.test_suppressions import suppress
 

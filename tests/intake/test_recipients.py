@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Site, job
 from tests.intake.test_suppressions import suppress
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.store import lookup
+from mailerd.store.read import lookup
 from tests.intake.site import Site
 
 

@@ -13,11 +13,11 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import senders as models
-from mailerd.intake.parse_job import SenderResolver
+from mailerd.intake.sender_resolver import SenderResolver
 from mailerd.sandbox.google import COMPOSE, READONLY, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import Permission
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard

@@ -159,14 +159,14 @@ async def test_a_stop_lets_a_request_in_hand_end_and_takes_no_new_one(
 ) -> None:
     site = await build()
     entered, go_on = asyncio.Event(), asyncio.Event()
-    accept = site.intake.jobs.accept
+    accept = site.intake.new_jobs.accept
 
     async def hold(it: Any) -> Any:
         entered.set()
         await go_on.wait()
         return await accept(it)
 
-    monkeypatch.setattr(site.intake.jobs, "accept", hold)
+    monkeypatch.setattr(site.intake.new_jobs, "accept", hold)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     serving = asyncio.create_task(site.intake.run(sockets=[listening]))
@@ -215,7 +215,7 @@ async def test_a_stop_ends_by_its_bound_whatever_is_in_hand(build: Build, monkey
         entered.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(site.intake.jobs, "accept", hold)
+    monkeypatch.setattr(site.intake.new_jobs, "accept", hold)
     addresses: asyncio.Queue[Any] = asyncio.Queue()
     serving = asyncio.create_task(site.intake.run(started=addresses.put_nowait))
     [(host, port)] = await addresses.get()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.store import reports
+from mailerd.store.read import reports
 from tests.intake.site import Site
 
 

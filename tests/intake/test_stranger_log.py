@@ -10,7 +10,7 @@ from mailerd.errors import DatabaseAwayError
 from mailerd.events.intake import IntakeEvents
 from mailerd.http import auth, server
 from mailerd.http.auth import PER_MINUTE, TOGETHER, StrangerLog
-from mailerd.store.api_keys import ApiKeys
+from mailerd.store.write.api_keys import ApiKeys
 from tests.intake.site import Site, job
 from tests.support.heard import PATIENCE, Heard
 from tests.support.ticking import Ticking

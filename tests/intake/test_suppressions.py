@@ -15,10 +15,10 @@ from mailerd.config import PublicSettings
 from mailerd.core.suppression import DEAD_TOKEN, read_token
 from mailerd.intake.suppressions import MAX_BODY
 from mailerd.operations.suppressions import SuppressionsRequest
-from mailerd.store import suppressions
-from mailerd.store.api_keys import Permission
-from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.write import suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.suppressions import Suppressions
 from tests.intake.site import Build, Site
 from tests.intake.site import job as good
 from tests.support.own_time import at_this_speed, longest_stall

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
-from mailerd.store.api_keys import Permission
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.intake.site import Site
 from tests.intake.site import job as good
 from tests.support.rows import query

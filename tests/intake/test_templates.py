@@ -11,9 +11,9 @@ import pytest
 
 from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.process import StoreEvents
-from mailerd.store import templates as store
-from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
+from mailerd.store.write import templates as store
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site, job
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 40).decode()

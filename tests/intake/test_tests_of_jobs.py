@@ -10,8 +10,8 @@ import pytest
 from mailerd.config import GmailSettings
 from mailerd.events.worker import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.intake.parse_job import SenderResolver
-from mailerd.store.api_keys import Permission
+from mailerd.intake.sender_resolver import SenderResolver
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site, job
 from tests.intake.test_suppressions import suppress
 from tests.support.heard import Heard

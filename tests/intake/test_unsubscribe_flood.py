@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.intake import unsubscribe_site
 from mailerd.model.suppressions import MailingList
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.write.suppressions import Suppressions
 from tests.intake.test_unsubscribe_site import ADDRESS, Public, public
 
 __all__ = ["public"]

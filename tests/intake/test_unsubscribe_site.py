@@ -37,8 +37,8 @@ from mailerd.model.suppressions import MailingList
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.secrets import SecretKeys, Secrets
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.secrets import SecretKeys, Secrets
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.support.heard import PATIENCE, Heard
 from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query

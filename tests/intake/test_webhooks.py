@@ -11,9 +11,9 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import EventType
 from mailerd.model import webhooks as models
 from mailerd.model.webhooks import Webhook
-from mailerd.store.api_keys import Permission
-from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.event_feed import NewEvent, insert_events
+from mailerd.store.write.webhooks import Webhooks
 from tests.intake.site import Build, Site
 from tests.support.heard import PATIENCE
 from tests.webhooks.receiver import Receiver, receiving

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from mailerd.store import templates
-from mailerd.store.api_keys import Permission
+from mailerd.store.write import templates
+from mailerd.store.write.api_keys import Permission
 from tests.intake.site import Build, Site, job
 from tests.intake.test_templates import GOOD, ask
 

@@ -11,8 +11,8 @@ from typing import Any, Final, Literal, override
 from mailerd.clock import Clock, new_id
 from mailerd.config import DatabaseSettings, Live
 from mailerd.core.bounce_rule import BounceRule, BounceRules
+from mailerd.core.claims import Claim, ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.decisions import RetryPolicy
-from mailerd.core.models import Claim, ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.replies import Call, Reply
 from mailerd.errors import DatabaseAwayError, MailerdError
@@ -24,13 +24,14 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.messages import suppressed
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter, is_plain_handover
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
-from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.store.write.messages import suppressed
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.recovery import OrphanDrafts, Reconciler
 from tests.model.google import Face, Google
 

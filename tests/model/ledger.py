@@ -10,9 +10,9 @@ import pymysql
 from pymysql.constants import CLIENT
 from yarl import URL
 
-from mailerd.core.models import message_key
+from mailerd.core.claims import message_key
 from mailerd.core.moves import NOT_APPLIED
-from mailerd.store.audit import CHECKS
+from mailerd.store.read.audit import CHECKS
 from tests.model.google import Google
 
 _READ: Final = (

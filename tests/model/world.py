@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
-from mailerd.core.models import Finding, Found, Handover, InboxLease, Resolution, WriteResult
+from mailerd.core.claims import Handover, Resolution, WriteResult
+from mailerd.core.inbox_findings import Finding, Found, InboxLease
 from mailerd.core.notices import MICROSOFT_DEAD, Classification, Kind
 from mailerd.core.replies import (
     Call,
@@ -26,14 +27,14 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, Transition
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.core.webhooks import EventType
 from mailerd.errors import DatabaseAwayError
-from mailerd.store import clock_steps
 from mailerd.store.inbox.mailboxes import brake_jobs
 from mailerd.store.inbox.record_findings import LeaseLostError
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import settle
-from mailerd.store.suppressions import NewSuppression, Suppressions
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write import clock_steps
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.model.daemon import LATE, RULES_OF_BOUNCES, Daemon, LosingDatabase, Loss, Request, StandingClock
 from tests.model.google import GONE, Face, Google
 from tests.model.ledger import Books, Ledger, Row

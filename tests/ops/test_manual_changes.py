@@ -12,13 +12,14 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
-from mailerd.store.action_log import ListLog
-from mailerd.store.api_keys import ApiKeys
-from mailerd.store.job_actions import JobActions
-from mailerd.store.secrets import Secrets
-from mailerd.store.senders import Senders, default_limits
-from mailerd.store.suppressions import NewSuppression, Suppressions
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.write.action_log import ListLog
+from mailerd.store.write.api_keys import ApiKeys
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.sender_actions import SenderActions
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -38,7 +39,7 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         serve(google) as gmail,
         running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
     ):
-        senders = Senders(daemon.database, default_limits(Settings()))
+        senders = SenderActions(daemon.database, default_limits(Settings()))
         await senders.pause(ME, lasts=None, reason="moving house", actor="T")
         paused = await heard.wait_for("sender_paused_manually")
         job = await post(daemon.database)

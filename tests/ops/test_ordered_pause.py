@@ -12,12 +12,13 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.situation import Facts, line, situation
 from mailerd.ops.alerts import AlertState
 from mailerd.ops.metrics import Metrics
-from mailerd.store import describe
 from mailerd.store.db.database import Database
-from mailerd.store.history import HistoryReader
-from mailerd.store.jobs import Jobs
-from mailerd.store.senders import Senders, default_limits
-from mailerd.store.stats import StatsReader
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read import describe
+from mailerd.store.read.history import HistoryReader
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.read.stats import StatsReader
+from mailerd.store.write.sender_actions import SenderActions
 from tests.ops.test_metrics import value
 from tests.support.rows import post
 
@@ -42,7 +43,7 @@ async def told(database: Database, job: str) -> dict[str, str]:
 
 async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database) -> None:
     job = await post(database, recipients=["a@example.org"])
-    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
+    await SenderActions(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
     for who, text in (await told(database, job)).items():
         assert re.search("paused (manually )?until it is resumed", text), who
         assert "9999" not in text, who
@@ -57,7 +58,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
 
 async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) -> None:
     job = await post(database, recipients=["a@example.org"])
-    end, *_ = await Senders(database, TERMS).pause(
+    end, *_ = await SenderActions(database, TERMS).pause(
         "me@example.com", lasts=timedelta(hours=2), reason="not now", actor="T"
     )
     said = await told(database, job)
@@ -69,7 +70,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
     await post(database, recipients=["a@example.org"])
-    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
+    await SenderActions(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave", actor="T")
     stats, metrics, state = await StatsReader(database, Live(TERMS)).read(), Metrics(), AlertState(AlertSettings())
     metrics.set_queue(stats)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="manual",sender="me@example.com"}') == 1

@@ -10,8 +10,9 @@ from mailerd.config import Live, Settings
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.senders import Senders, default_limits
-from mailerd.store.stats import StatsReader
+from mailerd.store.queue.rate_limits import default_limits
+from mailerd.store.read.stats import StatsReader
+from mailerd.store.write.sender_actions import SenderActions
 from tests.ops.test_metrics import value
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
@@ -50,7 +51,7 @@ async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) 
 
 async def test_a_message_that_may_not_go_is_not_late(database: Database) -> None:
     await old_job(database)
-    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="", actor="T")
+    await SenderActions(database, TERMS).pause("me@example.com", lasts=None, reason="", actor="T")
     assert await held_up(database) == 0
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) - INTERVAL 300 SECOND")
     assert await held_up(database) == about(300), "from the end of the pause on it could go"
@@ -61,7 +62,7 @@ async def test_a_message_that_may_not_go_is_not_late(database: Database) -> None
 async def test_one_paused_sender_hides_no_other(database: Database) -> None:
     await old_job(database)
     await post(database, sender="you@example.com")
-    await Senders(database, TERMS).pause("you@example.com", lasts=None, reason="", actor="T")
+    await SenderActions(database, TERMS).pause("you@example.com", lasts=None, reason="", actor="T")
     assert await held_up(database) == about(960)
 
 

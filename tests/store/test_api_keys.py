@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from mailerd.store.api_keys import ApiKeys, KeyNameError, digest
 from mailerd.store.db.database import Database
+from mailerd.store.write.api_keys import ApiKeys, KeyNameError, digest
 from tests.support.rows import query
 
 

@@ -5,17 +5,17 @@ import asyncio
 import pytest
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
 from mailerd.core.states import Proof, Transition
 from mailerd.events.process import StoreEvents
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.store import audit as module
-from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.retention import OldEvents
+from mailerd.store.read import audit as module
+from mailerd.store.read.audit import audit, proofs
+from mailerd.store.write.event_feed import EventFeed
+from mailerd.store.write.retention import OldEvents
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, write
 from tests.support.dialect import is_mariadb, statement_limit

@@ -9,7 +9,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.core.states import JobChange, JobStatus
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
+from mailerd.store.write.job_actions import JobActions
 from tests.support.dialect import is_mariadb
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states

@@ -9,14 +9,14 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.rate_limit import MIN_ROUND, RoundBudget, SenderLimits
-from mailerd.store import clock_steps, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write import clock_steps, sender_changes
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.replayed import daemons, replayed
@@ -219,7 +219,7 @@ async def test_what_could_not_be_put_right_is_put_right_at_the_next_heartbeat(
         raise RuntimeError
 
     with monkeypatch.context() as during:
-        during.setattr("mailerd.store.clock_steps.repair", refused)
+        during.setattr("mailerd.store.write.clock_steps.repair", refused)
         with pytest.raises(RuntimeError):
             await daemon.heartbeat()
     assert heard.of(TOLD) == []

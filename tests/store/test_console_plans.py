@@ -10,25 +10,26 @@ from mailerd.core.states import State
 from mailerd.core.suppression import Reason
 from mailerd.core.webhooks import DeliveryStatus
 from mailerd.model.suppressions import Place
-from mailerd.store import console_queries, forecast_inputs, senders, stats
-from mailerd.store.console_queries import undone_statement
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.earlier_jobs import READ_VARIABLES
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, READ_OF_MESSAGES, counts_statement, latest_statement
-from mailerd.store.job_report import (
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read import console_queries, forecast_inputs, senders, stats
+from mailerd.store.read.console_queries import undone_statement
+from mailerd.store.read.earlier_jobs import READ_VARIABLES
+from mailerd.store.read.job_report import (
     COUNT_RESULTS,
     COUNT_UNSUBSCRIBED,
     JobReports,
     listed,
     outcomes,
 )
-from mailerd.store.jobs import Jobs, messages_statement, recipients_statement
-from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import Senders, readings_statement
-from mailerd.store.suppressions import LISTS, Origins, page_statement
-from mailerd.store.webhooks import deliveries_statement
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.read.recipients import messages_statement, recipients_statement
+from mailerd.store.read.senders import Senders, readings_statement
+from mailerd.store.write.suppressions import LISTS, Origins, page_statement
+from mailerd.store.write.webhooks import deliveries_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 

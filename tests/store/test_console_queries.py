@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.states import JobChange, JobStatus
-from mailerd.store import api_keys, console_queries, previews
-from mailerd.store.api_keys import ApiKeys, Sessions, digest
-from mailerd.store.console_queries import (
+from mailerd.store.db.database import Database
+from mailerd.store.read import console_queries, previews
+from mailerd.store.read.console_queries import (
     MAX_CAUSES,
     ActionFilter,
     ConsoleQueries,
@@ -17,9 +17,10 @@ from mailerd.store.console_queries import (
     group_failures,
     replies_statement,
 )
-from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
-from mailerd.store.jobs import JobFilter, Jobs
+from mailerd.store.read.jobs import JobFilter, Jobs
+from mailerd.store.write import api_keys
+from mailerd.store.write.api_keys import ApiKeys, Sessions, digest
+from mailerd.store.write.job_actions import JobActions
 from tests.support.dialect import plan
 from tests.support.own_time import at_this_speed
 from tests.support.rows import post, query, states

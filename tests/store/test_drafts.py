@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.store import drafts
 from mailerd.store.db.database import Database
-from mailerd.store.drafts import AGE, FILE, PEOPLE, Draft, Drafts, DraftTooLargeError
-from mailerd.store.jobs import PIECE
-from mailerd.store.retention import rules
+from mailerd.store.write import drafts
+from mailerd.store.write.drafts import AGE, FILE, PEOPLE, Draft, Drafts, DraftTooLargeError
+from mailerd.store.write.new_jobs import PIECE
+from mailerd.store.write.retention import rules
 from tests.support.dialect import plan
 from tests.support.heard import Heard
 from tests.support.rows import query

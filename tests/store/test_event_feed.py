@@ -13,8 +13,9 @@ import pytest
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import Extras, Outcome
+from mailerd.core.extras import Extras
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, Transition
 from mailerd.core.suppression import Channel, Reason
@@ -22,17 +23,17 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store import event_feed
-from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, FeedEvent, NewEvent, UnknownPositionError, insert_events
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
-from mailerd.store.senders import Senders
-from mailerd.store.suppressions import NewSuppression, Suppressions
-from mailerd.store.suppressions import add as add_suppressions
+from mailerd.store.read.audit import audit
+from mailerd.store.write import event_feed
+from mailerd.store.write.event_feed import EventFeed, FeedEvent, NewEvent, UnknownPositionError, insert_events
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.sender_actions import SenderActions
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.suppressions import add as add_suppressions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import SENT, one_message, write
 from tests.store.queue.test_undo_sent import believed, take_back
@@ -348,7 +349,7 @@ async def test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none(
 
 
 async def test_a_pause_by_a_person_has_an_event_and_so_has_its_end(database: Database) -> None:
-    it = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
+    it = SenderActions(database, DefaultLimits(SenderLimits(0, 0, 0)))
     for _ in range(2):
         await it.pause("me@example.com", lasts=None, reason="holiday", actor="T")
     for _ in range(2):

@@ -2,7 +2,7 @@
 
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, NewEvent, insert_events
+from mailerd.store.write.event_feed import EventFeed, NewEvent, insert_events
 from tests.support.rows import query
 
 

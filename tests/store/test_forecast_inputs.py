@@ -6,14 +6,14 @@ import pytest
 
 from mailerd.clock import new_id
 from mailerd.config import Live
+from mailerd.core.extras import Extras
 from mailerd.core.forecast import Forecast, compute_forecast, describe
-from mailerd.core.models import Extras
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.store import forecast_inputs
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read import forecast_inputs
+from mailerd.store.read.forecast_inputs import ForecastReader
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient
 from tests.store.queue.test_claim import claims
 from tests.support.rows import post
 
@@ -67,7 +67,7 @@ async def test_of_a_job_with_later_times_only_what_is_due_goes_before_another_jo
     later = datetime.now(UTC) + timedelta(days=7)
     people = [NewRecipient(f"r{n}@example.org", None, None, send_at=later if n else None) for n in range(3000)]
     job = NewJob(new_id(), "me@example.com", "x", people, text="y")
-    await Jobs(database, timeout=60).accept(job)
+    await NewJobs(database, timeout=60).accept(job)
     forecast, _ = await of_new(database)
     assert forecast.messages_ahead == 1
     own = await of_job(database, job.id)

@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.copies import Copy, from_json
-from mailerd.core.models import Extras
+from mailerd.core.extras import Extras
 from mailerd.core.states import JobChange
 from mailerd.intake.tests_of_jobs import TEST_OF
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
 from tests.house.source import ROOT
 from tests.support.copies import post_copied
 from tests.support.rows import post, query

@@ -11,13 +11,14 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.clock import new_id
-from mailerd.core.models import NO_EXTRAS, Extras
+from mailerd.core.extras import NO_EXTRAS, Extras
 from mailerd.core.states import JobType, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import ROWS_PER_STATEMENT, JobFilter, Jobs, NewJob, NewRecipient
+from mailerd.store.read.jobs import JobFilter, Jobs
+from mailerd.store.write.new_jobs import ROWS_PER_STATEMENT, NewJob, NewJobs, NewRecipient
 from tests.support.own_time import own_time
 from tests.support.rows import post, query, rows_read
 
@@ -25,14 +26,14 @@ Commit = Callable[[Any], Awaitable[None]]
 
 
 @pytest.fixture
-def jobs(database: Database) -> Jobs:
-    return Jobs(database, timeout=20)
+def jobs(database: Database) -> NewJobs:
+    return NewJobs(database, timeout=20)
 
 
 @pytest.fixture
-def hasty(database: Database) -> Jobs:
+def hasty(database: Database) -> NewJobs:
     """Says within two seconds that the database is away."""
-    return Jobs(database, timeout=2)
+    return NewJobs(database, timeout=2)
 
 
 def new(count: int = 3, **fields: Any) -> NewJob:
@@ -50,20 +51,20 @@ async def stored(database: Database) -> tuple[int, int, int]:
     return row[0], row[1], row[2]
 
 
-async def test_a_job_of_many_statements_is_one_job(jobs: Jobs, database: Database) -> None:
+async def test_a_job_of_many_statements_is_one_job(jobs: NewJobs, database: Database) -> None:
     count = 2 * ROWS_PER_STATEMENT + 1
     job = new(count)
     await jobs.accept(job)
 
     assert await stored(database) == (1, count, 1)
-    found = await jobs.job(job.id)
+    found = await Jobs(database, timeout=20).job(job.id)
     assert found is not None
     assert (found.total, found.counts[State.WAITING]) == (count, count)
     seqs = await query(database, "SELECT MIN(seq), MAX(seq), COUNT(DISTINCT to_email) FROM job_recipients")
     assert seqs == [(0, count - 1, count)]
 
 
-async def test_the_recipients_are_sent_in_few_statements(jobs: Jobs, database: Database) -> None:
+async def test_the_recipients_are_sent_in_few_statements(jobs: NewJobs, database: Database) -> None:
     [(_, before)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
     await jobs.accept(new(2 * ROWS_PER_STATEMENT))
     [(_, after)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
@@ -72,7 +73,7 @@ async def test_the_recipients_are_sent_in_few_statements(jobs: Jobs, database: D
 
 
 async def test_long_variables_are_sent_in_more_statements_and_no_statement_is_above_a_megabyte(
-    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+    jobs: NewJobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[int] = []
     ask: Callable[..., Awaitable[None]] = aiomysql.Connection.query
@@ -91,7 +92,7 @@ async def test_long_variables_are_sent_in_more_statements_and_no_statement_is_ab
     ]
 
 
-async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: Jobs, database: Database) -> None:
+async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: NewJobs, database: Database) -> None:
     odd = ["%s %% %(x)s", "'; DROP TABLE jobs; --", '\\" \\', "👩\u200d👧 王", "\x1a\t"]
     good = [NewRecipient(f"r{seq}@example.com", name, json.dumps({"x": name})) for seq, name in enumerate(odd)]
     bad = NewRecipient("bad", None, None, "is 100 % no address")
@@ -110,7 +111,7 @@ async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: Jobs
     ]
 
 
-async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, database: Database) -> None:
+async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: NewJobs, database: Database) -> None:
     async def turn() -> datetime:
         [(moment,)] = await query(database, "SELECT next_claim_at FROM senders")
         aware: datetime = moment.replace(tzinfo=UTC)
@@ -131,7 +132,7 @@ async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, da
 
 
 async def test_no_claimer_and_no_other_client_sees_half_a_job(
-    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+    jobs: NewJobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int, int]] = []
     commit: Commit = aiomysql.Connection.commit
@@ -151,7 +152,7 @@ async def test_no_claimer_and_no_other_client_sees_half_a_job(
     assert await stored(database) == (1, 3, 1)
 
 
-async def test_a_failure_at_the_last_statement_leaves_nothing(jobs: Jobs, database: Database) -> None:
+async def test_a_failure_at_the_last_statement_leaves_nothing(jobs: NewJobs, database: Database) -> None:
     await query(database, "ALTER TABLE senders ADD CONSTRAINT never CHECK (email <> 'me@example.com')")
     with pytest.raises(DatabaseError) as caught:
         await jobs.accept(new(2000))
@@ -173,7 +174,7 @@ def once(monkeypatch: pytest.MonkeyPatch, commit: Commit) -> Commit:
 
 
 async def test_a_commit_whose_answer_is_lost_is_looked_up_and_found(
-    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+    jobs: NewJobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lose_the_answer(connection: Any) -> None:
         await original(connection)
@@ -190,7 +191,7 @@ async def test_a_commit_whose_answer_is_lost_is_looked_up_and_found(
 
 
 async def test_a_commit_that_never_arrived_is_looked_up_and_is_no_doubt_any_more(
-    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+    jobs: NewJobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never_send(connection: Any) -> None:
         connection._writer.transport.abort()
@@ -205,7 +206,7 @@ async def test_a_commit_that_never_arrived_is_looked_up_and_is_no_doubt_any_more
 
 
 async def test_absent_is_said_only_when_the_transaction_is_over(
-    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+    jobs: NewJobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A COMMIT may still be on its way: who does not wait for it calls absent what comes a moment later."""
     late: list[asyncio.Task[None]] = []
@@ -228,7 +229,7 @@ async def test_absent_is_said_only_when_the_transaction_is_over(
 
 
 async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
-    hasty: Jobs, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+    hasty: NewJobs, mariadb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def die(_: Any) -> None:
         mariadb.kill()
@@ -244,7 +245,7 @@ async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
 
 
 async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
-    hasty: Jobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+    hasty: NewJobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Cursor.send
     batches = 0
@@ -269,13 +270,18 @@ async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
     assert await stored(database) == (0, 0, 0)
 
 
-async def test_jobs_of_given_senders_are_listed_alone(jobs: Jobs) -> None:
+async def test_jobs_of_given_senders_are_listed_alone(jobs: NewJobs, database: Database) -> None:
     mine, other = new(), new(sender_email="other@example.com")
     await jobs.accept(mine)
     await jobs.accept(other)
 
     async def ids(**filters: Any) -> list[str]:
-        return [job.id for job in await jobs.newest(**{"before": None, "limit": 9, "senders": None, **filters})]
+        return [
+            job.id
+            for job in await Jobs(database, timeout=20).newest(
+                **{"before": None, "limit": 9, "senders": None, **filters}
+            )
+        ]
 
     newest_first = sorted([mine.id, other.id], reverse=True)
     assert await ids() == newest_first
@@ -286,7 +292,7 @@ async def test_jobs_of_given_senders_are_listed_alone(jobs: Jobs) -> None:
 
 
 async def test_what_a_recipient_brings_is_stored_as_it_was_given_beside_those_that_bring_nothing(
-    jobs: Jobs, database: Database
+    jobs: NewJobs, database: Database
 ) -> None:
     odd = Extras(metadata='{"a":"%s %% \'; -- \\\\ 王"}')
     given = [Extras(headers='{"X-A":"1"}'), NO_EXTRAS, odd]
@@ -297,7 +303,7 @@ async def test_what_a_recipient_brings_is_stored_as_it_was_given_beside_those_th
     ]
 
 
-async def test_what_recipients_bring_costs_no_further_statement(jobs: Jobs, database: Database) -> None:
+async def test_what_recipients_bring_costs_no_further_statement(jobs: NewJobs, database: Database) -> None:
     [(_, before)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
     brings = Extras(metadata='{"customer":"c_81"}')
     await jobs.accept(new(recipients=[NewRecipient(f"r{n}@example.com", None, None, extras=brings) for n in range(9)]))
@@ -305,10 +311,10 @@ async def test_what_recipients_bring_costs_no_further_statement(jobs: Jobs, data
     assert int(after) - int(before) == 3  # one batch, the job, the sender
 
 
-async def test_of_many_jobs_those_with_a_tag_are_found_by_reading_few(jobs: Jobs, database: Database) -> None:
+async def test_of_many_jobs_those_with_a_tag_are_found_by_reading_few(database: Database) -> None:
     for n in range(200):
         await post(database, recipients=1, tags=["rare"] if n % 100 == 0 else ["other"])
     before = await rows_read(database)
-    found = await jobs.newest(before=None, limit=10, senders=None, only=JobFilter(tag="rare"))
+    found = await Jobs(database, timeout=20).newest(before=None, limit=10, senders=None, only=JobFilter(tag="rare"))
     assert [it.tags for it in found] == [("rare",), ("rare",)]
     assert await rows_read(database) - before < 100

@@ -11,17 +11,16 @@ from typing import Any
 import pytest
 
 from mailerd.config import Live
+from mailerd.core.claims import ClaimedRecipient, Outcome, Resolution
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Resolution, SentElsewhere, SentMessage
+from mailerd.core.inbox_findings import Finding, InboxCursor, SentElsewhere, SentMessage
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.results import Evidence, consequence
 from mailerd.core.states import ImpossibleRequestError, JobChange, Proof, Transition
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import (
@@ -31,7 +30,9 @@ from mailerd.store.queue.recovery import (
     RestoredQueue,
     settle,
 )
-from mailerd.store.retention import OldEvents
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.retention import OldEvents
 from tests.store.queue.test_claim import FREE, claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover

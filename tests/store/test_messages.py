@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from mailerd.core import moves
+from mailerd.core.claims import ClaimedRecipient, Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.moves import AttemptLog, Line, Move, Row
 from mailerd.core.states import ImpossibleTransitionError, State, Transition
-from mailerd.store import messages
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.messages import Locked
+from mailerd.store.write import messages
+from mailerd.store.write.messages import Locked
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import SENT
 from tests.store.queue.test_undo_sent import CANCEL

@@ -13,8 +13,9 @@ from typing import Any, Final
 import pytest
 
 from mailerd.config import Live
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, Resolution, WriteResult
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Finding, InboxCursor, Outcome, Record, Resolution, WriteResult
+from mailerd.core.inbox_findings import Finding, InboxCursor
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.results import Consequence, Result, Step
@@ -28,12 +29,12 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter, is_plain_handover
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, RestoredQueue, settle
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import CRASHED_ALONE, SUSPECT
 from tests.store.queue.test_failover import forget

@@ -10,20 +10,20 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.bounce_rule import NO_RULES, BounceRule, BounceRules
-from mailerd.core.models import BadList, Finding, InboxCursor, InboxLease, Written
+from mailerd.core.inbox_findings import BadList, Finding, InboxCursor, InboxLease, Written
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.results import Consequence, Result, Step
 from mailerd.core.states import JobChange
-from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes, brake_jobs, has_young_job
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.job_actions import JobActions
-from mailerd.store.job_changes import lock_jobs, wake_job
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import Senders
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.job_changes import lock_jobs, wake_job
+from mailerd.store.write.sender_actions import SenderActions
 from tests.support.in_doubt import in_doubt
 from tests.support.rows import post, query
 
@@ -278,7 +278,7 @@ async def test_a_transaction_that_is_undone_leaves_neither_results_nor_a_pause(
         raise RuntimeError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("mailerd.store.messages.count_tallies", dies)
+        patched.setattr("mailerd.store.write.messages.count_tallies", dies)
         with pytest.raises(RuntimeError, match="killed"):
             await place.write(found)
     assert await place.shown() == RUNS
@@ -345,7 +345,7 @@ async def test_a_person_who_resumes_the_mailbox_is_not_overruled_by_what_was_sen
     await place.post(sent=60)
     await place.bounce(range(25))
     assert await query(database, RESTS) == [("bounces",)]
-    await Senders(database, limits).resume(ME, actor="ada")
+    await SenderActions(database, limits).resume(ME, actor="ada")
     await place.bounce(range(25, 60))
     assert await query(database, RESTS) == [(None,)]
     await place.post(sent=19)

@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.core.claims import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.states import JobChange, Transition
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
+from mailerd.store.write.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, one_message, row, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from mailerd.core.suppression import canonical
 from mailerd.store.db.database import Database
-from mailerd.store.history import HistoryReader
-from mailerd.store.jobs import Recipients, messages_statement
+from mailerd.store.read.history import HistoryReader
+from mailerd.store.read.recipients import Recipients, messages_statement
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 

@@ -9,9 +9,9 @@ from mailerd.errors import DatabaseError
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats
-from mailerd.store import retention
 from mailerd.store.db.database import Database
-from mailerd.store.retention import ByAge, Deleted, Retention, rules
+from mailerd.store.write import retention
+from mailerd.store.write.retention import ByAge, Deleted, Retention, rules
 from tests.support.dialect import plan
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -9,12 +9,13 @@ import pytest
 from mailerd.config import Live
 from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.core.senders import SenderReading
-from mailerd.store import senders as under_test
 from mailerd.store.db.connection import naive
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.senders import SenderError, Senders
+from mailerd.store.read import senders as under_test
+from mailerd.store.read.senders import Senders
+from mailerd.store.write.sender_actions import SenderActions, SenderError
 from tests.support.replayed import replayed
 from tests.support.rows import numbers, post, query, rows_read
 
@@ -27,6 +28,11 @@ def senders(database: Database) -> Senders:
     return Senders(database, DefaultLimits(DEFAULT))
 
 
+@pytest.fixture
+def actions(database: Database) -> SenderActions:
+    return SenderActions(database, DefaultLimits(DEFAULT))
+
+
 async def taken(database: Database, want: int = 100) -> int:
     claim = await Claims(database, "D1", timedelta(seconds=60), Live(DefaultLimits(DEFAULT)), replayed(database)).claim(
         want
@@ -34,83 +40,89 @@ async def taken(database: Database, want: int = 100) -> int:
     return len(claim.messages)
 
 
-async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, senders: Senders) -> None:
+async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, actions: SenderActions) -> None:
     await post(database, recipients=100)
     assert await taken(database) == 10
     assert await taken(database) == 0
-    await senders.change(ME, {"per_day": 25}, actor="T")
+    await actions.change(ME, {"per_day": 25}, actor="T")
     assert await taken(database) == 15
-    now, changed = await senders.change(ME, {"per_day": None}, actor="T")
+    now, changed = await actions.change(ME, {"per_day": None}, actor="T")
     assert changed
     assert (now.limits, now.own) == (DEFAULT, frozenset())
 
 
 async def test_a_next_message_whose_copies_do_not_fit_into_the_day_is_not_said_to_go_now(
-    database: Database, senders: Senders
+    database: Database, senders: Senders, actions: SenderActions
 ) -> None:
     await post(database, recipients=2)
     await query(database, "UPDATE job_recipients SET copies = 2")
-    await senders.change(ME, {"per_day": 4}, actor="T")
+    await actions.change(ME, {"per_day": 4}, actor="T")
     assert await taken(database) == 1
     ((it,), now) = await senders.page(only=[ME], limit=1, aliases=None), datetime.now(UTC)
     assert it.forecast.starts_at is not None
     assert timedelta(hours=23) < it.forecast.starts_at - now <= timedelta(hours=25)
-    await senders.change(ME, {"per_day": 2}, actor="T")
+    await actions.change(ME, {"per_day": 2}, actor="T")
     (it,) = await senders.page(only=[ME], limit=1, aliases=None)
     assert (it.forecast.starts_at, it.forecast.until) == (None, "the sender's day has room for its copies")
 
 
-async def test_a_shorter_gap_holds_from_the_next_claim_on(database: Database, senders: Senders) -> None:
+async def test_a_shorter_gap_holds_from_the_next_claim_on(database: Database, actions: SenderActions) -> None:
     await post(database, recipients=5)
-    await senders.change(ME, {"min_gap": 3600}, actor="T")
+    await actions.change(ME, {"min_gap": 3600}, actor="T")
     assert (await taken(database), await taken(database)) == (1, 0)
-    await senders.change(ME, {"min_gap": 20}, actor="T")
+    await actions.change(ME, {"min_gap": 20}, actor="T")
     assert await taken(database) == 0
     rows = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), gap_until) FROM senders")
     assert rows == [(19,)]
-    await senders.change(ME, {"min_gap": None}, actor="T")
+    await actions.change(ME, {"min_gap": None}, actor="T")
     assert await taken(database) == 4
 
 
-async def test_a_sender_can_be_given_limits_before_its_first_job(database: Database, senders: Senders) -> None:
+async def test_a_sender_can_be_given_limits_before_its_first_job(database: Database, actions: SenderActions) -> None:
     for _ in range(2):
-        await senders.change(ME, {"per_day": 3}, actor="T")
+        await actions.change(ME, {"per_day": 3}, actor="T")
     await post(database, recipients=5)
     assert await taken(database) == 3
 
 
-async def test_a_warm_up_that_is_set_again_does_not_begin_again(database: Database, senders: Senders) -> None:
-    await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
+async def test_a_warm_up_that_is_set_again_does_not_begin_again(database: Database, actions: SenderActions) -> None:
+    await actions.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
     await query(database, "UPDATE senders SET warm_up_from = warm_up_from - INTERVAL 25 HOUR")
-    now, changed = await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
+    now, changed = await actions.change(ME, {"warm_up": 2, "warm_up_growth": 3}, actor="T")
     assert (now.allowance.per_day, changed) == (5, False)
-    now, changed = await senders.change(ME, {"warm_up": 3, "warm_up_growth": 3}, actor="T")
+    now, changed = await actions.change(ME, {"warm_up": 3, "warm_up_growth": 3}, actor="T")
     assert (now.allowance.per_day, changed) == (3, True)
 
 
-async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(senders: Senders) -> None:
+async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(
+    senders: Senders, actions: SenderActions
+) -> None:
     with pytest.raises(SenderError, match="leaves nothing of 10"):
-        await senders.change(ME, {"reserve": 10}, actor="T")
+        await actions.change(ME, {"reserve": 10}, actor="T")
     assert await senders.all() == []
     with pytest.raises(SenderError, match="colour"):
-        await senders.change(ME, {"colour": 1}, actor="T")
+        await actions.change(ME, {"colour": 1}, actor="T")
 
 
-async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, senders: Senders) -> None:
+async def test_a_pause_by_hand_lasts_until_it_is_resumed(
+    database: Database, senders: Senders, actions: SenderActions
+) -> None:
     await post(database, recipients=3)
     for changed in (True, False):
-        assert await senders.pause(ME, lasts=None, reason="holidays", actor="T") == (FOREVER, "holidays", changed)
+        assert await actions.pause(ME, lasts=None, reason="holidays", actor="T") == (FOREVER, "holidays", changed)
     assert await taken(database) == 0
     (now,) = await senders.all()
     assert (now.state.paused, now.state.pause_reason) == (True, "holidays")
-    assert (await senders.resume(ME, actor="T")).paused
-    assert not (await senders.resume(ME, actor="T")).paused
+    assert (await actions.resume(ME, actor="T")).paused
+    assert not (await actions.resume(ME, actor="T")).paused
     assert await taken(database) == 3
 
 
-async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(database: Database, senders: Senders) -> None:
-    await senders.pause(ME, lasts=timedelta(hours=5), reason="", actor="T")
-    until, *_ = await senders.pause(ME, lasts=timedelta(hours=1), reason="", actor="T")
+async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(
+    database: Database, senders: Senders, actions: SenderActions
+) -> None:
+    await actions.pause(ME, lasts=timedelta(hours=5), reason="", actor="T")
+    until, *_ = await actions.pause(ME, lasts=timedelta(hours=1), reason="", actor="T")
     ((left,),) = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), paused_until) FROM senders")
     assert 3590 < left <= 3600
     await query(
@@ -120,24 +132,24 @@ async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(database: Dat
     )
     stands = (until + timedelta(hours=9), "the day is full", False)
     for _ in range(2):
-        assert await senders.pause(ME, lasts=timedelta(hours=1), reason="lunch", actor="T") == stands
+        assert await actions.pause(ME, lasts=timedelta(hours=1), reason="lunch", actor="T") == stands
     (now,) = await senders.all()
     assert now.state.pause_cause == "daily_limit"
 
 
-async def test_only_a_known_sender_can_be_resumed(senders: Senders) -> None:
+async def test_only_a_known_sender_can_be_resumed(actions: SenderActions) -> None:
     with pytest.raises(SenderError, match=r"sender .* not found"):
-        await senders.resume("nobody@example.com", actor="T")
+        await actions.resume("nobody@example.com", actor="T")
 
 
 async def test_every_change_is_recorded_with_its_actor_and_whether_it_made_a_difference(
-    database: Database, senders: Senders
+    database: Database, actions: SenderActions
 ) -> None:
     for _ in range(2):
-        await senders.change(ME, {"per_day": 3, "min_gap": 0.5, "reserve": None}, actor="key:shop")
-        await senders.pause(ME, lasts=None, reason="holidays", actor="key:shop")
+        await actions.change(ME, {"per_day": 3, "min_gap": 0.5, "reserve": None}, actor="key:shop")
+        await actions.pause(ME, lasts=None, reason="holidays", actor="key:shop")
     for _ in range(2):
-        await senders.resume(ME, actor="key:shop")
+        await actions.resume(ME, actor="key:shop")
     limits = "per_day 3, min_gap 0.5, reserve default"
     assert await query(database, "SELECT action, detail, changed, actor FROM job_actions ORDER BY id") == [
         ("limits", limits, 1, "key:shop"), ("pause", "holidays", 1, "key:shop"),
@@ -147,11 +159,11 @@ async def test_every_change_is_recorded_with_its_actor_and_whether_it_made_a_dif
 
 
 async def test_of_changes_at_once_each_limit_has_the_last_ones_value_and_each_change_is_recorded(
-    database: Database, senders: Senders
+    database: Database, actions: SenderActions
 ) -> None:
     await asyncio.gather(
-        *(senders.change(ME, {"per_day": 100 + number}, actor=f"day {number}") for number in range(5)),
-        *(senders.change(ME, {"per_minute": 10 + number}, actor=f"minute {number}") for number in range(5)),
+        *(actions.change(ME, {"per_day": 100 + number}, actor=f"day {number}") for number in range(5)),
+        *(actions.change(ME, {"per_minute": 10 + number}, actor=f"minute {number}") for number in range(5)),
     )
     rows = await query(database, "SELECT actor, detail FROM job_actions ORDER BY id")
     assert len(rows) == 10

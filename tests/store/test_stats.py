@@ -8,18 +8,19 @@ from types import SimpleNamespace
 import pytest
 
 from mailerd.config import Live
-from mailerd.core.models import Extras, Outcome, Resolution
+from mailerd.core.claims import Outcome, Resolution
+from mailerd.core.extras import Extras
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import code_of, in_row, reason
 from mailerd.core.situation import Facts, situation
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.stats import QueueStats, counts
-from mailerd.store import stats
-from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.stats import StatsReader
+from mailerd.store.read import stats
+from mailerd.store.read.stats import StatsReader
+from mailerd.store.write.action_log import note_action
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, handler_reads, one_message, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues

@@ -9,12 +9,12 @@ import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.errors import LostKeysError
-from mailerd.store import secrets as secrets_module
-from mailerd.store import suppressions as suppressions_module
 from mailerd.store.db.database import Database
-from mailerd.store.list_names import ListNameError
-from mailerd.store.secrets import AddressDigests, Secrets
-from mailerd.store.suppressions import AddedSuppressions, NewSuppression, Suppressions
+from mailerd.store.write import secrets as secrets_module
+from mailerd.store.write import suppressions as suppressions_module
+from mailerd.store.write.list_names import ListNameError
+from mailerd.store.write.secrets import AddressDigests, Secrets
+from mailerd.store.write.suppressions import AddedSuppressions, NewSuppression, Suppressions
 from tests.support.rows import query
 
 ADA = "ada@example.com"
@@ -205,7 +205,7 @@ async def test_a_link_lifts_what_a_link_did_and_says_whether_another_list_of_it_
 async def test_there_are_no_more_lists_than_an_answer_shows(
     suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.store.suppressions.MAX_LISTS", 2)
+    monkeypatch.setattr("mailerd.store.write.suppressions.MAX_LISTS", 2)
     for name in ("a", "b", "a"):
         await suppressions.make_list(name)
     with pytest.raises(ListNameError, match=r"^the limit of 2 lists is reached$"):

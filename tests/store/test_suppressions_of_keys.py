@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
-from mailerd.store import suppressions
-from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
-from mailerd.store.list_names import ListNameError
-from mailerd.store.messages import BINDING
-from mailerd.store.suppressions import (
+from mailerd.store.write import suppressions
+from mailerd.store.write.api_keys import ApiKey, Permission
+from mailerd.store.write.list_names import ListNameError
+from mailerd.store.write.messages import BINDING
+from mailerd.store.write.suppressions import (
     LimitedKeyError,
     ListTakenError,
     NewSuppression,

@@ -4,15 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mailerd.core.claims import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome, Record
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome, Record
 from mailerd.core.states import State, Tally, Transition
-from mailerd.store import sender_changes, stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle
-from mailerd.store.retention import OldMinutes
-from mailerd.store.stats import Tallies
+from mailerd.store.read import stats
+from mailerd.store.read.stats import Tallies
+from mailerd.store.write import tallies
+from mailerd.store.write.retention import OldMinutes
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
 from tests.store.queue.test_record import FORGOTTEN_CLAIM
@@ -184,5 +185,5 @@ async def test_a_chart_reads_its_own_minutes_by_the_primary_key(database: Databa
     (found,) = await plan(database, *stats.points_statement(stats._READ_MINUTES, since, senders))
     assert (found["key"], found["type"]) == ("PRIMARY", "range")
     assert int(found["rows"]) <= 70
-    (oldest,) = await plan(database, sender_changes._OLDEST_MINUTE, (49,))
+    (oldest,) = await plan(database, tallies._OLDEST_MINUTE, (49,))
     assert oldest["key"] == "PRIMARY" or not oldest["rows"]

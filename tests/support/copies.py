@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from mailerd.clock import new_id
 from mailerd.core.copies import Copy, to_json
-from mailerd.core.models import Extras
+from mailerd.core.extras import Extras
 from mailerd.core.suppression import Reason
 from mailerd.intake import check_copies
 from mailerd.sandbox.google.mailbox import Message
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient
 
 CC, BCC = "desk@example.net", "audit@example.net"
 BOTH = [Copy("cc", CC), Copy("bcc", BCC)]
@@ -31,7 +31,7 @@ async def post_copied(
         id=new_id(), sender_email=sender, subject="Hello", text="Dear", recipients=rows,
         extras=Extras(copy_list=to_json(shared) if shared else None),
     )  # fmt: skip
-    await Jobs(database, timeout=60.0).accept(check_copies.check(job, suppressed or {}).job)
+    await NewJobs(database, timeout=60.0).accept(check_copies.check(job, suppressed or {}).job)
     return job.id
 
 

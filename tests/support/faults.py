@@ -21,12 +21,12 @@ from mailerd.core.webhooks import RESTS_FROM, EventType
 from mailerd.events.process import StoreEvents
 from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.secrets import Secrets
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.api_keys import ApiKeys
+from mailerd.store.write.event_feed import NewEvent, insert_events
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from mailerd.core.models import ClaimedRecipient, Handover
+from mailerd.core.claims import ClaimedRecipient, Handover
 
 
 def handover(

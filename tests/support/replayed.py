@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import override
 
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.events.base import EventSink
 from mailerd.events.process import StoreEvents
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.read.daemons import Daemons
 
 
 class Replayed(ReplayLog):

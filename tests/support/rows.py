@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mailerd.clock import new_id
-from mailerd.core.models import NO_EXTRAS, Extras
+from mailerd.core.extras import NO_EXTRAS, Extras
 from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
+from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient
 
 _DEADLOCK = 1213
 
@@ -32,7 +32,7 @@ async def post(
     """A job, stored by the store's own door; its id. `own`: what each of its recipients brings."""
     job = new_id()
     names = [f"r{number}@example.org" for number in range(recipients)] if isinstance(recipients, int) else recipients
-    await Jobs(database, timeout=60.0).accept(
+    await NewJobs(database, timeout=60.0).accept(
         NewJob(
             id=job,
             sender_email=sender,

@@ -9,7 +9,7 @@ import pymysql
 from pymysql.constants import CLIENT
 from yarl import URL
 
-from mailerd.store.audit import CHECKS
+from mailerd.store.read.audit import CHECKS
 from tests.support.recycled import TABLES
 
 _SPELLED: Final = 600

@@ -154,7 +154,7 @@ if "run" in sys.orig_argv:
     import mailerd.app
     assert mailerd.app.STALL_TIMEOUT > 3.0
     mailerd.app.STALL_TIMEOUT = 3.0
-    from mailerd.store.daemons import Daemons
+    from mailerd.store.read.daemons import Daemons
     heartbeat = Daemons.heartbeat
     Daemons.heartbeat = never_returns
 """

@@ -20,9 +20,9 @@ from mailerd.config import (
     WebSettings,
 )
 from mailerd.errors import DatabaseAwayError
-from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.write.api_keys import ApiKeys
 from tests.support.heard import Heard
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"

@@ -9,12 +9,12 @@ import pytest
 
 from mailerd.clock import Clock
 from mailerd.core.copies import Copy, to_json
-from mailerd.core.models import Extras
+from mailerd.core.extras import Extras
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.sandbox.google import FakeGoogle
-from mailerd.store.api_keys import Permission
-from mailerd.store.suppressions import Suppressions
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.suppressions import Suppressions
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from mailerd.worker.message_builder import MessageBuilder, UnsubscribeLinks
 from tests.support.daemon import sign_in
 from tests.support.rows import post, query, states

@@ -16,7 +16,8 @@ from mailerd.mail.recipient_table import columns_of, guessed_uses, mapping_error
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.table_checker_child import SparseTable
 from mailerd.mail.templates import RenderError
-from mailerd.web import message_page, send_preview
+from mailerd.web.frame import rendered_message
+from mailerd.web.send import send_preview
 from tests.support.own_time import at_this_speed
 
 LONG = "ab" * 150
@@ -91,7 +92,7 @@ def test_a_message_is_shown_in_pieces_of_a_millisecond_however_it_is_made() -> N
     pictures = {"big": ("image/png", bytes(MAX_MESSAGE_BYTES)), "dot": ("image/gif", b"GIF")}
     for html in ("<img src='cid:big'>", "cid:dot " * 120_000, "cid:none " * 110_000, "x" * 1_000_000):
         pieces, longest = list[bytes](), 0.0
-        making = message_page._pieces(html, pictures)
+        making = rendered_message._pieces(html, pictures)
         while True:
             began = time.thread_time()
             if (piece := next(making, None)) is None:

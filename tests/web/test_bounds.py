@@ -11,8 +11,8 @@ import pytest
 
 from mailerd.mail.mime import MAX_MESSAGE_BYTES
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
-from mailerd.store.api_keys import Permission
-from mailerd.web.forms import Form
+from mailerd.store.write.api_keys import Permission
+from mailerd.web.frame.forms import Form
 from tests.support.eventually import eventually
 from tests.support.own_time import at_this_speed, longest_stall
 from tests.support.rows import post, query

@@ -10,8 +10,8 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from mailerd.rate_limited_gmail import PersonalDrafts
-from mailerd.store.api_keys import ApiKeys
-from mailerd.web import live
+from mailerd.store.write.api_keys import ApiKeys
+from mailerd.web.frame import live
 from tests.support.rows import post, query, states
 from tests.web.browser import (
     SOON,

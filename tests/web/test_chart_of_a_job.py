@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from playwright.async_api import expect
 
 from mailerd.core.states import Tally
-from mailerd.store import job_report
 from mailerd.store.db.database import Database
-from mailerd.store.job_report import JobReports
-from mailerd.store.stats import TallyPoint
-from mailerd.web.chart_page import job_bars
+from mailerd.store.read import job_report
+from mailerd.store.read.job_report import JobReports
+from mailerd.store.read.stats import TallyPoint
+from mailerd.web.look.chart_page import job_bars
 from tests.support.dialect import plan
 from tests.support.rows import post, query
 from tests.web.browser import VIEWS, chromium, page_of, sign_in

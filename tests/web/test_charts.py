@@ -15,10 +15,11 @@ from playwright.async_api import Browser, Page, expect
 
 from mailerd.core.states import Tally
 from mailerd.errors import DatabaseAwayError
-from mailerd.store.stats import Tallies, TallyPoint
-from mailerd.web import chart_page, live
-from mailerd.web.charts import Bar, Chart, bars_of
-from mailerd.web.html import _environment
+from mailerd.store.read.stats import Tallies, TallyPoint
+from mailerd.web.frame import live
+from mailerd.web.frame.charts import Bar, Chart, bars_of
+from mailerd.web.frame.html import _environment
+from mailerd.web.look import chart_page
 from tests.support.rows import post, query
 from tests.web.browser import chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite

@@ -23,7 +23,7 @@ from mailerd.events.worker import RendererEvents
 from mailerd.mail.copied_draft import CopiedDraft, DraftCopier, DraftNotCopiedError, DraftPicture
 from mailerd.mail.copied_draft_child import copy_draft, whole_braces
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, FakeLimits, Fault, serve
-from mailerd.store.api_keys import ApiKeys, Permission
+from mailerd.store.write.api_keys import ApiKeys, Permission
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -141,7 +141,7 @@ async def on_message(browser: aiohttp.ClientSession, **message: str) -> str:
 async def test_a_draft_of_gmail_is_shown_copied_sent_to_each_with_its_picture_and_left_alone(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.web.send_review_page.UNDO", timedelta(0))
+    monkeypatch.setattr("mailerd.web.send.send_review_page.UNDO", timedelta(0))
     own = await site.write(mail("Of a job", X_Mailerd_Key=f"{'0' * 26}-0"))
     written = await site.write(mail())
     before = site.google.drafts(ME)
@@ -235,7 +235,7 @@ async def test_what_google_refuses_is_said_and_what_was_copied_before_stays(
     before = await query(site.daemon.database, "SELECT message, content FROM job_drafts ORDER BY part, seq")
     site.google.fault(fault)
     if fault.kind == "hang_before":
-        monkeypatch.setattr("mailerd.web.gmail_draft.GOOGLE_TIMEOUT", 0.5)
+        monkeypatch.setattr("mailerd.web.send.gmail_draft.GOOGLE_TIMEOUT", 0.5)
     _, text = await ask(browser, f"{draft}/message", 422, copy=written)
     assert words in text
     assert "Nothing was copied" not in text, "what it says is a sentence of its own"

@@ -12,9 +12,9 @@ from yarl import URL
 
 from mailerd.config import IntakeSettings
 from mailerd.http.auth import PER_MINUTE
-from mailerd.store.api_keys import Permission
-from mailerd.web import forms, live
-from mailerd.web.guards import COOKIE
+from mailerd.store.write.api_keys import Permission
+from mailerd.web.frame import forms, live
+from mailerd.web.frame.guards import COOKIE
 from tests.support.heard import PATIENCE
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite

@@ -22,10 +22,10 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.log import Log
-from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
-from mailerd.store.trouble_history import KEPT, SETTLED, TroubleHistory, past_statement
-from mailerd.web.checks import ChecksOnDemand
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.trouble_history import KEPT, SETTLED, TroubleHistory, past_statement
+from mailerd.web.frame.checks import ChecksOnDemand
 from tests.support.dialect import plan
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

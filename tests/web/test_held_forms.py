@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.web import held_forms
-from mailerd.web.guards import COOKIE
+from mailerd.web.frame import held_forms
+from mailerd.web.frame.guards import COOKIE
 from tests.support.eventually import eventually
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite

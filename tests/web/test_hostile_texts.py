@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mailerd.web.html import line_of_story
+from mailerd.web.frame.html import line_of_story
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask

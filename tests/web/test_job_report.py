@@ -11,8 +11,8 @@ import pytest
 
 from mailerd.core.results import MessageOutcome
 from mailerd.core.suppression import Channel, Reason
-from mailerd.store.api_keys import Permission
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 
-from mailerd.web import settings_page
-from mailerd.web.guards import COOKIE
+from mailerd.web.frame.guards import COOKIE
+from mailerd.web.look import settings_page
 from tests.support.rows import post, query
 from tests.web.conftest import SAME, ConsoleSite
 
@@ -104,7 +104,7 @@ async def test_every_refusal_of_a_page_is_a_page_in_the_layout(
     assert len(links(page)) == 7
     assert "NoneType" not in page
     assert page.count("<h1>") == 1
-    monkeypatch.setattr("mailerd.web.forms.MAX_FORM", 100)
+    monkeypatch.setattr("mailerd.web.frame.forms.MAX_FORM", 100)
     async with (await site.signed_in("whole")).post("/jobs", data={"x": "y" * 1000}, headers=HTML) as answer:
         text = await answer.text()
         assert (answer.status, answer.content_type, len(links(text))) == (413, "text/html", 7)

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from mailerd.sandbox.google import COMPOSE, READONLY, SEND, FakeGoogle, FakeLimits, Fault, serve
-from mailerd.store.api_keys import ApiKeys
+from mailerd.store.write.api_keys import ApiKeys
 from mailerd.web.page_routes import PAGES
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mailerd.http.auth import MAX_FAILURES_PER_MINUTE
-from mailerd.web import forms
-from mailerd.web.forms import MAX_LOGIN, MAX_LOGIN_FIELDS
-from mailerd.web.guards import COOKIE
+from mailerd.web.frame import forms
+from mailerd.web.frame.forms import MAX_LOGIN, MAX_LOGIN_FIELDS
+from mailerd.web.frame.guards import COOKIE
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE
 from tests.web.conftest import ConsoleSite
@@ -174,7 +174,7 @@ async def test_of_too_many_connections_those_of_strangers_are_closed_first(
     site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forms that never came had every connection closed that was kept open by who has a key."""
-    monkeypatch.setattr("mailerd.web.sign_in.LOGINS_PER_ADDRESS", 100)
+    monkeypatch.setattr("mailerd.web.frame.sign_in.LOGINS_PER_ADDRESS", 100)
     monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
     key = f"X-API-Key: {await site.keys.create('shop')}\r\n"
     kept = [await begin(site, b"{}", key + "Content-Length: 2\r\n", path=POST) for _ in range(2)]
@@ -203,7 +203,7 @@ async def test_a_connection_that_has_just_come_outlives_forms_that_come_slowly(
     site: ConsoleSite, cut: list[Opened], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had not shown its key yet, so it was closed before them."""
-    monkeypatch.setattr("mailerd.web.sign_in.LOGINS_PER_ADDRESS", 100)
+    monkeypatch.setattr("mailerd.web.frame.sign_in.LOGINS_PER_ADDRESS", 100)
     monkeypatch.setattr(forms, "LOGIN_TIMEOUT", 60.0)
     key, reaper = await site.keys.create("shop"), site.daemon.intake._slow_clients
     cut += [await begin(site, b"key=", FORM + "Content-Length: 60\r\n") for _ in range(9)]

@@ -14,10 +14,11 @@ from playwright.async_api import FilePayload, Page, expect
 
 from mailerd.config import IntakeSettings
 from mailerd.mail.mime import MAX_ATTACHMENTS
-from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import Draft, DraftFile, Drafts
-from mailerd.web import forms, send_message_page
-from mailerd.web.forms import Form
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.drafts import Draft, DraftFile, Drafts
+from mailerd.web.frame import forms
+from mailerd.web.frame.forms import Form
+from mailerd.web.send import send_message_page
 from tests.support.rows import query
 from tests.web.browser import SOON, Complaints, bring_axe, chromium, sign_in, violations
 from tests.web.conftest import ConsoleSite

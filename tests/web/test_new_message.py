@@ -13,9 +13,9 @@ import pytest
 
 from mailerd.clock import Clock
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary
-from mailerd.store.api_keys import Permission
-from mailerd.store.drafts import PEOPLE, Drafts
-from mailerd.store.suppressions import Suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.drafts import PEOPLE, Drafts
+from mailerd.store.write.suppressions import Suppressions
 from tests.support.own_time import at_this_speed, own_time
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
@@ -204,7 +204,7 @@ async def test_a_file_without_anything_in_it_is_named_and_changes_nothing(site: 
 
 
 async def test_a_table_has_no_more_rows_than_a_job_may_have(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.web.send_table._ABOVE", 3 - site.daemon.settings.intake.max_recipients)
+    monkeypatch.setattr("mailerd.web.send.send_table._ABOVE", 3 - site.daemon.settings.intake.max_recipients)
     browser = await site.signed_in()
     _, text = await ask(browser, "/send", 422, pasted="email\n" + "a@example.com\n" * 3)
     assert "more than 3 rows" in text

@@ -12,7 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, FilePayload, Page, expect
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query
 from tests.support.spreadsheets import xlsx
 from tests.web.browser import VIEWS, bring_axe, one_browser, page_of, violations

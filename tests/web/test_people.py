@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from mailerd.core.reading import Authorization, AuthorizationState
-from mailerd.store.api_keys import Permission
-from mailerd.web import inbox_page, lists_page
+from mailerd.store.write.api_keys import Permission
+from mailerd.web.look import inbox_page, lists_page
 from tests.support.heard import PATIENCE
 from tests.support.own_time import slowness
 from tests.support.rows import numbers, post, query

@@ -3,8 +3,8 @@
 import pytest
 
 from mailerd.core.situation import situation
-from mailerd.store import describe
-from mailerd.store.history import HistoryReader
+from mailerd.store.read import describe
+from mailerd.store.read.history import HistoryReader
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 

@@ -14,11 +14,11 @@ from playwright.async_api import expect
 from mailerd.core.results import MessageOutcome
 from mailerd.core.suppression import Channel, Reason
 from mailerd.mail.spreadsheet import Sheet
-from mailerd.store.api_keys import MAX_SENT_TABLES, Permission
-from mailerd.store.drafts import PEOPLE, Draft, Drafts
-from mailerd.store.earlier_jobs import PAGE, EarlierJobs, Person
-from mailerd.store.jobs import Jobs
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.read.earlier_jobs import PAGE, EarlierJobs, Person
+from mailerd.store.read.jobs import Jobs
+from mailerd.store.write.api_keys import MAX_SENT_TABLES, Permission
+from mailerd.store.write.drafts import PEOPLE, Draft, Drafts
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query
 from tests.web.browser import VIEWS, chromium, page_of, sign_in
 from tests.web.conftest import ConsoleSite
@@ -134,7 +134,7 @@ async def test_who_replies_while_the_reminder_is_written_gets_none(
     site: ConsoleSite, monkeypatch: pytest.MonkeyPatch, heard: list[str], result: str, words: str
 ) -> None:
     """A bounce takes the place of a reply in the message's row: its notices tell."""
-    monkeypatch.setattr("mailerd.store.earlier_jobs.PAGE", 1)
+    monkeypatch.setattr("mailerd.store.read.earlier_jobs.PAGE", 1)
     job = await post(site.database, recipients=["ada@example.com", "bob@example.com", "Cy.D@gmail.com"])
     await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered'")
     browser = await site.signed_in()

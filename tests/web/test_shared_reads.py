@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from mailerd.clock import Clock
-from mailerd.web.shared_reads import SharedReads
+from mailerd.web.frame.shared_reads import SharedReads
 
 
 async def test_of_those_who_ask_at_once_one_reads_and_a_failure_is_not_kept() -> None:

@@ -6,8 +6,8 @@ import aiohttp
 import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
-from mailerd.store.api_keys import Permission
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_new_message import WRITTEN, ask, begun

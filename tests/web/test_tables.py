@@ -19,7 +19,7 @@ from mailerd.mail.recipient_table import read_recipients
 from mailerd.mail.spreadsheet import Sheet, SpreadsheetError
 from mailerd.mail.spreadsheet_child import MAX_EMPTY, MAX_ROW
 from mailerd.mail.table_checker import DraftTable, TableQuestion
-from mailerd.web import post_job
+from mailerd.web.send import post_job
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE
 from tests.support.rows import post, query

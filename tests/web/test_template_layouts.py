@@ -7,8 +7,8 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.store.api_keys import Permission
-from mailerd.store.templates import TemplateStore
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.templates import TemplateStore
 from tests.intake.test_templates import PIXEL
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite

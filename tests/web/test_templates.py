@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 from markupsafe import escape
 
-from mailerd.store.api_keys import Permission
-from mailerd.web.template_diff import MAX_COMPARED, changed_lines
+from mailerd.store.write.api_keys import Permission
+from mailerd.web.templates.template_diff import MAX_COMPARED, changed_lines
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 
@@ -87,8 +87,11 @@ async def test_what_is_written_is_what_the_api_stores_and_jobs_get_once_it_is_pu
     async with browser.post("/templates/order", data={"action": "publish", "version": version, "expect": ""}) as answer:
         assert "Jobs that are posted from now on" in await answer.text()
     assert await published(site) == version
-    (event,) = site.heard.of("template_changed")[1:]
-    assert (event["action"], event["actor"]) == ("published", "key:shop via console")
+    (event,) = site.heard.of("template_action")[1:]
+    assert (event["action"], event["actor"]) == ("publish_template", "key:shop via console")
+    assert (await query(site.database, "SELECT action, actor, detail FROM job_actions"))[1:] == [
+        ("publish_template", "key:shop via console", f"order {version}")
+    ]
     status, page = await got(browser, "/templates/order/html?in=zh")
     assert (status, page) == (200, "<b>17</b>")
 

@@ -131,6 +131,6 @@ async def test_a_template_is_written_refused_seen_published_compared_restored_an
     assert [(comment, "images/Bild.png" in files) for comment, files in found] == [
         (None, False), (None, True), ("politer", True),
     ]  # fmt: skip
-    assert [each["action"] for each in site.heard.of("template_changed")] == [
-        *("saved", "published") * 3, "published", "archived",
+    assert [each["action"] for each in site.heard.of("template_action")] == [
+        *("save_template", "publish_template") * 3, "publish_template", "archive_template",
     ]  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 
 from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.webhooks import EventType
-from mailerd.store.api_keys import Permission
-from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.webhooks import NewEndpoint, WebhookError, Webhooks, shown_secret
+from mailerd.store.write.api_keys import Permission
+from mailerd.store.write.event_feed import NewEvent, insert_events
+from mailerd.store.write.webhooks import NewEndpoint, WebhookError, Webhooks, shown_secret
 from tests.support.rows import query
 from tests.web.conftest import ConsoleSite
 from tests.web.test_actions import ask

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from mailerd.store.describe import of_job, standing
-from mailerd.store.jobs import Jobs
+from mailerd.store.read.describe import of_job, standing
+from mailerd.store.read.jobs import Jobs
 from tests.support.rows import post, query
 from tests.web.conftest import ConsoleSite
 

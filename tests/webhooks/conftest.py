@@ -10,8 +10,8 @@ from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import NewEvent, insert_events
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.event_feed import NewEvent, insert_events
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from mailerd.webhooks import service
 from tests.support.heard import Heard
 from tests.webhooks.receiver import Receiver, receiving

@@ -19,7 +19,7 @@ from mailerd.core.webhooks import EventType
 from mailerd.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
-from mailerd.store.webhooks import WebhookDeliveries, Webhooks
+from mailerd.store.write.webhooks import WebhookDeliveries, Webhooks
 from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
 from tests.support.heard import PATIENCE, Heard

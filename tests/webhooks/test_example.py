@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.store.db.database import Database
-from mailerd.store.webhooks import NewEndpoint, Webhooks
+from mailerd.store.write.webhooks import NewEndpoint, Webhooks
 from tests.house.source import ROOT
 from tests.support.eventually import eventually
 from tests.support.ports import free_port

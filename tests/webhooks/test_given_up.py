@@ -1,7 +1,7 @@
 """An event is given up only where the endpoint takes others: one that is dead, or resumed too early, loses none."""
 
 from mailerd.store.db.database import Database
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.write.webhooks import Webhooks
 from tests.support.heard import Heard
 from tests.support.rows import query
 from tests.webhooks.conftest import Deliver, Happen, endpoint

@@ -19,8 +19,8 @@ from mailerd.core.states import ImpossibleRequestError, JobChange
 from mailerd.core.webhooks import EventType
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, RunningServer, serve
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, FeedEvent
-from mailerd.store.job_actions import JobActions
+from mailerd.store.write.event_feed import EventFeed, FeedEvent
+from mailerd.store.write.job_actions import JobActions
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
 from tests.support.eventually import eventually

@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.store import webhooks as webhook_queue
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import LEAP, EventFeed, UnknownPositionError, leap_at_next, number
-from mailerd.store.webhooks import WebhookQueue
+from mailerd.store.write import webhooks as webhook_queue
+from mailerd.store.write.event_feed import LEAP, EventFeed, UnknownPositionError, leap_at_next, number
+from mailerd.store.write.webhooks import WebhookQueue
 from tests.support.dialect import is_mariadb
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint

@@ -18,9 +18,9 @@ from mailerd.core.webhooks import (
     WebhookOutcome,
     decide,
 )
-from mailerd.store import webhooks
 from mailerd.store.db.database import Database
-from mailerd.store.webhooks import NewEndpoint, WebhookDeliveries, WebhookQueue, Webhooks
+from mailerd.store.write import webhooks
+from mailerd.store.write.webhooks import NewEndpoint, WebhookDeliveries, WebhookQueue, Webhooks
 from tests.support.heard import PATIENCE
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint

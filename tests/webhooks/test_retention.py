@@ -9,12 +9,12 @@ import pytest
 
 from mailerd.core.webhooks import EndpointState
 from mailerd.events.webhooks import WebhookEvents
-from mailerd.store import event_feed, retention
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, PrunedPositionError
-from mailerd.store.retention import DeliveriesOfRemoved, LostEvents, OldEvents
-from mailerd.store.webhooks import WebhookDeliveries, WebhookQueue, Webhooks
+from mailerd.store.write import event_feed, retention
+from mailerd.store.write.event_feed import EventFeed, PrunedPositionError
+from mailerd.store.write.retention import DeliveriesOfRemoved, LostEvents, OldEvents
+from mailerd.store.write.webhooks import WebhookDeliveries, WebhookQueue, Webhooks
 from tests.support.beats import counting_beats
 from tests.support.heard import Heard
 from tests.support.in_doubt import in_doubt
@@ -201,7 +201,7 @@ async def test_many_that_delete_at_once_delete_each_once(
 async def test_replay_delivers_what_was_before_the_endpoint_too_and_doubles_nothing_that_waits(
     database: Database, receiver: Receiver, happen: Happen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.store.webhooks._REPLAYED_AT_ONCE", 3)
+    monkeypatch.setattr("mailerd.store.write.webhooks._REPLAYED_AT_ONCE", 3)
     await happen(5)
     id_ = await endpoint(database, receiver)
     await happen(5)

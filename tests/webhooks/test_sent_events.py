@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Extras, Outcome, Resolution, WriteResult
+from mailerd.core.claims import Outcome, Resolution, WriteResult
+from mailerd.core.extras import Extras
 from mailerd.core.states import Proof, Transition
 from mailerd.core.webhooks import EventType
 from mailerd.store.db.connection import Cursor, rfc3339, utc
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import EventFeed, FeedEvent
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import settle
-from mailerd.store.webhooks import NewEndpoint, WebhookQueue, Webhooks
+from mailerd.store.write.event_feed import EventFeed, FeedEvent
+from mailerd.store.write.webhooks import NewEndpoint, WebhookQueue, Webhooks
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon
 from tests.store.queue.test_given_back import give_back, in_thread

@@ -16,10 +16,10 @@ from mailerd.core.stats import QueueStats, WebhookStats
 from mailerd.events.webhooks import WebhookEvents
 from mailerd.ops.alerts import AlertState
 from mailerd.ops.metrics import Metrics
-from mailerd.store import stats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.webhooks import NewEndpoint, WebhookQueue, Webhooks
+from mailerd.store.read import stats
+from mailerd.store.write.webhooks import NewEndpoint, WebhookQueue, Webhooks
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver

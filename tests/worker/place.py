@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
 from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
+from mailerd.core.claims import Claim, WriteResult
 from mailerd.core.decisions import RetryPolicy
-from mailerd.core.models import Claim, WriteResult
 from mailerd.core.replies import (
     Accepted,
     MalformedResponse,
@@ -23,7 +23,8 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Mailbox, MessageSemaphore
 from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.delivery import Delivery, DeliveryLog, JobProgress, PauseLog
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.delivery_log import DeliveryLog, JobProgress, PauseLog
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking

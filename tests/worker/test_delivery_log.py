@@ -1,6 +1,6 @@
 """The numbers of a job's progress in the log."""
 
-from mailerd.worker.delivery import JobProgress
+from mailerd.worker.delivery_log import JobProgress
 
 
 def test_a_message_that_starts_has_the_number_that_it_would_finish_with_if_all_before_it_did() -> None:

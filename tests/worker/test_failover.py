@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
-from mailerd.core.models import WriteResult
+from mailerd.core.claims import WriteResult
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

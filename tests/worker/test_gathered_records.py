@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.gmail import MessageSemaphore

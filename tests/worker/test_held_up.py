@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database

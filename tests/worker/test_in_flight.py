@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from mailerd.core.models import Claim, ClaimedRecipient
+from mailerd.core.claims import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import Outcome, Resolution
+from mailerd.core.claims import Outcome, Resolution
 from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange, Transition
 from mailerd.sandbox.mariadb import Server

@@ -10,12 +10,13 @@ import pytest
 
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.events.process import StoreEvents
 from mailerd.mail.renderer import RenderBatches, Rendered
 from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import JobContent, StoredAttachment
+from mailerd.store.queue.job_content import JobContent
+from mailerd.store.write.new_jobs import StoredAttachment
 from mailerd.worker import message_builder
 from mailerd.worker.message_builder import (
     LARGE_BYTES,

@@ -5,7 +5,7 @@ from datetime import timedelta
 from mailerd.core.decisions import Pause
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.delivery import REMINDER_INTERVAL, PauseLog
+from mailerd.worker.delivery_log import REMINDER_INTERVAL, PauseLog
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.models import Resolution, UnresolvedSend
+from mailerd.core.claims import Resolution, UnresolvedSend
 from mailerd.core.replies import Accepted, Reply
 from mailerd.core.states import Transition
 from mailerd.gmail import Mailbox

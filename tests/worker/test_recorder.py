@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store.job_changes import CompletedJob
+from mailerd.store.write.job_changes import CompletedJob
 from tests.support.heard import Heard
 from tests.support.recording import new_recorder
 from tests.support.replayed import replayed

@@ -1,6 +1,6 @@
 """A refusal concerns one message when Google takes others of its sender, and the mailbox when it takes none."""
 
-from mailerd.worker.delivery import Refusals
+from mailerd.worker.refusals import Refusals
 
 ME = "me@example.com"
 

@@ -11,13 +11,13 @@ from typing import Any, cast
 import pytest
 
 from mailerd.clock import Clock
-from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
+from mailerd.core.claims import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import MessageSemaphore
 from mailerd.heartbeat import Heartbeats
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.delivery import JobProgress
+from mailerd.worker.delivery_log import JobProgress
 from mailerd.worker.in_flight import CircuitBreaker, InFlight
 from mailerd.worker.runner import Runner
 from tests.support.heard import Heard

@@ -22,7 +22,7 @@ from mailerd.core.stats import QueueStats
 from mailerd.events.process import StoreEvents
 from mailerd.events.worker import GmailEvents
 from mailerd.ops.daemon_thread import in_thread
-from mailerd.store.senders import default_limits
+from mailerd.store.queue.rate_limits import default_limits
 
 TOTAL_TIMEOUT: Final = 20.0
 """Seconds for everything."""

@@ -23,16 +23,16 @@ from mailerd.errors import ConfigurationError, DatabaseError, LostKeysError, Sch
 from mailerd.events.process import StoreEvents
 from mailerd.model.webhooks import Webhook
 from mailerd.ops.outbound_http import OutboundHttp
-from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import HOST_TIMEOUT
 from mailerd.store.inbox.mailboxes import InboxState, NoticeReader
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.secrets import Secrets
-from mailerd.store.server_info import Host, ServerInfo
-from mailerd.store.stats import StatsReader
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.read import server_info
+from mailerd.store.read.server_info import Host, ServerInfo
+from mailerd.store.read.stats import StatsReader
+from mailerd.store.write.secrets import Secrets
+from mailerd.store.write.webhooks import Webhooks
 
 
 @dataclass(frozen=True)

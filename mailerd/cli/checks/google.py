@@ -10,8 +10,8 @@ from mailerd.cli.checks.database import Shown, name_of
 from mailerd.cli.checks.result import CheckResult, Level, fail, halves, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
+from mailerd.core.failing_attempts import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.i18n import t
-from mailerd.core.models import GOOGLE_SILENT, GOOGLE_UNREACHABLE
 from mailerd.core.pauses import repair_command
 from mailerd.core.reading import INCIDENT
 from mailerd.core.reasons import cause_code, same_cause

@@ -6,9 +6,9 @@ from typing import Final
 from mailerd.cli.checks.result import CheckResult, warn
 from mailerd.core.i18n import t
 from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, STANDARD_FROM, STANDARD_UNITS, TIERS_PAGE, SenderLimits
-from mailerd.store import server_info
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read import server_info
 
 _MAX_SENDERS: Final = 20
 """Senders with a finding of their own."""

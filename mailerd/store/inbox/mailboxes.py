@@ -8,18 +8,18 @@ from typing import Annotated, Any, Final
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core.bounce_rule import BRAKE_SPAN, LAST, YOUNG_FOR, YOUNG_MESSAGES, YOUNG_POLL, BounceRule
-from mailerd.core.models import InboxCursor, InboxLease, SentMessage
+from mailerd.core.inbox_findings import InboxCursor, InboxLease, SentMessage
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.situation import inbox_remedy
 from mailerd.model.fields import Sql
-from mailerd.store import job_changes
 from mailerd.store.db.connection import Cursor, Statement, micros, utc
 from mailerd.store.db.database import Database, read, transaction
 from mailerd.store.db.rows import Select
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.write import job_changes
 
 # Lets a job wait while what came back of it is read, and says which mailboxes are read often.
 #
@@ -508,7 +508,7 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET history_id = %s, internal_date = %s, waiting_from = %s, failing_id = %s, failures = %s,
        lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE email = %s AND lease_token = %s"""
-CLOCK_WENT_BACK: Final = (
+_CLOCK_WENT_BACK: Final = (
     "UPDATE mailboxes SET next_at = UTC_TIMESTAMP(6) WHERE next_at > UTC_TIMESTAMP(6)",
     # A reader that lives renews it with each commit.
     """
@@ -517,7 +517,12 @@ UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR
     # They would count as used until then, and nothing be read while messages wait.
     "DELETE FROM mailbox_units WHERE at > UTC_TIMESTAMP(6)",
 )
-"""What brings back the moments that a clock that was ahead has left."""
+
+
+async def follow_clock(database: Database) -> None:
+    """Bring back the moments that a clock that was ahead has left."""
+    for statement in _CLOCK_WENT_BACK:
+        await database.execute(statement, what="clock.follow")
 
 
 async def move_on(

@@ -21,7 +21,7 @@ from mailerd.core.bounce_rule import (
     sender_reason,
 )
 from mailerd.core.i18n import t
-from mailerd.core.models import (
+from mailerd.core.inbox_findings import (
     BadList,
     Finding,
     Found,
@@ -52,18 +52,18 @@ from mailerd.core.states import JobChange, JobStatus, State, job_after
 from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.core.verdicts import PauseCause
 from mailerd.core.webhooks import EventType
-from mailerd.store import job_changes
-from mailerd.store import messages as door
-from mailerd.store.action_log import note_action
 from mailerd.store.db.connection import Cursor, naive, rfc3339
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import NewEvent, insert_events
 from mailerd.store.inbox.mailboxes import SELECT_KNOWN, move_on
-from mailerd.store.messages import NOT_LOCKED, Locked, short
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits, lock_sender, sent_by_hour
-from mailerd.store.sender_changes import add_elsewhere, pause_sender
-from mailerd.store.suppressions import NewSuppression, add, list_names
+from mailerd.store.write import job_changes
+from mailerd.store.write import messages as door
+from mailerd.store.write.action_log import note_action
+from mailerd.store.write.event_feed import NewEvent, insert_events
+from mailerd.store.write.messages import NOT_LOCKED, Locked, short
+from mailerd.store.write.sender_changes import add_elsewhere, pause_sender
+from mailerd.store.write.suppressions import NewSuppression, add, list_names
 
 # Pauses a job whose list is bad, in the transaction that writes what came back of it; warns of it before.
 #

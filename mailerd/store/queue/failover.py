@@ -17,27 +17,18 @@ from functools import partial
 from typing import Final
 
 from mailerd.core import moves
+from mailerd.core.claims import ClaimedRecipient, Handover, Mode, Outcome, Record, UnresolvedSend, WriteResult, mode_of
 from mailerd.core.decisions import Decision
 from mailerd.core.i18n import t
-from mailerd.core.models import (
-    ClaimedRecipient,
-    Handover,
-    Mode,
-    Outcome,
-    Record,
-    UnresolvedSend,
-    WriteResult,
-    mode_of,
-)
 from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import State, Transition
 from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.process import StoreEvents
-from mailerd.store import messages, sender_changes
-from mailerd.store.daemon_changes import record_replay
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import update_senders, updates_sender
+from mailerd.store.write import messages, sender_changes
+from mailerd.store.write.daemon_changes import record_replay
 
 KEEP: Final = 60.0
 """Seconds for which a message that was sent, or may be, is remembered, counted back from the last one: however long the

@@ -12,16 +12,17 @@ from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import Any, Final
 
-from mailerd.config import Live
+from mailerd.config import Live, Settings
 from mailerd.core import rate_limit
-from mailerd.core.models import NEWEST, RECENT, Attempted, SenderState
+from mailerd.core.failing_attempts import NEWEST, RECENT, Attempted
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, PROBE_INTERVAL, SenderLimits
 from mailerd.core.reasons import from_row
+from mailerd.core.sender_state import SenderState
 from mailerd.core.verdicts import PauseCause
-from mailerd.store import sender_changes
 from mailerd.store.db.connection import Cursor, micros, naive, utc
 from mailerd.store.db.database import Database
-from mailerd.store.sender_changes import add_projects, debit_call, set_project_tats
+from mailerd.store.write import sender_changes
+from mailerd.store.write.sender_changes import add_projects, debit_call, set_project_tats
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
@@ -64,6 +65,22 @@ class DefaultLimits:
     """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
     project_units_per_minute: int = 0
     """The units of a project in a minute; 0 means no limit."""
+
+
+def default_limits(settings: Settings) -> DefaultLimits:
+    """What senders may use unless they have their own."""
+    pace = settings.pace
+    default = SenderLimits(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+        standard=pace.tier == "standard",
+    )
+    return DefaultLimits(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
 def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:

@@ -10,18 +10,18 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from mailerd.core import moves
+from mailerd.core.claims import Handover, Outcome, Record, WriteResult
 from mailerd.core.decisions import Pause
-from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.moves import AttemptLog, Move, Row
 from mailerd.core.states import UNSENT, State, Transition
 from mailerd.core.verdicts import PauseCause
-from mailerd.store import job_changes, messages, sender_changes
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.error_codes import LOCKED
-from mailerd.store.job_changes import CompletedJob
-from mailerd.store.messages import Locked
 from mailerd.store.queue.rate_limits import lock_projects
+from mailerd.store.write import job_changes, messages, sender_changes
+from mailerd.store.write.job_changes import CompletedJob
+from mailerd.store.write.messages import Locked
 
 _READ_MESSAGES: Final = "SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 _READ_JOBS: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id IN %s"

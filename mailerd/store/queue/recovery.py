@@ -11,18 +11,18 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core import moves
+from mailerd.core.claims import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.i18n import t
-from mailerd.core.models import ExpiredClaim, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import Proof, State, Transition
 from mailerd.errors import MailerdError
-from mailerd.store import job_changes, messages, sender_changes
-from mailerd.store.action_log import note_action
+from mailerd.heartbeat import is_there
 from mailerd.store.db.connection import Cursor, utc
 from mailerd.store.db.database import Database
-from mailerd.store.event_feed import leap_at_next
-from mailerd.store.job_changes import MAX_FOUND, UNFINISHED, CompletedJob, complete
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.stats import is_there
+from mailerd.store.write import job_changes, messages, sender_changes
+from mailerd.store.write.action_log import note_action
+from mailerd.store.write.event_feed import leap_at_next
+from mailerd.store.write.job_changes import MAX_FOUND, UNFINISHED, CompletedJob, complete
 
 # Recovers messages whose lease has expired: their daemon died, was paused or lost the database.
 

@@ -29,7 +29,7 @@ from mailerd.core.replies import (
 from mailerd.core.stats import DaemonInfo, QueueStats
 from mailerd.gmail import Mailbox
 from mailerd.gmail.credentials import COMPOSE, METADATA, SEND
-from mailerd.store.server_info import ServerInfo, _covers, _privileges
+from mailerd.store.read.server_info import ServerInfo, _covers, _privileges
 
 GOOD: Mapping[str, str] = {
     "version": "10.11.6-MariaDB",

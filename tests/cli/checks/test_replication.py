@@ -6,7 +6,7 @@ import pytest
 
 from mailerd.cli.checks.database import failover, servers
 from mailerd.cli.checks.result import Level
-from mailerd.store.server_info import Host
+from mailerd.store.read.server_info import Host
 
 SEMI_SYNCHRONOUS = {
     "rpl_semi_sync_source_enabled": "ON",

@@ -15,7 +15,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.secrets import Secrets
+from mailerd.store.write.secrets import Secrets
 from mailerd.worker.message_builder import UnsubscribeLinks
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

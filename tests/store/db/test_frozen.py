@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from mailerd.config import Live
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause

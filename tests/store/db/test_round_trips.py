@@ -9,8 +9,8 @@ import aiomysql
 import pytest
 from pymysql.err import DataError
 
+from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.sandbox.mariadb import Server

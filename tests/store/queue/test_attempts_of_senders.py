@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mailerd.core.models import FailingAttempts, failing
+from mailerd.core.failing_attempts import FailingAttempts, failing
 from mailerd.core.reasons import in_row, reason
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database

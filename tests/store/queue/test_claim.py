@@ -6,7 +6,7 @@ from collections import Counter
 from datetime import timedelta
 
 from mailerd.config import Live
-from mailerd.core.models import Claim
+from mailerd.core.claims import Claim
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from mailerd.config import DatabaseSettings, Live
-from mailerd.core.models import Claim
+from mailerd.core.claims import Claim
 from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.events.process import StoreEvents
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
+from mailerd.store.queue import take_messages, turns
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.store.queue.test_rate_limits import Shifted
@@ -126,15 +127,15 @@ async def test_a_claim_passes_each_sender_by_once_whose_project_is_locked(
     await query(database, "UPDATE senders SET project = '1' WHERE email > 's00@example.com'")
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
     monkeypatch.setattr(claims_module, "_MAX_SENDERS", 4)
-    monkeypatch.setattr(claims_module, "BUSY", timedelta(0))  # as if a round took longer
-    lock_due, rounds = claims_module.lock_due, list[int]()
+    monkeypatch.setattr(turns, "BUSY", timedelta(0))  # as if a round took longer
+    lock_due, rounds = turns.lock_due, list[int]()
 
-    async def counted(cursor: Cursor, *given: Any, **more: Any) -> list[claims_module.Turn]:
+    async def counted(cursor: Cursor, *given: Any, **more: Any) -> list[turns.Turn]:
         found = await lock_due(cursor, *given, **more)
         rounds.append(len(found))
         return found
 
-    monkeypatch.setattr(claims_module, "lock_due", counted)
+    monkeypatch.setattr("mailerd.store.queue.claim.lock_due", counted)
     defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=1_000_000)
     claimer = Claims(database, "D1", timedelta(seconds=60), Live(defaults), replayed(database))
 
@@ -268,12 +269,12 @@ async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing
     await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 20")
     senders = [f"s{n}@example.com" for n in range(3)]
     for statement, values in (
-        (claims_module.DUE, (("", "a@example.com"), 3)),
+        (turns.DUE, (("", "a@example.com"), 3)),
         (claims_module.NEXT, (("", "a@example.com"),)),
-        (" UNION ALL ".join([claims_module.JOB] * 3), senders),
-        (" UNION ALL ".join([claims_module.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
-        (" UNION ALL ".join([claims_module.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),
-        (claims_module.NEXT_JOBS, (tuple(senders),)),
+        (" UNION ALL ".join([take_messages.JOB] * 3), senders),
+        (" UNION ALL ".join([take_messages.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
+        (" UNION ALL ".join([take_messages.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),
+        (take_messages.NEXT_JOBS, (tuple(senders),)),
     ):
         for row in await plan(database, statement, values):
             if (row["table"] or "<union").startswith("<union"):

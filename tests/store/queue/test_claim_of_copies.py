@@ -1,8 +1,8 @@
 """A claim takes no message for whose copies the day has no room, and nothing that stands behind it."""
 
+from mailerd.core.claims import Outcome
 from mailerd.core.copies import Copy
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.reasons import reason
 from mailerd.core.states import Transition

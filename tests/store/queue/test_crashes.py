@@ -2,8 +2,8 @@
 
 import pytest
 
+from mailerd.core.claims import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, Outcome
 from mailerd.core.states import JobChange, State, Transition
 from mailerd.store.db.database import Database
 from tests.store.queue.test_claim import claims

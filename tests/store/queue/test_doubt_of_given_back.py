@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient, Outcome, Resolution
+from mailerd.core.claims import ClaimedRecipient, Outcome, Resolution
 from mailerd.core.states import JobChange, Proof, Transition
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_given_back import PROOFS, come_back, settled

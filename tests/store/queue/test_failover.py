@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from mailerd.config import Live
+from mailerd.core.claims import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome, WriteResult
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.events.process import StoreEvents
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
@@ -23,6 +22,7 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
+from mailerd.store.read.daemons import Daemons
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write

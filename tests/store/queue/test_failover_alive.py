@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient
+from mailerd.core.claims import ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store import clock_steps, daemon_changes
-from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover
+from mailerd.store.read.daemons import Daemons
+from mailerd.store.write import clock_steps, daemon_changes
 from tests.store.queue.test_failover import Daemon, forget, one, other
 from tests.support.rows import post, query, states
 

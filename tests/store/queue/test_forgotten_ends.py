@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.core.claims import Outcome, Resolution, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Outcome, Resolution, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import RecoveryQueries

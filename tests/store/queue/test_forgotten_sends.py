@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.claims import ClaimedRecipient, Outcome, Resolution, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome, Resolution, WriteResult
 from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
 from tests.store.queue.test_claim import claims

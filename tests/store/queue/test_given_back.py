@@ -8,21 +8,22 @@ import pytest
 from mailerd.clock import new_id
 from mailerd.config import Live
 from mailerd.core import moves
+from mailerd.core.claims import Outcome, Resolution
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Finding, InboxCursor, Outcome, Resolution, SentMessage
+from mailerd.core.inbox_findings import Finding, InboxCursor, SentMessage
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.results import Consequence, Step
 from mailerd.core.states import JobChange, Proof, Transition
-from mailerd.store import messages
-from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import undo
+from mailerd.store.read.audit import audit
+from mailerd.store.write import messages
+from mailerd.store.write.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, LOST, SENT, TAKEN, write

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from mailerd.core.models import ClaimedRecipient, Handover, WriteResult
+from mailerd.core.claims import ClaimedRecipient, Handover, WriteResult
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter, is_plain_handover
-from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.store.write.suppressions import NewSuppression, Suppressions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.handover import handover

@@ -13,17 +13,9 @@ from itertools import combinations_with_replacement, cycle
 from typing import Any, Final, override
 
 from mailerd.config import DatabaseSettings, Live
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, Resolution, UnresolvedSend
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import (
-    ClaimedRecipient,
-    Finding,
-    InboxCursor,
-    InboxLease,
-    Outcome,
-    Record,
-    Resolution,
-    UnresolvedSend,
-)
+from mailerd.core.inbox_findings import Finding, InboxCursor, InboxLease
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.results import Consequence, Result, Step
@@ -35,11 +27,11 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.inbox.record_findings import FindingsWriter
-from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries, settle
+from mailerd.store.write.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.heard import Heard

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mailerd.core.models import Outcome
+from mailerd.core.claims import Outcome
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import NotUnsureError, settle

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.config import DatabaseSettings, Live, Settings
+from mailerd.core.claims import ClaimedRecipient, Outcome
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
@@ -18,9 +18,9 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
-from mailerd.store.sender_changes import join_project
-from mailerd.store.senders import SenderError, Senders, default_limits
+from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits, default_limits
+from mailerd.store.write.sender_actions import SenderActions, SenderError
+from mailerd.store.write.sender_changes import join_project
 from tests.store.queue.test_record import write
 from tests.support.handover import handover
 from tests.support.heard import Heard
@@ -327,7 +327,7 @@ PAUSED = "SELECT email, pause_cause FROM senders WHERE paused_until > UTC_TIMEST
 @pytest.mark.parametrize("how", ["a sender", "the project"])
 async def test_who_resumes_a_sender_lifts_the_pause_of_its_project_for_all(database: Database, how: str) -> None:
     await paused_project(database)
-    senders = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
+    senders = SenderActions(database, DefaultLimits(SenderLimits(0, 0, 0)))
     if how == "a sender":
         await senders.resume(ME, actor="x")
     else:
@@ -342,7 +342,7 @@ async def test_who_resumes_a_sender_lifts_the_pause_of_its_project_for_all(datab
 async def test_a_limited_key_resumes_its_own_senders_alone_and_nothing_but_the_pause_ends(database: Database) -> None:
     await paused_project(database)
     await query(database, "UPDATE senders SET concurrency = 2, gap_until = '2031-01-01' WHERE email = %s", YOU)
-    senders = Senders(database, DefaultLimits(SenderLimits(0, 0, 0)))
+    senders = SenderActions(database, DefaultLimits(SenderLimits(0, 0, 0)))
     await senders.resume(ME, actor="x", others=[ME])
     assert dict(await query(database, PAUSED)) == {YOU: "project_limit", THEM: "manual"}
     await senders.resume(ME, actor="x")

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
+from mailerd.core.claims import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import ClaimedRecipient, Outcome, Record, WriteResult
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.job_changes import CompletedJob, complete
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.write.job_changes import CompletedJob, complete
 from tests.store.queue.test_claim import claims
 from tests.support.handover import handover
 from tests.support.rows import post, query, states

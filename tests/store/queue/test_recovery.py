@@ -5,13 +5,13 @@ from datetime import UTC, timedelta
 
 import pytest
 
+from mailerd.core.claims import ExpiredClaim, Handover, Outcome, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ExpiredClaim, Handover, Outcome, Resolution, UnresolvedSend, WriteResult
 from mailerd.core.states import State, Transition
-from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
+from mailerd.store.read.audit import audit
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_message, row, write
 from tests.support.copies import BOTH, post_copied

@@ -7,11 +7,11 @@ import pytest
 
 from mailerd.config import Live
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.read.audit import audit
 from tests.support.replayed import replayed
 from tests.support.rows import post, query
 

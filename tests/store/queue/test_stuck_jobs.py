@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
+from mailerd.core.claims import ClaimedRecipient, Outcome
 from mailerd.core.decisions import Decision
-from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.states import JobChange, Transition
-from mailerd.store.audit import audit
 from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import JobActions
-from mailerd.store.job_changes import STUCK_JOBS
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UNFINISHED_JOBS
+from mailerd.store.read.audit import audit
+from mailerd.store.write.job_actions import JobActions
+from mailerd.store.write.job_changes import STUCK_JOBS
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import one_message
 from tests.store.queue.test_recovery import LAPSE, lapses, rescues

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from mailerd.core.models import Outcome, Resolution, UnresolvedSend
+from mailerd.core.claims import Outcome, Resolution, UnresolvedSend
 from mailerd.core.states import Proof, State, Transition
-from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UndoneSend, undo
+from mailerd.store.read.audit import audit
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_given_back import give_back, in_thread
 from tests.store.queue.test_record import LOST, one_message, write

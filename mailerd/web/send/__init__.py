@@ -1,0 +1,1 @@
+"""A new message, step by step, until it is a job."""
