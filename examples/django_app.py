@@ -12,7 +12,11 @@ from django.views.decorators.csrf import csrf_exempt
 from mailerd.client import ApiError, Client, ClientError
 
 settings.configure(ROOT_URLCONF=__name__, SECRET_KEY="an example", DEBUG=True, ALLOWED_HOSTS=["*"])
-mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.environ["MAILERD_API_KEY"], patience=5)
+mailerd = Client(
+    os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"),
+    key=os.environ["MAILERD_API_KEY"],
+    patience=5,
+)
 
 
 @csrf_exempt
@@ -23,7 +27,10 @@ def thanks(request: HttpRequest, number: int) -> JsonResponse:
             {
                 "sender_email": "me@example.com",
                 "reference": f"order {number}",
-                "template": {"subject": f"Your order {number}", "text": "Thank you. It is on its way."},
+                "template": {
+                    "subject": f"Your order {number}",
+                    "text": "Thank you. It is on its way.",
+                },
                 "recipients": [{"email": request.POST["email"]}],
             },
             idempotency_key=f"order-{number}",

@@ -7,7 +7,11 @@ from flask import Flask, request
 from mailerd.client import ApiError, Client, ClientError
 
 app = Flask(__name__)
-mailerd = Client(os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"), key=os.environ["MAILERD_API_KEY"], patience=5)
+mailerd = Client(
+    os.environ.get("MAILERD_URL", "http://127.0.0.1:5000"),
+    key=os.environ["MAILERD_API_KEY"],
+    patience=5,
+)
 
 
 @app.post("/orders/<int:number>/thanks")
@@ -18,7 +22,10 @@ def thanks(number: int) -> tuple[dict[str, object], int]:
             {
                 "sender_email": "me@example.com",
                 "reference": f"order {number}",
-                "template": {"subject": f"Your order {number}", "text": "Thank you. It is on its way."},
+                "template": {
+                    "subject": f"Your order {number}",
+                    "text": "Thank you. It is on its way.",
+                },
                 "recipients": [{"email": request.form["email"]}],
             },
             idempotency_key=f"order-{number}",

@@ -1,4 +1,6 @@
-"""The daemon, wired together: read it from top to bottom and you know what runs, in which order it starts and stops."""
+"""The daemon, wired together: read it from top to bottom and you know what runs, in which order it
+starts and stops.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -63,38 +65,66 @@ from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import OrphanDrafts, Reconciler, Recovery
 from mailerd.worker.runner import Runner
 
-# The loops of a daemon for its database: heartbeat, and the search for the server that takes writes.
+# The loops of a daemon for its database: heartbeat, and the search for the server that takes
+# writes.
 
 
-async def heartbeat_loop(daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents) -> NoReturn:
-    """Write the heartbeat of this daemon, until cancelled; soon after an outage, so that others know that it lives."""
+async def heartbeat_loop(
+    daemons: Daemons, heartbeats: Heartbeats, events: RunnerEvents
+) -> NoReturn:
+    """Write the heartbeat of this daemon, until cancelled; soon after an outage, so that others
+    know that it lives.
+    """
     name, interval = "daemons.beat", HEARTBEAT_INTERVAL
 
     def failed(error: DatabaseError) -> None:
         events.step_failed(what=name, again_in=interval, error=error)
 
     async def rest(seconds: float) -> None:
-        await asyncio.sleep(min(seconds, _DATABASE_RETRY_DELAY) if daemons.database.outage else seconds)
+        await asyncio.sleep(
+            min(seconds, _DATABASE_RETRY_DELAY) if daemons.database.outage else seconds
+        )
 
     heartbeat = heartbeats.register("heartbeat")
     await every(
-        interval, daemons.heartbeat, name=name, first_after=interval, heartbeat=heartbeat, on_error=failed, sleep=rest
+        interval,
+        daemons.heartbeat,
+        name=name,
+        first_after=interval,
+        heartbeat=heartbeat,
+        on_error=failed,
+        sleep=rest,
     )
 
 
 async def retry_refused_loop(database: Database, heartbeats: Heartbeats) -> NoReturn:
-    """Try what the database has refused until it is taken, so that an outage ends when its cause does."""
+    """Try what the database has refused until it is taken, so that an outage ends when its cause
+    does.
+    """
     name = "database.retry_refused"
     heartbeat = heartbeats.register(name)
-    await every(RETRY_REFUSED, database.retry_refused, name=name, first_after=RETRY_REFUSED, heartbeat=heartbeat)
+    await every(
+        RETRY_REFUSED,
+        database.retry_refused,
+        name=name,
+        first_after=RETRY_REFUSED,
+        heartbeat=heartbeat,
+    )
 
 
 _MAX_BLOCKED: Final = 10.0
-"""Seconds that the event loop may stand still before the log says so, where systemd sets no watchdog."""
+"""Seconds that the event loop may stand still before the log says so, where systemd sets no
+watchdog.
+"""
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
-"""How long a check at Google waits for units of its sender. It is repeated later, so it waits for no long pause."""
+"""How long a check at Google waits for units of its sender.
+
+It is repeated later, so it waits for no long pause.
+"""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
-"""How long the deletion of a failed message's draft waits for units, since the message stays in flight meanwhile."""
+"""How long the deletion of a failed message's draft waits for units, since the message stays in
+flight meanwhile.
+"""
 _MAX_DRAFT_WAIT: Final = timedelta(seconds=5)
 """How long a person who wants to see a draft waits for units."""
 _AFTER_DRAIN: Final = 15.0
@@ -107,7 +137,9 @@ _DATABASE_RETRY_DELAY: Final = 2.0
 
 @dataclass(frozen=True)
 class Service:
-    """What makes the daemon a service: systemd, the watchdog over its loops, counts, metrics and alerts."""
+    """What makes the daemon a service: systemd, the watchdog over its loops, counts, metrics and
+    alerts.
+    """
 
     systemd: Systemd
     watchdog: Watchdog
@@ -143,10 +175,14 @@ class Daemon:
     troubles: TroubleHistory
     console: Console
 
-    async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
-        """Run until `stop`, then drain: claim nothing more, finish the messages in flight, record it, leave.
+    async def run(
+        self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None
+    ) -> None:
+        """Run until `stop`, then drain: claim nothing more, finish the messages in flight, record
+        it, leave.
 
-        A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends loudly.
+        A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends
+        loudly.
         """
 
         def listening(addresses: Sequence[Address]) -> None:
@@ -157,7 +193,9 @@ class Daemon:
         async with self.gmail, self.renderer, asyncio.TaskGroup() as parts:
             sockets = self.service.systemd.sockets()
             others = [
-                parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
+                parts.create_task(
+                    self.intake.run(sockets=sockets, started=listening), name="intake"
+                ),
                 parts.create_task(self.service.watchdog.loop(), name="watchdog"),
                 parts.create_task(self.service.alerter.run(), name="alerter"),
                 parts.create_task(self.console.live.run(), name="live updates of the console"),
@@ -187,9 +225,17 @@ class Daemon:
             parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
             parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
-            *([parts.create_task(self.inbox.loop(), name="inbox")] if self.settings.inbox.enabled else []),
-            parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
-            parts.create_task(retry_refused_loop(self.database, self.heartbeats), name="database.retry_refused"),
+            *(
+                [parts.create_task(self.inbox.loop(), name="inbox")]
+                if self.settings.inbox.enabled
+                else []
+            ),
+            parts.create_task(
+                heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"
+            ),
+            parts.create_task(
+                retry_refused_loop(self.database, self.heartbeats), name="database.retry_refused"
+            ),
             parts.create_task(self.service.stats.run(), name="stats"),
             parts.create_task(self.retention.run(), name="retention"),
             parts.create_task(self.troubles.run(), name="troubles"),
@@ -208,7 +254,9 @@ class Daemon:
                 claiming = messages.create_task(self.runner.run(messages), name="runner")
                 await stop.wait()
                 self.events.draining(in_flight=len(self.in_flight), timeout=drain)
-                self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _AFTER_DRAIN)
+                self.service.watchdog.stopping(
+                    in_flight=len(self.in_flight), within=drain + _AFTER_DRAIN
+                )
                 loop = asyncio.get_running_loop()
                 end = loop.time() + drain
                 loop.call_at(end - 0.001, count)  # before the cut, which leaves none
@@ -218,10 +266,13 @@ class Daemon:
             self.events.drain_cut_off(in_flight=left, timeout=drain)
 
     async def _prepare(self) -> None:
-        """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""
+        """Reach the database and bring its schema up to date, however long it stays away; the
+        intake must listen.
+        """
         while True:
             try:
-                await self.intake.listens.wait()  # a daemon that cannot have its port leaves no trace in the database
+                # a daemon that cannot have its port leaves no trace in the database
+                await self.intake.listens.wait()
                 await self.database.open()
                 await migrate(self.database, events=self.store_events)
                 await Secrets(self.database, timeout=self.database.probe_timeout).keys()
@@ -232,13 +283,22 @@ class Daemon:
             except DatabaseError as error:
                 if not error.retry:
                     raise
-                self.events.step_failed(what="database.prepare", again_in=_DATABASE_RETRY_DELAY, error=error)
+                self.events.step_failed(
+                    what="database.prepare", again_in=_DATABASE_RETRY_DELAY, error=error
+                )
                 await asyncio.sleep(_DATABASE_RETRY_DELAY)
 
     def reload(
-        self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None], *, file: str = ""
+        self,
+        read: Callable[[], Settings],
+        configure_log: Callable[[LogSettings], None],
+        *,
+        file: str = "",
     ) -> None:
-        """Take up what may change while running: pace, log and alerts. A file that cannot be used changes nothing."""
+        """Take up what may change while running: pace, log and alerts.
+
+        A file that cannot be used changes nothing.
+        """
         events = self.service.events
         trouble: str = t("the settings could not be reloaded")
         self.service.watchdog.reloading()
@@ -248,7 +308,11 @@ class Daemon:
             self.service.systemd.language = new.log.language
             self.claims.defaults.now = default_limits(new)
             configure_log(new.log)
-            changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
+            changed = [
+                name
+                for name in Settings.model_fields
+                if getattr(new, name) != getattr(self.settings, name)
+            ]
             later = ", ".join(name for name in changed if name not in _RELOADABLE)
             what = t("sending limits, log and alerts")
             if later:
@@ -271,11 +335,16 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
-def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
-    """Join the parts of one daemon. `flush` hands journald what it has not taken yet, and says whether more is left."""
+def build(
+    settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False
+) -> Daemon:
+    """Join the parts of one daemon.
+
+    `flush` hands journald what it has not taken yet, and says whether more is left.
+    """
     clock, daemon_id = Clock(), new_id()
     lease = timedelta(seconds=settings.runner.lease)
-    policy, metrics = _policy(settings), Metrics()
+    metrics = Metrics()
     alert_state = AlertState(settings.alerts, language=settings.log.language)
     changes = QueueChanges()
     sink = FanOut(log, metrics.on_event, alert_state.on_event, changes.on_event)
@@ -288,58 +357,182 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, lease, replay_log)
-    claims = Claims(database, daemon_id, lease, Live(default_limits(settings)), replay_log, gmail.credentials_version)
+    claims = Claims(
+        database,
+        daemon_id,
+        lease,
+        Live(default_limits(settings)),
+        replay_log,
+        gmail.credentials_version,
+    )
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
-    links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
     progress, breaker = JobProgress(), CircuitBreaker(clock=clock, events=events)
-    recorder = Recorder(
-        records, gmail.semaphore, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log,
-        may_be_over=progress.may_be_over,
-    )  # fmt: skip
-    delivery = Delivery(
-        gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
-        semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, request_timeout=settings.gmail.request_timeout,
-        log=DeliveryLog(events, PauseLog(clock=clock, events=events), progress), policy=policy,
-        builder=MessageBuilder(database, renderer=renderer, clock=clock, links=links), clock=clock, events=events,
-    )  # fmt: skip
+    recorder = _recorder(
+        sink, records, gmail, heartbeats=heartbeats, memory=replay_log, progress=progress
+    )
+    delivery = _delivery(
+        settings,
+        sink,
+        claims=claims,
+        gmail=gmail,
+        recorder=recorder,
+        in_flight=in_flight,
+        breaker=breaker,
+        progress=progress,
+        builder=_builder(settings, database, renderer),
+    )
     runner = Runner(
-        claims=claims, counts=records, delivery=delivery, in_flight=in_flight, breaker=breaker, progress=progress,
-        clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval,
-        semaphore=gmail.semaphore, job_changed=recorder.job_changed, heartbeats=heartbeats,
-    )  # fmt: skip
+        claims=claims,
+        counts=records,
+        delivery=delivery,
+        in_flight=in_flight,
+        breaker=breaker,
+        progress=progress,
+        clock=clock,
+        events=events,
+        daemon_id=daemon_id,
+        poll_interval=settings.runner.poll_interval,
+        semaphore=gmail.semaphore,
+        job_changed=recorder.job_changed,
+        heartbeats=heartbeats,
+    )
     limited_gmail = _limited(claims, gmail, max_wait=_MAX_CHECK_WAIT)
     recovery = _recovery(
-        settings, sink, rescues, limited_gmail=limited_gmail, recorder=recorder, runner=runner, heartbeats=heartbeats
+        settings,
+        sink,
+        rescues,
+        limited_gmail=limited_gmail,
+        recorder=recorder,
+        runner=runner,
+        heartbeats=heartbeats,
     )
-    inbox = build_reader(settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats)
+    inbox = build_reader(
+        settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats
+    )
     service = _service(
-        sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush, gmail=gmail
+        sink,
+        metrics,
+        alert_state,
+        changes,
+        claims=claims,
+        heartbeats=heartbeats,
+        flush=flush,
+        gmail=gmail,
     )
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     intake.known = service.stats.sender
-    intake.preview = MessageBuilder(database, renderer=intake.renderer, clock=clock, links=links).preview
     troubles = TroubleHistory(database, daemon_id, service.stats.facts, heartbeats, events)
-    personal_drafts = PersonalDrafts(_limited(claims, gmail, max_wait=_MAX_DRAFT_WAIT), rescues.own_drafts)
+    console = _console(
+        settings, sink, intake, claims=claims, troubles=troubles, gmail=gmail, rescues=rescues
+    )
+    return Daemon(
+        settings=settings,
+        database=database,
+        gmail=gmail,
+        intake=intake,
+        recorder=recorder,
+        in_flight=in_flight,
+        daemons=Daemons(database, daemon_id, replay_log, store_events),
+        runner=runner,
+        recovery=recovery,
+        inbox=inbox,
+        progress=progress,
+        events=events,
+        store_events=store_events,
+        service=service,
+        heartbeats=heartbeats,
+        claims=claims,
+        renderer=renderer,
+        console=console,
+        webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
+        retention=_retention(settings, sink, database, heartbeats),
+        troubles=troubles,
+    )
+
+
+def _recorder(
+    sink: EventSink,
+    records: RecordWriter,
+    gmail: Gmail,
+    *,
+    heartbeats: Heartbeats,
+    memory: ReplayLog,
+    progress: JobProgress,
+) -> Recorder:
+    return Recorder(
+        records,
+        gmail.semaphore,
+        clock=Clock(),
+        events=RunnerEvents(sink),
+        heartbeats=heartbeats,
+        memory=memory,
+        may_be_over=progress.may_be_over,
+    )
+
+
+def _console(
+    settings: Settings,
+    sink: FanOut,
+    intake: Intake,
+    *,
+    claims: Claims,
+    troubles: TroubleHistory,
+    gmail: Gmail,
+    rescues: RecoveryQueries,
+) -> Console:
+    """The pages for people, which the intake serves where they are enabled."""
+    own_drafts = PersonalDrafts(
+        _limited(claims, gmail, max_wait=_MAX_DRAFT_WAIT), rescues.own_drafts
+    )
     services = _services(
-        settings, sink, intake, claims=claims, troubles=troubles, gmail=gmail,
-        personal_drafts=personal_drafts,
-    )  # fmt: skip
+        settings,
+        sink,
+        intake,
+        claims=claims,
+        troubles=troubles,
+        gmail=gmail,
+        personal_drafts=own_drafts,
+    )
     live = LiveUpdates(sink, services.pages.load if settings.web.enabled else lambda: None)
     console = Console(services, live)
     if settings.web.enabled:
         intake.console, intake.error_page = tuple(console.routes()), console.error_page
-    return Daemon(
-        settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
-        daemons=Daemons(database, daemon_id, replay_log, store_events), runner=runner,
-        recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
-        heartbeats=heartbeats, claims=claims, renderer=renderer, console=console,
-        webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
-        retention=_retention(settings, sink, database, heartbeats), troubles=troubles,
-    )  # fmt: skip
+    return console
 
 
-def _retention(settings: Settings, sink: EventSink, database: Database, heartbeats: Heartbeats) -> Retention:
+def _delivery(
+    settings: Settings,
+    sink: EventSink,
+    *,
+    claims: Claims,
+    gmail: Gmail,
+    recorder: Recorder,
+    in_flight: InFlight,
+    breaker: CircuitBreaker,
+    progress: JobProgress,
+    builder: MessageBuilder,
+) -> Delivery:
+    clock, events = Clock(), RunnerEvents(sink)
+    return Delivery(
+        gmail=gmail,
+        limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT),
+        recorder=recorder,
+        semaphore=gmail.semaphore,
+        in_flight=in_flight,
+        breaker=breaker,
+        request_timeout=settings.gmail.request_timeout,
+        log=DeliveryLog(events, PauseLog(clock=clock, events=events), progress),
+        policy=_policy(settings),
+        builder=builder,
+        clock=clock,
+        events=events,
+    )
+
+
+def _retention(
+    settings: Settings, sink: EventSink, database: Database, heartbeats: Heartbeats
+) -> Retention:
     answers = timedelta(seconds=settings.intake.idempotency_keep)
     table = rules(event_days=settings.retention.events, answers=answers, events=WebhookEvents(sink))
     return Retention(database, table, heartbeats, RunnerEvents(sink))
@@ -359,9 +552,16 @@ def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimite
 
 
 def _service(
-    sink: EventSink, metrics: Metrics, alert_state: AlertState, changes: QueueChanges, *, claims: Claims,
-    heartbeats: Heartbeats, flush: Callable[[], bool], gmail: Gmail,
-) -> Service:  # fmt: skip
+    sink: EventSink,
+    metrics: Metrics,
+    alert_state: AlertState,
+    changes: QueueChanges,
+    *,
+    claims: Claims,
+    heartbeats: Heartbeats,
+    flush: Callable[[], bool],
+    gmail: Gmail,
+) -> Service:
     database = claims.database
     systemd = Systemd(language=alert_state.language)
     events = ProcessEvents(sink)
@@ -381,13 +581,27 @@ def _service(
     alerter = Alerter(alert_state, stats.facts, events=events, heartbeats=heartbeats)
     monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _MAX_BLOCKED)
     watchdog = Watchdog(
-        systemd=systemd, heartbeats=heartbeats, monitor=monitor, events=events, metrics=metrics, facts=stats.facts,
+        systemd=systemd,
+        heartbeats=heartbeats,
+        monitor=monitor,
+        events=events,
+        metrics=metrics,
+        facts=stats.facts,
         flush=flush,
-    )  # fmt: skip
-    return Service(systemd=systemd, watchdog=watchdog, stats=stats, alerter=alerter, metrics=metrics, events=events)
+    )
+    return Service(
+        systemd=systemd,
+        watchdog=watchdog,
+        stats=stats,
+        alerter=alerter,
+        metrics=metrics,
+        events=events,
+    )
 
 
-def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> MetricsPage:
+def _page(
+    settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight
+) -> MetricsPage:
     def page(may_name: MayName) -> bytes:
         metrics.set_process(
             in_flight=len(in_flight),
@@ -411,7 +625,7 @@ def _intake(
     page: MetricsPage,
 ) -> Intake:
     timeout = settings.database.connect_timeout
-    return Intake(
+    intake = Intake(
         settings.intake,
         database=claims.database,
         patience=timeout,
@@ -427,6 +641,14 @@ def _intake(
         unsubscribe=settings.unsubscribe,
         templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
+    intake.preview = _builder(settings, claims.database, intake.renderer).preview
+    return intake
+
+
+def _builder(settings: Settings, database: Database, renderer: Renderer) -> MessageBuilder:
+    clock = Clock()
+    links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
+    return MessageBuilder(database, renderer=renderer, clock=clock, links=links)
 
 
 def _services(
@@ -444,32 +666,57 @@ def _services(
 
     timeout = min(TIMEOUT, settings.database.connect_timeout)
     return Services(
-        settings=settings, database=database, backend=replace(intake.backend, timeout=timeout),
+        settings=settings,
+        database=database,
+        backend=replace(intake.backend, timeout=timeout),
         jobs=Jobs(database, timeout=timeout),
         forecasts=ForecastReader(database, claims.defaults, timeout, gmail.authorization),
         history=HistoryReader(database, timeout),
-        keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
-        queries=ConsoleQueries(database), library=intake.library, templates=intake.templates, limits=claims.defaults,
+        keys=ApiKeys(database, timeout=timeout),
+        sessions=Sessions(database, timeout),
+        tallies=Tallies(database),
+        queries=ConsoleQueries(database),
+        library=intake.library,
+        templates=intake.templates,
+        limits=claims.defaults,
         stats_reader=StatsReader(database, claims.defaults, gmail.authorization),
-        facts=troubles.facts, troubles=troubles,
+        facts=troubles.facts,
+        troubles=troubles,
         outage=lambda: database.outage,
-        events=WebEvents(sink), clock=clock,
-        shared=SharedReads(clock), pages=PageRenderer(), auth=intake.auth, shares=intake.shares,
-        renderer=intake.renderer, post=intake.create.post, preview=intake.preview,
-        spreadsheets=SpreadsheetReader(RendererEvents(sink)), tables=intake.tables,
-        personal_drafts=personal_drafts, copier=DraftCopier(RendererEvents(sink)),
-        credential_owners=lambda: gmail.credential_owners, authorization=gmail.authorization,
+        events=WebEvents(sink),
+        clock=clock,
+        shared=SharedReads(clock),
+        pages=PageRenderer(),
+        auth=intake.auth,
+        shares=intake.shares,
+        renderer=intake.renderer,
+        post=intake.create.post,
+        preview=intake.preview,
+        spreadsheets=SpreadsheetReader(RendererEvents(sink)),
+        tables=intake.tables,
+        personal_drafts=personal_drafts,
+        copier=DraftCopier(RendererEvents(sink)),
+        credential_owners=lambda: gmail.credential_owners,
+        authorization=gmail.authorization,
         checks=ChecksOnDemand(clock),
-    )  # fmt: skip
+    )
 
 
 def _recovery(
-    settings: Settings, sink: EventSink, rescues: RecoveryQueries, *, limited_gmail: RateLimitedGmail,
-    recorder: Recorder, runner: Runner, heartbeats: Heartbeats,
-) -> Recovery:  # fmt: skip
+    settings: Settings,
+    sink: EventSink,
+    rescues: RecoveryQueries,
+    *,
+    limited_gmail: RateLimitedGmail,
+    recorder: Recorder,
+    runner: Runner,
+    heartbeats: Heartbeats,
+) -> Recovery:
     events, late_arrival = RecoveryEvents(sink), timedelta(seconds=settings.gmail.late_arrival)
     return Recovery(
-        expired=ExpiredClaims(rescues.database, rescues.daemon_id, late_arrival, rescues.replay_log),
+        expired=ExpiredClaims(
+            rescues.database, rescues.daemon_id, late_arrival, rescues.replay_log
+        ),
         rows=rescues,
         reconciler=Reconciler(limited_gmail, timedelta(seconds=settings.gmail.late_by_proxy)),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),

@@ -1,4 +1,6 @@
-"""Time and waiting: the only module that reads a clock or makes an identifier that grows with it."""
+"""Time and waiting: the only module that reads a clock or makes an identifier that grows with
+it.
+"""
 
 import asyncio
 import base64
@@ -10,8 +12,12 @@ from typing import Final
 
 from mailerd.core.i18n import t
 
-_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
-"""It translates the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
+_CROCKFORD = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+)
+"""It translates the alphabet of RFC 4648, section 6, to that of
+https://www.crockford.com/base32.html.
+"""
 ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
 """The form of what `new_id` makes, for JSON Schema."""
 ULID: Final = re.compile(ULID_PATTERN, re.ASCII)
@@ -31,7 +37,8 @@ class Clock:
         return time.monotonic()
 
     def now(self) -> datetime:
-        """The machine's idea of the time, aware UTC; never used for leases, due times or rate limits.
+        """The machine's idea of the time, aware UTC; never used for leases, due times or rate
+        limits.
 
         It writes the Date of a message, and how long a pause lasts whose end Google has named.
         """
@@ -45,7 +52,8 @@ class Clock:
 def new_id() -> str:
     """A ULID: 26 characters that sort by time of making and hold 80 random bits.
 
-    The source of the shape is https://github.com/ulid/spec; ids made in one millisecond are in no order.
+    The source of the shape is https://github.com/ulid/spec; ids made in one millisecond are in no
+    order.
     """
     number = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
     # 26 characters hold 130 bits, two more than there are, and a whole number of octets gives 32.

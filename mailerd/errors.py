@@ -1,4 +1,6 @@
-"""The exceptions that cross a module's border; trouble with a message is a value, never one of these."""
+"""The exceptions that cross a module's border; trouble with a message is a value, never one of
+these.
+"""
 
 from mailerd.core.i18n import t
 
@@ -22,20 +24,32 @@ class SchemaError(MailerdError):
 class DatabaseError(MailerdError):
     """A guarded database call failed.
 
-    `retry` says whether another try can help, `in_doubt` whether the transaction may have been committed all the same
-    (COMMIT was sent and no proof of its outcome came): read back by token before acting.
+    `retry` says whether another try can help, `in_doubt` whether the transaction may have been
+    committed all the same (COMMIT was sent and no proof of its outcome came): read back by token
+    before acting.
     """
 
     explained = False
     """The store has logged the cause and the remedy, so a line about it needs no stack."""
     said = ""
-    """What is to be said of the database, after "the database", with what to do; empty: nothing is known."""
+    """What is to be said of the database, after "the database", with what to do; empty: nothing is
+    known.
+    """
     took = 0.0
     """Seconds from its first statement, or from its COMMIT, to the failure."""
     statement = b""
     """What the server refused; empty where it refused no statement."""
 
-    def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        phase: str,
+        cause: BaseException,
+        errno: int,
+        retry: bool,
+        in_doubt: bool,
+    ) -> None:
         name = f"{type(cause).__name__} {errno}" if errno else type(cause).__name__
         text = str(cause) or t("no response within the time-out")
         where = what if what == phase else f"{what}: {phase}"
@@ -61,7 +75,9 @@ class LostKeysError(DatabaseError):
     explained = True
 
     def __init__(self, what: str) -> None:
-        super().__init__(what, phase=what, cause=LookupError(), errno=0, retry=False, in_doubt=False)
+        super().__init__(
+            what, phase=what, cause=LookupError(), errno=0, retry=False, in_doubt=False
+        )
         self.args = (
             t(
                 "the table secrets lacks the keys of the stored suppressions; without them nothing is sent, because "

@@ -1,4 +1,7 @@
-"""What each loop is doing, and until when that may last; and periodic work. A loop silent for longer has stalled."""
+"""What each loop is doing, and until when that may last; and periodic work.
+
+A loop silent for longer has stalled.
+"""
 
 import asyncio
 import os
@@ -11,7 +14,9 @@ from typing import Final, NoReturn
 from mailerd.errors import DatabaseAwayError, DatabaseError
 
 STALL_TIMEOUT: Final = 90.0
-"""Seconds of work without a word: above the longest bounded call (a transaction, 30 s by default) and its aftermath."""
+"""Seconds of work without a word: above the longest bounded call (a transaction, 30 s by default)
+and its aftermath.
+"""
 
 
 @dataclass
@@ -54,15 +59,17 @@ _CURRENT: Final = ContextVar("heartbeat", default=_NOBODY)
 
 
 def current() -> Heartbeat:
-    """The heartbeat of the loop that this task is, or works for; outside of any loop, one that is not watched."""
+    """The heartbeat of the loop that this task is, or works for; outside of any loop, one that is
+    not watched.
+    """
     return _CURRENT.get()
 
 
 def beat() -> None:
     """The loop that this task is, or works for, has got further.
 
-    The store says so after each try of what it repeats until it is committed: a loop that waits for a frozen database
-    has not stalled.
+    The store says so after each try of what it repeats until it is committed: a loop that waits for
+    a frozen database has not stalled.
     """
     _CURRENT.get().goes_on()
 
@@ -75,7 +82,9 @@ def detach() -> None:
 class Heartbeats:
     """All loops of one daemon."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = STALL_TIMEOUT) -> None:
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, *, limit: float = STALL_TIMEOUT
+    ) -> None:
         self._now = now
         self.limit: Final = limit
         self._heartbeats: dict[str, Heartbeat] = {}
@@ -85,7 +94,9 @@ class Heartbeats:
 
         `limit` for one whose single steps take longer.
         """
-        heartbeat = self._heartbeats[loop] = Heartbeat(loop, self.limit if limit is None else limit, self._now)
+        heartbeat = self._heartbeats[loop] = Heartbeat(
+            loop, self.limit if limit is None else limit, self._now
+        )
         _CURRENT.set(heartbeat)
         return heartbeat
 
@@ -113,11 +124,12 @@ async def every(
     on_error: Callable[[DatabaseError], None] | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> NoReturn:
-    """Run `work`, rest for `interval` seconds, and so on; without a rest while it returns True, since more is due.
+    """Run `work`, rest for `interval` seconds, and so on; without a rest while it returns True,
+    since more is due.
 
-    The store logs a database that is away, and the loop goes on; another DatabaseError goes to `on_error`. Whatever
-    else `work` raises is a bug and ends the loop. `heartbeat` hears what the loop does; `name` is what the work is
-    called there.
+    The store logs a database that is away, and the loop goes on; another DatabaseError goes to
+    `on_error`. Whatever else `work` raises is a bug and ends the loop. `heartbeat` hears what the
+    loop does; `name` is what the work is called there.
     """
     rest = first_after
     while True:

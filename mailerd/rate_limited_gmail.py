@@ -1,6 +1,8 @@
-"""Gmail's calls beside the messages: each waits for the units of its sender's rate limit before it is made.
+"""Gmail's calls beside the messages: each waits for the units of its sender's rate limit before it
+is made.
 
-The units of a message itself are debited by its claim. Beyond replies, every call may raise the store's DatabaseError.
+The units of a message itself are debited by its claim. Beyond replies, every call may raise the
+store's DatabaseError.
 """
 
 import asyncio
@@ -29,10 +31,13 @@ from mailerd.store.queue.rate_limits import RateLimits
 class RateLimitedGmail(GmailCalls):
     """Gmail for all that reconciles, deletes and reads.
 
-    `max_wait`: a call that would have to wait longer is not made: its reply is NotSent, which decides nothing.
+    `max_wait`: a call that would have to wait longer is not made: its reply is NotSent, which
+    decides nothing.
     """
 
-    def __init__(self, gmail: Gmail, rate_limits: RateLimits, max_wait: timedelta, clock: Clock) -> None:
+    def __init__(
+        self, gmail: Gmail, rate_limits: RateLimits, max_wait: timedelta, clock: Clock
+    ) -> None:
         super().__init__(gmail.endpoints)
         self.gmail = gmail
         self.rate_limits = rate_limits
@@ -40,7 +45,9 @@ class RateLimitedGmail(GmailCalls):
         self.clock = clock
 
     async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, or why there is none; debits the call that asks Google whose mailbox it is."""
+        """The sender's mailbox, or why there is none; debits the call that asks Google whose
+        mailbox it is.
+        """
 
         async def pay() -> None:
             # One unit is not worth a message's delay: it is debited where that is granted at once.
@@ -64,7 +71,8 @@ class RateLimitedGmail(GmailCalls):
                     )
                 )
             await self.clock.sleep(wait.total_seconds())
-        mailbox = await self.authenticate(sender)  # debits the question whose mailbox it is, where it is due
+        # debits the question whose mailbox it is, where it is due
+        mailbox = await self.authenticate(sender)
         return await self.gmail.call(request) if isinstance(mailbox, Mailbox) else mailbox
 
 
@@ -94,7 +102,9 @@ class PersonalDraft:
 
 @dataclass(frozen=True)
 class PersonalDrafts:
-    """Reads the drafts of a mailbox that a person has written, never those of mailerd's messages; changes none."""
+    """Reads the drafts of a mailbox that a person has written, never those of mailerd's messages;
+    changes none.
+    """
 
     gmail: RateLimitedGmail
     own: Callable[..., Awaitable[set[str]]]
@@ -107,11 +117,15 @@ class PersonalDrafts:
             DraftsUnreadableError: Google does not show them.
         """
         await self._authenticate(mailbox)
-        listed = _body(mailbox, Call.DRAFTS_LIST, await self.gmail.list_drafts(mailbox)).get("drafts", ())
+        listed = _body(mailbox, Call.DRAFTS_LIST, await self.gmail.list_drafts(mailbox)).get(
+            "drafts", ()
+        )
         ids = [str(each["id"]) for each in listed]
         own = await self.own(ids, sender=mailbox) if ids else set()
         others = [it for it in ids if it not in own][:MAX_NEWEST]
-        replies = await asyncio.gather(*(self.gmail.get_draft_headers(mailbox, draft_id=it) for it in others))
+        replies = await asyncio.gather(
+            *(self.gmail.get_draft_headers(mailbox, draft_id=it) for it in others)
+        )
         found = [
             _personal(_body(mailbox, Call.DRAFTS_GET, reply))
             for reply in replies
@@ -129,7 +143,10 @@ class PersonalDrafts:
         reply = await self.gmail.get_raw_draft(mailbox, draft_id=draft_id)
         if isinstance(reply, MalformedResponse):
             most = MAX_RAW // 4 * 3 // 1_000_000
-            why = t("the draft is larger than {n} MB, or Google's response is incomplete. Remove files from it", n=most)
+            why = t(
+                "the draft is larger than {n} MB, or Google's response is incomplete. Remove files from it",
+                n=most,
+            )
             raise _unreadable(mailbox, why)
         raw = str(_body(mailbox, Call.DRAFTS_GET, reply)["message"].get("raw", ""))
         try:
@@ -156,17 +173,23 @@ def _personal(body: Mapping[str, Any]) -> PersonalDraft | None:
     message = body["message"]
     payload = message.get("payload")
     named = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
-    headers = {str(it.get("name")).lower(): str(it.get("value")) for it in named if isinstance(it, Mapping)}
+    headers = {
+        str(it.get("name")).lower(): str(it.get("value")) for it in named if isinstance(it, Mapping)
+    }
     if headers.get(KEY_HEADER.lower()):
         return None
     millis = str(message.get("internalDate", ""))
-    at = datetime.fromtimestamp(int(millis) / 1000 if millis.isdecimal() and len(millis) < _LONG else 0, UTC)
+    at = datetime.fromtimestamp(
+        int(millis) / 1000 if millis.isdecimal() and len(millis) < _LONG else 0, UTC
+    )
     snippet = html.unescape(str(message.get("snippet", "")))[:_MAX_SNIPPET]
     return PersonalDraft(str(body["id"]), decoded_words(headers.get("subject", "")), snippet, at)
 
 
 def _unreadable(mailbox: str, why: str) -> DraftsUnreadableError:
-    return DraftsUnreadableError(t("Drafts of {email} cannot be read: {why}", email=mailbox, why=why))
+    return DraftsUnreadableError(
+        t("Drafts of {email} cannot be read: {why}", email=mailbox, why=why)
+    )
 
 
 def _body(mailbox: str, call: Call, reply: Reply) -> Mapping[str, Any]:
@@ -177,4 +200,6 @@ def _body(mailbox: str, call: Call, reply: Reply) -> Mapping[str, Any]:
     """
     if isinstance(reply, Accepted) and isinstance(reply.body, Mapping):
         return reply.body
-    raise _unreadable(mailbox, reply.cause if isinstance(reply, UnitsUsedUp) else judge(call, reply).reason)
+    raise _unreadable(
+        mailbox, reply.cause if isinstance(reply, UnitsUsedUp) else judge(call, reply).reason
+    )

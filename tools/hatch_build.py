@@ -21,10 +21,14 @@ class CatalogueHook(BuildHookInterface):  # type: ignore[misc,type-arg]
         for po in Path(self.root, "mailerd", "locale").rglob("*.po"):
             with po.open("rb") as source, po.with_suffix(".mo.new").open("wb") as made:
                 write_mo(made, read_po(source))
-            po.with_suffix(".mo.new").replace(po.with_suffix(".mo"))  # a mailerd that starts meanwhile reads it whole
+            po.with_suffix(".mo.new").replace(
+                po.with_suffix(".mo")
+            )  # a mailerd that starts meanwhile reads it whole
         runs = sys.version_info >= (3, 12)  # with an older Python pip refuses, and says why
         if self.target_name == "wheel" and version != "editable" and runs:
             man = Path(self.root, "build", "man")
-            subprocess.run([sys.executable, "-m", "mailerd.cli.manual", str(man)], cwd=self.root, check=True)
+            subprocess.run(
+                [sys.executable, "-m", "mailerd.cli.manual", str(man)], cwd=self.root, check=True
+            )
             for page in man.rglob("*.1"):
                 build_data["shared_data"][str(page)] = f"share/man/{page.relative_to(man)}"

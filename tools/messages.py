@@ -71,7 +71,9 @@ msgstr ""
 def write(path: Path, catalogue: Catalog) -> None:
     """One line a template, sorted and without a date, so that changes are merged line by line."""
     with path.open("wb") as target:
-        target.write(HEADER.format(language=path.parts[-3], plural="nplurals=1; plural=0;").encode())
+        target.write(
+            HEADER.format(language=path.parts[-3], plural="nplurals=1; plural=0;").encode()
+        )
         write_po(target, catalogue, width=0, no_location=True, omit_header=True, sort_output=True)
 
 

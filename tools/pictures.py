@@ -39,7 +39,9 @@ def main() -> None:
             until(sandbox.stdout, r"(60) of 240")
             top(mailerd, Path(folder))
             with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                browser = playwright.chromium.launch(
+                    executable_path=CHROMIUM, args=["--no-sandbox"]
+                )
                 page = browser.new_page(viewport={"width": 1280, "height": 760})
                 page.goto(link)
                 page.click("button")
@@ -90,7 +92,9 @@ def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None
     """A job of which messages failed, and a sign-in that was revoked."""
 
     def command(*words: str) -> str:
-        return subprocess.run([*mailerd, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            [*mailerd, *words], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
 
     key = command("keys", "create", "pictures").split()[-1]
     for kind, count in (("invalid_to", "9"), ("recipient_required", "4")):
@@ -107,7 +111,10 @@ def troubles(page: Page, console: str, mailerd: list[str], folder: Path) -> None
 def post(console: str, key: str, reference: str, messages: int) -> str:
     """Post a job; its id."""
     text = "Dear {{ name }},\n\nyour book is waiting for you at the desk.\n"
-    people = [{"email": f"reader{n}@example.org", "variables": {"name": f"Reader {n}"}} for n in range(messages)]
+    people = [
+        {"email": f"reader{n}@example.org", "variables": {"name": f"Reader {n}"}}
+        for n in range(messages)
+    ]
     body = {"sender_email": SENDER, "reference": reference, "recipients": people,
             "template": {"subject": "Your book is here, {{ name }}", "text": text}}  # fmt: skip
     headers = {"X-API-Key": key, "Content-Type": "application/json"}
@@ -147,7 +154,12 @@ def top(mailerd: str, folder: Path) -> None:
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "LINES": "24"}
     time.sleep(2)  # the counts are read every second
     shown = subprocess.run(
-        [mailerd, "top", "--once"], cwd=folder, env=environment, check=True, capture_output=True, text=True
+        [mailerd, "top", "--once"],
+        cwd=folder,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     console = recorder()
     console.print(Text.from_ansi(shown.stdout), soft_wrap=True)
@@ -162,7 +174,9 @@ def messages(outbox: str) -> None:
     console, table = recorder(), Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for entry in re.findall(r"<li>.*?</li>", page, re.DOTALL)[:MESSAGES]:
         cells = re.findall(r"<(?:span|time)[^>]*>(.*?)</(?:span|time)>", entry, re.DOTALL)
-        to, subject, _, at = (Text(unescape(cell).strip(), no_wrap=True, overflow="ellipsis") for cell in cells)
+        to, subject, _, at = (
+            Text(unescape(cell).strip(), no_wrap=True, overflow="ellipsis") for cell in cells
+        )
         table.add_row(to, subject, at)
     twice = "" if 'role="alert"' in page else ", none of them twice"
     console.print(Text(f"{facts.strip()}{twice}", "bold"))
@@ -172,7 +186,12 @@ def messages(outbox: str) -> None:
 
 def recorder() -> Console:
     """A console that keeps what it prints."""
-    return Console(record=True, width=WIDTH, file=Path(os.devnull).open("w", encoding="utf-8"), force_terminal=True)
+    return Console(
+        record=True,
+        width=WIDTH,
+        file=Path(os.devnull).open("w", encoding="utf-8"),
+        force_terminal=True,
+    )
 
 
 def save(console: Console, name: str, title: str) -> None:

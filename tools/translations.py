@@ -83,13 +83,17 @@ def pairs(page: Path) -> list[tuple[Part, Part]]:
     """
     ours, theirs = parts(page.read_text("utf-8")), parts(english_of(page).read_text("utf-8"))
     if len(ours) != len(theirs):
-        raise SystemExit(f"{page.relative_to(ROOT)}: {len(ours)} sections, and {len(theirs)} in English")
+        raise SystemExit(
+            f"{page.relative_to(ROOT)}: {len(ours)} sections, and {len(theirs)} in English"
+        )
     return list(zip(ours, theirs, strict=True))
 
 
 def behind(page: Path) -> list[tuple[Part, Part]]:
     """The sections that were written from another English, or that do not say from which."""
-    return [(chinese, english) for chinese, english in pairs(page) if chinese.mark != english.digest]
+    return [
+        (chinese, english) for chinese, english in pairs(page) if chinese.mark != english.digest
+    ]
 
 
 def renewed(page: Path) -> str:
@@ -105,12 +109,23 @@ def renewed(page: Path) -> str:
 def _versions(page: Path) -> Iterator[str]:
     """The page as it was, the newest first, under its earlier names too."""
     git = ("git", "-C", str(ROOT))
-    options = ("log", "--follow", "--format=", "--raw", "--no-abbrev", f"-n{_MOST_COMMITS}", "--", str(page))
+    options = (
+        "log",
+        "--follow",
+        "--format=",
+        "--raw",
+        "--no-abbrev",
+        f"-n{_MOST_COMMITS}",
+        "--",
+        str(page),
+    )
     log = subprocess.run([*git, *options], capture_output=True, text=True, check=True).stdout
     for line in log.splitlines():  # :100644 100644 OLD NEW M	path
         blob = line.split()[3]
         if blob.strip("0"):
-            yield subprocess.run([*git, "cat-file", "blob", blob], capture_output=True, text=True, check=True).stdout
+            yield subprocess.run(
+                [*git, "cat-file", "blob", blob], capture_output=True, text=True, check=True
+            ).stdout
 
 
 def _written_from(page: Path, mark: str) -> Part | None:
@@ -140,7 +155,9 @@ def main(*arguments: str) -> None:
             sys.stdout.writelines(f"{line}\n" for line in shown(page))
         else:
             name = page.relative_to(ROOT)
-            sys.stdout.write(f"{name}: no digests; RENEW=1 writes them once it says what the English says\n")
+            sys.stdout.write(
+                f"{name}: no digests; RENEW=1 writes them once it says what the English says\n"
+            )
 
 
 if __name__ == "__main__":

@@ -36,7 +36,10 @@ def _print_version(asked: bool) -> None:
 def everything(
     config: EarlyConfigOption = None,
     version: Annotated[  # noqa: ARG001 - its callback has printed it
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
     ] = False,
 ) -> None:
     """A mail daemon for your own Gmail and Google Workspace mailboxes."""

@@ -36,7 +36,9 @@ def caller(known: Settings, database: Database) -> Caller:
         known.webhooks,
         Clock(),
         ActionEvents(no_log),
-        JobActions(database, timeout=timeout, late_arrival=timedelta(seconds=known.gmail.late_arrival)),
+        JobActions(
+            database, timeout=timeout, late_arrival=timedelta(seconds=known.gmail.late_arrival)
+        ),
         Live(default_limits(known)),
         known.gmail.aliases,
         partial(_authorization, known),

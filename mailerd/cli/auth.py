@@ -1,4 +1,6 @@
-"""`mailerd auth login|list`: authorizes a mailbox at Google, and lists those that are authorized."""
+"""`mailerd auth login|list`: authorizes a mailbox at Google, and lists those that are
+authorized.
+"""
 
 import socket
 from collections.abc import Collection, Mapping, Sequence
@@ -46,7 +48,9 @@ from mailerd.store.read.senders import Senders
 
 _DAY: Final = 86_400.0
 
-app = typer.Typer(help="Authorize mailboxes at Google, and list those that are authorized.", no_args_is_help=True)
+app = typer.Typer(
+    help="Authorize mailboxes at Google, and list those that are authorized.", no_args_is_help=True
+)
 
 
 @app.command("login")
@@ -55,15 +59,23 @@ def login(
     sender: Annotated[str, typer.Option(help="The address of the mailbox's Google account.")],
     client: Annotated[
         Path | None,
-        typer.Option(help='JSON file of the OAuth client ("Desktop app"). Default: client.json in credentials_dir.'),
+        typer.Option(
+            help='JSON file of the OAuth client ("Desktop app"). Default: client.json in credentials_dir.'
+        ),
     ] = None,
     metadata: Annotated[
         bool,
-        typer.Option("--metadata", help="Also request gmail.metadata: detects replies, and bounces by their headers."),
+        typer.Option(
+            "--metadata",
+            help="Also request gmail.metadata: detects replies, and bounces by their headers.",
+        ),
     ] = False,
     readonly: Annotated[
         bool,
-        typer.Option("--readonly", help="Also request gmail.readonly: reads bounces, limit notices and replies."),
+        typer.Option(
+            "--readonly",
+            help="Also request gmail.readonly: reads bounces, limit notices and replies.",
+        ),
     ] = False,
     send_only: Annotated[
         bool,
@@ -73,9 +85,14 @@ def login(
         ),
     ] = False,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port that the browser returns to; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="The port that the browser returns to; 0 takes a free one."
+        ),
     ] = 0,
-    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds to wait for the browser.")] = 300.0,
+    timeout: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds to wait for the browser.")
+    ] = 300.0,
     config: ConfigOption = None,
 ) -> None:
     """Authorize a mailbox: print an address to open in a browser, then write the credential file.
@@ -94,11 +111,16 @@ def login(
         )
     if metadata and readonly:
         raise SignInError(
-            t("--metadata and --readonly cannot be combined: with both scopes Google does not show message bodies")
+            t(
+                "--metadata and --readonly cannot be combined: with both scopes Google does not show message bodies"
+            )
         )
     if metadata or readonly:
         had: Collection[str] = ()
-        scopes: tuple[str, ...] = (SEND if send_only else COMPOSE, METADATA if metadata else READONLY)
+        scopes: tuple[str, ...] = (
+            SEND if send_only else COMPOSE,
+            METADATA if metadata else READONLY,
+        )
     else:
         had = _had(everything, sender)
         scopes = (SEND,) if send_only else _same_scopes(had)
@@ -106,17 +128,27 @@ def login(
     place = credential_path(sender, known.credentials_dir)
     _warn_of_loss(had, AuthorizationRequest(sender, scopes))
     done = run_async(
-        _sign_in(known, AuthorizationRequest(sender, scopes), client=key, place=place, port=port, within=timeout)
+        _sign_in(
+            known,
+            AuthorizationRequest(sender, scopes),
+            client=key,
+            place=place,
+            port=port,
+            within=timeout,
+        )
     )
     _print_signed_in(sender, done, place)
 
 
 def _had(known: Settings, sender: str) -> frozenset[str]:
-    """The scopes that the mailbox has or had: those of its credential file, and those that the daemons used last.
+    """The scopes that the mailbox has or had: those of its credential file, and those that the
+    daemons used last.
 
     The file may be gone, unreadable or another one, and it need not name its scopes.
     """
-    of_file = next((it.scopes for it in inventory(known.gmail) if it.owner == sender and it.used), ())
+    of_file = next(
+        (it.scopes for it in inventory(known.gmail) if it.owner == sender and it.used), ()
+    )
     try:
         used = run_async(_used(known, sender))
     except SchemaError:  # nothing was sent yet
@@ -127,9 +159,10 @@ def _had(known: Settings, sender: str) -> frozenset[str]:
                 t(
                     "Cannot tell which scopes {sender} had: {error}. If its bounces were read, press Ctrl-C and add "
                     "--readonly.",
-                    sender=sender, error=str(error),
+                    sender=sender,
+                    error=str(error),
                 )
-            )  # fmt: skip
+            )
             echo()
         used = frozenset()
     found = set(of_file)
@@ -145,12 +178,18 @@ async def _used(known: Settings, sender: str) -> frozenset[str]:
         mode = await Senders(database, default_limits(known)).mode(sender, within=PATIENCE)
         inboxes = await NoticeReader(database, timeout=PATIENCE).inboxes()
     sends = {SEND} if mode == "direct" else set()
-    reads = {{"readonly": READONLY, "metadata": METADATA}.get(it.scope, "") for it in inboxes if it.email == sender}
+    reads = {
+        {"readonly": READONLY, "metadata": METADATA}.get(it.scope, "")
+        for it in inboxes
+        if it.email == sender
+    }
     return frozenset(sends | reads) - {""}
 
 
 def _same_scopes(had: Collection[str]) -> tuple[str, ...]:
-    """What is requested where no scope is named: every remedy says no more than `mailerd auth login --sender …`."""
+    """What is requested where no scope is named: every remedy says no more than `mailerd auth login
+    --sender …`.
+    """
     sends = SEND if SEND in had and COMPOSE not in had else COMPOSE
     return (sends, *next(((scope,) for scope in (READONLY, METADATA) if scope in had), ()))
 
@@ -163,29 +202,48 @@ def _warn_of_loss(has: Collection[str], wanted: AuthorizationRequest) -> None:
             t(
                 "{sender} currently has {scope}, which this authorization does not request: bounces and replies would "
                 "no longer be read. To keep it, press Ctrl-C and add {option}.",
-                sender=wanted.sender, scope=_short(scope), option=options[scope],
+                sender=wanted.sender,
+                scope=_short(scope),
+                option=options[scope],
             )
-        )  # fmt: skip
+        )
         echo()
 
 
 async def _sign_in(
-    known: GmailSettings, authorization: AuthorizationRequest, *, client: Client, place: Path, port: int, within: float
+    known: GmailSettings,
+    authorization: AuthorizationRequest,
+    *,
+    client: Client,
+    place: Path,
+    port: int,
+    within: float,
 ) -> SignedIn:
     try:
         async with listening(port=port, state=authorization.state, on_rejected=_aside) as callbacks:
             back = f"http://127.0.0.1:{callbacks.port}/"
             _ask(
-                authorization.url(known.auth_uri, client=client, redirect_uri=back), port=callbacks.port, within=within
+                authorization.url(known.auth_uri, client=client, redirect_uri=back),
+                port=callbacks.port,
+                within=within,
             )
             callback = await callbacks.callback(timeout=within)
             try:
-                done = await _answered(known, callback, authorization=authorization, client=client, back=back)
+                done = await _answered(
+                    known, callback, authorization=authorization, client=client, back=back
+                )
                 save(place, done.credentials)
             except MailerdError as error:
                 callback.show(say(t("Authorization failed: {error}", error=str(error))), status=400)
                 raise
-            callback.show(say(t("{sender} is authorized. You can close this window.", sender=authorization.sender)))
+            callback.show(
+                say(
+                    t(
+                        "{sender} is authorized. You can close this window.",
+                        sender=authorization.sender,
+                    )
+                )
+            )
             return done
     except TimeoutError:
         raise SignInError(
@@ -193,12 +251,21 @@ async def _sign_in(
         ) from None
     except OSError as error:
         raise SignInError(
-            t("cannot listen on 127.0.0.1:{port}: {cause}. Choose another --port", port=port, cause=error.strerror)
+            t(
+                "cannot listen on 127.0.0.1:{port}: {cause}. Choose another --port",
+                port=port,
+                cause=error.strerror,
+            )
         ) from error
 
 
 async def _answered(
-    known: GmailSettings, callback: Callback, *, authorization: AuthorizationRequest, client: Client, back: str
+    known: GmailSettings,
+    callback: Callback,
+    *,
+    authorization: AuthorizationRequest,
+    client: Client,
+    back: str,
 ) -> SignedIn:
     if refusal := callback.parameters.get("error"):
         why = (
@@ -207,11 +274,18 @@ async def _answered(
             else t("Google returned {error}", error=repr(refusal[:100]))
         )
         raise SignInError(
-            t("{sender} was not authorized: {why}; nothing was changed", sender=authorization.sender, why=why)
+            t(
+                "{sender} was not authorized: {why}; nothing was changed",
+                sender=authorization.sender,
+                why=why,
+            )
         )
     async with SignIn(known, events=GmailEvents(no_log)) as google:
         done = await google.exchange_code(
-            callback.parameters.get("code", ""), authorization=authorization, client=client, redirect_uri=back
+            callback.parameters.get("code", ""),
+            authorization=authorization,
+            client=client,
+            redirect_uri=back,
         )
         needed = authorization.scopes[0]
         if needed not in done.credentials.scopes:
@@ -230,16 +304,19 @@ def _insist(found: str | Reply, *, sender: str) -> None:
     """Only the account that was named may be stored under its name."""
     if not isinstance(found, str):
         why = judge(Call.GET_PROFILE, found).reason
-        raise SignInError(t("could not find out which account agreed: {why}; nothing was changed", why=why))
+        raise SignInError(
+            t("could not find out which account agreed: {why}; nothing was changed", why=why)
+        )
     if found.lower() != sender:
         raise SignInError(
             t(
                 "the account that agreed is {found}, not {sender}; nothing was changed. Choose the right account in "
                 "the browser. If {sender} is a send-as alias of {found}, authorize {found} and set gmail.aliases = "
                 '{{"{sender}" = "{found}"}}',
-                found=found, sender=sender,
+                found=found,
+                sender=sender,
             )
-        )  # fmt: skip
+        )
 
 
 def _ask(url: str, *, port: int, within: float) -> None:
@@ -267,9 +344,12 @@ def _print_signed_in(sender: str, done: SignedIn, place: Path) -> None:
     echo(
         t(
             "{sender} is authorized (mode: {mode}; scopes: {scopes}). Credential file: {place} (mode 0600).",
-            sender=sender, mode=label(mode), scopes=", ".join(map(_short, scopes)), place=place,
+            sender=sender,
+            mode=label(mode),
+            scopes=", ".join(map(_short, scopes)),
+            place=place,
         )
-    )  # fmt: skip
+    )
     if set(scopes) == {SEND}:
         echo(
             t(
@@ -300,25 +380,39 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
     everything = settings(config)
     known = everything.gmail
     entries, refused = inventory(known), run_async(_refused(everything))
-    entries = [each if each.problem else replace(each, problem=_problem(each.owner, refused)) for each in entries]
+    entries = [
+        each if each.problem else replace(each, problem=_problem(each.owner, refused))
+        for each in entries
+    ]
     shown = [
         {
-            "mailbox": each.owner, "kind": each.kind, "mode": each.mode or None, "scopes": list(each.scopes),
-            "file": str(each.path), "problem": each.problem or None,
+            "mailbox": each.owner,
+            "kind": each.kind,
+            "mode": each.mode or None,
+            "scopes": list(each.scopes),
+            "file": str(each.path),
+            "problem": each.problem or None,
         }
         for each in entries
-    ]  # fmt: skip
+    ]
     rows = [_row(each) for each in entries]
     owners = {each.owner for each in entries}
     problems = any(each.problem for each in entries)
     for alias, target in known.aliases.items():
         there = target in owners or f"@{target.rpartition('@')[2]}" in owners
         problem = (
-            "" if there else t("{sender} has no credential file: `mailerd auth login --sender {sender}`", sender=target)
+            ""
+            if there
+            else t(
+                "{sender} has no credential file: `mailerd auth login --sender {sender}`",
+                sender=target,
+            )
         )
         problems = problems or not there
         rows.append((alias, t("alias of {sender}", sender=target), "", "", "", problem))
-        shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
+        shown.append(
+            {"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None}
+        )
     if as_json:
         print_json({"mailboxes": shown})
     else:
@@ -332,11 +426,20 @@ def list_mailboxes(*, as_json: JsonOption = False, config: ConfigOption = None) 
 def _row(it: Entry) -> tuple[str, ...]:
     unknown = "" if it.problem else "?"
     scopes = " ".join(map(_short, it.scopes))
-    return it.owner, label(it.kind), label(it.mode) or unknown, scopes or unknown, str(it.path), it.problem
+    return (
+        it.owner,
+        label(it.kind),
+        label(it.mode) or unknown,
+        scopes or unknown,
+        str(it.path),
+        it.problem,
+    )
 
 
 async def _refused(known: Settings) -> Mapping[str, str] | None:
-    """Why Google refuses mailboxes, as their messages and their inboxes met it last; None: it is not known."""
+    """Why Google refuses mailboxes, as their messages and their inboxes met it last; None: it is
+    not known.
+    """
     try:
         async with open_database(known, no_log) as database:
             repairs = await Senders(database, default_limits(known)).repairs()
@@ -344,20 +447,28 @@ async def _refused(known: Settings) -> Mapping[str, str] | None:
     except MailerdError:
         return None
     unread = {
-        it.email: t("inbox not readable: {cause}", cause=it.detail or "") for it in inboxes if it.state == "refused"
+        it.email: t("inbox not readable: {cause}", cause=it.detail or "")
+        for it in inboxes
+        if it.state == "refused"
     }
-    return unread | {sender: t("cannot send until {remedy}", remedy=mend) for sender, mend in repairs.items()}
+    return unread | {
+        sender: t("cannot send until {remedy}", remedy=mend) for sender, mend in repairs.items()
+    }
 
 
 def _problem(owner: str, refused: Mapping[str, str] | None) -> str:
     """Of a mailbox, or of all mailboxes of an @domain."""
     found = [
-        mend for sender, mend in (refused or {}).items() if sender == owner or f"@{sender.partition('@')[2]}" == owner
+        mend
+        for sender, mend in (refused or {}).items()
+        if sender == owner or f"@{sender.partition('@')[2]}" == owner
     ]
     return found[0] if found else ""
 
 
-def _explain(known: GmailSettings, entries: Sequence[Entry], refused: Mapping[str, str] | None) -> None:
+def _explain(
+    known: GmailSettings, entries: Sequence[Entry], refused: Mapping[str, str] | None
+) -> None:
     """What the list leaves open."""
     if not entries:
         echo(
@@ -369,4 +480,8 @@ def _explain(known: GmailSettings, entries: Sequence[Entry], refused: Mapping[st
     elif any(not each.mode and not each.problem for each in entries):
         echo(t("?: not in the file. `mailerd check` asks Google."))
     elif refused is None:
-        echo(t("Cannot tell whether Google accepts them: the database cannot be read. `mailerd check` asks Google."))
+        echo(
+            t(
+                "Cannot tell whether Google accepts them: the database cannot be read. `mailerd check` asks Google."
+            )
+        )

@@ -1,4 +1,6 @@
-"""`mailerd bounces` and `mailerd recipients`: bounced messages, and the messages to one person in all jobs."""
+"""`mailerd bounces` and `mailerd recipients`: bounced messages, and the messages to one person in
+all jobs.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,14 +27,22 @@ from mailerd.operations.caller import Caller
 from mailerd.store.inbox.mailboxes import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.store.read.recipients import PersonsMessage, Recipients
 
-# `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that person.
+# `mailerd recipients ADDRESS`: the messages to one person in all jobs, and the suppressions of that
+# person.
 
 
 def recipients(
-    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="The address; upper and lower case are the same.")],
+    address: Annotated[
+        str,
+        typer.Argument(metavar="ADDRESS", help="The address; upper and lower case are the same."),
+    ],
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
-    before: Annotated[int | None, typer.Option(min=1, help="Only recipients with an ID below this one.")] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")
+    ] = 20,
+    before: Annotated[
+        int | None, typer.Option(min=1, help="Only recipients with an ID below this one.")
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -62,7 +72,9 @@ def recipients(
 
 
 def _note(it: PersonsMessage) -> str:
-    """What became of it: the reason of its result, its error, or how it was confirmed; the newest of these."""
+    """What became of it: the reason of its result, its error, or how it was confirmed; the newest
+    of these.
+    """
     if it.result:
         code, reason = it.result.code or "", it.result.reason or ""
         return reason if code in reason else f"{code} {reason}"
@@ -95,7 +107,16 @@ def _messages_table(messages: Sequence[PersonsMessage]) -> Table:
         ]
         for it in messages
     ]
-    headings = [t("Recipient"), t("Status"), t("Result"), t("Since"), t("Address"), t("Sender"), t("Job"), t("Note")]
+    headings = [
+        t("Recipient"),
+        t("Status"),
+        t("Result"),
+        t("Since"),
+        t("Address"),
+        t("Sender"),
+        t("Job"),
+        t("Note"),
+    ]
     return table(headings, rows, soft={7})
 
 
@@ -108,21 +129,27 @@ def bounces(
     *,
     sender: Annotated[str | None, typer.Option(help="Only messages of this sender.")] = None,
     job: Annotated[str | None, typer.Option(help="Only messages of this job.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Only bounces of this kind: hard, soft, blocked or unknown.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="Only bounces of this kind: hard, soft, blocked or unknown.")
+    ] = None,
     domains: Annotated[
         bool, typer.Option("--domains", help="Count the bounces of the last 30 days by domain.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Show at most this many, newest first. Default: 20.")
+        int | None,
+        typer.Option(min=1, max=1000, help="Show at most this many, newest first. Default: 20."),
     ] = None,
-    before: Annotated[int | None, typer.Option(min=1, help="Only bounces with an ID below this one.")] = None,
+    before: Annotated[
+        int | None, typer.Option(min=1, help="Only bounces with an ID below this one.")
+    ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List bounced messages, newest first, with the reason of each bounce."""
     if kind is not None and kind not in BOUNCE_KINDS:
         raise typer.BadParameter(
-            t("{value} is not one of {choices}", value=repr(kind), choices=", ".join(BOUNCE_KINDS)), param_hint="--kind"
+            t("{value} is not one of {choices}", value=repr(kind), choices=", ".join(BOUNCE_KINDS)),
+            param_hint="--kind",
         )
     if domains and any(each is not None for each in (job, kind, limit, before)):
         raise typer.BadParameter(
@@ -133,7 +160,9 @@ def bounces(
     if domains:
         counts = with_database(
             known,
-            lambda database: NoticeReader(database, timeout=PATIENCE).by_domain(span=_SPAN, sender=sender),
+            lambda database: NoticeReader(database, timeout=PATIENCE).by_domain(
+                span=_SPAN, sender=sender
+            ),
         )
         _show_domains(counts, as_json=as_json)
         return
@@ -161,20 +190,35 @@ def _show_domains(counts: Sequence[BounceCounts], *, as_json: bool) -> None:
     if as_json:
         print_json({"domains": [asdict(it) for it in counts]})
         return
-    rows = [[it.name, str(it.total), *(str(it.kinds.get(kind, 0)) for kind in BOUNCE_KINDS)] for it in counts]
+    rows = [
+        [it.name, str(it.total), *(str(it.kinds.get(kind, 0)) for kind in BOUNCE_KINDS)]
+        for it in counts
+    ]
     print_whole(table([t("Domain"), t("Bounced"), *map(label, BOUNCE_KINDS)], rows))
 
 
 def _table(found: Sequence[Notice]) -> Table:
     rows = [
         [
-            str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z",
+            str(it.id),
+            f"{it.at:%Y-%m-%d %H:%M}Z",
             label(it.kind) if it.believed else t("{kind} (not believed)", kind=label(it.kind)),
-            it.code or "", it.email or "", it.sender, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
+            it.code or "",
+            it.email or "",
+            it.sender,
+            str(it.recipient_id or ""),
+            (it.detail or "").replace("\n", " "),
         ]
         for it in found
-    ]  # fmt: skip
+    ]
     headings = [
-        t("ID"), t("Time"), t("Kind"), t("Code"), t("Address"), t("Sender"), t("Recipient"), t("Reason")
-    ]  # fmt: skip
+        t("ID"),
+        t("Time"),
+        t("Kind"),
+        t("Code"),
+        t("Address"),
+        t("Sender"),
+        t("Recipient"),
+        t("Reason"),
+    ]
     return table(headings, rows, soft={7})

@@ -25,9 +25,14 @@ def check(
     *,
     as_json: JsonOption = False,
     sender: Annotated[
-        str, typer.Option(help="A mailbox to try a domain's service account with, or to be looked at in any case.")
+        str,
+        typer.Option(
+            help="A mailbox to try a domain's service account with, or to be looked at in any case."
+        ),
     ] = "",
-    strict: Annotated[bool, typer.Option("--strict", help="A WARN makes the exit code 1 as well.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="A WARN makes the exit code 1 as well.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.
@@ -54,7 +59,9 @@ def _examine(config: Path | None, sender: str) -> tuple[list[CheckResult], bool]
     try:
         known, file = configured(config)
     except ConfigurationError as error:
-        remedy = t("correct the values above; config.example.toml lists every key. Nothing else was checked")
+        remedy = t(
+            "correct the values above; config.example.toml lists every key. Nothing else was checked"
+        )
         return [fail(t("configuration"), str(error), remedy=remedy)], True
     return CheckRunner(known, file.path, sender=sender).examine()
 
@@ -67,7 +74,9 @@ _PIECE: Final = re.compile(r"(?:[\x21-\u2e7f]+|.)[，。；：、）？！”]*\
 
 def _show(found: list[CheckResult]) -> None:
     """A finding a line; on a terminal with colours, and what is too long goes on below itself."""
-    counts = ", ".join(f"{n} {level}" for level in Level if (n := sum(each.level is level for each in found)))
+    counts = ", ".join(
+        f"{n} {level}" for level in Level if (n := sum(each.level is level for each in found))
+    )
     if not sys.stdout.isatty():
         echo("\n".join([*(each.line() for each in found), counts]))
         return
@@ -80,9 +89,13 @@ def _show(found: list[CheckResult]) -> None:
 
 
 def _broken(line: str, width: int) -> list[str]:
-    """A line in lines of that many columns, indented from the second on; words and commands stay whole."""
+    """A line in lines of that many columns, indented from the second on; words and commands stay
+    whole.
+    """
     if language() == "en":
-        return textwrap.wrap(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+        return textwrap.wrap(
+            line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+        )
     lines = [""]
     for piece in _PIECE.findall(line):  # Chinese has no spaces: it is broken behind any character
         if lines[-1].strip() and cell_len(lines[-1] + piece.rstrip()) > width:
@@ -93,7 +106,12 @@ def _broken(line: str, width: int) -> list[str]:
 
 def _as_json(found: list[CheckResult], seconds: float, *, ok: bool) -> str:
     lines = [
-        {"level": each.level.value, "check": each.check, "what": each.what, "remedy": each.remedy or None}
+        {
+            "level": each.level.value,
+            "check": each.check,
+            "what": each.what,
+            "remedy": each.remedy or None,
+        }
         for each in found
     ]
     return as_text({"ok": ok, "seconds": round(seconds, 2), "findings": lines})

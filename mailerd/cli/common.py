@@ -1,4 +1,6 @@
-"""What the commands share: the option --config, and how a command gets its settings, its voice and its loop."""
+"""What the commands share: the option --config, and how a command gets its settings, its voice and
+its loop.
+"""
 
 import asyncio
 import getpass
@@ -86,10 +88,15 @@ _TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_unavailab
 
 
 def warnings_only(settings: Settings, *, log: LogSettings | None = None) -> Log:
-    """A voice for commands, with stacks at level debug; `log` None: warnings and worse only, as text on stderr."""
+    """A voice for commands, with stacks at level debug; `log` None: warnings and worse only, as
+    text on stderr.
+    """
     debug = settings.log.level == "debug"
     kind = Log if debug else _WithoutStacks
-    return kind(log or LogSettings(level="warning", format="text", language=settings.log.language), all_stacks=debug)
+    return kind(
+        log or LogSettings(level="warning", format="text", language=settings.log.language),
+        all_stacks=debug,
+    )
 
 
 def no_log(event: Event, fields: Mapping[str, object], /) -> None:
@@ -105,9 +112,13 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise MailerdError(t("{option} is not valid JSON: {error}", option=option, error=str(error))) from error
+        raise MailerdError(
+            t("{option} is not valid JSON: {error}", option=option, error=str(error))
+        ) from error
     if not isinstance(found, dict):
-        raise MailerdError(t('{option} must be an object such as {{"product": "tea"}}', option=option))
+        raise MailerdError(
+            t('{option} must be an object such as {{"product": "tea"}}', option=option)
+        )
     return found
 
 
@@ -146,13 +157,19 @@ def asked_by() -> str:
 def _impatient(settings: Settings) -> Settings:
     """One attempt of a few seconds: the person at the terminal can ask again."""
     bound = min(CONNECT_TIMEOUT, settings.database.connect_timeout)
-    database = settings.database.model_copy(update={"connect_timeout": bound, "connect_attempts": 1})
+    database = settings.database.model_copy(
+        update={"connect_timeout": bound, "connect_attempts": 1}
+    )
     return settings.model_copy(update={"database": database})
 
 
 @asynccontextmanager
-async def open_database(settings: Settings, sink: EventSink | None = None) -> AsyncIterator[Database]:
-    """The database alone, for commands, with the schema that they need. `sink` None: warnings go to stderr.
+async def open_database(
+    settings: Settings, sink: EventSink | None = None
+) -> AsyncIterator[Database]:
+    """The database alone, for commands, with the schema that they need.
+
+    `sink` None: warnings go to stderr.
 
     Raises:
         SchemaError: it is older or newer.
@@ -177,12 +194,17 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
     except DatabaseError as error:
         if error.in_doubt:
             raise MailerdError(
-                t("{error}. The change may have been made; check before you repeat it", error=str(error))
+                t(
+                    "{error}. The change may have been made; check before you repeat it",
+                    error=str(error),
+                )
             ) from error
         if not isinstance(error, DatabaseAwayError):
             raise
         if said := error_codes.no_writes(error.errno):
-            raise MailerdError(t("database {where}: {why}", where=database.where, why=said)) from error
+            raise MailerdError(
+                t("database {where}: {why}", where=database.where, why=said)
+            ) from error
         cause, where = error.__cause__ or error, database.where
         why, remedy = error_codes.words(cause), error_codes.remedy(error.errno, cause, where)
         if isinstance(cause, NoWriterError):
@@ -190,14 +212,29 @@ async def connect(settings: Settings, sink: EventSink) -> AsyncIterator[Database
         if not error_codes.refused(error.errno):
             why = why or t("no response within the time-out")
             raise MailerdError(
-                t("database {where} unavailable: {why}; {remedy}", where=where, why=why, remedy=remedy)
+                t(
+                    "database {where} unavailable: {why}; {remedy}",
+                    where=where,
+                    why=why,
+                    remedy=remedy,
+                )
             ) from error
         if error_codes.from_server(error.errno):
             raise MailerdError(
-                t("database {where} rejects the login: {why}; {remedy}", where=where, why=why, remedy=remedy)
+                t(
+                    "database {where} rejects the login: {why}; {remedy}",
+                    where=where,
+                    why=why,
+                    remedy=remedy,
+                )
             ) from error
         raise MailerdError(
-            t("database {where} cannot be used: {why}; {remedy}", where=where, why=why, remedy=remedy)
+            t(
+                "database {where} cannot be used: {why}; {remedy}",
+                where=where,
+                why=why,
+                remedy=remedy,
+            )
         ) from error
     finally:
         await database.close()

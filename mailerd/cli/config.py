@@ -12,7 +12,8 @@ from mailerd.core.i18n import t
 def config(
     *,
     example: Annotated[
-        bool, typer.Option("--example", help="Print an example instead: every key with its default.")
+        bool,
+        typer.Option("--example", help="Print an example instead: every key with its default."),
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -28,7 +29,8 @@ def config(
     from mailerd.ops.alerts import build_notifiers  # noqa: PLC0415 - slow to import, and --example needs it not
 
     known, file = configured(config)
-    build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)  # a daemon refuses to start on these
+    # a daemon refuses to start on these
+    build_notifiers(webhook=known.alerts.webhook, urls=known.alerts.urls)
     if as_json:
         print_json({"valid": True, "file": str(file.path) if file.path else None})
     else:

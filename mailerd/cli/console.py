@@ -29,7 +29,10 @@ def console() -> None:
 @app.command("login")
 def login(
     key: Annotated[
-        str, typer.Option(help="The API key to sign in with, by its name. The key `console` is created if needed.")
+        str,
+        typer.Option(
+            help="The API key to sign in with, by its name. The key `console` is created if needed."
+        ),
     ] = CONSOLE_KEY,
     config: ConfigOption = None,
 ) -> None:
@@ -46,10 +49,18 @@ def login(
                 "of its proxy to web.hosts"
             )
         )
-    where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
-    if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
+    where = (
+        f"https://{named}"
+        if named
+        else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
+    )
+    # by its name it may be reached from elsewhere alone
+    if not named and not _answers(host, known.intake.port):
         raise MailerdError(
-            t("no daemon is responding at {address}, so the link would not work: start `mailerd run`", address=where)
+            t(
+                "no daemon is responding at {address}, so the link would not work: start `mailerd run`",
+                address=where,
+            )
         )
     secret = with_database(known, lambda database: _link(database, key))
     minutes = round(LINK_VALID.total_seconds() / 60)
@@ -82,10 +93,15 @@ async def _link(database: Database, name: str) -> str:
         found = await _named(keys, name)
     if found is None:
         raise MailerdError(
-            t("no valid API key has the name {name}: `mailerd keys list` shows all keys", name=repr(name))
+            t(
+                "no valid API key has the name {name}: `mailerd keys list` shows all keys",
+                name=repr(name),
+            )
         )
     return await Sessions(database, TIMEOUT).create_link(found)
 
 
 async def _named(keys: ApiKeys, name: str) -> int | None:
-    return next((key.id for key in await keys.all() if key.name == name and key.revoked_at is None), None)
+    return next(
+        (key.id for key in await keys.all() if key.name == name and key.revoked_at is None), None
+    )

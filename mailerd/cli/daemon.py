@@ -1,4 +1,6 @@
-"""What a command knows of the daemon beside it: whether it lives, and what keeps it from storing anything."""
+"""What a command knows of the daemon beside it: whether it lives, and what keeps it from storing
+anything.
+"""
 
 import asyncio
 import io
@@ -37,7 +39,9 @@ class Readiness:
 
 
 async def ask_ready(settings: IntakeSettings) -> Readiness:
-    """What the mailerd says that listens there. One small request: aiohttp takes as long to import as all else here.
+    """What the mailerd says that listens there.
+
+    One small request: aiohttp takes as long to import as all else here.
 
     Raises:
         OSError: nothing listens there, or what listens is no mailerd.
@@ -63,7 +67,13 @@ async def _get(settings: IntakeSettings, path: str) -> tuple[int, str, bytes]:
     )
     try:
         authority = f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
-        lines = (f"GET {path} HTTP/1.0", f"Host: {authority}", f"Accept-Language: {language()}", "", "")
+        lines = (
+            f"GET {path} HTTP/1.0",
+            f"Host: {authority}",
+            f"Accept-Language: {language()}",
+            "",
+            "",
+        )
         writer.write("\r\n".join(lines).encode())
         received = bytearray()
         while len(received) < _MOST and (more := await reader.read(_MOST)):
@@ -82,18 +92,24 @@ class Seen:
     outage: str = ""
     """How the database cannot be used, as `database.outage` says from now on too; "": it can."""
     lives: bool = False
-    """The daemon of this machine is ready, whatever its heartbeat says: it may not have had the time to write one."""
+    """The daemon of this machine is ready, whatever its heartbeat says: it may not have had the
+    time to write one.
+    """
 
     def runs(self, daemons: Sequence[DaemonInfo]) -> bool:
         """Whether a daemon runs."""
         return self.lives or heard_of(daemons)
 
 
-async def look(database: Database, settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]) -> Seen:
-    """Ask the daemon of this machine that listens there, if there is one, and try whether the database takes writes.
+async def look(
+    database: Database, settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]
+) -> Seen:
+    """Ask the daemon of this machine that listens there, if there is one, and try whether the
+    database takes writes.
 
-    What a ready daemon can do is what is: a connection keeps the privileges that it began with, and a command's own is
-    newer. A daemon has also met what no try shows that changes nothing: a full disk.
+    What a ready daemon can do is what is: a connection keeps the privileges that it began with, and
+    a command's own is newer. A daemon has also met what no try shows that changes nothing: a full
+    disk.
     """
     database.hear_of("")
     said = await _of_this_machine(settings, daemons)
@@ -109,9 +125,13 @@ async def look(database: Database, settings: IntakeSettings | None, daemons: Seq
     return Seen(said.outage)
 
 
-async def _of_this_machine(settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]) -> Readiness | None:
+async def _of_this_machine(
+    settings: IntakeSettings | None, daemons: Sequence[DaemonInfo]
+) -> Readiness | None:
     """What the daemon of this machine says; None: there is none that responds."""
-    if settings is None or not any(it.host == socket.gethostname() and not it.is_gone for it in daemons):
+    if settings is None or not any(
+        it.host == socket.gethostname() and not it.is_gone for it in daemons
+    ):
         return None
     try:
         async with asyncio.timeout(READY_TIMEOUT):

@@ -1,4 +1,6 @@
-"""How a command that fails says so: the error in its own words, and which configuration was taken."""
+"""How a command that fails says so: the error in its own words, and which configuration was
+taken.
+"""
 
 import re
 from typing import TYPE_CHECKING, Any, Final
@@ -29,8 +31,11 @@ def say_failed(error: Exception) -> None:
 
 
 def say_misused(error: TyperException) -> None:
-    """Print how a command was typed wrongly: typer itself says it in English, and in pydantic's words."""
-    if type(error).__name__ == "NoArgsIsHelpError":  # its text is the help page, where rich has not printed it
+    """Print how a command was typed wrongly: typer itself says it in English, and in pydantic's
+    words.
+    """
+    # its text is the help page, where rich has not printed it
+    if type(error).__name__ == "NoArgsIsHelpError":
         echo(error.message, err=True)
         return
     if context := getattr(error, "ctx", None):
@@ -44,12 +49,18 @@ def say_misused(error: TyperException) -> None:
 _SENTENCES: Final = {
     r"Missing command\.": N_("missing command"),
     r"No such command '(?P<name>.*)'\.": N_("unknown command: {name}"),
-    r"No such command '(?P<name>.*)'\. Did you mean (?P<others>.*)\?": N_("unknown command: {name}. Similar: {others}"),
-    r"Got unexpected extra argument\(s\) \((?P<arguments>.*)\)": N_("unexpected arguments: {arguments}"),
+    r"No such command '(?P<name>.*)'\. Did you mean (?P<others>.*)\?": N_(
+        "unknown command: {name}. Similar: {others}"
+    ),
+    r"Got unexpected extra argument\(s\) \((?P<arguments>.*)\)": N_(
+        "unexpected arguments: {arguments}"
+    ),
     r"Option '(?P<name>.*)' requires an argument\.": N_("option {name} needs a value"),
     r"Option '(?P<name>.*)' does not take a value\.": N_("option {name} takes no value"),
     r"(?s)(?P<value>.*) is not one of (?P<choices>.*)\.": N_("{value} is not one of {choices}"),
-    r"(?s)(?P<value>.*) does not match the formats .*\.": N_("{value} is not a time such as 2026-12-01T09:00:00Z"),
+    r"(?s)(?P<value>.*) does not match the formats .*\.": N_(
+        "{value} is not a time such as 2026-12-01T09:00:00Z"
+    ),
     r"(?s)(?:file|dir|path) '(?P<path>.*)' does not exist\.": N_("{path} does not exist"),
     r"(?s)(?:file|dir|path) '(?P<path>.*)' is a file\.": N_("{path} is a file, not a folder"),
     r"(?s)(?:file|dir|path) '(?P<path>.*)' is a directory\.": N_("{path} is a folder, not a file"),
@@ -63,7 +74,9 @@ def _misuse(error: TyperException) -> str:
     match type(error).__name__:
         case "NoSuchOption" if it.possibilities:
             return t(
-                "unknown option: {name}. Similar: {others}", name=it.option_name, others=", ".join(it.possibilities)
+                "unknown option: {name}. Similar: {others}",
+                name=it.option_name,
+                others=", ".join(it.possibilities),
             )
         case "NoSuchOption":
             return t("unknown option: {name}", name=it.option_name)

@@ -1,4 +1,6 @@
-"""`mailerd jobs …` and `mailerd explain`: the history of jobs and messages; pause, resume, cancel, retry."""
+"""`mailerd jobs …` and `mailerd explain`: the history of jobs and messages; pause, resume, cancel,
+retry.
+"""
 
 import asyncio
 import sys
@@ -11,7 +13,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -74,7 +83,9 @@ async def job_named(database: Database, id_: str) -> Job:
     """
     found = await Jobs(database, timeout=PATIENCE).job(id_) if ULID.fullmatch(id_) else None
     if found is None:
-        raise UnknownError(t("job {id} not found: `mailerd jobs list` shows the newest jobs", id=id_))
+        raise UnknownError(
+            t("job {id} not found: `mailerd jobs list` shows the newest jobs", id=id_)
+        )
     return found
 
 
@@ -96,11 +107,14 @@ def resume(job: JobArgument, *, config: ConfigOption = None) -> None:
 def retry(
     job: JobArgument,
     *,
-    unsure: Annotated[bool, typer.Option("--unsure", help="Check its unconfirmed messages at Google now.")] = False,
+    unsure: Annotated[
+        bool, typer.Option("--unsure", help="Check its unconfirmed messages at Google now.")
+    ] = False,
     bounced: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", help="Send its bounced messages of this kind again: soft, blocked, unknown or hard."
+            metavar="KIND",
+            help="Send its bounced messages of this kind again: soft, blocked, unknown or hard.",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -111,7 +125,8 @@ def retry(
     """
     if bounced is not None and (unsure or bounced not in BOUNCE_KINDS):
         raise typer.BadParameter(
-            t("must be one of {choices}, without --unsure", choices=", ".join(BOUNCE_KINDS)), param_hint="--bounced"
+            t("must be one of {choices}, without --unsure", choices=", ".join(BOUNCE_KINDS)),
+            param_hint="--bounced",
         )
     _say_change(config, job, JobChange.RETRY, unsure=unsure, bounced=(bounced,) if bounced else ())
 
@@ -119,7 +134,10 @@ def retry(
 def priority(
     job: JobArgument,
     number: Annotated[
-        int, typer.Argument(min=MIN_PRIORITY, max=MAX_PRIORITY, help="Jobs with a higher number are sent first.")
+        int,
+        typer.Argument(
+            min=MIN_PRIORITY, max=MAX_PRIORITY, help="Jobs with a higher number are sent first."
+        ),
     ],
     *,
     config: ConfigOption = None,
@@ -133,14 +151,23 @@ def _say_change(config: Path | None, job: str, change: JobChange, **options: Any
     if not done.changed:
         echo(t("{action}: nothing to change", action=change.value))
     elif done.messages:
-        echo(tn("{action}: done, {n:,} message", "{action}: done, {n:,} messages", done.messages, action=change.value))
+        echo(
+            tn(
+                "{action}: done, {n:,} message",
+                "{action}: done, {n:,} messages",
+                done.messages,
+                action=change.value,
+            )
+        )
     else:
         echo(t("{action}: done", action=change.value))
     for line in describe.of_job(now):
         echo(line)
 
 
-async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
+async def _ask(
+    known: Settings, id_: str, change: JobChange, options: dict[str, Any]
+) -> tuple[ActionResult, Job]:
     async with open_database(known) as database:
         job = await job_named(database, id_)
         try:
@@ -162,14 +189,18 @@ def forecasts_of(known: Settings, database: Database) -> ForecastReader:
     return ForecastReader(database, Live(default_limits(known)), PATIENCE, authorizations(known))
 
 
-app = typer.Typer(no_args_is_help=True, help="List, show, watch, pause, resume, cancel and retry jobs.")
+app = typer.Typer(
+    no_args_is_help=True, help="List, show, watch, pause, resume, cancel and retry jobs."
+)
 for command in (cancel, pause, resume, retry, priority):
     app.command()(command)
 
 
 @app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1000, help="Show at most this many, newest first.")
+    ] = 20,
     *,
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only jobs with this tag.")] = None,
@@ -188,7 +219,9 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
     async with open_database(known) as database:
         daemons = await HistoryReader(database).daemons()
         daemon = (await look(database, known.intake, daemons)).runs(daemons)
-        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit + 1, senders=None, only=only)
+        found = await Jobs(database, timeout=PATIENCE).newest(
+            before=None, limit=limit + 1, senders=None, only=only
+        )
         page, more = found[:limit], len(found) > limit
         open_ = [job.id for job in page if job.finished_at is None]
         inputs = await forecasts_of(known, database).read_all(open_)
@@ -205,25 +238,44 @@ async def _list(known: Settings, only: JobFilter, limit: int, *, as_json: bool) 
 
 
 def jobs_table(jobs: list[Job], inputs: Mapping[str, ForecastInputs], *, daemon: bool) -> Table:
-    """Jobs, one a line; an id is never cut, since it is what other commands are given. `daemon`: one runs."""
+    """Jobs, one a line; an id is never cut, since it is what other commands are given.
+
+    `daemon`: one runs.
+    """
     cancelled = any(job.counts.get(State.CANCELLED) for job in jobs)
     dated = not (cancelled and narrow(wide=False))  # 80 columns have room for one of the two
     rows = []
     for job in jobs:
-        sent, failed, undone = (f"{job.counts.get(it, 0):,}" for it in (State.SENT, State.FAILED, State.CANCELLED))
-        rows.append([
-            job.id, standing(job, daemon=daemon, inputs=inputs.get(job.id)), f"{sent}/{job.total:,}", failed,
-            *([undone] if cancelled else []), *([_accepted(job)] if dated else []), job.sender_email,
-        ])  # fmt: skip
+        sent, failed, undone = (
+            f"{job.counts.get(it, 0):,}" for it in (State.SENT, State.FAILED, State.CANCELLED)
+        )
+        rows.append(
+            [
+                job.id,
+                standing(job, daemon=daemon, inputs=inputs.get(job.id)),
+                f"{sent}/{job.total:,}",
+                failed,
+                *([undone] if cancelled else []),
+                *([_accepted(job)] if dated else []),
+                job.sender_email,
+            ]
+        )
     headings = [
-        t("Job"), t("Status"), t("Sent"), t("Failed"), *([t("Cancelled")] if cancelled else []),
-        *([t("Accepted")] if dated else []), t("Sender"),
-    ]  # fmt: skip
+        t("Job"),
+        t("Status"),
+        t("Sent"),
+        t("Failed"),
+        *([t("Cancelled")] if cancelled else []),
+        *([t("Accepted")] if dated else []),
+        t("Sender"),
+    ]
     return table(headings, rows, soft={len(headings) - 1})
 
 
 def _accepted(job: Job) -> str:
-    """When it was accepted; without the date in a window, where it was today and the columns are few."""
+    """When it was accepted; without the date in a window, where it was today and the columns are
+    few.
+    """
     today = narrow(wide=False) and job.created_at.date() == datetime.now(UTC).date()
     return f"{job.created_at:%H:%M}Z" if today else f"{job.created_at:%m-%d %H:%M}Z"
 
@@ -272,7 +324,9 @@ class _JobDetails:
     @property
     def lines(self) -> list[i18n.Text]:
         """It in sentences."""
-        return describe.of_job(self.job, self.inputs, asked=self.asked, daemons=self.daemons, runs=self.runs)
+        return describe.of_job(
+            self.job, self.inputs, asked=self.asked, daemons=self.daemons, runs=self.runs
+        )
 
 
 async def _read_details(known: Settings, database: Database, id_: str) -> _JobDetails:
@@ -301,15 +355,22 @@ def _tell_job(it: _JobDetails, *, as_json: bool = False) -> None:
         return
     _say(it.lines)
     if it.proofs.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
-        echo(t("Sent messages, by how they were confirmed: {counts}.", counts=describe.by_proof(it.proofs)))
+        echo(
+            t(
+                "Sent messages, by how they were confirmed: {counts}.",
+                counts=describe.by_proof(it.proofs),
+            )
+        )
     for trouble in it.failures:
         echo(
             t(
                 "  {status}: {to} (recipient {id}): {error}",
-                status=worded(trouble.what), to=trouble.to_email, id=trouble.recipient,
+                status=worded(trouble.what),
+                to=trouble.to_email,
+                id=trouble.recipient,
                 error=trouble.error or t("no reason recorded"),
             )
-        )  # fmt: skip
+        )
 
 
 def _print_job(it: _JobDetails, *, explained: bool = False) -> None:
@@ -324,7 +385,9 @@ def _print_job(it: _JobDetails, *, explained: bool = False) -> None:
 def watch(
     job: JobArgument,
     *,
-    once: Annotated[bool, typer.Option("--once", help="Do not wait: show the job as it is now.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do not wait: show the job as it is now.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -333,23 +396,36 @@ def watch(
         raise typer.Exit(1)
 
 
-async def watch_until_ended(known: Settings, id_: str, *, once: bool = False, as_json: bool = False) -> int:
-    """Draw a bar until the job has ended, and show it; how many messages failed. The database may be away meanwhile.
+async def watch_until_ended(
+    known: Settings, id_: str, *, once: bool = False, as_json: bool = False
+) -> int:
+    """Draw a bar until the job has ended, and show it; how many messages failed.
+
+    The database may be away meanwhile.
 
     `once`: show it as it is. `as_json`: show it as one object, and nothing before.
 
     Raises:
         UnknownError: there is no such job.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     async with open_database(known, no_log) as database:  # a line of the log would tear the bar
         job = await job_named(database, id_)  # an unknown one is an error before a bar is drawn
         if not once:
             # A file or a pipe gets no bar: it would stand there without the end of its line.
-            with Progress(*columns, refresh_per_second=4, disable=as_json or not sys.stdout.isatty()) as progress:
+            with Progress(
+                *columns, refresh_per_second=4, disable=as_json or not sys.stdout.isatty()
+            ) as progress:
                 forecasts = forecasts_of(known, database)
                 bar = progress.add_task(id_, total=job.total)
-                job = await _ended(database, id_, progress, bar, forecasts=forecasts, silent=as_json)
+                job = await _ended(
+                    database, id_, progress, bar, forecasts=forecasts, silent=as_json
+                )
         _tell_job(await _read_details(known, database, id_), as_json=as_json)
     return job.counts.get(State.FAILED, 0)
 
@@ -362,9 +438,17 @@ def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
 
 
 async def _ended(
-    database: Database, id_: str, progress: Progress, bar: TaskID, *, forecasts: ForecastReader, silent: bool
-) -> Job:  # fmt: skip
-    """The job, once it has ended; what it waits for is said, a database that is away too, unless it is `silent`."""
+    database: Database,
+    id_: str,
+    progress: Progress,
+    bar: TaskID,
+    *,
+    forecasts: ForecastReader,
+    silent: bool,
+) -> Job:
+    """The job, once it has ended; what it waits for is said, a database that is away too, unless it
+    is `silent`.
+    """
     said, job, why = "", None, ""
     while True:
         try:
@@ -384,7 +468,8 @@ async def _ended(
             return job
         if why != said and not silent:
             said = why
-            if why or job is None or job.status is not JobStatus.CANCELLED:  # of such a one only what is in flight ends
+            # of such a one only what is in flight ends
+            if why or job is None or job.status is not JobStatus.CANCELLED:
                 _say([why or t("Sending continues.")], console=progress.console)  # above the bar
         await asyncio.sleep(0.5)
 
@@ -409,17 +494,28 @@ async def _explain(known: Settings, database: Database, what: str, *, as_json: b
             _tell_job(job)
         return
     stories = HistoryReader(database)
-    found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
+    found = await (
+        stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what)
+    )
     if not found:
-        raise UnknownError(t("{what} not found. Give a job ID, a recipient ID or an email address", what=repr(what)))
+        raise UnknownError(
+            t(
+                "{what} not found. Give a job ID, a recipient ID or an email address",
+                what=repr(what),
+            )
+        )
     seen = await look(database, known.intake, await stories.daemons())
     forecasts = forecasts_of(known, database)
-    queue = await read_queue(found, history=stories, forecasts=forecasts, outage=seen.outage, runs=seen.lives)
+    queue = await read_queue(
+        found, history=stories, forecasts=forecasts, outage=seen.outage, runs=seen.lives
+    )
     if as_json:
         from mailerd.cli.json_models import Explained  # noqa: PLC0415 - slow to import
         from mailerd.intake.recipients import ExplainedMessage  # noqa: PLC0415 - as above
 
-        messages = [ExplainedMessage.of(story, describe.of_message(story, queue)) for story in found]
+        messages = [
+            ExplainedMessage.of(story, describe.of_message(story, queue)) for story in found
+        ]
         print_json(Explained(job=None, recipients=messages))
         return
     for number, story in enumerate(found):

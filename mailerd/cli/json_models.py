@@ -54,7 +54,12 @@ class Failure(ResponseModel):
     def of(cls, it: MessageFailure) -> Self:
         """One as the store has it."""
         return cls(
-            recipient_id=it.recipient, job_id=it.job_id, email=it.to_email, what=it.what, error=it.error, at=it.at
+            recipient_id=it.recipient,
+            job_id=it.job_id,
+            email=it.to_email,
+            what=it.what,
+            error=it.error,
+            at=it.at,
         )
 
 
@@ -68,14 +73,22 @@ class ShownJob(ListedJob):
 
     @classmethod
     def told(
-        cls, job: ListedJob, story: Sequence[str], *, actions: Sequence[RecordedAction],
-        proofs: Mapping[Proof | None, int], failures: Sequence[MessageFailure],
-    ) -> Self:  # fmt: skip
+        cls,
+        job: ListedJob,
+        story: Sequence[str],
+        *,
+        actions: Sequence[RecordedAction],
+        proofs: Mapping[Proof | None, int],
+        failures: Sequence[MessageFailure],
+    ) -> Self:
         """A job; `story`: its sentences."""
         return cls(
-            **dict(job), story=list(story), actions=[ActionOut.of(it) for it in actions],
-            confirmed_by=by_proof(proofs), failures=[Failure.of(it) for it in failures],
-        )  # fmt: skip
+            **dict(job),
+            story=list(story),
+            actions=[ActionOut.of(it) for it in actions],
+            confirmed_by=by_proof(proofs),
+            failures=[Failure.of(it) for it in failures],
+        )
 
 
 def by_proof(counts: Mapping[Proof | None, int]) -> dict[str, int]:
@@ -94,6 +107,11 @@ def finding(it: Condition) -> dict[str, Any]:
     """What is not as it should be."""
     moments: dict[str, datetime | None] = {"since": it.since, "until": it.until}
     return {
-        "severity": it.severity.value, "code": it.code, "about": it.about, "text": say(it.text),
-        "remedies": [say(each) for each in it.remedies], "recipient_id": it.example, **moments,
-    }  # fmt: skip
+        "severity": it.severity.value,
+        "code": it.code,
+        "about": it.about,
+        "text": say(it.text),
+        "remedies": [say(each) for each in it.remedies],
+        "recipient_id": it.example,
+        **moments,
+    }

@@ -34,17 +34,24 @@ def create(
     name: Annotated[str, typer.Argument(help="The name of the key in lists and in the log.")],
     sender: Annotated[
         list[str] | None,
-        typer.Option(help="A mailbox that the key may send from, or `all`. Can be repeated; default: all."),
+        typer.Option(
+            help="A mailbox that the key may send from, or `all`. Can be repeated; default: all."
+        ),
     ] = None,
     call: Annotated[
         list[Call] | None,
         typer.Option(help="A permission of the key, or `all`. Can be repeated; default: all."),
     ] = None,
     per_minute: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="Requests per minute to each daemon; more get a 429.")
+        int | None,
+        typer.Option(
+            min=1, max=1_000_000, help="Requests per minute to each daemon; more get a 429."
+        ),
     ] = None,
     *,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the key only, for scripts.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the key only, for scripts.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Create a key. It is the last line of the output, and cannot be shown again."""
@@ -53,30 +60,41 @@ def create(
     permissions = choice([Permission(each) for each in called if each != ALL], is_all=ALL in called)
     secret = _ask(
         config,
-        lambda by: keys.create(by, name, senders=senders, permissions=permissions, per_minute=per_minute),
+        lambda by: keys.create(
+            by, name, senders=senders, permissions=permissions, per_minute=per_minute
+        ),
     )
     created = (
         t(
             "Created API key {name} for {senders}. Save it now: it cannot be shown again.",
-            name=repr(name), senders=", ".join(senders),
+            name=repr(name),
+            senders=", ".join(senders),
         )
         if senders
-        else t("Created API key {name} for any sender. Save it now: it cannot be shown again.", name=repr(name))
-    )  # fmt: skip
+        else t(
+            "Created API key {name} for any sender. Save it now: it cannot be shown again.",
+            name=repr(name),
+        )
+    )
     print_once(
         secret if quiet else joined([created, secret], "\n"),
         or_else=t(
             "API key {name} was created but could not be shown: run `mailerd keys revoke {quoted}` and create another",
-            name=repr(name), quoted=shlex.quote(name),
+            name=repr(name),
+            quoted=shlex.quote(name),
         ),
-    )  # fmt: skip
+    )
 
 
 @app.command("rotate")
 def rotate(
-    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`.")],
+    which: Annotated[
+        str,
+        typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`."),
+    ],
     overlap: Annotated[
-        float, typer.Option(min=0, max=366 * 86_400, help="Seconds for which the old key remains valid.")
+        float,
+        typer.Option(min=0, max=366 * 86_400, help="Seconds for which the old key remains valid."),
     ] = 86_400,
     config: ConfigOption = None,
 ) -> None:
@@ -87,7 +105,8 @@ def rotate(
             [
                 t(
                     "Replaced API key {name}. The old one remains valid for {overlap}.",
-                    name=repr(which), overlap=in_words(overlap),
+                    name=repr(which),
+                    overlap=in_words(overlap),
                 ),
                 secret,
             ],
@@ -96,9 +115,10 @@ def rotate(
         or_else=t(
             "API key {name} was replaced, but the new one could not be shown. The old one remains valid for {overlap}. "
             "Rotate it again: that ends the old one at once",
-            name=repr(which), overlap=in_words(overlap),
+            name=repr(which),
+            overlap=in_words(overlap),
         ),
-    )  # fmt: skip
+    )
 
 
 @app.command("list")
@@ -115,21 +135,33 @@ def list_keys(
         return
     if narrow(wide=wide):
         rows = [
-            [row[0], row[1], t("revoked") if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
+            [row[0], row[1], t("revoked") if row[8] else row[7][:10] or "-", row[4], row[3]]
+            for row in map(_row, found)
         ]
         headings = [t("ID"), t("Name"), t("Last used"), t("Permissions"), t("Senders")]
         print_fitting(table(headings, rows, soft={1, 3, 4}))
         return
     columns = (
-        t("ID"), t("Name"), t("Key"), t("Senders"), t("Permissions"), t("Per minute"), t("Created"), t("Last used"),
-        t("Revoked at"), t("Old key valid until"),
-    )  # fmt: skip
+        t("ID"),
+        t("Name"),
+        t("Key"),
+        t("Senders"),
+        t("Permissions"),
+        t("Per minute"),
+        t("Created"),
+        t("Last used"),
+        t("Revoked at"),
+        t("Old key valid until"),
+    )
     print_list(columns, map(_row, found))
 
 
 @app.command("revoke")
 def revoke(
-    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`.")],
+    which: Annotated[
+        str,
+        typer.Argument(metavar="ID|NAME", help="The ID or name of the key in `mailerd keys list`."),
+    ],
     config: ConfigOption = None,
 ) -> None:
     """Revoke a key permanently. Daemons reject it within seconds."""
@@ -178,5 +210,8 @@ def _as_json(key: ApiKey) -> dict[str, object]:
         "senders": None if key.senders is None else sorted(key.senders),
         "permissions": None if key.permissions is None else sorted(key.permissions),
         "per_minute": key.per_minute,
-        **{name: getattr(key, name) for name in ("created_at", "last_used_at", "revoked_at", "old_until")},
+        **{
+            name: getattr(key, name)
+            for name in ("created_at", "last_used_at", "revoked_at", "old_until")
+        },
     }

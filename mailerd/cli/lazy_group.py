@@ -1,4 +1,7 @@
-"""The list of commands. The module of a command is imported when it is called or its own help is shown, not before."""
+"""The list of commands.
+
+The module of a command is imported when it is called or its own help is shown, not before.
+"""
 
 import inspect
 import os
@@ -19,16 +22,21 @@ from mailerd.core.i18n import N_, t
 from mailerd.locale import language, say
 
 CONFIG: Final = "MAILERD_CONFIG"
-"""It is the CONFIG of mailerd.config, which takes three times as long to import as everything that `--help` needs."""
+"""It is the CONFIG of mailerd.config, which takes three times as long to import as everything that
+`--help` needs.
+"""
 EarlyConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="The TOML file; every command also takes it after its name.")
+    Path | None,
+    typer.Option("--config", help="The TOML file; every command also takes it after its name."),
 ]
 """The option --config before the name of a command."""
 
 
 @dataclass(frozen=True)
 class LazyCommand:
-    """Where a command is, and its line in the list of commands, which is the first of its own help."""
+    """Where a command is, and its line in the list of commands, which is the first of its own
+    help.
+    """
 
     module: str
     name: str
@@ -38,21 +46,31 @@ class LazyCommand:
 
 COMMANDS: Final = {
     "run": LazyCommand("run", "run", "Run the daemon until SIGTERM or SIGINT."),
-    "migrate": LazyCommand("maintenance", "migrate", "Update the database schema. Safe while daemons are running."),
-    "config": LazyCommand("config", "config", "Check the configuration, and report each key that is not valid."),
+    "migrate": LazyCommand(
+        "maintenance", "migrate", "Update the database schema. Safe while daemons are running."
+    ),
+    "config": LazyCommand(
+        "config", "config", "Check the configuration, and report each key that is not valid."
+    ),
     "check": LazyCommand(
         "check",
         "check",
         "Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.",
     ),
-    "auth": LazyCommand("auth", "app", "Authorize mailboxes at Google, and list those that are authorized."),
+    "auth": LazyCommand(
+        "auth", "app", "Authorize mailboxes at Google, and list those that are authorized."
+    ),
     "console": LazyCommand("console", "app", "Sign in to the console in a browser."),
     "keys": LazyCommand("keys", "app", "Create, rotate, list and revoke API keys."),
     "senders": LazyCommand(
         "senders", "app", "Show and change the sending limits of each mailbox; pause and resume it."
     ),
-    "suppress": LazyCommand("suppress", "app", "Add, remove, list, import and export suppressions."),
-    "webhooks": LazyCommand("webhooks", "app", "Add, show, test, pause, replay and remove webhook endpoints."),
+    "suppress": LazyCommand(
+        "suppress", "app", "Add, remove, list, import and export suppressions."
+    ),
+    "webhooks": LazyCommand(
+        "webhooks", "app", "Add, show, test, pause, replay and remove webhook endpoints."
+    ),
     "templates": LazyCommand("templates", "app", "Check, list and preview the named templates."),
     "send": LazyCommand(
         "send",
@@ -73,9 +91,13 @@ COMMANDS: Final = {
     "bounces": LazyCommand(
         "bounces", "bounces", "List bounced messages, newest first, with the reason of each bounce."
     ),
-    "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
+    "top": LazyCommand(
+        "top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."
+    ),
     "settle": LazyCommand(
-        "maintenance", "settle", "Confirm an unconfirmed message as sent or not sent, after checking the mailbox."
+        "maintenance",
+        "settle",
+        "Confirm an unconfirmed message as sent or not sent, after checking the mailbox.",
     ),
     "after-restore": LazyCommand(
         "maintenance",
@@ -83,9 +105,13 @@ COMMANDS: Final = {
         "After restoring a backup: check at Google for every open message before it is sent.",
     ),
     "audit": LazyCommand(
-        "maintenance", "audit", "Check that the counts and rows of every job agree, and list each finding."
+        "maintenance",
+        "audit",
+        "Check that the counts and rows of every job agree, and list each finding.",
     ),
-    "sandbox": LazyCommand("sandbox", "app", "Try mailerd without Google; nothing leaves this machine."),
+    "sandbox": LazyCommand(
+        "sandbox", "app", "Try mailerd without Google; nothing leaves this machine."
+    ),
     "install-files": LazyCommand(
         "packaged",
         "install_files",
@@ -114,13 +140,17 @@ class ChineseFormatter(typer.Context.formatter_class):  # type: ignore[misc,vali
             self.write("\n" * bool(number) + "".join(f"{margin}{line}\n" for line in lines))
 
     @override
-    def write_dl(self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+    def write_dl(
+        self, rows: Sequence[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
         margin = " " * self.current_indent
         column = min(max(cell_len(name) for name, _ in rows), col_max) + col_spacing
         below = margin + " " * column
         for name, text in rows:
             own_line = cell_len(name) + col_spacing > column
-            self.write(f"{margin}{name}" + ("\n" + below if own_line else " " * (column - cell_len(name))))
+            self.write(
+                f"{margin}{name}" + ("\n" + below if own_line else " " * (column - cell_len(name)))
+            )
             self.write(f"\n{below}".join(broken(framed(text), self.width - len(below))) + "\n")
 
 
@@ -131,11 +161,19 @@ class ChineseContext(typer.Context):
 
 
 _FRAME: Final = (
-    N_("Usage"), N_("Arguments"), N_("Options"), N_("Commands"), N_("Show this message and exit."),
+    N_("Usage"),
+    N_("Arguments"),
+    N_("Options"),
+    N_("Commands"),
+    N_("Show this message and exit."),
     N_("Install completion for the current shell."),
     N_("Show completion for the current shell, to copy it or customize the installation."),
-    N_("[default: "), N_("; default: "), N_("[env var: "), N_("[required]"), N_("; required]"),
-)  # fmt: skip
+    N_("[default: "),
+    N_("; default: "),
+    N_("[env var: "),
+    N_("[required]"),
+    N_("; required]"),
+)
 """What typer and click say around the help of a command."""
 _FRAMED: Final = re.compile("|".join(map(re.escape, _FRAME)))
 
@@ -152,7 +190,9 @@ def paragraphs(help_: str | None) -> list[str]:
 
 
 def helps(program: typer.Typer) -> Iterator[str]:
-    """The templates of the help of a program and of all COMMANDS: what tools/messages.py puts into the catalogues."""
+    """The templates of the help of a program and of all COMMANDS: what tools/messages.py puts into
+    the catalogues.
+    """
     commands: list[Any] = [get_command(program), *map(load, COMMANDS)]
     while commands:
         it = commands.pop()
@@ -169,7 +209,9 @@ def use_config(config: EarlyConfigOption = None) -> None:
 
 
 def load(name: str) -> Any:
-    """The command, made from its module; Any, since typer does not export the types of its click."""
+    """The command, made from its module; Any, since typer does not export the types of its
+    click.
+    """
     place = COMMANDS[name]
     found = getattr(import_module(f"mailerd.cli.{place.module}"), place.name)
     if isinstance(found, typer.Typer):
@@ -185,13 +227,19 @@ def load(name: str) -> Any:
 
 
 def _localized(command: Any) -> Any:
-    """A command whose help is in the language of this process, and plain: rich is slow to import, and cuts Chinese."""
+    """A command whose help is in the language of this process, and plain: rich is slow to import,
+    and cuts Chinese.
+    """
     command.rich_markup_mode = None
     if language() == "zh":
         command.context_class = ChineseContext
         command.options_metavar, command.subcommand_metavar = "[选项]", "命令 [参数]..."
     said = [say(t(each)) for each in paragraphs(command.help)]
-    command.help, command.short_help = "\n\n".join(said) or None, next(iter(said), None)  # a short one is not cut
+    # a short one is not cut
+    command.help, command.short_help = (
+        "\n\n".join(said) or None,
+        next(iter(said), None),
+    )
     for parameter in command.params:
         if text := getattr(parameter, "help", None):
             parameter.help = " ".join(say(t(each)) for each in paragraphs(text))
@@ -201,11 +249,15 @@ def _localized(command: Any) -> Any:
 
 
 class LazyGroup(TyperGroup):
-    """The commands of COMMANDS: a name and a line in the list, and the whole command once it is called."""
+    """The commands of COMMANDS: a name and a line in the list, and the whole command once it is
+    called.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands.update({name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()})
+        self.commands.update(
+            {name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()}
+        )
         _localized(self)
 
     @override

@@ -1,4 +1,6 @@
-"""`mailerd migrate|after-restore|audit|settle`: what an operator does to the database and to the rows in it."""
+"""`mailerd migrate|after-restore|audit|settle`: what an operator does to the database and to the
+rows in it.
+"""
 
 import re
 import sys
@@ -10,7 +12,14 @@ from typing import Annotated, Final
 import typer
 
 from mailerd.cli.ask import with_caller
-from mailerd.cli.common import ConfigOption, connect, run_async, settings, warnings_only, with_database
+from mailerd.cli.common import (
+    ConfigOption,
+    connect,
+    run_async,
+    settings,
+    warnings_only,
+    with_database,
+)
 from mailerd.cli.failure import say_failed
 from mailerd.cli.output import JsonOption, echo, print_json
 from mailerd.config import Settings
@@ -30,7 +39,9 @@ from mailerd.store.read import audit as audits
 from mailerd.store.read import describe
 
 _NOT_EXAMINED: Final = 3
-"""The exit code of an audit that could not read the tables, or not say what it found: that is no finding."""
+"""The exit code of an audit that could not read the tables, or not say what it found: that is no
+finding.
+"""
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -52,7 +63,8 @@ async def _migrate(known: Settings, sink: EventSink) -> None:
 def after_restore(
     *,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do it. Without this option, only show what would be done.")
+        bool,
+        typer.Option("--yes", help="Do it. Without this option, only show what would be done."),
     ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -67,7 +79,8 @@ def after_restore(
     async def work(database: Database) -> None:
         queue = RestoredQueue(database)
         found = await queue.open_messages()
-        doubted = await queue.doubt_all() if yes else 0  # before a word: a reader that has gone ends the command
+        # before a word: a reader that has gone ends the command
+        doubted = await queue.doubt_all() if yes else 0
         if as_json:
             print_json({"changed": doubted, "open_messages": found})
             return
@@ -76,9 +89,10 @@ def after_restore(
                 tn(
                     "{sender}: {n:,} message may have been sent after the backup",
                     "{sender}: {n:,} messages may have been sent after the backup",
-                    number, sender=sender,
+                    number,
+                    sender=sender,
                 )
-            )  # fmt: skip
+            )
         if not found:
             echo(t("No open messages: nothing can be sent twice."))
         elif yes:
@@ -90,7 +104,11 @@ def after_restore(
                 )
             )
         else:
-            echo(t("Nothing was changed. With --yes, all of them are checked at Google before they are sent."))
+            echo(
+                t(
+                    "Nothing was changed. With --yes, all of them are checked at Google before they are sent."
+                )
+            )
 
     with_database(settings(config), work)
 
@@ -102,7 +120,8 @@ def audit(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """
     try:
         found = _audit(settings(config))
-        with suppress(BrokenPipeError):  # its reader has seen enough: the exit code says all the same what was found
+        # its reader has seen enough: the exit code says all the same what was found
+        with suppress(BrokenPipeError):
             if as_json:
                 print_json(found.as_json)
             else:
@@ -131,9 +150,15 @@ class _Audited:
         lines = [joined([it.where, it.kind, it.what], ": ") for it in self.findings]
         if self.proofs:
             lines.append(
-                t("sent messages, by how they were confirmed: {counts}", counts=describe.by_proof(self.proofs))
+                t(
+                    "sent messages, by how they were confirmed: {counts}",
+                    counts=describe.by_proof(self.proofs),
+                )
             )
-        checked, number = tn("{n:,} job checked", "{n:,} jobs checked", self.jobs), len(self.findings)
+        checked, number = (
+            tn("{n:,} job checked", "{n:,} jobs checked", self.jobs),
+            len(self.findings),
+        )
         found = tn("{n:,} finding", "{n:,} findings", number) if number else t("no findings")
         return [*lines, joined([checked, found], ", ")]
 
@@ -142,10 +167,16 @@ class _Audited:
         """It as one object."""
         from mailerd.cli.json_models import by_proof  # noqa: PLC0415 - slow to import
 
-        findings = [{"where": say(it.where), "kind": str(it.kind), "what": say(it.what)} for it in self.findings]
+        findings = [
+            {"where": say(it.where), "kind": str(it.kind), "what": say(it.what)}
+            for it in self.findings
+        ]
         return {
-            "ok": not findings, "jobs": self.jobs, "findings": findings, "confirmed_by": by_proof(self.proofs),
-        }  # fmt: skip
+            "ok": not findings,
+            "jobs": self.jobs,
+            "findings": findings,
+            "confirmed_by": by_proof(self.proofs),
+        }
 
 
 def _audit(known: Settings) -> _Audited:
@@ -160,15 +191,22 @@ def settle(
     recipient: Annotated[int, typer.Argument(help="The recipient ID, as in the log and the API.")],
     *,
     sent: Annotated[
-        bool, typer.Option("--sent", help="The message is in the mailbox's sent mail: mark it as sent.")
+        bool,
+        typer.Option("--sent", help="The message is in the mailbox's sent mail: mark it as sent."),
     ] = False,
     not_sent: Annotated[
-        bool, typer.Option("--not-sent", help="It is not there: mark it as not sent, and send it again.")
+        bool,
+        typer.Option("--not-sent", help="It is not there: mark it as not sent, and send it again."),
     ] = False,
-    message_id: Annotated[str | None, typer.Option(help="With --sent: Google's ID of the message.")] = None,
+    message_id: Annotated[
+        str | None, typer.Option(help="With --sent: Google's ID of the message.")
+    ] = None,
     attempt: Annotated[
         int | None,
-        typer.Option(min=1, help="The attempt that you have checked. A later one is refused. Default: the newest."),
+        typer.Option(
+            min=1,
+            help="The attempt that you have checked. A later one is refused. Default: the newest.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -187,10 +225,20 @@ def settle(
         echo(
             t(
                 "recipient {id} ({to}) of job {job} is now {status}",
-                id=done.recipient, to=done.to_email, job=done.job_id, status=label(done.status),
+                id=done.recipient,
+                to=done.to_email,
+                job=done.job_id,
+                status=label(done.status),
             )
-        )  # fmt: skip
+        )
         for job in done.finished:
-            echo(t("job {id} finished: {sent:,} sent, {failed:,} failed", id=job.job, sent=job.sent, failed=job.failed))
+            echo(
+                t(
+                    "job {id} finished: {sent:,} sent, {failed:,} failed",
+                    id=job.job,
+                    sent=job.sent,
+                    failed=job.failed,
+                )
+            )
 
     with_caller(settings(config), work)

@@ -1,6 +1,8 @@
-"""The commands as the manual page and as a page of the site: both are made from the commands' own help.
+"""The commands as the manual page and as a page of the site: both are made from the commands' own
+help.
 
-`python -m mailerd.cli.manual DIR` writes the manual pages below DIR, as man(1) looks for them: the wheel gets them so.
+`python -m mailerd.cli.manual DIR` writes the manual pages below DIR, as man(1) looks for them: the
+wheel gets them so.
 """
 
 import re
@@ -72,7 +74,12 @@ def markdown() -> str:
         if rows := [f"| `{name}` | {in_cell(text)} |" for name, text in options(each)]:
             lines += [f"| {say(t('Option'))} | {say(t('Meaning'))} |", "|---|---|", *rows]
     for heading, pairs in ((t("Files"), _FILES), (t("Exit codes"), _CODES)):
-        lines += ["", f"## {say(heading)}", "", *(f"* `{name}`: {say(t(text))}" for name, text in pairs)]
+        lines += [
+            "",
+            f"## {say(heading)}",
+            "",
+            *(f"* `{name}`: {say(t(text))}" for name, text in pairs),
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,6 @@
-"""What the commands show: texts, tables, JSON, what can be shown only once; and the streams they write to."""
+"""What the commands show: texts, tables, JSON, what can be shown only once; and the streams they
+write to.
+"""
 
 import io
 import json
@@ -17,7 +19,8 @@ from mailerd.core.i18n import UNSEEN, t, visible
 from mailerd.errors import MailerdError
 from mailerd.locale import say
 
-# The standard streams of a command: a closed one does no harm, one that cannot be written to is one error.
+# The standard streams of a command: a closed one does no harm, one that cannot be written to is one
+# error.
 
 _NAMES: Final = ("stdin", "stdout", "stderr")
 
@@ -29,14 +32,16 @@ class OutputError(MailerdError):
 def replace_closed_streams() -> None:
     """Put the null device in the place of each standard stream that is closed.
 
-    Otherwise the next socket gets its number, and libuv ends the process at a socket where it looks for a terminal.
-    Standard output cannot be written to there either: a key that was not seen must not pass for one that was shown.
+    Otherwise the next socket gets its number, and libuv ends the process at a socket where it looks
+    for a terminal. Standard output cannot be written to there either: a key that was not seen must
+    not pass for one that was shown.
     """
     for number, name in enumerate(_NAMES):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # the lowest number that is free
+            # the lowest number that is free
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
 
@@ -60,7 +65,8 @@ class _Output:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        if text == "":  # typer finds out so which stream it is, and would not hear that the disk is full
+        # typer finds out so which stream it is, and would not hear that the disk is full
+        if text == "":
             return 0
         with self._named_errors():
             return self._stream.write(text)
@@ -87,7 +93,9 @@ class _Output:
             ) from error
 
     def _discard_rest(self) -> None:
-        """Let the rest go nowhere, or Python would try again at the end, and tell it in its own words."""
+        """Let the rest go nowhere, or Python would try again at the end, and tell it in its own
+        words.
+        """
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -98,7 +106,8 @@ class _Output:
 def checked_output() -> Iterator[None]:
     """See to it that what is said on standard output arrives.
 
-    An error of the command comes before one of the output: it is said on standard error, which may be heard.
+    An error of the command comes before one of the output: it is said on standard error, which may
+    be heard.
 
     Raises:
         OutputError: it does not.
@@ -117,7 +126,8 @@ def checked_output() -> Iterator[None]:
 
 
 def harmless(text: str) -> str:
-    """A text in the language of this command, in which strangers' words move no cursor; its line feeds stay.
+    """A text in the language of this command, in which strangers' words move no cursor; its line
+    feeds stay.
 
     Everything that a command prints for people goes through here: by `echo`, or by `console`.
     """
@@ -130,11 +140,14 @@ def echo(text: str = "", *, err: bool = False, flush: bool = False) -> None:
 
 
 _PIECE: Final = re.compile(r"[（“]*(?:[\x21-\u2e7f]+|.)[，。；：、）？！”]*\s*")
-"""A word, or one Chinese character, with the marks that neither end a line before it nor begin one behind it."""
+"""A word, or one Chinese character, with the marks that neither end a line before it nor begin one
+behind it.
+"""
 
 
 def broken(text: str, width: int, *, indent: str = "") -> list[str]:
-    """A line in lines of that many columns, indented from the second on; words and commands stay whole.
+    """A line in lines of that many columns, indented from the second on; words and commands stay
+    whole.
 
     Chinese has no spaces: it is broken behind any character, each of which takes two columns.
     """
@@ -169,7 +182,9 @@ def as_text(found: Mapping[str, object] | _Model) -> str:
     """An object as JSON, as the API shows it; what standard output cannot write is escaped."""
     shown = found if isinstance(found, Mapping) else found.model_dump(mode="json")
     speaks_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
-    return json.dumps(shown, ensure_ascii=not speaks_unicode, indent=2, default=_moment).translate(_IN_JSON)
+    return json.dumps(shown, ensure_ascii=not speaks_unicode, indent=2, default=_moment).translate(
+        _IN_JSON
+    )
 
 
 def _moment(it: datetime) -> str:

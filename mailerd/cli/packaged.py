@@ -1,4 +1,6 @@
-"""The version, and the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual."""
+"""The version, and the files that come with mailerd: examples, units, catalogues, alert rules,
+dashboard, manual.
+"""
 
 import shutil
 from pathlib import Path
@@ -33,7 +35,10 @@ def version(*, as_json: JsonOption = False, config: UnreadConfigOption = None) -
 
 
 def install_files(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to copy to; created if it does not exist.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="The folder to copy to; created if it does not exist."),
+    ],
     config: UnreadConfigOption = None,  # noqa: ARG001
 ) -> None:
     """Copy the files that come with mailerd: examples, units, catalogs, alert rules, dashboard, manual page."""
@@ -41,7 +46,10 @@ def install_files(
         target = folder / name
         if target.exists():
             raise MailerdError(
-                t("{target} already exists and was not changed. The remaining files were not copied", target=target)
+                t(
+                    "{target} already exists and was not changed. The remaining files were not copied",
+                    target=target,
+                )
             )
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +64,10 @@ def install_files(
         except OSError as error:
             why = error.strerror or str(error)
             raise MailerdError(
-                t("could not write {target}: {why}. It and the remaining files were not copied", target=target, why=why)
+                t(
+                    "could not write {target}: {why}. It and the remaining files were not copied",
+                    target=target,
+                    why=why,
+                )
             ) from error
         print(target)

@@ -1,4 +1,6 @@
-"""Reads the table of `mailerd send`: a file or standard input, through the functions that the console uses."""
+"""Reads the table of `mailerd send`: a file or standard input, through the functions that the
+console uses.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -18,9 +20,16 @@ _ORIGIN: Final = t("the command")
 
 
 def read_table(
-    file: Path, *, sheet: str | None, encoding: str | None, header_row: int | None, columns: Sequence[str]
+    file: Path,
+    *,
+    sheet: str | None,
+    encoding: str | None,
+    header_row: int | None,
+    columns: Sequence[str],
 ) -> RecipientTable:
-    """The recipients of a file; "-" is standard input. Its warnings are printed. `columns`: as HEADER=USE.
+    """The recipients of a file; "-" is standard input. Its warnings are printed.
+
+    `columns`: as HEADER=USE.
 
     Raises:
         MailerdError: it cannot be used; the text says why.
@@ -42,7 +51,9 @@ def read_table(
         cause = error.strerror or str(error)
         raise MailerdError(t("could not read {file}: {cause}", file=name, cause=cause)) from error
     reader = SpreadsheetReader(RendererEvents(no_log))
-    read = run_async(reader.read(content, filename=name, origin=_ORIGIN, sheet=sheet, encoding=encoding))
+    read = run_async(
+        reader.read(content, filename=name, origin=_ORIGIN, sheet=sheet, encoding=encoding)
+    )
     table = read_recipients(read, name, header=header_row, chosen=chosen)
     for warning in table.warnings:
         echo(t("warning: {warning}", warning=warning))

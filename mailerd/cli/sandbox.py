@@ -1,4 +1,6 @@
-"""`mailerd sandbox`: a stand-in for Google and a private database, the demonstration, faults and notices on demand."""
+"""`mailerd sandbox`: a stand-in for Google and a private database, the demonstration, faults and
+notices on demand.
+"""
 
 import json
 from http.client import HTTPConnection
@@ -24,7 +26,9 @@ _TIMEOUT: Final = 5.0
 """Seconds for the stand-in, which is on this machine."""
 _OK: Final = 200
 
-app = typer.Typer(help="Try mailerd without Google; nothing leaves this machine.", invoke_without_command=True)
+app = typer.Typer(
+    help="Try mailerd without Google; nothing leaves this machine.", invoke_without_command=True
+)
 
 
 @app.callback()
@@ -32,40 +36,57 @@ def sandbox(
     context: typer.Context,
     *,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Also run a daemon, and send a sample job of 240 messages.")
+        bool,
+        typer.Option("--demo", help="Also run a daemon, and send a sample job of 240 messages."),
     ] = False,
     job: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="With --demo: send this job instead (JSON, as for the API)."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="With --demo: send this job instead (JSON, as for the API).",
+        ),
     ] = None,
     then_exit: Annotated[
         bool,
         typer.Option(
-            "--exit", help="Stop after the summary of the demo. The exit code is 1 unless every message was sent once."
+            "--exit",
+            help="Stop after the summary of the demo. The exit code is 1 unless every message was sent once.",
         ),
     ] = False,
-    folder: Annotated[Path, typer.Option(help="The folder for database, configuration, messages and logs.")] = Path(
-        ".sandbox"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="The folder for database, configuration, messages and logs.")
+    ] = Path(".sandbox"),
     mailboxes: Annotated[
-        list[str], typer.Option("--mailbox", help="A mailbox of the simulated Google. Can be repeated.")
+        list[str],
+        typer.Option("--mailbox", help="A mailbox of the simulated Google. Can be repeated."),
     ] = ["me@example.com"],  # noqa: B006 # typer copies it
     latency: Annotated[
         float, typer.Option(min=0.0, help="Seconds that the simulated Google takes for each call.")
     ] = 0.15,
     intake_port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="The daemon's port. Default: 5000, or a free one if 5000 is in use."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="The daemon's port. Default: 5000, or a free one if 5000 is in use.",
+        ),
     ] = None,
     google_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="The port of the simulated Google; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="The port of the simulated Google; 0 takes a free one."
+        ),
     ] = 0,
     database_port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port of the database; 0 takes a free one.")
     ] = 0,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Accepted as by every command, but not read: the sandbox writes its own."),
+        typer.Option(
+            "--config",
+            help="Accepted as by every command, but not read: the sandbox writes its own.",
+        ),
     ] = None,
 ) -> None:
     """Try mailerd without Google; nothing leaves this machine."""
@@ -76,30 +97,50 @@ def sandbox(
         raise typer.BadParameter(t("requires --demo"), param_hint="--job")
     if config is not None:
         echo(
-            t("{file} is not read: the sandbox has its own configuration in {folder}", file=config, folder=folder),
+            t(
+                "{file} is not read: the sandbox has its own configuration in {folder}",
+                file=config,
+                folder=folder,
+            ),
             err=True,
         )
     from mailerd.sandbox.demo import Options, run  # noqa: PLC0415 # a daemon never loads the stand-in
 
     options = Options(
-        demo=(job or packaged(DEMO)) if demo else None, then_exit=then_exit, folder=folder, mailboxes=tuple(mailboxes),
-        latency_s=latency, intake_port=intake_port, google_port=google_port, database_port=database_port,
-    )  # fmt: skip
+        demo=(job or packaged(DEMO)) if demo else None,
+        then_exit=then_exit,
+        folder=folder,
+        mailboxes=tuple(mailboxes),
+        latency_s=latency,
+        intake_port=intake_port,
+        google_port=google_port,
+        database_port=database_port,
+    )
     raise typer.Exit(run(options))
 
 
 @app.command()
 def fault(
-    kind: Annotated[str, typer.Argument(help="The kind of fault: `mailerd sandbox faults --kinds` lists them.")],
+    kind: Annotated[
+        str, typer.Argument(help="The kind of fault: `mailerd sandbox faults --kinds` lists them.")
+    ],
     *,
     method: Annotated[
-        str, typer.Option(help="Only calls of this method: drafts.create, drafts.send … or token. Default: all.")
+        str,
+        typer.Option(
+            help="Only calls of this method: drafts.create, drafts.send … or token. Default: all."
+        ),
     ] = "",
     sender: Annotated[str, typer.Option(help="Only calls of this mailbox. Default: all.")] = "",
-    count: Annotated[int, typer.Option(min=-1, help="How many times; -1 means until the fault is cleared.")] = 1,
+    count: Annotated[
+        int, typer.Option(min=-1, help="How many times; -1 means until the fault is cleared.")
+    ] = 1,
     skip: Annotated[int, typer.Option(min=0, help="Let this many requests pass first.")] = 0,
     probability: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Probability for each request after that; 1 means always.")
+        float,
+        typer.Option(
+            min=0.0, max=1.0, help="Probability for each request after that; 1 means always."
+        ),
     ] = 1.0,
     seconds: Annotated[
         float, typer.Option(min=0.0, help="Seconds of latency, of a hang or of a late response.")
@@ -111,11 +152,18 @@ def fault(
 
     if kind not in KINDS:
         choices = ", ".join(KINDS)
-        raise typer.BadParameter(t("{value} is not one of {choices}", value=kind, choices=choices), param_hint="kind")
+        raise typer.BadParameter(
+            t("{value} is not one of {choices}", value=kind, choices=choices), param_hint="kind"
+        )
     wanted = {
-        "kind": kind, "method": method, "sender": sender, "count": count, "skip": skip, "probability": probability,
+        "kind": kind,
+        "method": method,
+        "sender": sender,
+        "count": count,
+        "skip": skip,
+        "probability": probability,
         "seconds": seconds,
-    }  # fmt: skip
+    }
     print(_line(_Control(settings(config).gmail.api_root).ask("POST", "faults", wanted)))
 
 
@@ -153,12 +201,18 @@ def faults(
 
 @app.command()
 def notice(
-    shape: Annotated[str, typer.Argument(help="What arrives: hard, limit, reply, auto_reply …; `shapes` lists all.")],
+    shape: Annotated[
+        str,
+        typer.Argument(help="What arrives: hard, limit, reply, auto_reply …; `shapes` lists all."),
+    ],
     *,
-    to: Annotated[str, typer.Option(help="Only about messages to addresses that contain this.")] = "",
+    to: Annotated[
+        str, typer.Option(help="Only about messages to addresses that contain this.")
+    ] = "",
     sender: Annotated[str, typer.Option(help="Only into this mailbox. Default: all.")] = "",
     count: Annotated[
-        int, typer.Option(min=1, help="About this many messages: the newest that have no result yet.")
+        int,
+        typer.Option(min=1, help="About this many messages: the newest that have no result yet."),
     ] = 1,
     config: ConfigOption = None,
 ) -> None:
@@ -185,7 +239,9 @@ def mailbox(
     """Revoke the authorization of a mailbox at the simulated Google, as its owner would, or restore it."""
     if revoke is None:
         raise typer.BadParameter(t("give one of the two"), param_hint="--revoke/--restore")
-    _Control(settings(config).gmail.api_root).ask("PATCH", f"mailboxes/{email}", {"revoked": revoke})
+    _Control(settings(config).gmail.api_root).ask(
+        "PATCH", f"mailboxes/{email}", {"revoked": revoke}
+    )
     if revoke:
         echo(t("authorization of {sender} revoked", sender=email))
     else:
@@ -224,7 +280,9 @@ class _Control:
         """
         connection = HTTPConnection(self._url.host or "", self._url.port, timeout=_TIMEOUT)
         try:
-            connection.request(verb, f"/sandbox/{path}", json.dumps(body) if body is not None else None)
+            connection.request(
+                verb, f"/sandbox/{path}", json.dumps(body) if body is not None else None
+            )
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, ValueError) as error:

@@ -1,4 +1,6 @@
-"""`mailerd send FILE`: one message to each row of a table, by a named template, and a bar until all are sent."""
+"""`mailerd send FILE`: one message to each row of a table, by a named template, and a bar until all
+are sent.
+"""
 
 import hashlib
 import json
@@ -14,7 +16,14 @@ from mailerd.cli.common import ConfigOption, json_object, no_log, open_database,
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.output import echo, in_utc
 from mailerd.cli.read_table import read_table
-from mailerd.cli.send_http import faults, posted, print_message, print_refusal, send_over_http, unsent
+from mailerd.cli.send_http import (
+    faults,
+    posted,
+    print_message,
+    print_refusal,
+    send_over_http,
+    unsent,
+)
 from mailerd.cli.templates import rendering
 from mailerd.clock import Clock
 from mailerd.config import API_KEY, Live, Settings
@@ -39,6 +48,23 @@ _ORIGIN: Final = t("the command")
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
 
+# How the table is read.
+_SheetOption = Annotated[
+    str | None, typer.Option(help="The sheet. Default: the first with addresses.")
+]
+_EncodingOption = Annotated[
+    str | None, typer.Option(help="The encoding of a CSV, such as gb18030 or cp1252.")
+]
+_HeaderRowOption = Annotated[
+    int | None, typer.Option(help="The row that names the columns. Default: found.")
+]
+_ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help='What a column is used as: "Work mail=email"; "Notes=" ignores it. Can be repeated.'
+    ),
+]
+
 
 def send(
     file: Annotated[
@@ -49,35 +75,55 @@ def send(
         ),
     ],
     *,
-    template: Annotated[str, typer.Option(help="A template in templates.folder, or the path of a template folder.")],
+    template: Annotated[
+        str, typer.Option(help="A template in templates.folder, or the path of a template folder.")
+    ],
     sender: Annotated[str, typer.Option(help="The mailbox to send from, or an alias of it.")],
     sender_name: Annotated[str | None, typer.Option(help="The name of the sender in From.")] = None,
-    reply_to: Annotated[str | None, typer.Option(help="The address for replies. Default: the sender.")] = None,
-    variables: Annotated[str, typer.Option(help='Variables for all recipients, as JSON: {"product": "tea"}.')] = "{}",
-    send_at: Annotated[str | None, typer.Option(help="Do not send before this time: 2026-12-01T09:00:00Z.")] = None,
-    priority: Annotated[int, typer.Option(help="Jobs of the sender with a higher number are sent first.")] = 0,
+    reply_to: Annotated[
+        str | None, typer.Option(help="The address for replies. Default: the sender.")
+    ] = None,
+    variables: Annotated[
+        str, typer.Option(help='Variables for all recipients, as JSON: {"product": "tea"}.')
+    ] = "{}",
+    send_at: Annotated[
+        str | None, typer.Option(help="Do not send before this time: 2026-12-01T09:00:00Z.")
+    ] = None,
+    priority: Annotated[
+        int, typer.Option(help="Jobs of the sender with a higher number are sent first.")
+    ] = 0,
     reference: Annotated[str | None, typer.Option(help="Your own reference for the job.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag to find the job by. Can be repeated.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A tag to find the job by. Can be repeated.")
+    ] = None,
     mailing_list: Annotated[
         str | None, typer.Option("--list", help="The list that recipients can unsubscribe from.")
     ] = None,
-    sheet: Annotated[str | None, typer.Option(help="The sheet. Default: the first with addresses.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="The encoding of a CSV, such as gb18030 or cp1252.")] = None,
-    header_row: Annotated[int | None, typer.Option(help="The row that names the columns. Default: found.")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help='What a column is used as: "Work mail=email"; "Notes=" ignores it. Can be repeated.'),
-    ] = None,
-    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Skip invalid rows and list them.")] = False,
+    sheet: _SheetOption = None,
+    encoding: _EncodingOption = None,
+    header_row: _HeaderRowOption = None,
+    column: _ColumnOption = None,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Skip invalid rows and list them.")
+    ] = False,
     allow_duplicates: Annotated[
         bool, typer.Option("--allow-duplicates", help="Allow the same address more than once.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every message, show one, send nothing.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Post the job again, even if it was posted before.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check every message, show one, send nothing.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Post the job again, even if it was posted before.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until the job has ended.")] = True,
-    url: Annotated[str | None, typer.Option(help="Post to this API instead, such as http://127.0.0.1:5000.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Post to this API instead, such as http://127.0.0.1:5000.")
+    ] = None,
     key: Annotated[
-        str | None, typer.Option(envvar=API_KEY, help="The API key for --url. Prefer the variable: ps shows options.")
+        str | None,
+        typer.Option(
+            envvar=API_KEY, help="The API key for --url. Prefer the variable: ps shows options."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -86,25 +132,38 @@ def send(
     The exit code is 1 when messages failed, or when none can be sent. With --url, the template is one of the daemon's
     templates, by its name.
     """
-    table = read_table(file, sheet=sheet, encoding=encoding, header_row=header_row, columns=column or ())
-    by_path = "/" in template or template == "."
+    table = read_table(
+        file, sheet=sheet, encoding=encoding, header_row=header_row, columns=column or ()
+    )
     job = {
-        "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
-        "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
-        "reference": reference, "tags": tag or None, "list": mailing_list,
-        "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
+        "sender_email": sender,
+        "sender_name": sender_name,
+        "reply_to": reply_to,
+        "template_name": Path(template).name,
+        "variables": json_object("--variables", variables),
+        "send_at": send_at,
+        "priority": priority,
+        "reference": reference,
+        "tags": tag or None,
+        "list": mailing_list,
+        "on_invalid": "skip" if skip_invalid else "reject",
+        "allow_duplicates": allow_duplicates,
+        "dry_run": dry_run,
         "recipients": table.recipients,
-    }  # fmt: skip
+    }
+    folder = Path(template).resolve().parent if "/" in template or template == "." else None
     work: Coroutine[Any, Any, bool]
-    if url:
-        if by_path:
-            raise MailerdError(
-                t("with --url, --template must be a name, not a path: the daemon uses its own templates")
+    if url and folder:
+        raise MailerdError(
+            t(
+                "with --url, --template must be a name, not a path: the daemon uses its own templates"
             )
+        )
+    if url:
         work = send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)
     else:
         known = settings(config)
-        library = _library_at(Path(template).resolve().parent) if by_path else _library(known)
+        library = _library_at(folder) if folder else _library(known)
         posting = _JobPoster(known, library, table, file=file, again=again)
         raw = json.dumps({key: value for key, value in job.items() if value is not None}).encode()
         work = _show(posting, raw) if dry_run else _post(posting, raw, wait=wait)
@@ -140,15 +199,19 @@ class _JobPoster:
             errors = [(fault.field, fault.message) for fault in error.errors]
             raise MailerdError(joined(list(faults(str(error), errors, self._line)), "\n")) from None
         for each in order.rejected:
-            echo(unsent(self._line, each.index, each.email, each.reason, refused=bool(order.refusal)))
+            echo(
+                unsent(self._line, each.index, each.email, each.reason, refused=bool(order.refusal))
+            )
         return order
 
     async def marked(self, order: ParsedJob, database: Database) -> ParsedJob:
         """The job with what its suppressions say of each recipient, told to the person."""
         check = OptOutCheck(
-            database, timeout=self.known.database.connect_timeout, warn_above=self.known.unsubscribe.warn_above,
+            database,
+            timeout=self.known.database.connect_timeout,
+            warn_above=self.known.unsubscribe.warn_above,
             defaults=Live(default_limits(self.known)),
-        )  # fmt: skip
+        )
         try:
             order = await check.mark(order, key=None)
         except ApiError as error:
@@ -167,11 +230,15 @@ class _JobPoster:
         """What makes this very job one that is posted once, with this version of the template."""
         body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
         keep = timedelta(seconds=self.known.intake.idempotency_keep)
-        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda *_: "{}")
+        return IdempotencyKey(
+            _THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda *_: "{}"
+        )
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
-    """Post the job, and wait for its messages where `wait` says so; False: none can be sent, or one failed."""
+    """Post the job, and wait for its messages where `wait` says so; False: none can be sent, or one
+    failed.
+    """
     async with rendering() as renderer:
         order = await posting.order(raw, renderer)
     known = posting.known
@@ -187,9 +254,10 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
                 t(
                     "this job was already posted at {at:%Y-%m-%d %H:%M:%S}Z as {id}; nothing was sent. Progress: "
                     "`mailerd jobs show {id}`. To send it again: --again",
-                    at=it.created_at, id=it.job_id,
+                    at=it.created_at,
+                    id=it.job_id,
                 )
-            ) from None  # fmt: skip
+            ) from None
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
@@ -206,14 +274,21 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> bool:
     try:
         return await watch_until_ended(known, job.id) == 0 and order.accepted > 0
     except BaseException:
-        echo(t("The daemon continues without this command. To watch again: `mailerd jobs watch {id}`", id=job.id))
+        echo(
+            t(
+                "The daemon continues without this command. To watch again: `mailerd jobs watch {id}`",
+                id=job.id,
+            )
+        )
         raise
 
 
 def _library(known: Settings) -> TemplateLibrary:
     if not known.templates.folder:
         raise MailerdError(
-            t("templates.folder is not set: set it, or give the path of a template, as in --template ./welcome")
+            t(
+                "templates.folder is not set: set it, or give the path of a template, as in --template ./welcome"
+            )
         )
     return _library_at(Path(known.templates.folder))
 
@@ -223,7 +298,9 @@ def _library_at(folder: Path) -> TemplateLibrary:
 
 
 async def _show(posting: _JobPoster, raw: bytes) -> bool:
-    """Say what would become of the table; whether any of its messages can be sent: none, where a post is refused."""
+    """Say what would become of the table; whether any of its messages can be sent: none, where a
+    post is refused.
+    """
     async with rendering() as renderer:
         order = await posting.order(raw, renderer)
         async with open_database(posting.known) as database:
@@ -240,7 +317,9 @@ async def _show(posting: _JobPoster, raw: bytes) -> bool:
     echo(
         t(
             "{n:,} of {total:,} messages can be sent ({size:,} bytes in total). Nothing was stored.",
-            n=left, total=order.total, size=found.sizes.total,
+            n=left,
+            total=order.total,
+            size=found.sizes.total,
         )
-    )  # fmt: skip
+    )
     return left > 0

@@ -1,4 +1,6 @@
-"""`mailerd senders list|set|pause|resume`: what each mailbox may send, has sent, and why it is paused."""
+"""`mailerd senders list|set|pause|resume`: what each mailbox may send, has sent, and why it is
+paused.
+"""
 
 import re
 from collections.abc import Sequence
@@ -28,10 +30,15 @@ from mailerd.store.read.senders import Senders
 from mailerd.store.write.sender_actions import LIMITS, PauseResult
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
-"""Messages in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
+"""Messages in 24 hours: https://support.google.com/a/answer/166852 and
+https://support.google.com/mail/answer/22839
+"""
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
-app = typer.Typer(help="Show and change the sending limits of each mailbox; pause and resume it.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show and change the sending limits of each mailbox; pause and resume it.",
+    no_args_is_help=True,
+)
 _EMAIL: Final = typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")
 EmailArgument = Annotated[str, _EMAIL]
 _MOST: Final = int(LIMITS["per_day"])
@@ -62,40 +69,67 @@ def list_senders(
         _legend(found)
         return
     columns = (
-        t("Sender"), t("State"), t("Sent in 24 h"), t("Waiting"), t("Per day"), t("Units per minute"),
-        t("Messages per minute"), t("Gap (s)"), t("Warm-up"), t("Mode"), t("Project"), t("Reason"),
-    )  # fmt: skip
+        t("Sender"),
+        t("State"),
+        t("Sent in 24 h"),
+        t("Waiting"),
+        t("Per day"),
+        t("Units per minute"),
+        t("Messages per minute"),
+        t("Gap (s)"),
+        t("Warm-up"),
+        t("Mode"),
+        t("Project"),
+        t("Reason"),
+    )
     print_list(columns, map(_row, found))
     _legend(found)
 
 
 def _legend(found: Sequence[SenderReading]) -> None:
     if any(each.state.own for each in found):
-        echo(t("*: own limit. To use the configured limits again: `mailerd senders set EMAIL --default all`"))
+        echo(
+            t(
+                "*: own limit. To use the configured limits again: `mailerd senders set EMAIL --default all`"
+            )
+        )
 
 
 @app.command("set")
 def change(
     email: EmailArgument,
     *,
-    units_per_minute: Annotated[int | None, typer.Option(min=0, max=_MOST, help="Google's quota units.")] = None,
-    per_minute: Annotated[int | None, typer.Option(min=0, max=_MOST, help="Messages per minute.")] = None,
-    per_day: Annotated[int | None, typer.Option(min=0, max=_MOST, help="Messages in 24 hours.")] = None,
+    units_per_minute: Annotated[
+        int | None, typer.Option(min=0, max=_MOST, help="Google's quota units.")
+    ] = None,
+    per_minute: Annotated[
+        int | None, typer.Option(min=0, max=_MOST, help="Messages per minute.")
+    ] = None,
+    per_day: Annotated[
+        int | None, typer.Option(min=0, max=_MOST, help="Messages in 24 hours.")
+    ] = None,
     reserve: Annotated[
-        int | None, typer.Option(min=0, max=_MOST, help="Messages per day to leave for the mailbox owner.")
+        int | None,
+        typer.Option(min=0, max=_MOST, help="Messages per day to leave for the mailbox owner."),
     ] = None,
     min_gap: Annotated[
-        float | None, typer.Option(min=0, max=int(LIMITS["min_gap"]), help="Seconds between two messages.")
+        float | None,
+        typer.Option(min=0, max=int(LIMITS["min_gap"]), help="Seconds between two messages."),
     ] = None,
     warm_up: Annotated[
         str | None,
-        typer.Option(metavar="FIRST+MORE", help="50+25: 50 messages on the first day, 25 more each day. Or: off."),
+        typer.Option(
+            metavar="FIRST+MORE",
+            help="50+25: 50 messages on the first day, 25 more each day. Or: off.",
+        ),
     ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="workspace (2,000 messages per day) or consumer (500 messages per day).")
+        str | None,
+        typer.Option(help="workspace (2,000 messages per day) or consumer (500 messages per day)."),
     ] = None,
     default: Annotated[
-        list[str] | None, typer.Option(metavar="KEY", help="Use the configured value again: per-day …, or all.")
+        list[str] | None,
+        typer.Option(metavar="KEY", help="Use the configured value again: per-day …, or all."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -107,10 +141,19 @@ def change(
         limits["per_day"] = _profile(profile)
     if warm_up is not None:
         limits |= _warm_up(warm_up)
-    given = {"units_per_minute": units_per_minute, "per_minute": per_minute, "per_day": per_day, "reserve": reserve}
-    limits |= {key: value for key, value in {**given, "min_gap": min_gap}.items() if value is not None}
+    given = {
+        "units_per_minute": units_per_minute,
+        "per_minute": per_minute,
+        "per_day": per_day,
+        "reserve": reserve,
+    }
+    limits |= {
+        key: value for key, value in {**given, "min_gap": min_gap}.items() if value is not None
+    }
     if not limits:
-        raise typer.BadParameter(t("give at least one limit: `mailerd senders set --help` lists the options"))
+        raise typer.BadParameter(
+            t("give at least one limit: `mailerd senders set --help` lists the options")
+        )
 
     async def work(by: Caller) -> SenderState:
         found = await _find(by, email, before_use=True)  # its first message is to be bound already
@@ -124,8 +167,12 @@ def change(
 def pause(
     email: EmailArgument,
     *,
-    lasts: Annotated[str | None, typer.Option("--for", help="90s, 30m, 2h or 1d. Default: until resumed.")] = None,
-    reason: Annotated[str | None, typer.Option(help="The reason, for the log and for `senders list`.")] = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="90s, 30m, 2h or 1d. Default: until resumed.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="The reason, for the log and for `senders list`.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Pause a sender. Messages already handed to Google are still sent."""
@@ -136,7 +183,14 @@ def pause(
         return found, await senders.pause(by, found, lasts=span, reason=reason or "")
 
     address, done = with_caller(settings(config), work)
-    echo(t("{sender} paused {until}: {reason}", sender=address, until=until(done.until), reason=done.reason))
+    echo(
+        t(
+            "{sender} paused {until}: {reason}",
+            sender=address,
+            until=until(done.until),
+            reason=done.reason,
+        )
+    )
 
 
 @app.command("resume")
@@ -144,7 +198,10 @@ def resume(
     email: Annotated[str | None, _EMAIL] = None,
     *,
     project: Annotated[
-        str | None, typer.Option(help="Resume all senders of this Cloud project that are paused for its quota.")
+        str | None,
+        typer.Option(
+            help="Resume all senders of this Cloud project that are paused for its quota."
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -169,7 +226,9 @@ def resume(
     address, before = with_caller(known, work)
     if before and before.paused and before.paused_until:
         was = [until(before.paused_until), *([before.pause_reason] if before.pause_reason else [])]
-        echo(t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": ")))
+        echo(
+            t("{sender} resumed (before: paused {pause})", sender=address, pause=joined(was, ": "))
+        )
     else:
         echo(t("{sender} is not paused", sender=address))
 
@@ -204,7 +263,8 @@ def _keys(given: str) -> tuple[str, ...]:
 def _profile(given: str) -> int:
     if given not in PROFILES:
         raise typer.BadParameter(
-            t("{value} is not one of {choices}", value=given, choices=", ".join(PROFILES)), param_hint="--profile"
+            t("{value} is not one of {choices}", value=given, choices=", ".join(PROFILES)),
+            param_hint="--profile",
         )
     return PROFILES[given]
 
@@ -214,7 +274,8 @@ def _warm_up(given: str) -> dict[str, float | None]:
         return {"warm_up": 0, "warm_up_growth": 0}
     if not (match := re.fullmatch(r"([1-9][0-9]{0,6})\+([0-9]{1,6})", given)):
         raise typer.BadParameter(
-            t("must be such as 50+25 (50 messages on the first day, 25 more each day), or off"), param_hint="--warm-up"
+            t("must be such as 50+25 (50 messages on the first day, 25 more each day), or off"),
+            param_hint="--warm-up",
         )
     return {"warm_up": int(match[1]), "warm_up_growth": int(match[2])}
 
@@ -223,7 +284,9 @@ def _duration(given: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,7})([smhd]?)", given)
     seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
     if not 0 < seconds <= 3660 * _UNITS["d"]:
-        raise typer.BadParameter(t("must be a duration such as 90s, 30m, 2h or 1d"), param_hint="--for")
+        raise typer.BadParameter(
+            t("must be a duration such as 90s, 30m, 2h or 1d"), param_hint="--for"
+        )
     return timedelta(seconds=seconds)
 
 
@@ -268,20 +331,30 @@ def _row(each: SenderReading) -> tuple[str, ...]:
         state = t("slowed down")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
-        it.email, state, str(each.stats.used_day), str(each.inputs.messages),
+        it.email,
+        state,
+        str(each.stats.used_day),
+        str(each.inputs.messages),
         _limit(each, "per_day", now=it.allowance.per_day),
-        _limit(each, "units_per_minute", now=it.allowance.units_per_minute), _limit(each, "per_minute"),
-        _limit(each, "min_gap"), warm, label(it.mode or ""), it.project or "", _why(each) or "",
-    )  # fmt: skip
+        _limit(each, "units_per_minute", now=it.allowance.units_per_minute),
+        _limit(each, "per_minute"),
+        _limit(each, "min_gap"),
+        warm,
+        label(it.mode or ""),
+        it.project or "",
+        _why(each) or "",
+    )
 
 
 def _why(each: SenderReading) -> Text | None:
     """Why it is paused or slower, and what to do."""
     it, pause = each.state, each.pause
     if pause:
-        return t("{what} -> {remedy}", what=pause.reason, remedy=pause.remedy) if each.stats.repair else (
-            joined([pause.reason])
-        )  # fmt: skip
+        return (
+            t("{what} -> {remedy}", what=pause.reason, remedy=pause.remedy)
+            if each.stats.repair
+            else (joined([pause.reason]))
+        )
     if each.finding:
         return each.finding.told
     if it.limits.latency:

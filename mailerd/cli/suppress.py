@@ -37,8 +37,12 @@ _MAX_SHOWN: Final = 20
 
 app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
 
-ListOption = Annotated[str | None, typer.Option("--list", help="Only this list. Default: all messages.")]
-NewListOption = Annotated[bool, typer.Option("--new-list", help="Create the list if it does not exist.")]
+ListOption = Annotated[
+    str | None, typer.Option("--list", help="Only this list. Default: all messages.")
+]
+NewListOption = Annotated[
+    bool, typer.Option("--new-list", help="Create the list if it does not exist.")
+]
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
 
 
@@ -46,7 +50,9 @@ AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
 def add(
     address: AddressArgument,
     mailing_list: ListOption = None,
-    reason: Annotated[Reason, typer.Option(help="The reason. A hard_bounce cannot be overridden.")] = Reason.MANUAL,
+    reason: Annotated[
+        Reason, typer.Option(help="The reason. A hard_bounce cannot be overridden.")
+    ] = Reason.MANUAL,
     detail: Annotated[str | None, typer.Option(help="A note, such as a ticket number.")] = None,
     *,
     new_list: NewListOption = False,
@@ -57,7 +63,9 @@ def add(
     given = {"email": clean, "list": mailing_list, "reason": reason, "detail": detail}
 
     async def work(by: Caller) -> SuppressedAddresses:
-        return await suppressions.add(by, [read_fields(SuppressionRequest, given)], new_lists=new_list)
+        return await suppressions.add(
+            by, [read_fields(SuppressionRequest, given)], new_lists=new_list
+        )
 
     name = mailing_list or t("all messages")
     if _ask(config, work).changed:
@@ -67,26 +75,44 @@ def add(
 
 
 @app.command("remove")
-def remove(address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None) -> None:
+def remove(
+    address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None
+) -> None:
     """Remove a suppression: messages are sent to the address again."""
     address = checked_address(address)
 
     try:
-        removed = _ask(config, lambda by: suppressions.remove(by, address, mailing_list=mailing_list))
+        removed = _ask(
+            config, lambda by: suppressions.remove(by, address, mailing_list=mailing_list)
+        )
     except NotSuppressedError:
         raise MailerdError(
             t(
                 "{address} is not suppressed ({list}): `mailerd suppress why {address}` shows its suppressions",
-                address=address, list=mailing_list or t("all messages"),
+                address=address,
+                list=mailing_list or t("all messages"),
             )
-        ) from None  # fmt: skip
-    echo(t("suppression of {address} removed ({list})", address=address, list=mailing_list or t("all messages")))
+        ) from None
+    echo(
+        t(
+            "suppression of {address} removed ({list})",
+            address=address,
+            list=mailing_list or t("all messages"),
+        )
+    )
     if removed.still_suppressed:
-        echo(t("another one still keeps these messages from it: `mailerd suppress why {address}`", address=address))
+        echo(
+            t(
+                "another one still keeps these messages from it: `mailerd suppress why {address}`",
+                address=address,
+            )
+        )
 
 
 @app.command("why")
-def why(address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def why(
+    address: AddressArgument, *, as_json: JsonOption = False, config: ConfigOption = None
+) -> None:
     """Show the suppressions of an address. The exit code is 1 when there are none."""
     address = checked_address(address)
     page = _ask(config, lambda by: suppressions.index(by, email=address))
@@ -105,13 +131,20 @@ def why(address: AddressArgument, *, as_json: JsonOption = False, config: Config
 def list_suppressions(
     *,
     mailing_list: ListOption = None,
-    reason: Annotated[Reason | None, typer.Option(help="Only suppressions with this reason.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="Show at most this many, oldest first.")] = 100,
+    reason: Annotated[
+        Reason | None, typer.Option(help="Only suppressions with this reason.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MAX_PAGE, help="Show at most this many, oldest first.")
+    ] = 100,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """List suppressions. `export` writes all of them."""
-    page = _ask(config, lambda by: suppressions.index(by, mailing_list=mailing_list, reason=reason, limit=limit))
+    page = _ask(
+        config,
+        lambda by: suppressions.index(by, mailing_list=mailing_list, reason=reason, limit=limit),
+    )
     if as_json:
         print_json(page)
         return
@@ -132,9 +165,13 @@ def lists(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(help="A CSV file with an `email` column, or one address per line.")],
+    file: Annotated[
+        Path, typer.Argument(help="A CSV file with an `email` column, or one address per line.")
+    ],
     mailing_list: ListOption = None,
-    reason: Annotated[Reason | None, typer.Option(help="The reason, where the file does not give one.")] = None,
+    reason: Annotated[
+        Reason | None, typer.Option(help="The reason, where the file does not give one.")
+    ] = None,
     *,
     new_list: NewListOption = False,
     config: ConfigOption = None,
@@ -146,7 +183,8 @@ def import_file(
     bad: list[Text] = []
     names = _lists_of(file) if mailing_list is None else {mailing_list}
     rows = (
-        (address, mailing_list or its_list or None, reason or why, None) for address, its_list, why in _rows(file, bad)
+        (address, mailing_list or its_list or None, reason or why, None)
+        for address, its_list, why in _rows(file, bad)
     )
     wanted = {(name, reason or Reason.IMPORTED) for name in names}
     made = _ask(config, lambda by: suppressions.import_rows(by, rows, wanted, new_lists=new_list))
@@ -154,14 +192,18 @@ def import_file(
         echo(t("skipped: {what}", what=line), err=True)
     if len(bad) > _MAX_SHOWN:
         echo(t("skipped: {n:,} more", n=len(bad) - _MAX_SHOWN), err=True)
-    shown = [name or t("all messages") for name in sorted(names, key=lambda it: it or "")[:_MAX_SHOWN]]
+    shown = [
+        name or t("all messages") for name in sorted(names, key=lambda it: it or "")[:_MAX_SHOWN]
+    ]
     read = tn("{n:,} address read", "{n:,} addresses read", made.total)
     echo(
         t(
             "{read}, {new:,} newly suppressed ({lists})",
-            read=read, new=made.added, lists=joined(shown or [t("all messages")], ", "),
+            read=read,
+            new=made.added,
+            lists=joined(shown or [t("all messages")], ", "),
         )
-    )  # fmt: skip
+    )
     if bad:
         raise typer.Exit(1)
 
@@ -174,9 +216,12 @@ def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None
     async def work(by: Caller) -> None:
         async for page in await suppressions.pages(by, mailing_list=mailing_list):
             for it in page:
-                # What a stranger has signed up with may be a formula: =cmd|'/c'!a0@example.com is an address.
+                # What a stranger has signed up with may be a formula: =cmd|'/c'!a0@example.com is
+                # an address.
                 address, since = without_formula(it.shown_address), in_utc(it.created_at)
-                writer.writerow((address, it.list or "", it.reason.value, it.source.value, since, it.origin))
+                writer.writerow(
+                    (address, it.list or "", it.reason.value, it.source.value, since, it.origin)
+                )
 
     writer.writerow(("email", "list", "reason", "source", "since", "origin"))
     _ask(config, work)
@@ -193,7 +238,12 @@ def rotate_key(config: ConfigOption = None) -> None:
         return await secrets.rotate()
 
     key = with_database(known, work)
-    echo(t("New unsubscribe links are signed with key {key}. Restart the daemons to use it at once.", key=key))
+    echo(
+        t(
+            "New unsubscribe links are signed with key {key}. Restart the daemons to use it at once.",
+            key=key,
+        )
+    )
 
 
 def _ask[T](config: Path | None, work: Callable[[Caller], Awaitable[T]]) -> T:
@@ -209,7 +259,10 @@ def _ask[T](config: Path | None, work: Callable[[Caller], Awaitable[T]]) -> T:
 def _unknown(name: str, known: MailingLists) -> MailerdError:
     check_list(name)
     said = [
-        t("list {name} not found: `mailerd suppress lists` shows all lists, --new-list creates one", name=repr(name))
+        t(
+            "list {name} not found: `mailerd suppress lists` shows all lists, --new-list creates one",
+            name=repr(name),
+        )
     ]
     if close := get_close_matches(name, [it.name for it in known.lists], n=1):
         said.append(t("did you mean {name}?", name=close[0]))
@@ -217,7 +270,9 @@ def _unknown(name: str, known: MailingLists) -> MailerdError:
 
 
 def _rows(file: Path, bad: list[Text]) -> Iterator[tuple[str, str, Reason]]:
-    """The good addresses of a file, each with its list and reason, with a bar; what is none is noted in `bad`."""
+    """The good addresses of a file, each with its list and reason, with a bar; what is none is
+    noted in `bad`.
+    """
     with (
         Progress(console=console(), transient=True, disable=not sys.stdout.isatty()) as progress,
         _opened(file) as text,
@@ -236,7 +291,10 @@ def _lists_of(file: Path) -> set[str | None]:
     """
     if file.is_fifo():
         raise MailerdError(
-            t("could not read {file}: it is a pipe, and without --list it is read twice. Save it as a file", file=file)
+            t(
+                "could not read {file}: it is a pipe, and without --list it is read twice. Save it as a file",
+                file=file,
+            )
         )
     with _opened(file) as text:
         return {its_list or None for _, (_, its_list, _) in read_suppressions(text)}
@@ -268,13 +326,19 @@ def suppression_line(address: str, it: Suppression) -> Text:
     """One suppression of an address, as a sentence."""
     line = t(
         "{address} suppressed ({list}) at {at}: {reason}, source: {source}",
-        address=address, list=_named(it), at=in_utc(it.created_at), reason=worded(it.reason), source=worded(it.source),
-    )  # fmt: skip
+        address=address,
+        list=_named(it),
+        at=in_utc(it.created_at),
+        reason=worded(it.reason),
+        source=worded(it.source),
+    )
     return joined([line, *(each for each in (it.origin, it.actor, it.detail) if each)], ", ")
 
 
 def _named(it: Suppression) -> str:
-    return t("all messages") if it.list_id == EVERYTHING else it.list or t("list {id}", id=it.list_id)
+    return (
+        t("all messages") if it.list_id == EVERYTHING else it.list or t("list {id}", id=it.list_id)
+    )
 
 
 def _table_row(it: Suppression) -> tuple[str, ...]:

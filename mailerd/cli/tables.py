@@ -1,4 +1,7 @@
-"""Tables of the commands, and where they are shown. Only what shows one imports it: rich takes long to import."""
+"""Tables of the commands, and where they are shown.
+
+Only what shows one imports it: rich takes long to import.
+"""
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +25,9 @@ class _Console(Console):
     """Rich's, in which only rich's own styles and movements act on the terminal."""
 
     @override
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
         for it in super().render(renderable, options):
             yield it if it.control else Segment(harmless(it.text), it.style)
 
@@ -32,17 +37,30 @@ def console(width: int | None = None) -> Console:
     return _Console(width=width, markup=False, emoji=False)
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft: Iterable[int] = ()) -> Table:
-    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut.
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], *, soft: Iterable[int] = ()
+) -> Table:
+    """A table without rules.
+
+    No cell takes a second line; in a narrow window those of `soft` columns are cut.
 
     Its headings and cells are said in the language of this command.
     """
-    shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
+    shown = Table(
+        box=None,
+        header_style="bold",
+        padding=(0, _GAP, 0, 0),
+        pad_edge=False,
+        show_header=any(headings),
+    )
     for number, title in enumerate(headings):
-        shown.add_column(say(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
+        # rich narrows first what may be wrapped …
+        shown.add_column(say(title), no_wrap=number not in soft)
     for row in rows:
         cells = [visible(say(cell)) if isinstance(cell, str) else cell for cell in row]
-        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(cells)))
+        shown.add_row(
+            *(_one_line(cell) if number in soft else cell for number, cell in enumerate(cells))
+        )
     return shown
 
 

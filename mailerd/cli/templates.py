@@ -1,4 +1,6 @@
-"""`mailerd templates`: whether the named templates can be used, and what a message of one looks like."""
+"""`mailerd templates`: whether the named templates can be used, and what a message of one looks
+like.
+"""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,13 +23,19 @@ from mailerd.mail.templates import Content, RecipientData
 
 app = typer.Typer(help="Check, list and preview the named templates.", no_args_is_help=True)
 
-_FOLDER = typer.Option(file_okay=False, exists=True, help="The folder. Default: templates.folder of the configuration.")
+_FOLDER = typer.Option(
+    file_okay=False, exists=True, help="The folder. Default: templates.folder of the configuration."
+)
 
 
 @asynccontextmanager
 async def rendering() -> AsyncIterator[Renderer]:
-    """What renders the templates of a command; what it has to say comes with the command's own errors."""
-    async with Renderer("of the command", limits=CHECK_LIMITS, events=RendererEvents(no_log)) as renderer:
+    """What renders the templates of a command; what it has to say comes with the command's own
+    errors.
+    """
+    async with Renderer(
+        "of the command", limits=CHECK_LIMITS, events=RendererEvents(no_log)
+    ) as renderer:
         yield renderer
 
 
@@ -49,8 +57,13 @@ def list_templates(
     if as_json:
         _print_found(found, broken)
     else:
-        rows = [[it.name, it.version, ", ".join(_languages(it)), ", ".join(sorted(it.variables))] for it in found]
-        print_fitting(table([t("Template"), t("Version"), t("Languages"), t("Variables")], rows, soft={2, 3}))
+        rows = [
+            [it.name, it.version, ", ".join(_languages(it)), ", ".join(sorted(it.variables))]
+            for it in found
+        ]
+        print_fitting(
+            table([t("Template"), t("Version"), t("Languages"), t("Variables")], rows, soft={2, 3})
+        )
         for name, why in broken.items():
             echo(joined([name, why], ": "), err=True)
     if broken:
@@ -62,7 +75,9 @@ def _print_found(found: Sequence[NamedTemplate], broken: Mapping[str, str]) -> N
     from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut  # noqa: PLC0415 - slow to import
 
     unusable = [BrokenOut(name=name, error=why) for name, why in broken.items()]
-    print_json(TemplatesOut(templates=[TemplateOut.of(it) for it in found], broken=unusable, drafts=[]))
+    print_json(
+        TemplatesOut(templates=[TemplateOut.of(it) for it in found], broken=unusable, drafts=[])
+    )
 
 
 def _languages(it: NamedTemplate) -> list[str]:
@@ -72,7 +87,10 @@ def _languages(it: NamedTemplate) -> list[str]:
 
 @app.command("check")
 def check(
-    folder: Annotated[Path | None, _FOLDER] = None, *, as_json: JsonOption = False, config: ConfigOption = None
+    folder: Annotated[Path | None, _FOLDER] = None,
+    *,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Compile every template and render it with its own examples. The exit code is 1 when one cannot be used."""
     found, broken = run_async(_check(_library(folder, config), tell=not as_json))
@@ -80,13 +98,21 @@ def check(
         _print_found(found, broken)
     else:
         checked = tn("{n:,} template checked", "{n:,} templates checked", len(found) + len(broken))
-        echo(joined([checked, t("{n:,} not usable", n=len(broken)) if broken else t("all usable")], ", "))
+        echo(
+            joined(
+                [checked, t("{n:,} not usable", n=len(broken)) if broken else t("all usable")], ", "
+            )
+        )
     if broken:
         raise typer.Exit(1)
 
 
-async def _check(library: TemplateLibrary, *, tell: bool) -> tuple[list[NamedTemplate], dict[str, str]]:
-    """The usable templates, and why each of the others is not; `tell`: a line of each, as soon as it is checked."""
+async def _check(
+    library: TemplateLibrary, *, tell: bool
+) -> tuple[list[NamedTemplate], dict[str, str]]:
+    """The usable templates, and why each of the others is not; `tell`: a line of each, as soon as
+    it is checked.
+    """
     found, broken = list[NamedTemplate](), dict[str, str]()
     async with rendering() as renderer:
         for name in library.names():
@@ -106,7 +132,10 @@ async def _check(library: TemplateLibrary, *, tell: bool) -> tuple[list[NamedTem
 
 
 def _passed(named: NamedTemplate) -> Text:
-    parts = [t("PASS template {name}", name=named.name), t("version {version}", version=named.version)]
+    parts = [
+        t("PASS template {name}", name=named.name),
+        t("version {version}", version=named.version),
+    ]
     if languages := _languages(named):
         parts.append(t("languages: {languages}", languages=joined(languages, ", ")))
     if named.images:
@@ -123,7 +152,9 @@ def preview(
     variables: Annotated[
         str, typer.Option(help='Variables as JSON, in place of the examples: {"name": "Ada"}.')
     ] = "{}",
-    html: Annotated[bool, typer.Option("--html", help="Print only the HTML, as for a browser.")] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="Print only the HTML, as for a browser.")
+    ] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -132,7 +163,9 @@ def preview(
         raise typer.BadParameter(t("cannot be combined with --json"), param_hint="--html")
     library = _library(folder, config)
     named = run_async(library.in_layout(_find(library, name)))
-    content = run_async(_preview(named, language=language, variables=json_object("--variables", variables)))
+    content = run_async(
+        _preview(named, language=language, variables=json_object("--variables", variables))
+    )
     if html:
         print(content.html or "")
         return
@@ -159,12 +192,18 @@ def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
     if found is None:
         known = ", ".join(library.names()) or t("none")
         raise TemplateLibraryError(
-            t("template {name} not found (a folder with a template.toml). Available: {names}", name=name, names=known)
+            t(
+                "template {name} not found (a folder with a template.toml). Available: {names}",
+                name=name,
+                names=known,
+            )
         )
     return found
 
 
-async def _preview(named: NamedTemplate, *, language: str | None, variables: dict[str, Any]) -> Content:
+async def _preview(
+    named: NamedTemplate, *, language: str | None, variables: dict[str, Any]
+) -> Content:
     async with rendering() as it:
         return await _render(named, it, language=language, variables=variables)
 

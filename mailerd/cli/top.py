@@ -1,4 +1,6 @@
-"""`mailerd top`: senders with their pace, jobs with their progress, the last failures, daemons and database, live."""
+"""`mailerd top`: senders with their pace, jobs with their progress, the last failures, daemons and
+database, live.
+"""
 
 import asyncio
 import os
@@ -52,7 +54,8 @@ from mailerd.store.read.history import HistoryReader, MessageFailure
 from mailerd.store.read.jobs import Job, JobFilter, Jobs
 from mailerd.store.read.stats import StatsReader, Tallies
 
-# The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first.
+# The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters
+# first.
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -70,7 +73,12 @@ _LABEL: Final = 10
 """Columns of what stands before a line."""
 _SHOWN_FOR: Final = 120
 """Seconds for which a daemon that does not respond has a line of its own."""
-_STYLES: Final = {Severity.RED: "bold red", Severity.AMBER: "yellow", Severity.BLUE: "cyan", Severity.GREEN: "green"}
+_STYLES: Final = {
+    Severity.RED: "bold red",
+    Severity.AMBER: "yellow",
+    Severity.BLUE: "cyan",
+    Severity.GREEN: "green",
+}
 _HOUR: Final = 60
 """Minutes that the sparkline shows."""
 _STEPS: Final = " ▁▂▃▄▅▆▇█"
@@ -89,7 +97,9 @@ class Snapshot:
     answered_in: float
     """Seconds that the database took for all of it."""
     writer: str = ""
-    """It says which of several servers takes the writes, and since when; empty where there is only one."""
+    """It says which of several servers takes the writes, and since when; empty where there is only
+    one.
+    """
     inputs: Mapping[str, ForecastInputs] = field(default_factory=dict)
     """What the forecasts of the open jobs are made of, by job."""
     forecasts: Mapping[str, Forecast] = field(default_factory=dict)
@@ -104,7 +114,9 @@ class Snapshot:
     @property
     def findings(self) -> list[Condition]:
         """What is not as it should be."""
-        return situation(Facts(self.stats, self.seen.outage, just_back=self.seen.lives, clock_off=self.clock_off))
+        return situation(
+            Facts(self.stats, self.seen.outage, just_back=self.seen.lives, clock_off=self.clock_off)
+        )
 
 
 async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = None) -> Snapshot:
@@ -119,15 +131,21 @@ async def read_snapshot(reader: StatsReader, intake: IntakeSettings | None = Non
         job
         for status in _OPEN_JOBS
         if stats.jobs.get(status)
-        for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=JobFilter(status=status))
+        for job in await jobs.newest(
+            before=None, limit=JOBS, senders=None, only=JobFilter(status=status)
+        )
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
-    inputs = await ForecastReader(database, reader.defaults, 10.0, reader.authorization).read_all(open_)
+    inputs = await ForecastReader(database, reader.defaults, 10.0, reader.authorization).read_all(
+        open_
+    )
     failures = await HistoryReader(database).last_failures(limit=_TROUBLES)
     return Snapshot(
         stats=stats,
-        jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
+        jobs=sorted(
+            known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True
+        ),
         troubles=failures,
         inputs=inputs,
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.messages},
@@ -155,9 +173,17 @@ async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
     return tuple(sent.get(ago, 0) for ago in reversed(range(_HOUR)))
 
 
-def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
-    """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
-    senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, _grouped(snapshot.troubles)
+def page(
+    snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0
+) -> Group:
+    """The page for a window of that size; `trouble`: why what is shown is not what is, but `age`
+    seconds old.
+    """
+    senders, jobs, troubles = (
+        list(snapshot.stats.senders),
+        snapshot.jobs,
+        _grouped(snapshot.troubles),
+    )
     findings = [] if trouble else shortened(snapshot.findings)
     health = _health(snapshot, findings, width=width, height=height, age=age, stale=bool(trouble))
     if trouble:  # nothing of it may look as if it were known now
@@ -169,18 +195,32 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     lines = 2 if height > _SMALL else 1
     head = _cut(trouble, width, lines) if trouble else _told(red, width, lines) if red else []
     fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
-    for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
-    bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
+    for_senders, for_jobs, for_troubles = split_rows(
+        height - fixed, [len(senders), len(jobs), max(1, len(troubles))]
+    )
+    bars = (
+        max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
+    )
     failed = any(job.counts.get(State.FAILED) for job in jobs)
     return Group(
-        _line(f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"),
+        _line(
+            f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"
+        ),
         *(_line(line, style="bold red") for line in head),
-        _rule(t("Health")), *health,
+        _rule(t("Health")),
+        *health,
         _rule(t("Senders"), len(senders), for_senders),
-        _senders(senders[:for_senders], snapshot.findings if not trouble else [], snapshot.stats.at, bars=bars),
-        _rule(t("Jobs"), len(jobs), for_jobs), _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
-        _rule(t("Recent problems"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
-    )  # fmt: skip
+        _senders(
+            senders[:for_senders],
+            snapshot.findings if not trouble else [],
+            snapshot.stats.at,
+            bars=bars,
+        ),
+        _rule(t("Jobs"), len(jobs), for_jobs),
+        _jobs(jobs[:for_jobs], snapshot, idle=idle, bars=bars),
+        _rule(t("Recent problems"), len(troubles), for_troubles),
+        _troubles(troubles[:for_troubles], failed=failed),
+    )
 
 
 def _title(snapshot: Snapshot, *, idle: bool) -> str:
@@ -191,7 +231,9 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
         said.append(t("{n:,} per minute", n=pace))
     ends = [it.done_at for it in snapshot.forecasts.values()]
     if ends and all(ends) and not idle:
-        said.append(t("done about {at}", at=_clock(max(end for end in ends if end), snapshot.stats.at)))
+        said.append(
+            t("done about {at}", at=_clock(max(end for end in ends if end), snapshot.stats.at))
+        )
     return say(joined(said, ", "))
 
 
@@ -201,11 +243,16 @@ def _clock(moment: datetime, now: datetime) -> str:
 
 def empty_page(trouble: str) -> Group:
     """The page while nothing was ever seen."""
-    return Group(_line(f"mailerd  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"), Text(trouble, style="bold red"))
+    return Group(
+        _line(f"mailerd  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"),
+        Text(trouble, style="bold red"),
+    )
 
 
 def split_rows(room: int, wanted: Sequence[int]) -> list[int]:
-    """Lines for each of several lists: all that it wants, or the same for each that wants more; at least one."""
+    """Lines for each of several lists: all that it wants, or the same for each that wants more; at
+    least one.
+    """
     given = [min(1, want) for want in wanted]
     while sum(given) < room and (short := [n for n, want in enumerate(wanted) if given[n] < want]):
         given[min(short, key=lambda n: given[n])] += 1
@@ -234,8 +281,14 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
 
 
 def _health(
-    snapshot: Snapshot, findings: Sequence[Condition], *, width: int, height: int, age: float, stale: bool
-) -> list[Text]:  # fmt: skip
+    snapshot: Snapshot,
+    findings: Sequence[Condition],
+    *,
+    width: int,
+    height: int,
+    age: float,
+    stale: bool,
+) -> list[Text]:
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = snapshot.answered_in * 1000
     answered = (
@@ -246,18 +299,25 @@ def _health(
     lines, daemons = [_label(t("database")) + Text(say(answered), "green")], snapshot.stats.daemons
     if sum(snapshot.hour):
         said = say(t(" {n:,} in 1 h", n=sum(snapshot.hour)))
-        lines.append(_label(t("sent")) + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
+        lines.append(
+            _label(t("sent"))
+            + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan")
+            + said
+        )
     for daemon in [it for it in daemons if it.silent < _SHOWN_FOR][:_DAEMONS]:
         heard = Text(say(t("seen {n} s ago", n=f"{daemon.silent + age:.0f}")), _colour(daemon, age))
         lines.append(_label(t("daemon")) + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
     if (more := sum(it.runs for it in daemons) - _DAEMONS) > 0:
-        lines.append(Text(say(tn("          and {n} more daemon", "          and {n} more daemons", more))))
+        lines.append(
+            Text(say(tn("          and {n} more daemon", "          and {n} more daemons", more)))
+        )
     if snapshot.stats.webhooks:
         lines.append(_label(t("webhooks")) + Text(_webhooks(snapshot.stats.webhooks), "green"))
     if not findings and not stale:
         lines.append(_label(t("now")) + Text(say(t("Everything is working.")), "green"))
     room = max(1, height // 6)
-    rest = findings[1:] if findings and findings[0].severity is Severity.RED else findings  # it is the first line
+    # it is the first line
+    rest = findings[1:] if findings and findings[0].severity is Severity.RED else findings
     shown = 0
     for it in rest:
         told = _told(it, width, 2 if height > _SMALL else 1)
@@ -284,7 +344,10 @@ def _told(it: Condition, width: int, lines: int) -> list[str]:
         return _cut(told, width, lines)
     remedy = f"-> {say(it.remedies[0])}"
     if lines > 1:
-        return [*_cut(text, width, lines - 1), *(f"  {line}" for line in _cut(remedy, width - 2, 1))]
+        return [
+            *_cut(text, width, lines - 1),
+            *(f"  {line}" for line in _cut(remedy, width - 2, 1)),
+        ]
     return _cut(f"{_cut(text, max(1, width - cell_len(remedy) - 1), 1)[0]} {remedy}", width, 1)
 
 
@@ -293,11 +356,16 @@ def _cut(text: str, width: int, lines: int) -> list[str]:
     found = broken(text, width)
     if len(found) <= lines and all(cell_len(line) <= width for line in found):
         return found
-    return [*found[: lines - 1], set_cell_size(" ".join(found[lines - 1 :]), width - 1).rstrip() + "…"]
+    return [
+        *found[: lines - 1],
+        set_cell_size(" ".join(found[lines - 1 :]), width - 1).rstrip() + "…",
+    ]
 
 
 def sparkline(values: Sequence[int]) -> str:
-    """A character a value, the largest one full; a value above nothing is never shown as nothing."""
+    """A character a value, the largest one full; a value above nothing is never shown as
+    nothing.
+    """
     most = max(values, default=0)
     return "".join(_STEPS[-(-value * (len(_STEPS) - 1) // most) if most else 0] for value in values)
 
@@ -308,22 +376,33 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> str:
     endpoints = tn("{n:,} endpoint", "{n:,} endpoints", len(webhooks))
     if not behind.undelivered:
         return say(endpoints)
-    events = tn("{n:,} event waiting", "{n:,} events waiting", sum(it.undelivered for it in webhooks))
-    return say(t("{endpoints}; {events}, the oldest for {span} ({name})", endpoints=endpoints, events=events,
-                 span=span(timedelta(seconds=behind.oldest)), name=behind.name))  # fmt: skip
+    events = tn(
+        "{n:,} event waiting", "{n:,} events waiting", sum(it.undelivered for it in webhooks)
+    )
+    return say(
+        t(
+            "{endpoints}; {events}, the oldest for {span} ({name})",
+            endpoints=endpoints,
+            events=events,
+            span=span(timedelta(seconds=behind.oldest)),
+            name=behind.name,
+        )
+    )
 
 
 def _senders(
     senders: Sequence[SenderStats], findings: Sequence[Condition], now: datetime, *, bars: int
-) -> Table:  # fmt: skip
+) -> Table:
     worst = {it.subject: it for it in reversed(findings) if it.about.startswith("sender ")}
     rows: list[list[str | Text]] = [
         [
-            it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
+            it.email,
+            *_used(it.used_minute, it.per_minute, bars=bars),
+            *_used(it.used_day, it.per_day, bars=bars),
             _standing(it, worst.get(it.email), now),
         ]
         for it in senders
-    ]  # fmt: skip
+    ]
     minute, day = t("Minute"), t("24 hours")
     headings = [t("Sender"), *([minute, "", day, ""] if bars else [minute, day]), t("Now")]
     return table(headings, rows, soft={0, len(headings) - 1})
@@ -332,12 +411,16 @@ def _senders(
 def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     share = used / limit if limit else 0.0
     style = "green" if share < 0.8 else "yellow" if share < 1 else "red"  # noqa: PLR2004 - nearly used up
-    figure = Text(f"{used:,}/{limit:,}" if limit else say(t("{n:,}, no limit", n=used)), "" if bars else style)
+    figure = Text(
+        f"{used:,}/{limit:,}" if limit else say(t("{n:,}, no limit", n=used)), "" if bars else style
+    )
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
 def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
-    """What holds it, or that it has sent in the last minute; of one that has not, nothing is said."""
+    """What holds it, or that it has sent in the last minute; of one that has not, nothing is
+    said.
+    """
     if found is None:
         return Text(say(t("active")), "green") if it.used_minute else Text("-", "dim")
     state = worded("paused_manually" if found.code == MANUAL else found.code)
@@ -348,18 +431,34 @@ def _standing(it: SenderStats, found: Condition | None, now: datetime) -> Text:
 
 def _jobs(jobs: Sequence[Job], snapshot: Snapshot, *, idle: bool, bars: int) -> Table:
     """`idle`: no daemon sends now, or it is not known."""
-    forecasts, daemon = {} if idle else snapshot.forecasts, snapshot.seen.runs(snapshot.stats.daemons)
+    forecasts, daemon = (
+        {} if idle else snapshot.forecasts,
+        snapshot.seen.runs(snapshot.stats.daemons),
+    )
     rows: list[list[str | Text]] = []
     for job in jobs:
         sent, failed = job.counts.get(State.SENT, 0), job.counts.get(State.FAILED, 0)
-        share = [bar(sent / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
-        figures: list[str | Text] = [f"{sent:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
+        share = (
+            [bar(sent / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
+        )
+        figures: list[str | Text] = [
+            f"{sent:,}/{job.total:,}",
+            Text(f"{failed:,}", "red" if failed else "dim"),
+        ]
         done = forecasts[job.id].done_at if job.id in forecasts else None
         end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
         word = standing(job, daemon=daemon, inputs=snapshot.inputs.get(job.id))
         rows.append([job.id, word, *share, *figures, *end, job.sender_email])
     wide = [t("Done about")] if bars else []
-    headings = [t("Job"), t("Status"), *([""] if bars else []), t("Sent"), t("Failed"), *wide, t("Sender")]
+    headings = [
+        t("Job"),
+        t("Status"),
+        *([""] if bars else []),
+        t("Sent"),
+        t("Failed"),
+        *wide,
+        t("Sender"),
+    ]
     return table(headings, rows, soft={len(headings) - 1})
 
 
@@ -368,18 +467,23 @@ def _grouped(troubles: Sequence[MessageFailure]) -> list[MessageFailure]:
     grouped = []
     for _, run in groupby(troubles, key=lambda it: (it.what, it.error)):
         newest, *older = run
-        grouped.append(replace(newest, to_email=f"{newest.to_email} +{len(older)}") if older else newest)
+        grouped.append(
+            replace(newest, to_email=f"{newest.to_email} +{len(older)}") if older else newest
+        )
     return grouped
 
 
 def _troubles(troubles: Sequence[MessageFailure], *, failed: bool) -> Table:
-    """`failed`: a job above has failed messages, of an earlier day or refused when they were accepted."""
+    """`failed`: a job above has failed messages, of an earlier day or refused when they were
+    accepted.
+    """
     if not troubles:
         said = t("no failed attempt in 24 h; details of failed messages: `mailerd jobs show ID`")
         nothing = Text(say(said)) if failed else Text(say(t("no errors in 24 h")), "green")
         return table([""], [[nothing]], soft={0})
     rows: list[list[str | Text]] = [
-        [f"{it.at:%H:%M:%S}", say(worded(it.what)), it.to_email, say(it.error).replace("\n", " ")] for it in troubles
+        [f"{it.at:%H:%M:%S}", say(worded(it.what)), it.to_email, say(it.error).replace("\n", " ")]
+        for it in troubles
     ]
     return table([""] * 4, rows, soft={2, 3})
 
@@ -391,7 +495,9 @@ _LATE: Final = 1.0
 
 
 def top(
-    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two refreshes.")] = 1.0,
+    every: Annotated[
+        float, typer.Option(min=0.2, max=3600, help="Seconds between two refreshes.")
+    ] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Show one page and end.")] = False,
     *,
     as_json: JsonOption = False,
@@ -431,7 +537,10 @@ def _as_json(it: Snapshot) -> dict[str, object]:
     return {
         "at": it.stats.at,
         "findings": [finding(each) for each in it.findings],
-        "database": {"page_read_in_ms": round(it.answered_in * 1000), "writer": say(it.writer) or None},
+        "database": {
+            "page_read_in_ms": round(it.answered_in * 1000),
+            "writer": say(it.writer) or None,
+        },
         "recipients": dict(it.stats.recipients),
         "daemons": [asdict(each) | {"runs": each.runs} for each in it.stats.daemons],
         "senders": [asdict(each) for each in it.stats.senders],
@@ -443,7 +552,8 @@ def _as_json(it: Snapshot) -> dict[str, object]:
 
 
 async def _top(known: Settings, *, every: float) -> None:
-    # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
+    # Silent, and not opened: a log line would tear the screen, and a database that is away is what
+    # the page shows.
     database, window = Database(known.database, events=StoreEvents(no_log)), console()
     reader = StatsReader(database, LiveSetting(default_limits(known)), authorizations(known))
     shown = TopView(window, where=database.where)
@@ -509,7 +619,11 @@ class TopView:
         """The page while the answer is waited for."""
         remedy = error_codes.away_remedy(self._where)
         return self._page(
-            t("the database has not responded for {n:.0f} s; {remedy}", n=time.monotonic() - self._since, remedy=remedy)
+            t(
+                "the database has not responded for {n:.0f} s; {remedy}",
+                n=time.monotonic() - self._since,
+                remedy=remedy,
+            )
         )
 
     def failed(self, error: DatabaseError) -> Group:
@@ -518,8 +632,11 @@ class TopView:
         remedy = error_codes.refused(error.errno, error.__cause__)
         if isinstance(error, DatabaseAwayError):
             remedy = error_codes.remedy(error.errno, error.__cause__, self._where)
-        trouble = t("the database has been unreachable for {n:.0f} s: {cause}", n=time.monotonic() - self._since,
-                    cause=cause)  # fmt: skip
+        trouble = t(
+            "the database has been unreachable for {n:.0f} s: {cause}",
+            n=time.monotonic() - self._since,
+            cause=cause,
+        )
         return self._page(joined([trouble, remedy]) if remedy else trouble)
 
     def _page(self, trouble: str) -> Group:
@@ -528,11 +645,17 @@ class TopView:
             return empty_page(trouble)
         size = self._console.size
         return page(
-            self._snapshot, width=size.width, height=size.height, trouble=trouble, age=time.monotonic() - self._since
+            self._snapshot,
+            width=size.width,
+            height=size.height,
+            trouble=trouble,
+            age=time.monotonic() - self._since,
         )
 
 
-async def _look_and_show(reader: StatsReader, intake: IntakeSettings, shown: TopView, live: Live) -> None:
+async def _look_and_show(
+    reader: StatsReader, intake: IntakeSettings, shown: TopView, live: Live
+) -> None:
     looking = asyncio.ensure_future(read_snapshot(reader, intake))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
@@ -543,7 +666,11 @@ async def _look_and_show(reader: StatsReader, intake: IntakeSettings, shown: Top
     try:
         live.update(shown.seen(looking.result()), refresh=True)
     except DatabaseError as error:
-        if not isinstance(error, DatabaseAwayError) or error_codes.refusal(error.errno) == "incomplete":
+        if (
+            not isinstance(error, DatabaseAwayError)
+            or error_codes.refusal(error.errno) == "incomplete"
+        ):
             with suppress(DatabaseError):
-                await check(reader.database)  # a table or a column that is missing: that is what is said then
+                # a table or a column that is missing: that is what is said then
+                await check(reader.database)
         live.update(shown.failed(error), refresh=True)

@@ -1,18 +1,21 @@
-"""The client of the API for programs in Python: `Client`, and `AsyncClient`, which is the same with `await`.
+"""The client of the API for programs in Python: `Client`, and `AsyncClient`, which is the same with
+`await`.
 
     with Client("http://127.0.0.1:5000", key=os.environ["MAILERD_API_KEY"]) as mailerd:
         posted = mailerd.create_job(
-            {"sender_email": "me@example.com", "template_name": "welcome", "recipients": [{"email": "ada@example.com"}]}
+            {"sender_email": "me@example.com", "template_name": "welcome", "recipients": [{"email":
+            "ada@example.com"}]}
         )
         job = mailerd.wait_until_finished(posted["job_id"])
 
 Where the environment has `MAILERD_URL` and `MAILERD_API_KEY`, one message is one line:
 
-    mailerd.client.send("ada@example.com", template="welcome", sender="me@example.com", name="Ada", once="order-17")
+    mailerd.client.send("ada@example.com", template="welcome", sender="me@example.com", name="Ada",
+    once="order-17")
 
-A call that gets no answer, a 429, 502, 503 or 504 is made again, as `Retry-After` says, until `patience` is used up.
-That does no harm; the two calls to which it would, since they make a secret, are made once. Answers are plain dicts: a
-newer daemon may add fields to them.
+A call that gets no answer, a 429, 502, 503 or 504 is made again, as `Retry-After` says, until
+`patience` is used up. That does no harm; the two calls to which it would, since they make a secret,
+are made once. Answers are plain dicts: a newer daemon may add fields to them.
 """
 
 from mailerd.client.answers import (

@@ -1,4 +1,6 @@
-"""What goes to the API and comes from it, as types of plain JSON; `/docs` of a daemon explains each field."""
+"""What goes to the API and comes from it, as types of plain JSON; `/docs` of a daemon explains each
+field.
+"""
 
 from datetime import datetime
 from typing import Any, Literal, NotRequired, Required, TypedDict
@@ -161,7 +163,9 @@ class AcceptedJob(TypedDict):
     replayed: bool
     """The job was posted before with this idempotency key, and nothing was posted now."""
     repeated: bool
-    """The post was made more than once: where it is `replayed` too, an attempt before may have posted the job."""
+    """The post was made more than once: where it is `replayed` too, an attempt before may have
+    posted the job.
+    """
 
 
 class AcceptedMessage(TypedDict):
@@ -231,7 +235,9 @@ class Job(TypedDict):
 
 
 class ResultOfMessage(TypedDict):
-    """What became of a message after it was sent; `kind`, `code` and `reason` are those of a bounce."""
+    """What became of a message after it was sent; `kind`, `code` and `reason` are those of a
+    bounce.
+    """
 
     state: Literal["bounced", "unsubscribed", "replied", "other_replied", "auto_replied"]
     kind: BounceKind | None
@@ -316,7 +322,9 @@ class RecipientHistory(PersonsMessage):
 
 
 class AttachedFile(TypedDict):
-    """A file that a message carries; `content_id` None: it is attached, and its HTML does not show it."""
+    """A file that a message carries; `content_id` None: it is attached, and its HTML does not show
+    it.
+    """
 
     filename: str
     content_type: str
@@ -598,7 +606,10 @@ class TemplateImage(TypedDict):
 
 
 class TemplateParts(TypedDict, total=False):
-    """The sources of a template in one language; `markdown` in place of `html`. A layout needs no subject."""
+    """The sources of a template in one language; `markdown` in place of `html`.
+
+    A layout needs no subject.
+    """
 
     subject: str
     html: str | None
@@ -696,7 +707,10 @@ class Removed(TypedDict):
 
 
 class RemovedSuppression(TypedDict):
-    """It was removed. `still_suppressed`: another one still blocks these messages; None: the answer was lost."""
+    """It was removed.
+
+    `still_suppressed`: another one still blocks these messages; None: the answer was lost.
+    """
 
     removed: Literal[True]
     still_suppressed: bool | None

@@ -15,20 +15,28 @@ from mailerd.client.calls import Calls
 from mailerd.client.exchange import JSON, PATIENCE, Answer, Call
 
 TIMEOUT: Final = 100.0
-"""Seconds for one response: a post may wait 30 s for its key's share, its check may take 30 s, and a dry run 60 s."""
+"""Seconds for one response: a post may wait 30 s for its key's share, its check may take 30 s, and
+a dry run 60 s.
+"""
 _CHUNK: Final = 65_536
 
 
 class AsyncClient(Calls):
     """The client for programs with asyncio, over one pool of connections; use it with `async with`.
 
-    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again. `language`: of the
-    messages of errors, "en" or "zh". Each call raises ApiError where it was refused, and NoAnswerError where no answer
-    came.
+    `timeout`: seconds for one answer. `patience`: seconds within which a call is made again.
+    `language`: of the messages of errors, "en" or "zh". Each call raises ApiError where it was
+    refused, and NoAnswerError where no answer came.
     """
 
     def __init__(
-        self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE, language: str = "en"
+        self,
+        url: str,
+        *,
+        key: str,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
+        language: str = "en",
     ) -> None:
         super().__init__(url, key, patience, language)
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -63,15 +71,22 @@ class AsyncClient(Calls):
             self._session = aiohttp.ClientSession(trust_env=True, middlewares=(_unrepeated,))
         with call.answered():
             response = await self._session.request(
-                call.method, self._url + call.path, data=call.body, headers=self._headers(call), allow_redirects=False,
+                call.method,
+                self._url + call.path,
+                data=call.body,
+                headers=self._headers(call),
+                allow_redirects=False,
                 timeout=self._timeout if call.kind == JSON else self._long,
-            )  # fmt: skip
+            )
         async with response:
             yield Answer(response.status, response.headers, _chunks_of(response, call))
 
 
-async def _unrepeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Make a request once. aiohttp makes it again, unseen, where a kept connection breaks with these two errors.
+async def _unrepeated(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Make a request once. aiohttp makes it again, unseen, where a kept connection breaks with
+    these two errors.
 
     Who repeats a call has to know that it is a repetition: a DELETE finds nothing the second time.
     """
@@ -83,14 +98,19 @@ async def _unrepeated(request: aiohttp.ClientRequest, handler: aiohttp.ClientHan
         raise aiohttp.ClientConnectionError(str(error) or type(error).__name__) from error
 
 
-async def _chunks_of(response: aiohttp.ClientResponse, call: Call[Any]) -> AsyncGenerator[bytes, None]:
+async def _chunks_of(
+    response: aiohttp.ClientResponse, call: Call[Any]
+) -> AsyncGenerator[bytes, None]:
     with call.answered():
         async for chunk in response.content.iter_any():
             yield chunk
 
 
 class _AsItIs(urllib.request.HTTPErrorProcessor):
-    """Hands out every answer. None is followed elsewhere: the key is for the address that was given."""
+    """Hands out every answer.
+
+    None is followed elsewhere: the key is for the address that was given.
+    """
 
     @override
     def http_response(self, request: urllib.request.Request, response: Any) -> Any:
@@ -100,7 +120,10 @@ class _AsItIs(urllib.request.HTTPErrorProcessor):
 
 
 class _BlockingCalls(Calls):
-    """The calls, each with a connection of its own. Nothing is awaited: its coroutines end at the first step."""
+    """The calls, each with a connection of its own.
+
+    Nothing is awaited: its coroutines end at the first step.
+    """
 
     def __init__(self, url: str, key: str, timeout: float, patience: float, language: str) -> None:
         super().__init__(url, key, patience, language)
@@ -126,7 +149,9 @@ class _BlockingCalls(Calls):
             yield Answer(response.status, response.headers, _chunks_read(response, call))
 
 
-async def _chunks_read(response: http.client.HTTPResponse, call: Call[Any]) -> AsyncGenerator[bytes, None]:
+async def _chunks_read(
+    response: http.client.HTTPResponse, call: Call[Any]
+) -> AsyncGenerator[bytes, None]:
     size, missing = response.headers.get("Content-Length", ""), 0
     with call.answered():
         while chunk := response.read1(_CHUNK):
@@ -137,7 +162,9 @@ async def _chunks_read(response: http.client.HTTPResponse, call: Call[Any]) -> A
 
 
 def _result[T](coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run one of `_BlockingCalls`, without an event loop: a fork of the program leaves no thread of it behind."""
+    """Run one of `_BlockingCalls`, without an event loop: a fork of the program leaves no thread of
+    it behind.
+    """
     try:
         coroutine.send(None)
     except StopIteration as end:
@@ -172,15 +199,23 @@ def _iterating[**P, T](
 
 
 class Client:
-    """The client for programs without asyncio. Threads may share one; each call has a connection of its own.
+    """The client for programs without asyncio.
 
-    `timeout`: seconds for which the daemon may say nothing. `patience`: seconds within which a call is made again.
-    `language`: of the messages of errors, "en" or "zh".
-    Each call raises ApiError where it was refused, and NoAnswerError where no answer came.
+    Threads may share one; each call has a connection of its own.
+
+    `timeout`: seconds for which the daemon may say nothing. `patience`: seconds within which a call
+    is made again. `language`: of the messages of errors, "en" or "zh". Each call raises ApiError
+    where it was refused, and NoAnswerError where no answer came.
     """
 
     def __init__(
-        self, url: str, *, key: str, timeout: float = TIMEOUT, patience: float = PATIENCE, language: str = "en"
+        self,
+        url: str,
+        *,
+        key: str,
+        timeout: float = TIMEOUT,
+        patience: float = PATIENCE,
+        language: str = "en",
     ) -> None:
         self._calls = _BlockingCalls(url, key, timeout, patience, language)
 

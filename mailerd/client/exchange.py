@@ -27,7 +27,9 @@ from mailerd.errors import MailerdError
 PATIENCE: Final = 60.0
 """Seconds within which a call is made again after a failure that may pass."""
 FIRST_WAIT: Final = 0.5
-"""Seconds before the first repetition, where the answer does not say; each further one waits twice as long."""
+"""Seconds before the first repetition, where the answer does not say; each further one waits twice
+as long.
+"""
 LONGEST_WAIT: Final = 10.0
 JSON: Final = "application/json"
 CSV: Final = "text/csv"
@@ -39,7 +41,9 @@ _PASSING: Final = frozenset({429, 502, 503, 504})
 class ClientError(MailerdError):
     """A call that failed."""
 
-    def __init__(self, message: str, *, retry: bool, retry_after: float | None, idempotency_key: str) -> None:
+    def __init__(
+        self, message: str, *, retry: bool, retry_after: float | None, idempotency_key: str
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.retry = retry
@@ -58,10 +62,17 @@ class ApiError(ClientError):
     """The API has refused a call; docs/reference/errors.md lists the codes."""
 
     def __init__(
-        self, status: int, failure: Mapping[str, Any], *, retry_after: float | None, idempotency_key: str
+        self,
+        status: int,
+        failure: Mapping[str, Any],
+        *,
+        retry_after: float | None,
+        idempotency_key: str,
     ) -> None:
         message, retry = str(failure.get("message", "")), status in _PASSING
-        super().__init__(message, retry=retry, retry_after=retry_after, idempotency_key=idempotency_key)
+        super().__init__(
+            message, retry=retry, retry_after=retry_after, idempotency_key=idempotency_key
+        )
         self.status = status
         self.code = str(failure.get("code", f"http_{status}"))
         self.details: list[dict[str, str]] = failure.get("details", [])
@@ -90,18 +101,29 @@ class Call[T]:
     repeatable: bool = True
     """Whether it may be made again where it may have been carried out."""
     gone: T | None = None
-    """What the answer is where a repetition finds nothing to delete any more: an earlier attempt has."""
+    """What the answer is where a repetition finds nothing to delete any more: an earlier attempt
+    has.
+    """
 
     @contextmanager
     def answered(self) -> Iterator[None]:
-        """What a connection raises becomes a NoAnswerError: the call broke, or was not answered in time."""
+        """What a connection raises becomes a NoAnswerError: the call broke, or was not answered in
+        time.
+        """
         try:
             yield
         except (OSError, http.client.HTTPException, aiohttp.ClientError) as error:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
             cause = str(why) or type(why).__name__
-            text = t("{method} {path} got no response: {cause}", method=self.method, path=self.path, cause=cause)
-            raise NoAnswerError(text, retry=True, retry_after=None, idempotency_key=self.idempotency_key) from error
+            text = t(
+                "{method} {path} got no response: {cause}",
+                method=self.method,
+                path=self.path,
+                cause=cause,
+            )
+            raise NoAnswerError(
+                text, retry=True, retry_after=None, idempotency_key=self.idempotency_key
+            ) from error
 
     def result(self, answer: "Answer", body: bytes, *, repeated: bool) -> T:
         """What an answer says, as JSON; `repeated`: it is not the first attempt's.
@@ -110,12 +132,20 @@ class Call[T]:
             ApiError: it is no success.
         """
         found = _read(body)
-        if repeated and self.gone is not None and found is not None and answer.status == HTTPStatus.NOT_FOUND:
+        if (
+            repeated
+            and self.gone is not None
+            and found is not None
+            and answer.status == HTTPStatus.NOT_FOUND
+        ):
             return self.gone
         if answer.status != HTTPStatus.OK or found is None:
             raise self.refusal(answer, body)
         if self.idempotency_key:
-            found |= {"replayed": bool(answer.headers.get("Idempotency-Replayed")), "repeated": repeated}
+            found |= {
+                "replayed": bool(answer.headers.get("Idempotency-Replayed")),
+                "repeated": repeated,
+            }
         return cast("T", found)
 
     def refusal(self, answer: "Answer", body: bytes) -> ApiError:
@@ -124,12 +154,16 @@ class Call[T]:
         if not isinstance(failure, dict):
             said = t(
                 "{method} {path} returned {status}, and not from mailerd",
-                method=self.method, path=self.path, status=answer.status,
-            )  # fmt: skip
+                method=self.method,
+                path=self.path,
+                status=answer.status,
+            )
             failure = {"message": said}
         wait = answer.headers.get("Retry-After", "")
         seconds = float(wait) if wait.isdecimal() else None
-        return ApiError(answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key)
+        return ApiError(
+            answer.status, failure, retry_after=seconds, idempotency_key=self.idempotency_key
+        )
 
 
 @dataclass(frozen=True)
@@ -146,7 +180,9 @@ class Answer:
 
     def is_a(self, kind: str) -> bool:
         """Whether it is the success that was asked for."""
-        return self.status == HTTPStatus.OK and (self.headers.get("Content-Type") or "").startswith(kind)
+        return self.status == HTTPStatus.OK and (self.headers.get("Content-Type") or "").startswith(
+            kind
+        )
 
 
 @dataclass
@@ -164,11 +200,21 @@ class Exchange(ABC):
         """Raise ValueError where no request could be made."""
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             raise ValueError(
-                t("{url} is not a valid address of mailerd; it must be such as http://127.0.0.1:5000", url=repr(url))
+                t(
+                    "{url} is not a valid address of mailerd; it must be such as http://127.0.0.1:5000",
+                    url=repr(url),
+                )
             )
         if not key or not key.isascii() or not key.isprintable():
-            raise ValueError(t("the API key is missing or not valid: `mailerd keys create` creates one"))
-        self._url, self._key, self._patience, self._language = url.rstrip("/"), key, patience, language
+            raise ValueError(
+                t("the API key is missing or not valid: `mailerd keys create` creates one")
+            )
+        self._url, self._key, self._patience, self._language = (
+            url.rstrip("/"),
+            key,
+            patience,
+            language,
+        )
         self._closed = threading.Event()
 
     @abstractmethod
@@ -208,17 +254,23 @@ class Exchange(ABC):
             finally:
                 part.unlink(missing_ok=True)
 
-    async def _pages(self, path: str, items: str, size: int, **query: str | None) -> AsyncGenerator[Any, None]:
+    async def _pages(
+        self, path: str, items: str, size: int, **query: str | None
+    ) -> AsyncGenerator[Any, None]:
         """What the pages of a list hold."""
         cursor: str | None = ""
         while cursor is not None:
-            page = await self._send(Call[Any]("GET", with_query(path, **query, cursor=cursor, limit=size)))
+            page = await self._send(
+                Call[Any]("GET", with_query(path, **query, cursor=cursor, limit=size))
+            )
             for each in page[items]:
                 yield each
             cursor = page["next_cursor"]
 
     async def _stream(self, path: str, *, end: str = "") -> AsyncGenerator[Any, None]:
-        """The data of each event of a stream up to the event `end`; a stream that breaks is opened again behind it."""
+        """The data of each event of a stream up to the event `end`; a stream that breaks is opened
+        again behind it.
+        """
         last, attempts = "", self._attempts()
         while not self._closed.is_set():
             call = Call[Any]("GET", path, kind=STREAM, last_event=last)
@@ -253,7 +305,9 @@ class Exchange(ABC):
             if self._closed.is_set():
                 return
 
-    async def _patiently[T](self, attempt: Callable[..., Awaitable[T]], *, repeatable: bool = True) -> T:
+    async def _patiently[T](
+        self, attempt: Callable[..., Awaitable[T]], *, repeatable: bool = True
+    ) -> T:
         attempts, repeated = self._attempts(), False
         while True:
             try:
@@ -279,7 +333,11 @@ class Exchange(ABC):
         attempts.wait = min(2 * attempts.wait, LONGEST_WAIT)
 
     def _headers(self, call: Call[Any]) -> dict[str, str]:
-        made = {"X-API-Key": self._key, "User-Agent": f"mailerd-client/{__version__}", "Accept": call.kind}
+        made = {
+            "X-API-Key": self._key,
+            "User-Agent": f"mailerd-client/{__version__}",
+            "Accept": call.kind,
+        }
         made["Accept-Language"] = self._language
         if call.body is not None:
             made["Content-Type"] = JSON
@@ -308,7 +366,8 @@ def with_query(path: str, **query: str | int | None) -> str:
 def to_json(value: object) -> bytes:
     """The bytes of a body; a moment becomes a text."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_moment)
-    return text.encode("utf-8", "backslashreplace")  # half a surrogate pair as JSON writes it: the API names its field
+    # half a surrogate pair as JSON writes it: the API names its field
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _moment(value: object) -> str:

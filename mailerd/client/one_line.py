@@ -13,23 +13,35 @@ API_KEY: Final = "MAILERD_API_KEY"
 
 
 def send(
-    to: str, *, sender: str, template: str | None = None, subject: str | None = None, html: str | None = None,
-    text: str | None = None, name: str | None = None, once: str | None = None, patience: float = PATIENCE,
+    to: str,
+    *,
+    sender: str,
+    template: str | None = None,
+    subject: str | None = None,
+    html: str | None = None,
+    text: str | None = None,
+    name: str | None = None,
+    once: str | None = None,
+    patience: float = PATIENCE,
     **options: Unpack[MessageOptions],
-) -> AcceptedMessage:  # fmt: skip
-    """Send one message; once this returns, it is durable. `MAILERD_URL` and `MAILERD_API_KEY` say where and by whom.
+) -> AcceptedMessage:
+    """Send one message; once this returns, it is durable.
+
+    `MAILERD_URL` and `MAILERD_API_KEY` say where and by whom.
 
         send("ada@example.com", template="welcome", sender="me@example.com", name="Ada",
              variables={"product": "Tea"}, once="welcome-17")
 
-    Either `template`, with `variables`, or `subject` and `html` or `text`, which are sent as they are.
-    `name` is the recipient's, in To: and as the variable `name`. `options`: `reply_to`, `attachments`, `send_at`, …
+    Either `template`, with `variables`, or `subject` and `html` or `text`, which are sent as they
+    are. `name` is the recipient's, in To: and as the variable `name`. `options`: `reply_to`,
+    `attachments`, `send_at`, …
 
-    `once` is an ID of what the message is about, such as an order's number: however often your program sends with it
-    and with the same values, there is one message, for as long as the daemon keeps keys (7 days by default). Other
-    values with it are an ApiError (409). Without `once` a UUID is made. That is safe for this call only, which repeats
-    what got no answer, a 429, 502, 503 or 504 for `patience` seconds. If it raises, and you send again, there may be
-    two messages; not if you give `once=error.idempotency_key`.
+    `once` is an ID of what the message is about, such as an order's number: however often your
+    program sends with it and with the same values, there is one message, for as long as the daemon
+    keeps keys (7 days by default). Other values with it are an ApiError (409). Without `once` a
+    UUID is made. That is safe for this call only, which repeats what got no answer, a 429, 502, 503
+    or 504 for `patience` seconds. If it raises, and you send again, there may be two messages; not
+    if you give `once=error.idempotency_key`.
 
     Raises:
         ApiError: the message was refused; the error says which field is wrong.

@@ -1,7 +1,9 @@
-"""Finds the configuration file: the one that was named, or the first of the usual places that has one; reads `.env`.
+"""Finds the configuration file: the one that was named, or the first of the usual places that has
+one; reads `.env`.
 
-The order: `--config`, `MAILERD_CONFIG` (from the environment or `.env`), `./mailerd.toml`, the sandbox that runs in
-this checkout, `$XDG_CONFIG_HOME/mailerd/mailerd.toml`, `/etc/mailerd/mailerd.toml`. Only the first one is read.
+The order: `--config`, `MAILERD_CONFIG` (from the environment or `.env`), `./mailerd.toml`, the
+sandbox that runs in this checkout, `$XDG_CONFIG_HOME/mailerd/mailerd.toml`,
+`/etc/mailerd/mailerd.toml`. Only the first one is read.
 """
 
 import fcntl
@@ -29,18 +31,24 @@ SYSTEM: Final = Path("/etc/mailerd") / NAME
 DOTENV: Final = Path(".env")
 """The file `.env` of the working folder."""
 
-# A sandbox is taken whole or not at all: with its Google and the database of the environment, messages that wait in a
-# production database would be handed to the stand-in, and be recorded as sent.
+# A sandbox is taken whole or not at all: with its Google and the database of the environment,
+# messages that wait in a production database would be handed to the stand-in, and be recorded as
+# sent.
 _NOT_BESIDE_A_SANDBOX: Final = ("DATABASE_URL", "MAILERD_DATABASE__", "MAILERD_GMAIL__")
 
 
 @dataclass(frozen=True)
 class Found:
-    """The configuration file that is used; `path` None: there is none, the environment and the defaults hold."""
+    """The configuration file that is used; `path` None: there is none, the environment and the
+    defaults hold.
+    """
 
     path: Path | None
     named: bool = False
-    """Whether it was named. One that was found is read only if no other user can have written it."""
+    """Whether it was named.
+
+    One that was found is read only if no other user can have written it.
+    """
     sandbox: bool = False
     """Whether it is the file of the sandbox that runs in this checkout."""
     beside_sandbox: bool = False
@@ -62,7 +70,9 @@ class Found:
                 "sandbox --demo`); using the environment and defaults"
             )
         if self.path is None:
-            return t("no configuration file found; using the environment and defaults. To name a file: --config")
+            return t(
+                "no configuration file found; using the environment and defaults. To name a file: --config"
+            )
         if self.sandbox:
             return t("using the sandbox's configuration, {path}", path=self.path.absolute())
         return t("using {path}", path=self.path.absolute())
@@ -72,7 +82,8 @@ def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYST
     """The file to use. `settings`: the variables of the environment and of `.env`.
 
     Raises:
-        ConfigurationError: the first file that is there could have been written by others, or cannot be read.
+        ConfigurationError: the first file that is there could have been written by others, or
+        cannot be read.
     """
     if named is not None:
         return Found(named, named=True)
@@ -80,10 +91,14 @@ def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYST
         return Found(here, beside_sandbox=_sandbox() is not None)
     instead = ""
     if sandbox := _sandbox():
-        instead = next((name for name in settings if name.upper().startswith(_NOT_BESIDE_A_SANDBOX)), "")
+        instead = next(
+            (name for name in settings if name.upper().startswith(_NOT_BESIDE_A_SANDBOX)), ""
+        )
         if not instead:
             return Found(sandbox, sandbox=True)
-    home = settings.get("XDG_CONFIG_HOME") or (f"{settings['HOME']}/.config" if settings.get("HOME") else "")
+    home = settings.get("XDG_CONFIG_HOME") or (
+        f"{settings['HOME']}/.config" if settings.get("HOME") else ""
+    )
     for path in (*([Path(home) / "mailerd" / NAME] if home else []), system):
         if file_owner.read(path) is not None:
             return Found(path)
@@ -125,7 +140,8 @@ def runs(folder: Path) -> bool:
 
 
 def read_dotenv() -> dict[str, str]:
-    """What `.env` sets, where only its user or root can have written it (`file_owner.read`); else nothing.
+    """What `.env` sets, where only its user or root can have written it (`file_owner.read`); else
+    nothing.
 
     Raises:
         ConfigurationError: others could have written it, or it cannot be read.
@@ -134,7 +150,11 @@ def read_dotenv() -> dict[str, str]:
     log = logging.getLogger("dotenv.main")
     log.addFilter(_name_dotenv)
     try:
-        return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
+        return {
+            key: value
+            for key, value in dotenv_values(stream=StringIO(text)).items()
+            if value is not None
+        }
     finally:
         log.removeFilter(_name_dotenv)
 

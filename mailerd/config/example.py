@@ -1,4 +1,6 @@
-"""The example of a configuration, in the language of its reader: every key with its default and what it is."""
+"""The example of a configuration, in the language of its reader: every key with its default and
+what it is.
+"""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +14,19 @@ from mailerd.core.i18n import N_, t, verbatim
 from mailerd.locale import say
 
 _HEAD: Final = (
-    N_("Every key of mailerd with its default. Copy this file, keep what you change, and delete the rest."),
+    N_(
+        "Every key of mailerd with its default. Copy this file, keep what you change, and delete the rest."
+    ),
     N_("Durations are in seconds. mailerd refuses unknown keys and names all of them at once."),
     N_("Every key is also a variable, MAILERD_<SECTION>__<KEY>: MAILERD_RUNNER__CONCURRENCY=50."),
     N_("The environment wins over .env in the working folder, and .env over this file."),
     N_("mailerd refuses a .env that belongs to another user or that others can write to."),
-    N_("--config or the variable MAILERD_CONFIG names the file. Without them mailerd takes the first of these:"),
-    N_("./mailerd.toml, the sandbox running in this checkout, $XDG_CONFIG_HOME/mailerd/mailerd.toml,"),
+    N_(
+        "--config or the variable MAILERD_CONFIG names the file. Without them mailerd takes the first of these:"
+    ),
+    N_(
+        "./mailerd.toml, the sandbox running in this checkout, $XDG_CONFIG_HOME/mailerd/mailerd.toml,"
+    ),
     N_("/etc/mailerd/mailerd.toml."),
 )
 _GROUPED_FROM: Final = 100_000
@@ -26,7 +34,9 @@ _GROUPED_FROM: Final = 100_000
 
 
 def example() -> str:
-    """The text of config.example.toml: made from the defaults and the descriptions, so that it cannot be behind."""
+    """The text of config.example.toml: made from the defaults and the descriptions, so that it
+    cannot be behind.
+    """
     parts = ["".join(f"# {say(verbatim(line))}\n" for line in _HEAD)]
     parts += [f"\n[{name}]\n" + "".join(_lines(section)) for name, section in Settings()]
     return "".join(parts)
@@ -40,7 +50,9 @@ def reference() -> str:
         parts.append(f"\n## {name}\n\n{heads}")
         for key, field in type(section).model_fields.items():
             said = f"{say(verbatim(field.description or ''))}{_choices(field.annotation)}"
-            parts.append(f"| `{name}.{key}` | `{_toml(getattr(section, key))}` | {in_cell(said)} |\n")
+            parts.append(
+                f"| `{name}.{key}` | `{_toml(getattr(section, key))}` | {in_cell(said)} |\n"
+            )
     return "".join(parts)
 
 

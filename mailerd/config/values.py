@@ -1,4 +1,6 @@
-"""What settings are made of: each function takes a value as it was written and gives it back, or says why not."""
+"""What settings are made of: each function takes a value as it was written and gives it back, or
+says why not.
+"""
 
 import json
 import re
@@ -17,7 +19,9 @@ Limit = Annotated[int, Field(ge=0)]
 
 
 _IN_A_HEADER = re.compile(r"[!#-;=?-~]{1,800}")
-"""What may stand between angle brackets (mail/mime.py), where the link of each message follows it."""
+"""What may stand between angle brackets (mail/mime.py), where the link of each message follows
+it.
+"""
 
 
 class Section(BaseModel):
@@ -48,16 +52,22 @@ def web_or_none(url: str) -> str:
 
 
 def https_or_none(url: str) -> str:
-    """A URL of https without a slash at its end, or none; http on this machine alone, for trying things out."""
+    """A URL of https without a slash at its end, or none; http on this machine alone, for trying
+    things out.
+    """
     if not url:
         return ""
     parts = urlsplit(web(url))
     if parts.query or parts.fragment:
         raise ValueError(t("must have no query and no fragment"))
     if not parts.hostname or not _IN_A_HEADER.fullmatch(url):
-        raise ValueError(t("must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)"))
+        raise ValueError(
+            t("must be plain ASCII, such as https://mail.example.com: a host as DNS has it (xn--…)")
+        )
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-        raise ValueError(t("must start with https://: mail programs unsubscribe over nothing else (RFC 8058)"))
+        raise ValueError(
+            t("must start with https://: mail programs unsubscribe over nothing else (RFC 8058)")
+        )
     return url.rstrip("/")
 
 
@@ -84,7 +94,11 @@ def host(name: str) -> str:
     """A name or an address to listen on."""
     # To the system an empty name is every address there is.
     if not name.strip():
-        raise ValueError(t("is empty, which means every address; name one, such as 127.0.0.1, or 0.0.0.0 for all"))
+        raise ValueError(
+            t(
+                "is empty, which means every address; name one, such as 127.0.0.1, or 0.0.0.0 for all"
+            )
+        )
     return name
 
 
@@ -115,7 +129,10 @@ def host_names(listed: str) -> str:
     for name in names:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
             raise ValueError(
-                t("{name!r} is not a host name; write mail.example.com, without https:// and port", name=name)
+                t(
+                    "{name!r} is not a host name; write mail.example.com, without https:// and port",
+                    name=name,
+                )
             )
     return ",".join(names)
 
@@ -133,7 +150,9 @@ def table(value: object) -> object:
 
 
 def addresses(value: object) -> object:
-    """Addresses as the environment can write them: a JSON list, or with commas or spaces between them."""
+    """Addresses as the environment can write them: a JSON list, or with commas or spaces between
+    them.
+    """
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -141,12 +160,18 @@ def addresses(value: object) -> object:
     try:
         return json.loads(value)
     except ValueError as error:
-        raise ValueError(t('is not a JSON list like ["slack://…", "mailto://…"]: {error}', error=error)) from None
+        raise ValueError(
+            t('is not a JSON list like ["slack://…", "mailto://…"]: {error}', error=error)
+        ) from None
 
 
 def numbers(value: object) -> object:
     """Numbers as the environment can write them: with commas or spaces between them."""
-    return value.replace(",", " ").replace("[", " ").replace("]", " ").split() if isinstance(value, str) else value
+    return (
+        value.replace(",", " ").replace("[", " ").replace("]", " ").split()
+        if isinstance(value, str)
+        else value
+    )
 
 
 def aliases(given: dict[str, str]) -> dict[str, str]:
@@ -154,7 +179,13 @@ def aliases(given: dict[str, str]) -> dict[str, str]:
     known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}
     for alias, mailbox in known.items():
         if "@" not in alias.strip("@") or "@" not in mailbox.strip("@"):
-            raise ValueError(t('"{alias}" = "{mailbox}": both must be email addresses', alias=alias, mailbox=mailbox))
+            raise ValueError(
+                t(
+                    '"{alias}" = "{mailbox}": both must be email addresses',
+                    alias=alias,
+                    mailbox=mailbox,
+                )
+            )
         if mailbox in known:
             raise ValueError(
                 t(

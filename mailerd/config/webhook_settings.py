@@ -19,9 +19,9 @@ class WebhookSettings(Section):
     """`[webhooks]`: events that are posted to applications."""
 
     allow_http: bool = Field(False, description="allow endpoints without TLS")
-    ports: Annotated[list[Annotated[int, Field(ge=1, le=65_535)]], BeforeValidator(values.numbers)] = Field(
-        [443, 8443], description="allowed ports of endpoints; empty: any"
-    )
+    ports: Annotated[
+        list[Annotated[int, Field(ge=1, le=65_535)]], BeforeValidator(values.numbers)
+    ] = Field([443, 8443], description="allowed ports of endpoints; empty: any")
     allow_networks: Annotated[str, AfterValidator(values.networks)] = Field(
         "",
         description="private networks to allow, separated by commas; never link-local addresses or a cloud's "
@@ -30,7 +30,9 @@ class WebhookSettings(Section):
     timeout: Annotated[float, Field(gt=0, le=60)] = Field(
         15.0, description="seconds for one attempt, including the response"
     )
-    retries: Annotated[list[Seconds], BeforeValidator(values.numbers), Field(min_length=1, max_length=30)] = Field(
+    retries: Annotated[
+        list[Seconds], BeforeValidator(values.numbers), Field(min_length=1, max_length=30)
+    ] = Field(
         _RETRIES,
         description="seconds until the next attempt, after each attempt; randomly a fifth more or less",
     )
@@ -40,7 +42,9 @@ class WebhookSettings(Section):
     per_endpoint: Annotated[int, Field(ge=1, le=64)] = Field(
         4, description="concurrent attempts to one endpoint from all daemons"
     )
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="concurrent attempts per daemon")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
+        16, description="concurrent attempts per daemon"
+    )
 
     @property
     def network_rules(self) -> NetworkRules:
@@ -64,4 +68,6 @@ class WebhookSettings(Section):
 class RetentionSettings(Section):
     """`[retention]`: for how long is kept what is not needed for sending."""
 
-    events: Limit = Field(90, description="days to keep feed events and their deliveries; 0: forever")
+    events: Limit = Field(
+        90, description="days to keep feed events and their deliveries; 0: forever"
+    )

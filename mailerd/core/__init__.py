@@ -1,1 +1,4 @@
-"""The pure core: states, replies, verdicts, decisions. No await, no clock, no randomness, no third-party import."""
+"""The pure core: states, replies, verdicts, decisions.
+
+No await, no clock, no randomness, no third-party import.
+"""

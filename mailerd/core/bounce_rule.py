@@ -1,9 +1,11 @@
-"""When a list is so bad that sending stops: how many dead addresses are too many, and when reading goes first.
+"""When a list is so bad that sending stops: how many dead addresses are too many, and when reading
+goes first.
 
-The usual line is a share: Amazon SES reviews from 5 % of hard bounces on and pauses from 10 % on. A share alone meets
-good lists by chance: of one with 3 % dead addresses, 5 of some 100 messages in a row are, sooner or later, in three
-lists of four. 5 more than 8 % are in one of 20,000 such lists of 2,000 messages, and in one with 10 % after 166
-messages (the median, were all known at once). tests/core/test_bounce_rule.py computes them.
+The usual line is a share: Amazon SES reviews from 5 % of hard bounces on and pauses from 10 % on. A
+share alone meets good lists by chance: of one with 3 % dead addresses, 5 of some 100 messages in a
+row are, sooner or later, in three lists of four. 5 more than 8 % are in one of 20,000 such lists of
+2,000 messages, and in one with 10 % after 166 messages (the median, were all known at once).
+tests/core/test_bounce_rule.py computes them.
 """
 
 import math
@@ -16,9 +18,11 @@ from mailerd.core.notices import MICROSOFT_DEAD, Kind
 from mailerd.core.reasons import reason
 
 LAST: Final = 200
-"""The messages that are looked at: the last, up to the newest dead one; of those that were sent later nothing is known.
+"""The messages that are looked at: the last, up to the newest dead one; of those that were sent
+later nothing is known.
 
-Notices are read more slowly than messages are sent: measured by all that were sent, a bad list looks good.
+Notices are read more slowly than messages are sent: measured by all that were sent, a bad list
+looks good.
 """
 _CHANCE: Final = 5
 """So many dead addresses above its share are no chance."""
@@ -34,7 +38,10 @@ BRAKE: Final = timedelta(minutes=2)
 """How long a job waits while what came back of it is read."""
 MAX_BRAKES: Final = 5
 BRAKES_COUNT_FOR: Final = timedelta(hours=1)
-"""A job waits at most MAX_BRAKES times in a row: replies in bulk cost it ten minutes. A row ends after such a time."""
+"""A job waits at most MAX_BRAKES times in a row: replies in bulk cost it ten minutes.
+
+A row ends after such a time.
+"""
 BRAKE_SPAN: Final = timedelta(minutes=30)
 """Only what came back of messages of so short a time ago counts for the brake."""
 
@@ -65,7 +72,9 @@ class BounceRule:
         return self.is_on and 2 * dead >= self.limit(sent)
 
     def is_unread(self, unread: int, sent: int) -> bool:
-        """Whether so much that came back, and was not read yet, may break the rule: it is read before more is sent."""
+        """Whether so much that came back, and was not read yet, may break the rule: it is read
+        before more is sent.
+        """
         return self.is_on and 2 * unread > self.limit(sent)
 
 
@@ -81,11 +90,15 @@ NO_RULES: Final = BounceRules(BounceRule(0, 0.0), BounceRule(0, 0.0))
 
 
 def is_dead(kind: str | None, code: str | None, reason: str | None) -> bool:
-    """Whether a bounce of this class, with this code and reason, counts: the address does not exist."""
+    """Whether a bounce of this class, with this code and reason, counts: the address does not
+    exist.
+    """
     if kind == Kind.HARD:
         return True
     said = (reason or "").lower()
-    return kind in (Kind.SOFT, Kind.UNKNOWN) and any(code == each and words in said for each, words in MICROSOFT_DEAD)
+    return kind in (Kind.SOFT, Kind.UNKNOWN) and any(
+        code == each and words in said for each, words in MICROSOFT_DEAD
+    )
 
 
 def job_reason(job: str, *, dead: int, sent: int) -> Text:

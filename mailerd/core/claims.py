@@ -15,7 +15,9 @@ Mode = Literal["draft", "direct"]
 
 
 ALONE_AFTER: Final = 3
-"""Crashes of daemons in a row after which a message that was in flight in all of them is tried alone."""
+"""Crashes of daemons in a row after which a message that was in flight in all of them is tried
+alone.
+"""
 
 
 FAILED_AFTER_ALONE: Final = 3
@@ -59,7 +61,9 @@ class ClaimedRecipient:
     sender_project: str | None = None
     """The Cloud project that the sender's row names."""
     latency_threshold: float = math.inf
-    """Seconds from its claim to Google's answer above which the sender's row has to know; see core/rate_limit.py."""
+    """Seconds from its claim to Google's answer above which the sender's row has to know; see
+    core/rate_limit.py.
+    """
     hour: datetime | None = None
     """The hour that was debited for it: if it comes back unsent, it is refunded to that hour."""
     digest: bytes | None = None
@@ -69,7 +73,9 @@ class ClaimedRecipient:
     copies_cost: int = 0
     """What its copies cost of the sender's day, beside the one of the message."""
     barred: tuple[Copy, ...] = ()
-    """The copies that must not be sent: its draft, which may name them, is replaced by one without them."""
+    """The copies that must not be sent: its draft, which may name them, is replaced by one without
+    them.
+    """
     proof: str = ""
     """Its header X-Mailerd-Proof: see core/message_proof.py."""
     list_id: int = EVERYTHING
@@ -81,7 +87,9 @@ class ClaimedRecipient:
     headers: str | None = None
     """Headers of its own, as JSON."""
     is_new: bool = False
-    """The claim found nothing in the log of attempts: no worker has ever asked Google for anything about it."""
+    """The claim found nothing in the log of attempts: no worker has ever asked Google for anything
+    about it.
+    """
 
     @property
     def key(self) -> str:
@@ -94,7 +102,9 @@ class ClaimedRecipient:
         return (self.digest or b"", *(it.digest for it in self.copies))
 
     def without_draft(self) -> "ClaimedRecipient":
-        """The message as it is to be made: without a draft, and without the copies that must not be sent."""
+        """The message as it is to be made: without a draft, and without the copies that must not be
+        sent.
+        """
         copies = tuple(it for it in self.copies if it not in self.barred)
         return replace(self, draft_id=None, thread_id=None, copies=copies, barred=())
 
@@ -127,11 +137,17 @@ class Claim:
     messages: tuple[ClaimedRecipient, ...]
     jobs: tuple[ClaimedJob, ...]
     next_in: float | None = None
-    """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
+    """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits
+    anywhere.
+    """
     alone: int | None = None
-    """A recipient that is due and may have crashed several daemons: it was left, and is to be claimed by itself."""
+    """A recipient that is due and may have crashed several daemons: it was left, and is to be
+    claimed by itself.
+    """
     exhausted: tuple[str, ...] = ()
-    """Jobs of which no message waits any more and none was taken: they may have ended, as where everybody opted out."""
+    """Jobs of which no message waits any more and none was taken: they may have ended, as where
+    everybody opted out.
+    """
 
 
 def mode_of(draft_id: str | None) -> Mode:
@@ -141,7 +157,9 @@ def mode_of(draft_id: str | None) -> Mode:
 
 @dataclass(frozen=True)
 class Handover:
-    """Is recorded before Google is asked to send a message, or to delete its draft, which the message names."""
+    """Is recorded before Google is asked to send a message, or to delete its draft, which the
+    message names.
+    """
 
     message: ClaimedRecipient
     project: str | None = None
@@ -168,7 +186,9 @@ class Outcome:
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt: a claim that asked Google for nothing is none, and belongs to the one before."""
+        """The number of the attempt: a claim that asked Google for nothing is none, and belongs to
+        the one before.
+        """
         return self.message.attempt - self.decision.untried
 
 
@@ -183,9 +203,13 @@ class WriteResult(StrEnum):
     CANCELLED = "cancelled"
     """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
     RESOLVED = "resolved"
-    """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
+    """Google's answer to a worker whose claim had ended, this one or a former one, has made the row
+    `sent`.
+    """
     IN_DOUBT = "in_doubt"
-    """A hand-over is refused: a former claim does not know whether the message was sent, and the row is unsure now."""
+    """A hand-over is refused: a former claim does not know whether the message was sent, and the
+    row is unsure now.
+    """
     STALE = "stale"
     """The claim had ended: another worker decides about the message."""
     LOCKED = "locked"
@@ -193,9 +217,13 @@ class WriteResult(StrEnum):
     SUPPRESSED = "suppressed"
     """The address has opted out: the hand-over was not written, and Google is not asked to send."""
     STOPPED = "stopped"
-    """Its job is paused or cancelled, or its sender was paused by a person: it is not handed over."""
+    """Its job is paused or cancelled, or its sender was paused by a person: it is not handed
+    over.
+    """
     COPY_SUPPRESSED = "copy_suppressed"
-    """The address of a copy is suppressed: the hand-over was not written, and the message is made without that copy."""
+    """The address of a copy is suppressed: the hand-over was not written, and the message is made
+    without that copy.
+    """
 
 
 @dataclass(frozen=True)
@@ -211,7 +239,9 @@ class ExpiredClaim:
     """The token of the claim that has ended."""
     daemon_id: str | None
     status: State
-    """The new state: unsure if it was handed over; else waiting, failed or cancelled with its job."""
+    """The new state: unsure if it was handed over; else waiting, failed or cancelled with its
+    job.
+    """
     error: str
     look_in: timedelta
     """How long until it is checked at Google, where it is unsure."""
@@ -241,13 +271,23 @@ class UnresolvedSend:
     discarding: bool
     """Its worker was deleting the draft; it is not known whether the draft was deleted."""
     known_message_id: str | None
-    """The message id that Google answered to a worker whose claim had ended, from the log of attempts."""
+    """The message id that Google answered to a worker whose claim had ended, from the log of
+    attempts.
+    """
     nothing_found_for: timedelta | None
-    """The time since a check read the sent mail and did not find it; None: no check has. Failed ones do not count."""
+    """The time since a check read the sent mail and did not find it; None: no check has.
+
+    Failed ones do not count.
+    """
     since: datetime
-    """It cannot have been sent before this time: Google had not been asked, or its job did not exist."""
+    """It cannot have been sent before this time: Google had not been asked, or its job did not
+    exist.
+    """
     came_back: frozenset[str] = frozenset()
-    """The ids of its messages that came back, by a limit notice or as a bounce that is retried. They have its key."""
+    """The ids of its messages that came back, by a limit notice or as a bounce that is retried.
+
+    They have its key.
+    """
 
     @property
     def key(self) -> str:
@@ -271,4 +311,7 @@ class Resolution:
     nothing_found: bool = False
     """Whether the sent mail was read, and the message is not there."""
     retry_in: timedelta | None = None
-    """The time until the next check. None, without a transition: no check follows, a person has to resolve it."""
+    """The time until the next check.
+
+    None, without a transition: no check follows, a person has to resolve it.
+    """

@@ -1,4 +1,6 @@
-"""Copies of a message: who gets one by Cc or Bcc, what they cost of the sender's day, how a row keeps them."""
+"""Copies of a message: who gets one by Cc or Bcc, what they cost of the sender's day, how a row
+keeps them.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -7,8 +9,9 @@ from typing import Final, Literal, NamedTuple
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.suppression import canonical
 
-# https://support.google.com/a/answer/166852: 100 addresses of a message; 2,000 messages, 10,000 addresses, 3,000
-# external ones and 2,000 unique external ones of a day. Of a consumer mailbox 500 addresses a day.
+# https://support.google.com/a/answer/166852: 100 addresses of a message; 2,000 messages, 10,000
+# addresses, 3,000 external ones and 2,000 unique external ones of a day. Of a consumer mailbox 500
+# addresses a day.
 MAX_COPIES: Final = 10
 """The most addresses of Cc, and of Bcc."""
 MAX_COST: Final = 1 + 2 * MAX_COPIES
@@ -32,10 +35,12 @@ class Copy(NamedTuple):
 
 
 def cost(copies: Iterable[Copy], *, sender: str) -> int:
-    """How many messages of the sender's day a message to one recipient and these copies counts as; 1 without copies.
+    """How many messages of the sender's day a message to one recipient and these copies counts as;
+    1 without copies.
 
-    A consumer mailbox is charged by the address. In Workspace each copy outside the sender's domain counts as a
-    message, and so do five addresses of any kind: whatever the messages are, all of Google's limits are kept.
+    A consumer mailbox is charged by the address. In Workspace each copy outside the sender's domain
+    counts as a message, and so do five addresses of any kind: whatever the messages are, all of
+    Google's limits are kept.
     """
     domain = _domain(sender)
     domains = [_domain(each.email) for each in copies]
@@ -50,7 +55,9 @@ def _domain(address: str) -> str:
 
 
 def once_each(to: str, copies: Sequence[Copy]) -> tuple[Copy, ...]:
-    """The copies without an address that the message has already: To wins over Cc, and Cc over Bcc."""
+    """The copies without an address that the message has already: To wins over Cc, and Cc over
+    Bcc.
+    """
     seen, kept = {canonical(to)} if to else set[str](), list[Copy]()
     for each in sorted(copies, key=lambda it: it.header == "bcc"):
         if (mailbox := canonical(each.email)) not in seen:
@@ -62,8 +69,9 @@ def once_each(to: str, copies: Sequence[Copy]) -> tuple[Copy, ...]:
 def to_json(copies: Iterable[Copy]) -> str:
     """The copies as a row keeps them: column `copy_list`."""
     listed = [
-        {"header": it.header, "email": it.email, **({"name": it.name} if it.name else {})} for it in copies
-    ]  # fmt: skip
+        {"header": it.header, "email": it.email, **({"name": it.name} if it.name else {})}
+        for it in copies
+    ]
     return json.dumps(listed, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -71,7 +79,11 @@ def from_json(text: str | None) -> tuple[Copy, ...]:
     """What `to_json` has written, without people who were forgotten."""
     if not text:
         return ()
-    return tuple(Copy(it["header"], it["email"], it.get("name")) for it in json.loads(text) if it["email"] != FORGOTTEN)
+    return tuple(
+        Copy(it["header"], it["email"], it.get("name"))
+        for it in json.loads(text)
+        if it["email"] != FORGOTTEN
+    )
 
 
 def without(copies: Iterable[Copy], addresses: Collection[str]) -> tuple[Copy, ...]:

@@ -1,4 +1,6 @@
-"""What to write after an attempt: only here a verdict becomes a change of the row and a pause of a sender."""
+"""What to write after an attempt: only here a verdict becomes a change of the row and a pause of a
+sender.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,7 +32,9 @@ class Pause:
     reason: str
     wait: timedelta
     joins: bool = False
-    """The sender's project is paused already: Google has refused nothing, and its other senders stay as they are."""
+    """The sender's project is paused already: Google has refused nothing, and its other senders
+    stay as they are.
+    """
 
     @property
     def of_project(self) -> bool:
@@ -45,16 +49,22 @@ class Decision:
     transition: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
-    """The time until the row is due again (deferred, released), or until the message is checked at Google (lost)."""
+    """The time until the row is due again (deferred, released), or until the message is checked at
+    Google (lost).
+    """
     message_id: str | None = None
     thread_id: str | None = None
     pause: Pause | None = None
     global_backoff: str | None = None
     """Why Google cannot be reached at all: this daemon claims nearly nothing for a while."""
     refused: bool = False
-    """It is lost, though Google refused this send of its draft: an earlier send of that draft is unresolved."""
+    """It is lost, though Google refused this send of its draft: an earlier send of that draft is
+    unresolved.
+    """
     same_doubt: bool = False
-    """It is lost as before: this try showed nothing new, so it costs no attempt, and the count of checks goes on."""
+    """It is lost as before: this try showed nothing new, so it costs no attempt, and the count of
+    checks goes on.
+    """
     untried: bool = False
     """Google was not asked to send it: this attempt is not counted."""
     forgets: bool = False
@@ -62,32 +72,48 @@ class Decision:
     discarding: bool = False
     """Google was asked to delete the draft and did not answer."""
     sender_backoff: str | None = None
-    """Why Google cannot be reached for this sender: this daemon claims none of its messages for a while."""
+    """Why Google cannot be reached for this sender: this daemon claims none of its messages for a
+    while.
+    """
 
 
 _DRAFT_KEPT: Final = timedelta(minutes=1)
-"""The longest wait for which the draft of a message that Google has refused may stay in the mailbox."""
+"""The longest wait for which the draft of a message that Google has refused may stay in the
+mailbox.
+"""
 _MAX_CHECK_DELAY: Final = timedelta(hours=1)
 """The longest wait between two checks of a message whose draft Google shows and will not send."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
-"""A sender whose sign-in is broken is tried again after this time, so that a repaired one goes on by itself."""
+"""A sender whose sign-in is broken is tried again after this time, so that a repaired one goes on
+by itself.
+"""
 _STAMP_DEFAULT: Final = timedelta(minutes=15)
 _JUST_OVER: Final = timedelta(minutes=1)
-"""If a time in Google's answer is past by no more than this, the wait is over; an older time means nothing."""
+"""If a time in Google's answer is past by no more than this, the wait is over; an older time means
+nothing.
+"""
 _DAILY_BASE: Final = timedelta(hours=1)
 _MAX_PAUSE: Final = timedelta(hours=24)
 _STAMP_MARGIN: Final = timedelta(seconds=5)
 
 
 def decide(
-    verdict: Verdict, reply: Reply, *, attempt: int, policy: RetryPolicy, now: datetime, pauses: int, chance: float
+    verdict: Verdict,
+    reply: Reply,
+    *,
+    attempt: int,
+    policy: RetryPolicy,
+    now: datetime,
+    pauses: int,
+    chance: float,
 ) -> Decision:
     """What to write after `attempt` (1 is the first) got `reply`.
 
-    `pauses` counts the sender's pauses since its last success, `chance` is a random number in [0, 1).
-    A time that Google names counts from its own clock, and from `now` where the answer does not tell it.
+    `pauses` counts the sender's pauses since its last success, `chance` is a random number in [0,
+    1). A time that Google names counts from its own clock, and from `now` where the answer does not
+    tell it.
     """
     if isinstance(reply, Refused) and reply.answered_at is not None:
         now = reply.answered_at
@@ -99,12 +125,22 @@ def decide(
         case Disposition.REJECTED:
             return Decision(Transition.FAILED, error=verdict.reason)
         case Disposition.TRANSIENT:
-            return _retry(verdict.reason, attempt=attempt, policy=policy, chance=chance, retry_after=retry_after)
+            return _retry(
+                verdict.reason,
+                attempt=attempt,
+                policy=policy,
+                chance=chance,
+                retry_after=retry_after,
+            )
         case Disposition.NOT_COUNTED:
-            return _released(verdict, now=now, pauses=pauses, chance=chance, retry_after=retry_after)
+            return _released(
+                verdict, now=now, pauses=pauses, chance=chance, retry_after=retry_after
+            )
         case Disposition.UNKNOWN | Disposition.DRAFT_GONE:
             refused = verdict.disposition is Disposition.DRAFT_GONE
-            return Decision(Transition.LOST, error=verdict.reason, wait=policy.late_arrival, refused=refused)
+            return Decision(
+                Transition.LOST, error=verdict.reason, wait=policy.late_arrival, refused=refused
+            )
         case _:
             assert_never(verdict.disposition)
 
@@ -112,8 +148,9 @@ def decide(
 def should_delete_draft(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """Whether the draft whose drafts.send got `reply` is deleted before `decision` is written.
 
-    Google has refused it, and the message waits so long that the mailbox's owner may find the draft; or it fails,
-    though an earlier send had no answer (`unanswered`): whether the draft can be deleted shows whether it was sent.
+    Google has refused it, and the message waits so long that the mailbox's owner may find the
+    draft; or it fails, though an earlier send had no answer (`unanswered`): whether the draft can
+    be deleted shows whether it was sent.
     """
     if not isinstance(reply, Refused):
         return False
@@ -146,18 +183,28 @@ def after_deletion(
         case _:
             assert_never(disposition)
     return Decision(
-        Transition.LOST, error=reason(code, before=decision.error), wait=late_arrival, pause=decision.pause,
-        refused=True, discarding=disposition is Disposition.UNKNOWN,
-    )  # fmt: skip
+        Transition.LOST,
+        error=reason(code, before=decision.error),
+        wait=late_arrival,
+        pause=decision.pause,
+        refused=True,
+        discarding=disposition is Disposition.UNKNOWN,
+    )
 
 
 def no_drafts(*, late_arrival: timedelta) -> Decision:
-    """What to write about a message whose draft may have been sent, where the sign-in may no longer use drafts."""
-    return Decision(Transition.LOST, error=reason("drafts_not_allowed"), wait=late_arrival, refused=True)
+    """What to write about a message whose draft may have been sent, where the sign-in may no longer
+    use drafts.
+    """
+    return Decision(
+        Transition.LOST, error=reason("drafts_not_allowed"), wait=late_arrival, refused=True
+    )
 
 
 def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decision | None:
-    """What to write when all attempts are used up, the last for this reason; None: the message may be tried."""
+    """What to write when all attempts are used up, the last for this reason; None: the message may
+    be tried.
+    """
     if attempt <= policy.max_attempts:
         return None
     attempt -= 1  # this one asks Google for nothing, and is not counted
@@ -165,18 +212,28 @@ def given_up(attempt: int, *, reason: str | None, policy: RetryPolicy) -> Decisi
 
 
 def _gave_up(attempt: int, last: str | None) -> Text:
-    return reason("gave_up_after", attempt=attempt, reason=last) if last else reason("gave_up", attempt=attempt)
+    return (
+        reason("gave_up_after", attempt=attempt, reason=last)
+        if last
+        else reason("gave_up", attempt=attempt)
+    )
 
 
-def delay_repeated_check(decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy) -> Decision:
-    """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
+def delay_repeated_check(
+    decision: Decision, *, unanswered: bool, checks: int, policy: RetryPolicy
+) -> Decision:
+    """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and
+    this one is lost too.
 
-    A check has found the draft, and now Google says that it is gone: one of Google's replicas lags. The message is not
-    to blame. The next check comes the later, the more often (`checks`) this has happened.
+    A check has found the draft, and now Google says that it is gone: one of Google's replicas lags.
+    The message is not to blame. The next check comes the later, the more often (`checks`) this has
+    happened.
     """
     if decision.transition is not Transition.LOST or not decision.refused or not unanswered:
         return decision
-    rest = min(max(policy.late_arrival, _MAX_CHECK_DELAY), policy.late_arrival * (1 << min(checks, 10)))
+    rest = min(
+        max(policy.late_arrival, _MAX_CHECK_DELAY), policy.late_arrival * (1 << min(checks, 10))
+    )
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
 
 
@@ -195,22 +252,29 @@ def _retry_after(reply: Reply, *, cap: timedelta) -> timedelta:
     return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
 
 
-def _retry(why: str, *, attempt: int, policy: RetryPolicy, chance: float, retry_after: timedelta) -> Decision:
+def _retry(
+    why: str, *, attempt: int, policy: RetryPolicy, chance: float, retry_after: timedelta
+) -> Decision:
     if attempt >= policy.max_attempts:
         return Decision(Transition.FAILED, error=_gave_up(attempt, why))
     wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
     return Decision(Transition.DEFERRED, error=why, wait=max(wait, retry_after))
 
 
-def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, retry_after: timedelta) -> Decision:
+def _released(
+    verdict: Verdict, *, now: datetime, pauses: int, chance: float, retry_after: timedelta
+) -> Decision:
     backoff = verdict.backoff
     if backoff is None or backoff.everybody:
         return Decision(Transition.RELEASED, error=verdict.reason, global_backoff=verdict.reason)
-    if backoff.cause is PauseCause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
+    # no pause: another daemon may well have a way to Google
+    if backoff.cause is PauseCause.GOOGLE_UNREACHABLE:
         return Decision(Transition.RELEASED, error=verdict.reason, sender_backoff=verdict.reason)
     wait = pause_for(backoff, now=now, pauses=pauses, chance=chance)
     return Decision(
-        Transition.RELEASED, error=verdict.reason, pause=Pause(backoff.cause, verdict.reason, max(wait, retry_after))
+        Transition.RELEASED,
+        error=verdict.reason,
+        pause=Pause(backoff.cause, verdict.reason, max(wait, retry_after)),
     )
 
 
@@ -218,13 +282,16 @@ def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
     """How long to rest, given the time that Google names; None: it is not plausible."""
     if timedelta(0) < named <= _MAX_PAUSE:
         return named + _STAMP_MARGIN * (1 + chance)
-    if -_JUST_OVER <= named <= timedelta(0):  # over by now: a second on the way, or clocks that differ a little
+    # over by now: a second on the way, or clocks that differ a little
+    if -_JUST_OVER <= named <= timedelta(0):
         return _THROTTLE_WAIT * (1 + chance / 4)
     return None
 
 
 def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) -> timedelta:
-    """How long the sender rests: until the time that Google names where it is plausible, else by cause, with jitter."""
+    """How long the sender rests: until the time that Google names where it is plausible, else by
+    cause, with jitter.
+    """
     if backoff.until is not None and (stamped := _stamped(backoff.until - now, chance=chance)):
         return stamped
     jitter = 1 + chance / 4
@@ -256,19 +323,24 @@ def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) ->
 def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
     """What became of a message whose draft is gone; None: a person has to find out.
 
-    `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and crashed, or had
-    no answer. A draft goes by being sent, or by being deleted: by us, or by the mailbox's owner. One of
-    the two explanations that we know of must be the only one, or nothing is decided.
+    `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and
+    crashed, or had no answer. A draft goes by being sent, or by being deleted: by us, or by the
+    mailbox's owner. One of the two explanations that we know of must be the only one, or nothing is
+    decided.
     """
     match unanswered, discarding:
         case True, False:
-            return Transition.FOUND  # it was on its way; an owner who deleted it would have left the same
+            # it was on its way; an owner who deleted it would have left the same
+            return Transition.FOUND
         case False, True:
-            return Transition.MISSING  # Google has refused every send, and we have asked for the deletion ourselves
+            # Google has refused every send, and we have asked for the deletion ourselves
+            return Transition.MISSING
         case _:
             return None
 
 
 def needs_person_reason(*, unanswered: bool) -> Text:
-    """Why only a person can tell what became of a message whose draft is gone: `draft_gone` decides nothing."""
+    """Why only a person can tell what became of a message whose draft is gone: `draft_gone` decides
+    nothing.
+    """
     return reason("draft_gone_ambiguous" if unanswered else "draft_gone_unexplained")

@@ -5,7 +5,9 @@ import re
 from typing import Final
 
 _TITLE: Final = re.compile(r"<title\b[^>]*>([^<]*)", re.IGNORECASE)
-_UNSEEN: Final = re.compile(r"<(script|style|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
+_UNSEEN: Final = re.compile(
+    r"<(script|style|title)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL
+)
 _TAG: Final = re.compile(r"<[^<>]*(?:>|\Z)")
 _MAX_WORDS: Final = 120
 """The most characters that are shown of a page without a title."""

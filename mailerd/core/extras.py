@@ -5,7 +5,8 @@ from typing import Final, NamedTuple
 
 
 class Extras(NamedTuple):
-    """What a job or a recipient brings beside its variables, each as JSON; the names are columns of both tables.
+    """What a job or a recipient brings beside its variables, each as JSON; the names are columns of
+    both tables.
 
     A field that stands here goes from the reading of a post to its row.
     """

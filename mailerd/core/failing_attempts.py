@@ -23,7 +23,9 @@ GOOGLE_SILENT: Final = frozenset({"google_silent"})
 """Codes of reasons that mean: a request went out, and no response came; the attempt counts."""
 
 
-GOOGLE_UNREACHABLE: Final = frozenset({"google_unreachable", "no_access_token", "token_endpoint_unavailable"})
+GOOGLE_UNREACHABLE: Final = frozenset(
+    {"google_unreachable", "no_access_token", "token_endpoint_unavailable"}
+)
 """Codes of reasons that mean: nothing was sent, and the attempt does not count."""
 
 
@@ -62,19 +64,24 @@ _REQUEST_LASTS: Final = timedelta(seconds=30)
 
 
 def failing(newest: Sequence[Attempted]) -> FailingAttempts | None:
-    """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter any more.
+    """Whether a sender's attempts fail, the newest first; None: they do not, or it does not matter
+    any more.
 
-    The last two failed, or the last one since Google cannot be reached, which took long to be known; or most did.
-    Responses that were lost while others came are unconfirmed messages, and no more.
+    The last two failed, or the last one since Google cannot be reached, which took long to be
+    known; or most did. Responses that were lost while others came are unconfirmed messages, and no
+    more.
     """
     newest = newest[:NEWEST]
     run = next((number for number, it in enumerate(newest) if it.reason is None), len(newest))
     if not run or not newest[0].open:
         return None
     reason = newest[0].reason or ""
-    # A request without a response ends only when its time is over: what was sent meanwhile stands behind it.
+    # A request without a response ends only when its time is over: what was sent meanwhile stands
+    # behind it.
     meanwhile = newest[0].at - _REQUEST_LASTS
-    if cause_code(reason) in GOOGLE_SILENT and any(it.reason is None and it.at > meanwhile for it in newest):
+    if cause_code(reason) in GOOGLE_SILENT and any(
+        it.reason is None and it.at > meanwhile for it in newest
+    ):
         return None
     failed = list(newest[:run])
     tried = run

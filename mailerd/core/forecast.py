@@ -1,4 +1,6 @@
-"""When a job will be done, a closed form of messages ahead, pace and day; and why it waits, in words."""
+"""When a job will be done, a closed form of messages ahead, pace and day; and why it waits, in
+words.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +29,9 @@ from mailerd.core.sender_state import SenderState
 from mailerd.core.stats import SenderStats
 
 _CYCLE: Final = timedelta(hours=25)
-"""When a message no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
+"""When a message no longer counts in the rolling day: its clock hour counts whole until all of it
+is 24 hours ago.
+"""
 _DAY: Final = timedelta(hours=24)
 _MAX_CYCLES: Final = 180
 """What takes longer has no time."""
@@ -42,10 +46,15 @@ class Queued:
 
     messages: int
     order: int
-    """Negative: its messages go first. 0: the two take turns. Positive: they go while none of the other's is due."""
+    """Negative: its messages go first. 0: the two take turns.
+
+    Positive: they go while none of the other's is due.
+    """
     due: datetime
     copies: float = 0.0
-    """What the copies of one of them cost of the day on the average, beside the one of the message."""
+    """What the copies of one of them cost of the day on the average, beside the one of the
+    message.
+    """
 
 
 @dataclass(frozen=True)
@@ -70,9 +79,13 @@ class Forecast:
     ends_at: datetime | None = None
     """When the last one goes, at the earliest."""
     done_at: datetime | None = None
-    """When it goes; None: not known, since that is too far away or the queue too long to be read."""
+    """When it goes; None: not known, since that is too far away or the queue too long to be
+    read.
+    """
     first_day: int = 0
-    """How many messages go before the sender's day is used up; 0: all of them, or it is used up before."""
+    """How many messages go before the sender's day is used up; 0: all of them, or it is used up
+    before.
+    """
     goes_on_at: datetime | None = None
     """When the others begin to go."""
     until: str = ""
@@ -91,11 +104,15 @@ class ForecastInputs:
     due: datetime
     """When the first of these messages is due; not in the past."""
     copies: float = 0.0
-    """What the copies of one of them cost of the day on the average, beside the one of the message."""
+    """What the copies of one of them cost of the day on the average, beside the one of the
+    message.
+    """
     first_cost: int = 1
     """As how many messages of the day the one that is due first counts."""
     last_due: datetime | None = None
-    """When the last of these messages is due, where some were put off; None: all are due together."""
+    """When the last of these messages is due, where some were put off; None: all are due
+    together.
+    """
     later: LaterMessages | None = None
     """Those of its messages that are due much later than the first one; None: none, or all are."""
     error: str | None = None
@@ -111,7 +128,9 @@ class ForecastInputs:
     hours: Mapping[datetime, int] = field(default_factory=dict)
     """The sender's messages by clock hour."""
     measured: float = 0.0
-    """How many messages the sender sent in the last minute, if no limit says how many it may; 0: not known."""
+    """How many messages the sender sent in the last minute, if no limit says how many it may; 0:
+    not known.
+    """
     queue: tuple[Queued, ...] = ()
     failing: FailingAttempts | None = None
     """Whether the sender's newest attempts fail."""
@@ -120,7 +139,9 @@ class ForecastInputs:
     queue_cut_off: bool = False
     """There may be more jobs before or beside it than those in `queue`."""
     next_cost: int | None = None
-    """As how many messages of the day the sender's next one counts; None: the first one of these is that."""
+    """As how many messages of the day the sender's next one counts; None: the first one of these is
+    that.
+    """
     used_minute: int = 0
     """The messages that the sender sent in the last minute, where that is asked for."""
     alias: str = ""
@@ -138,29 +159,50 @@ class ForecastInputs:
     @cached_property
     def stats(self) -> SenderStats:
         """What is judged of the sender."""
-        return authorized(sender_stats(
-            self.sender, hours=self.hours, used_minute=self.used_minute, fails=self.failing, alias=self.alias,
-            next_cost=self.first_cost if self.next_cost is None else self.next_cost, turn=self.next_claim_at,
-            braked_until=self.braked_until if self.all_of_sender else None,
-        ), self.authorization)  # fmt: skip
+        return authorized(
+            sender_stats(
+                self.sender,
+                hours=self.hours,
+                used_minute=self.used_minute,
+                fails=self.failing,
+                alias=self.alias,
+                next_cost=self.first_cost if self.next_cost is None else self.next_cost,
+                turn=self.next_claim_at,
+                braked_until=self.braked_until if self.all_of_sender else None,
+            ),
+            self.authorization,
+        )
 
     def reading(self, forecast: Forecast) -> Reading:
         """Why they wait is judged by this."""
         return Reading(
-            self.now, self.stats, self.outage, waiting=bool(self.messages),
-            due=self.due if self.due > self.now else None, tried=bool(self.error), error=self.error,
-            job_paused=self.job_paused, job_reason=self.job_reason, braked_until=self.braked_until,
-            allowed_at=forecast.starts_at, ahead=forecast.messages_ahead, unresolved=self.unresolved,
-        )  # fmt: skip
+            self.now,
+            self.stats,
+            self.outage,
+            waiting=bool(self.messages),
+            due=self.due if self.due > self.now else None,
+            tried=bool(self.error),
+            error=self.error,
+            job_paused=self.job_paused,
+            job_reason=self.job_reason,
+            braked_until=self.braked_until,
+            allowed_at=forecast.starts_at,
+            ahead=forecast.messages_ahead,
+            unresolved=self.unresolved,
+        )
 
     @cached_property
     def _cost(self) -> float:
-        """As how many messages of the day one of them, or of the jobs beside it, counts on the average."""
+        """As how many messages of the day one of them, or of the jobs beside it, counts on the
+        average.
+        """
         copies = self.messages * self.copies + sum(it.messages * it.copies for it in self.queue)
         return 1 + copies / ((self.messages + sum(it.messages for it in self.queue)) or 1)
 
     def per_day(self, at: datetime) -> int:
-        """How many messages of a day the sender may send at that time, as they are on the average; 0: no limit."""
+        """How many messages of a day the sender may send at that time, as they are on the average;
+        0: no limit.
+        """
         limit = self.sender.limits.on(at, since=self.sender.since).per_day
         return max(1, int(limit / self._cost)) if limit else 0
 
@@ -169,8 +211,12 @@ class ForecastInputs:
         """What lies between two messages, before the Standard tier's day and from then on."""
         found = []
         for at in (datetime.min.replace(tzinfo=UTC), STANDARD_PACE_FROM):
-            stream = rate_limit.rate(self.sender.limits.on(at, since=self.sender.since), units=self.sender.units)
-            interval = max(stream.interval if stream else timedelta(0), rate_limit.mean_gap(self.sender.limits))
+            stream = rate_limit.rate(
+                self.sender.limits.on(at, since=self.sender.since), units=self.sender.units
+            )
+            interval = max(
+                stream.interval if stream else timedelta(0), rate_limit.mean_gap(self.sender.limits)
+            )
             found.append(interval or timedelta(minutes=1 / self.measured if self.measured else 0))
         return found[0], found[1]
 
@@ -179,26 +225,33 @@ class ForecastInputs:
         return self._intervals[at >= STANDARD_PACE_FROM]
 
     def counted(self, at: datetime) -> dict[datetime, int]:
-        """The sender's messages by clock hour that the rolling day counts at that time, the oldest first.
+        """The sender's messages by clock hour that the rolling day counts at that time, the oldest
+        first.
 
         As many as they would be if each were as those that wait are on the average.
         """
-        return {hour: ceil(cost / self._cost) for hour, cost in sorted(self.hours.items()) if hour + _CYCLE > at}
+        return {
+            hour: ceil(cost / self._cost)
+            for hour, cost in sorted(self.hours.items())
+            if hour + _CYCLE > at
+        }
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
     """When the messages go, if no other job is posted and no unsure message waits again.
 
-    The job's last message goes when the tighter limit, of the minute or of the day, lets the messages ahead and the
-    job's own go, and not before its time. The limits tell when the sender's n-th message goes (`_turn`), so nothing is
-    played. Messages that are due much later are a job of their own, which begins at their time.
+    The job's last message goes when the tighter limit, of the minute or of the day, lets the
+    messages ahead and the job's own go, and not before its time. The limits tell when the sender's
+    n-th message goes (`_turn`), so nothing is played. Messages that are due much later are a job of
+    their own, which begins at their time.
     """
     whole = _forecast(it)
     if it.later is None or not whole.ends_at:
         return whole
     first = _forecast(replace(it, messages=it.messages - it.later.messages, last_due=None))
     rest = _forecast(replace(it, messages=it.later.messages, due=it.later.due))
-    if not first.ends_at or not rest.ends_at or first.ends_at > it.later.due:  # those that are due now take so long
+    # those that are due now take so long
+    if not first.ends_at or not rest.ends_at or first.ends_at > it.later.due:
         return whole
     if first.goes_on_at:
         return replace(first, ends_at=rest.ends_at, done_at=rest.done_at)
@@ -227,14 +280,19 @@ def _forecast(it: ForecastInputs) -> Forecast:
     start = max(it.now, paused_until or it.now, stats.paced_until or it.now)
     if it.first_cost > 1:  # what is cheaper does not overtake it
         if sender.allowance.per_day and it.first_cost > sender.allowance.per_day:
-            return Forecast(per_minute=per_minute, until=t("the sender's day has room for its copies"))
+            return Forecast(
+                per_minute=per_minute, until=t("the sender's day has room for its copies")
+            )
         room = rate_limit.day(sender.allowance, hours=it.hours, now=it.now, cost=it.first_cost)
         start = max(start, room.next_at or start)
     begins = max(start, it.due)
     early, first, beside = _ahead(it, start, begins, until=begins)
-    starts = max(_turn(it, first + 1, begins), _turn(it, early + first + 1, start) if early else begins)
+    starts = max(
+        _turn(it, first + 1, begins), _turn(it, early + first + 1, start) if early else begins
+    )
     ends = _end(it, start, begins, early=early, number=first + beside + it.messages)
-    if any(begins < other.due <= ends for other in it.queue):  # what becomes due before its end takes its turn too
+    # what becomes due before its end takes its turn too
+    if any(begins < other.due <= ends for other in it.queue):
         early, first, beside = _ahead(it, start, begins, until=ends)
         ends = _end(it, start, begins, early=early, number=first + beside + it.messages)
     # Its share of what the day lets go at first; jobs that take turns have theirs.
@@ -254,19 +312,32 @@ def _forecast(it: ForecastInputs) -> Forecast:
     )
 
 
-def _end(it: ForecastInputs, start: datetime, begins: datetime, *, early: int, number: int) -> datetime:
-    """When its last message goes, the `number`-th from `begins` on, if `early` messages of others go before that."""
-    return max(_turn(it, number, begins), _turn(it, early + number, start) if early else begins, it.last_due or begins)
+def _end(
+    it: ForecastInputs, start: datetime, begins: datetime, *, early: int, number: int
+) -> datetime:
+    """When its last message goes, the `number`-th from `begins` on, if `early` messages of others
+    go before that.
+    """
+    return max(
+        _turn(it, number, begins),
+        _turn(it, early + number, start) if early else begins,
+        it.last_due or begins,
+    )
 
 
-def _ahead(it: ForecastInputs, start: datetime, begins: datetime, *, until: datetime) -> tuple[int, int, int]:
-    """How many messages of other jobs go before the job begins; then before its first one; and in turn with its own.
+def _ahead(
+    it: ForecastInputs, start: datetime, begins: datetime, *, until: datetime
+) -> tuple[int, int, int]:
+    """How many messages of other jobs go before the job begins; then before its first one; and in
+    turn with its own.
 
     Of those jobs that are due at `until`.
     """
     room = sum(other.messages for other in it.queue) if begins > start else 0
     if room and (per_day := it.per_day(start)):
-        room = min(room, per_day * (1 + (begins - start) // _CYCLE) - sum(it.counted(begins).values()))
+        room = min(
+            room, per_day * (1 + (begins - start) // _CYCLE) - sum(it.counted(begins).values())
+        )
     if room and (interval := it.interval(start)):
         room = min(room, (begins - start) // interval)
     early = first = beside = 0
@@ -285,7 +356,8 @@ def _ahead(it: ForecastInputs, start: datetime, begins: datetime, *, until: date
 def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
     """When the sender's message of that number, counted from `start` on, goes.
 
-    Each hour's messages make room for as many a cycle after its beginning: so each cycle repeats the one before.
+    Each hour's messages make room for as many a cycle after its beginning: so each cycle repeats
+    the one before.
     """
     at_pace, per_day, used = _paced(it, number, start), it.per_day(start), it.counted(start)
     free = per_day - sum(used.values())
@@ -311,7 +383,8 @@ def _turn(it: ForecastInputs, number: int, start: datetime) -> datetime:
 
 
 def _turn_while_warming_up(it: ForecastInputs, number: int, start: datetime) -> datetime:
-    """The same while the day grows: what goes whenever there is room, until the message of that number has gone.
+    """The same while the day grows: what goes whenever there is room, until the message of that
+    number has gone.
 
     Room comes where an hour's messages are a cycle old, and at each turn of the warm-up's day.
     """
@@ -324,7 +397,11 @@ def _turn_while_warming_up(it: ForecastInputs, number: int, start: datetime) -> 
         while free <= 0:
             turn = since + _DAY * (days + 1)
             if turn <= rooms[0][0]:
-                days, free, at = days + 1, free + per_day(turn) - per_day(turn - _DAY), max(at, turn)
+                days, free, at = (
+                    days + 1,
+                    free + per_day(turn) - per_day(turn - _DAY),
+                    max(at, turn),
+                )
             else:
                 opens, messages = heappop(rooms)
                 free, at = free + messages, max(at, opens)
@@ -367,17 +444,26 @@ def summary(forecast: Forecast, *, now: datetime) -> Text:
         return t("all attempts fail: no time can be estimated")
     if not starts_at or not ends_at:
         return (
-            t("nothing is sent until {condition}", condition=forecast.until) if forecast.until
+            t("nothing is sent until {condition}", condition=forecast.until)
+            if forecast.until
             else t("nothing is waiting")
-        )  # fmt: skip
-    parts = [t("from {at}", at=moment_in_words(starts_at, now))] if starts_at - now > _AT_ONCE else []
+        )
+    parts = (
+        [t("from {at}", at=moment_in_words(starts_at, now))] if starts_at - now > _AT_ONCE else []
+    )
     if forecast.goes_on_at:
         first = forecast.first_day
         if starts_at.date() == forecast.goes_on_at.date():
             parts.append(t("{n:,} at first", n=first))
         else:
-            parts.append(t("{n:,} today", n=first) if starts_at.date() == now.date() else t("{n:,} that day", n=first))
+            parts.append(
+                t("{n:,} today", n=first)
+                if starts_at.date() == now.date()
+                else t("{n:,} that day", n=first)
+            )
         parts.append(t("the rest from {at}", at=moment_in_words(forecast.goes_on_at, now)))
     end = moment_in_words(ends_at, now)
-    parts.append(t("done about {at}", at=end) if forecast.done_at else t("not done by {at}", at=end))
+    parts.append(
+        t("done about {at}", at=end) if forecast.done_at else t("not done by {at}", at=end)
+    )
     return joined(parts, ", ")

@@ -1,8 +1,9 @@
 """Sentences that can be said in another language: the English of each, and what it was made of.
 
-The code is written in English. `t` makes a sentence of a template and its fields; it is a `str`, in English, and
-`mailerd.locale.say` fills the fields into the template of another language. What is made
-of it by `+` or an f-string is an ordinary string, and stays English: so sentences are put together by `t` and `joined`.
+The code is written in English. `t` makes a sentence of a template and its fields; it is a `str`, in
+English, and `mailerd.locale.say` fills the fields into the template of another language. What is
+made of it by `+` or an f-string is an ordinary string, and stays English: so sentences are put
+together by `t` and `joined`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +13,33 @@ from typing import Any, Final, Literal, Self, override
 type Language = Literal["en", "zh"]
 
 UNSEEN: Final = (
-    *range(9), *range(10, 32), *range(127, 160), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A),
+    *range(9),
+    *range(10, 32),
+    *range(127, 160),
+    0x61C,
+    0x200E,
+    0x200F,
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
     *range(0xD800, 0xE000),
-)  # fmt: skip
-"""What a terminal obeys, what begins a line, what turns the direction of a line, and what no encoding has."""
+)
+"""What a terminal obeys, what begins a line, what turns the direction of a line, and what no
+encoding has.
+"""
 _ESCAPES: Final = {code: ascii(chr(code)).strip("'") for code in UNSEEN} | {13: "\\x0d"}
 
 
 def visible(text: str) -> str:
-    """A text of strangers as one line that does nothing: whatever it could do where it is shown is an escape."""
+    """A text of strangers as one line that does nothing: whatever it could do where it is shown is
+    an escape.
+    """
     return text if text.isprintable() else text.translate(_ESCAPES)
 
 
 def visible_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as they are filled in: what a stranger may have written is visible; texts of ours stay as they are."""
+    """Fields as they are filled in: what a stranger may have written is visible; texts of ours stay
+    as they are.
+    """
     return {name: _visible_field(value) for name, value in fields.items()}
 
 
@@ -40,12 +54,18 @@ _NAMES: Final = frozenset({"sender", "address", "webhook"})
 
 
 def filled(template: str, fields: Mapping[str, Any]) -> str:
-    """A template with its fields; within a command, which stands in backticks, names are quoted for the shell."""
+    """A template with its fields; within a command, which stands in backticks, names are quoted for
+    the shell.
+    """
     if "`" not in template or fields.keys().isdisjoint(_NAMES):
         return template.format_map(fields)
-    quoted = {name: quote(str(value)) if name in _NAMES else value for name, value in fields.items()}
+    quoted = {
+        name: quote(str(value)) if name in _NAMES else value for name, value in fields.items()
+    }
     parts = template.split("`")
-    return "`".join(part.format_map(quoted if number % 2 else fields) for number, part in enumerate(parts))
+    return "`".join(
+        part.format_map(quoted if number % 2 else fields) for number, part in enumerate(parts)
+    )
 
 
 class Text(str):
@@ -58,19 +78,32 @@ class Text(str):
     fields: Mapping[str, Any]
     """A field that is a Text itself is said in the language of the whole."""
     plural: str
-    """The template for another number of things than one (the field `n`); "" where it has no plural."""
+    """The template for another number of things than one (the field `n`); "" where it has no
+    plural.
+    """
     context: str
     """What tells two templates of the same English apart; "" for most."""
     parts: tuple[str, ...]
     """Of several texts: each of them, and what joins them, in turn."""
 
     def __new__(  # noqa: PLR0917 - `t`, `tn`, `tc` and `joined` call it, and a copy
-        cls, english: str, msgid: str = "", fields: Mapping[str, Any] | None = None, plural: str = "",
-        context: str = "", parts: tuple[str, ...] = (),
-    ) -> Self:  # fmt: skip
+        cls,
+        english: str,
+        msgid: str = "",
+        fields: Mapping[str, Any] | None = None,
+        plural: str = "",
+        context: str = "",
+        parts: tuple[str, ...] = (),
+    ) -> Self:
         """`english`: what it says in English."""
         self = super().__new__(cls, english)
-        self.msgid, self.fields, self.plural, self.context, self.parts = msgid, fields or {}, plural, context, parts
+        self.msgid, self.fields, self.plural, self.context, self.parts = (
+            msgid,
+            fields or {},
+            plural,
+            context,
+            parts,
+        )
         return self
 
     @override
@@ -80,7 +113,14 @@ class Text(str):
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """What a copy is made of."""
-        return (str.__str__(self), self.msgid, dict(self.fields), self.plural, self.context, self.parts)
+        return (
+            str.__str__(self),
+            self.msgid,
+            dict(self.fields),
+            self.plural,
+            self.context,
+            self.parts,
+        )
 
 
 def t(msgid: str, /, **fields: Any) -> Text:
@@ -108,7 +148,9 @@ def N_(msgid: str) -> str:  # noqa: N802 - the name by which gettext's tools kno
 
 
 def verbatim(sentence: str) -> Text:
-    """A sentence without fields, its braces as they are: of help and documentation, which other programs read too."""
+    """A sentence without fields, its braces as they are: of help and documentation, which other
+    programs read too.
+    """
     return t(sentence.replace("{", "{{").replace("}", "}}"))
 
 

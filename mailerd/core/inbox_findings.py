@@ -22,7 +22,9 @@ class SentMessage:
     thread_id: str | None
     message_id: str | None
     came_back: bool
-    """An earlier sending of it came back: what is about that one says nothing about the present one."""
+    """An earlier sending of it came back: what is about that one says nothing about the present
+    one.
+    """
     copy_list: str | None = None
     """Who gets a copy of it, as its row or its job has it."""
     from_address: str | None = None
@@ -97,7 +99,9 @@ class InboxCursor:
     internal_date: int | None
     """The moment up to which all is read, in milliseconds since 1970."""
     waiting_from: int | None = None
-    """The history id behind which mail waits to be examined that stands in no thread of ours; None: none does."""
+    """The history id behind which mail waits to be examined that stands in no thread of ours; None:
+    none does.
+    """
 
 
 @dataclass(frozen=True)

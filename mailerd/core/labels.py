@@ -1,6 +1,7 @@
 """What people read in place of the codes of statuses, actions, causes and limits.
 
-The console shows these; commands and the log show the code itself in English, which is also what the API has.
+The console shows these; commands and the log show the code itself in English, which is also what
+the API has.
 """
 
 import re
@@ -145,7 +146,9 @@ def label(code: str) -> str:
 
 
 def coded(code: str) -> Text:
-    """A code, which an English line of the log or a command shows as it is, and another language by its label."""
+    """A code, which an English line of the log or a command shows as it is, and another language by
+    its label.
+    """
     name = LABELS.get(code)
     return Text(code, name.msgid, context=name.context) if name else Text(code, code)
 
@@ -172,9 +175,14 @@ _KEPT: Final = {
 
 
 def said_of_row(english: str | None) -> str | None:
-    """Who asked, or the detail of an action, of which rows keep the English; a person's own words stay as they are."""
+    """Who asked, or the detail of an action, of which rows keep the English; a person's own words
+    stay as they are.
+    """
     for pattern, template in _KEPT.items():
         if english and (found := re.fullmatch(pattern, english)):
             fields = found.groupdict()
-            return t(template, **fields | ({"status": worded(fields["status"])} if "status" in fields else {}))
+            return t(
+                template,
+                **fields | ({"status": worded(fields["status"])} if "status" in fields else {}),
+            )
     return english

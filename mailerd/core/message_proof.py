@@ -1,7 +1,7 @@
 """The proof that a message of ours came back: a header that only its own recipient has seen.
 
-X-Mailerd-Key counts a job's messages through, so each recipient knows the keys of all others. The proof is a MAC of the
-key: a person who has one message can make no other message's.
+X-Mailerd-Key counts a job's messages through, so each recipient knows the keys of all others. The
+proof is a MAC of the key: a person who has one message can make no other message's.
 """
 
 import base64
@@ -24,11 +24,15 @@ PROOF_LENGTH: Final = (8 * _PROOF_BYTES + 5) // 6
 
 
 def proof_of(key: str, secret: bytes) -> str:
-    """What stands in X-Mailerd-Proof of the message with this X-Mailerd-Key: PROOF_LENGTH characters of base64url."""
+    """What stands in X-Mailerd-Proof of the message with this X-Mailerd-Key: PROOF_LENGTH
+    characters of base64url.
+    """
     mac = hmac.digest(secret, _LABEL + key.encode("utf-8"), hashlib.sha256)[:_PROOF_BYTES]
     return base64.urlsafe_b64encode(mac).decode("ascii").rstrip("=")
 
 
 def is_proof(said: str, key: str, secret: bytes) -> bool:
     """Whether `said` is the proof that belongs to the key."""
-    return hmac.compare_digest(said.encode("utf-8", "replace"), proof_of(key, secret).encode("ascii"))
+    return hmac.compare_digest(
+        said.encode("utf-8", "replace"), proof_of(key, secret).encode("ascii")
+    )

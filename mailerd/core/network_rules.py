@@ -1,7 +1,9 @@
-"""Which addresses a request to a URL that a client gave may go to; pure, so that every form can be tested.
+"""Which addresses a request to a URL that a client gave may go to; pure, so that every form can be
+tested.
 
-A caller names a URL, and mailerd stands inside the operator's network: without these rules the URL would be a way to
-the operator's own services (server-side request forgery) and to a cloud's metadata, which hands out credentials.
+A caller names a URL, and mailerd stands inside the operator's network: without these rules the URL
+would be a way to the operator's own services (server-side request forgery) and to a cloud's
+metadata, which hands out credentials.
 """
 
 import re
@@ -25,7 +27,8 @@ NEVER: Final = tuple(
         "fd20:ce::254/128",  # Google Cloud metadata over IPv6 (Compute Engine, "About VM metadata")
         "100.100.100.200/32",  # Alibaba Cloud metadata (ECS, "Instance metadata")
         "192.0.0.192/32",  # Oracle Cloud metadata of classic instances
-        "168.63.129.16/32",  # Azure's platform address (Azure, "What is IP address 168.63.129.16?"); it is public
+        # Azure's platform address (Azure, "What is IP address 168.63.129.16?"); it is public
+        "168.63.129.16/32",
         "0.0.0.0/8",  # this host (RFC 1122)
         "::/128",
         "255.255.255.255/32",
@@ -35,14 +38,21 @@ NEVER: Final = tuple(
 _NAT64: Final = ip_network("64:ff9b::/96")  # RFC 6052
 _LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")  # RFC 8215: translators of one's own
 _LOCAL_PLACES: Final = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
-"""Where an IPv4 address stands behind a prefix of 48, 56, 64 and 96 bits (RFC 6052, section 2.2), in bytes."""
-_TRANSLATED: Final = ip_network("::ffff:0:0:0/96")  # IPv4-translated addresses (RFC 2765); Python calls them global
+"""Where an IPv4 address stands behind a prefix of 48, 56, 64 and 96 bits (RFC 6052, section 2.2),
+in bytes.
+"""
+# IPv4-translated addresses (RFC 2765); Python calls them global
+_TRANSLATED: Final = ip_network("::ffff:0:0:0/96")
 _COMPATIBLE: Final = ip_network("::/96")  # IPv4-compatible addresses, deprecated by RFC 4291
 _SITE_LOCAL: Final = ip_network("fec0::/10")  # deprecated by RFC 3879; Python calls it global
 _ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214, in front of the IPv4 address
 _ZERO: Final = IPv4Network("0.0.0.0/8")
-_NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.ASCII | re.IGNORECASE)
-"""What the C library takes for an IPv4 address: decimal, octal and hexadecimal parts, one to four of them."""
+_NUMERIC: Final = re.compile(
+    r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.ASCII | re.IGNORECASE
+)
+"""What the C library takes for an IPv4 address: decimal, octal and hexadecimal parts, one to four
+of them.
+"""
 
 
 def is_loopback(host: str) -> bool:
@@ -63,10 +73,11 @@ def host_of(header: str) -> str:
 
 
 def is_own_host(header: str, names: Container[str]) -> bool:
-    """Whether a browser that sends this header `Host` came by a name of ours: localhost, or one of `names`.
+    """Whether a browser that sends this header `Host` came by a name of ours: localhost, or one of
+    `names`.
 
-    A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what it asks for. It
-    cannot be an address, which has no owner.
+    A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what
+    it asks for. It cannot be an address, which has no owner.
     """
     try:
         host = host_of(header)
@@ -88,7 +99,8 @@ class NetworkRules:
     def refusal(self, address: str) -> str:
         """Why no connection to this IP address is allowed; "" where it is.
 
-        An address that stands for another one (IPv4-mapped, 6to4, NAT64, Teredo, ISATAP) is judged by that one too.
+        An address that stands for another one (IPv4-mapped, 6to4, NAT64, Teredo, ISATAP) is judged
+        by that one too.
         """
         try:
             given = ip_address(address)
@@ -98,21 +110,31 @@ class NetworkRules:
         for each in (given, *hidden):
             if any(each in network for network in NEVER if each.version == network.version):
                 return t(
-                    "{given} is link-local, a cloud metadata address or not a host address", given=_named(given, each)
+                    "{given} is link-local, a cloud metadata address or not a host address",
+                    given=_named(given, each),
                 )
-        judged: list[Address] = [*hidden, given] if given in _LOCAL_NAT64 or not hidden else [*hidden]
+        judged: list[Address] = (
+            [*hidden, given] if given in _LOCAL_NAT64 or not hidden else [*hidden]
+        )
         for each in judged:
             if not (_is_public(each) or self._is_allowed(each)):
                 return t("{given} is not a public address", given=_named(given, each))
         return ""
 
     def _is_allowed(self, address: Address) -> bool:
-        return any(address in network for network in self.allow_networks if network.version == address.version)
+        return any(
+            address in network
+            for network in self.allow_networks
+            if network.version == address.version
+        )
 
     def refusal_of_url(self, scheme: str, host: str, port: int, *, user: bool) -> str:
-        """Why no request to this URL is made; "" where nothing speaks against it. A name is not resolved here.
+        """Why no request to this URL is made; "" where nothing speaks against it.
 
-        `host`: without brackets; `port`: the scheme's own where the URL names none; `user`: it has a user or password.
+        A name is not resolved here.
+
+        `host`: without brackets; `port`: the scheme's own where the URL names none; `user`: it has
+        a user or password.
         """
         if scheme != "https" and not (self.allow_http and scheme == "http"):
             return t("it must start with https:// (webhooks.allow_http = true allows http://)")

@@ -1,7 +1,8 @@
 """What received mail means: a bounce and its class, a limit notice, an answer; and who wrote it.
 
-Pure: facts of the received mail in, a `Classification` out. The action is read first, codes second, Google's article
-numbers third, words last, and never in an address. What follows from it stands in `results.py`.
+Pure: facts of the received mail in, a `Classification` out. The action is read first, codes second,
+Google's article numbers third, words last, and never in an address. What follows from it stands in
+`results.py`.
 """
 
 import contextlib
@@ -20,7 +21,9 @@ Headers = Sequence[tuple[str, str]]
 MAX_REASON: Final = 500
 """Characters of a server's words that are kept."""
 MAX_HEADER: Final = 4_000
-"""Characters of one header that are read: a stranger writes them, and a search in them must not take long."""
+"""Characters of one header that are read: a stranger writes them, and a search in them must not
+take long.
+"""
 
 
 class Kind(StrEnum):
@@ -31,7 +34,9 @@ class Kind(StrEnum):
     SOFT = "soft"
     """It was tried for days, or the mailbox is full: another time it may work."""
     BLOCKED = "blocked"
-    """The receiving server does not want this message or this sender: it says nothing about the address."""
+    """The receiving server does not want this message or this sender: it says nothing about the
+    address.
+    """
     UNKNOWN = "unknown"
     """It failed; the cause cannot be read."""
     DELAYED = "delayed"
@@ -99,7 +104,10 @@ class ReceivedMail:
 
     headers: Headers
     report: DeliveryReport | None = None
-    """What its body says. None: it was not read, since it is no notice or the sign-in does not allow it."""
+    """What its body says.
+
+    None: it was not read, since it is no notice or the sign-in does not allow it.
+    """
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, first to last, as far as it is read."""
@@ -119,16 +127,22 @@ class Classification:
     reason: str = ""
     """The server's words, or ours where there are none."""
     addresses: tuple[str, ...] = ()
-    """The addresses that it is about, where it names them; several if the same happened to all of them."""
+    """The addresses that it is about, where it names them; several if the same happened to all of
+    them.
+    """
     counts: bool = True
-    """Whether a soft bounce says something about the mailbox. One for size, content or too much mail does not."""
+    """Whether a soft bounce says something about the mailbox.
+
+    One for size, content or too much mail does not.
+    """
     token: str = ""
     """The token of an unsubscribe; "" for anything else."""
 
 
 _MESSAGE_ID: Final = re.compile(r"<[^<>\s]{1,990}>")
 _MAX_ADDRESS: Final = 320
-# A stranger writes what these search: each begins where no other could, and looks no further than an address is long.
+# A stranger writes what these search: each begins where no other could, and looks no further than
+# an address is long.
 _BRACKETED: Final = re.compile(rf"<\s*([^<>\s]{{3,{2 * _MAX_ADDRESS}}})\s*>")
 _ADDRESS: Final = re.compile(
     rf"(?<![^\s<>,;:\"()])[^\s<>,;:\"()]{{1,{_MAX_ADDRESS}}}@[^\s<>@,;:\"()]{{1,{_MAX_ADDRESS}}}"
@@ -140,27 +154,38 @@ _ANY_ADDRESS: Final = re.compile(
 )
 """Each begins where no other could: to try from each of its characters takes quadratic time."""
 _NO_FAILURES: Final = {
-    "delayed": Kind.DELAYED, "delivered": Kind.OTHER, "relayed": Kind.OTHER, "expanded": Kind.OTHER,
-}  # fmt: skip
+    "delayed": Kind.DELAYED,
+    "delivered": Kind.OTHER,
+    "relayed": Kind.OTHER,
+    "expanded": Kind.OTHER,
+}
 _NEAR: Final = 400
 """Characters around an address in which its own reason is looked for first."""
 _TOKEN: Final = re.compile(r"\s*u\.([A-Za-z0-9_-]{62})\s*")
 
 
 def is_notice(received: ReceivedMail) -> bool:
-    """Whether received mail claims, by its headers, to be a mail system's notice about a message."""
+    """Whether received mail claims, by its headers, to be a mail system's notice about a
+    message.
+    """
     content_type = received.first("content-type").lower()
     if "disposition-notification" in content_type or "feedback-report" in content_type:
         return False
     return (
         "delivery-status" in content_type
         or bool(received.all("x-failed-recipients"))
-        or bool(NOTICE_FROM.search(received.first("from")) or NOTICE_SUBJECT.match(received.first("subject")))
+        or bool(
+            NOTICE_FROM.search(received.first("from"))
+            or NOTICE_SUBJECT.match(received.first("subject"))
+        )
     )
 
 
 def unsubscribe_token(received: ReceivedMail) -> str:
-    """The token in mail to `…+unsub@`; "" for any other mail. What is no token of ours is refused later."""
+    """The token in mail to `…+unsub@`; "" for any other mail.
+
+    What is no token of ours is refused later.
+    """
     found = _TOKEN.fullmatch(received.first("subject"))
     return found[1] if found else ""
 
@@ -170,19 +195,24 @@ def read(received: ReceivedMail, *, about: str = "") -> Classification:
     if is_notice(received):
         return _notice(received, about)
     if token := unsubscribe_token(received):
-        return Classification(Kind.UNSUBSCRIBE, token=token, addresses=tuple(addresses(received.first("from"))))
+        return Classification(
+            Kind.UNSUBSCRIBE, token=token, addresses=tuple(addresses(received.first("from")))
+        )
     sender = tuple(addresses(received.first("from")))
     if is_automatic(received):
-        return Classification(Kind.AUTO_REPLY, reason=_short(received.first("subject")), addresses=sender)
+        return Classification(
+            Kind.AUTO_REPLY, reason=_short(received.first("subject")), addresses=sender
+        )
     other = () if any(same_address(it, about) for it in sender) else sender
     return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
 
 
 def message_id(received: ReceivedMail) -> str:
-    """The Message-ID of the one message that a notice is about; "" where none or more than one is named.
+    """The Message-ID of the one message that a notice is about; "" where none or more than one is
+    named.
 
-    What the notice returns says it, else what its report names, else what it answers: in a thread with mail of the
-    owner's own that may be several.
+    What the notice returns says it, else what its report names, else what it answers: in a thread
+    with mail of the owner's own that may be several.
     """
     report = received.report or DeliveryReport()
     said = report.message_id or report.original_id or " ".join(received.all("in-reply-to"))
@@ -197,7 +227,9 @@ def is_automatic(received: ReceivedMail) -> bool:
     return (
         submitted not in ("", "no")
         or bool(
-            received.all("x-autoreply") or received.all("x-autorespond") or received.all("x-auto-response-suppress")
+            received.all("x-autoreply")
+            or received.all("x-autorespond")
+            or received.all("x-auto-response-suppress")
         )
         or precedence in ("auto_reply", "auto-reply", "bulk", "junk", "list")
         or "disposition-notification" in received.first("content-type").lower()
@@ -206,7 +238,9 @@ def is_automatic(received: ReceivedMail) -> bool:
 
 
 def addresses(header: str) -> list[str]:
-    """The bare addresses of a header; display names that hold an address do not fool it where brackets stand."""
+    """The bare addresses of a header; display names that hold an address do not fool it where
+    brackets stand.
+    """
     bracketed = [it for it in _BRACKETED.findall(header) if "@" in it[1:-1]]
     return bracketed or _ADDRESS.findall(header)
 
@@ -222,29 +256,42 @@ def _notice(received: ReceivedMail, about: str) -> Classification:
         return _by_headers(received, about)
     reported = _the_one(report.recipients, about)
     if reported is not None and (kind := _NO_FAILURES.get(reported.action)):
-        return Classification(kind, reported.status, _short(reported.diagnostic or report.text), reported.addresses)
+        return Classification(
+            kind, reported.status, _short(reported.diagnostic or report.text), reported.addresses
+        )
     if _is_over_limit(report, reported, about):
-        return Classification(Kind.OVER_LIMIT, LIMIT_CODE, _short(report.text), _named(received, report))
+        return Classification(
+            Kind.OVER_LIMIT, LIMIT_CODE, _short(report.text), _named(received, report)
+        )
     if reported is None:
         return _by_text(received, report.text, about)
     # The text repeats the diagnosis, and is all there is where a server gives none.
     said = reported.diagnostic or report.text
-    kind, code, counts = classify(reported.status, without_addresses(said, about, *reported.addresses))
+    kind, code, counts = classify(
+        reported.status, without_addresses(said, about, *reported.addresses)
+    )
     return Classification(kind, code, _short(said), reported.addresses, counts)
 
 
 def _by_text(received: ReceivedMail, text: str, about: str) -> Classification:
-    """What a notice without a report tells: each system has its own form, so the known address is looked for."""
+    """What a notice without a report tells: each system has its own form, so the known address is
+    looked for.
+    """
     failed = tuple(addresses(received.first("x-failed-recipients")))
     at = _spelled(about).search(text) if about else None
     if at and not failed:
         failed = (about,)
     said = without_addresses(text, about)
-    if DELAY_WORDS.search(without_addresses(received.first("subject"), about)) or DELAY_WORDS.search(said):
+    if DELAY_WORDS.search(
+        without_addresses(received.first("subject"), about)
+    ) or DELAY_WORDS.search(said):
         return Classification(Kind.DELAYED, reason=_short(text), addresses=failed)
     near, shown = said, text
     if at:
-        before, after = without_addresses(text[: at.start()], about), without_addresses(text[at.end() :], about)
+        before, after = (
+            without_addresses(text[: at.start()], about),
+            without_addresses(text[at.end() :], about),
+        )
         near = f"{before[-_NEAR:]}@{after[:_NEAR]}"
         shown = text[max(0, at.start() - _NEAR) : at.end() + _NEAR]
     kind, code, counts = classify("", near)
@@ -254,17 +301,27 @@ def _by_text(received: ReceivedMail, text: str, about: str) -> Classification:
 
 
 def _by_headers(received: ReceivedMail, about: str) -> Classification:
-    """What the headers alone tell: that it failed, or is late. A bounce and a limit notice look the same there."""
+    """What the headers alone tell: that it failed, or is late.
+
+    A bounce and a limit notice look the same there.
+    """
     failed = tuple(addresses(received.first("x-failed-recipients")))
     if DELAY_WORDS.search(without_addresses(received.first("subject"), about)):
-        return Classification(Kind.DELAYED, reason=_short(received.first("subject")), addresses=failed)
-    return Classification(Kind.UNKNOWN, reason=t("only the headers of the notice could be read"), addresses=failed)
+        return Classification(
+            Kind.DELAYED, reason=_short(received.first("subject")), addresses=failed
+        )
+    return Classification(
+        Kind.UNKNOWN, reason=t("only the headers of the notice could be read"), addresses=failed
+    )
 
 
 def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str) -> bool:
-    """Whether Google refused the message itself. A server that is asked for a message may say anything it likes.
+    """Whether Google refused the message itself.
 
-    A code that says something decides; Google has used its article on limits for mailboxes that receive too much, too.
+    A server that is asked for a message may say anything it likes.
+
+    A code that says something decides; Google has used its article on limits for mailboxes that
+    receive too much, too.
     """
     if any(it.remote for it in report.recipients):
         return False
@@ -279,9 +336,11 @@ def _is_over_limit(report: DeliveryReport, reported: Reported | None, about: str
 
 
 def without_addresses(text: str, *known: str) -> str:
-    """A text with "@" for each address, for each `known` one also where it is broken, and for their domains.
+    """A text with "@" for each address, for each `known` one also where it is broken, and for their
+    domains.
 
-    A stranger chooses what an address reads like: `5.4.5@` is no code, and `answer/22839@` no article.
+    A stranger chooses what an address reads like: `5.4.5@` is no code, and `answer/22839@` no
+    article.
     """
     spelled = [it for it in dict.fromkeys(known) if 0 < len(it) <= _MAX_ADDRESS]
     for address in spelled:
@@ -297,17 +356,24 @@ def without_addresses(text: str, *known: str) -> str:
 def _spelled(address: str) -> re.Pattern[str]:
     """An address in a text, also where lines were broken within it."""
     local, _, domain = address.rpartition("@")
-    return re.compile(rf"(?<![{_ATEXT}]){_broken(f'{local}@')}\s*{_broken(domain)}(?![A-Za-z0-9-])", re.IGNORECASE)
+    return re.compile(
+        rf"(?<![{_ATEXT}]){_broken(f'{local}@')}\s*{_broken(domain)}(?![A-Za-z0-9-])", re.IGNORECASE
+    )
 
 
 def _broken(text: str) -> str:
-    """The pattern of a text with line breaks anywhere in it, and of a domain in both of its forms."""
+    """The pattern of a text with line breaks anywhere in it, and of a domain in both of its
+    forms.
+    """
     forms = {text, ".".join(map(_unicode, text.split(".")))}
     return f"(?:{'|'.join(r'\s*'.join(map(re.escape, form)) for form in sorted(forms))})"
 
 
 def _unicode(label: str) -> str:
-    """A label as people read it; one that cannot be decoded stays. Python's IDNA refuses labels that it maps."""
+    """A label as people read it; one that cannot be decoded stays.
+
+    Python's IDNA refuses labels that it maps.
+    """
     if label[:4].lower() == "xn--":
         with contextlib.suppress(UnicodeError, ValueError, OverflowError):
             return label[4:].encode("ascii").decode("punycode")
@@ -327,7 +393,11 @@ def _named(received: ReceivedMail, report: DeliveryReport) -> tuple[str, ...]:
 
 def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
     """The report on the address `about`, or the first one that failed."""
-    if about and (own := [it for it in recipients if any(same_address(address, about) for address in it.addresses)]):
+    if about and (
+        own := [
+            it for it in recipients if any(same_address(address, about) for address in it.addresses)
+        ]
+    ):
         return own[-1]
     return next((it for it in recipients if it.action == "failed"), next(iter(recipients), None))
 
@@ -335,17 +405,22 @@ def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
 def classify(status: str, text: str) -> tuple[Kind, str, bool]:
     """The class of a failure, its code, and whether it says something about the mailbox; total.
 
-    https://www.iana.org/assignments/smtp-enhanced-status-codes; a code that says nothing gives way to one in the text.
+    https://www.iana.org/assignments/smtp-enhanced-status-codes; a code that says nothing gives way
+    to one in the text.
     """
     code = status
     if code in GENERIC:
-        code = next((found for found in CODE.findall(text) if found[0] != "2" and found not in GENERIC), code)
+        code = next(
+            (found for found in CODE.findall(text) if found[0] != "2" and found not in GENERIC),
+            code,
+        )
     if RATE_WORDS.search(text) and (code in GENERIC or code.startswith(("5.2.", "4.2."))):
         return Kind.SOFT, code, False
     if code in GENERIC:
         return _by_words(text), code, True
     if code.startswith(("5.7.", "4.7.")):
-        # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the message.
+        # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the
+        # message.
         return Kind.BLOCKED, code, True
     if code in HARD:
         return (Kind.SOFT if code == "5.2.1" and SOFT_WORDS.search(text) else Kind.HARD), code, True
@@ -375,9 +450,11 @@ def _short(text: str) -> str:
     return " ".join(shown.split())[:MAX_REASON]
 
 
-# Whether Google vouches for received mail: the Authentication-Results that Google wrote on top of it (RFC 8601).
+# Whether Google vouches for received mail: the Authentication-Results that Google wrote on top of
+# it (RFC 8601).
 #
-# Any sender can write "mailer-daemon" into From, and headers of that name further down. Google puts its own first.
+# Any sender can write "mailer-daemon" into From, and headers of that name further down. Google puts
+# its own first.
 
 _GOOGLE: Final = "mx.google.com"
 _GOOGLES_DOMAINS: Final = frozenset({"googlemail.com", "google.com"})
@@ -389,7 +466,9 @@ _UNCLOSED: Final = "\0"
 _DMARC: Final = re.compile(r"dmarc\s*=\s*([a-z]+)(?!\S)", re.IGNORECASE)
 _HEADER_FROM: Final = re.compile(r"(?<![\w.-])header\.from\s*=\s*([^\s;]+)", re.IGNORECASE)
 _ENCODED: Final = "=?"
-"""How an encoded word begins (RFC 2047): nothing in a result is one, and who decodes it lets it close a quote."""
+"""How an encoded word begins (RFC 2047): nothing in a result is one, and who decodes it lets it
+close a quote.
+"""
 
 
 class Dmarc(StrEnum):
@@ -397,7 +476,9 @@ class Dmarc(StrEnum):
 
     PASS = "pass"  # noqa: S105 - a result, not a secret
     FAIL = "fail"
-    """The domain disowns it; or what Google wrote cannot be read, since a stranger's words in it break its form."""
+    """The domain disowns it; or what Google wrote cannot be read, since a stranger's words in it
+    break its form.
+    """
     NONE = "none"
     """There is no policy, no result, or nothing that Google wrote."""
 
@@ -424,26 +505,36 @@ def dmarc(received: ReceivedMail) -> tuple[Dmarc, str]:
 def is_googles(received: ReceivedMail) -> bool:
     """Whether Google itself wrote the mail, by Google's own word.
 
-    Both headers are Google's alone: a stranger's local part in the results, however it is quoted, cannot take away the
-    result that Google has for the stranger's From, so that "dmarc" stands there twice.
+    Both headers are Google's alone: a stranger's local part in the results, however it is quoted,
+    cannot take away the result that Google has for the stranger's From, so that "dmarc" stands
+    there twice.
     """
     result, domain = dmarc(received)
     once = received.first("authentication-results").lower().count("dmarc") == 1
-    return once and _only_address(received, "from") in _DAEMON and result is Dmarc.PASS and domain in _GOOGLES_DOMAINS
+    return (
+        once
+        and _only_address(received, "from") in _DAEMON
+        and result is Dmarc.PASS
+        and domain in _GOOGLES_DOMAINS
+    )
 
 
 def is_addressed_to(received: ReceivedMail, own: Collection[str]) -> bool:
-    """Whether the one To is one of these addresses: Google writes a notice to the sender of what was not sent.
+    """Whether the one To is one of these addresses: Google writes a notice to the sender of what
+    was not sent.
 
-    Google's signature stays good wherever its bytes are handed on, so a stranger can hand on a notice about mail
-    of the stranger's own that bears the Message-ID of one of ours. A second To would not be Google's.
+    Google's signature stays good wherever its bytes are handed on, so a stranger can hand on a
+    notice about mail of the stranger's own that bears the Message-ID of one of ours. A second To
+    would not be Google's.
     """
     to = _only_address(received, "to")
     return bool(to) and any(same_address(to, it) for it in own)
 
 
 def _only_address(received: ReceivedMail, name: str) -> str:
-    """The one address of the one header of that name, in lower case; "" where another stands anywhere in it."""
+    """The one address of the one header of that name, in lower case; "" where another stands
+    anywhere in it.
+    """
     values = received.all(name)
     if len(values) != 1 or values[0].count("@") != 1:
         return ""
@@ -452,7 +543,8 @@ def _only_address(received: ReceivedMail, name: str) -> str:
 
 
 def is_forged(received: ReceivedMail) -> bool:
-    """Whether the domain in From did not write the mail: by its policy, or because Google vouches for its own.
+    """Whether the domain in From did not write the mail: by its policy, or because Google vouches
+    for its own.
 
     Mail of more than one From is: a result is about one.
     """
@@ -463,7 +555,8 @@ def is_forged(received: ReceivedMail) -> bool:
 
 
 def _without_words_of_others(value: str) -> str:
-    """The header with a space for each comment and "" for each quoted string: what is in them is the writer's choice.
+    """The header with a space for each comment and "" for each quoted string: what is in them is
+    the writer's choice.
 
     `_UNCLOSED` stands at the end where one of them does not end.
     """
@@ -489,11 +582,12 @@ def _without_words_of_others(value: str) -> str:
 
 # The codes and words by which notices about messages are told apart, by class and by language.
 #
-# Codes: https://www.iana.org/assignments/smtp-enhanced-status-codes. Words are seen ones; a repetition in a pattern
-# has a bound, since strangers write what it is tried on.
+# Codes: https://www.iana.org/assignments/smtp-enhanced-status-codes. Words are seen ones; a
+# repetition in a pattern has a bound, since strangers write what it is tried on.
 
 NOTICE_FROM: Final = re.compile(
-    r"(?:mailer-daemon|mail-daemon|maildaemon|mdaemon|postmaster|microsoftexchange[0-9a-f]{0,40})@", re.IGNORECASE
+    r"(?:mailer-daemon|mail-daemon|maildaemon|mdaemon|postmaster|microsoftexchange[0-9a-f]{0,40})@",
+    re.IGNORECASE,
 )
 NOTICE_SUBJECT: Final = re.compile(
     r"\s*(?:undeliver(?:able|ed)|(?:mail |message )?delivery (?:status|fail|notification|error|problem)|mail delivery"
@@ -503,32 +597,75 @@ NOTICE_SUBJECT: Final = re.compile(
     re.IGNORECASE,
 )
 AUTO_SUBJECTS: Final = (
-    "automatic reply", "auto reply", "autoreply", "out of office", "out-of-office", "自动回复", "自動回覆", "自動応答",
-    "abwesenheitsnotiz", "automatische antwort", "réponse automatique", "respuesta automática", "risposta automatica",
-    "resposta automática", "automatisch antwoord",
-)  # fmt: skip
-# ASCII: to Python the digits of every script are digits, and the column of a code takes none but these.
+    "automatic reply",
+    "auto reply",
+    "autoreply",
+    "out of office",
+    "out-of-office",
+    "自动回复",
+    "自動回覆",
+    "自動応答",
+    "abwesenheitsnotiz",
+    "automatische antwort",
+    "réponse automatique",
+    "respuesta automática",
+    "risposta automatica",
+    "resposta automática",
+    "automatisch antwoord",
+)
+# ASCII: to Python the digits of every script are digits, and the column of a code takes none but
+# these.
 CODE: Final = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.])", re.ASCII)
-REPLY_CODE: Final = re.compile(r"(?<![\w.=/-])[45]\d\d[ -]([245]\.\d{1,3}\.\d{1,3})(?=[\s,;:)]|\Z)", re.ASCII)
-"""An enhanced code where a server puts it: behind its reply code and before the words. No host's name has that form."""
+REPLY_CODE: Final = re.compile(
+    r"(?<![\w.=/-])[45]\d\d[ -]([245]\.\d{1,3}\.\d{1,3})(?=[\s,;:)]|\Z)", re.ASCII
+)
+"""An enhanced code where a server puts it: behind its reply code and before the words.
+
+No host's name has that form.
+"""
 SMTP: Final = re.compile(r"(?<![\d.])([45])\d\d(?![\d.])", re.ASCII)
 
 HARD: Final = frozenset({"5.1.0", "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1", "5.4.4"})
 SOFT: Final = frozenset(
     {
-        "5.2.0", "5.2.2", "5.2.3", "5.2.4", "5.3.1", "5.3.2", "5.3.4", "5.4.0", "5.4.1", "5.4.2", "5.4.3", "5.4.6",
-        "5.4.7", "5.6.0", "5.6.1", "5.6.2", "5.6.3", "5.6.5",
+        "5.2.0",
+        "5.2.2",
+        "5.2.3",
+        "5.2.4",
+        "5.3.1",
+        "5.3.2",
+        "5.3.4",
+        "5.4.0",
+        "5.4.1",
+        "5.4.2",
+        "5.4.3",
+        "5.4.6",
+        "5.4.7",
+        "5.6.0",
+        "5.6.1",
+        "5.6.2",
+        "5.6.3",
+        "5.6.5",
     }
-)  # fmt: skip
+)
 SIZE_OR_CONTENT: Final = re.compile(r"5\.2\.3|5\.3\.4|5\.6\.\d+")
 GENERIC: Final = frozenset({"", "5.0.0", "4.0.0", "5.5.0", "5.3.0"})
 """Codes that say nothing: the server's own words may have a better one."""
 LIMIT_CODE: Final = "5.4.5"
-"""Google's own, https://support.google.com/a/answer/3726730: "Daily user sending limit exceeded"."""
+"""Google's own, https://support.google.com/a/answer/3726730: "Daily user sending limit
+exceeded".
+"""
 _ARTICLE: Final = r"https?://support\.google\.com/[a-z/]{0,20}(?:answer/|\?(?:[\w.=-]{0,40}&)?p=)"
-"""Google's articles, by number or by name. No address can be read as one: a colon stands in no part of it."""
-LIMIT_ARTICLES: Final = re.compile(rf"{_ARTICLE}(?:166852|22839|DailyLimitExceeded)\b", re.IGNORECASE)
-"""Google's articles on sending limits, for Workspace and for gmail.com: they stand in the notice in every language."""
+"""Google's articles, by number or by name.
+
+No address can be read as one: a colon stands in no part of it.
+"""
+LIMIT_ARTICLES: Final = re.compile(
+    rf"{_ARTICLE}(?:166852|22839|DailyLimitExceeded)\b", re.IGNORECASE
+)
+"""Google's articles on sending limits, for Workspace and for gmail.com: they stand in the notice in
+every language.
+"""
 LIMIT_WORDS: Final = re.compile(
     r"reached a limit for sending mail|exceeded (?:the|your) (?:daily )?(?:user )?sending (?:limit|quota)"
     r"|daily (?:user )?sending (?:limit|quota) exceeded"
@@ -536,13 +673,18 @@ LIMIT_WORDS: Final = re.compile(
     r"|邮件发送上限|发送邮件的上限|已达到.{0,6}发送.{0,8}(?:上限|限制)|送信.{0,8}(?:上限|制限)",
     re.IGNORECASE,
 )
-BLOCK_ARTICLE: Final = re.compile(rf"{_ARTICLE}(?:69585|UnsolicitedMessageError|UnauthenticatedMessage)", re.IGNORECASE)
+BLOCK_ARTICLE: Final = re.compile(
+    rf"{_ARTICLE}(?:69585|UnsolicitedMessageError|UnauthenticatedMessage)", re.IGNORECASE
+)
 RATE_WORDS: Final = re.compile(
     r"receiving (?:mail|messages|e-?mails?) (?:at a rate|too (?:quickly|fast|many))|prevents additional messages"
     rf"|exceeded (?:their|its|the) limit for the number of messages|{_ARTICLE}(?:ReceivingRate|6592\b)",
     re.IGNORECASE,
 )
-"""The mailbox lives, and gets more than it takes now. Google's code for that is 5.2.1, as for a disabled one."""
+"""The mailbox lives, and gets more than it takes now.
+
+Google's code for that is 5.2.1, as for a disabled one.
+"""
 BLOCK_WORDS: Final = re.compile(
     r"\bblocked\b|block ?list|black ?list|\bspam|unsolicited|reputation|\bpolicy\b|\bbanned\b"
     r"|content (?:filter|reject)|message rejected|\bdmarc\b|\bspf\b|访问被拒|垃圾邮件",
@@ -571,8 +713,14 @@ DELAY_WORDS: Final = re.compile(
     r"|will (?:continue to|keep|be) (?:try|retr)|attempts will continue|not yet been delivered",
     re.IGNORECASE,
 )
-MICROSOFT_DEAD: Final = (("5.4.1", "access denied"), ("5.5.0", "mailbox unavailable"), ("5.4.310", ""))
-"""How Microsoft's servers refuse an address or a domain that does not exist: the code, and words of the reason.
+MICROSOFT_DEAD: Final = (
+    ("5.4.1", "access denied"),
+    ("5.5.0", "mailbox unavailable"),
+    ("5.4.310", ""),
+)
+"""How Microsoft's servers refuse an address or a domain that does not exist: the code, and words of
+the reason.
 
-They refuse others so too, so it suppresses no address; but where it happens to many, the list is bad.
+They refuse others so too, so it suppresses no address; but where it happens to many, the list is
+bad.
 """

@@ -1,11 +1,16 @@
-"""Whose a template or a list is: the senders of who made it. None is everybody's, as a key for all senders is."""
+"""Whose a template or a list is: the senders of who made it.
+
+None is everybody's, as a key for all senders is.
+"""
 
 import json
 from typing import Final
 
 type Owners = frozenset[str] | None
 MAX_OWN: Final = 100
-"""The most templates, and lists, of senders that one limited key sees whole: others find a place of all, too."""
+"""The most templates, and lists, of senders that one limited key sees whole: others find a place of
+all, too.
+"""
 
 
 def sees(key: Owners, owners: Owners) -> bool:

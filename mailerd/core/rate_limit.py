@@ -1,4 +1,6 @@
-"""How much a sender may send now: GCRA for the minute, counts by the hour for the day; and what reading may use."""
+"""How much a sender may send now: GCRA for the minute, counts by the hour for the day; and what
+reading may use.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -22,7 +24,9 @@ UNITS: Final[Mapping[Call, int]] = {
     Call.HISTORY_LIST: 2,
     Call.GET_PROFILE: 1,
 }
-"""What Google charges for a call: https://developers.google.com/workspace/gmail/api/reference/quota"""
+"""What Google charges for a call:
+https://developers.google.com/workspace/gmail/api/reference/quota
+"""
 DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
 DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
 STANDARD_UNITS: Final = 6000
@@ -30,7 +34,9 @@ STANDARD_UNITS: Final = 6000
 TIERS_PAGE: Final = "https://developers.google.com/workspace/guides/quota-usage-tiers"
 """Google's page on its tiers, its dates and who is excepted."""
 STANDARD_FROM: Final = datetime(2027, 4, 1, tzinfo=UTC)
-"""When that tier holds for older Cloud projects too: Google names the day, and UTC's begins before Pacific time's."""
+"""When that tier holds for older Cloud projects too: Google names the day, and UTC's begins before
+Pacific time's.
+"""
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
 MAX_GAP: Final = 86_400.0
 """The longest gap between two messages that a sender may be given, in seconds: a day."""
@@ -40,24 +46,37 @@ _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
-"""How much of a minute's messages may go at once beyond the one that always may: 0.3 s of a claim that came late."""
+"""How much of a minute's messages may go at once beyond the one that always may: 0.3 s of a claim
+that came late.
+"""
 _MIN_LATENCY_MARGIN: Final = 0.4
-"""The least latency margin in seconds: what a quick network and a busy machine cost a message now and then."""
+"""The least latency margin in seconds: what a quick network and a busy machine cost a message now
+and then.
+"""
 MAX_LATENCY: Final = 8.0
-"""Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no message's cost;
-above this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the
-minute."""
+"""Seconds.
+
+What takes longer is an outage, and Google's own complaint then holds the sender, at no message's
+cost; above this the margin could not come in time either (`latency_margin`), and would cost more
+than a sixth of the minute.
+"""
 _LATENCY_FACTOR: Final = 1.25
 _LATENCY_KEPT: Final = timedelta(minutes=10)
 """How long a latency counts after it was last seen."""
 _LATENCY_FRESH: Final = timedelta(minutes=2)
-"""How long after that no message which it covers needs a note: longer than a message takes and a minute of Google's."""
+"""How long after that no message which it covers needs a note: longer than a message takes and a
+minute of Google's.
+"""
 _CALLS_KEPT: Final = timedelta(seconds=75)
 """How long another call slows the messages: longer than a minute and the greatest margin."""
 STANDARD_PACE_FROM: Final = STANDARD_FROM - _CALLS_KEPT
-"""When claims keep to it: the first minute that Google measures by the new limit begins before that limit does."""
+"""When claims keep to it: the first minute that Google measures by the new limit begins before that
+limit does.
+"""
 _PROJECT_BURST: Final = 0.01
-"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many messages."""
+"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many
+messages.
+"""
 _GROWTH_INTERVAL: Final = timedelta(minutes=1)
 _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
@@ -87,13 +106,17 @@ class SenderLimits:
     calls: bool = False
     """No limit, but an observation: other calls than messages have used units lately."""
     latency: float = 0.0
-    """No limit, but a measurement: seconds from the claim to Google's answer of the sender's slowest recent message."""
+    """No limit, but a measurement: seconds from the claim to Google's answer of the sender's
+    slowest recent message.
+    """
 
     def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
-        """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
+        """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked
+        into `per_day`.
 
-        At least one message a day remains, since 0 would mean that there is no limit. The Standard tier lowers the
-        units of a minute from its day on, a sender's own too; where there is no limit, it sets none.
+        At least one message a day remains, since 0 would mean that there is no limit. The Standard
+        tier lowers the units of a minute from its day on, a sender's own too; where there is no
+        limit, it sets none.
         """
         units = self.units_per_minute
         if self.standard and now >= STANDARD_PACE_FROM:
@@ -102,7 +125,9 @@ class SenderLimits:
         if warm_up := self._warm_up(now, since=since):
             limits.append(warm_up)
         per_day = max(1, min(limits)) if limits else 0
-        return replace(self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
+        return replace(
+            self, units_per_minute=units, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0
+        )
 
     def is_warming_up(self, now: datetime, *, since: datetime) -> bool:
         """Whether it is the warm-up that limits the day, which grows by itself."""
@@ -126,14 +151,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Rate:
-    """The minute as a stream: one message every `interval`, and at most `tolerance` ahead of that."""
+    """The minute as a stream: one message every `interval`, and at most `tolerance` ahead of
+    that.
+    """
 
     interval: timedelta
     tolerance: timedelta
     unit: float | None = None
-    """Microseconds that another call moves the stream on for each of its units; None: it counts as whole messages."""
+    """Microseconds that another call moves the stream on for each of its units; None: it counts as
+    whole messages.
+    """
     first_call: timedelta = timedelta(0)
-    """What the first such call moves it on beside that, for the messages that went before at the full rate."""
+    """What the first such call moves it on beside that, for the messages that went before at the
+    full rate.
+    """
 
     def charge(self, cost: int, *, units: int) -> timedelta:
         """How far a call of `cost` units moves the stream on, where a message costs `units`."""
@@ -145,25 +176,31 @@ class Rate:
 def latency_margin(latency: float) -> float:
     """Seconds by which two messages' ways to Google may differ, given the latency that is known.
 
-    Google counts a message at some moment between its claim and the answer; so messages that arrive within 60 s were
-    claimed within 60 s and the time that the slowest of them took. A message slower than the margin says so when its
-    answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + margin before) of
-    the window, and the 60 s that follow let in 60 s / (60 s + margin after) of it. The two are less than the whole for
-    any t up to MAX_LATENCY, if the margin after is a quarter more than t; with 20 messages a minute or more, what the
-    arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
+    Google counts a message at some moment between its claim and the answer; so messages that arrive
+    within 60 s were claimed within 60 s and the time that the slowest of them took. A message
+    slower than the margin says so when its answer comes, and by then only what was claimed in that
+    time t was claimed too fast: t / (60 s + margin before) of the window, and the 60 s that follow
+    let in 60 s / (60 s + margin after) of it. The two are less than the whole for any t up to
+    MAX_LATENCY, if the margin after is a quarter more than t; with 20 messages a minute or more,
+    what the arrival time lags behind a longer interval fits in as well.
+    tests/core/test_rate_limit_arrivals.py plays it.
     """
     return max(_MIN_LATENCY_MARGIN, _LATENCY_FACTOR * min(latency, MAX_LATENCY))
 
 
 def latency(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
-    """What counts at `now` of a latency that was last seen at `seen`; 0 when there is none, or it is forgotten."""
+    """What counts at `now` of a latency that was last seen at `seen`; 0 when there is none, or it
+    is forgotten.
+    """
     return 0.0 if seconds is None or seen is None or now - seen >= _LATENCY_KEPT else seconds
 
 
 def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
-    """Seconds from its claim to Google's answer above which a message claimed at `now` has to be noted.
+    """Seconds from its claim to Google's answer above which a message claimed at `now` has to be
+    noted.
 
-    While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least margin.
+    While the latency is fresh, what it covers is not worth a write; later, all that needs more than
+    the least margin.
     """
     if not (allowance.units_per_minute or allowance.per_minute):
         return math.inf
@@ -171,11 +208,15 @@ def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: da
     return max(_MIN_LATENCY_MARGIN, allowance.latency) if fresh else _MIN_LATENCY_MARGIN
 
 
-def update_latency(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
-    """The latency after a message that took so many seconds, given the one that was last seen at `seen`.
+def update_latency(
+    took: float, *, before: float | None, seen: datetime | None, now: datetime
+) -> float:
+    """The latency after a message that took so many seconds, given the one that was last seen at
+    `seen`.
 
-    It falls by no more than the margin in one step, and rests in between: so the margin always covers what was on its
-    way under the latency before, noted or not, and no message that a minute of Google's still counts is forgotten.
+    It falls by no more than the margin in one step, and rests in between: so the margin always
+    covers what was on its way under the latency before, noted or not, and no message that a minute
+    of Google's still counts is forgotten.
     """
     known = latency(before, seen=seen, now=now)
     fresh = seen is not None and now - seen < _LATENCY_FRESH
@@ -183,24 +224,29 @@ def update_latency(took: float, *, before: float | None, seen: datetime | None, 
 
 
 def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
-    """The stream of messages of so many `units` each that the tighter of the minute's two limits allows.
+    """The stream of messages of so many `units` each that the tighter of the minute's two limits
+    allows.
 
-    None: no limit. With a tolerance of B intervals, the messages N that are claimed within any time t obey N < t / T +
-    B. Those that arrive within 60 s were claimed within t = 60 s + margin. So T = t / (fits + 1 - B) is the shortest
-    interval at which no window ever has more than the whole messages that fit into a minute.
+    None: no limit. With a tolerance of B intervals, the messages N that are claimed within any time
+    t obey N < t / T + B. Those that arrive within 60 s were claimed within t = 60 s + margin. So T
+    = t / (fits + 1 - B) is the shortest interval at which no window ever has more than the whole
+    messages that fit into a minute.
 
-    In that window W = t + B T all units of the minute fit, so a unit of another call is worth W / units of the minute.
-    Beside such calls a message takes as long as its own units, since what T gains by whole messages is what they use;
-    and the first of them pays for the messages that went before.
+    In that window W = t + B T all units of the minute fit, so a unit of another call is worth W /
+    units of the minute. Beside such calls a message takes as long as its own units, since what T
+    gains by whole messages is what they use; and the first of them pays for the messages that went
+    before.
     """
     limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
     fits = min(((limit // cost or limit / cost) for limit, cost in limits if limit), default=None)
     if fits is None:
         return None
-    if fits < 1:  # not even one message fits: one goes whenever as many minutes have passed as it costs
+    # not even one message fits: one goes whenever as many minutes have passed as it costs
+    if fits < 1:
         return Rate(_MINUTE / fits, _MINUTE / fits)
     burst, seconds = 1 + fits * _BURST_SHARE, 60 + latency_margin(allowance.latency)
-    # Rounded to the safe side: a microsecond saved on each of many messages would let one too many in.
+    # Rounded to the safe side: a microsecond saved on each of many messages would let one too many
+    # in.
     micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
     if not allowance.units_per_minute:
@@ -217,23 +263,34 @@ def calls(last: datetime | None, *, now: datetime) -> bool:
     return last is not None and now - last < _CALLS_KEPT
 
 
-def minute(allowance: SenderLimits, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
-    """How many messages of `units` each the minute allows at `now`, given the theoretical arrival time `tat`.
+def minute(
+    allowance: SenderLimits, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS
+) -> Budget:
+    """How many messages of `units` each the minute allows at `now`, given the theoretical arrival
+    time `tat`.
 
     The generic cell rate algorithm, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
     """
     if (stream := rate(allowance, units=units)) is None:
         return Budget(messages=None, next_at=None)
-    # Beside other calls a message of a small minute takes longer than the tolerance; it goes once nothing was used for
-    # what is missing. `debit` counts from now all the same, so no window has more for that.
+    # Beside other calls a message of a small minute takes longer than the tolerance; it goes once
+    # nothing was used for what is missing. `debit` counts from now all the same, so no window has
+    # more for that.
     earliest = now - max(timedelta(0), stream.interval - stream.tolerance)
     start = max(tat or earliest, earliest)
     messages = max(0, (now + stream.tolerance - start) // stream.interval)
-    return Budget(messages=messages, next_at=start + stream.interval * (messages + 1) - stream.tolerance)
+    return Budget(
+        messages=messages, next_at=start + stream.interval * (messages + 1) - stream.tolerance
+    )
 
 
 def debit(
-    allowance: SenderLimits, *, tat: datetime | None, now: datetime, messages: int, units: int = DRAFT_PAIR_UNITS
+    allowance: SenderLimits,
+    *,
+    tat: datetime | None,
+    now: datetime,
+    messages: int,
+    units: int = DRAFT_PAIR_UNITS,
 ) -> datetime | None:
     """The theoretical arrival time after `messages` more."""
     if (stream := rate(allowance, units=units)) is None:
@@ -242,9 +299,15 @@ def debit(
 
 
 def call(
-    allowance: SenderLimits, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
+    allowance: SenderLimits,
+    *,
+    tat: datetime | None,
+    now: datetime,
+    cost: int,
+    units: int = DRAFT_PAIR_UNITS,
 ) -> tuple[datetime | None, timedelta]:
-    """A call of `cost` units beside the messages: the arrival time after it, and how long it has to wait for that.
+    """A call of `cost` units beside the messages: the arrival time after it, and how long it has to
+    wait for that.
 
     Once it is made, `allowance.calls` holds.
     """
@@ -252,17 +315,21 @@ def call(
     if stream is None or not allowance.units_per_minute:
         return tat, timedelta(0)
     charge = stream.charge(cost, units=units) + stream.first_call
-    # What the tolerance has no room for is let in where nothing was used for that long: it is less than what the first
-    # call pays for messages before it, and there are none.
+    # What the tolerance has no room for is let in where nothing was used for that long: it is less
+    # than what the first call pays for messages before it, and there are none.
     earliest = now - max(timedelta(0), charge - stream.tolerance)
     after = max(tat or earliest, earliest) + charge
     return after, max(timedelta(0), after - stream.tolerance - now)
 
 
 def _project_stream(units_per_minute: int, latency: float) -> tuple[float, float]:
-    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the margin."""
+    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those
+    and the margin.
+    """
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
-    return max((units_per_minute - burst) * 60 / (60 + latency_margin(latency)), units_per_minute / 10), burst
+    return max(
+        (units_per_minute - burst) * 60 / (60 + latency_margin(latency)), units_per_minute / 10
+    ), burst
 
 
 def project(
@@ -273,16 +340,21 @@ def project(
     units: int = DRAFT_PAIR_UNITS,
     latency: float = 0.0,
 ) -> Budget:
-    """How many messages (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
+    """How many messages (or calls) of `units` each all senders of a Cloud project together may
+    claim; 0: no limit.
 
     `latency` is that of the slowest of its senders.
     """
     if not units_per_minute:
         return Budget(messages=None, next_at=None)
     stream, burst = _project_stream(units_per_minute, latency)
-    # Rounded to the safe side, as a sender's: with many senders a microsecond a message is a message too many.
+    # Rounded to the safe side, as a sender's: with many senders a microsecond a message is a
+    # message too many.
     micros = math.ceil(60e6 * units / stream)
-    interval, tolerance = timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst / units))
+    interval, tolerance = (
+        timedelta(microseconds=micros),
+        timedelta(microseconds=math.floor(micros * burst / units)),
+    )
     start = max(tat or now, now)
     messages = max(0, (now + tolerance - start) // interval)
     return Budget(messages=messages, next_at=start + interval * (messages + 1) - tolerance)
@@ -298,26 +370,34 @@ def project_debit(
     return max(tat or now, now) + timedelta(microseconds=micros)
 
 
-def day(allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime, cost: int = 1) -> Budget:
+def day(
+    allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime, cost: int = 1
+) -> Budget:
     """How many messages the rolling 24 hours allow, given the messages by clock hour.
 
-    The oldest hour counts whole until all of it is out of the window: never more than the limit, at most an hour late.
-    `cost`: as how many messages the next one counts; a time is named where there is no room for it.
+    The oldest hour counts whole until all of it is out of the window: never more than the limit, at
+    most an hour late. `cost`: as how many messages the next one counts; a time is named where there
+    is no room for it.
     """
     if not allowance.per_day:
         return Budget(messages=None, next_at=None)
-    within = {hour: messages for hour, messages in hours.items() if hour + _HOUR > now - _DAY and messages}
+    within = {
+        hour: messages for hour, messages in hours.items() if hour + _HOUR > now - _DAY and messages
+    }
     free = left = allowance.per_day - sum(within.values())
     if left >= cost:
         return Budget(messages=left, next_at=None)
     for hour in sorted(within):
         if (left := left + within[hour]) >= cost:
             return Budget(messages=max(0, free), next_at=hour + _HOUR + _DAY)
-    return Budget(messages=max(0, free), next_at=now + _HOUR)  # dearer than a whole day: its limit was lowered since
+    # dearer than a whole day: its limit was lowered since
+    return Budget(messages=max(0, free), next_at=now + _HOUR)
 
 
 def gap(allowance: SenderLimits, *, now: datetime, chance: float) -> datetime | None:
-    """When the next message may go after one at `now`: the smallest gap and up to half of it more."""
+    """When the next message may go after one at `now`: the smallest gap and up to half of it
+    more.
+    """
     if not allowance.min_gap:
         return None
     return now + timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER * chance))
@@ -334,7 +414,8 @@ def mean_gap(allowance: SenderLimits) -> timedelta:
 
 
 def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> int | None:
-    """Messages in flight at most, for all daemons together: what was set at `since` and one more for each minute.
+    """Messages in flight at most, for all daemons together: what was set at `since` and one more
+    for each minute.
 
     None means no limit; half an hour after Google last complained there is none.
     """
@@ -345,24 +426,37 @@ def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> 
 
 # How many of Google's units reading an inbox may use, so that it never takes what messages need.
 #
-# The budget knows the units of each round and when it ended. Units that were used in the last minute cannot be used
-# again, so no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice
-# as much into one minute: what was saved, and what comes in meanwhile.) The same holds for any 24 hours.
+# The budget knows the units of each round and when it ended. Units that were used in the last
+# minute cannot be used again, so no minute holds more than the share, wherever it begins. (A bucket
+# that saves a minute's share up lets twice as much into one minute: what was saved, and what comes
+# in meanwhile.) The same holds for any 24 hours.
 
 SHARE: Final = 0.01
-"""The share of a sender's units for reading, in a minute in which messages wait for units, and in any 24 hours."""
+"""The share of a sender's units for reading, in a minute in which messages wait for units, and in
+any 24 hours.
+"""
 IDLE_SHARE: Final = 0.2
-"""The share in a minute in which no message waits for units, or the sender is paused: no other work needs them."""
+"""The share in a minute in which no message waits for units, or the sender is paused: no other work
+needs them.
+"""
 BEHIND_SHARE: Final = 0.1
-"""The most that a minute's share grows to, however much came back unread while messages wait for units."""
+"""The most that a minute's share grows to, however much came back unread while messages wait for
+units.
+"""
 LOOK_UNITS: Final = UNITS[Call.GET_PROFILE] + UNITS[Call.HISTORY_LIST] + UNITS[Call.MESSAGES_LIST]
-"""A look at what came: a round has that much whatever the last minute has used, or a bad list would run on unseen."""
+"""A look at what came: a round has that much whatever the last minute has used, or a bad list would
+run on unseen.
+"""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Units that reading a notice takes: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
-"""A round begins only where it can read one notice; less would be spent again and again for nothing."""
+"""A round begins only where it can read one notice; less would be spent again and again for
+nothing.
+"""
 _MIN_UNITS: Final = 60.0
-"""The least budget of a sender with few units, for more than a minute: one notice, and some empty queries."""
+"""The least budget of a sender with few units, for more than a minute: one notice, and some empty
+queries.
+"""
 DAY: Final = timedelta(days=1)
 
 
@@ -381,11 +475,18 @@ class RoundBudget:
 
     @classmethod
     def of_round(
-        cls, units_per_minute: int, *, idle: bool, spent: Iterable[tuple[datetime, int]], today: int, now: datetime
+        cls,
+        units_per_minute: int,
+        *,
+        idle: bool,
+        spent: Iterable[tuple[datetime, int]],
+        today: int,
+        now: datetime,
     ) -> "RoundBudget":
         """The budget of a round at `now`.
 
-        `spent`: when the rounds of late ended, and what each of them used; `today`: what those of 24 hours have used.
+        `spent`: when the rounds of late ended, and what each of them used; `today`: what those of
+        24 hours have used.
         """
         if not units_per_minute:
             return cls(None)

@@ -1,7 +1,8 @@
-"""What is known of a sender, and of what waits there, at one moment; and why it waits: the one place that says so.
+"""What is known of a sender, and of what waits there, at one moment; and why it waits: the one
+place that says so.
 
-Every surface asks `waits`, of the same Reading: lists and pages, the API and its streams, commands, alerts. They word
-and draw the causes, and decide nothing. Pure.
+Every surface asks `waits`, of the same Reading: lists and pages, the API and its streams, commands,
+alerts. They word and draw the causes, and decide nothing. Pure.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,9 @@ from mailerd.core.verdicts import PauseCause
 JOURNAL: Final = "journalctl -u mailerd -p warning -n 50"
 SEE: Final = "mailerd explain {}"
 WAY: Final = t("check DNS, firewall and proxy on the way to Google (gmail.api_root): mailerd check")
-INCIDENT: Final = t("it is retried; if it lasts, see {page}", page="https://www.google.com/appsstatus/dashboard/")
+INCIDENT: Final = t(
+    "it is retried; if it lasts, see {page}", page="https://www.google.com/appsstatus/dashboard/"
+)
 """What there is to do where Google answers with an error of its own."""
 MOST_A_DAY: Final = 2000
 """Messages a day that Google lets a mailbox of Google Workspace send."""
@@ -78,7 +81,11 @@ class Condition:
     @property
     def told(self) -> Text:
         """What is wrong and what to do, in one line."""
-        return t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0]) if self.remedies else self.text
+        return (
+            t("{what} -> {remedy}", what=self.text, remedy=self.remedies[0])
+            if self.remedies
+            else self.text
+        )
 
     def began(self, now: datetime) -> datetime | None:
         """When it began; None: that is not known."""
@@ -89,7 +96,9 @@ CORRECT_LOGIN: Final = t(
     "correct user and password in database.url (DATABASE_URL), or run ALTER USER … IDENTIFIED BY …"
 )
 FEWER_CONNECTIONS: Final = t("raise max_connections, or lower database.pool_size of the daemons")
-GRANT: Final = t("GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator")
+GRANT: Final = t(
+    "GRANT ALL PRIVILEGES on the database in database.url to its user, as an administrator"
+)
 RESTORE_TABLES: Final = t("restore the missing tables from a backup (docs/how-to/backup.md)")
 """What to do about a database that cannot be used, wherever that is said."""
 _OUTAGES: Final = {
@@ -112,19 +121,31 @@ def database(outage: str) -> Condition:
     """The database cannot be used."""
     match outage:
         case "full":
-            text = t("The database is full: nothing can be stored, and nothing is sent. Free disk space on its server.")
+            text = t(
+                "The database is full: nothing can be stored, and nothing is sent. Free disk space on its server."
+            )
             remedy = "df -h /var/lib/mysql"
         case "read-only":
             text = t("The database is read-only: nothing is accepted, and nothing is sent.")
             remedy = "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\""
         case "denied":
-            text = t("The database denies its user a privilege: nothing is accepted, and nothing is sent.")
+            text = t(
+                "The database denies its user a privilege: nothing is accepted, and nothing is sent."
+            )
             remedy = GRANT
         case "incomplete":
             text = t("The database lacks a table: nothing is sent, and new jobs may be refused.")
-            return Condition(Severity.RED, "database_incomplete", text, "database", (RESTORE_TABLES, "mailerd check"))
+            return Condition(
+                Severity.RED,
+                "database_incomplete",
+                text,
+                "database",
+                (RESTORE_TABLES, "mailerd check"),
+            )
         case "login":
-            text = t("The database rejects the login (access denied): nothing is accepted, and nothing is sent.")
+            text = t(
+                "The database rejects the login (access denied): nothing is accepted, and nothing is sent."
+            )
             remedy = CORRECT_LOGIN
         case "connections":
             text = t(
@@ -132,12 +153,20 @@ def database(outage: str) -> Condition:
             )
             remedy = FEWER_CONNECTIONS
         case "stuck":
-            text = t("The database does not finish writes in time: nothing is accepted, and nothing is sent.")
+            text = t(
+                "The database does not finish writes in time: nothing is accepted, and nothing is sent."
+            )
             remedy = "df -h /var/lib/mysql; mariadb -e 'SHOW FULL PROCESSLIST'"
         case _:
             text = t("The database is unavailable: nothing is accepted, and nothing is sent.")
             remedy = "systemctl status mariadb mysql"
-    return Condition(Severity.RED, f"database_{outage.replace('-', '_')}", text, "database", (remedy, "mailerd check"))
+    return Condition(
+        Severity.RED,
+        f"database_{outage.replace('-', '_')}",
+        text,
+        "database",
+        (remedy, "mailerd check"),
+    )
 
 
 class AuthorizationState(StrEnum):
@@ -184,7 +213,9 @@ class UnresolvedSends:
 
 @dataclass(frozen=True)
 class Reading:
-    """What is known at one moment of a sender; and of what waits of it, where that is a job or a message."""
+    """What is known at one moment of a sender; and of what waits of it, where that is a job or a
+    message.
+    """
 
     at: datetime
     sender: SenderStats
@@ -222,20 +253,31 @@ class Cause:
     why: Text
     """As a part of a sentence."""
     finding: Condition | None = None
-    """What is said of the sender for it; None: it is as it should be, and waiting is all there is to do."""
+    """What is said of the sender for it; None: it is as it should be, and waiting is all there is
+    to do.
+    """
 
 
 _AT_ONCE: Final = timedelta(minutes=1)
 """A wait of less is not worth a word."""
 _CYCLE: Final = timedelta(hours=25)
-"""When a message no longer counts in the rolling day: its clock hour counts whole until all of it is 24 hours ago."""
+"""When a message no longer counts in the rolling day: its clock hour counts whole until all of it
+is 24 hours ago.
+"""
 
 
 def sender_stats(
-    it: SenderState, *, hours: Mapping[datetime, int], used_minute: int = 0, ended: tuple[int, int] = (0, 0),
-    fails: FailingAttempts | None = None, alias: str = "", next_cost: int = 1, turn: datetime | None = None,
+    it: SenderState,
+    *,
+    hours: Mapping[datetime, int],
+    used_minute: int = 0,
+    ended: tuple[int, int] = (0, 0),
+    fails: FailingAttempts | None = None,
+    alias: str = "",
+    next_cost: int = 1,
+    turn: datetime | None = None,
     braked_until: datetime | None = None,
-) -> SenderStats:  # fmt: skip
+) -> SenderStats:
     """What is judged of a sender. `hours`: what its day counts by clock hour.
 
     `ended`: how many of its messages were sent and failed of late.
@@ -253,7 +295,9 @@ def sender_stats(
         paused_until=it.paused_until if it.paused else None,
         pause_cause=it.pause_cause or "",
         pause_reason=it.pause_reason or "",
-        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason),
+        repair=repair(
+            it.pause_cause, it.paused_until, sender=it.email, now=it.now, reason=it.pause_reason
+        ),
         sent=ended[0],
         failed=ended[1],
         failing=fails,
@@ -281,17 +325,25 @@ def paced_until(it: SenderState) -> datetime | None:
 
 
 def room_at(it: SenderState, hours: Mapping[datetime, int], cost: int) -> datetime | None:
-    """When the day has room for a message of that cost; None: now, or only another limit or the warm-up gives it."""
+    """When the day has room for a message of that cost; None: now, or only another limit or the
+    warm-up gives it.
+    """
     if cost > it.allowance.per_day or it.limits.is_warming_up(it.now, since=it.since):
         return None
     return rate_limit.day(it.allowance, hours=hours, now=it.now, cost=cost).next_at
 
 
 def authorized(it: SenderStats, known: Authorization) -> SenderStats:
-    """A sender of which this is known: where nothing can be sent with it, it stands as one that is paused for that."""
+    """A sender of which this is known: where nothing can be sent with it, it stands as one that is
+    paused for that.
+    """
     if not known.is_broken or it.paused_until or it.repair:
         return it
-    cause = PauseCause.TOKEN_REFUSED if known.state is AuthorizationState.REFUSED else PauseCause.NO_CREDENTIALS
+    cause = (
+        PauseCause.TOKEN_REFUSED
+        if known.state is AuthorizationState.REFUSED
+        else PauseCause.NO_CREDENTIALS
+    )
     mend = remedy(cause, sender=it.email, reason=known.reason)
     return replace(it, pause_cause=cause, pause_reason=known.reason, repair=mend)
 
@@ -302,12 +354,17 @@ def of_sender(it: SenderStats, at: datetime, outage: str = "") -> list[Condition
     return [cause.finding for cause in causes if cause.finding]
 
 
-def waits(it: Reading, *, name: str | None = None, say: Callable[[datetime], str | Text] | None = None) -> list[Cause]:
-    """Why nothing of it is sent now, what weighs most first; an empty list: it is sent, or its turn is near.
+def waits(
+    it: Reading, *, name: str | None = None, say: Callable[[datetime], str | Text] | None = None
+) -> list[Cause]:
+    """Why nothing of it is sent now, what weighs most first; an empty list: it is sent, or its turn
+    is near.
 
     `name`: what the sender is called there; `say` writes a moment.
     """
-    found = list(_causes(it, name or t("the sender"), say or (lambda moment: moment_in_words(moment, it.at))))
+    found = list(
+        _causes(it, name or t("the sender"), say or (lambda moment: moment_in_words(moment, it.at)))
+    )
     if it.in_flight:  # for what only has its time others are sent meanwhile
         return [cause for cause in found if cause.finding or cause.code == "no_daemon"]
     unsure = unresolved_summary(it)
@@ -315,19 +372,28 @@ def waits(it: Reading, *, name: str | None = None, say: Callable[[datetime], str
 
 
 def newest(known: SenderStats | None, row: SenderStats) -> SenderStats:
-    """What is `known` of a sender from the last look at all of them, with the pause that its row shows now."""
+    """What is `known` of a sender from the last look at all of them, with the pause that its row
+    shows now.
+    """
     if known is None:
         return row
     if known.repair and not known.paused_until and not (row.paused_until or row.repair):
-        return replace(known, turn=row.turn)  # its authorization is of no use, and no try has shown that yet
+        # its authorization is of no use, and no try has shown that yet
+        return replace(known, turn=row.turn)
     return replace(
-        known, paused_until=row.paused_until, pause_cause=row.pause_cause, pause_reason=row.pause_reason,
-        repair=row.repair, turn=row.turn,
-    )  # fmt: skip
+        known,
+        paused_until=row.paused_until,
+        pause_cause=row.pause_cause,
+        pause_reason=row.pause_reason,
+        repair=row.repair,
+        turn=row.turn,
+    )
 
 
 def joined_causes(causes: Sequence[Cause]) -> Text | None:
-    """What weighs most, and what happens to unconfirmed messages beside it; None: it does not wait."""
+    """What weighs most, and what happens to unconfirmed messages beside it; None: it does not
+    wait.
+    """
     said = [cause.why for place, cause in enumerate(causes) if place == 0 or cause.code == "unsure"]
     return joined(said) if said else None
 
@@ -345,7 +411,11 @@ def _causes(it: Reading, name: str, say: Callable[[datetime], str | Text]) -> It
             yield Cause("no_daemon", t("no daemon runs"))
         return
     if it.job_paused:
-        why = t("the job is paused: {reason}", reason=it.job_reason) if it.job_reason else t("the job is paused")
+        why = (
+            t("the job is paused: {reason}", reason=it.job_reason)
+            if it.job_reason
+            else t("the job is paused")
+        )
         yield Cause("job_paused", why)
         return
     if sender.repair or (sender.paused_until and (it.due is None or sender.paused_until >= it.due)):
@@ -360,7 +430,10 @@ def _causes(it: Reading, name: str, say: Callable[[datetime], str | Text]) -> It
     if not sender.paused_until:
         yield from _of_sender(it, say)
     if it.braked_until:
-        why = t("many messages bounced; their notices are read first, until {at}", at=say(it.braked_until))
+        why = t(
+            "many messages bounced; their notices are read first, until {at}",
+            at=say(it.braked_until),
+        )
         yield Cause("braked", why, _braked(sender, it.braked_until, it.at))
     yield from _calm(it, say)
 
@@ -373,8 +446,12 @@ def _of_sender(it: Reading, say: Callable[[datetime], str | Text]) -> Iterator[C
         if failing.nothing_sent:
             why = t("all attempts fail: {reason}", reason=reason)
         else:
-            why = t("{failed} of the last {tried} attempts failed: {reason}",
-                    failed=failing.failed, tried=failing.tried, reason=reason)  # fmt: skip
+            why = t(
+                "{failed} of the last {tried} attempts failed: {reason}",
+                failed=failing.failed,
+                tried=failing.tried,
+                reason=reason,
+            )
         finding = _failing(sender, failing, it.at)
         yield Cause(finding.code, why, finding)
     if 0 < sender.per_day < sender.used_day + sender.next_cost:
@@ -388,9 +465,11 @@ def _not_due(it: Reading, due: datetime, say: Callable[[datetime], str | Text]) 
         return Cause("scheduled", t("not due before {at}", at=at))
     fails = failing and not it.sender.paused_until
     reason = failing.reason if failing and fails and failing.nothing_sent else it.error
-    why = t("deferred until {at} after the last attempt: {reason}", at=at, reason=plain(reason)) if reason else (
-        t("deferred until {at} after the last attempt", at=at)
-    )  # fmt: skip
+    why = (
+        t("deferred until {at} after the last attempt: {reason}", at=at, reason=plain(reason))
+        if reason
+        else (t("deferred until {at} after the last attempt", at=at))
+    )
     finding = _failing(it.sender, failing, it.at) if failing and fails else None
     return Cause(finding.code if finding else "deferred", why, finding)
 
@@ -402,8 +481,11 @@ def _calm(it: Reading, say: Callable[[datetime], str | Text]) -> Iterator[Cause]
     turn = sender.turn if sender.turn and sender.turn > soon else None
     paced = sender.paced_until if sender.paced_until and sender.paced_until > soon else None
     if at and at > soon and it.ahead and not (turn or paced):
-        why = tn("{n:,} message of the sender's other jobs is sent first",
-                 "{n:,} messages of the sender's other jobs are sent first", it.ahead)  # fmt: skip
+        why = tn(
+            "{n:,} message of the sender's other jobs is sent first",
+            "{n:,} messages of the sender's other jobs are sent first",
+            it.ahead,
+        )
         yield Cause("others_first", why)
     elif limited := (at if at and at > soon and not it.ahead else paced):
         yield Cause("limit", t("the sender's limits allow no message before {at}", at=say(limited)))
@@ -422,9 +504,17 @@ def _why_paused(it: SenderStats, name: str, say: Callable[[datetime], str | Text
     reason = it.pause_reason or worded(it.pause_cause)
     if it.repair:
         if not reason:
-            return t("{sender} is paused until {repair} (tried each minute)", sender=name, repair=it.repair)
-        return t("{sender} is paused until {repair} (tried each minute: {reason})",
-                 sender=name, repair=it.repair, reason=reason)  # fmt: skip
+            return t(
+                "{sender} is paused until {repair} (tried each minute)",
+                sender=name,
+                repair=it.repair,
+            )
+        return t(
+            "{sender} is paused until {repair} (tried each minute: {reason})",
+            sender=name,
+            repair=it.repair,
+            reason=reason,
+        )
     end = until_of(it.paused_until or FOREVER, say)
     if not reason:
         return t("{sender} is paused {until}", sender=name, until=end)
@@ -435,16 +525,28 @@ def _why_full(it: Reading, say: Callable[[datetime], str | Text]) -> Text:
     sender, at = it.sender, it.allowed_at or it.sender.room_at
     used, limit = sender.used_day, sender.per_day
     if used < limit:
-        said = t("the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are "
-                 "used", cost=sender.next_cost, used=used, limit=limit)  # fmt: skip
+        said = t(
+            "the next message counts as {cost:,} because of its copies; {used:,} of {limit:,} in 24 hours are "
+            "used",
+            cost=sender.next_cost,
+            used=used,
+            limit=limit,
+        )
         return t("{said}: it is sent at {at}", said=said, at=say(at)) if at else said
     if sender.is_warming_up:
-        said = t("the sender's warm-up allows {limit:,} messages a day, {used:,} are sent", limit=limit, used=used)
+        said = t(
+            "the sender's warm-up allows {limit:,} messages a day, {used:,} are sent",
+            limit=limit,
+            used=used,
+        )
         return t("{said}: the next one is sent at {at}", said=said, at=say(at)) if at else said
     if not at:
         return t("the sender has reached its limit of 24 hours ({used:,})", used=used)
-    return t("the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
-             used=used, at=say(at))  # fmt: skip
+    return t(
+        "the sender has reached its limit of 24 hours ({used:,}): the next message is sent at {at}",
+        used=used,
+        at=say(at),
+    )
 
 
 def unresolved_summary(it: Reading) -> Text | None:
@@ -454,14 +556,26 @@ def unresolved_summary(it: Reading) -> Text | None:
     parts, looked_for = list[Text](), it.unresolved.messages - it.unresolved.manual
     if looked_for and it.unresolved.look_at:
         at = moment_in_words(max(it.unresolved.look_at, it.at), it.at)
-        parts.append(tn("{n:,} message is unconfirmed: checked at Google at {at}",
-                        "{n:,} messages are unconfirmed: checked at Google at {at}", looked_for, at=at))  # fmt: skip
+        parts.append(
+            tn(
+                "{n:,} message is unconfirmed: checked at Google at {at}",
+                "{n:,} messages are unconfirmed: checked at Google at {at}",
+                looked_for,
+                at=at,
+            )
+        )
     elif looked_for:
-        parts.append(tn("{n:,} message is unconfirmed", "{n:,} messages are unconfirmed", looked_for))
+        parts.append(
+            tn("{n:,} message is unconfirmed", "{n:,} messages are unconfirmed", looked_for)
+        )
     if it.unresolved.manual:
-        parts.append(tn("{n:,} message is unconfirmed until you run `mailerd settle`",
-                        "{n:,} messages are unconfirmed until you run `mailerd settle`",
-                        it.unresolved.manual))  # fmt: skip
+        parts.append(
+            tn(
+                "{n:,} message is unconfirmed until you run `mailerd settle`",
+                "{n:,} messages are unconfirmed until you run `mailerd settle`",
+                it.unresolved.manual,
+            )
+        )
     return joined(parts) if parts else None
 
 
@@ -476,11 +590,19 @@ def plain(error: str | None) -> str:
 
 def until(end: datetime, now: datetime) -> Text:
     """When a pause ends."""
-    return t("until it is resumed") if end == FOREVER else t("until {at}", at=moment_in_words(end, now))
+    return (
+        t("until it is resumed")
+        if end == FOREVER
+        else t("until {at}", at=moment_in_words(end, now))
+    )
 
 
 def _paused(it: SenderStats, now: datetime) -> Condition:
-    about, end, resume = f"sender {it.email}", it.paused_until or FOREVER, f"mailerd senders resume {quote(it.email)}"
+    about, end, resume = (
+        f"sender {it.email}",
+        it.paused_until or FOREVER,
+        f"mailerd senders resume {quote(it.email)}",
+    )
     reason = it.pause_reason or it.pause_cause.replace("_", " ")
     fields = {"sender": it.name, "until": until(end, now), "reason": reason}
     if it.pause_cause == MANUAL:
@@ -501,18 +623,26 @@ def _paused(it: SenderStats, now: datetime) -> Condition:
     text = t("{sender} is paused {until}: {reason}", **fields)
     first = [t(remedy, sender=it.email) for remedy in _FIRST.get(it.pause_cause, ())]
     remedies = first if it.pause_cause in _ENDS_BY_WAITING else [*first, resume]
-    return Condition(Severity.AMBER, it.pause_cause or "paused", text, about, tuple(remedies), until=end)
+    return Condition(
+        Severity.AMBER, it.pause_cause or "paused", text, about, tuple(remedies), until=end
+    )
 
 
-_LOWER: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`")
-_LOWER_DAY: Final = N_("it resumes automatically; if it happens often: `mailerd senders set {sender} --per-day 1500`")
+_LOWER: Final = N_(
+    "it resumes automatically; if it happens often: `mailerd senders set {sender} --per-minute 40`"
+)
+_LOWER_DAY: Final = N_(
+    "it resumes automatically; if it happens often: `mailerd senders set {sender} --per-day 1500`"
+)
 _FIRST: Final = {
     "throttled": (_LOWER,),
     "too_many_concurrent": (_LOWER,),
     "daily_limit": (_LOWER_DAY,),
     "project_limit": (N_("https://console.cloud.google.com/iam-admin/quotas"),),
 }
-"""What helps against a pause whose cause Google would name again at once; to resume the sender does not."""
+"""What helps against a pause whose cause Google would name again at once; to resume the sender does
+not.
+"""
 _ENDS_BY_WAITING: Final = frozenset({"throttled", "too_many_concurrent", "daily_limit"})
 """Pauses that end automatically: Google refuses a sender that is resumed before."""
 
@@ -524,40 +654,67 @@ def _day_full(it: SenderStats, now: datetime) -> Condition:
         text = t(
             "{sender}: not enough of the day is left for the next message, which counts as {cost:,} because of its "
             "copies; {used:,} of {limit:,} in 24 hours are used.",
-            cost=it.next_cost, **fields,
-        )  # fmt: skip
+            cost=it.next_cost,
+            **fields,
+        )
     elif it.is_warming_up:
-        text = t("{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
-                 **fields)  # fmt: skip
+        text = t(
+            "{sender}: the warm-up allows {limit:,} messages a day, {used:,} are sent: further ones wait.",
+            **fields,
+        )
     else:
-        text = t("{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
-                 **fields)  # fmt: skip
+        text = t(
+            "{sender} has reached its limit of 24 hours, {used:,} of {limit:,} messages: further ones wait.",
+            **fields,
+        )
     remedy = "mailerd senders list"
     if it.is_warming_up:
         remedy = f"mailerd senders set {quote(it.email)} --warm-up off"
     elif it.per_day < MOST_A_DAY:
         remedy = f"mailerd senders set {quote(it.email)} --per-day {MOST_A_DAY}"
     if it.room_at:
-        text = joined([text, t("There is room from {at} on.", at=moment_in_words(it.room_at, now))], " ")
-    return Condition(Severity.BLUE, "day_full", text, f"sender {it.email}", (remedy,), until=it.room_at)
+        text = joined(
+            [text, t("There is room from {at} on.", at=moment_in_words(it.room_at, now))], " "
+        )
+    return Condition(
+        Severity.BLUE, "day_full", text, f"sender {it.email}", (remedy,), until=it.room_at
+    )
 
 
 def _failing(it: SenderStats, found: FailingAttempts, now: datetime) -> Condition:
     cause = cause_code(found.reason)
     code = next((code for code, reasons in _SCOPES if cause in reasons), "deferred")
     if found.nothing_sent:
-        text = tn("{sender}: the last attempt failed: {reason}", "{sender}: the last {n} attempts failed: {reason}",
-                  found.failed, sender=it.name, reason=found.reason)  # fmt: skip
+        text = tn(
+            "{sender}: the last attempt failed: {reason}",
+            "{sender}: the last {n} attempts failed: {reason}",
+            found.failed,
+            sender=it.name,
+            reason=found.reason,
+        )
     else:
-        text = t("{sender}: {failed} of the last {tried} attempts failed: {reason}", sender=it.name,
-                 failed=found.failed, tried=found.tried, reason=found.reason)  # fmt: skip
+        text = t(
+            "{sender}: {failed} of the last {tried} attempts failed: {reason}",
+            sender=it.name,
+            failed=found.failed,
+            tried=found.tried,
+            reason=found.reason,
+        )
     severity = Severity.AMBER if code == "deferred" else Severity.RED
     see = (SEE.format(found.example),) if found.example else ()
     remedies: tuple[str, ...] = (*(see if code == "deferred" else (WAY,)), JOURNAL)
     if cause == "google_error":
         remedies = (INCIDENT, *see)
-    return Condition(severity, code, text, f"sender {it.email}", remedies, since=found.since,
-                     example=found.example or None, lasts=(now - found.since).total_seconds())  # fmt: skip
+    return Condition(
+        severity,
+        code,
+        text,
+        f"sender {it.email}",
+        remedies,
+        since=found.since,
+        example=found.example or None,
+        lasts=(now - found.since).total_seconds(),
+    )
 
 
 _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGLE_UNREACHABLE))
@@ -565,7 +722,16 @@ _SCOPES: Final = (("google_silent", GOOGLE_SILENT), ("google_unreachable", GOOGL
 
 def _braked(it: SenderStats, end: datetime, now: datetime) -> Condition:
     """All that a sender has due waits until what bounced is read."""
-    text = t("{sender}: many messages bounced; their notices are read first, {until}", sender=it.name,
-             until=until(end, now))  # fmt: skip
-    return Condition(Severity.BLUE, "braked", text, f"sender {it.email}",
-                     (f"mailerd bounces --sender {quote(it.email)}",), until=end)  # fmt: skip
+    text = t(
+        "{sender}: many messages bounced; their notices are read first, {until}",
+        sender=it.name,
+        until=until(end, now),
+    )
+    return Condition(
+        Severity.BLUE,
+        "braked",
+        text,
+        f"sender {it.email}",
+        (f"mailerd bounces --sender {quote(it.email)}",),
+        until=end,
+    )

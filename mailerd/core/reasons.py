@@ -1,7 +1,9 @@
-"""Why something happened: a code with fields. A row keeps them beside the English, for readers of any language.
+"""Why something happened: a code with fields.
 
-A reason is a `Text` whose template stands here. Its fields may be other texts (what a library said, what went wrong
-before): those are kept whole. What is read from a row is a `Text` again.
+A row keeps them beside the English, for readers of any language.
+
+A reason is a `Text` whose template stands here. Its fields may be other texts (what a library said,
+what went wrong before): those are kept whole. What is read from a row is a `Text` again.
 """
 
 import json
@@ -23,9 +25,13 @@ REASONS: Final[Mapping[str, str]] = {
     "token_endpoint_unavailable": N_("Google's token endpoint is unavailable ({said})"),
     "authorization_revoked": N_("Google has revoked the authorization ({said})"),
     "access_token_rejected": N_("Google rejected a new access token ({said})"),
-    "client_rejected": N_("Google rejected the OAuth client or service account ({said}); check its credential file"),
+    "client_rejected": N_(
+        "Google rejected the OAuth client or service account ({said}); check its credential file"
+    ),
     "no_credentials": N_("no usable credentials: {cause}"),
-    "credentials_exposed": N_("{path} can be read or written by others (mode {mode}) and is not used"),
+    "credentials_exposed": N_(
+        "{path} can be read or written by others (mode {mode}) and is not used"
+    ),
     "wrong_mailbox": N_("wrong mailbox: {cause}"),
     "throttled": N_("throttled by Google ({said})"),
     "daily_limit": N_("Google's sending limit reached ({said})"),
@@ -40,24 +46,40 @@ REASONS: Final[Mapping[str, str]] = {
     "mailbox_rejected": N_(
         "Google rejects this mailbox ({said}); ask the domain's administrator to allow Gmail and the app"
     ),
-    "mailbox_policy": N_("the domain's administrator does not allow this app to use the mailbox ({said})"),
+    "mailbox_policy": N_(
+        "the domain's administrator does not allow this app to use the mailbox ({said})"
+    ),
     "domain_policy": N_("the domain's administrator does not allow Gmail for this app ({said})"),
     "message_rejected": N_("Google rejected the message ({said})"),
-    "message_rejected_alone": N_("Google rejects this message ({said}) but accepts others from its mailbox"),
+    "message_rejected_alone": N_(
+        "Google rejects this message ({said}) but accepts others from its mailbox"
+    ),
     "message_too_large": N_("the message is too large for Google ({said})"),
     "draft_gone": N_("the draft no longer exists: it was sent or deleted"),
     # What an attempt came to.
     "gave_up": N_("gave up after attempt {attempt}"),
     "gave_up_after": N_("gave up after attempt {attempt}; last error: {reason}"),
-    "draft_gone_at_deletion": N_("the draft was gone when it was to be deleted; before that: {before}"),
-    "deletion_unanswered": N_("no response when the draft was to be deleted; before that: {before}"),
-    "deletion_failed": N_("an earlier send had no response, and its draft could not be deleted; before that: {before}"),
-    "drafts_not_allowed": N_("the draft may have been sent, and this authorization no longer allows drafts"),
+    "draft_gone_at_deletion": N_(
+        "the draft was gone when it was to be deleted; before that: {before}"
+    ),
+    "deletion_unanswered": N_(
+        "no response when the draft was to be deleted; before that: {before}"
+    ),
+    "deletion_failed": N_(
+        "an earlier send had no response, and its draft could not be deleted; before that: {before}"
+    ),
+    "drafts_not_allowed": N_(
+        "the draft may have been sent, and this authorization no longer allows drafts"
+    ),
     "lease_nearly_over": N_("the claim is about to end; left to the next one"),
     "suppression_unknown": N_("could not check whether the address has unsubscribed"),
     "suppressed": N_("the address is suppressed: {reason}"),
-    "stopped": N_("its job or its sender was paused or cancelled before the message was handed to Google"),
-    "copy_suppressed": N_("the address of a copy is suppressed; the message is made again without that copy"),
+    "stopped": N_(
+        "its job or its sender was paused or cancelled before the message was handed to Google"
+    ),
+    "copy_suppressed": N_(
+        "the address of a copy is suppressed; the message is made again without that copy"
+    ),
     "job_cancelled": N_("the job was cancelled by {actor}"),
     "recipient_cancelled": N_("cancelled by {actor}, only for this recipient"),
     "template_refused": N_(
@@ -80,12 +102,18 @@ REASONS: Final[Mapping[str, str]] = {
     "lapsed_released": N_("released: {reason}"),
     "lapsed_lost": N_("lost: {reason}"),
     "lapsed_failed": N_("failed: {reason}"),
-    "sent_by_lost_claim": N_("may have been sent by an earlier claim that this row has lost; checking Gmail first"),
+    "sent_by_lost_claim": N_(
+        "may have been sent by an earlier claim that this row has lost; checking Gmail first"
+    ),
     "sent_by_lost_claim_after": N_(
         "may have been sent by an earlier claim that this row has lost; checking Gmail first: {reason}"
     ),
-    "taken_from_claim": N_("an earlier send of this message had no response; taken from this claim before hand-over"),
-    "restored": N_("the database was restored from a backup; it may have been sent since, checking Gmail first"),
+    "taken_from_claim": N_(
+        "an earlier send of this message had no response; taken from this claim before hand-over"
+    ),
+    "restored": N_(
+        "the database was restored from a backup; it may have been sent since, checking Gmail first"
+    ),
     "given_back": N_("returned by Google: the mailbox had reached its sending limit"),
     "draft_still_there": N_("recorded as sent because its draft was gone, but the draft exists"),
     "bounced": N_("bounced: {reason}"),
@@ -124,8 +152,12 @@ REASONS: Final[Mapping[str, str]] = {
     "no_reason_given": N_("no reason given"),
     "tried_until": N_("{reason}; tried each minute until {remedy}"),
     "limit_notice": N_("Google's limit notice: {said}"),
-    "unknown_failures": N_("messages to {domains} domains failed within minutes for unknown causes, as above a limit"),
-    "many_blocked": N_("{blocked} of the last messages were blocked by receiving servers as unwanted"),
+    "unknown_failures": N_(
+        "messages to {domains} domains failed within minutes for unknown causes, as above a limit"
+    ),
+    "many_blocked": N_(
+        "{blocked} of the last messages were blocked by receiving servers as unwanted"
+    ),
     "job_bounces": N_(
         "{dead} of the last {sent} messages with a known result bounced because their addresses do not exist. Check "
         "`mailerd bounces --job {job}`; cancel the job and post the rest from a clean list, or resume it if the "
@@ -139,13 +171,15 @@ REASONS: Final[Mapping[str, str]] = {
         "{dead} of its last {sent} messages with a known result bounced because their addresses do not exist. Check "
         "the lists of its jobs, then resume it"
     ),
-}  # fmt: skip
+}
 """The template of each code."""
 _CODES: Final = {template: code for code, template in REASONS.items()}
 MAX_FIELD: Final = 1000
 """Characters of a field that are kept."""
 MAX_TEXT: Final = 10_000
-"""Characters of a text that is read back, and of its template; so fields that are named often blow nothing up."""
+"""Characters of a text that is read back, and of its template; so fields that are named often blow
+nothing up.
+"""
 MAX_DEPTH: Final = 30
 """Texts in texts that are read back."""
 _TEMPLATE: Final = re.compile(
@@ -153,7 +187,9 @@ _TEMPLATE: Final = re.compile(
           | \{ [a-z_][a-z0-9_]* (?:!r)? (?: : (?: , | g | ,?\.\d[fg] | \.\d{1,3} | 0\d[oX] ) )? \} )*+""",
     re.VERBOSE,
 )
-"""A template of `t`: each place is a field by its name, and what it is printed as takes no more room than it."""
+"""A template of `t`: each place is a field by its name, and what it is printed as takes no more
+room than it.
+"""
 
 
 def reason(code: str, /, **fields: Any) -> Text:
@@ -189,15 +225,23 @@ def same_cause(one: str | None, other: str | None) -> bool:
 
 
 def in_row(text: str | None, limit: int = 1000) -> tuple[str | None, str | None, str | None]:
-    """What a row keeps of a reason: its English, as far as the column takes it, its code, and its fields as JSON."""
+    """What a row keeps of a reason: its English, as far as the column takes it, its code, and its
+    fields as JSON.
+    """
     if text is None:
         return None, None, None
     code, english = code_of(text), _cut(str.__str__(text), limit)
-    return english, code, json.dumps(_fields(text), ensure_ascii=False) if code and isinstance(text, Text) else None
+    return (
+        english,
+        code,
+        json.dumps(_fields(text), ensure_ascii=False) if code and isinstance(text, Text) else None,
+    )
 
 
 def from_row(english: str | None, code: str | None, args: str | None) -> str | None:
-    """The reason that a row has; its English alone where it has no code, or one that this version does not know."""
+    """The reason that a row has; its English alone where it has no code, or one that this version
+    does not know.
+    """
     if english is None or code is None:
         return english
     try:
@@ -209,7 +253,8 @@ def from_row(english: str | None, code: str | None, args: str | None) -> str | N
         TypeError,
         AttributeError,
         RecursionError,
-    ):  # another version, or a person, has written there
+    ):
+        # another version, or a person, has written there
         return english
 
 
@@ -225,13 +270,22 @@ def from_event(data: Mapping[str, Any]) -> dict[str, Any]:
     """What an event has kept; its `reason` is a `Text` again where it has a code."""
     if "reason_code" not in data:
         return dict(data)
-    return {**data, "reason": from_row(data.get("reason"), data["reason_code"], json.dumps(data.get("reason_args")))}
+    return {
+        **data,
+        "reason": from_row(
+            data.get("reason"), data["reason_code"], json.dumps(data.get("reason_args"))
+        ),
+    }
 
 
 def to_json(value: Any) -> Any:
     """A text as JSON, whole: for a row, or for another process."""
     if not isinstance(value, Text) or not (value.msgid or value.parts):
-        return value if value is None or isinstance(value, int | float) else _cut(str(value), MAX_FIELD)
+        return (
+            value
+            if value is None or isinstance(value, int | float)
+            else _cut(str(value), MAX_FIELD)
+        )
     if value.parts:
         return {"parts": [to_json(part) for part in value.parts]}
     if code := code_of(value):
@@ -241,7 +295,8 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(value: Any, _depth: int = 0) -> Any:
-    """What `to_json` has made JSON of; anything else is refused, so that no text of a stranger is run as a format.
+    """What `to_json` has made JSON of; anything else is refused, so that no text of a stranger is
+    run as a format.
 
     Raises:
         LookupError, ValueError, TypeError, AttributeError: it has not made this.
@@ -272,7 +327,11 @@ def _filled(template: str, fields: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=500)
 def _is_ours(template: str) -> bool:
-    return len(template) <= MAX_TEXT and visible(template) == template and bool(_TEMPLATE.fullmatch(template))
+    return (
+        len(template) <= MAX_TEXT
+        and visible(template) == template
+        and bool(_TEMPLATE.fullmatch(template))
+    )
 
 
 def _short(text: str) -> str:

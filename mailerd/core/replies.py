@@ -1,4 +1,6 @@
-"""What Google answered, as facts without an opinion: the Gmail client makes them, `verdicts.judge` reads them."""
+"""What Google answered, as facts without an opinion: the Gmail client makes them, `verdicts.judge`
+reads them.
+"""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,7 +34,9 @@ class Accepted:
     body: object = None
     """The parsed JSON, for the calls that read (lists, threads, profile)."""
     answered_at: datetime | None = None
-    """The time of the answer by Google's clock, for the calls that ask how far a mailbox has come."""
+    """The time of the answer by Google's clock, for the calls that ask how far a mailbox has
+    come.
+    """
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,18 @@ class Refused:
 
     status: int
     reason: str = ""
-    """`error.errors[0].reason`, or the ErrorInfo reason, or the OAuth `error`; "" when there is none."""
+    """`error.errors[0].reason`, or the ErrorInfo reason, or the OAuth `error`; "" when there is
+    none.
+    """
     message: str = ""
     """Google's own words, at most 500 characters; for HTML and the like an excerpt."""
     retry_after: float | None = None
     """The seconds of a Retry-After header, never negative; Gmail rarely sends one."""
     answered_at: datetime | None = None
-    """The time of the answer by Google's clock. A time that its text names counts from it: our clock may differ."""
+    """The time of the answer by Google's clock.
+
+    A time that its text names counts from it: our clock may differ.
+    """
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,9 @@ class TokenRefused:
 
     status: int
     error: str = ""
-    """OAuth's own word: invalid_grant, invalid_client, unauthorized_client … (RFC 6749, section 5.2)."""
+    """OAuth's own word: invalid_grant, invalid_client, unauthorized_client … (RFC 6749, section
+    5.2).
+    """
     description: str = ""
 
 
@@ -69,7 +80,9 @@ class NoCredentials:
 
 @dataclass(frozen=True)
 class WrongMailbox:
-    """The credential file opens another mailbox than the sender's: nothing but its address was requested."""
+    """The credential file opens another mailbox than the sender's: nothing but its address was
+    requested.
+    """
 
     cause: str
 
@@ -83,12 +96,16 @@ class NotSent:
 
 @dataclass(frozen=True)
 class TooLate(NotSent):
-    """Its first byte would have gone out after the time that its caller allowed; it says nothing of Google."""
+    """Its first byte would have gone out after the time that its caller allowed; it says nothing of
+    Google.
+    """
 
 
 @dataclass(frozen=True)
 class TokenUnavailable(NotSent):
-    """No access token came, for whatever reason; Gmail was not asked, and may well answer others."""
+    """No access token came, for whatever reason; Gmail was not asked, and may well answer
+    others.
+    """
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,9 @@ class UnitsUsedUp(NotSent):
 
 @dataclass(frozen=True)
 class NoResponse:
-    """The request was, or may have been, written and no whole answer came: time-out, reset, cut off."""
+    """The request was, or may have been, written and no whole answer came: time-out, reset, cut
+    off.
+    """
 
     cause: str
 
@@ -116,4 +135,13 @@ class MalformedResponse:
     excerpt: str
 
 
-Reply = Accepted | Refused | TokenRefused | NoCredentials | WrongMailbox | NotSent | NoResponse | MalformedResponse
+Reply = (
+    Accepted
+    | Refused
+    | TokenRefused
+    | NoCredentials
+    | WrongMailbox
+    | NotSent
+    | NoResponse
+    | MalformedResponse
+)

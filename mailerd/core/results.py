@@ -1,4 +1,6 @@
-"""What became of a message after it was sent, and what follows from received mail about it: one table."""
+"""What became of a message after it was sent, and what follows from received mail about it: one
+table.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -80,7 +82,9 @@ class Step(StrEnum):
     COUNT_BLOCKED = "count_blocked"
     """It is one more blocked message; many of them pause the sender."""
     COUNT_UNKNOWN = "count_unknown"
-    """It failed for an unknown cause; many such failures at once look like a reached limit, and pause the sender."""
+    """It failed for an unknown cause; many such failures at once look like a reached limit, and
+    pause the sender.
+    """
     UNDO = "undo"
     """The message was not sent: it waits again."""
     UNSUBSCRIBE = "unsubscribe"
@@ -93,13 +97,18 @@ class Evidence:
     from_google: bool
     """Google itself wrote the mail, by Google's own authentication result."""
     forged: bool
-    """The domain in From did not send the mail: by its policy, or because Google vouches for its own."""
+    """The domain in From did not send the mail: by its policy, or because Google vouches for its
+    own.
+    """
     in_thread: bool
     """It stands in the thread of the message."""
     has_key: bool
-    """The message that came back in it has the message's own key and the proof that belongs to it."""
+    """The message that came back in it has the message's own key and the proof that belongs to
+    it.
+    """
     is_about: bool
-    """It is about the message's present sending, by the headers that it returns or by the Message-ID that it names.
+    """It is about the message's present sending, by the headers that it returns or by the
+    Message-ID that it names.
 
     In a message's thread stand notices about what its owner wrote there by hand, too.
     """
@@ -119,7 +128,9 @@ _NOT_BELIEVED: Final = Consequence(None, believed=False)
 
 
 def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Consequence:
-    """What follows from received mail for the message to `to` that it was found to belong to; total."""
+    """What follows from received mail for the message to `to` that it was found to belong to;
+    total.
+    """
     kind = meaning.kind
     match kind:
         case Kind.HARD | Kind.SOFT | Kind.BLOCKED | Kind.UNKNOWN | Kind.DELAYED:
@@ -143,10 +154,11 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
 
 
 def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
-    """Google's own notice in the message's thread is believed; another server's, if our key and its proof came back.
+    """Google's own notice in the message's thread is believed; another server's, if our key and its
+    proof came back.
 
-    Both must be about the message's present sending. Recipients can forge the second kind for their own message, so it
-    must name the message's address.
+    Both must be about the message's present sending. Recipients can forge the second kind for their
+    own message, so it must name the message's address.
     """
     googles = evidence.from_google and evidence.in_thread and _concerns(meaning, to)
     returned = evidence.has_key and not evidence.forged and _names(meaning, to)
@@ -154,9 +166,11 @@ def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Conseque
         return _NOT_BELIEVED
     if meaning.kind is Kind.DELAYED:
         return Consequence(None)
-    step = {Kind.HARD: Step.SUPPRESS, Kind.BLOCKED: Step.COUNT_BLOCKED, Kind.UNKNOWN: Step.COUNT_UNKNOWN}.get(
-        meaning.kind, Step.COUNT_SOFT if meaning.counts else Step.NOTHING
-    )
+    step = {
+        Kind.HARD: Step.SUPPRESS,
+        Kind.BLOCKED: Step.COUNT_BLOCKED,
+        Kind.UNKNOWN: Step.COUNT_UNKNOWN,
+    }.get(meaning.kind, Step.COUNT_SOFT if meaning.counts else Step.NOTHING)
     if not evidence.body_read and step is Step.SUPPRESS:
         step = Step.NOTHING  # headers alone never suppress an address
     if meaning.kind is Kind.UNKNOWN and evidence.body_read:
@@ -192,11 +206,17 @@ def kind_of(meaning: Classification) -> str:
 
 
 SOFT_IN_A_ROW: Final = 3
-"""An address is suppressed after so many soft bounces within 30 days with no other message between them."""
+"""An address is suppressed after so many soft bounces within 30 days with no other message between
+them.
+"""
 BLOCKED_SHARE: Final = 0.05
 MIN_BLOCKED: Final = 10
 BLOCKED_OF_LAST: Final = 200
-"""A sender is paused when MIN_BLOCKED and more than BLOCKED_SHARE of its last BLOCKED_OF_LAST messages were blocked."""
+"""A sender is paused when MIN_BLOCKED and more than BLOCKED_SHARE of its last BLOCKED_OF_LAST
+messages were blocked.
+"""
 UNKNOWN_DOMAINS: Final = 5
 UNKNOWN_MINUTES: Final = 10
-"""Failures of unknown cause at so many different domains within so many minutes look like a limit of the sender."""
+"""Failures of unknown cause at so many different domains within so many minutes look like a limit
+of the sender.
+"""

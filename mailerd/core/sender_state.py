@@ -30,7 +30,10 @@ class SenderState:
     """The most messages in flight; None: no limit."""
     paused_until: datetime | None
     pause_cause: str | None
-    """The cause of the last pause. It stays after the pause until a message is sent: until then they go one by one."""
+    """The cause of the last pause.
+
+    It stays after the pause until a message is sent: until then they go one by one.
+    """
     pause_reason: str | None
     pauses: int
     now: datetime

@@ -1,4 +1,6 @@
-"""A sender as applications see it: its authorization, what it does now, and how much of its limits is left. Pure."""
+"""A sender as applications see it: its authorization, what it does now, and how much of its limits
+is left. Pure.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,10 +29,11 @@ _OF_CAUSE: Final[Mapping[str, AuthorizationState]] = {
 
 
 def authorization(known: Authorization, sender: SenderState) -> Authorization:
-    """What all daemons know of a sender's authorization: this one's own knowledge, or a newer pause in its row.
+    """What all daemons know of a sender's authorization: this one's own knowledge, or a newer pause
+    in its row.
 
-    The cause of a pause is kept until a message was sent, and each try prolongs the pause: a token that came later than
-    its end is newer.
+    The cause of a pause is kept until a message was sent, and each try prolongs the pause: a token
+    that came later than its end is newer.
     """
     state = _OF_CAUSE.get(sender.pause_cause or "")
     if state is None or known.state is AuthorizationState.MISSING or sender.paused_until is None:
@@ -78,8 +81,12 @@ class SenderReading:
     """When its inbox was last read; None: never."""
 
     def authorized(self, known: Authorization) -> Self:
-        """The same with what is `known` of its authorization by this daemon, or by a newer pause in its row."""
-        return replace(self, inputs=replace(self.inputs, authorization=authorization(known, self.state)))
+        """The same with what is `known` of its authorization by this daemon, or by a newer pause in
+        its row.
+        """
+        return replace(
+            self, inputs=replace(self.inputs, authorization=authorization(known, self.state))
+        )
 
     @property
     def authorization(self) -> Authorization:
@@ -109,7 +116,11 @@ class SenderReading:
     @property
     def left_of_minute(self) -> int | None:
         """What the minute has left; None: it has no limit."""
-        return max(0, self.stats.per_minute - self.stats.used_minute) if self.stats.per_minute else None
+        return (
+            max(0, self.stats.per_minute - self.stats.used_minute)
+            if self.stats.per_minute
+            else None
+        )
 
     @cached_property
     def finding(self) -> Condition | None:
@@ -118,7 +129,9 @@ class SenderReading:
 
     @property
     def pause(self) -> SenderPause | None:
-        """Why nothing is sent; None: it is not paused, and nothing is known to be wrong with its authorization."""
+        """Why nothing is sent; None: it is not paused, and nothing is known to be wrong with its
+        authorization.
+        """
         it = self.stats
         if not (it.repair or it.paused_until):
             return None

@@ -1,4 +1,6 @@
-"""The states of a recipient and of a job, the one table of transitions, and what follows from each transition."""
+"""The states of a recipient and of a job, the one table of transitions, and what follows from each
+transition.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +40,9 @@ class Transition(StrEnum):
     DEFERRED = "deferred"
     """It did not work now: the attempt counts, and another one follows."""
     RELEASED = "released"
-    """It did not work, and not by its own fault (throttled, paused, drained): the attempt is refunded."""
+    """It did not work, and not by its own fault (throttled, paused, drained): the attempt is
+    refunded.
+    """
     LOST = "lost"
     """It is not known whether Google has the message."""
     FOUND = "found"
@@ -50,9 +54,13 @@ class Transition(StrEnum):
     SUPPRESSED = "suppressed"
     """Its address has opted out: Google is not asked, and the attempt is refunded."""
     RETRIED = "retried"
-    """A person asked for another try of a failed message, or of one that came back: it starts anew."""
+    """A person asked for another try of a failed message, or of one that came back: it starts
+    anew.
+    """
     UNDONE = "undone"
-    """It was recorded as sent, and was not: its draft is there, or Google gave it back by a limit notice."""
+    """It was recorded as sent, and was not: its draft is there, or Google gave it back by a limit
+    notice.
+    """
 
 
 class Proof(StrEnum):
@@ -63,7 +71,10 @@ class Proof(StrEnum):
     SEEN = "seen in SENT"
     """No answer came, and the sent mail has one with the message's key."""
     GONE = "draft gone"
-    """No answer came, and the draft is not there any more. A person who deletes a draft makes it look the same."""
+    """No answer came, and the draft is not there any more.
+
+    A person who deletes a draft makes it look the same.
+    """
     PERSON = "person"
     """A person looked into the mailbox and said so."""
 
@@ -87,23 +98,44 @@ SETTLED: Final = frozenset(State) - OPEN
 _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.WAITING, Transition.CLAIMED): State.SENDING,
     (State.WAITING, Transition.CANCELLED): State.CANCELLED,
-    (State.WAITING, Transition.FOUND): State.SENT,  # a database that forgot its claim learns what Google has answered
-    (State.WAITING, Transition.LOST): State.UNSURE,  # or that no answer came; or it was restored from a backup
-    (State.WAITING, Transition.UNDONE): State.WAITING,  # its daemon was taken for dead, and had sent it
-    (State.SENDING, Transition.CLAIMED): State.SENDING,  # a database that forgot its hand-over gets it back
+    (
+        State.WAITING,
+        Transition.FOUND,
+    ): State.SENT,  # a database that forgot its claim learns what Google has answered
+    (
+        State.WAITING,
+        Transition.LOST,
+    ): State.UNSURE,  # or that no answer came; or it was restored from a backup
+    (
+        State.WAITING,
+        Transition.UNDONE,
+    ): State.WAITING,  # its daemon was taken for dead, and had sent it
+    (
+        State.SENDING,
+        Transition.CLAIMED,
+    ): State.SENDING,  # a database that forgot its hand-over gets it back
     (State.SENDING, Transition.HANDED_OVER): State.SENDING,
-    (State.SENDING, Transition.FOUND): State.SENT,  # Google has said to a former claim that it has the message
+    (
+        State.SENDING,
+        Transition.FOUND,
+    ): State.SENT,  # Google has said to a former claim that it has the message
     (State.SENDING, Transition.SENT): State.SENT,
     (State.SENDING, Transition.FAILED): State.FAILED,
     (State.SENDING, Transition.DEFERRED): State.WAITING,
     (State.SENDING, Transition.RELEASED): State.WAITING,
     (State.SENDING, Transition.SUPPRESSED): State.CANCELLED,
     (State.SENDING, Transition.LOST): State.UNSURE,
-    (State.UNSURE, Transition.LOST): State.UNSURE,  # the database was restored: what the row knows proves less
+    (
+        State.UNSURE,
+        Transition.LOST,
+    ): State.UNSURE,  # the database was restored: what the row knows proves less
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
-    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/results.py), so that no recipient has it
+    (
+        State.SENT,
+        Transition.RETRIED,
+    ): State.WAITING,  # it has bounced (core/results.py), so that no recipient has it
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
 
@@ -130,11 +162,14 @@ class Consequences:
     event: EventType | None = None
     """What the application hears of it."""
     waits: bool = False
-    """It waits again: its job and its sender get a turn, a completed job goes on, a cancelled one cancels it."""
+    """It waits again: its job and its sender get a turn, a completed job goes on, a cancelled one
+    cancels it.
+    """
 
 
 FOLLOWS: Final[Mapping[Transition, Consequences]] = {
-    Transition.CLAIMED: Consequences(),  # the claim sets the turns of its jobs and senders itself, many in a statement
+    # the claim sets the turns of its jobs and senders itself, many in a statement
+    Transition.CLAIMED: Consequences(),
     Transition.HANDED_OVER: Consequences(),
     Transition.SENT: Consequences(Tally.SENT),
     Transition.FAILED: Consequences(Tally.FAILED, EventType.RECIPIENT_FAILED),
@@ -143,7 +178,8 @@ FOLLOWS: Final[Mapping[Transition, Consequences]] = {
     Transition.LOST: Consequences(Tally.UNSURE),
     Transition.FOUND: Consequences(Tally.SENT),
     Transition.MISSING: Consequences(waits=True),
-    Transition.CANCELLED: Consequences(),  # this and RETRIED are one statement a job, which writes nothing else
+    # this and RETRIED are one statement a job, which writes nothing else
+    Transition.CANCELLED: Consequences(),
     Transition.SUPPRESSED: Consequences(),
     Transition.RETRIED: Consequences(waits=True),
     Transition.UNDONE: Consequences(event=EventType.RECIPIENT_SENT_UNDONE, waits=True),
@@ -156,10 +192,14 @@ UNSENT: Final = REFUNDED | {Transition.DEFERRED, Transition.FAILED}
 
 
 class ImpossibleTransitionError(Exception):
-    """A change that the table does not know was asked for: a bug in mailerd, never the fault of a message."""
+    """A change that the table does not know was asked for: a bug in mailerd, never the fault of a
+    message.
+    """
 
     def __init__(self, state: State, change: Transition) -> None:
-        super().__init__(t("a recipient that is {state} cannot be {change}", state=state, change=change))
+        super().__init__(
+            t("a recipient that is {state} cannot be {change}", state=state, change=change)
+        )
 
 
 def after(state: State, change: Transition) -> State:
@@ -195,14 +235,19 @@ class JobChange(StrEnum):
     RESUME = "resume"
     """The job continues from where it was paused."""
     RETRY = "retry"
-    """Failed messages are tried anew, unsure ones are checked now, or bounced ones are sent again."""
+    """Failed messages are tried anew, unsure ones are checked now, or bounced ones are sent
+    again.
+    """
     PRIORITY = "priority"
     """It gets another place among the jobs of its sender."""
 
 
 _LIVE: Final = (JobStatus.QUEUED, JobStatus.SENDING)
 _JOBS: Final[dict[tuple[JobStatus, JobChange], JobStatus]] = {
-    **{(status, JobChange.CANCEL): JobStatus.CANCELLED for status in (*_LIVE, JobStatus.PAUSED, JobStatus.CANCELLED)},
+    **{
+        (status, JobChange.CANCEL): JobStatus.CANCELLED
+        for status in (*_LIVE, JobStatus.PAUSED, JobStatus.CANCELLED)
+    },
     **{(status, JobChange.PAUSE): JobStatus.PAUSED for status in (*_LIVE, JobStatus.PAUSED)},
     **{(status, JobChange.RESUME): status for status in _LIVE},
     (JobStatus.PAUSED, JobChange.RESUME): JobStatus.SENDING,
@@ -216,7 +261,9 @@ class ImpossibleRequestError(Exception):
     """A job in this status cannot do what is asked of it."""
 
     def __init__(self, status: JobStatus, change: JobChange) -> None:
-        super().__init__(t("a job that is {status} does not allow: {change}", status=status, change=change))
+        super().__init__(
+            t("a job that is {status} does not allow: {change}", status=status, change=change)
+        )
         self.status = status
         self.change = change
 

@@ -1,4 +1,6 @@
-"""What the tables showed at one moment: all that `situation` judges by, and what metrics and `mailerd top` count."""
+"""What the tables showed at one moment: all that `situation` judges by, and what metrics and
+`mailerd top` count.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,7 +50,9 @@ class SenderStats:
     is_warming_up: bool = False
     """Its day is that of its warm-up, and grows by itself."""
     next_cost: int = 1
-    """As how many messages of the day the next one counts that is due; asked where the day has little room."""
+    """As how many messages of the day the next one counts that is due; asked where the day has
+    little room.
+    """
     turn: datetime | None = None
     """When the next claim considers it; None: nothing of it waits."""
     paced_until: datetime | None = None
@@ -79,7 +83,9 @@ class DaemonInfo:
     is_gone: bool = False
     """It ran on this machine, its last heartbeat is overdue, and its process is not there."""
     is_replaced: bool = False
-    """A daemon has started on its machine since its last heartbeat, whether or not that one still runs."""
+    """A daemon has started on its machine since its last heartbeat, whether or not that one still
+    runs.
+    """
 
     @property
     def runs(self) -> bool:
@@ -130,7 +136,9 @@ class FailedJob:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """An action that was requested of a job, a sender, a webhook or suppressions, and what it changed."""
+    """An action that was requested of a job, a sender, a webhook or suppressions, and what it
+    changed.
+    """
 
     id: int
     """A number that grows with each action."""
@@ -139,9 +147,14 @@ class RecentAction:
     action: str
     actor: str
     messages: int
-    """How many messages of the job, or suppressions, it changed. The count of an import grows while it runs."""
+    """How many messages of the job, or suppressions, it changed.
+
+    The count of an import grows while it runs.
+    """
     detail: str | None
-    """The list, if it was about suppressions; what a person confirmed, if it was about a message."""
+    """The list, if it was about suppressions; what a person confirmed, if it was about a
+    message.
+    """
     sender: str | None
     """The sender, if it was about one."""
     webhook: str | None = None
@@ -175,17 +188,25 @@ class QueueStats:
     at: datetime
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
-    """The recipients of unfinished jobs. A cancelled job is finished when its last message is no longer in flight."""
+    """The recipients of unfinished jobs.
+
+    A cancelled job is finished when its last message is no longer in flight.
+    """
     counted: float | None = 0.0
-    """Seconds since the recipients that are neither in flight nor unsure were counted, and the jobs that have ended; 0:
-    now. None: there are too many to be counted, and `WAITING` is the size of all unfinished jobs."""
+    """Seconds since the recipients that are neither in flight nor unsure were counted, and the jobs
+    that have ended; 0: now. None: there are too many to be counted, and `WAITING` is the size of
+    all unfinished jobs.
+    """
     oldest_claimable: float = 0.0
-    """Seconds for which a message could have been claimed, and was not: it is due, neither its job nor its sender is
-    paused, and its sender's turn has come."""
+    """Seconds for which a message could have been claimed, and was not: it is due, neither its job
+    nor its sender is paused, and its sender's turn has come.
+    """
     oldest_unsure: float = 0.0
     """Seconds for which the oldest unsure message has been unsure."""
     awaiting_google: float = 0.0
-    """Seconds for which the oldest message of a running daemon has been in flight, and no attempt of any has ended."""
+    """Seconds for which the oldest message of a running daemon has been in flight, and no attempt
+    of any has ended.
+    """
     unsure_longest: tuple[str, int] | None = None
     """Its job and its id."""
     senders: tuple[SenderStats, ...] = ()
@@ -193,9 +214,13 @@ class QueueStats:
     asked: tuple[RecentAction, ...] = ()
     """The newest requests that changed a job or suppressions, the newest first."""
     daemons: tuple[DaemonInfo, ...] = ()
-    """Those that were heard of within the last hour and have not stopped, the one that was heard of last first."""
+    """Those that were heard of within the last hour and have not stopped, the one that was heard of
+    last first.
+    """
     last_beat: int | None = None
-    """Seconds since the last heartbeat of any daemon, stopped ones included; None: there never was one."""
+    """Seconds since the last heartbeat of any daemon, stopped ones included; None: there never was
+    one.
+    """
     inboxes: tuple[UnreadInbox, ...] = ()
     jobs_in_trouble: tuple[JobTrouble, ...] = ()
     failed_jobs: tuple[FailedJob, ...] = ()
@@ -211,14 +236,22 @@ class QueueStats:
 
     def open_jobs(self) -> int:
         """Jobs in which something may still happen."""
-        return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
+        return sum(
+            self.jobs.get(status, 0)
+            for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
+        )
 
 
 def counts(stats: QueueStats) -> Text:
     """What is under way, in figures: "3 jobs, 1,204 waiting"."""
     jobs = stats.open_jobs()
-    shown = [State.WAITING, *(state for state in (State.SENDING, State.UNSURE) if stats.recipients.get(state))]
-    states = [t("{n:,} {what}", n=stats.recipients.get(state, 0), what=worded(state)) for state in shown]
+    shown = [
+        State.WAITING,
+        *(state for state in (State.SENDING, State.UNSURE) if stats.recipients.get(state)),
+    ]
+    states = [
+        t("{n:,} {what}", n=stats.recipients.get(state, 0), what=worded(state)) for state in shown
+    ]
     return as_counted(joined([tn("{n} job", "{n} jobs", jobs), *states], ", "), stats)
 
 

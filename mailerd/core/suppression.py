@@ -1,9 +1,10 @@
-"""Who gets no messages: the reasons, the mailbox behind an address, the tokens of unsubscribe links, cells of CSV.
+"""Who gets no messages: the reasons, the mailbox behind an address, the tokens of unsubscribe
+links, cells of CSV.
 
-A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no address, so none ends in
-a proxy's log, and it needs no row, so it works after the message's row has been pruned. It does not expire. What it
-says is masked, so that without the key it is like any random bytes: a template cannot tell a message's from that of a
-check.
+A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no
+address, so none ends in a proxy's log, and it needs no row, so it works after the message's row has
+been pruned. It does not expire. What it says is masked, so that without the key it is like any
+random bytes: a template cannot tell a message's from that of a check.
 """
 
 import base64
@@ -22,23 +23,31 @@ from mailerd.core.i18n import N_, Text, t
 from mailerd.core.rate_limit import CONSUMER_DOMAINS
 from mailerd.core.reasons import reason
 
-# Texts in a CSV that a person may open: no cell is a formula to a spreadsheet, and each can be read back as it was.
+# Texts in a CSV that a person may open: no cell is a formula to a spreadsheet, and each can be read
+# back as it was.
 
 _CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
-"""Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
-with blanks and quotation marks in between."""
+"""Where a cell may begin: at the start of the text and after the separators that spreadsheets of
+some countries use, with blanks and quotation marks in between.
+"""
 _FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
 """Excel reads the full-width and small forms of a sign as the sign."""
 
 
 def without_formula(text: str) -> str:
-    """The text with an apostrophe before each sign that a spreadsheet would begin a formula with (OWASP)."""
-    return _CELL_START.sub(lambda found: found[0] + "'" if _is_sign(text, found.end()) else found[0], text)
+    """The text with an apostrophe before each sign that a spreadsheet would begin a formula with
+    (OWASP).
+    """
+    return _CELL_START.sub(
+        lambda found: found[0] + "'" if _is_sign(text, found.end()) else found[0], text
+    )
 
 
 def as_it_was(text: str) -> str:
     """The text from which `without_formula` made this one."""
-    return _CELL_START.sub(lambda found: found[0].removesuffix("'") if _is_sign(text, found.end()) else found[0], text)
+    return _CELL_START.sub(
+        lambda found: found[0].removesuffix("'") if _is_sign(text, found.end()) else found[0], text
+    )
 
 
 def _is_sign(text: str, at: int) -> bool:
@@ -54,15 +63,23 @@ SECRET_BYTES: Final = 32
 """The length of each key here, as HMAC-SHA256 has it (RFC 2104, section 3)."""
 
 MAX_LOOKUP_AGE: Final = 2.0
-"""The most seconds between the query for a suppression and the first byte of the send that it allowed."""
+"""The most seconds between the query for a suppression and the first byte of the send that it
+allowed.
+"""
 ANSWER_DELAY: Final = 2.5
-"""Seconds from the COMMIT of an unsubscribe to its answer: by then each send that did not see it has begun."""
+"""Seconds from the COMMIT of an unsubscribe to its answer: by then each send that did not see it
+has begun.
+"""
 
 _MAX_DOMAIN: Final = 253
 _MAX_LABEL: Final = 63
-"""Octets of a domain's text and of each of its labels (RFC 1035, section 2.3.4); its ASCII form is no shorter."""
+"""Octets of a domain's text and of each of its labels (RFC 1035, section 2.3.4); its ASCII form is
+no shorter.
+"""
 _KEPT: Final = re.compile("[ßς\u200c\u200d]")
-"""What Python's IDNA of 2003 maps to something else, so that faß.de were fass.de; all else keeps it (RFC 5894, 7.2)."""
+"""What Python's IDNA of 2003 maps to something else, so that faß.de were fass.de; all else keeps it
+(RFC 5894, 7.2).
+"""
 _DOT: Final = re.compile("[.\u3002\uff0e\uff61]")
 """What IDNA takes for a dot (RFC 3490, section 3.1)."""
 _VERSION: Final = 1
@@ -135,15 +152,25 @@ class UnsubscribeToken:
 def canonical(address: str) -> str:
     """The address in the one form under which a person is suppressed.
 
-    Lower case throughout: no mailbox of a large provider tells cases apart, and who has opted out as Me@ must not get
-    messages as me@. The dots of a Gmail address go, since Gmail ignores them
-    (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another person's filter.
+    Lower case throughout: no mailbox of a large provider tells cases apart, and who has opted out
+    as Me@ must not get messages as me@. The dots of a Gmail address go, since Gmail ignores them
+    (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another
+    person's filter.
     """
     local, _, domain = address.strip().lower().rpartition("@")
-    # IDNA leaves ASCII as it is, at the price of a microsecond; of what is too long it looks at each character first.
-    if not domain.isascii() and len(domain) <= _MAX_DOMAIN and max(map(len, domain.split("."))) <= _MAX_LABEL:
+    # IDNA leaves ASCII as it is, at the price of a microsecond; of what is too long it looks at
+    # each character first.
+    if (
+        not domain.isascii()
+        and len(domain) <= _MAX_DOMAIN
+        and max(map(len, domain.split("."))) <= _MAX_LABEL
+    ):
         with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
-            domain = ".".join(map(_ascii, _DOT.split(domain))) if _KEPT.search(domain) else _ascii(domain)
+            domain = (
+                ".".join(map(_ascii, _DOT.split(domain)))
+                if _KEPT.search(domain)
+                else _ascii(domain)
+            )
     if domain in CONSUMER_DOMAINS:
         return f"{local.replace('.', '')}@gmail.com"
     return f"{local}@{domain}"
@@ -157,7 +184,9 @@ def _ascii(domain: str) -> str:
 
 
 def digest_of(address: str, key: bytes) -> bytes:
-    """What stands for an address: HMAC-SHA256 of its canonical form, so that a table of digests names no person."""
+    """What stands for an address: HMAC-SHA256 of its canonical form, so that a table of digests
+    names no person.
+    """
     return hmac.digest(key, canonical(address).encode("utf-8"), hashlib.sha256)[:DIGEST_BYTES]
 
 
@@ -172,7 +201,10 @@ TOKEN_BYTES: Final = _FIELDS.size + _MAC_BYTES
 
 
 def encode_token(raw: bytes) -> str:
-    """`TOKEN_BYTES` as a token is written. Random ones make a link that does nothing, and does not look so."""
+    """`TOKEN_BYTES` as a token is written.
+
+    Random ones make a link that does nothing, and does not look so.
+    """
     return base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=")
 
 
@@ -181,7 +213,9 @@ DEAD_TOKEN: Final = "A" * 62
 
 
 def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
-    """What the token says, where one of `keys` (by id) made it; None where none did. Each of the few is tried.
+    """What the token says, where one of `keys` (by id) made it; None where none did.
+
+    Each of the few is tried.
 
     Each form but the one that `make_token` writes is refused, so that one link has one spelling.
     """
@@ -201,9 +235,12 @@ def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
 
 
 _WORDS: Final = {
-    Reason.UNSUBSCRIBED: N_("unsubscribed"), Reason.HARD_BOUNCE: N_("hard_bounce"), Reason.COMPLAINED: N_("complained"),
-    Reason.MANUAL: N_("manual"), Reason.IMPORTED: N_("imported"),
-}  # fmt: skip
+    Reason.UNSUBSCRIBED: N_("unsubscribed"),
+    Reason.HARD_BOUNCE: N_("hard_bounce"),
+    Reason.COMPLAINED: N_("complained"),
+    Reason.MANUAL: N_("manual"),
+    Reason.IMPORTED: N_("imported"),
+}
 
 
 def why_suppressed(why: str) -> Text:
@@ -212,7 +249,9 @@ def why_suppressed(why: str) -> Text:
 
 
 def masked(address: str) -> str:
-    """The address as a page may show it to a person who holds a link: `a•••@example.com`; `•••` where it is empty."""
+    """The address as a page may show it to a person who holds a link: `a•••@example.com`; `•••`
+    where it is empty.
+    """
     local, at, domain = address.rpartition("@")
     return f"{local[:1]}•••{at}{domain}"
 
@@ -222,7 +261,8 @@ def _mac(said: bytes, key: bytes) -> bytes:
 
 
 def _masked(said: bytes, mac: bytes, key: bytes) -> bytes:
-    """Mask what a token says, or take the mask off: the MAC, which no two tokens share, stands for a nonce (RFC 5297).
+    """Mask what a token says, or take the mask off: the MAC, which no two tokens share, stands for
+    a nonce (RFC 5297).
 
     The MAC is made of 30 bytes, and the mask of 16, so that neither is ever the other.
     """

@@ -1,7 +1,8 @@
 """What a reply means: for this message, and for the messages behind it.
 
 The table is Google's own pages on Gmail API errors and usage limits
-(https://developers.google.com/workspace/gmail/api/guides/handle-errors) plus what was observed beyond them.
+(https://developers.google.com/workspace/gmail/api/guides/handle-errors) plus what was observed
+beyond them.
 """
 
 import re
@@ -37,7 +38,9 @@ class Disposition(StrEnum):
     TRANSIENT = "transient"
     """It did not work and nothing was sent; another attempt may work. The attempt counts."""
     NOT_COUNTED = "not_counted"
-    """It did not work for a reason that is not the message's; nothing was sent and the attempt is refunded."""
+    """It did not work for a reason that is not the message's; nothing was sent and the attempt is
+    refunded.
+    """
     UNKNOWN = "unknown"
     """Google may have done what cannot be undone: sent it, or deleted its draft."""
     DRAFT_GONE = "draft_gone"
@@ -64,7 +67,9 @@ class PauseCause(StrEnum):
 
 @dataclass(frozen=True)
 class Backoff:
-    """Other messages of the sender must wait as well; by PROJECT_LIMIT those of all senders of its project."""
+    """Other messages of the sender must wait as well; by PROJECT_LIMIT those of all senders of its
+    project.
+    """
 
     cause: PauseCause
     until: datetime | None = None
@@ -91,12 +96,16 @@ _PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
 SCOPE_REFUSED: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
 """Google's reasons for refusing a call that the sign-in's scopes do not allow."""
 API_DISABLED: Final = frozenset({"accessNotConfigured", "SERVICE_DISABLED"})
-"""Google's reasons for refusing every call from a Cloud project in which the Gmail API was not enabled."""
+"""Google's reasons for refusing every call from a Cloud project in which the Gmail API was not
+enabled.
+"""
 _POLICY: Final = ("admin_policy_enforced", "access_denied", "org_internal")
-"""OAuth's words for a sign-in that the domain's administrator does not allow; another sign-in changes nothing."""
-_NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
-    Call.MESSAGES_SEND: "gmail.send"
-}
+"""OAuth's words for a sign-in that the domain's administrator does not allow; another sign-in
+changes nothing.
+"""
+_NEEDED: Final = {
+    call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call
+} | {Call.MESSAGES_SEND: "gmail.send"}
 _CLIENT_ERROR: Final = 400
 _SERVER_ERROR: Final = 500
 _TIMED_OUT: Final = 408
@@ -113,11 +122,17 @@ def judge(call: Call, reply: Reply) -> Verdict:
         case NoResponse(cause):
             return _unknown(call, reason("google_silent", cause=cause))
         case MalformedResponse(status, excerpt):
-            return _unknown(call, reason("malformed_response", status=status, call=call.value, excerpt=excerpt))
+            return _unknown(
+                call, reason("malformed_response", status=status, call=call.value, excerpt=excerpt)
+            )
         case TokenRefused():
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
-            pause = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
+            pause = (
+                PauseCause.NO_CREDENTIALS
+                if isinstance(reply, NoCredentials)
+                else PauseCause.WRONG_MAILBOX
+            )
             return _not_counted(pause, reason(pause.value, cause=cause))
         case NotSent():
             return _unreachable(reply)
@@ -126,34 +141,48 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 
 def refused_alone(reply: Refused) -> Verdict:
-    """What a refusal means that seems to concern the mailbox, where Google takes other messages from it meanwhile."""
+    """What a refusal means that seems to concern the mailbox, where Google takes other messages
+    from it meanwhile.
+    """
     return Verdict(Disposition.REJECTED, reason("message_rejected_alone", said=words_of(reply)))
 
 
 def words_of(reply: Refused) -> str:
     """Its status and Google's own words."""
-    return f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
+    return f"{reply.status} {reply.reason}".rstrip() + (
+        f": {reply.message}" if reply.message else ""
+    )
 
 
 def _unknown(call: Call, why: str) -> Verdict:
-    # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the recovery finds by its key.
+    # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the recovery
+    # finds by its key.
     return Verdict(Disposition.UNKNOWN if call in _IRREVERSIBLE else Disposition.TRANSIENT, why)
 
 
-def _not_counted(cause: PauseCause, why: str, *, until: datetime | None = None, everybody: bool = False) -> Verdict:
+def _not_counted(
+    cause: PauseCause, why: str, *, until: datetime | None = None, everybody: bool = False
+) -> Verdict:
     return Verdict(Disposition.NOT_COUNTED, why, Backoff(cause, until, everybody))
 
 
 def _unreachable(reply: NotSent) -> Verdict:
-    if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
+    # another service than Gmail: senders whose token is fresh go on
+    if isinstance(reply, TokenUnavailable):
         code = "owner_unknown" if isinstance(reply, OwnerUnknown) else "no_access_token"
         return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason(code, cause=reply.cause))
-    return _not_counted(PauseCause.GOOGLE_UNREACHABLE, reason("google_unreachable", cause=reply.cause), everybody=True)
+    return _not_counted(
+        PauseCause.GOOGLE_UNREACHABLE,
+        reason("google_unreachable", cause=reply.cause),
+        everybody=True,
+    )
 
 
 def _token(reply: TokenRefused) -> Verdict:
     said = (
-        f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
+        f"{reply.error or reply.status}: {reply.description}"
+        if reply.description
+        else reply.error or str(reply.status)
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
         return _not_counted(PauseCause.THROTTLED, reason("token_endpoint_unavailable", said=said))
@@ -166,16 +195,20 @@ def _token(reply: TokenRefused) -> Verdict:
 
 def _refused(call: Call, reply: Refused) -> Verdict:
     said = words_of(reply)
-    if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
+    # a redirect: who answered?
+    if not _CLIENT_ERROR <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:
         return _unknown(call, reason("google_error", said=said))
     match reply.status:
         case 400:
             return _bad_request(reply, said)
         case 401:
-            return _not_counted(PauseCause.TOKEN_REFUSED, reason("access_token_rejected", said=said))
+            return _not_counted(
+                PauseCause.TOKEN_REFUSED, reason("access_token_rejected", said=said)
+            )
         case 403:
             return _forbidden(call, reply, said)
-        case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
+        # a proxy's own 404 proves nothing
+        case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:
             return Verdict(Disposition.DRAFT_GONE, reason("draft_gone"))
         case 413:
             return Verdict(Disposition.REJECTED, reason("message_too_large", said=said))
@@ -186,7 +219,10 @@ def _refused(call: Call, reply: Refused) -> Verdict:
 
 
 def _bad_request(reply: Refused, said: str) -> Verdict:
-    if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
+    if (
+        reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"}
+        or "Mail service not enabled" in reply.message
+    ):
         return _not_counted(PauseCause.MAILBOX_REFUSED, reason("gmail_disabled", said=said))
     return Verdict(Disposition.REJECTED, reason("message_rejected", said=said))
 
@@ -194,10 +230,13 @@ def _bad_request(reply: Refused, said: str) -> Verdict:
 def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
-    if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
+    # before the words, which are the same for a minute's limit and a project's
+    if reply.reason in _PROJECT:
         return _not_counted(PauseCause.PROJECT_LIMIT, reason("project_limit", said=said))
     if reply.reason in SCOPE_REFUSED:
-        return _not_counted(PauseCause.SCOPE_MISSING, reason("scope_missing", scope=_NEEDED[call], said=said))
+        return _not_counted(
+            PauseCause.SCOPE_MISSING, reason("scope_missing", scope=_NEEDED[call], said=said)
+        )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
     if reply.reason in API_DISABLED:
@@ -209,7 +248,9 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
 
 def _throttled(reply: Refused, said: str) -> Verdict:
     if "concurrent" in reply.message.lower():
-        return _not_counted(PauseCause.TOO_MANY_CONCURRENT, reason("too_many_concurrent", said=said))
+        return _not_counted(
+            PauseCause.TOO_MANY_CONCURRENT, reason("too_many_concurrent", said=said)
+        )
     cause = PauseCause.DAILY_LIMIT if "(Mail sending)" in reply.message else PauseCause.THROTTLED
     return _not_counted(cause, reason(cause.value, said=said), until=_stamp(reply.message))
 

@@ -1,8 +1,8 @@
 """Webhooks, decided: the types of events, what an attempt means, and when it is tried again.
 
-An event has a schedule of its own. An endpoint that fails again and again rests as a whole: only one attempt at a time
-looks whether it is back, however many events wait, so that a dead endpoint costs next to nothing. The first success
-ends the rest, and everything that waits is due.
+An event has a schedule of its own. An endpoint that fails again and again rests as a whole: only
+one attempt at a time looks whether it is back, however many events wait, so that a dead endpoint
+costs next to nothing. The first success ends the rest, and everything that waits is due.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,16 @@ class EventType(StrEnum):
     """The type of an event: column `events.type`."""
 
     JOB_FINISHED = "job.finished"
-    """No message of the job is open any more. A job that is retried later, or into which a message comes back, finishes
-    once more."""
+    """No message of the job is open any more.
+
+    A job that is retried later, or into which a message comes back, finishes once more.
+    """
     JOB_PAUSED = "job.paused"
     JOB_CANCELLED = "job.cancelled"
     JOB_STUCK = "job.stuck"
-    """Messages of the job waited, and by a fault no claim would have taken them; now they can be claimed again."""
+    """Messages of the job waited, and by a fault no claim would have taken them; now they can be
+    claimed again.
+    """
     RECIPIENT_FAILED = "recipient.failed"
     RECIPIENT_BOUNCED = "recipient.bounced"
     """The message came back: a hard, soft or blocked bounce, or one of unknown cause."""
@@ -39,7 +43,9 @@ class EventType(StrEnum):
     RECIPIENT_SENT_UNDONE = "recipient.sent_undone"
     """The message was recorded as sent, and was not: its draft is there, or Google gave it back."""
     RECIPIENTS_SENT = "recipients.sent"
-    """Messages of a job that were sent and recorded together; made only while an endpoint of a webhook asks for it."""
+    """Messages of a job that were sent and recorded together; made only while an endpoint of a
+    webhook asks for it.
+    """
     SENDER_PAUSED = "sender.paused"
     """It was paused, or its pause has another cause than before."""
     SENDER_RESUMED = "sender.resumed"
@@ -55,7 +61,9 @@ RESTS_FROM: Final = 10
 MAX_RETRY_AFTER: Final = timedelta(hours=24)
 """A longer Retry-After is not believed."""
 _RESTING_SHARE: Final = 10
-"""An endpoint that rests is tried after a tenth of the time for which it has failed, within bounds."""
+"""An endpoint that rests is tried after a tenth of the time for which it has failed, within
+bounds.
+"""
 _BUSY: Final = frozenset({429, 502, 503, 504})
 """Answers whose Retry-After is honoured (Standard Webhooks 1.0.0, "Operational considerations")."""
 
@@ -82,7 +90,9 @@ class DeliveryStatus(StrEnum):
 
     WAITING = "waiting"
     SENDING = "sending"
-    """A daemon is posting it, or died while it did so: then its lease ends, and another daemon posts it."""
+    """A daemon is posting it, or died while it did so: then its lease ends, and another daemon
+    posts it.
+    """
     DELIVERED = "delivered"
     FAILED = "failed"
     """It is given up: the endpoint took other events meanwhile, and not this one."""
@@ -153,30 +163,49 @@ class WebhookOutcome:
 
 
 def decide(
-    attempt: WebhookAttempt, health: EndpointHealth, rules: RetryRules, *, number: int, tried_at: datetime | None,
-    now: datetime, jitter: float,
-) -> WebhookOutcome:  # fmt: skip
-    """What an attempt means. `number`: of the event's attempts, from 1. `jitter`: a factor by chance, about 1.
+    attempt: WebhookAttempt,
+    health: EndpointHealth,
+    rules: RetryRules,
+    *,
+    number: int,
+    tried_at: datetime | None,
+    now: datetime,
+    jitter: float,
+) -> WebhookOutcome:
+    """What an attempt means. `number`: of the event's attempts, from 1.
+
+    `jitter`: a factor by chance, about 1.
 
     `tried_at`: when the event's last attempt was recorded, which failed.
     """
     if attempt.succeeded:
-        return WebhookOutcome(DeliveryStatus.DELIVERED, timedelta(), EndpointState.ON, 0, None, None)
+        return WebhookOutcome(
+            DeliveryStatus.DELIVERED, timedelta(), EndpointState.ON, 0, None, None
+        )
     since = health.failing_since or now
     failures = health.failures + 1
     if attempt.http == 410:  # noqa: PLR2004 - HTTP's "gone": the sender should stop (Standard Webhooks 1.0.0)
-        return WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.GONE, failures, since, None)
-    if number > len(rules.retries) and tried_at is not None and since > tried_at:
-        # The endpoint has failed since this event failed last, or for a shorter time: another one got through since,
-        # and it is this event that the endpoint does not take. That says nothing about the endpoint.
         return WebhookOutcome(
-            DeliveryStatus.FAILED, timedelta(), EndpointState.ON, health.failures, health.failing_since,
+            DeliveryStatus.WAITING, timedelta(), EndpointState.GONE, failures, since, None
+        )
+    if number > len(rules.retries) and tried_at is not None and since > tried_at:
+        # The endpoint has failed since this event failed last, or for a shorter time: another one
+        # got through since, and it is this event that the endpoint does not take. That says nothing
+        # about the endpoint.
+        return WebhookOutcome(
+            DeliveryStatus.FAILED,
+            timedelta(),
+            EndpointState.ON,
+            health.failures,
+            health.failing_since,
             _rest(rules, failures=health.failures, failing=now - since),
-        )  # fmt: skip
+        )
     wait = rules.retries[min(number, len(rules.retries)) - 1] * jitter
     asked = retry_after(attempt, now=now)
     if now - since >= rules.pause_after:
-        return WebhookOutcome(DeliveryStatus.WAITING, wait, EndpointState.PAUSED, failures, since, None)
+        return WebhookOutcome(
+            DeliveryStatus.WAITING, wait, EndpointState.PAUSED, failures, since, None
+        )
     rest = _rest(rules, failures=failures, failing=now - since)
     if asked is not None:
         wait, rest = max(wait, asked), max(rest or asked, asked)
@@ -191,7 +220,9 @@ def _rest(rules: RetryRules, *, failures: int, failing: timedelta) -> timedelta 
 
 
 def retry_after(attempt: WebhookAttempt, *, now: datetime) -> timedelta | None:
-    """For how long a busy endpoint asks to be left alone; None where it does not, or not in a form that HTTP knows."""
+    """For how long a busy endpoint asks to be left alone; None where it does not, or not in a form
+    that HTTP knows.
+    """
     if attempt.http not in _BUSY or not (given := attempt.retry_after.strip()):
         return None
     if given.isascii() and given.isdigit():
@@ -199,7 +230,12 @@ def retry_after(attempt: WebhookAttempt, *, now: datetime) -> timedelta | None:
     try:
         until = parsedate_to_datetime(given)
         wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
-    except (ValueError, OverflowError, TypeError):  # the last two: a year or a zone beyond what a datetime holds
+    except (
+        ValueError,
+        OverflowError,
+        TypeError,
+    ):
+        # the last two: a year or a zone beyond what a datetime holds
         return None
     return min(max(wait, timedelta()), MAX_RETRY_AFTER)
 

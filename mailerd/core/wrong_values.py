@@ -1,4 +1,6 @@
-"""What is wrong with a value, by the type of pydantic's error: its own sentences are for developers, and English."""
+"""What is wrong with a value, by the type of pydantic's error: its own sentences are for
+developers, and English.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -33,11 +35,17 @@ _BY_TYPE: Final = {
 
 
 def wrong_value(type_: str, context: Mapping[str, Any]) -> Text | None:
-    """What is wrong, by the `type` and `ctx` of an error; None: it says so itself, or it is of no type that is known.
+    """What is wrong, by the `type` and `ctx` of an error; None: it says so itself, or it is of no
+    type that is known.
 
-    An error of a validator of ours (`value_error`) has the exception in its context: that is what it says.
+    An error of a validator of ours (`value_error`) has the exception in its context: that is what
+    it says.
     """
-    if isinstance(said := getattr(context.get("error"), "args", None), tuple) and said and isinstance(said[0], Text):
+    if (
+        isinstance(said := getattr(context.get("error"), "args", None), tuple)
+        and said
+        and isinstance(said[0], Text)
+    ):
         return said[0]
     if (template := _BY_TYPE.get(type_)) is None:
         return None

@@ -56,7 +56,10 @@ class Event:
 
     def words(self, fields: Mapping[str, object]) -> Text:
         """What is said of these fields."""
-        return t(self.template, **{name: self.said.get(name, _plain)(value) for name, value in fields.items()})
+        return t(
+            self.template,
+            **{name: self.said.get(name, _plain)(value) for name, value in fields.items()},
+        )
 
     @cached_property
     def message_id(self) -> str:
@@ -69,7 +72,8 @@ class Event:
 
 
 def _plain(value: object) -> object:
-    return str(value) if isinstance(value, BaseException) else value  # which is the Text that it was raised with
+    # which is the Text that it was raised with
+    return str(value) if isinstance(value, BaseException) else value
 
 
 EventSink = Callable[[Event, Mapping[str, object]], None]
@@ -121,12 +125,18 @@ def event(
         if any(p.kind is not p.KEYWORD_ONLY for p in parameters):
             raise TypeError(f"event {name}: every field is keyword-only")
         if taken := sorted(RESERVED.intersection(p.name for p in parameters)):
-            raise TypeError(f"event {name}: no field can be named {', '.join(taken)}, which every line has already")
+            raise TypeError(
+                f"event {name}: no field can be named {', '.join(taken)}, which every line has already"
+            )
         if by and by not in {p.name for p in parameters}:
             raise TypeError(f"event {name}: there is no field {by}")
         if name in _REGISTERED:
             raise TypeError(f"event {name} is declared twice")
-        said = {p.name: p.annotation.__metadata__[0] for p in parameters if hasattr(p.annotation, "__metadata__")}
+        said = {
+            p.name: p.annotation.__metadata__[0]
+            for p in parameters
+            if hasattr(p.annotation, "__metadata__")
+        }
         it = _REGISTERED[name] = Event(name=name, level=level, template=template, by=by, said=said)
 
         @wraps(method)

@@ -25,19 +25,40 @@ class InboxEvents(EventEmitter):
     def inbox_readable_again(self, *, sender: str) -> None: ...
 
     @event("info", N_("job {job}: {to} (recipient {recipient}) bounced: {kind} {code} {reason}"))
-    def message_bounced(self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str) -> None: ...
+    def message_bounced(
+        self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str
+    ) -> None: ...
 
-    @event("info", N_("job {job}: copy to {to} (recipient {recipient}) bounced: {kind} {code} {reason}"))
-    def copy_bounced(self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str) -> None: ...
+    @event(
+        "info",
+        N_("job {job}: copy to {to} (recipient {recipient}) bounced: {kind} {code} {reason}"),
+    )
+    def copy_bounced(
+        self, *, job: str, recipient: int, to: str, kind: Code, code: str, reason: str
+    ) -> None: ...
 
     @event("info", N_("job {job}: {to} (recipient {recipient}) {result}, by {by}"))
-    def message_replied(self, *, job: str, recipient: int, to: str, result: Code, by: str) -> None: ...
+    def message_replied(
+        self, *, job: str, recipient: int, to: str, result: Code, by: str
+    ) -> None: ...
 
-    @event("warning", N_("job {job}: {to} (recipient {recipient}) returned by Google: sending limit reached; {then}"))
-    def message_returned(self, *, job: str, recipient: int, to: str, sender: str, then: str) -> None: ...
+    @event(
+        "warning",
+        N_(
+            "job {job}: {to} (recipient {recipient}) returned by Google: sending limit reached; {then}"
+        ),
+    )
+    def message_returned(
+        self, *, job: str, recipient: int, to: str, sender: str, then: str
+    ) -> None: ...
 
-    @event("warning", N_("sender {sender} paused for {seconds} after a notice in its inbox ({pause}): {reason}"))
-    def sender_paused_by_notice(self, *, sender: str, pause: Code, reason: str, seconds: Seconds) -> None: ...
+    @event(
+        "warning",
+        N_("sender {sender} paused for {seconds} after a notice in its inbox ({pause}): {reason}"),
+    )
+    def sender_paused_by_notice(
+        self, *, sender: str, pause: Code, reason: str, seconds: Seconds
+    ) -> None: ...
 
     @event("warning", N_("job {job} paused: {reason}"))
     def job_paused_for_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
@@ -45,12 +66,19 @@ class InboxEvents(EventEmitter):
     @event("warning", N_("job {job}: {reason}"))
     def job_bounces(self, *, job: str, sender: str, reason: str) -> None: ...
 
-    @event("info", N_("job {job} held for up to {seconds}: {notices} messages arrived at {sender} and are read first"))
+    @event(
+        "info",
+        N_(
+            "job {job} held for up to {seconds}: {notices} messages arrived at {sender} and are read first"
+        ),
+    )
     def job_held(self, *, job: str, sender: str, notices: int, seconds: Seconds) -> None: ...
 
     @event(
         "warning",
-        N_("notice {gmail_id} in {sender} not verified ({kind}, about the message to {to}); nothing changed"),
+        N_(
+            "notice {gmail_id} in {sender} not verified ({kind}, about the message to {to}); nothing changed"
+        ),
     )
     def notice_not_verified(self, *, sender: str, gmail_id: str, kind: Code, to: str) -> None: ...
 
@@ -60,12 +88,16 @@ class InboxEvents(EventEmitter):
     @event("warning", N_("inbox of {sender}: history expired at Google; reading back to {since}"))
     def history_expired(self, *, sender: str, since: str) -> None: ...
 
-    @event("error", N_("notice {gmail_id} in {sender}: internal error; please report the traceback"))
+    @event(
+        "error", N_("notice {gmail_id} in {sender}: internal error; please report the traceback")
+    )
     def notice_crashed(self, *, sender: str, gmail_id: str, error: BaseException) -> None: ...
 
     @event(
         "error",
-        N_("{what}: internal error, sending not affected, next attempt in {again_in}; please report the traceback"),
+        N_(
+            "{what}: internal error, sending not affected, next attempt in {again_in}; please report the traceback"
+        ),
     )
     def inbox_crashed(self, *, what: str, again_in: Seconds, error: BaseException) -> None: ...
 

@@ -1,7 +1,16 @@
 """Events of the HTTP API, the console and the unsubscribe pages."""
 
 from mailerd.core.i18n import N_
-from mailerd.events.base import Addresses, Code, EventEmitter, Keys, Messages, Recipients, Requests, event
+from mailerd.events.base import (
+    Addresses,
+    Code,
+    EventEmitter,
+    Keys,
+    Messages,
+    Recipients,
+    Requests,
+    event,
+)
 
 # What is said of suppressions and of the public site of unsubscribe links.
 
@@ -13,7 +22,9 @@ class SuppressionEvents(EventEmitter):
     def public_site_listening(self, *, where: str) -> None: ...
 
     @event("info", N_("suppression added: {address} for {mailing_list} ({reason}, by {source})"))
-    def suppression_added(self, *, address: str, mailing_list: str, reason: Code, source: Code) -> None: ...
+    def suppression_added(
+        self, *, address: str, mailing_list: str, reason: Code, source: Code
+    ) -> None: ...
 
     @event("info", N_("suppression removed: {address} for {mailing_list} (by {source})"))
     def suppression_removed(self, *, address: str, mailing_list: str, source: Code) -> None: ...
@@ -50,13 +61,27 @@ class IntakeEvents(EventEmitter):
     @event("info", N_("API stopped; open requests were finished"))
     def intake_stopped(self) -> None: ...
 
-    @event("info", N_("job {job} accepted: {accepted} of {total} from {sender}, due {due}, in {ms:.0f} ms"))
+    @event(
+        "info",
+        N_("job {job} accepted: {accepted} of {total} from {sender}, due {due}, in {ms:.0f} ms"),
+    )
     def job_accepted(
-        self, *, job: str, sender: str, total: Messages, accepted: int, due: str, ms: float, key: str, request: str
+        self,
+        *,
+        job: str,
+        sender: str,
+        total: Messages,
+        accepted: int,
+        due: str,
+        ms: float,
+        key: str,
+        request: str,
     ) -> None: ...
 
     @event("info", N_("job {job}: key {key} overrode suppressions: also sent to {overridden}"))
-    def suppressions_overridden(self, *, job: str, overridden: Recipients, key: str, request: str) -> None: ...
+    def suppressions_overridden(
+        self, *, job: str, overridden: Recipients, key: str, request: str
+    ) -> None: ...
 
     @event("info", N_("request {request} refused with {status} {code}: {reason}"))
     def request_refused(self, *, request: str, status: int, code: str, reason: str) -> None: ...
@@ -64,24 +89,47 @@ class IntakeEvents(EventEmitter):
     @event("warning", N_("request {request} returned 503: {cause}"))
     def request_unserved(self, *, request: str, cause: str) -> None: ...
 
-    @event("error", N_("job {job}: unknown whether it is stored: COMMIT got no response and the check failed: {cause}"))
+    @event(
+        "error",
+        N_(
+            "job {job}: unknown whether it is stored: COMMIT got no response and the check failed: {cause}"
+        ),
+    )
     def job_in_doubt(self, *, job: str, cause: str) -> None: ...
 
     @event(
-        "error", N_("request {request} ({method} {path}): internal error, returned 500; please report the traceback")
+        "error",
+        N_(
+            "request {request} ({method} {path}): internal error, returned 500; please report the traceback"
+        ),
     )
-    def request_failed(self, *, request: str, method: str, path: str, error: BaseException) -> None: ...
+    def request_failed(
+        self, *, request: str, method: str, path: str, error: BaseException
+    ) -> None: ...
 
     @event(
         "info",
-        N_("{method} {path}: {status} in {ms:.1f} ms, {size} bytes, for {caller} at {address} (request {request})"),
+        N_(
+            "{method} {path}: {status} in {ms:.1f} ms, {size} bytes, for {caller} at {address} (request {request})"
+        ),
     )
     def request_answered(
-        self, *, method: str, path: str, status: int, ms: float, size: int, caller: str, address: str, request: str
+        self,
+        *,
+        method: str,
+        path: str,
+        status: int,
+        ms: float,
+        size: int,
+        caller: str,
+        address: str,
+        request: str,
     ) -> None: ...
 
     @event("debug", N_("{method} {path}: {status} in {ms:.1f} ms (request {request})"))
-    def probe_answered(self, *, method: str, path: str, status: int, ms: float, request: str) -> None: ...
+    def probe_answered(
+        self, *, method: str, path: str, status: int, ms: float, request: str
+    ) -> None: ...
 
     @event(
         "debug",
@@ -95,9 +143,13 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "warning",
-        N_("{count} without a verified API key from {addresses} not logged one by one: {most} from {address}"),
+        N_(
+            "{count} without a verified API key from {addresses} not logged one by one: {most} from {address}"
+        ),
     )
-    def requests_not_logged(self, *, count: Requests, addresses: Addresses, address: str, most: int) -> None: ...
+    def requests_not_logged(
+        self, *, count: Requests, addresses: Addresses, address: str, most: int
+    ) -> None: ...
 
     @event("warning", N_("API key rejected: {method} {path} from {address}"))
     def key_refused(self, *, address: str, method: str, path: str) -> None: ...
@@ -117,7 +169,12 @@ class IntakeEvents(EventEmitter):
     @event("warning", N_("job {job}: no forecast: {cause}; responded without it"))
     def forecast_failed(self, *, job: str, cause: str) -> None: ...
 
-    @event("error", N_("job {job}: internal error in the forecast, responded without it; please report the traceback"))
+    @event(
+        "error",
+        N_(
+            "job {job}: internal error in the forecast, responded without it; please report the traceback"
+        ),
+    )
     def forecast_crashed(self, *, job: str, error: BaseException) -> None: ...
 
     @event("warning", N_("last_used_at of {keys} not written: {cause}"))

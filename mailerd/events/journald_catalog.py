@@ -55,7 +55,9 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
     entries = []
     for event in known:
         if event.level in SERIOUS:
-            entries.append(_entry(event, RUNBOOKS[event.name], language, message_id=event.message_id))
+            entries.append(
+                _entry(event, RUNBOOKS[event.name], language, message_id=event.message_id)
+            )
             for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
                 entries.append(_entry(event, advice, language, message_id=event.id_by(value)))
     return "\n".join(entries)
@@ -63,7 +65,14 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
 
 def _entry(event: Event, advice: Runbook, language: Language, *, message_id: str) -> str:
     subject = _words(event, language, "@MAILERD_{}@").partition("\n")[0]
-    lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", say(advice.meaning, language), ""]
+    lines = [
+        f"-- {message_id}",
+        f"Subject: {subject}",
+        "Defined-By: mailerd",
+        "",
+        say(advice.meaning, language),
+        "",
+    ]
     lines.append(say(t(_HEAD), language))
     for number, cause in enumerate(advice.causes, start=1):
         lines += [f"  {number}. {say(cause.text, language)}", f"     > {cause.command}"]
@@ -91,8 +100,12 @@ def page(known: Sequence[Event]) -> str:
         if event.level in SERIOUS:
             lines += _section(event.name, RUNBOOKS[event.name])
             for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
-                own = t("With `{field}` {value} the MESSAGE_ID is `{id}`.",
-                        field=event.by, value=value, id=event.id_by(value))  # fmt: skip
+                own = t(
+                    "With `{field}` {value} the MESSAGE_ID is `{id}`.",
+                    field=event.by,
+                    value=value,
+                    id=event.id_by(value),
+                )
                 lines += [*_section(f"{event.name}: {value}", advice), say(own), ""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -100,7 +113,14 @@ def page(known: Sequence[Event]) -> str:
 def table(known: Sequence[Event]) -> str:
     """The page with every event."""
     heads = " | ".join(say(t(each)) for each in _HEADS)
-    lines = [f"# {say(t('All events'))}", "", say(t(_ABOUT)), "", f"| {heads} |", "|---|---|---|---|"]
+    lines = [
+        f"# {say(t('All events'))}",
+        "",
+        say(t(_ABOUT)),
+        "",
+        f"| {heads} |",
+        "|---|---|---|---|",
+    ]
     lines += [f"| `{it.name}` | {it.level} | {_cell(it)} | `{it.message_id}` |" for it in known]
     return "\n".join(lines) + "\n"
 
@@ -114,7 +134,9 @@ _ABOUT: Final = N_(
 
 
 def _section(title: str, advice: Runbook) -> list[str]:
-    causes = [f"{n}. {say(it.text)}\n   `{_plain(it.command)}`" for n, it in enumerate(advice.causes, 1)]
+    causes = [
+        f"{n}. {say(it.text)}\n   `{_plain(it.command)}`" for n, it in enumerate(advice.causes, 1)
+    ]
     return [f"## {title}", "", say(advice.meaning), "", *causes, ""]
 
 

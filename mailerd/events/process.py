@@ -9,7 +9,12 @@ from mailerd.events.base import EventEmitter, Messages, Records, Seconds, event
 class StoreEvents(EventEmitter):
     """Connections, attempts, absence and return of the database."""
 
-    @event("warning", N_("database {where}: attempt {attempt}/{attempts} failed: {cause}; next in {again_in:g} s"))
+    @event(
+        "warning",
+        N_(
+            "database {where}: attempt {attempt}/{attempts} failed: {cause}; next in {again_in:g} s"
+        ),
+    )
     def database_attempt_failed(
         self, *, where: str, attempt: int, attempts: int, cause: str, again_in: float
     ) -> None: ...
@@ -33,7 +38,9 @@ class StoreEvents(EventEmitter):
 
     @event(
         "warning",
-        N_("database {where} changed or restarted: {messages} recorded again, {lost} of them lost by the server"),
+        N_(
+            "database {where} changed or restarted: {messages} recorded again, {lost} of them lost by the server"
+        ),
     )
     def outcomes_rewritten(self, *, where: str, messages: Messages, lost: int) -> None: ...
 
@@ -41,9 +48,14 @@ class StoreEvents(EventEmitter):
     def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
 
     @event(
-        "warning", N_("database {where} allows no further connections: {connections} of {wanted} are in use: {cause}")
+        "warning",
+        N_(
+            "database {where} allows no further connections: {connections} of {wanted} are in use: {cause}"
+        ),
     )
-    def database_crowded(self, *, where: str, connections: int, wanted: int, cause: str) -> None: ...
+    def database_crowded(
+        self, *, where: str, connections: int, wanted: int, cause: str
+    ) -> None: ...
 
     @event("info", N_("database {where} back after {seconds}"))
     def database_back(self, *, where: str, seconds: Seconds) -> None: ...
@@ -60,12 +72,18 @@ class StoreEvents(EventEmitter):
     def transaction_repeated(self, *, what: str, again_in: float, cause: str) -> None: ...
 
     @event(
-        "critical", N_("database {where} full in {what}: nothing can be stored; free disk space on its server: {cause}")
+        "critical",
+        N_(
+            "database {where} full in {what}: nothing can be stored; free disk space on its server: {cause}"
+        ),
     )
     def database_full(self, *, where: str, what: str, cause: str) -> None: ...
 
     @event(
-        "warning", N_("connection {thread} could not be killed: {cause}; its locks remain until the server drops it")
+        "warning",
+        N_(
+            "connection {thread} could not be killed: {cause}; its locks remain until the server drops it"
+        ),
     )
     def kill_failed(self, *, thread: int, cause: str) -> None: ...
 
@@ -94,13 +112,21 @@ class ProcessEvents(EventEmitter):
     @event("error", N_("reload failed: {cause}; previous settings kept"))
     def settings_refused(self, *, cause: str) -> None: ...
 
-    @event("error", N_("reload failed: internal error, the service continues; please report the traceback"))
+    @event(
+        "error",
+        N_("reload failed: internal error, the service continues; please report the traceback"),
+    )
     def reload_failed(self, *, error: BaseException) -> None: ...
 
     @event("error", N_("{lost} of this log lost: journald did not read them in time"))
     def log_records_lost(self, *, lost: Records) -> None: ...
 
-    @event("critical", N_("loop {loop}: no progress for {seconds} while {doing}; please report all of this:\n{stacks}"))
+    @event(
+        "critical",
+        N_(
+            "loop {loop}: no progress for {seconds} while {doing}; please report all of this:\n{stacks}"
+        ),
+    )
     def loop_stalled(self, *, loop: str, doing: str, seconds: Seconds, stacks: str) -> None: ...
 
     @event("critical", N_("event loop blocked for {seconds}; please report all of this:\n{stacks}"))
@@ -114,7 +140,10 @@ class ProcessEvents(EventEmitter):
     )
     def clock_off(self, *, seconds: Seconds, direction: str) -> None: ...
 
-    @event("warning", N_("daemon {daemon} has not responded for {seconds}; its messages are taken over"))
+    @event(
+        "warning",
+        N_("daemon {daemon} has not responded for {seconds}; its messages are taken over"),
+    )
     def daemon_gone(self, *, daemon: str, seconds: Seconds) -> None: ...
 
     @event("warning", N_("tables not read for metrics and status: {cause}"))
@@ -122,7 +151,9 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "error",
-        N_("tables not read for metrics and status: internal error, sending not affected; please report the traceback"),
+        N_(
+            "tables not read for metrics and status: internal error, sending not affected; please report the traceback"
+        ),
     )
     def stats_crashed(self, *, error: BaseException) -> None: ...
 

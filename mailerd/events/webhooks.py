@@ -7,12 +7,19 @@ from mailerd.events.base import EventEmitter, Events, Seconds, event
 class WebhookEvents(EventEmitter):
     """Deliveries of events to the endpoints of applications."""
 
-    @event("debug", N_("webhook {webhook}: event {uid} ({event_type}) delivered in {ms} ms, attempt {number}"))
-    def webhook_delivered(self, *, webhook: str, uid: str, event_type: str, number: int, ms: int) -> None: ...
+    @event(
+        "debug",
+        N_("webhook {webhook}: event {uid} ({event_type}) delivered in {ms} ms, attempt {number}"),
+    )
+    def webhook_delivered(
+        self, *, webhook: str, uid: str, event_type: str, number: int, ms: int
+    ) -> None: ...
 
     @event(
         "debug",
-        N_("webhook {webhook}: event {uid} ({event_type}) deferred for {again_in} after attempt {number}: {cause}"),
+        N_(
+            "webhook {webhook}: event {uid} ({event_type}) deferred for {again_in} after attempt {number}: {cause}"
+        ),
     )
     def webhook_attempt_failed(
         self, *, webhook: str, uid: str, event_type: str, number: int, cause: str, again_in: Seconds
@@ -51,11 +58,15 @@ class WebhookEvents(EventEmitter):
             "webhook {webhook}: event {uid} ({event_type}) given up after attempt {number}: {cause}; to deliver it again: `mailerd webhooks replay {webhook} --failed`"
         ),
     )
-    def webhook_event_given_up(self, *, webhook: str, uid: str, event_type: str, number: int, cause: str) -> None: ...
+    def webhook_event_given_up(
+        self, *, webhook: str, uid: str, event_type: str, number: int, cause: str
+    ) -> None: ...
 
     @event(
         "warning",
-        N_("webhook {webhook}: {events} not delivered were deleted, older than {days} days; the endpoint is paused"),
+        N_(
+            "webhook {webhook}: {events} not delivered were deleted, older than {days} days; the endpoint is paused"
+        ),
     )
     def webhook_events_expired(self, *, webhook: str, events: Events, days: int) -> None: ...
 

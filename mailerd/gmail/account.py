@@ -1,4 +1,6 @@
-"""One sender's access to Google: its credential file, its token (one refresh at a time) and its aiogoogle client."""
+"""One sender's access to Google: its credential file, its token (one refresh at a time) and its
+aiogoogle client.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -48,19 +50,22 @@ from mailerd.gmail.session import GmailRequest, GmailSession, TokenResponse, rea
 
 # Gets access tokens for credentials from Google's token endpoint.
 #
-# aiogoogle's own refresh is not used. It has no time-out, so a hung endpoint would hang every message. It has no lock,
-# so
-# fifty messages would make fifty requests. It signs on the event loop (36 ms each), raises KeyError for an answer
-# without
-# "scope", and takes the endpoint's address from the credential file.
+# aiogoogle's own refresh is not used. It has no time-out, so a hung endpoint would hang every
+# message. It has no lock, so fifty messages would make fifty requests. It signs on the event loop
+# (36 ms each), raises KeyError for an answer without "scope", and takes the endpoint's address from
+# the credential file.
 
 _EARLY_S = 60.0
 """Seconds before its end at which a token is replaced."""
 _ASSERTION_LIFETIME_S = 3600
-"""How long an assertion is valid, in seconds; Google's upper bound: https://developers.google.com/identity/protocols/oauth2/service-account."""
+"""How long an assertion is valid, in seconds; Google's upper bound:
+https://developers.google.com/identity/protocols/oauth2/service-account.
+"""
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
-"""What Google says when an administrator has not delegated all of the scopes that were asked for."""
+"""What Google says when an administrator has not delegated all of the scopes that were asked
+for.
+"""
 _NOT_SECRET = {"grant_type", "client_id", "redirect_uri"}
 """The fields of a token request that are not secret."""
 
@@ -73,10 +78,14 @@ class Token:
 
     access_token: str = field(repr=False)
     fresh_until: float
-    """A monotonic time, in seconds; from then on it is replaced, though it is valid a little longer."""
+    """A monotonic time, in seconds; from then on it is replaced, though it is valid a little
+    longer.
+    """
     scopes: tuple[str, ...]
     bound: bool = False
-    """A service account's token for this sender, whom the request named: it opens no other mailbox."""
+    """A service account's token for this sender, whom the request named: it opens no other
+    mailbox.
+    """
     generation: int = 0
     """The generation of the credential file that it came from (see `Account`); 0 is none."""
 
@@ -84,15 +93,22 @@ class Token:
 class Tokens:
     """The token endpoint."""
 
-    def __init__(self, session: GmailSession, *, token_uri: str, events: GmailEvents, clock: Clock) -> None:
+    def __init__(
+        self, session: GmailSession, *, token_uri: str, events: GmailEvents, clock: Clock
+    ) -> None:
         self._session = session
-        # Always the settings' address, never the file's: a credential file cannot send secrets elsewhere.
+        # Always the settings' address, never the file's: a credential file cannot send secrets
+        # elsewhere.
         self._token_uri = token_uri
         self._events = events
         self._clock = clock
 
-    async def get(self, sender: str, *, credentials: Credentials, deadline: float) -> Token | NoToken:
-        """A new token for a sender, or the endpoint's refusal, before the deadline (the event loop's time)."""
+    async def get(
+        self, sender: str, *, credentials: Credentials, deadline: float
+    ) -> Token | NoToken:
+        """A new token for a sender, or the endpoint's refusal, before the deadline (the event
+        loop's time).
+        """
         match credentials:
             case AuthorizedUser():
                 form = {
@@ -101,18 +117,25 @@ class Tokens:
                     "client_secret": credentials.client_secret,
                     "refresh_token": credentials.refresh_token,
                 }
-                return await self._request(sender, form=form, default_scopes=credentials.scopes, deadline=deadline)
+                return await self._request(
+                    sender, form=form, default_scopes=credentials.scopes, deadline=deadline
+                )
             case ServiceAccount():
                 return await self._try_scopes(sender, account=credentials, deadline=deadline)
 
-    async def _try_scopes(self, sender: str, *, account: ServiceAccount, deadline: float) -> Token | NoToken:
-        """A token for the best set of scopes that was delegated; Google refuses a set that holds an undelegated one."""
+    async def _try_scopes(
+        self, sender: str, *, account: ServiceAccount, deadline: float
+    ) -> Token | NoToken:
+        """A token for the best set of scopes that was delegated; Google refuses a set that holds an
+        undelegated one.
+        """
         issued = int(self._clock.now().timestamp())
         claims = {"iss": account.client_email, "sub": sender, "aud": self._token_uri, "iat": issued}
         claims["exp"] = issued + _ASSERTION_LIFETIME_S
         try:
             async with asyncio.timeout_at(deadline):
-                # Loading the key takes tens of milliseconds of computing, so a thread does it, once for all sets.
+                # Loading the key takes tens of milliseconds of computing, so a thread does it, once
+                # for all sets.
                 assertions = await asyncio.to_thread(_sign, account, claims)
         except TimeoutError:
             return TokenUnavailable(t("the assertion was not signed within the time-out"))
@@ -121,7 +144,9 @@ class Tokens:
         outcome: Token | NoToken = TokenUnavailable(t("no scopes to ask for"))
         for scopes, assertion in zip(SCOPE_PREFERENCE, assertions, strict=True):
             form = {"grant_type": _JWT_BEARER, "assertion": assertion}
-            outcome = await self._request(sender, form=form, default_scopes=scopes, deadline=deadline)
+            outcome = await self._request(
+                sender, form=form, default_scopes=scopes, deadline=deadline
+            )
             if not (isinstance(outcome, TokenRefused) and outcome.error in _NOT_DELEGATED):
                 break
         return outcome
@@ -135,7 +160,8 @@ class Tokens:
         answer = await self._session.request(request, deadline=deadline)
         outcome: TokenResponse | NoToken
         if isinstance(answer, NotSent | NoResponse):
-            # A second request for a token does no harm, so it does not matter whether this one was sent.
+            # A second request for a token does no harm, so it does not matter whether this one was
+            # sent.
             outcome = TokenUnavailable(answer.cause)
         else:
             outcome = read_token(answer)
@@ -145,7 +171,9 @@ class Tokens:
         if not isinstance(outcome, TokenResponse):
             report(self._events, outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
             return outcome
-        self._events.token_refreshed(sender=sender, seconds=ended - started, good_for=outcome.lifetime_s)
+        self._events.token_refreshed(
+            sender=sender, seconds=ended - started, good_for=outcome.lifetime_s
+        )
         early = min(_EARLY_S, outcome.lifetime_s / 2)
         return Token(
             access_token=outcome.access_token,
@@ -167,7 +195,9 @@ def token_request(token_uri: str, *, sender: str, form: Mapping[str, str]) -> Gm
 
 
 def without_secrets(refusal: TokenRefused, form: Mapping[str, str]) -> TokenRefused:
-    """The refusal without the secrets of the request, which a proxy's error page may repeat; refusals are logged."""
+    """The refusal without the secrets of the request, which a proxy's error page may repeat;
+    refusals are logged.
+    """
 
     def scrub(text: str) -> str:
         for name, value in form.items():
@@ -183,31 +213,39 @@ def _sign(account: ServiceAccount, claims: dict[str, object]) -> tuple[str, ...]
     """An RS256 assertion (RFC 7523) for each set of scopes, best first."""
     try:
         signer = crypt.RSASigner.from_string(account.private_key, key_id=account.private_key_id)
-        return tuple(jwt.encode(signer, {**claims, "scope": " ".join(scopes)}).decode() for scopes in SCOPE_PREFERENCE)
+        return tuple(
+            jwt.encode(signer, {**claims, "scope": " ".join(scopes)}).decode()
+            for scopes in SCOPE_PREFERENCE
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a key that is not RSA
         # The exception's text is left out, since the library has read the key.
         return NoCredentials(
             joined(
                 [
-                    t("the private key of {client_email} is not valid", client_email=account.client_email),
+                    t(
+                        "the private key of {client_email} is not valid",
+                        client_email=account.client_email,
+                    ),
                     t("create a new key for the service account"),
                 ]
             )
         )
 
 
-# Checks whose mailbox a credential file opens: once for each file, before it is used for anything else.
+# Checks whose mailbox a credential file opens: once for each file, before it is used for anything
+# else.
 #
-# Without the check, a file that was replaced by another mailbox's would send from that mailbox, and the drafts of its
-# own
-# mailbox, which the other one does not know, would all look as if they had been sent.
+# Without the check, a file that was replaced by another mailbox's would send from that mailbox, and
+# the drafts of its own mailbox, which the other one does not know, would all look as if they had
+# been sent.
 
 
 def same_mailbox(one: str, other: str) -> bool:
     """Whether two addresses name one mailbox, as far as the addresses show it.
 
-    Upper and lower case are the same. At gmail.com, and only there, dots and what follows a "+" do not count
-    (https://support.google.com/mail/answer/7436150), and googlemail.com is the same domain.
+    Upper and lower case are the same. At gmail.com, and only there, dots and what follows a "+" do
+    not count (https://support.google.com/mail/answer/7436150), and googlemail.com is the same
+    domain.
     """
     return _canonical(one) == _canonical(other)
 
@@ -220,7 +258,9 @@ def _canonical(address: str) -> str:
 
 
 class Ownership:
-    """Whether one sender's credentials open the sender's own mailbox; `verified`: Google has named that mailbox."""
+    """Whether one sender's credentials open the sender's own mailbox; `verified`: Google has named
+    that mailbox.
+    """
 
     def __init__(self, sender: str, *, events: GmailEvents) -> None:
         self._sender = sender
@@ -242,9 +282,11 @@ class Ownership:
     async def check(
         self, token: Token, *, file: str, deadline: float, ask: Callable[[], Awaitable[Reply]]
     ) -> Reply | None:
-        """Why this token must not be used; None: the mailbox is the sender's, or the scopes do not let Google say.
+        """Why this token must not be used; None: the mailbox is the sender's, or the scopes do not
+        let Google say.
 
-        `ask` makes the call (users.getProfile). Callers that come meanwhile wait, and get its outcome, good or bad.
+        `ask` makes the call (users.getProfile). Callers that come meanwhile wait, and get its
+        outcome, good or bad.
         """
         rounds = self._rounds
         try:
@@ -263,7 +305,9 @@ class Ownership:
         finally:
             self._checking.release()
 
-    async def _check_now(self, token: Token, *, file: str, ask: Callable[[], Awaitable[Reply]]) -> Reply | None:
+    async def _check_now(
+        self, token: Token, *, file: str, ask: Callable[[], Awaitable[Reply]]
+    ) -> Reply | None:
         if token.bound:
             return self._remember(token, None, verified=True)
         if not allow_profile(token.scopes):
@@ -313,7 +357,9 @@ class Ownership:
         self._events.mailbox_unverified(sender=self._sender)
         return self._remember(token, None, verified=False)
 
-    def _remember(self, token: Token, wrong: WrongMailbox | None, *, verified: bool) -> WrongMailbox | None:
+    def _remember(
+        self, token: Token, wrong: WrongMailbox | None, *, verified: bool
+    ) -> WrongMailbox | None:
         self._checked, self.problem, self.verified = token.generation, wrong, verified
         return wrong
 
@@ -370,7 +416,9 @@ class Account:
         return str(self._found.path) if isinstance(self._found, CredentialFile) else ""
 
     def authorization(self, found: CredentialFile) -> Authorization:
-        """What the last request for a token said of a credential file, if that is still the one in use."""
+        """What the last request for a token said of a credential file, if that is still the one in
+        use.
+        """
         if found != self._found:
             return Authorization()
         if self._known.state is AuthorizationState.OK and (wrong := self.ownership.problem):
@@ -378,7 +426,9 @@ class Account:
         return self._known
 
     def invalidate(self) -> None:
-        """Drop the token: the next call requests a new one, and a refresh under way does not bring the old one back."""
+        """Drop the token: the next call requests a new one, and a refresh under way does not bring
+        the old one back.
+        """
         self._token = None
         self._generation += 1
 
@@ -408,9 +458,13 @@ class Account:
     async def token(self, *, deadline: float, refused: Token | None = None) -> Token | NoToken:
         """A fresh token that is not the `refused` one, or why there is none.
 
-        Callers that come while a refresh is under way wait for it, and get its outcome, good or bad.
+        Callers that come while a refresh is under way wait for it, and get its outcome, good or
+        bad.
         """
-        if self._found is None or self._clock.monotonic() - self._refreshed_at >= _REFRESH_INTERVAL_S:
+        if (
+            self._found is None
+            or self._clock.monotonic() - self._refreshed_at >= _REFRESH_INTERVAL_S
+        ):
             self.refresh_if_changed()
         if token := self._usable(refused):
             return token
@@ -443,7 +497,9 @@ class Account:
             return known
         outcome = await self._tokens.get(self._sender, credentials=known, deadline=deadline)
         if isinstance(outcome, Token):
-            outcome = replace(outcome, generation=generation, bound=isinstance(known, ServiceAccount))
+            outcome = replace(
+                outcome, generation=generation, bound=isinstance(known, ServiceAccount)
+            )
         if self._generation == generation:
             self._token = outcome if isinstance(outcome, Token) else None
             self._last = outcome
@@ -459,8 +515,11 @@ class Account:
                 self._known = Authorization(known.OK, outcome.scopes, now)
             case TokenRefused():
                 verdict = judge(Call.TOKEN, outcome)
-                if verdict.backoff and verdict.backoff.cause is not PauseCause.THROTTLED:  # it has trouble of its own
-                    self._known = Authorization(known.REFUSED, checked_at=now, reason=verdict.reason)
+                # it has trouble of its own
+                if verdict.backoff and verdict.backoff.cause is not PauseCause.THROTTLED:
+                    self._known = Authorization(
+                        known.REFUSED, checked_at=now, reason=verdict.reason
+                    )
             case NoCredentials():
                 self._known = Authorization(known.UNUSABLE, checked_at=now, reason=outcome.cause)
             case TokenUnavailable():
@@ -471,12 +530,13 @@ class Account:
     async def send(self, request: GmailRequest, *, token: Token) -> Response:
         """Send a request in the sender's name, by aiogoogle.
 
-        aiogoogle is given every token as a user's token that never expires, a service account's too. So it never
-        refreshes one itself, which would wait without bound.
+        aiogoogle is given every token as a user's token that never expires, a service account's
+        too. So it never refreshes one itself, which would wait without bound.
         """
         if self._client is None:
-            # One client a sender, as its credentials belong to the client. The session is shared: aiogoogle keeps it
-            # in a context variable and would otherwise make, and leak, one for every task.
+            # One client a sender, as its credentials belong to the client. The session is shared:
+            # aiogoogle keeps it in a context variable and would otherwise make, and leak, one for
+            # every task.
             self._client = Aiogoogle(session_factory=lambda: self._session)  # type: ignore[arg-type]  # any callable will do
         if self._creds is None or self._creds[0] is not token:
             self._creds = token, UserCreds(access_token=token.access_token, expires_at=_NEVER)

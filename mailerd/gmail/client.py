@@ -1,4 +1,7 @@
-"""The Gmail client. Every call takes a sender, ends within the time-out, and returns a Reply whatever happens."""
+"""The Gmail client.
+
+Every call takes a sender, ends within the time-out, and returns a Reply whatever happens.
+"""
 
 import asyncio
 import base64
@@ -39,28 +42,35 @@ from mailerd.gmail.session import MAX_BODY, MAX_RAW, GmailRequest, GmailSession,
 
 # The semaphore that limits the messages at Google, and each sender's share of it.
 #
-# A message holds a slot while Google has it to answer; its records need none. One sender cannot hold up the others:
+# A message holds a slot while Google has it to answer; its records need none. One sender cannot
+# hold up the others:
 #
-# * A free slot goes to the sender that has the fewest. So all have the same share while they want it, and one that is
-#   alone has all of them.
-# * A message that is slow no longer counts for the others, whatever it waits for; it still counts for its own sender.
-#   One that waits behind slow templates counts for its sender alone from the first moment (`set_aside`).
-# * A sender has no more messages in flight than its limit. Each call without an answer halves the limit, and each
-# answer
-#   raises it by one. A message that waits behind slow templates halves it too.
+# * A free slot goes to the sender that has the fewest. So all have the same share while they want
+#   it, and one that is alone has all of them.
+# * A message that is slow no longer counts for the others, whatever it waits for; it still counts
+#   for its own sender. One that waits behind slow templates counts for its sender alone from the
+#   first moment (`set_aside`).
+# * A sender has no more messages in flight than its limit. Each call without an answer halves the
+#   limit, and each answer raises it by one. A message that waits behind slow templates halves it
+#   too.
 
 SLOW_AFTER: Final = 1 / 6
-"""Part of a call's time-out after which a message is slow: by default 5 s, several times what Google takes for most."""
+"""Part of a call's time-out after which a message is slow: by default 5 s, several times what
+Google takes for most.
+"""
 MAX_SLOW: Final = 2
-"""So many times the number of slots may be slow at once; what is slow beyond that counts for the others again."""
+"""So many times the number of slots may be slow at once; what is slow beyond that counts for the
+others again.
+"""
 
 Key = tuple[int, str]
 """A message's id and its claim's token."""
 
 
 _AHEAD_S: Final = 0.25
-"""Seconds of work that are claimed ahead of the slots where Google is quick: a claim then takes as many messages as
-there are slots, and no slot is empty while it takes its time, or the loop is busy."""
+"""Seconds of work that are claimed ahead of the slots where Google is quick: a claim then takes as
+many messages as there are slots, and no slot is empty while it takes its time, or the loop is busy.
+"""
 
 
 @dataclass(eq=False, slots=True)
@@ -93,14 +103,16 @@ _Waiting = tuple[_MessageInFlight, "asyncio.Future[None]"]
 
 
 class MessageSemaphore:
-    """At most `number` messages are at Google at once; `async with semaphore.slot(message)` waits for a slot.
+    """At most `number` messages are at Google at once; `async with semaphore.slot(message)` waits
+    for a slot.
 
-    It counts a message from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
-    as there are slots, or what is sent in `_AHEAD_S`. Then a slot that comes free has its next message at once, and
-    need not wait for a claim. Messages that have their answer and wait for their record hold no slot, or Google would
-    idle for the length of a commit; but the more there are of them, the fewer are claimed, since each would be a doubt
-    if the process died now. Nor does a draft hold one whose id is being written (`released`); it costs one question to
-    Google if the process dies.
+    It counts a message from its claim on (`add`), so that no more are claimed than can be sent
+    soon: half as many again as there are slots, or what is sent in `_AHEAD_S`. Then a slot that
+    comes free has its next message at once, and need not wait for a claim. Messages that have their
+    answer and wait for their record hold no slot, or Google would idle for the length of a commit;
+    but the more there are of them, the fewer are claimed, since each would be a doubt if the
+    process died now. Nor does a draft hold one whose id is being written (`released`); it costs one
+    question to Google if the process dies.
     """
 
     def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
@@ -142,7 +154,9 @@ class MessageSemaphore:
         return bool(self._queue)
 
     def capacity_by_sender(self) -> Mapping[str, int]:
-        """Messages that may be claimed of each sender; a sender that is not named has nothing in flight."""
+        """Messages that may be claimed of each sender; a sender that is not named has nothing in
+        flight.
+        """
         capacity = {email: self._capacity_of(sender) for email, sender in self._senders.items()}
         self._full = {email for email, number in capacity.items() if number <= 0}
         return capacity
@@ -170,7 +184,8 @@ class MessageSemaphore:
         self._watch()
 
     def set_aside(self, message: ClaimedRecipient) -> None:
-        """It waits behind slow templates, maybe for long: until it asks for a slot it counts for its sender alone.
+        """It waits behind slow templates, maybe for long: until it asks for a slot it counts for
+        its sender alone.
 
         There are few of them: half as many of its sender may be in flight for each.
         """
@@ -200,7 +215,9 @@ class MessageSemaphore:
 
     @asynccontextmanager
     async def released(self, message: ClaimedRecipient) -> AsyncIterator[None]:
-        """Its slot is free for others meanwhile; then it waits for one again, ahead of its sender's other messages."""
+        """Its slot is free for others meanwhile; then it waits for one again, ahead of its sender's
+        other messages.
+        """
         mine = self._messages[message.id, message.token]
         self._release(mine)
         self._grant()
@@ -214,18 +231,24 @@ class MessageSemaphore:
         self._changed.set()
 
     def grow(self, email: str) -> None:
-        """Google has answered a call of this sender, whatever it said: one more of its messages may be in flight."""
+        """Google has answered a call of this sender, whatever it said: one more of its messages may
+        be in flight.
+        """
         sender = self._sender(email)
         sender.limit = min(self.number, sender.limit + 1)
         self._forget(sender)
 
     def shrink(self, email: str) -> None:
-        """A call of this sender ended without an answer, or its message is set aside: half as many may be in flight."""
+        """A call of this sender ended without an answer, or its message is set aside: half as many
+        may be in flight.
+        """
         sender = self._sender(email)
         sender.limit = max(1, sender.limit // 2)
 
     def _capacity_of(self, sender: _SenderSlots) -> int:
-        """Messages of it that may be claimed: some wait for their slot, fewer where calls had no answer."""
+        """Messages of it that may be claimed: some wait for their slot, fewer where calls had no
+        answer.
+        """
         ahead = self._ahead if sender.limit == self.number else sender.limit // 2
         return sender.limit + ahead - sender.in_flight
 
@@ -235,11 +258,15 @@ class MessageSemaphore:
         return sender
 
     def _forget(self, sender: _SenderSlots) -> None:
-        """Drop a sender that has nothing in flight and no lowered limit: it is like one that was never met."""
+        """Drop a sender that has nothing in flight and no lowered limit: it is like one that was
+        never met.
+        """
         if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
             self._senders.pop(sender.email, None)
 
-    async def _wait_for_slot(self, message: _MessageInFlight, enter: "Callable[[_Waiting], None]") -> None:
+    async def _wait_for_slot(
+        self, message: _MessageInFlight, enter: "Callable[[_Waiting], None]"
+    ) -> None:
         free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         enter((message, free))
         self._queue.setdefault(message.sender.email, message.sender)
@@ -296,7 +323,9 @@ class MessageSemaphore:
                 free.set_result(None)
 
     def _next_sender(self) -> _SenderSlots | None:
-        """The sender with the fewest slots, of those whose messages wait and that are below their limit."""
+        """The sender with the fewest slots, of those whose messages wait and that are below their
+        limit.
+        """
         fewest = math.inf
         found = None
         for sender in self._queue.values():
@@ -328,9 +357,11 @@ def _now() -> float:
 
 # The calls to Gmail, each written once: what it asks for, and at which address.
 #
-# A discovery document of our own with the few Gmail methods that mailerd calls, so that starting needs no network.
+# A discovery document of our own with the few Gmail methods that mailerd calls, so that starting
+# needs no network.
 #
-# Source: https://gmail.googleapis.com/$discovery/rest?version=v1, revision 20261005, cut down to what is used.
+# Source: https://gmail.googleapis.com/$discovery/rest?version=v1, revision 20261005, cut down to
+# what is used.
 
 _ME = "gmail/v1/users/{userId}/"
 _PATH = {"location": "path", "required": True, "type": "string"}
@@ -342,12 +373,15 @@ UPLOAD_ABOVE = 5_000_000
 """Bytes; larger messages take the upload address, which Google documents up to 35 MiB."""
 
 
-def _method(verb: str, path: str, *, upload: bool = False, **parameters: dict[str, Any]) -> dict[str, Any]:
+def _method(
+    verb: str, path: str, *, upload: bool = False, **parameters: dict[str, Any]
+) -> dict[str, Any]:
     order = ["userId", "id"] if "{id}" in path else ["userId"]
     method: dict[str, Any] = {
         "httpMethod": verb,
         "path": _ME + path,
-        "parameters": {name: dict(_PATH) for name in order} | {name: dict(p) for name, p in parameters.items()},
+        "parameters": {name: dict(_PATH) for name in order}
+        | {name: dict(p) for name, p in parameters.items()},
         # aiogoogle fails without this list.
         "parameterOrder": order,
     }
@@ -358,7 +392,9 @@ def _method(verb: str, path: str, *, upload: bool = False, **parameters: dict[st
 
 
 def document(root: str) -> dict[str, Any]:
-    """The discovery document for a Gmail at `root`, which ends in "/"; a new one each time: aiogoogle alters it."""
+    """The discovery document for a Gmail at `root`, which ends in "/"; a new one each time:
+    aiogoogle alters it.
+    """
     drafts = {
         "create": _method("POST", "drafts", upload=True),
         "send": _method("POST", "drafts/send"),
@@ -373,7 +409,12 @@ def document(root: str) -> dict[str, Any]:
     }
     history = {
         "list": _method(
-            "GET", "history", startHistoryId=_TEXT, historyTypes=_TEXTS, pageToken=_TEXT, maxResults=_NUMBER
+            "GET",
+            "history",
+            startHistoryId=_TEXT,
+            historyTypes=_TEXTS,
+            pageToken=_TEXT,
+            maxResults=_NUMBER,
         )
     }
     threads = {"get": _method("GET", "threads/{id}", format=_TEXT, metadataHeaders=_TEXTS)}
@@ -420,37 +461,62 @@ class Endpoints:
 
     def draft(self, draft_id: str, *, shape: str = "") -> str:
         """One draft; `shape` is Google's "format", empty for methods that have none."""
-        method, given = (self._users.drafts.get, {"format": shape}) if shape else (self._users.drafts.delete, {})
+        method, given = (
+            (self._users.drafts.get, {"format": shape})
+            if shape
+            else (self._users.drafts.delete, {})
+        )
         return self._one(method, ident=draft_id, **given)
 
     def message(self, message_id: str, *, headers: tuple[str, ...]) -> str:
         """One message's labels and named headers."""
-        return self._one(self._users.messages.get, ident=message_id, format="metadata", metadataHeaders=list(headers))
+        return self._one(
+            self._users.messages.get,
+            ident=message_id,
+            format="metadata",
+            metadataHeaders=list(headers),
+        )
 
     def thread(self, thread_id: str, *, headers: tuple[str, ...]) -> str:
         """One thread's messages, with their labels and named headers."""
-        return self._one(self._users.threads.get, ident=thread_id, format="metadata", metadataHeaders=list(headers))
+        return self._one(
+            self._users.threads.get,
+            ident=thread_id,
+            format="metadata",
+            metadataHeaders=list(headers),
+        )
 
     def drafts(self, *, page_token: str) -> str:
         """A page of the drafts."""
-        return str(self._users.drafts.list(userId="me", maxResults=100, pageToken=page_token or None).url)
+        return str(
+            self._users.drafts.list(userId="me", maxResults=100, pageToken=page_token or None).url
+        )
 
     def sent(self, *, page_token: str) -> str:
-        """A page of the sent messages, newest first; without `q`, which the scope gmail.metadata forbids."""
-        listed = self._users.messages.list(userId="me", maxResults=100, labelIds=["SENT"], pageToken=page_token or None)
+        """A page of the sent messages, newest first; without `q`, which the scope gmail.metadata
+        forbids.
+        """
+        listed = self._users.messages.list(
+            userId="me", maxResults=100, labelIds=["SENT"], pageToken=page_token or None
+        )
         return str(listed.url)
 
     def history(self, start: int, *, page_token: str) -> str:
         """A page of what came since a history id."""
         listed = self._users.history.list(
-            userId="me", startHistoryId=str(start), historyTypes=["messageAdded"], maxResults=500,
+            userId="me",
+            startHistoryId=str(start),
+            historyTypes=["messageAdded"],
+            maxResults=500,
             pageToken=page_token or None,
-        )  # fmt: skip
+        )
         return str(listed.url)
 
     def labelled(self, label: str, *, page_token: str) -> str:
         """A page of the messages with a label, newest first; without `q`, as for `sent`."""
-        listed = self._users.messages.list(userId="me", maxResults=500, labelIds=[label], pageToken=page_token or None)
+        listed = self._users.messages.list(
+            userId="me", maxResults=500, labelIds=[label], pageToken=page_token or None
+        )
         return str(listed.url)
 
     def raw_message(self, message_id: str) -> str:
@@ -473,15 +539,31 @@ _JSON = "application/json"
 _MESSAGE = "message/rfc822"
 KEY_HEADERS = ("X-Mailerd-Key",)
 NOTICE_HEADERS = (
-    "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
-    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key", "Message-ID",
+    "From",
+    "To",
+    "Subject",
+    "Content-Type",
+    "Authentication-Results",
+    "X-Failed-Recipients",
+    "Auto-Submitted",
+    "Precedence",
+    "X-Autoreply",
+    "X-Autorespond",
+    "X-Auto-Response-Suppress",
+    "X-Mailerd-Key",
+    "Message-ID",
     "In-Reply-To",
-)  # fmt: skip
-"""What tells a notice, an answer and an unsubscribe from all other mail, and a message of ours from a person's."""
+)
+"""What tells a notice, an answer and an unsubscribe from all other mail, and a message of ours from
+a person's.
+"""
 
 
 class GmailCalls(ABC):
-    """Every call that mailerd makes to Gmail. `call` says when one is made: now, or once its units are granted."""
+    """Every call that mailerd makes to Gmail.
+
+    `call` says when one is made: now, or once its units are granted.
+    """
 
     def __init__(self, endpoints: Endpoints) -> None:
         self.endpoints = endpoints
@@ -493,25 +575,38 @@ class GmailCalls(ABC):
     async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
         """Store a message as a draft; Accepted holds the draft's id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
-            return await self._post(sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw))
+            return await self._post(
+                sender, Call.DRAFTS_CREATE, self.endpoints.drafts_create, body=draft_json(raw)
+            )
         return await self._post(
             sender, Call.DRAFTS_CREATE, self.endpoints.upload_draft, body=raw, content_type=_MESSAGE
         )
 
-    async def send_draft(self, sender: str, *, draft_id: str, thread_id: str | None = None) -> Reply:
-        """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own `thread_id`.
+    async def send_draft(
+        self, sender: str, *, draft_id: str, thread_id: str | None = None
+    ) -> Reply:
+        """Send a draft; Accepted holds the message's id and its thread's, which is the draft's own
+        `thread_id`.
 
-        https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id than the draft's.
+        https://developers.google.com/workspace/gmail/api/guides/drafts: the message has another id
+        than the draft's.
         """
         body, url = json.dumps({"id": draft_id}).encode(), self.endpoints.drafts_send
         return await self._post(
-            sender, Call.DRAFTS_SEND, url, body=body, answer_thread=thread_id or "", draft_id=draft_id
+            sender,
+            Call.DRAFTS_SEND,
+            url,
+            body=body,
+            answer_thread=thread_id or "",
+            draft_id=draft_id,
         )
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
         """Send a message directly; Accepted holds its id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
-            return await self._post(sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw))
+            return await self._post(
+                sender, Call.MESSAGES_SEND, self.endpoints.messages_send, body=message_json(raw)
+            )
         url = self.endpoints.upload_message
         return await self._post(sender, Call.MESSAGES_SEND, url, body=raw, content_type=_MESSAGE)
 
@@ -526,22 +621,32 @@ class GmailCalls(ABC):
         return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id)
 
     async def get_raw_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """A whole draft (`body["message"]["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        """A whole draft (`body["message"]["raw"]`, base64url); refused where the sign-in has
+        gmail.metadata.
+        """
         url = self.endpoints.draft(draft_id, shape="raw")
         return await self._get(sender, Call.DRAFTS_GET, url, answer_id=draft_id, max_body=MAX_RAW)
 
     async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
         """Delete a draft for good."""
         url = self.endpoints.draft(draft_id)
-        return await self.call(GmailRequest(Call.DRAFTS_DELETE, sender=sender, method="DELETE", url=url))
+        return await self.call(
+            GmailRequest(Call.DRAFTS_DELETE, sender=sender, method="DELETE", url=url)
+        )
 
     async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
         """A page of up to 100 drafts (`body["drafts"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.DRAFTS_LIST, self.endpoints.drafts(page_token=page_token))
+        return await self._get(
+            sender, Call.DRAFTS_LIST, self.endpoints.drafts(page_token=page_token)
+        )
 
     async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
-        """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.sent(page_token=page_token))
+        """A page of up to 100 sent messages, newest first (`body["messages"]`,
+        `body["nextPageToken"]`).
+        """
+        return await self._get(
+            sender, Call.MESSAGES_LIST, self.endpoints.sent(page_token=page_token)
+        )
 
     async def get_message(self, sender: str, *, message_id: str) -> Reply:
         """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
@@ -549,35 +654,55 @@ class GmailCalls(ABC):
         return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
 
     async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
-        """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
+        """A thread's messages with their labels and the headers with our key
+        (`body["messages"]`).
+        """
         url = self.endpoints.thread(thread_id, headers=KEY_HEADERS)
         return await self._get(sender, Call.THREADS_GET, url, answer_id=thread_id)
 
     async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
-        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
-        return await self._get(sender, Call.HISTORY_LIST, self.endpoints.history(start, page_token=page_token))
+        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has
+        forgotten that.
+        """
+        return await self._get(
+            sender, Call.HISTORY_LIST, self.endpoints.history(start, page_token=page_token)
+        )
 
     async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
-        """A page of up to 500 messages with a label, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
-        return await self._get(sender, Call.MESSAGES_LIST, self.endpoints.labelled(label, page_token=page_token))
+        """A page of up to 500 messages with a label, newest first (`body["messages"]`,
+        `body["nextPageToken"]`).
+        """
+        return await self._get(
+            sender, Call.MESSAGES_LIST, self.endpoints.labelled(label, page_token=page_token)
+        )
 
     async def get_headers(self, sender: str, *, message_id: str) -> Reply:
-        """A message's labels, size and those headers that tell what it is; never a word of its text."""
+        """A message's labels, size and those headers that tell what it is; never a word of its
+        text.
+        """
         url = self.endpoints.message(message_id, headers=NOTICE_HEADERS)
         return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id)
 
     async def get_raw(self, sender: str, *, message_id: str) -> Reply:
-        """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        """A whole message (`body["raw"]`, base64url); refused where the sign-in has
+        gmail.metadata.
+        """
         url = self.endpoints.raw_message(message_id)
-        return await self._get(sender, Call.MESSAGES_GET, url, answer_id=message_id, max_body=MAX_RAW)
+        return await self._get(
+            sender, Call.MESSAGES_GET, url, answer_id=message_id, max_body=MAX_RAW
+        )
 
     async def get_profile(self, sender: str) -> Reply:
         """The mailbox's own address and counts (`body["emailAddress"]`)."""
         return await self._get(sender, Call.GET_PROFILE, self.endpoints.profile())
 
-    async def _get(self, sender: str, call: Call, url: str, *, answer_id: str = "", max_body: int = MAX_BODY) -> Reply:
+    async def _get(
+        self, sender: str, call: Call, url: str, *, answer_id: str = "", max_body: int = MAX_BODY
+    ) -> Reply:
         return await self.call(
-            GmailRequest(call, sender=sender, method="GET", url=url, answer_id=answer_id, max_body=max_body)
+            GmailRequest(
+                call, sender=sender, method="GET", url=url, answer_id=answer_id, max_body=max_body
+            )
         )
 
     async def _post(
@@ -593,14 +718,21 @@ class GmailCalls(ABC):
     ) -> Reply:
         return await self.call(
             GmailRequest(
-                call, sender=sender, method="POST", url=url, body=body, content_type=content_type,
-                answer_thread=answer_thread, draft_id=draft_id,
+                call,
+                sender=sender,
+                method="POST",
+                url=url,
+                body=body,
+                content_type=content_type,
+                answer_thread=answer_thread,
+                draft_id=draft_id,
             )
-        )  # fmt: skip
+        )
 
 
 def message_json(raw: bytes) -> bytes:
-    """A message as a resource: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
+    """A message as a resource:
+    https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages.
 
     It is written by hand, since base64url needs no escaping in JSON.
     """
@@ -620,10 +752,10 @@ _UNAUTHORIZED = 401
 class Gmail(GmailCalls):
     """Gmail, for all senders. `async with` opens and closes the connections.
 
-    `semaphore` lets at most `concurrency` messages be at Google at once; sending one takes a slot of it. Each call
-    ends within `settings.request_timeout`, and that includes the wait for a connection, the refresh of a token and the
-    repetition after a 401. It raises nothing but CancelledError, ValueError for an id that cannot be one, and
-    RuntimeError outside `async with`.
+    `semaphore` lets at most `concurrency` messages be at Google at once; sending one takes a slot
+    of it. Each call ends within `settings.request_timeout`, and that includes the wait for a
+    connection, the refresh of a token and the repetition after a 401. It raises nothing but
+    CancelledError, ValueError for an id that cannot be one, and RuntimeError outside `async with`.
     """
 
     def __init__(
@@ -641,7 +773,9 @@ class Gmail(GmailCalls):
         self.semaphore: Final = MessageSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
         connections = self.semaphore.max_at_google + _OTHER_CALLS
         self._session = GmailSession(settings, events=events, limit=connections)
-        self._tokens = Tokens(self._session, token_uri=settings.token_uri, events=events, clock=self._clock)
+        self._tokens = Tokens(
+            self._session, token_uri=settings.token_uri, events=events, clock=self._clock
+        )
         self._credential_dirs = CredentialDirs.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}
         self._mailboxes: dict[str, Mailbox] = {}
@@ -653,10 +787,14 @@ class Gmail(GmailCalls):
     async def __aexit__(self, *_: object) -> None:
         await self._session.__aexit__()
 
-    async def authenticate(self, sender: str, *, pay: Callable[[], Awaitable[None]] | None = None) -> Mailbox | Reply:
-        """The sender's mailbox, once Google has given a token and confirmed that it is the sender's mailbox.
+    async def authenticate(
+        self, sender: str, *, pay: Callable[[], Awaitable[None]] | None = None
+    ) -> Mailbox | Reply:
+        """The sender's mailbox, once Google has given a token and confirmed that it is the sender's
+        mailbox.
 
-        This is free while the token is fresh. It costs one call for each credential file; `pay` is awaited before that.
+        This is free while the token is fresh. It costs one call for each credential file; `pay` is
+        awaited before that.
         """
         account, deadline = self._account(sender), self._deadline()
         account.refresh_if_changed()
@@ -668,7 +806,10 @@ class Gmail(GmailCalls):
             self._adapt_share(sender, problem)
             return problem
         known = mailbox_with(
-            sender.lower(), scopes=token.scopes, project=account.project, verified=account.ownership.verified
+            sender.lower(),
+            scopes=token.scopes,
+            project=account.project,
+            verified=account.ownership.verified,
         )
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
@@ -681,12 +822,18 @@ class Gmail(GmailCalls):
         return self._credential_dirs.find(sender.lower())
 
     def authorization(self, sender: str) -> Authorization:
-        """What is known of a sender's authorization; only the disk is asked, so it may run in a thread."""
+        """What is known of a sender's authorization; only the disk is asked, so it may run in a
+        thread.
+        """
         sender = sender.lower()
         found = self._credential_dirs.find(sender)
         if isinstance(found, NoCredentials):
             return Authorization(AuthorizationState.MISSING, reason=found.cause)
-        known = account.authorization(found) if (account := self._accounts.get(sender)) else Authorization()
+        known = (
+            account.authorization(found)
+            if (account := self._accounts.get(sender))
+            else Authorization()
+        )
         if known.state is AuthorizationState.OK:
             box = mailbox_with(sender, scopes=known.scopes)
             if isinstance(box, NoCredentials):
@@ -694,7 +841,9 @@ class Gmail(GmailCalls):
         return known
 
     def credentials_version(self) -> object:
-        """A value that changes when a credential file comes, goes or is replaced; costs one stat per folder."""
+        """A value that changes when a credential file comes, goes or is replaced; costs one stat
+        per folder.
+        """
         return self._credential_dirs.version()
 
     @property
@@ -703,12 +852,17 @@ class Gmail(GmailCalls):
         return list(dict.fromkeys(each.owner for each in self._credential_dirs.all()))
 
     async def ping(self) -> session.Answer | NotSent | NoResponse:
-        """Google's answer to a call without a token: a refusal, which shows that Google is there, and its Date."""
-        request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self.endpoints.profile())
+        """Google's answer to a call without a token: a refusal, which shows that Google is there,
+        and its Date.
+        """
+        request = GmailRequest(
+            Call.GET_PROFILE, sender="", method="GET", url=self.endpoints.profile()
+        )
         return await self._session.request(request, deadline=self._deadline())
 
     def _account(self, sender: str) -> Account:
-        sender = sender.lower()  # Gmail knows no difference, and two tokens for one mailbox would be waste.
+        # Gmail knows no difference, and two tokens for one mailbox would be waste.
+        sender = sender.lower()
         if sender not in self._accounts:
             self._accounts[sender] = Account(
                 sender,
@@ -727,14 +881,18 @@ class Gmail(GmailCalls):
     async def call(self, request: GmailRequest) -> Reply:
         """Make the call now."""
         started = self._clock.monotonic()
-        reply = await self._send(request, account=self._account(request.sender), deadline=self._deadline())
+        reply = await self._send(
+            request, account=self._account(request.sender), deadline=self._deadline()
+        )
         seconds = self._clock.monotonic() - started
         report(self._events, reply, sender=request.sender, call=request.call, seconds=seconds)
         self._adapt_share(request.sender, reply)
         return reply
 
     def _adapt_share(self, sender: str, reply: Reply) -> None:
-        """Let more messages of the sender be in flight after an answer, and half as many after a call without one."""
+        """Let more messages of the sender be in flight after an answer, and half as many after a
+        call without one.
+        """
         match reply:
             case Accepted() | Refused() | TokenRefused() | MalformedResponse():
                 self.semaphore.grow(sender)
@@ -746,10 +904,17 @@ class Gmail(GmailCalls):
                 assert_never(reply)
 
     async def _send(self, request: GmailRequest, *, account: Account, deadline: float) -> Reply:
-        """Send a request with a token. A 401 says that it was not carried out: then send it again with a new token."""
-        reply, token = await self._send_once(request, account=account, deadline=deadline, refused=None)
+        """Send a request with a token.
+
+        A 401 says that it was not carried out: then send it again with a new token.
+        """
+        reply, token = await self._send_once(
+            request, account=account, deadline=deadline, refused=None
+        )
         if isinstance(reply, Refused) and reply.status == _UNAUTHORIZED and token is not None:
-            reply, _ = await self._send_once(request.again(), account=account, deadline=deadline, refused=token)
+            reply, _ = await self._send_once(
+                request.again(), account=account, deadline=deadline, refused=token
+            )
         return reply
 
     async def _send_once(
@@ -764,12 +929,16 @@ class Gmail(GmailCalls):
         ):
             return problem, None
         try:
-            answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
+            answer = await self._session.request(
+                request, deadline=deadline, by=partial(account.send, token=token)
+            )
             if isinstance(answer, NotSent | NoResponse):
                 return answer, token
             reply = session.read(answer, call=request.call)
             if isinstance(reply, Accepted):
-                reply = session.of_request(reply, answer, id_=request.answer_id, thread=request.answer_thread)
+                reply = session.of_request(
+                    reply, answer, id_=request.answer_id, thread=request.answer_thread
+                )
             if isinstance(reply, Accepted) and request.call is Call.DRAFTS_CREATE:
                 self._session.keep(request, reply.id)
             return reply, token
@@ -785,7 +954,9 @@ class Gmail(GmailCalls):
         deadline: float,
         pay: Callable[[], Awaitable[None]] | None = None,
     ) -> Reply | None:
-        """Why this token must not be used: the mailbox is not the sender's, or Google did not say whose it is."""
+        """Why this token must not be used: the mailbox is not the sender's, or Google did not say
+        whose it is.
+        """
         if account.ownership.is_known(token):
             return account.ownership.problem
 

@@ -1,6 +1,8 @@
-"""Finds, reads, lists and saves credential files of Google's standard form; no secret of theirs is shown.
+"""Finds, reads, lists and saves credential files of Google's standard form; no secret of theirs is
+shown.
 
-A sender's name is compared with the names in the folders, so that no sender can name a file outside them.
+A sender's name is compared with the names in the folders, so that no sender can name a file outside
+them.
 """
 
 import json
@@ -20,7 +22,8 @@ from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.gmail.session import parse_json
 
-# What a sender's granted scopes allow: the delivery mode, and whether metadata of its mail can be read.
+# What a sender's granted scopes allow: the delivery mode, and whether metadata of its mail can be
+# read.
 
 _ROOT = "https://www.googleapis.com/auth/"
 COMPOSE = _ROOT + "gmail.compose"
@@ -35,10 +38,14 @@ _READ_SCOPES = {METADATA, READONLY, _MODIFY, _FULL}
 _BODY_SCOPES = {READONLY, _MODIFY, _FULL}
 
 _PROFILE_SCOPES = _DRAFT_SCOPES | _READ_SCOPES
-"""Any of these allows users.getProfile: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile"""
+"""Any of these allows users.getProfile:
+https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile
+"""
 
 SCOPE_PREFERENCE = ((COMPOSE, READONLY), (COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
-"""Sets of scopes to request for a service account, best first; Google refuses a set with an undelegated scope."""
+"""Sets of scopes to request for a service account, best first; Google refuses a set with an
+undelegated scope.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,11 +60,16 @@ class Mailbox:
     project: str = field(default="", compare=False)
     """The Cloud project whose quota its calls use."""
     can_read_bodies: bool = field(default=False, compare=False)
-    """Whole messages can be read: gmail.readonly or more, without gmail.metadata, beside which Google refuses."""
+    """Whole messages can be read: gmail.readonly or more, without gmail.metadata, beside which
+    Google refuses.
+    """
     can_read_drafts: bool = field(default=False, compare=False)
     """Whole drafts can be read; beside gmail.metadata Google refuses that, too."""
     verified: bool = field(default=True, compare=False)
-    """Google has named the mailbox, or the request did. With gmail.send alone Google does not say whose it is."""
+    """Google has named the mailbox, or the request did.
+
+    With gmail.send alone Google does not say whose it is.
+    """
 
 
 def allow_profile(scopes: tuple[str, ...]) -> bool:
@@ -69,10 +81,14 @@ def allow_profile(scopes: tuple[str, ...]) -> bool:
 def mailbox_with(
     sender: str, *, scopes: tuple[str, ...], project: str = "", verified: bool = True
 ) -> Mailbox | NoCredentials:
-    """The mailbox with these scopes, or why nothing can be sent with them. It is the same for every message."""
+    """The mailbox with these scopes, or why nothing can be sent with them.
+
+    It is the same for every message.
+    """
     granted = set(scopes)
     if granted & _DRAFT_SCOPES or not granted:
-        # Unknown scopes are taken as allowing drafts: if that is wrong, Google refuses before anything is sent.
+        # Unknown scopes are taken as allowing drafts: if that is wrong, Google refuses before
+        # anything is sent.
         mode: Literal["draft", "direct"] = "draft"
     elif SEND in granted:
         mode = "direct"
@@ -86,16 +102,25 @@ def mailbox_with(
                         send=SEND,
                         scopes=", ".join(scopes),
                     ),
-                    t("run `mailerd auth login --sender {sender}` and allow gmail.compose", sender=sender),
+                    t(
+                        "run `mailerd auth login --sender {sender}` and allow gmail.compose",
+                        sender=sender,
+                    ),
                 ]
             )
         )
     can_read = bool(granted & _READ_SCOPES)
     bodies = bool(granted & _BODY_SCOPES) and METADATA not in granted
     return Mailbox(
-        sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project, can_read_bodies=bodies,
-        verified=verified, can_read_drafts=METADATA not in granted and (mode == "draft" or bodies),
-    )  # fmt: skip
+        sender=sender,
+        mode=mode,
+        can_read_metadata=can_read,
+        scopes=scopes,
+        project=project,
+        can_read_bodies=bodies,
+        verified=verified,
+        can_read_drafts=METADATA not in granted and (mode == "draft" or bodies),
+    )
 
 
 _MAX_BYTES = 64 * 1024
@@ -117,7 +142,9 @@ class AuthorizedUser:
 
     @property
     def project(self) -> str:
-        """The Cloud project whose quota is used: its number, with which Google's client ids begin."""
+        """The Cloud project whose quota is used: its number, with which Google's client ids
+        begin.
+        """
         number, _, _ = self.client_id.partition("-")
         return number if number.isdecimal() else self.client_id[:_MAX_PROJECT]
 
@@ -132,8 +159,12 @@ class ServiceAccount:
 
     @property
     def project(self) -> str:
-        """The Cloud project whose quota is used: its id, which stands in name@project.iam.gserviceaccount.com."""
-        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[:_MAX_PROJECT]
+        """The Cloud project whose quota is used: its id, which stands in
+        name@project.iam.gserviceaccount.com.
+        """
+        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[
+            :_MAX_PROJECT
+        ]
 
 
 Credentials = AuthorizedUser | ServiceAccount
@@ -164,18 +195,26 @@ class CredentialDirs:
 
     @classmethod
     def configured(cls, folder: Path) -> Self:
-        """The folder of the settings, and systemd's when there is one (systemd.exec(5), LoadCredential=)."""
+        """The folder of the settings, and systemd's when there is one (systemd.exec(5),
+        LoadCredential=).
+        """
         systemd = os.environ.get("CREDENTIALS_DIRECTORY")
         return cls(folder, systemd=Path(systemd) if systemd else None)
 
     def all(self) -> list[CredentialFile]:
-        """Every file that is named after a mailbox or a domain; of two with one name, first the one that is used."""
+        """Every file that is named after a mailbox or a domain; of two with one name, first the one
+        that is used.
+        """
         found = []
         for folder in filter(None, (self._folder, self._systemd)):
             for name, path in sorted(self._listing(folder).items()):
                 if name.endswith(".json") and "@" in name:
                     domain, systemd = name.startswith("@"), folder == self._systemd
-                    found.append(CredentialFile(path=path, of_domain=domain, of_systemd=systemd, stamp=_stamp(path)))
+                    found.append(
+                        CredentialFile(
+                            path=path, of_domain=domain, of_systemd=systemd, stamp=_stamp(path)
+                        )
+                    )
         return found
 
     def version(self) -> tuple[tuple[int, ...], ...]:
@@ -183,12 +222,17 @@ class CredentialDirs:
         return tuple(_stamp(folder) for folder in (self._folder, self._systemd) if folder)
 
     def find(self, sender: str) -> CredentialFile | NoCredentials:
-        """The file for a sender (in lower case): its own before its domain's; names match in any case."""
+        """The file for a sender (in lower case): its own before its domain's; names match in any
+        case.
+        """
         if not _ADDRESS.fullmatch(sender):
-            return NoCredentials(t("no credential file for {sender!r}: not an email address", sender=sender))
+            return NoCredentials(
+                t("no credential file for {sender!r}: not an email address", sender=sender)
+            )
         domain = sender.rpartition("@")[2]
         own = self._folder / f"{sender}.json"
-        if stamp := _stamp(own):  # so that at the start not each of many senders lists the whole folder
+        # so that at the start not each of many senders lists the whole folder
+        if stamp := _stamp(own):
             return CredentialFile(path=own, of_domain=False, of_systemd=False, stamp=stamp)
         listings = [(self._listing(self._folder), False)]
         if self._systemd:
@@ -198,7 +242,10 @@ class CredentialDirs:
             for listing, of_systemd in listings:
                 if path := listing.get(name):
                     return CredentialFile(
-                        path=path, of_domain=name == names[1], of_systemd=of_systemd, stamp=_stamp(path)
+                        path=path,
+                        of_domain=name == names[1],
+                        of_systemd=of_systemd,
+                        stamp=_stamp(path),
                     )
         where = " or ".join(str(folder) for folder in (self._folder, self._systemd) if folder)
         return NoCredentials(
@@ -221,11 +268,14 @@ class CredentialDirs:
         )
 
     def _listing(self, folder: Path) -> dict[str, Path]:
-        """The files by name in lower case, without the prefix that systemd's ImportCredential= needs."""
+        """The files by name in lower case, without the prefix that systemd's ImportCredential=
+        needs.
+        """
         try:
             names = sorted(path.name for path in folder.iterdir())
         except OSError:
-            # A folder that is missing or cannot be read counts as empty; `find` says where it looked.
+            # A folder that is missing or cannot be read counts as empty; `find` says where it
+            # looked.
             return {}
         listing: dict[str, Path] = {}
         for name in names:
@@ -262,7 +312,10 @@ def read(found: CredentialFile) -> Credentials | NoCredentials:
     if not isinstance(document, dict):
         return NoCredentials(
             joined(
-                [t("{path} is not a JSON object as written by Google's tools", path=path), t("create the file again")]
+                [
+                    t("{path} is not a JSON object as written by Google's tools", path=path),
+                    t("create the file again"),
+                ]
             )
         )
     return _parse(document, found=found)
@@ -271,11 +324,16 @@ def read(found: CredentialFile) -> Credentials | NoCredentials:
 def _check_permissions(status: os.stat_result, *, found: CredentialFile) -> str:
     """What is wrong with the kind or the permissions of a file, or ""."""
     if not stat.S_ISREG(status.st_mode):
-        return joined([t("{path} is not a regular file", path=found.path), t("put Google's JSON there")])
-    # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the service's user.
+        return joined(
+            [t("{path} is not a regular file", path=found.path), t("put Google's JSON there")]
+        )
+    # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the
+    # service's user.
     allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
     if status.st_mode & 0o077 & ~allowed:
-        exposed = reason("credentials_exposed", path=str(found.path), mode=f"{stat.S_IMODE(status.st_mode):04o}")
+        exposed = reason(
+            "credentials_exposed", path=str(found.path), mode=f"{stat.S_IMODE(status.st_mode):04o}"
+        )
         return joined([exposed, t("run: chmod 600 {path}", path=found.path)])
     return ""
 
@@ -304,7 +362,9 @@ def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | 
         case _:
             hint = ""
             if "installed" in document or "web" in document:
-                hint = t(" (this is an OAuth client: give it to `mailerd auth login`, which makes the file)")
+                hint = t(
+                    " (this is an OAuth client: give it to `mailerd auth login`, which makes the file)"
+                )
             return NoCredentials(
                 joined(
                     [
@@ -318,7 +378,9 @@ def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | 
                 )
             )
     values = {key: document.get(key) for key in required}
-    missing = [key for key, value in values.items() if not isinstance(value, str) or not value.strip()]
+    missing = [
+        key for key, value in values.items() if not isinstance(value, str) or not value.strip()
+    ]
     if missing:
         return NoCredentials(
             t(
@@ -331,7 +393,11 @@ def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | 
     if document["type"] == "service_account":
         return ServiceAccount(private_key_id=str(document.get("private_key_id") or ""), **known)
     scopes = document.get("scopes")
-    named = [s for s in scopes if isinstance(s, str)] if isinstance(scopes, list) else str(scopes or "").split()
+    named = (
+        [s for s in scopes if isinstance(s, str)]
+        if isinstance(scopes, list)
+        else str(scopes or "").split()
+    )
     return AuthorizedUser(scopes=tuple(named), **known)
 
 
@@ -378,7 +444,10 @@ def inventory(settings: GmailSettings) -> list[Entry]:
                     found.owner,
                     found.path,
                     problem=joined(
-                        [t("is not used: {used} takes precedence", used=used), t("remove one of the files")]
+                        [
+                            t("is not used: {used} takes precedence", used=used),
+                            t("remove one of the files"),
+                        ]
                     ),
                     used=False,
                 )
@@ -422,7 +491,9 @@ class NotSavedError(MailerdError):
 
 
 def credential_path(sender: str, folder: Path) -> Path:
-    """Where the file of a mailbox belongs. Makes the folder and tries to write, before a person is asked to agree.
+    """Where the file of a mailbox belongs.
+
+    Makes the folder and tries to write, before a person is asked to agree.
 
     Raises:
         NotSavedError: the folder cannot be written to, or a service account's key stands there.
@@ -446,7 +517,10 @@ def credential_path(sender: str, folder: Path) -> Path:
     # A service account's key cannot be downloaded again once it is overwritten.
     if _kind(found.path) == "service_account":
         raise NotSavedError(
-            t("{path} is a service account's key and was not overwritten; move the file first", path=found.path)
+            t(
+                "{path} is a service account's key and was not overwritten; move the file first",
+                path=found.path,
+            )
         )
     return found.path
 
@@ -460,7 +534,8 @@ def _kind(path: Path) -> str:
 
 
 def save(path: Path, credentials: AuthorizedUser) -> None:
-    """Write the file in Google's form ("authorized_user") with mode 0600, in place of the one that was there.
+    """Write the file in Google's form ("authorized_user") with mode 0600, in place of the one that
+    was there.
 
     When root signs in for the daemon's user, that user owns the new file: see `_owner`.
 
@@ -492,13 +567,19 @@ def save(path: Path, credentials: AuthorizedUser) -> None:
             raise
     except OSError as error:
         raise NotSavedError(
-            t("could not write {path}: {strerror}; nothing was changed", path=path, strerror=error.strerror)
+            t(
+                "could not write {path}: {strerror}; nothing was changed",
+                path=path,
+                strerror=error.strerror,
+            )
         ) from error
     _sync(path.parent)
 
 
 def _owner(path: Path) -> os.stat_result:
-    """The owner of the old file, or else of the folder: root writes the file for the daemon's user."""
+    """The owner of the old file, or else of the folder: root writes the file for the daemon's
+    user.
+    """
     folder = path.parent.stat()
     return path.stat() if path.exists() and path.stat().st_uid else folder
 

@@ -1,7 +1,8 @@
-"""A person's sign-in with an OAuth client of the type "installed" (RFC 8252, PKCE of RFC 7636): URL, code, tokens.
+"""A person's sign-in with an OAuth client of the type "installed" (RFC 8252, PKCE of RFC 7636):
+URL, code, tokens.
 
-Source: https://developers.google.com/identity/protocols/oauth2/native-app. URLs come from the settings alone, never
-from the client's file, so that no file can send secrets elsewhere.
+Source: https://developers.google.com/identity/protocols/oauth2/native-app. URLs come from the
+settings alone, never from the client's file, so that no file can send secrets elsewhere.
 """
 
 import asyncio
@@ -33,9 +34,9 @@ from mailerd.gmail.session import GmailRequest, GmailSession, TokenResponse, par
 
 # The page on 127.0.0.1 to which the browser returns after a sign-in; it takes one callback.
 #
-# Google's "desktop" clients follow RFC 8252, section 7.3. The request comes from a browser, so any web page may make
-# one:
-# only a callback with the state of this sign-in counts, and after any other the server goes on waiting.
+# Google's "desktop" clients follow RFC 8252, section 7.3. The request comes from a browser, so any
+# web page may make one: only a callback with the state of this sign-in counts, and after any other
+# the server goes on waiting.
 
 _MAX_HEAD: Final = 16 * 1024
 """The most bytes of a request's head."""
@@ -50,7 +51,9 @@ _PAGE: Final = (
 
 @dataclass(frozen=True)
 class Callback:
-    """The browser's request with Google's answer; the browser waits for the page that `show` gives it."""
+    """The browser's request with Google's answer; the browser waits for the page that `show` gives
+    it.
+    """
 
     parameters: Mapping[str, str] = field(repr=False)
     _page: "asyncio.Future[tuple[int, str]]" = field(repr=False)
@@ -91,7 +94,12 @@ class CallbackServer:
             async with asyncio.timeout(_HEAD_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
             status, text = await self._answer(head.split(b"\r\n", 1)[0].decode("ascii", "replace"))
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        except (
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ConnectionError,
+        ):
             writer.transport.abort()
             return
         body = _PAGE.format(html.escape(text)).encode()
@@ -119,8 +127,13 @@ class CallbackServer:
         if len(parameters) != len(pairs) or not hmac.compare_digest(
             parameters.get("state", "").encode(), self._state.encode()
         ):
-            self._strangers("a callback that does not belong to this sign-in (wrong or missing state) was refused")
-            return 400, "This answer does not belong to the sign-in that mailerd waits for. Open the newest address."
+            self._strangers(
+                "a callback that does not belong to this sign-in (wrong or missing state) was refused"
+            )
+            return (
+                400,
+                "This answer does not belong to the sign-in that mailerd waits for. Open the newest address.",
+            )
         if self._callback.done():
             return 409, "This sign-in has been answered already."
         page: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
@@ -130,8 +143,11 @@ class CallbackServer:
 
 
 @asynccontextmanager
-async def listening(*, port: int, state: str, on_rejected: Callable[[str], None]) -> AsyncIterator[CallbackServer]:
-    """Listen on 127.0.0.1 (port 0 takes a free one); `on_rejected` gets a text for each refused callback.
+async def listening(
+    *, port: int, state: str, on_rejected: Callable[[str], None]
+) -> AsyncIterator[CallbackServer]:
+    """Listen on 127.0.0.1 (port 0 takes a free one); `on_rejected` gets a text for each refused
+    callback.
 
     Raises:
         OSError: the port is taken.
@@ -195,7 +211,9 @@ class SignedIn:
     credentials: AuthorizedUser
     access_token: str = field(repr=False)
     ends_in: float | None
-    """Seconds until the sign-in itself ends, when Google says so: it does for an OAuth app in "Testing"."""
+    """Seconds until the sign-in itself ends, when Google says so: it does for an OAuth app in
+    "Testing".
+    """
 
 
 def read_client(path: Path) -> Client:
@@ -228,9 +246,17 @@ def read_client(path: Path) -> Client:
         )
     document = parse_json(text)
     inner: Any = document.get("installed") if isinstance(document, dict) else None
-    known = [inner.get(key) for key in ("client_id", "client_secret")] if isinstance(inner, dict) else []
+    known = (
+        [inner.get(key) for key in ("client_id", "client_secret")]
+        if isinstance(inner, dict)
+        else []
+    )
     if not known or not all(isinstance(value, str) and value for value in known):
-        web = t(" (it is a client for web applications)") if isinstance(document, dict) and "web" in document else ""
+        web = (
+            t(" (it is a client for web applications)")
+            if isinstance(document, dict) and "web" in document
+            else ""
+        )
         raise SignInError(
             t(
                 '{path} is not an OAuth client of the type "Desktop app"{web}; create one in the Cloud console (APIs '
@@ -281,12 +307,18 @@ class SignIn:
         answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             raise SignInError(
-                t("no response from {token_uri}: {cause}; try again", token_uri=self._token_uri, cause=answer.cause)
+                t(
+                    "no response from {token_uri}: {cause}; try again",
+                    token_uri=self._token_uri,
+                    cause=answer.cause,
+                )
             )
         granted = session.read_token(answer)
         match granted:
             case TokenResponse():
-                return _signed_in(granted, json.loads(answer.body), authorization=authorization, client=client)
+                return _signed_in(
+                    granted, json.loads(answer.body), authorization=authorization, client=client
+                )
             case TokenRefused():
                 known = without_secrets(granted, form)
                 raise SignInError(
@@ -313,12 +345,18 @@ class SignIn:
 
 
 def _signed_in(
-    granted: TokenResponse, body: dict[str, Any], *, authorization: AuthorizationRequest, client: Client
+    granted: TokenResponse,
+    body: dict[str, Any],
+    *,
+    authorization: AuthorizationRequest,
+    client: Client,
 ) -> SignedIn:
     refresh, ends = body.get("refresh_token"), body.get("refresh_token_expires_in")
     if not isinstance(refresh, str) or not refresh:
         raise SignInError(
-            t("Google returned no refresh token; the authorization would expire within an hour. Try again")
+            t(
+                "Google returned no refresh token; the authorization would expire within an hour. Try again"
+            )
         )
     return SignedIn(
         credentials=AuthorizedUser(
@@ -328,5 +366,7 @@ def _signed_in(
             scopes=authorization.scopes if granted.scopes is None else granted.scopes,
         ),
         access_token=granted.access_token,
-        ends_in=float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None,
+        ends_in=float(ends)
+        if isinstance(ends, int | float) and not isinstance(ends, bool)
+        else None,
     )

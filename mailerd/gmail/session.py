@@ -1,7 +1,7 @@
 """Sends HTTP requests to Google, one at a time, and says what became of each one.
 
-aiogoogle's own session is not used: it reads bodies by their Content-Type (and crashes on some), has no time-out,
-follows redirects, and cannot tell whether a request was sent.
+aiogoogle's own session is not used: it reads bodies by their Content-Type (and crashes on some),
+has no time-out, follows redirects, and cannot tell whether a request was sent.
 """
 
 import asyncio
@@ -55,19 +55,25 @@ from mailerd.events.worker import GmailEvents
 
 _EXCERPT = 500
 _DEFAULT_LIFETIME_S = 3599.0
-"""Seconds that a token is taken to live when the answer does not say (expires_in is only recommended by RFC 6749,
-section 5.1); what Google has always said. A token that dies sooner shows as a 401, which is repeated once."""
+"""Seconds that a token is taken to live when the answer does not say (expires_in is only
+recommended by RFC 6749, section 5.1); what Google has always said. A token that dies sooner shows
+as a 401, which is repeated once.
+"""
 
 MAX_BODY = 1024 * 1024
-"""Bytes of an answer's body, decompressed. The largest that Gmail sends us, a page of a hundred entries or a thread, is
-a tenth of that."""
+"""Bytes of an answer's body, decompressed.
+
+The largest that Gmail sends us, a page of a hundred entries or a thread, is a tenth of that.
+"""
 MAX_RAW = 12 * 1024 * 1024
 """The most bytes of an answer with a whole message (format raw): 8 MiB of it, in base64url."""
 _MAX_LIFETIME_S = 366 * 86_400.0
 _REASONS = {"NOT_FOUND": "notFound", "FAILED_PRECONDITION": "failedPrecondition"}
 """Gmail's word for a status, where the envelope has that alone."""
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
-"""A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""
+"""A draft holds its message, and no other answer has a field of that name: so neither is taken for
+the other.
+"""
 
 _DATED = (Call.HISTORY_LIST, Call.GET_PROFILE)
 """Calls whose answers keep their time: they say how far a mailbox has come, by Google's clock."""
@@ -95,7 +101,9 @@ class TokenResponse:
     access_token: str = field(repr=False)
     lifetime_s: float
     scopes: tuple[str, ...] | None
-    """The granted scopes; None: the answer names none, which RFC 6749 allows if they are those that were asked for."""
+    """The granted scopes; None: the answer names none, which RFC 6749 allows if they are those that
+    were asked for.
+    """
 
 
 def read(answer: Answer, *, call: Call) -> Reply:
@@ -105,7 +113,11 @@ def read(answer: Answer, *, call: Call) -> Reply:
     if answer.too_large:
         return MalformedResponse(
             answer.status,
-            t("more than {n:,} bytes, starting with: {excerpt}", n=answer.max_body, excerpt=_excerpt(answer.body)),
+            t(
+                "more than {n:,} bytes, starting with: {excerpt}",
+                n=answer.max_body,
+                excerpt=_excerpt(answer.body),
+            ),
         )
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
@@ -116,12 +128,18 @@ def read(answer: Answer, *, call: Call) -> Reply:
     return reply or _garbled(answer)
 
 
-def of_request(reply: Accepted, answer: Answer, *, id_: str, thread: str) -> Accepted | MalformedResponse:
-    """The reply, where it has the id and the thread that were asked for; "": any. Else it answers another request."""
+def of_request(
+    reply: Accepted, answer: Answer, *, id_: str, thread: str
+) -> Accepted | MalformedResponse:
+    """The reply, where it has the id and the thread that were asked for; "": any.
+
+    Else it answers another request.
+    """
     if (id_ and reply.id != id_) or (thread and reply.thread_id != thread):
         asked = thread or id_
         return MalformedResponse(
-            answer.status, t("not {asked}, which was requested: {body}", asked=asked, body=_excerpt(answer.body))
+            answer.status,
+            t("not {asked}, which was requested: {body}", asked=asked, body=_excerpt(answer.body)),
         )
     return reply
 
@@ -138,9 +156,16 @@ def read_token(answer: Answer) -> TokenResponse | TokenRefused | TokenUnavailabl
             description=one_line(words) if isinstance(words, str) else _excerpt(answer.body),
         )
     token = body.get("access_token") if isinstance(body, dict) and not answer.too_large else None
-    if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+    if (
+        not isinstance(body, dict)
+        or not isinstance(token, str)
+        or not re.fullmatch(r"[\x21-\x7e]+", token)
+    ):
         return TokenUnavailable(
-            t("the token endpoint returned {status} without a usable access token", status=answer.status)
+            t(
+                "the token endpoint returned {status} without a usable access token",
+                status=answer.status,
+            )
         )
     scope = body.get("scope")
     return TokenResponse(
@@ -158,16 +183,22 @@ def _lifetime(said: object) -> float:
 
 def _accepted(call: Call, body: object) -> Accepted | None:
     """The facts of a success, or None when the body is not what the method promises."""
-    if not isinstance(body, dict) or isinstance(body.get("message"), dict) is not (call in _OF_DRAFTS):
+    if not isinstance(body, dict) or isinstance(body.get("message"), dict) is not (
+        call in _OF_DRAFTS
+    ):
         return None
     match call:
         case Call.DRAFTS_LIST | Call.MESSAGES_LIST:
             entries = body.get("drafts" if call is Call.DRAFTS_LIST else "messages", [])
-            good = isinstance(entries, list) and all(isinstance(e, dict) and _id(e.get("id")) for e in entries)
+            good = isinstance(entries, list) and all(
+                isinstance(e, dict) and _id(e.get("id")) for e in entries
+            )
             return Accepted(body=body) if good else None
         case Call.HISTORY_LIST:
             records = body.get("history", [])
-            good = isinstance(records, list) and all(isinstance(it, dict) and _id(it.get("id")) for it in records)
+            good = isinstance(records, list) and all(
+                isinstance(it, dict) and _id(it.get("id")) for it in records
+            )
             return Accepted(body=body) if good and _id(body.get("historyId")) else None
         case Call.GET_PROFILE:
             return Accepted(body=body) if isinstance(body.get("emailAddress"), str) else None
@@ -198,14 +229,18 @@ def _refused(answer: Answer) -> Refused:
     return Refused(
         status=answer.status,
         reason=one_line(error) if isinstance(error, str) else _reason(error),
-        message=one_line(message) if isinstance(message, str) and message else _excerpt(answer.body),
+        message=one_line(message)
+        if isinstance(message, str) and message
+        else _excerpt(answer.body),
         retry_after=_retry_after(answer.headers),
         answered_at=_http_date(answer.headers.get("Date", "")),
     )
 
 
 def _reason(error: object) -> str:
-    """`errors[0].reason`, or that of the ErrorInfo among the details (https://google.aip.dev/193), or by the status."""
+    """`errors[0].reason`, or that of the ErrorInfo among the details (https://google.aip.dev/193),
+    or by the status.
+    """
     if not isinstance(error, dict):
         return ""
     for entries in (error.get("errors"), error.get("details")):
@@ -218,7 +253,9 @@ def _reason(error: object) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds, from either form of RFC 9110, section 10.2.3; a date counts from the answer's own Date."""
+    """Seconds, from either form of RFC 9110, section 10.2.3; a date counts from the answer's own
+    Date.
+    """
     said = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", said):
         return float(said)
@@ -251,7 +288,9 @@ def _excerpt(body: bytes) -> str:
 
 
 def one_line(text: str) -> str:
-    """One printable line of at most 500 characters: no line feeds for a log, no lone surrogates for a database."""
+    """One printable line of at most 500 characters: no line feeds for a log, no lone surrogates for
+    a database.
+    """
     shown = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(shown.split())[:_EXCERPT]
 
@@ -288,12 +327,22 @@ def report(events: GmailEvents, reply: Reply, *, sender: str, call: Call, second
         events.google_call_succeeded(sender=sender, call=call, seconds=seconds)
     else:
         events.google_call_failed(
-            sender=sender, call=call, outcome=outcome_of(reply), excerpt=_what_was_said(reply), seconds=seconds
+            sender=sender,
+            call=call,
+            outcome=outcome_of(reply),
+            excerpt=_what_was_said(reply),
+            seconds=seconds,
         )
 
 
 def _what_was_said(
-    reply: Refused | TokenRefused | NoCredentials | WrongMailbox | NotSent | NoResponse | MalformedResponse,
+    reply: Refused
+    | TokenRefused
+    | NoCredentials
+    | WrongMailbox
+    | NotSent
+    | NoResponse
+    | MalformedResponse,
 ) -> str:
     match reply:
         case Refused():
@@ -316,16 +365,22 @@ _HEADERS: Final = {
     "Accept-Encoding": "gzip, deflate",
 }
 _PIECE: Final = 256 * 1024
-"""Bytes of a request that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
+"""Bytes of a request that are sent in one go; a larger one goes piece by piece, and other requests
+get their turn.
+"""
 _MAX_OVERHEAD: Final = 64 * 1024
-"""Bytes that may come one after another without any of a body: an answer's head, its trailers, a chunk's size."""
+"""Bytes that may come one after another without any of a body: an answer's head, its trailers, a
+chunk's size.
+"""
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
 _OF_MESSAGES: Final = _SENDS | {Call.DRAFTS_CREATE}
 """The calls that are made for every message."""
 _KEPT_S: Final = 15.0
 """Seconds that the connection that made a draft waits for its send."""
 _RESOLVED_FOR_S: Final = 30.0
-"""Seconds that a host's addresses are used before they are looked up again, or until none takes a connection."""
+"""Seconds that a host's addresses are used before they are looked up again, or until none takes a
+connection.
+"""
 _NEXT_ADDRESS_S: Final = 0.25
 """Seconds after which a host's next address is tried as well (RFC 8305)."""
 _FINAL_FROM: Final = 200
@@ -365,7 +420,9 @@ class GmailRequest(Request):
         self.draft_id = draft_id
         """The draft that it sends, over the connection that made it; "": none."""
         self.maybe_sent = False
-        """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
+        """Set just before the first byte goes to the socket; until then Google certainly has
+        nothing.
+        """
         self.connection: _Connection | None = None
         """The connection that the request was given."""
 
@@ -390,9 +447,11 @@ class _TooLateError(Exception):
 
 @contextmanager
 def begin_before(moment: float) -> Iterator[None]:
-    """Let no request of this task begin after `moment` (time.monotonic()); its outcome is TooLate then.
+    """Let no request of this task begin after `moment` (time.monotonic()); its outcome is TooLate
+    then.
 
-    A token, the owner's check, a new connection or a repetition may take seconds before the first byte goes out.
+    A token, the owner's check, a new connection or a repetition may take seconds before the first
+    byte goes out.
     """
     token = _BEGIN_BEFORE.set(moment)
     try:
@@ -402,7 +461,10 @@ def begin_before(moment: float) -> Iterator[None]:
 
 
 _NETWORK_ERRORS: Final = (httptools.HttpParserError, httptools.HttpParserUpgrade, OSError)
-"""OSError includes time-outs, ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
+"""OSError includes time-outs, ssl.SSLError, DNS and resets.
+
+Every other exception is a bug, ours or a library's.
+"""
 
 
 class _Connection:
@@ -427,8 +489,14 @@ class _Connection:
         self._writer.transport.abort()
 
     async def exchange(self, message: bytes, *, max_body: int) -> tuple[int, dict[str, str], bytes]:
-        """Send a request; the status of its answer, its headers by Their-Names, and its body (`Answer.too_large`)."""
-        self._parser, self._max_body, self._overhead = httptools.HttpResponseParser(self), max_body, 0
+        """Send a request; the status of its answer, its headers by Their-Names, and its body
+        (`Answer.too_large`).
+        """
+        self._parser, self._max_body, self._overhead = (
+            httptools.HttpResponseParser(self),
+            max_body,
+            0,
+        )
         self._complete = self._keep = kept = False
         self.on_message_begin()
         pieces = memoryview(message)
@@ -437,7 +505,9 @@ class _Connection:
         try:
             while not self._complete:
                 self._feed(await self._next)
-            kept = self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()
+            kept = (
+                self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()
+            )
         finally:
             writing.cancel()
             if not kept:
@@ -475,7 +545,9 @@ class _Connection:
                 raise
             self._keep = False  # it came behind the answer
         if self._overhead > _MAX_OVERHEAD:
-            raise httptools.HttpParserError(t("more than {n:,} bytes without a body", n=_MAX_OVERHEAD))
+            raise httptools.HttpParserError(
+                t("more than {n:,} bytes without a body", n=_MAX_OVERHEAD)
+            )
 
     def on_message_begin(self) -> None:
         if self._complete:
@@ -504,17 +576,21 @@ class _Connection:
 
 
 class GmailSession(AbstractSession):
-    """The connections to Google. Every wait in it ends at a deadline, which is a time of the event loop's clock.
+    """The connections to Google.
 
-    HTTP/1.1 does not say which request an answer belongs to. An answer that comes twice, unasked, or late because
-    something on the way has carried its request twice, would be taken for that of the connection's next request: a
-    person would get another's message, or a message would be recorded as sent that Google never got. Nothing in the
-    answer about a new draft says whose it is. So a connection carries one message: its draft is made and sent over it,
-    and neither answer can be taken for the other. Every other call has a connection of its own.
+    Every wait in it ends at a deadline, which is a time of the event loop's clock.
+
+    HTTP/1.1 does not say which request an answer belongs to. An answer that comes twice, unasked,
+    or late because something on the way has carried its request twice, would be taken for that of
+    the connection's next request: a person would get another's message, or a message would be
+    recorded as sent that Google never got. Nothing in the answer about a new draft says whose it
+    is. So a connection carries one message: its draft is made and sent over it, and neither answer
+    can be taken for the other. Every other call has a connection of its own.
     """
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents, limit: int) -> None:
-        # No proxy of the environment is used: the stand-in on this machine would be asked for there, too.
+        # No proxy of the environment is used: the stand-in on this machine would be asked for
+        # there, too.
         self._proxy = URL(settings.proxy) if settings.proxy else None
         self._events = events
         self._limits = {of_messages: asyncio.Semaphore(limit) for of_messages in (True, False)}
@@ -534,9 +610,14 @@ class GmailSession(AbstractSession):
             self._end(draft)
 
     async def request(
-        self, request: GmailRequest, *, deadline: float, by: Callable[[GmailRequest], Awaitable[Response]] | None = None
+        self,
+        request: GmailRequest,
+        *,
+        deadline: float,
+        by: Callable[[GmailRequest], Awaitable[Response]] | None = None,
     ) -> Answer | NotSent | NoResponse:
-        """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token.
+        """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the
+        token.
 
         The connection of one that makes a draft is left to the caller: to `keep`, or to drop.
         """
@@ -549,28 +630,37 @@ class GmailSession(AbstractSession):
             return TooLate(t("could not start in time"))
         except _NETWORK_ERRORS as error:
             words = _words(error)  # which name Google where the proxy made no tunnel to it
-            return _outcome(request, cause=t("{words} (by gmail.proxy)", words=words) if self._proxy else words)
+            return _outcome(
+                request, cause=t("{words} (by gmail.proxy)", words=words) if self._proxy else words
+            )
         except Exception as error:  # noqa: BLE001 - a message must get its outcome even when a library has a bug
             outcome = _outcome(request, cause=_words(error))
             self._events.google_call_crashed(
-                sender=request.sender, call=request.call, outcome=type(outcome).__name__, error=error
+                sender=request.sender,
+                call=request.call,
+                outcome=type(outcome).__name__,
+                error=error,
             )
             return outcome
         finally:
             if request.call is not Call.DRAFTS_CREATE:
                 request.drop_connection()
         return Answer(
-            status=response.status_code, headers=response.headers, body=response.data, max_body=request.max_body
+            status=response.status_code,
+            headers=response.headers,
+            body=response.data,
+            max_body=request.max_body,
         )
 
     @override
     async def send(self, *requests: Request, **_: Any) -> Response:
         """Send one GmailRequest and read its answer whole, as bytes; aiogoogle calls this.
 
-        It takes no more than one: with several, the first failure would raise and the others would go on unattended.
+        It takes no more than one: with several, the first failure would raise and the others would
+        go on unattended.
 
-        A GET is repeated once when its connection turns out to be dead. A POST never is, nor a DELETE: a draft that
-        the first one deleted would be called gone by the second.
+        A GET is repeated once when its connection turns out to be dead. A POST never is, nor a
+        DELETE: a draft that the first one deleted would be called gone by the second.
         """
         (request,) = requests
         if not self._open or not isinstance(request, GmailRequest):
@@ -585,7 +675,9 @@ class GmailSession(AbstractSession):
     async def _exchange(self, request: GmailRequest) -> Response:
         url = URL(str(request.url))
         message, origin = _message(request, url), url.origin()
-        request.connection = connection = self._take((request.sender, request.draft_id)) or await self._connect(origin)
+        request.connection = connection = self._take(
+            (request.sender, request.draft_id)
+        ) or await self._connect(origin)
         if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
             raise _TooLateError
         request.maybe_sent = True
@@ -621,7 +713,9 @@ class GmailSession(AbstractSession):
         tls = self._tls if origin.scheme == "https" else None
         try:
             with await start_connection(
-                await self._addresses(way), happy_eyeballs_delay=_NEXT_ADDRESS_S, socket_factory=_socket
+                await self._addresses(way),
+                happy_eyeballs_delay=_NEXT_ADDRESS_S,
+                socket_factory=_socket,
             ) as connected:
                 if self._proxy is not None:
                     await _tunnel(connected, origin, proxy=self._proxy)
@@ -630,15 +724,21 @@ class GmailSession(AbstractSession):
                 )
         except OSError as error:
             self._resolved.pop(way, None)
-            raise ConnectionError(t("cannot connect to {origin}: {error}", origin=origin, error=error)) from error
+            raise ConnectionError(
+                t("cannot connect to {origin}: {error}", origin=origin, error=error)
+            ) from error
         return _Connection(reader, writer)
 
     async def _addresses(self, way: URL) -> Sequence[AddrInfoType]:
-        """The addresses of a host: looked up for each message, a slow name server would hold up all."""
+        """The addresses of a host: looked up for each message, a slow name server would hold up
+        all.
+        """
         loop = asyncio.get_running_loop()
         known_until, addresses = self._resolved.get(way, (0.0, ()))
         if loop.time() >= known_until:
-            addresses = await loop.getaddrinfo(way.raw_host or "", way.port, type=socket.SOCK_STREAM)
+            addresses = await loop.getaddrinfo(
+                way.raw_host or "", way.port, type=socket.SOCK_STREAM
+            )
             self._resolved[way] = loop.time() + _RESOLVED_FOR_S, addresses
         return addresses
 
@@ -654,7 +754,10 @@ def _message(request: GmailRequest, url: URL) -> bytes:
         headers["Content-Length"] = str(len(body))
     if request.call is not Call.DRAFTS_CREATE:
         headers["Connection"] = "close"
-    lines = [f"{request.method} {url.raw_path_qs} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [
+        f"{request.method} {url.raw_path_qs} HTTP/1.1",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
     if re.search(r"[\0\r\n]", "".join(lines)):
         raise ValueError(t("a header has a control character"))
     return "\r\n".join([*lines, "", ""]).encode() + (body or b"")
@@ -663,8 +766,8 @@ def _message(request: GmailRequest, url: URL) -> bytes:
 def _socket(address: AddrInfoType) -> socket.socket:
     """A socket whose end is a reset (RST), whatever ends it, a kill -9 included.
 
-    When a socket is closed in the ordinary way, the kernel goes on sending for minutes what Google has not
-    acknowledged, and a request would arrive after its message was looked for and not found.
+    When a socket is closed in the ordinary way, the kernel goes on sending for minutes what Google
+    has not acknowledged, and a request would arrive after its message was looked for and not found.
     """
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
@@ -674,16 +777,26 @@ def _socket(address: AddrInfoType) -> socket.socket:
 
 async def _tunnel(connected: socket.socket, origin: URL, *, proxy: URL) -> None:
     """Have a proxy connect us to Google (RFC 9110, section 9.3.6)."""
-    loop, target, said = asyncio.get_running_loop(), f"{origin.host_subcomponent}:{origin.port}".encode(), b""
+    loop, target, said = (
+        asyncio.get_running_loop(),
+        f"{origin.host_subcomponent}:{origin.port}".encode(),
+        b"",
+    )
     asked = b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n" % (target, target)
     if proxy.raw_user is not None or proxy.raw_password is not None:
         known = base64.b64encode(f"{proxy.user or ''}:{proxy.password or ''}".encode())
         asked += b"Proxy-Authorization: Basic %s\r\n" % known
     await loop.sock_sendall(connected, asked + b"\r\n")
-    while b"\r\n\r\n" not in said and len(said) < _MAX_OVERHEAD and (piece := await loop.sock_recv(connected, 4096)):
+    while (
+        b"\r\n\r\n" not in said
+        and len(said) < _MAX_OVERHEAD
+        and (piece := await loop.sock_recv(connected, 4096))
+    ):
         said += piece
     if not re.match(rb"HTTP/1\.[01] 2\d\d\b", said):
-        raise ConnectionError(_excerpt(said.partition(b"\r\n")[0]) or t("connection lost before the response"))
+        raise ConnectionError(
+            _excerpt(said.partition(b"\r\n")[0]) or t("connection lost before the response")
+        )
 
 
 def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
@@ -691,6 +804,13 @@ def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
 
 
 def _words(error: BaseException) -> str:
-    """An exception in words. Never its repr, which may hold the request's headers, and the token with them."""
+    """An exception in words.
+
+    Never its repr, which may hold the request's headers, and the token with them.
+    """
     said: str = str(error) or t("no response within the time-out")
-    return t("{error}: {text}", error=type(error).__name__, text=said if len(said) < _EXCERPT else said[:_EXCERPT])
+    return t(
+        "{error}: {text}",
+        error=type(error).__name__,
+        text=said if len(said) < _EXCERPT else said[:_EXCERPT],
+    )

@@ -1,4 +1,5 @@
-"""A request that cannot be served: the error that becomes its answer, and what is wrong with its fields.
+"""A request that cannot be served: the error that becomes its answer, and what is wrong with its
+fields.
 
 Nothing heavy is imported here: the process that reads jobs needs it, too.
 """
@@ -17,7 +18,9 @@ MAX_FIELD_PATH: Final = 300
 MAX_COUNTED: Final = 10_000
 """Errors after which counting stops where nothing needs the rest of them."""
 MAX_REASON: Final = 300
-"""Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
+"""Characters of any reason: what is wrong may be quoted in it, and that may be as long as a
+body.
+"""
 
 
 NOTHING_STORED: Final = N_("{message}; nothing was stored")
@@ -25,7 +28,9 @@ NOTHING_CHANGED: Final = N_("{message}; nothing was changed")
 
 
 def unstored(message: str) -> Text:
-    """What an answer says of a request that has stored nothing; `server.for_request` fits it to other requests."""
+    """What an answer says of a request that has stored nothing; `server.for_request` fits it to
+    other requests.
+    """
     return t(NOTHING_STORED, message=message)
 
 
@@ -74,7 +79,10 @@ def cut(reason: str, most: int = MAX_REASON) -> str:
     if reason.parts:
         parts = tuple(cut(part, most // 2) for part in reason.parts)
         return Text(english, parts=parts)
-    fields = {name: cut(it, most // 2) if isinstance(it, str) else it for name, it in reason.fields.items()}
+    fields = {
+        name: cut(it, most // 2) if isinstance(it, str) else it
+        for name, it in reason.fields.items()
+    }
     return Text(english, reason.msgid, fields, reason.plural, reason.context)
 
 
@@ -113,10 +121,16 @@ def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
     message = tn("{n:,} problem in the request", "{n:,} problems in the request", errors.total)
     if errors.are_enough:
         message = t(
-            "more than {most:,} problems in the request; the first {n} are listed", most=MAX_COUNTED, n=MAX_DETAILS
+            "more than {most:,} problems in the request; the first {n} are listed",
+            most=MAX_COUNTED,
+            n=MAX_DETAILS,
         )
     elif errors.total > MAX_DETAILS:
-        message = t("{total:,} problems in the request; the first {n} are listed", total=errors.total, n=MAX_DETAILS)
+        message = t(
+            "{total:,} problems in the request; the first {n} are listed",
+            total=errors.total,
+            n=MAX_DETAILS,
+        )
     return ApiError(422, "invalid_request", unstored(message), errors=errors.kept)
 
 

@@ -38,15 +38,19 @@ def check_media_type(request: web.Request) -> None:
     """
     given = request.headers.get("Content-Type", "").partition(";")[0].strip()
     if request.body_exists and not (given.lower() in _UNSAID or _JSON.fullmatch(given)):
-        why = t("the body is {given}; send JSON, with Content-Type: application/json", given=cut(given, MAX_TEXT))
+        why = t(
+            "the body is {given}; send JSON, with Content-Type: application/json",
+            given=cut(given, MAX_TEXT),
+        )
         raise ApiError(415, "unsupported_media_type", unstored(why))
 
 
 class BodyReader:
     """Reads bodies.
 
-    `setting` is the name of the setting that raises the limit, if there is one. `large`: places for bodies above
-    LARGE_BODY, which take several times their size while they become rows. Such a body is read once it has a place.
+    `setting` is the name of the setting that raises the limit, if there is one. `large`: places for
+    bodies above LARGE_BODY, which take several times their size while they become rows. Such a body
+    is read once it has a place.
     """
 
     def __init__(self, *, max_body: int, setting: str = "", large: KeyShare | None = None) -> None:
@@ -59,7 +63,8 @@ class BodyReader:
         """The body; a large one holds its place until the context ends.
 
         Raises:
-            ApiError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 429 or 503 too many large ones.
+            ApiError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 429 or 503 too many
+            large ones.
         """
         length = request.content_length
         if length is not None and length > self._max_body:
@@ -76,7 +81,9 @@ class BodyReader:
             yield body
 
     async def _read(self, request: web.Request, body: bytearray, *, most: int) -> bool:
-        """Read until the end, or until there are more than `most` bytes; returns whether the end has come."""
+        """Read until the end, or until there are more than `most` bytes; returns whether the end
+        has come.
+        """
         try:
             async with asyncio.timeout(BODY_TIMEOUT):
                 if not body:
@@ -91,22 +98,36 @@ class BodyReader:
             raise ApiError(
                 408,
                 "timeout",
-                unstored(t("the body did not arrive within {body_timeout:g} s", body_timeout=BODY_TIMEOUT)),
+                unstored(
+                    t(
+                        "the body did not arrive within {body_timeout:g} s",
+                        body_timeout=BODY_TIMEOUT,
+                    )
+                ),
             ) from None
         except (web.RequestPayloadError, ConnectionError) as error:
-            raise ApiError(400, "cut_off", unstored(t("the body is incomplete: {error}", error=error))) from error
+            raise ApiError(
+                400, "cut_off", unstored(t("the body is incomplete: {error}", error=error))
+            ) from error
         return True
 
     def _too_large(self) -> ApiError:
         setting = f" ({self._setting})" if self._setting else ""
         return too_large(
-            t("the body exceeds the limit of {max_body:,} bytes{setting}", max_body=self._max_body, setting=setting)
+            t(
+                "the body exceeds the limit of {max_body:,} bytes{setting}",
+                max_body=self._max_body,
+                setting=setting,
+            )
         )
 
 
 def _continue(request: web.Request) -> None:
     """Ask for the body if the client waits for that (RFC 9110, section 10.1.1)."""
-    waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
+    waits = (
+        request.headers.get("Expect", "").lower() == "100-continue"
+        and request.version >= HttpVersion11
+    )
     if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -117,18 +138,27 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
 class Query:
-    """The parameters of a request. Each method reads one; the end of the `with` block names all that are wrong.
+    """The parameters of a request.
 
-    An unknown or doubled parameter is wrong, as a field in a body is, and an empty one counts as absent.
+    Each method reads one; the end of the `with` block names all that are wrong.
+
+    An unknown or doubled parameter is wrong, as a field in a body is, and an empty one counts as
+    absent.
 
     Raises:
         ApiError: 422, at the end of the block.
     """
 
-    def __init__(self, request: web.Request, *, allowed: tuple[str, ...], lists: tuple[str, ...] = ()) -> None:
-        """`lists`: those of them that hold several values, between commas or each given by itself."""
+    def __init__(
+        self, request: web.Request, *, allowed: tuple[str, ...], lists: tuple[str, ...] = ()
+    ) -> None:
+        """`lists`: those of them that hold several values, between commas or each given by
+        itself.
+        """
         given = request.query
-        self._errors = [FieldError(name, t("unknown parameter")) for name in given if name not in allowed]
+        self._errors = [
+            FieldError(name, t("unknown parameter")) for name in given if name not in allowed
+        ]
         self._errors += [
             FieldError(name, t("is given twice"))
             for name in allowed
@@ -151,7 +181,9 @@ class Query:
             raise invalid(self._errors)
 
     def read[V](self, name: str, convert: Callable[[str], V]) -> V | None:
-        """What `convert` makes of a parameter; None where it is absent or wrong: `convert` raises ValueError then."""
+        """What `convert` makes of a parameter; None where it is absent or wrong: `convert` raises
+        ValueError then.
+        """
         text = self._given.get(name)
         if text is None:
             return None
@@ -220,13 +252,20 @@ class Query:
 
 
 def asked_language(request: web.Request) -> Language:
-    """The language that a request asks for, in one header Accept-Language or in several, which count as one."""
+    """The language that a request asks for, in one header Accept-Language or in several, which
+    count as one.
+    """
     return accepted_language(",".join(request.headers.getall("Accept-Language", ())))
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether a person with a browser asks, who reads pages; programs and the API's callers get JSON."""
-    is_for_programs = request.path.startswith(("/api/", "/health/", "/static/")) or "HX-Request" in request.headers
+    """Whether a person with a browser asks, who reads pages; programs and the API's callers get
+    JSON.
+    """
+    is_for_programs = (
+        request.path.startswith(("/api/", "/health/", "/static/"))
+        or "HX-Request" in request.headers
+    )
     return "text/html" in request.headers.get("Accept", "") and not is_for_programs
 
 
@@ -235,7 +274,9 @@ _YEAR: Final = 365 * 86_400
 
 
 def chosen_language(request: web.Request) -> Language:
-    """The language of a page: what its reader has chosen by `?lang=`, now or before, else that of the browser."""
+    """The language of a page: what its reader has chosen by `?lang=`, now or before, else that of
+    the browser.
+    """
     wish = request.query.get("lang") or request.cookies.get(LANGUAGE_COOKIE, "")
     return accepted_language(wish) if wish else asked_language(request)
 
@@ -257,7 +298,9 @@ def refuse_parameters(request: web.Request) -> None:
 
 def _is_text(value: str) -> bool:
     """Whether it was UTF-8; yarl puts U+FFFD where it was not."""
-    return not any("\ud800" <= character <= "\udfff" or character in "\0\ufffd" for character in value)
+    return not any(
+        "\ud800" <= character <= "\udfff" or character in "\0\ufffd" for character in value
+    )
 
 
 async def job_of(request: web.Request, key: ApiKey, jobs: Jobs) -> Job:

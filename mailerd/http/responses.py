@@ -1,4 +1,6 @@
-"""How answers are written: as JSON or CSV, errors, long ones in turns, each within a bound of time."""
+"""How answers are written: as JSON or CSV, errors, long ones in turns, each within a bound of
+time.
+"""
 
 import asyncio
 import csv
@@ -41,7 +43,9 @@ CODES: Final = {
     "database_away": N_(
         "the database does not respond; retry after `Retry-After` seconds with the same `Idempotency-Key`"
     ),
-    "events_deleted": N_("events after this ID were deleted because of their age; `message` says where to continue"),
+    "events_deleted": N_(
+        "events after this ID were deleted because of their age; `message` says where to continue"
+    ),
     "expectation_failed": N_("the header Expect is not 100-continue"),
     "idempotency_conflict": N_("this `Idempotency-Key` was used with another body"),
     "in_folder": N_("a folder in `templates.folder` has this name; change its files"),
@@ -51,21 +55,31 @@ CODES: Final = {
     "method_not_allowed": N_("this path needs another method; see `Allow`"),
     "not_found": N_("not found, or not visible to this key"),
     "not_ready": N_("no job can be stored now; `reason` says why"),
-    "renderer_unavailable": N_("templates cannot be rendered now; retry after `Retry-After` seconds"),
+    "renderer_unavailable": N_(
+        "templates cannot be rendered now; retry after `Retry-After` seconds"
+    ),
     "sender_not_allowed": N_("the key may not send from this mailbox"),
-    "share_used_up": N_("the key already uses its share of this daemon; retry after `Retry-After` seconds"),
+    "share_used_up": N_(
+        "the key already uses its share of this daemon; retry after `Retry-After` seconds"
+    ),
     "timeout": N_("the body did not arrive in time"),
     "too_costly": N_("the template takes too long for this many recipients"),
     "too_fast": N_(
         "the key's rate limit, or too many invalid keys from this address; retry after `Retry-After` seconds"
     ),
-    "too_large": N_("the body is too large; a single message that is too large is an `invalid_request`"),
+    "too_large": N_(
+        "the body is too large; a single message that is too large is an `invalid_request`"
+    ),
     "unauthorized": N_("the API key is missing, unknown or revoked"),
     "unknown_host": N_("mailerd does not serve the name in `Host`; see `web.hosts`"),
-    "unknown_position": N_("events that you received are lost: the database was restored, or another server took over"),
+    "unknown_position": N_(
+        "events that you received are lost: the database was restored, or another server took over"
+    ),
     "unsupported_encoding": N_("the body is compressed"),
     "unsupported_media_type": N_("`Content-Type` says that the body is not JSON"),
-    "version_moved": N_("another version of the template is published than `expect`; read it and decide again"),
+    "version_moved": N_(
+        "another version of the template is published than `expect`; read it and decide again"
+    ),
 }
 """Every `code` of an error, and what it means."""
 
@@ -82,7 +96,9 @@ class FailureOut(ResponseModel):
 
     code: Annotated[str, Field(examples=["invalid_request"])]
     message: Sentence
-    details: Annotated[list[DetailOut], Field(description="all errors, at most 100; `message` has their number")]
+    details: Annotated[
+        list[DetailOut], Field(description="all errors, at most 100; `message` has their number")
+    ]
     request_id: Annotated[str, Field(description="with 5xx: the request's ID in the log")] = ""
 
 
@@ -115,7 +131,8 @@ def cannot_render(error: RendererError) -> ApiError:
 async def no_such_path(request: web.Request) -> web.StreamResponse:
     """The 404, or the 405 where another method is served at this path.
 
-    A route of our own, since aiohttp's 404 has an own answer to `Expect`, which breaks where the header is no text.
+    A route of our own, since aiohttp's 404 has an own answer to `Expect`, which breaks where the
+    header is no text.
     """
     methods = set[str]()
     for resource in request.app.router.resources():
@@ -141,7 +158,10 @@ _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 
 @dataclass(frozen=True)
 class RateLimit:
-    """What is left of a key's requests: `left` are to be had now. `seconds`: until all are, or, at 0, until one is."""
+    """What is left of a key's requests: `left` are to be had now.
+
+    `seconds`: until all are, or, at 0, until one is.
+    """
 
     policy: str
     per_minute: int
@@ -158,16 +178,22 @@ class RateLimit:
 
 
 RATE_LIMIT: Final = ContextVar[RateLimit | None]("rate limit", default=None)
-"""What is left to the key of the request that is being answered; None: it has no limit, or there is no key."""
+"""What is left to the key of the request that is being answered; None: it has no limit, or there is
+no key.
+"""
 
 
 class UnreadError(ConnectionError):
     """A client does not read its answer."""
 
 
-def json_response(body: ResponseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(
+    body: ResponseModel, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """A model as an answer, whose last line ends as those of a terminal do."""
-    return web.Response(text=to_json(body) + "\n", status=status, headers=headers, content_type="application/json")
+    return web.Response(
+        text=to_json(body) + "\n", status=status, headers=headers, content_type="application/json"
+    )
 
 
 def to_json(body: ResponseModel) -> str:
@@ -177,7 +203,10 @@ def to_json(body: ResponseModel) -> str:
 
 def error_response(error: ApiError) -> web.Response:
     """An error as an answer."""
-    details = [DetailOut(field=it.field[:MAX_FIELD_PATH], message=it.message) for it in error.errors[:MAX_DETAILS]]
+    details = [
+        DetailOut(field=it.field[:MAX_FIELD_PATH], message=it.message)
+        for it in error.errors[:MAX_DETAILS]
+    ]
     failure = FailureOut(code=error.code, message=cut(str(error), MAX_MESSAGE), details=details)
     if error.status >= 500:  # noqa: PLR2004 - the server's own errors begin there (RFC 9110, section 15.6)
         failure.request_id = REQUEST.get()
@@ -196,14 +225,17 @@ def with_headers[R: web.StreamResponse](response: R) -> R:
         response.headers.update(limit.headers)
     if response.status == HTTPStatus.UNAUTHORIZED:
         response.headers.setdefault("WWW-Authenticate", CHALLENGE)
-    response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
+    response.headers["Server"] = (
+        "mailerd"  # aiohttp's own names the versions of Python and of itself
+    )
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
 
 
 async def write(response: web.StreamResponse, data: bytes, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
-    """Write a piece of a long answer within `timeout` seconds (WRITE_TIMEOUT); aiohttp itself has no bound.
+    """Write a piece of a long answer within `timeout` seconds (WRITE_TIMEOUT); aiohttp itself has
+    no bound.
 
     Raises:
         UnreadError: the client reads nothing any more.
@@ -214,7 +246,9 @@ async def write(response: web.StreamResponse, data: bytes, *, timeout: float | N
         async with asyncio.timeout(timeout):
             await response.write(data)
     except TimeoutError:
-        raise UnreadError(t("the response was not read within {timeout:g} s", timeout=timeout)) from None
+        raise UnreadError(
+            t("the response was not read within {timeout:g} s", timeout=timeout)
+        ) from None
 
 
 async def write_whole(response: web.StreamResponse, request: web.Request) -> None:
@@ -266,7 +300,9 @@ async def _write_pages(
     request: web.Request, pages: AsyncGenerator[Rows], columns: Sequence[str], filename: str
 ) -> web.StreamResponse:
     page = await _next(pages)
-    response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{filename}"'})
+    response = web.StreamResponse(
+        headers={"Content-Disposition": f'attachment; filename="{filename}"'}
+    )
     response.content_type, response.charset = "text/csv", "utf-8"
     await response.prepare(request)
     if request.method == "HEAD":
@@ -280,14 +316,18 @@ async def _write_pages(
 
 
 async def _next(pages: AsyncGenerator[Rows]) -> Rows:
-    """The next page, empty after the last; `anext` with a default raises SystemError on Python 3.12.1."""
+    """The next page, empty after the last; `anext` with a default raises SystemError on Python
+    3.12.1.
+    """
     async for page in pages:
         return page
     return ()
 
 
 def csv_lines(rows: Rows) -> bytes:
-    """Rows as RFC 4180 has them; a text that a spreadsheet would run as a formula gets an apostrophe (OWASP)."""
+    """Rows as RFC 4180 has them; a text that a spreadsheet would run as a formula gets an
+    apostrophe (OWASP).
+    """
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:
@@ -295,18 +335,26 @@ def csv_lines(rows: Rows) -> bytes:
     return out.getvalue().encode()
 
 
-# Long pages and downloads: read and encoded in short turns of the event loop, so that no other request waits long.
+# Long pages and downloads: read and encoded in short turns of the event loop, so that no other
+# request waits long.
 
 ROWS_AT_ONCE: Final = 100
-"""Rows that are read and encoded in one turn of the loop, 2 ms of it: a post of another key waits for dozens."""
+"""Rows that are read and encoded in one turn of the loop, 2 ms of it: a post of another key waits
+for dozens.
+"""
 TURN_INTERVAL: Final = 0.01
-"""Seconds from the beginning of one such turn to that of the next, of all keys together: 10,000 rows a second."""
+"""Seconds from the beginning of one such turn to that of the next, of all keys together: 10,000
+rows a second.
+"""
 LONGEST_TURN: Final = 0.002
-"""Seconds after which the encoding of some rows waits for another turn: each sentence takes half of one in Chinese."""
+"""Seconds after which the encoding of some rows waits for another turn: each sentence takes half of
+one in Chinese.
+"""
 
 
 class RowPace:
-    """Spreads what is read of long tables over time, for all keys together: ROWS_AT_ONCE every TURN_INTERVAL.
+    """Spreads what is read of long tables over time, for all keys together: ROWS_AT_ONCE every
+    TURN_INTERVAL.
 
     Rows become text in the event loop. Without rests a single fast reader takes all of its time.
     """
@@ -323,12 +371,17 @@ class RowPace:
         self._next = begins + TURN_INTERVAL
         await self._clock.sleep(begins - now)
 
-    async def read[T](self, page: Callable[[T | None, int], Awaitable[Sequence[T]]], *, most: int) -> list[T]:
-        """Rows in as many turns as it takes; `page` reads so many of them behind a row, or from the first on."""
+    async def read[T](
+        self, page: Callable[[T | None, int], Awaitable[Sequence[T]]], *, most: int
+    ) -> list[T]:
+        """Rows in as many turns as it takes; `page` reads so many of them behind a row, or from the
+        first on.
+        """
         found = list[T]()
         while (left := most - len(found)) > 0:
             await self.turn()
-            wanted = left if left <= ROWS_AT_ONCE + 1 else ROWS_AT_ONCE  # the last row says only that there are more
+            # the last row says only that there are more
+            wanted = left if left <= ROWS_AT_ONCE + 1 else ROWS_AT_ONCE
             rows = await page(found[-1] if found else None, wanted)
             found += rows
             if len(rows) < wanted:
@@ -347,24 +400,51 @@ class RowPace:
 
 
 async def page_response(body: ResponseModel, name: str, pace: RowPace) -> web.Response:
-    """A model as an answer, as `json_response` makes it; the list `name` of it is long, and encoded in turns."""
+    """A model as an answer, as `json_response` makes it; the list `name` of it is long, and encoded
+    in turns.
+    """
     rows: Sequence[ResponseModel] = getattr(body, name)
     encoded = await pace.encode(rows, to_json)
     begin, there, end = to_json(body.model_copy(update={name: []})).partition(f'"{name}":[')
-    return web.Response(text="".join([begin, there, ",".join(encoded), end, "\n"]), content_type="application/json")
+    return web.Response(
+        text="".join([begin, there, ",".join(encoded), end, "\n"]), content_type="application/json"
+    )
 
 
 RESULT_COLUMNS: Final = (
-    "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
-    "updated_at", "result", "result_kind", "result_code", "result_reason", "result_at",
+    "index",
+    "id",
+    "email",
+    "name",
+    "status",
+    "attempts",
+    "error",
+    "message_id",
+    "proof",
+    "due_at",
+    "sent_at",
+    "updated_at",
+    "result",
+    "result_kind",
+    "result_code",
+    "result_reason",
+    "result_at",
     "metadata",
-)  # fmt: skip
+)
 
 
 async def write_results(
-    request: web.Request, job_id: str, jobs: Jobs, *, pace: RowPace, which: Mapping[str, Any], part: str = ""
+    request: web.Request,
+    job_id: str,
+    jobs: Jobs,
+    *,
+    pace: RowPace,
+    which: Mapping[str, Any],
+    part: str = "",
 ) -> web.StreamResponse:
-    """Answer with the results of a job that the caller may see; `which`: what of it `Jobs.recipients` is asked for."""
+    """Answer with the results of a job that the caller may see; `which`: what of it
+    `Jobs.recipients` is asked for.
+    """
 
     async def pages() -> AsyncGenerator[Rows]:
         after = -1
@@ -373,13 +453,30 @@ async def write_results(
             after = page[-1].index
             await pace.turn()
 
-    return await write_csv(request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}{part and '-'}{part}.csv")
+    return await write_csv(
+        request, pages(), columns=RESULT_COLUMNS, filename=f"{job_id}{part and '-'}{part}.csv"
+    )
 
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
     known = row.result
-    result = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
+    result = (
+        (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at))
+        if known
+        else (None,) * 5
+    )
     said = (row.error and say(row.error), row.message_id, row.proof)
     metadata = _ENCODE(row.metadata) if row.metadata else None
-    return row.index, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *result, metadata
+    return (
+        row.index,
+        row.id,
+        row.email,
+        row.name,
+        row.status.value,
+        row.attempts,
+        *said,
+        *moments,
+        *result,
+        metadata,
+    )

@@ -1,4 +1,6 @@
-"""The server around every endpoint: who has a port, slow clients, its log, how it runs and ends, ids and failures."""
+"""The server around every endpoint: who has a port, slow clients, its log, how it runs and ends,
+ids and failures.
+"""
 
 import asyncio
 import errno
@@ -86,16 +88,21 @@ async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Ow
         writer.transport.abort()
     if not answer:
         return "silent"
-    return "mailerd" if b"\r\nServer: mailerd\r\n" in answer else "other"  # others say that they are alive, too
+    # others say that they are alive, too
+    return "mailerd" if b"\r\nServer: mailerd\r\n" in answer else "other"
 
 
-async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, port: int, path: str = "") -> None:
-    """Let `part` of the daemon listen on host and port of that section of the settings; the intake on a socket file.
+async def listen(
+    runner: web.AppRunner, *, part: str, section: str, host: str, port: int, path: str = ""
+) -> None:
+    """Let `part` of the daemon listen on host and port of that section of the settings; the intake
+    on a socket file.
 
     Raises:
         ListenError: it cannot.
     """
-    if path and await socket_owner(path):  # to listen there would take the file away, and that program not notice
+    # to listen there would take the file away, and that program not notice
+    if path and await socket_owner(path):
         raise ListenError(
             t(
                 "cannot listen on {path} (intake.unix_socket): another program is listening there, such as "
@@ -112,15 +119,23 @@ async def listen(runner: web.AppRunner, *, part: str, section: str, host: str, p
             raise ListenError(
                 t("cannot listen on {path}: {why}; change intake.unix_socket", path=path, why=why)
             ) from error
-        raise await cannot_listen(error, part=part, section=section, host=host, port=port) from error
+        raise await cannot_listen(
+            error, part=part, section=section, host=host, port=port
+        ) from error
     finally:
         if before is not None:
             os.umask(before)
 
 
-async def cannot_listen(error: OSError, *, part: str, section: str, host: str, port: int) -> ListenError:
+async def cannot_listen(
+    error: OSError, *, part: str, section: str, host: str, port: int
+) -> ListenError:
     beginning = t(
-        "{part} cannot listen on {host}:{port} ({section}.port)", part=part, host=host, port=port, section=section
+        "{part} cannot listen on {host}:{port} ({section}.port)",
+        part=part,
+        host=host,
+        port=port,
+        section=section,
     )
     if error.errno != errno.EADDRINUSE:
         why = os.strerror(error.errno) if error.errno else error
@@ -152,20 +167,29 @@ async def cannot_listen(error: OSError, *, part: str, section: str, host: str, p
     )
 
 
-# Closes connections that do not send a whole first request in time, or are too many; aiohttp bounds neither.
+# Closes connections that do not send a whole first request in time, or are too many; aiohttp bounds
+# neither.
 
 FIRST_REQUEST_TIMEOUT: Final = 20.0
-"""Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
+"""Seconds from the connection to the end of its first request's headers.
+
+Later requests: the keep-alive timeout.
+"""
 
 MAX_CONNECTIONS: Final = 1_000
-"""Connections of one listener, or an eighth of the open files that the system allows, if it is less: the daemon needs
-its files for Google. Beyond that, those of strangers are closed that ask nothing, or whose bodies have not come: the
-longest first, and none that has begun since the last look, since it may show its key in a moment. Then those that ask
-nothing and have shown a valid key or session before. At twice as many, a stranger gets no such moment, and requests
-under way are closed as well."""
+"""Connections of one listener, or an eighth of the open files that the system allows, if it is
+less: the daemon needs its files for Google. Beyond that, those of strangers are closed that ask
+nothing, or whose bodies have not come: the longest first, and none that has begun since the last
+look, since it may show its key in a moment. Then those that ask nothing and have shown a valid key
+or session before. At twice as many, a stranger gets no such moment, and requests under way are
+closed as well.
+"""
 STRANGER_REQUESTS: Final = 20
-"""Requests that a stranger's connection may make between two looks at it; then it is closed. A browser waits for
-answers; who sends hundreds of requests without waiting would keep everybody else waiting."""
+"""Requests that a stranger's connection may make between two looks at it; then it is closed.
+
+A browser waits for answers; who sends hundreds of requests without waiting would keep everybody
+else waiting.
+"""
 _INTERVAL: Final = 0.5
 """The most seconds between two looks at the connections; some thousands can come meanwhile."""
 
@@ -173,16 +197,22 @@ _Connection = web.RequestHandler
 
 
 class SlowClientReaper:
-    """Closes connections without a first request in time, and idle ones beyond `MAX_CONNECTIONS`."""
+    """Closes connections without a first request in time, and idle ones beyond
+    `MAX_CONNECTIONS`.
+    """
 
     def __init__(self, *, strangers: StrangerLog, clock: Clock) -> None:
         self.strangers: Final = strangers
         self._clock = clock
         self._since: dict[_Connection, tuple[web.Request | None, float]] = {}
-        """Of strangers: the request under way, if there is one, and the look at which that was first seen."""
+        """Of strangers: the request under way, if there is one, and the look at which that was
+        first seen.
+        """
         self._have_asked: set[_Connection] = set()
         self._being_served: dict[_Connection, tuple[web.Request, Context]] = {}
-        """By the connection: the request under way, and the context that says whose it is once its key is checked."""
+        """By the connection: the request under way, and the context that says whose it is once its
+        key is checked.
+        """
         self._answered: Counter[_Connection] = Counter()
         """Requests of strangers since the last look, by their connection."""
         self._known: set[_Connection] = set()
@@ -192,7 +222,8 @@ class SlowClientReaper:
     async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Middleware: this connection has sent the headers of a request.
 
-        It also gives other connections their turn: aiohttp would answer thousands of pipelined requests in one go.
+        It also gives other connections their turn: aiohttp would answer thousands of pipelined
+        requests in one go.
         """
         self._have_asked.add(request.protocol)
         task = asyncio.current_task()
@@ -218,7 +249,9 @@ class SlowClientReaper:
         """Check the connections until cancelled."""
         interval = min(FIRST_REQUEST_TIMEOUT / 4, _INTERVAL)
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 8)
+        most = (
+            MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 8)
+        )
 
         async def check_all() -> None:
             there = connections()
@@ -226,9 +259,14 @@ class SlowClientReaper:
             self._have_asked.intersection_update(there)
             self._known.intersection_update(there)
             now = self._clock.monotonic()
-            self._since = {each: self._seen(each, now) for each in there if not self._is_known(each)}
+            self._since = {
+                each: self._seen(each, now) for each in there if not self._is_known(each)
+            }
             for each in there:
-                is_late = each in self._since and now - self._since[each][1] > FIRST_REQUEST_TIMEOUT - interval
+                is_late = (
+                    each in self._since
+                    and now - self._since[each][1] > FIRST_REQUEST_TIMEOUT - interval
+                )
                 if is_late and each not in self._have_asked:
                     self._close(
                         each,
@@ -237,11 +275,19 @@ class SlowClientReaper:
                             first_request_timeout=FIRST_REQUEST_TIMEOUT,
                         ),
                     )
-            served = sorted((each for each in there if each in self._being_served), key=self._is_known)
+            served = sorted(
+                (each for each in there if each in self._being_served), key=self._is_known
+            )
             beyond = self._beyond(there, most, now)
             for each in beyond:
-                asked = t("its request is incomplete") if each in self._being_served else t("it sent no request")
-                self._close(each, t("more than {most:,} connections, and {asked}", most=most, asked=asked))
+                asked = (
+                    t("its request is incomplete")
+                    if each in self._being_served
+                    else t("it sent no request")
+                )
+                self._close(
+                    each, t("more than {most:,} connections, and {asked}", most=most, asked=asked)
+                )
             left = [each for each in served if each not in beyond]
             for each in left[: max(len(left) - 2 * most, 0)]:
                 self._close(each, t("more than {it:,} requests in progress", it=2 * most))
@@ -249,16 +295,24 @@ class SlowClientReaper:
         await every(interval, check_all, first_after=interval)
 
     def _seen(self, connection: _Connection, now: float) -> tuple[web.Request | None, float]:
-        """What a stranger's connection is at, and since when; another request is another beginning."""
+        """What a stranger's connection is at, and since when; another request is another
+        beginning.
+        """
         request = self._being_served[connection][0] if connection in self._being_served else None
         before = self._since.get(connection)
         return before if before and before[0] is request else (request, now)
 
     def _beyond(self, there: Sequence[_Connection], most: int, now: float) -> list[_Connection]:
         """The connections that are too many: see MAX_CONNECTIONS."""
-        waiting = [each for each in self._since if each not in self._being_served or not self._has_body(each)]
+        waiting = [
+            each
+            for each in self._since
+            if each not in self._being_served or not self._has_body(each)
+        ]
         waiting.sort(key=lambda each: self._since[each][1])
-        idle = [each for each in there if each not in self._since and each not in self._being_served]
+        idle = [
+            each for each in there if each not in self._since and each not in self._being_served
+        ]
         without_grace = len(there) - 2 * most
         return [
             each
@@ -293,7 +347,9 @@ _WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
 
 @contextmanager
 def server_log(strangers: StrangerLog, *, name: str) -> Iterator[logging.Logger]:
-    """The logger for aiohttp's server; while the context lasts, its records become events. `name`: one a listener.
+    """The logger for aiohttp's server; while the context lasts, its records become events.
+
+    `name`: one a listener.
 
     At the end it is said how many were left out.
     """
@@ -317,7 +373,10 @@ class _ServerLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            address = str((record.args[0] if isinstance(record.args, tuple) and record.args else None) or "unix")
+            address = str(
+                (record.args[0] if isinstance(record.args, tuple) and record.args else None)
+                or "unix"
+            )
             if self._strangers.logs(address):
                 self._strangers.events.request_malformed(address=address, reason=_reason(error))
         elif record.levelno >= logging.WARNING:
@@ -326,11 +385,16 @@ class _ServerLog(logging.Handler):
 
 
 def _reason(error: HttpProcessingError) -> str:
-    return _WHAT_WAS_SENT.split(error.message.strip(), maxsplit=1)[0][:_MAX_REASON] or type(error).__name__
+    return (
+        _WHAT_WAS_SENT.split(error.message.strip(), maxsplit=1)[0][:_MAX_REASON]
+        or type(error).__name__
+    )
 
 
 KEEPALIVE_TIMEOUT: Final = 75.0
-"""Seconds that an idle connection stays open: longer than the usual proxy keeps its end of it (60 s)."""
+"""Seconds that an idle connection stays open: longer than the usual proxy keeps its end of it (60
+s).
+"""
 GRACE: Final = 10.0
 """Seconds that requests under way get at a stop."""
 _LINGER_SECONDS: Final = 0.3
@@ -338,7 +402,9 @@ _LINGER_SECONDS: Final = 0.3
 
 
 @asynccontextmanager
-async def running(application: web.Application, *, name: str, reaper: SlowClientReaper) -> AsyncIterator[web.AppRunner]:
+async def running(
+    application: web.Application, *, name: str, reaper: SlowClientReaper
+) -> AsyncIterator[web.AppRunner]:
     """A runner of the application, which listens nowhere yet; `name` is that of its log.
 
     At the end no new connection is accepted, and requests under way get GRACE seconds.
@@ -355,7 +421,8 @@ async def running(application: web.Application, *, name: str, reaper: SlowClient
         )
         await runner.setup()
         reaping = asyncio.create_task(
-            reaper.run(lambda: runner.server.connections if runner.server else []), name=f"close slow clients of {name}"
+            reaper.run(lambda: runner.server.connections if runner.server else []),
+            name=f"close slow clients of {name}",
         )
         try:
             yield runner
@@ -363,11 +430,13 @@ async def running(application: web.Application, *, name: str, reaper: SlowClient
             reaping.cancel()
             for site in list(runner.sites):
                 await site.stop()
-            await asyncio.sleep(_LINGER_SECONDS)  # at once it would reset what the kernel has accepted a moment ago
+            # at once it would reset what the kernel has accepted a moment ago
+            await asyncio.sleep(_LINGER_SECONDS)
             await runner.cleanup()
 
 
-# The middleware around every endpoint: gives a request its id and its log line, and makes every failure an answer.
+# The middleware around every endpoint: gives a request its id and its log line, and makes every
+# failure an answer.
 
 _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 """The answer to this request, once its headers are being written; None before that."""
@@ -380,9 +449,13 @@ _NO_SUCH_COLUMN: Final = 1054
 def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
-        return too_large(t("the template or the variables exceed what the database accepts (max_allowed_packet)"))
+        return too_large(
+            t("the template or the variables exceed what the database accepts (max_allowed_packet)")
+        )
     if error.errno == _NO_SUCH_COLUMN:
-        return away(t("the database schema does not match this version of mailerd; run `mailerd check`"))
+        return away(
+            t("the database schema does not match this version of mailerd; run `mailerd check`")
+        )
     if error.in_doubt:
         return away(
             t(
@@ -395,14 +468,17 @@ def from_database_error(error: DatabaseError) -> ApiError | None:
     if isinstance(error, LostKeysError):
         return away(str(error))
     if isinstance(error, DatabaseAwayError):
-        return away(unstored(t("{what}; try again", what=outage_reason(error_codes.no_entry(error.errno)))))
+        return away(
+            unstored(t("{what}; try again", what=outage_reason(error_codes.no_entry(error.errno))))
+        )
     if error.retry:
         return away(unstored(t("the database is busy; try again")))
     return None
 
 
 def for_request(request: web.Request, problem: ApiError) -> ApiError:
-    """The error in the words that fit the request: a post has stored nothing, an action has changed nothing.
+    """The error in the words that fit the request: a post has stored nothing, an action has changed
+    nothing.
 
     The code that raises it reads a body or a parameter without knowing the endpoint.
     """
@@ -428,7 +504,9 @@ def _from_http_error(error: web.HTTPException) -> ApiError:
             return ApiError(404, "not_found", t("nothing exists at this path"))
         case 405:
             return ApiError(
-                405, "method_not_allowed", t("this path accepts only {get}", get=error.headers.get("Allow", ""))
+                405,
+                "method_not_allowed",
+                t("this path accepts only {get}", get=error.headers.get("Allow", "")),
             )
         case _:
             return ApiError(error.status, "bad_request", error.reason)
@@ -446,7 +524,9 @@ class ErrorMiddleware:
         """Makes the page of an error, for a person with a browser; None: there are no pages."""
 
     async def on_prepare(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Called by aiohttp before the headers of an answer are written; after that there can be no other answer."""
+        """Called by aiohttp before the headers of an answer are written; after that there can be no
+        other answer.
+        """
         _BEGUN.set(with_headers(response))
 
     @web.middleware
@@ -460,7 +540,8 @@ class ErrorMiddleware:
         response = await self._run(request, handler)
         begun = _BEGUN.get()
         if begun is not None and begun is not response:
-            # It broke half-way: another head would stand in the middle of its body. So the transfer breaks too.
+            # It broke half-way: another head would stand in the middle of its body. So the transfer
+            # breaks too.
             response = begun
             _abort(request)
         if not response.prepared:
@@ -471,13 +552,15 @@ class ErrorMiddleware:
     async def on_expect(self, request: web.Request) -> web.Response | None:
         """Called by aiohttp for a request with `Expect`, before any middleware.
 
-        100-continue is answered later, by whatever reads the body: so a 401 or a 413 comes before the body does.
-        Anything else is refused (RFC 9110, section 10.1.1).
+        100-continue is answered later, by whatever reads the body: so a 401 or a 413 comes before
+        the body does. Anything else is refused (RFC 9110, section 10.1.1).
         """
         if request.headers.get("Expect", "").lower() == "100-continue":
             return None
         _begin(request)
-        problem = ApiError(417, "expectation_failed", t("the header Expect accepts only 100-continue"))
+        problem = ApiError(
+            417, "expectation_failed", t("the header Expect accepts only 100-continue")
+        )
         if self._auth.strangers.logs(self._address(request)):
             self._tell_refused(problem)
         return error_response(problem)
@@ -512,7 +595,9 @@ class ErrorMiddleware:
             return  # the client has gone; the request itself was carried out, and the log says so
 
     def _client_gone(self, request: web.Request, error: ConnectionError) -> web.StreamResponse:
-        """The client has gone in the middle of a long answer, or does not read it: that is its right, and no bug."""
+        """The client has gone in the middle of a long answer, or does not read it: that is its
+        right, and no bug.
+        """
         begun = _BEGUN.get()
         if begun is None:
             return self._handle_bug(request, error)
@@ -526,9 +611,16 @@ class ErrorMiddleware:
         _abort(request)
 
     def _log(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
-        method, path, status, request_id = request.method, raw_path(request), response.status, REQUEST.get()
+        method, path, status, request_id = (
+            request.method,
+            raw_path(request),
+            response.status,
+            REQUEST.get(),
+        )
         if path.startswith(PROBES):
-            self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
+            self._events.probe_answered(
+                method=method, path=path, status=status, ms=ms, request=request_id
+            )
             return
         address = self._address(request)
         if not self._auth.is_logged(request):
@@ -554,7 +646,11 @@ class ErrorMiddleware:
         return self._error(request, problem)
 
     def _error(self, request: web.Request, problem: ApiError) -> web.Response:
-        return self.error_page(request, problem) if self.error_page and wants_page(request) else error_response(problem)
+        return (
+            self.error_page(request, problem)
+            if self.error_page and wants_page(request)
+            else error_response(problem)
+        )
 
     def _tell_refused(self, problem: ApiError) -> None:
         self._events.request_refused(
@@ -570,9 +666,13 @@ class ErrorMiddleware:
         return self._error(request, for_request(request, problem))
 
     def _handle_bug(self, request: web.Request, error: BaseException) -> web.Response:
-        self._events.request_failed(request=REQUEST.get(), method=request.method, path=raw_path(request), error=error)
+        self._events.request_failed(
+            request=REQUEST.get(), method=request.method, path=raw_path(request), error=error
+        )
         problem = ApiError(
-            500, "internal", t("internal error; see request {get} in the log of mailerd", get=REQUEST.get())
+            500,
+            "internal",
+            t("internal error; see request {get} in the log of mailerd", get=REQUEST.get()),
         )
         return self._error(request, problem)
 
@@ -599,7 +699,8 @@ def behind_key(
     takes_body: bool,
     reads: KeyShare | None,
 ) -> Handler:
-    """An endpoint behind the check of the key, of a query where it takes none, and of the type of a body.
+    """An endpoint behind the check of the key, of a query where it takes none, and of the type of a
+    body.
 
     `reads`: whose place it holds.
     """

@@ -1,1 +1,3 @@
-"""Reads the inboxes of senders for what became of their messages; it never deletes, labels or marks anything."""
+"""Reads the inboxes of senders for what became of their messages; it never deletes, labels or marks
+anything.
+"""

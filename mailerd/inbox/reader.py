@@ -11,7 +11,15 @@ from typing import Any, Final, NoReturn
 from mailerd.config import Settings
 from mailerd.core.bounce_rule import BRAKE, BounceRule, BounceRules
 from mailerd.core.i18n import t
-from mailerd.core.inbox_findings import Finding, Found, InboxCursor, InboxLease, PassedOver, SentMessage, Written
+from mailerd.core.inbox_findings import (
+    Finding,
+    Found,
+    InboxCursor,
+    InboxLease,
+    PassedOver,
+    SentMessage,
+    Written,
+)
 from mailerd.core.rate_limit import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.results import Result, kind_of
@@ -85,7 +93,9 @@ class InboxLog:
     def braked(self, sender: str, jobs: Mapping[str, int]) -> None:
         """Log which jobs wait from now on, since much came back of them."""
         for job, messages in jobs.items():
-            self.events.job_held(job=job, sender=sender, notices=messages, seconds=BRAKE.total_seconds())
+            self.events.job_held(
+                job=job, sender=sender, notices=messages, seconds=BRAKE.total_seconds()
+            )
 
     def written(self, sender: str, done: Written) -> None:
         """Log what a commit has changed."""
@@ -94,7 +104,9 @@ class InboxLog:
                 self.events.notice_skipped(sender=sender, gmail_id=it.gmail_id, cause=it.cause)
             elif isinstance(it, Finding) and not it.consequence.believed:
                 to = it.message.to_email if it.message else ""
-                self.events.notice_not_verified(sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to)
+                self.events.notice_not_verified(
+                    sender=sender, gmail_id=it.gmail_id, kind=it.meaning.kind, to=to
+                )
             elif isinstance(it, Finding) and it.message:
                 self._copies(it, it.message)
         for found in done.changed:
@@ -110,23 +122,33 @@ class InboxLog:
             )
         for added in done.suppressed:
             self.suppression_events.suppression_added(
-                address=masked(added.address), mailing_list=added.mailing_list,
-                reason=added.reason, source=added.source,
-            )  # fmt: skip
+                address=masked(added.address),
+                mailing_list=added.mailing_list,
+                reason=added.reason,
+                source=added.source,
+            )
         for bad in done.bad_lists:
             if bad.paused:
-                self.events.job_paused_for_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
+                self.events.job_paused_for_bounces(
+                    job=bad.job, sender=bad.sender, reason=bad.reason
+                )
             else:
                 self.events.job_bounces(job=bad.job, sender=bad.sender, reason=bad.reason)
         for pause, reason, seconds in done.paused:
-            self.events.sender_paused_by_notice(sender=sender, pause=pause, reason=reason, seconds=seconds)
+            self.events.sender_paused_by_notice(
+                sender=sender, pause=pause, reason=reason, seconds=seconds
+            )
 
     def _copies(self, it: Finding, message: SentMessage) -> None:
         for copy in it.copies:
             self.events.copy_bounced(
-                job=message.job_id, recipient=message.id, to=copy.email, kind=copy.meaning.kind,
-                code=copy.meaning.code, reason=copy.meaning.reason,
-            )  # fmt: skip
+                job=message.job_id,
+                recipient=message.id,
+                to=copy.email,
+                kind=copy.meaning.kind,
+                code=copy.meaning.code,
+                reason=copy.meaning.reason,
+            )
 
     def _result(self, it: Finding) -> None:
         message, result, meaning = it.message, it.consequence.result, it.meaning
@@ -134,9 +156,13 @@ class InboxLog:
             return
         if result is Result.BOUNCED:
             self.events.message_bounced(
-                job=message.job_id, recipient=message.id, to=message.to_email, kind=kind_of(meaning), code=meaning.code,
+                job=message.job_id,
+                recipient=message.id,
+                to=message.to_email,
+                kind=kind_of(meaning),
+                code=meaning.code,
                 reason=meaning.reason,
-            )  # fmt: skip
+            )
         else:
             by = next(iter(meaning.addresses), "")
             self.events.message_replied(
@@ -146,24 +172,34 @@ class InboxLog:
 
 # One round of one mailbox: what came since the last one, oldest first, in small commits.
 #
-# A round that dies is read again from its last commit; what was written then is known by its Gmail id.
+# A round that dies is read again from its last commit; what was written then is known by its Gmail
+# id.
 
 MAX_FAILURES: Final = 3
-"""How often one received mail is tried; then it is passed over by name, so that it delays nothing behind it."""
+"""How often one received mail is tried; then it is passed over by name, so that it delays nothing
+behind it.
+"""
 _MAX_COUNTED: Final = 200
 """The most failures that are counted: the column holds 255."""
 BATCH: Final = 25
-"""How much received mail one commit is about: little, so that a crash costs little, and rows are locked for a moment
-only."""
+"""How much received mail one commit is about: little, so that a crash costs little, and rows are
+locked for a moment only.
+"""
 _RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
 """How long to wait after the first and the second failure of a received mail."""
 _NOT_FOUND: Final = 404
 _NEVER_READ: Final = 1
-"""`waiting_from` of what a walk finds, or has still to find, in a mailbox that was never read: the oldest id."""
+"""`waiting_from` of what a walk finds, or has still to find, in a mailbox that was never read: the
+oldest id.
+"""
 _DAY_MS: Final = 25 * 3_600_000
-"""How far the rolling day can reach back: older messages that the owner sent do not count any more."""
+"""How far the rolling day can reach back: older messages that the owner sent do not count any
+more.
+"""
 _MARGIN_MS: Final = 5 * 60_000
-"""The moment up to which all was read is set back by this much: mail does not come in the order of its dates."""
+"""The moment up to which all was read is set back by this much: mail does not come in the order of
+its dates.
+"""
 
 
 @dataclass
@@ -186,9 +222,13 @@ class ReadingRound:
     _committed: float = field(default_factory=time.monotonic, init=False)
     """When the lease was taken or last renewed, in monotonic seconds."""
     _undecided: datetime | None = field(default=None, init=False)
-    """When the first message was handed over whose outcome and thread are not known, by the database's clock."""
+    """When the first message was handed over whose outcome and thread are not known, by the
+    database's clock.
+    """
     _now: datetime = field(init=False)
-    """The time by Google's clock, at its last answer: what dates received mail says how far it is read."""
+    """The time by Google's clock, at its last answer: what dates received mail says how far it is
+    read.
+    """
 
     def __post_init__(self) -> None:
         self.lease, self.cursor = self.examiner.lease, self.examiner.lease.cursor
@@ -209,7 +249,8 @@ class ReadingRound:
             await self._brake()
             self.examiner.budget.require(MIN_ROUND)
             await self._history()
-            if not self.left:  # what came since the walk began is newer, and tells whether to go on sending
+            # what came since the walk began is newer, and tells whether to go on sending
+            if not self.left:
                 await self._walk()
             if not self.left:
                 await self._waiting()
@@ -217,7 +258,9 @@ class ReadingRound:
             self.left = True
 
     async def _brake(self) -> None:
-        """Let jobs wait of which much came back, by the threads of what came and before any of it is fetched."""
+        """Let jobs wait of which much came back, by the threads of what came and before any of it
+        is fetched.
+        """
         if not (self.examiner.bodies and self.writer.rules.job.is_on):
             return
         threads = {it.thread_id for it in await self._newest() if it.came_in}
@@ -228,15 +271,19 @@ class ReadingRound:
         self.log.braked(self.lease.email, begun)
 
     async def _newest(self) -> list[Arrived]:
-        """What came and may be unread: a page of the history, what waits, and before a walk ends a page of the inbox.
+        """What came and may be unread: a page of the history, what waits, and before a walk ends a
+        page of the inbox.
 
         A walk may take many rounds, and what it reads at last came before the history's cursor.
         """
         came = [it.arrived for it in self.examiner.seen.waiting.values()]
         start = self.cursor.history_id or 0
-        if not isinstance(reply := await self._list_history(start, ""), Refused):  # else who reads it next says so
+        # else who reads it next says so
+        if not isinstance(reply := await self._list_history(start, ""), Refused):
             self._listed = (start, reply)
-            came += [arrived for _, part in _records(_body(Call.HISTORY_LIST, reply)) for arrived in part]
+            came += [
+                arrived for _, part in _records(_body(Call.HISTORY_LIST, reply)) for arrived in part
+            ]
         if self.examiner.seen.walk is not None:
             came += (await self._list_labelled("INBOX", ""))[0]
         return came
@@ -247,18 +294,25 @@ class ReadingRound:
         if listed is not None and not page and listed[0] == start:
             return listed[1]
         self.examiner.budget.spend(Call.HISTORY_LIST)
-        return await self.examiner.gmail.list_history(self.lease.email, start=start, page_token=page)
+        return await self.examiner.gmail.list_history(
+            self.lease.email, start=start, page_token=page
+        )
 
     def _take_up(self) -> None:
         """Begin where this daemon knows all that waits, whatever another daemon has written since.
 
-        Nothing waits: at the cursor. Something does: at the cursor that this daemon has written last, up to which it
-        has what waits in memory. Where it has none, or one before the first that waits, it looks for that again.
+        Nothing waits: at the cursor. Something does: at the cursor that this daemon has written
+        last, up to which it has what waits in memory. Where it has none, or one before the first
+        that waits, it looks for that again.
         """
         seen, at, own = self.examiner.seen, self.cursor, self.examiner.seen.written
         if at == own:
             return
-        if at.waiting_from is not None and own is not None and (own.history_id or 0) >= at.waiting_from:
+        if (
+            at.waiting_from is not None
+            and own is not None
+            and (own.history_id or 0) >= at.waiting_from
+        ):
             self.cursor = own
             return
         seen.waiting.clear()
@@ -269,7 +323,8 @@ class ReadingRound:
             self.cursor = replace(at, history_id=at.waiting_from)
 
     async def _first(self) -> None:
-        """A mailbox that was never read is read from now on, and walked for what came of the messages sent before.
+        """A mailbox that was never read is read from now on, and walked for what came of the
+        messages sent before.
 
         What comes back of a bad list now is not to wait for mail of a busy day.
         """
@@ -292,7 +347,9 @@ class ReadingRound:
             self._now = reply.answered_at
 
     async def _history(self) -> None:
-        """Read the history from the cursor to its end, and commit it with every little of what came."""
+        """Read the history from the cursor to its end, and commit it with every little of what
+        came.
+        """
         page, start = "", self.cursor.history_id or 0
         while True:
             reply = await self._list_history(start, page)
@@ -309,7 +366,8 @@ class ReadingRound:
             if not (page := str(body.get("nextPageToken") or "")):
                 self.cursor = InboxCursor(_number(body.get("historyId")), _millis(self._now))
                 await self._write([])
-                if not (self.examiner.seen.waiting or self.examiner.seen.walk):  # nothing is met again
+                # nothing is met again
+                if not (self.examiner.seen.waiting or self.examiner.seen.walk):
                     self.examiner.seen.prune(at_most=0)
                 return
 
@@ -356,18 +414,25 @@ class ReadingRound:
             walk.page = page
 
     async def _list_labelled(self, label: str, page: str) -> tuple[list[Arrived], str]:
-        """A page of the mail with a label, the newest first, and the token of the next page; "": there is none."""
+        """A page of the mail with a label, the newest first, and the token of the next page; "":
+        there is none.
+        """
         self.examiner.budget.spend(Call.MESSAGES_LIST)
         reply = await self.examiner.gmail.list_labelled(self.lease.email, label, page_token=page)
         body = _body(Call.MESSAGES_LIST, reply)
         beat()
         items = [item for item in _items(body, "messages") if item.get("id")]
-        arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
+        arrived = [
+            Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items
+        ]
         return arrived, str(body.get("nextPageToken") or "")
 
     async def _walk_page(self, arrived: Sequence[Arrived], since: int) -> bool:
-        """Examine a page, the newest first, down to what is older than `since`; whether that was met."""
-        ends_here = bool(arrived) and await self._is_older(arrived[-1], since)  # else all of it is to be examined
+        """Examine a page, the newest first, down to what is older than `since`; whether that was
+        met.
+        """
+        # else all of it is to be examined
+        ends_here = bool(arrived) and await self._is_older(arrived[-1], since)
         for first in range(0, len(arrived), BATCH):
             part = arrived[first : first + BATCH]
             if not await self._examine([(None, part)]):
@@ -384,10 +449,13 @@ class ReadingRound:
         return at is not None and at.timestamp() * 1000 < since
 
     async def _waiting(self) -> None:
-        """Examine what stands in no thread of a message: the budget's rest is for that, what is left waits."""
+        """Examine what stands in no thread of a message: the budget's rest is for that, what is
+        left waits.
+        """
         waiting = list(self.examiner.seen.waiting.values())
         if any(it.arrived.is_answer for it in waiting):
-            # Looked at before the threads are: a message that is decided in between has its thread by then.
+            # Looked at before the threads are: a message that is decided in between has its thread
+            # by then.
             now, self._undecided = await self.examiner.mailboxes.undecided(self.lease.email)
             for it in waiting:
                 it.met_at = it.met_at or now
@@ -397,29 +465,42 @@ class ReadingRound:
                 return
 
     def _may_be_ours(self, it: WaitingArrival) -> bool:
-        """Whether received mail may stand in the thread of a message that was handed over before and is undecided."""
+        """Whether received mail may stand in the thread of a message that was handed over before
+        and is undecided.
+        """
         met, first = it.met_at, self._undecided
         return it.arrived.is_answer and met is not None and first is not None and first <= met
 
-    async def _examine(self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False) -> bool:
+    async def _examine(
+        self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False
+    ) -> bool:
         """Examine some records and commit what was found; whether the round may go on behind them.
 
-        `waited`: these have waited for the end of a round; others do that now if they stand in no thread of ours.
+        `waited`: these have waited for the end of a round; others do that now if they stand in no
+        thread of ours.
         """
         found, failing, spent, waiting = list[Found](), None, False, self.examiner.seen.waiting
         arrivals = [arrived for _, part in records for arrived in part]
-        known = await self.examiner.mailboxes.known(self.lease.email, [arrived.gmail_id for arrived in arrivals])
+        known = await self.examiner.mailboxes.known(
+            self.lease.email, [arrived.gmail_id for arrived in arrivals]
+        )
         messages = await self.examiner.mailboxes.messages_in(
             self.lease.email, {arrived.thread_id for arrived in arrivals}
         )
         try:
             for history_id, part in records:
-                behind = walk.start if history_id is None and (walk := self.examiner.seen.walk) else self.cursor
+                behind = (
+                    walk.start
+                    if history_id is None and (walk := self.examiner.seen.walk)
+                    else self.cursor
+                )
                 for arrived in part:
                     mine = messages.get(arrived.thread_id, ())
                     if waited and not mine and self._may_be_ours(waiting[arrived.gmail_id]):
                         continue
-                    if arrived.gmail_id not in known and (waited or not self.examiner.postpone(arrived, mine, behind)):
+                    if arrived.gmail_id not in known and (
+                        waited or not self.examiner.postpone(arrived, mine, behind)
+                    ):
                         found += await self._one(arrived, mine)
                     if waited:
                         del waiting[arrived.gmail_id]
@@ -431,7 +512,8 @@ class ReadingRound:
         except UnreadableMailError as error:
             failing = self._failed(error)
         finally:
-            # Also where nothing more can be read: what was found stays found. It renews the lease too.
+            # Also where nothing more can be read: what was found stays found. It renews the lease
+            # too.
             await self._write(found, failing=failing)
         self.left = self.left or spent or failing is not None
         return not self.left
@@ -439,8 +521,9 @@ class ReadingRound:
     async def _commit_if_due(self, found: list[Found]) -> list[Found]:
         """Commit what was found if the lease is to be renewed; what is still to be committed.
 
-        While Google is slow, what one commit is about may take longer than the lease: another daemon would take the
-        mailbox over, lose it in the same way, and neither would ever come further.
+        While Google is slow, what one commit is about may take longer than the lease: another
+        daemon would take the mailbox over, lose it in the same way, and neither would ever come
+        further.
         """
         if time.monotonic() - self._committed < self.writer.lease_time.total_seconds() / 4:
             return found
@@ -452,27 +535,39 @@ class ReadingRound:
         """The received mail that failed, and how often it has; it is tried again after a while."""
         again = self.lease.failures + 1 if error.gmail_id == self.lease.failing_id else 1
         failures = min(again, _MAX_COUNTED)
-        self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
+        self.retry_in = min(
+            _RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval)
+        )
         return error.gmail_id, failures
 
     async def _one(self, arrived: Arrived, messages: Sequence[Any]) -> list[Found]:
-        """What one received mail is, if it is anything; one that fails for the third time is passed over by name."""
+        """What one received mail is, if it is anything; one that fails for the third time is passed
+        over by name.
+        """
         limited = self.examiner.budget.left is not None
-        if limited and self.lease.idle and not await self.examiner.mailboxes.is_idle(self.lease.email):
+        if (
+            limited
+            and self.lease.idle
+            and not await self.examiner.mailboxes.is_idle(self.lease.email)
+        ):
             raise BudgetSpentError  # messages wait now for what this round might use
         try:
             found = await self._carefully(arrived, self.examiner.examine(arrived, messages))
         except UnreadableMailError as error:
             if isinstance(error, MessageUndecidedError) and self._now - error.at < UNDECIDED_WAIT:
                 raise
-            if arrived.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
+            if (
+                arrived.gmail_id == self.lease.failing_id
+                and self.lease.failures + 1 >= MAX_FAILURES
+            ):
                 return [PassedOver(arrived.gmail_id, arrived.thread_id, str(error), self.lease.now)]
             raise
         beat()
         return [] if found is None else [found]
 
     async def _carefully[T](self, arrived: Arrived, work: Awaitable[T]) -> T:
-        """Await what is done with one received mail; a bug in it is that mail's failure, and ends nothing else.
+        """Await what is done with one received mail; a bug in it is that mail's failure, and ends
+        nothing else.
 
         Raises:
             UnreadableMailError: a bug was met, beside what `work` raises itself.
@@ -482,22 +577,34 @@ class ReadingRound:
         except (UnreadableMailError, MailboxTroubleError, BudgetSpentError, DatabaseError):
             raise
         except Exception as error:
-            self.log.events.notice_crashed(sender=self.lease.email, gmail_id=arrived.gmail_id, error=error)
+            self.log.events.notice_crashed(
+                sender=self.lease.email, gmail_id=arrived.gmail_id, error=error
+            )
             raise UnreadableMailError(
                 arrived.gmail_id, t("internal error: {error}", error=type(error).__name__)
             ) from error
 
-    async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
-        """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed.
+    async def _write(
+        self, found: Sequence[Found], *, failing: tuple[str, int] | None = None
+    ) -> None:
+        """Commit it with the cursor, and with what a later daemon needs to find those that wait,
+        and that failed.
 
-        While received mail waits, or a walk goes on, the moment up to which all is read is that before the first of it.
+        While received mail waits, or a walk goes on, the moment up to which all is read is that
+        before the first of it.
         """
         seen = self.examiner.seen
-        places = [it.behind for it in seen.waiting.values()] + [walk.start for walk in (seen.walk,) if walk]
+        places = [it.behind for it in seen.waiting.values()] + [
+            walk.start for walk in (seen.walk,) if walk
+        ]
         oldest = min(places, key=lambda place: place.history_id or 0, default=None)
         cursor = replace(self.cursor, waiting_from=None)
         if oldest is not None:
-            cursor = replace(cursor, internal_date=oldest.internal_date, waiting_from=oldest.history_id or _NEVER_READ)
+            cursor = replace(
+                cursor,
+                internal_date=oldest.internal_date,
+                waiting_from=oldest.history_id or _NEVER_READ,
+            )
         if failing is None and self.lease.failing_id in seen.waiting:
             failing = (self.lease.failing_id, self.lease.failures)
         seen.written = None
@@ -528,7 +635,11 @@ def _records(body: Mapping[str, object]) -> list[tuple[int | None, Sequence[Arri
     for record in _items(body, "history"):
         added = [item.get("message") for item in _items(record, "messagesAdded")]
         arrivals = [
-            Arrived(str(it["id"]), str(it.get("threadId", "")), frozenset(map(str, it.get("labelIds") or ())))
+            Arrived(
+                str(it["id"]),
+                str(it.get("threadId", "")),
+                frozenset(map(str, it.get("labelIds") or ())),
+            )
             for it in added
             if isinstance(it, Mapping) and it.get("id")
         ]
@@ -549,7 +660,9 @@ def _number(value: object) -> int:
     """
     text = str(value)
     if not (text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - what the column holds
-        raise MailboxTroubleError(t("Google returned an invalid history ID: {text!r}", text=text[:40]))
+        raise MailboxTroubleError(
+            t("Google returned an invalid history ID: {text!r}", text=text[:40])
+        )
     return int(text)
 
 
@@ -611,7 +724,10 @@ class InboxReader:
         """
         due = await self.mailboxes.due(AT_ONCE)
         async with asyncio.TaskGroup() as reads:
-            tasks = [reads.create_task(self._read_mailbox(email), name=f"read the inbox of {email}") for email in due]
+            tasks = [
+                reads.create_task(self._read_mailbox(email), name=f"read the inbox of {email}")
+                for email in due
+            ]
         return len(due) == AT_ONCE and all(task.result() for task in tasks)
 
     async def _read_mailbox(self, email: str) -> bool:
@@ -644,7 +760,9 @@ class InboxReader:
             return
         scope = "readonly" if box.can_read_bodies else "metadata" if box.can_read_metadata else ""
         if not scope:
-            await self.mailboxes.release(lease, state="no scope", scope="", wait=_WAIT_WITHOUT_SCOPE)
+            await self.mailboxes.release(
+                lease, state="no scope", scope="", wait=_WAIT_WITHOUT_SCOPE
+            )
             self.log.not_allowed(email)
             return
         self.log.opened(email, scope)
@@ -657,11 +775,17 @@ class InboxReader:
         except DatabaseError:
             again, units = timedelta(seconds=self.interval), it.examiner.budget.used if it else 0
             with suppress(DatabaseError):  # else its lease runs out
-                await self.mailboxes.release(lease, state="behind", scope=scope, wait=again, units=units)
+                await self.mailboxes.release(
+                    lease, state="behind", scope=scope, wait=again, units=units
+                )
             raise
         except Exception as error:  # noqa: BLE001 - it is logged; messages are sent, whatever ails the reader
-            cause = str(error) if isinstance(error, MailboxTroubleError) else self._bug(email, error)
-            await self._give_back(lease, cause, scope=scope, units=it.examiner.budget.used if it else 0)
+            cause = (
+                str(error) if isinstance(error, MailboxTroubleError) else self._bug(email, error)
+            )
+            await self._give_back(
+                lease, cause, scope=scope, units=it.examiner.budget.used if it else 0
+            )
             return
         self.log.readable(email, scope)
         state = "behind" if it.left else "read"
@@ -674,12 +798,20 @@ class InboxReader:
     async def _begin(self, lease: InboxLease, *, bodies: bool) -> ReadingRound:
         keys = await self.secrets.keys()
         budget = RoundBudget.of_round(
-            lease.units_per_minute, idle=lease.idle, spent=lease.spent, today=lease.today, now=lease.now
+            lease.units_per_minute,
+            idle=lease.idle,
+            spent=lease.spent,
+            today=lease.today,
+            now=lease.now,
         )
         seen = self._seen.setdefault(lease.email, SeenMail())
         seen.prune()
-        own = frozenset({lease.email, *(alias for alias, of in self.aliases.items() if of == lease.email)})
-        examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen, own=own)
+        own = frozenset(
+            {lease.email, *(alias for alias, of in self.aliases.items() if of == lease.email)}
+        )
+        examiner = Examiner(
+            lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen, own=own
+        )
         return ReadingRound(examiner, self.writer, self.log, self.interval, wake=self.wake)
 
     def _bug(self, email: str, error: Exception) -> str:
@@ -692,9 +824,13 @@ class InboxReader:
     def _refused(self) -> timedelta:
         return min(_WAIT_AFTER_REFUSAL, timedelta(seconds=5 * self.interval))
 
-    async def _give_back(self, lease: InboxLease, cause: str, *, scope: str, units: int = 0) -> None:
+    async def _give_back(
+        self, lease: InboxLease, cause: str, *, scope: str, units: int = 0
+    ) -> None:
         wait = self._refused
-        await self.mailboxes.release(lease, state="refused", scope=scope, detail=cause, wait=wait, units=units)
+        await self.mailboxes.release(
+            lease, state="refused", scope=scope, detail=cause, wait=wait, units=units
+        )
         self.log.unreadable(lease.email, cause, again_in=wait.total_seconds())
 
 
@@ -728,7 +864,8 @@ def build_reader(
             min_pause=rest,
             undo=known.undo_over_limit,
             rules=BounceRules(
-                BounceRule(safety.job_bounces, safety.job_share), BounceRule(safety.sender_bounces, safety.sender_share)
+                BounceRule(safety.job_bounces, safety.job_share),
+                BounceRule(safety.sender_bounces, safety.sender_share),
             ),
             replay_log=claims.replay_log,
         ),

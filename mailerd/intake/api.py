@@ -1,4 +1,6 @@
-"""The HTTP server: joins the endpoints, listens, and finishes the requests under way before it stops."""
+"""The HTTP server: joins the endpoints, listens, and finishes the requests under way before it
+stops.
+"""
 
 import asyncio
 import socket
@@ -69,12 +71,11 @@ Route = tuple[str, str, Handler]
 class Intake:
     """The HTTP API.
 
-    `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
-    for work now. `senders` None: every address has a mailbox.
-    `page` makes `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
-    `hosts`: the names by which browsers reach it.
-    `templates`: the folder of the named templates. `public`: the site of unsubscribe links. `unsubscribe`: when a
-    job without a list is warned of.
+    `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake`
+    makes the runner look for work now. `senders` None: every address has a mailbox. `page` makes
+    `/metrics`. `late_arrival`: seconds for which a send without an answer may still reach Google.
+    `hosts`: the names by which browsers reach it. `templates`: the folder of the named templates.
+    `public`: the site of unsubscribe links. `unsubscribe`: when a job without a list is warned of.
     """
 
     def __init__(
@@ -102,7 +103,9 @@ class Intake:
         self.error_page: Callable[[web.Request, ApiError], web.Response] | None = None
         """Method, path and handler of each page for people."""
         self.preview: Preview
-        """Makes a message for a person who only looks; set by the part that joins all, and works with `renderer`."""
+        """Makes a message for a person who only looks; set by the part that joins all, and works
+        with `renderer`.
+        """
         self.known: KnownSenders = lambda _: None
         """Set by the part that joins all."""
         self.commands = commands
@@ -110,14 +113,21 @@ class Intake:
         self._public = public or PublicSettings()
         self._database, self._patience = database, patience
         self._events = events
-        self.renderer: Final = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink))
+        self.renderer: Final = Renderer(
+            "checking", limits=CHECK_LIMITS, events=RendererEvents(events.sink)
+        )
         self._reader = JobReader(self.renderer, RendererEvents(events.sink))
         self.tables: Final = TableChecker(RendererEvents(events.sink))
         """Checks the tables of the console's drafts."""
         self._clock = clock = clock or Clock()
         self.shares: Final = KeyShares(settings, clock)
-        self.jobs, self.new_jobs = Jobs(database, timeout=patience), NewJobs(database, timeout=patience)
-        self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
+        self.jobs, self.new_jobs = (
+            Jobs(database, timeout=patience),
+            NewJobs(database, timeout=patience),
+        )
+        self._answers = IdempotencyStore(
+            database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep)
+        )
         self.backend: Final = Backend(
             database,
             patience,
@@ -135,29 +145,47 @@ class Intake:
         stored = TemplateStore(database, patience)
         self.library = TemplateLibrary(templates, stored=stored)
         self._forecasts, self._mailboxes = forecasts, senders
-        self._bodies = BodyReader(max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies)
+        self._bodies = BodyReader(
+            max_body=settings.max_body, setting="intake.max_body", large=self.shares.large_bodies
+        )
         self.create: Final = CreateJobEndpoint(
-            settings, shares=self.shares, jobs=self.new_jobs, answers=self._answers, library=self.library,
-            reader=self._reader, wake=wake, forecasts=forecasts, events=events, clock=clock,
+            settings,
+            shares=self.shares,
+            jobs=self.new_jobs,
+            answers=self._answers,
+            library=self.library,
+            reader=self._reader,
+            wake=wake,
+            forecasts=forecasts,
+            events=events,
+            clock=clock,
             opt_out=OptOutCheck(
-                database, timeout=patience, warn_above=(unsubscribe or UnsubscribeSettings()).warn_above,
+                database,
+                timeout=patience,
+                warn_above=(unsubscribe or UnsubscribeSettings()).warn_above,
                 defaults=forecasts.defaults,
             ),
             bodies=self._bodies,
-            base_url=self._public.base_url, senders=senders,
-        )  # fmt: skip
+            base_url=self._public.base_url,
+            senders=senders,
+        )
         self.templates: Final = TemplatesEndpoint(
             self.library, stored, self._reader, self.shares, self._bodies, self.backend, clock
         )
         keys = ApiKeys(database, timeout=patience)
-        self.auth: Final = ApiKeyAuth(keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock)
+        self.auth: Final = ApiKeyAuth(
+            keys, trusted_proxies=settings.trusted_proxies, events=events, clock=clock
+        )
         self._slow_clients = SlowClientReaper(strangers=self.auth.strangers, clock=clock)
         self._middleware = ErrorMiddleware(self.auth, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
 
     async def run(
-        self, *, sockets: Sequence[socket.socket] = (), started: Callable[[Sequence[Address]], None] | None = None
+        self,
+        *,
+        sockets: Sequence[socket.socket] = (),
+        started: Callable[[Sequence[Address]], None] | None = None,
     ) -> None:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
@@ -201,19 +229,33 @@ class Intake:
                 if listened:
                     self._events.intake_stopped()
 
-    async def _listen(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> list[Address]:
+    async def _listen(
+        self, runner: web.AppRunner, sockets: Sequence[socket.socket]
+    ) -> list[Address]:
         for sock in sockets:
             await web.SockSite(runner, sock).start()
         if not sockets:
             it = self._settings
-            await listen(runner, part=t("the API"), section="intake", host=it.host, port=it.port, path=it.unix_socket)
+            await listen(
+                runner,
+                part=t("the API"),
+                section="intake",
+                host=it.host,
+                port=it.port,
+                path=it.unix_socket,
+            )
         addresses = [(it[0], it[1]) for it in runner.addresses if isinstance(it, tuple)]
-        where = [f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}" for it in runner.addresses]
+        where = [
+            f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}"
+            for it in runner.addresses
+        ]
         self._events.intake_listening(where=", ".join(where))
         return addresses
 
     def _application(self) -> web.Application:
-        application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
+        application = web.Application(
+            middlewares=[self._slow_clients.note_request, self._middleware.answer]
+        )
         self._middleware.error_page = self.error_page
         application.on_response_prepare.append(self._middleware.on_prepare)
         application.on_response_prepare.append(self._slow_clients.on_prepare)
@@ -222,50 +264,69 @@ class Intake:
         endpoints = self._endpoints(streams)
         open_to_all = self._health()
         for it in OPERATIONS:
-            # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
+            # Without the exception, GET /api/jobs/send_template_emails would be a job that is
+            # missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
             endpoint = self._for_key(it, endpoints[it.id]) if it.needs_key else open_to_all[it.id]
             self._add_route(application, it.method, path, endpoint)
         pages = DocsSite(self.commands).pages()
         if self._page:
-            pages["/metrics"] = MetricsEndpoint(self._page, auth=self.auth, clock=self._clock).metrics
+            pages["/metrics"] = MetricsEndpoint(
+                self._page, auth=self.auth, clock=self._clock
+            ).metrics
         if self.console:
             del pages["/"]  # the way to the API's page, where there is no console
         for path, page in pages.items():
             self._add_route(application, "GET", path, self._by_own_name(page))
         for method, path, handler in self.console:
             self._add_route(application, method, path, handler)
-        application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
+        application.router.add_route(
+            "*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect
+        )
         return application
 
-    def _add_route(self, application: web.Application, method: str, path: str, endpoint: Handler) -> None:
+    def _add_route(
+        self, application: web.Application, method: str, path: str, endpoint: Handler
+    ) -> None:
         if method == "GET":
             application.router.add_get(path, endpoint, expect_handler=self._middleware.on_expect)
         else:
-            application.router.add_route(method, path, endpoint, expect_handler=self._middleware.on_expect)
+            application.router.add_route(
+                method, path, endpoint, expect_handler=self._middleware.on_expect
+            )
 
     def _by_own_name(self, page: Handler) -> Handler:
-        """A page without a key, for who calls by a name of ours: a page of a stranger whose name was rebound does not.
+        """A page without a key, for who calls by a name of ours: a page of a stranger whose name
+        was rebound does not.
 
-        The health endpoints say nothing that a stranger may not know, and a proxy may ask them by any name.
+        The health endpoints say nothing that a stranger may not know, and a proxy may ask them by
+        any name.
         """
 
         async def answer(request: web.Request) -> web.StreamResponse:
             if not is_own_host(request.headers.get("Host", ""), self._hosts):
                 raise ApiError(
-                    421, "unknown_host", t("this host name is not allowed; an operator can add it to web.hosts")
+                    421,
+                    "unknown_host",
+                    t("this host name is not allowed; an operator can add it to web.hosts"),
                 )
             return await page(request)
 
         return answer
 
     def _for_key(self, it: Operation, endpoint: KeyHandler) -> Handler:
-        """What only reads holds one of the key's places for reads; a stream, a download and a post have others."""
+        """What only reads holds one of the key's places for reads; a stream, a download and a post
+        have others.
+        """
         only_reads = it.method == "GET" and it.kind == "application/json" and not it.negotiates
         return behind_key(
-            endpoint, self.auth, it.call, takes_query=any(each.where == "query" for each in it.params),
-            takes_body=it.body is not None, reads=self.shares.reads if only_reads else None,
-        )  # fmt: skip
+            endpoint,
+            self.auth,
+            it.call,
+            takes_query=any(each.where == "query" for each in it.params),
+            takes_body=it.body is not None,
+            reads=self.shares.reads if only_reads else None,
+        )
 
     async def _check_ready(self) -> None:
         """Check whether a job could be rendered and stored now.
@@ -281,29 +342,38 @@ class Intake:
         """The operations that need no key, by their ids."""
         writer = self._database.pool.writer
         health = HealthEndpoints(
-            self._check_ready, outage=lambda: self._database.outage, writer=writer, timeout=self._patience,
+            self._check_ready,
+            outage=lambda: self._database.outage,
+            writer=writer,
+            timeout=self._patience,
             clock=self._clock,
-        )  # fmt: skip
+        )
         return {"getLiveness": health.live, "getReadiness": health.ready}
 
     def _endpoints(self, streams: EventStreams) -> dict[str, KeyHandler]:
         """The endpoints that need a key, by the ids of their operations."""
         actions = JobActionEndpoints(
             self.backend, forecasts=self._forecasts, known=self.known, events=self._events
-        )  # fmt: skip
+        )
         read = ReadEndpoints(
-            jobs=self.jobs, forecasts=self._forecasts, events=self._events, shares=self.shares, known=self.known
+            jobs=self.jobs,
+            forecasts=self._forecasts,
+            events=self._events,
+            shares=self.shares,
+            known=self.known,
         )
         messages = RecipientEndpoints(
             self.backend, forecasts=self._forecasts, preview=self.preview, shares=self.shares
-        )  # fmt: skip
+        )
         job_events = JobEventsEndpoint(
             auth=self.auth, jobs=self.jobs, streams=streams, clock=self._clock, known=self.known
         )
         feed = EventFeedEndpoint(
-            auth=self.auth, feed=EventFeed(self._database, timeout=self._patience), streams=streams,
+            auth=self.auth,
+            feed=EventFeed(self._database, timeout=self._patience),
+            streams=streams,
             reads=self.shares.reads,
-        )  # fmt: skip
+        )
         senders = SenderEndpoints(self.backend, self._mailboxes)
         return {
             "createJob": self.create.create,
@@ -319,7 +389,9 @@ class Intake:
             ).messages,
             **messages.handlers(),
             **SearchEndpoint(database=self._database, timeout=self._patience).handlers(),
-            **StatsEndpoint(database=self._database, timeout=self._patience, clock=self._clock).handlers(),
+            **StatsEndpoint(
+                database=self._database, timeout=self._patience, clock=self._clock
+            ).handlers(),
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listEvents": feed.events,

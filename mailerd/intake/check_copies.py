@@ -1,4 +1,6 @@
-"""The copies of a job that is posted: suppressed ones are left out, and what the others cost of the day."""
+"""The copies of a job that is posted: suppressed ones are left out, and what the others cost of the
+day.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +35,10 @@ class CheckedCopies:
 
 def addresses(job: NewJob) -> set[str]:
     """The addresses that a message of the job names for a copy."""
-    lists = {job.extras.copy_list, *(each.extras.copy_list for each in job.recipients if each.error is None)}
+    lists = {
+        job.extras.copy_list,
+        *(each.extras.copy_list for each in job.recipients if each.error is None),
+    }
     return {it.email for each in lists for it in copies.from_json(each)}
 
 
@@ -55,10 +60,15 @@ def check(job: NewJob, reasons: Mapping[str, Reason]) -> CheckedCopies:
             if len(stays) < len(named):
                 left_out.update(it.email for it in named if it not in stays)
         changed = (own, more) != (each.extras.copy_list, each.extras.copies)
-        rows.append(each._replace(extras=each.extras._replace(copy_list=own, copies=more)) if changed else each)
+        rows.append(
+            each._replace(extras=each.extras._replace(copy_list=own, copies=more))
+            if changed
+            else each
+        )
     extras = job.extras._replace(copy_list=copies.to_json(kept) if kept else None, copies=total)
     suppressed = [
-        SuppressedCopy(email, why_suppressed(reasons[email]), messages) for email, messages in left_out.items()
+        SuppressedCopy(email, why_suppressed(reasons[email]), messages)
+        for email, messages in left_out.items()
     ]
     return CheckedCopies(replace(job, recipients=rows, extras=extras), suppressed)
 
@@ -68,21 +78,26 @@ def _beside(some: Iterable[Copy], job: NewJob) -> int:
 
 
 def too_dear(job: NewJob, *, per_day: int) -> FieldErrors:
-    """What is wrong where a message counts as more than the day on which it is due; `per_day` 0: nothing can be."""
+    """What is wrong where a message counts as more than the day on which it is due; `per_day` 0:
+    nothing can be.
+    """
     errors = FieldErrors()
     for index, each in enumerate(job.recipients):
         if each.error is None and per_day and 1 + each.extras.copies > per_day:
             why = t(
                 "its message counts as {cost:,} because of its copies, above the {limit:,} that the sender's limits or "
                 "warm-up allow on that day; leave some out, send it later, or raise the limit",
-                cost=1 + each.extras.copies, limit=per_day,
-            )  # fmt: skip
+                cost=1 + each.extras.copies,
+                limit=per_day,
+            )
             errors.add(partial("recipients[{}].{}".format, index, "cc"), why)
     return errors
 
 
 def warnings(checked: CheckedCopies, *, repeated: int) -> list[str]:
-    """The warnings of the response; `repeated`: how many messages name an address more than once."""
+    """The warnings of the response; `repeated`: how many messages name an address more than
+    once.
+    """
     found = list[str]()
     if repeated:
         found.append(

@@ -51,7 +51,9 @@ class CheckedRecipients:
 
 
 def stopped_too_often(why: str) -> ApiError:
-    """The 422 for a template whose rendering was stopped so often that the other messages are not tried."""
+    """The 422 for a template whose rendering was stopped so often that the other messages are not
+    tried.
+    """
     return ApiError(
         422,
         "too_costly",
@@ -70,7 +72,9 @@ def _field(index: int, name: str) -> str:
 
 @dataclass
 class Messages:
-    """Renders the messages of a job for its check, in the cage; `origin` is what the log calls who has posted it."""
+    """Renders the messages of a job for its check, in the cage; `origin` is what the log calls who
+    has posted it.
+    """
 
     template: Template
     renderer: Renderer
@@ -80,21 +84,29 @@ class Messages:
 
     async def render(self, readers: Sequence[RecipientData], *, content: bool) -> list[Rendered]:
         """As `Renderer.render`."""
-        return await self.renderer.render(self.template, readers, origin=self.origin, content=content, cpu=self.cpu)
+        return await self.renderer.render(
+            self.template, readers, origin=self.origin, content=content, cpu=self.cpu
+        )
 
 
 class RecipientChecker:
     """Checks the recipients of a job in their order.
 
-    `messages` None: the template has errors of its own, so recipients cannot be checked against it. Otherwise every
-    message is rendered, by the code that will render it again for its sending. Where its attachments leave little room,
-    it is weighed as well; `envelope` is what the messages have in common.
+    `messages` None: the template has errors of its own, so recipients cannot be checked against it.
+    Otherwise every message is rendered, by the code that will render it again for its sending.
+    Where its attachments leave little room, it is weighed as well; `envelope` is what the messages
+    have in common.
     """
 
     def __init__(
-        self, reading: JobReading, messages: Messages | None, envelope: Envelope, *, within: CheckTime,
+        self,
+        reading: JobReading,
+        messages: Messages | None,
+        envelope: Envelope,
+        *,
+        within: CheckTime,
         allow_duplicates: bool,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._reading = reading
         self._messages = messages
         self._envelope = envelope
@@ -104,14 +116,17 @@ class RecipientChecker:
         self._shared = 0
         """Bytes of what all messages carry."""
         self._seen: dict[str, tuple[int, str]] = {}
-        """Mailboxes by their canonical address: the place of their first recipient, and how that one is written."""
+        """Mailboxes by their canonical address: the place of their first recipient, and how that
+        one is written.
+        """
         self._stopped: list[str] = []
         self.found = CheckedRecipients()
 
     async def check(self, shared: Sequence[StoredAttachment], *, keep: bool) -> CheckedRecipients:
         """Check all of them: the messages of some are rendered while the next ones are read.
 
-        `keep`: bad recipients are kept as such; without it, it ends once there are enough errors for a refusal.
+        `keep`: bad recipients are kept as such; without it, it ends once there are enough errors
+        for a refusal.
 
         Raises:
             ApiError: 422, the template is too costly for so many recipients.
@@ -132,7 +147,8 @@ class RecipientChecker:
             if under_way is not None:
                 await self._take(*under_way)
         finally:
-            if under_way is not None and under_way[2] is not None:  # or the key's next request would wait for it
+            # or the key's next request would wait for it
+            if under_way is not None and under_way[2] is not None:
                 under_way[2].cancel()
         return self.found
 
@@ -140,7 +156,9 @@ class RecipientChecker:
         """What becomes of the messages of those rows that are good."""
         readers = [each.reader(self._link) for each in rows if not each.errors]
         return (
-            await self._messages.render(readers, content=False) if self._messages and readers else [[]] * len(readers)
+            await self._messages.render(readers, content=False)
+            if self._messages and readers
+            else [[]] * len(readers)
         )
 
     async def _take(
@@ -149,11 +167,14 @@ class RecipientChecker:
         """Add what became of some rows.
 
         Raises:
-            ApiError: 422, the system had to stop too many messages of this template, or it takes too long.
+            ApiError: 422, the system had to stop too many messages of this template, or it takes
+            too long.
         """
         if asked is not None:
             rendered = await self._within.wait_for(asked, done=first)
-            for each, errors in zip([each for each in rows if not each.errors], rendered, strict=True):
+            for each, errors in zip(
+                [each for each in rows if not each.errors], rendered, strict=True
+            ):
                 if isinstance(errors, list) and errors:
                     each.errors.append(("variables", why_not_made(errors)))
                     self._stopped += [str(error) for error in errors if error.bound]
@@ -167,7 +188,9 @@ class RecipientChecker:
         mailbox = canonical(row.email)
         if not self._allow_duplicates and (known := self._seen.get(mailbox)):
             same = t("duplicate of recipients[{index}]", index=known[0])
-            other = t("duplicate of recipients[{index}], written {email}", index=known[0], email=known[1])
+            other = t(
+                "duplicate of recipients[{index}], written {email}", index=known[0], email=known[1]
+            )
             row.errors.append(("email", same if known[1] == row.email else other))
         self.found.repeated += row.repeats
         extras = row.extras or NO_EXTRAS
@@ -175,39 +198,62 @@ class RecipientChecker:
             self._seen[mailbox] = (index, row.email)
             self.found.attached += self._reading.stored(row, index)
             at = datetime.fromisoformat(row.send_at) if row.send_at else None
-            self.found.rows.append(NewRecipient(row.email, row.name, row.variables, extras=extras, send_at=at))
+            self.found.rows.append(
+                NewRecipient(row.email, row.name, row.variables, extras=extras, send_at=at)
+            )
             return
-        said = [why if part in {"", "email"} else t("{part}: {why}", part=part, why=why) for part, why in row.errors]
+        said = [
+            why if part in {"", "email"} else t("{part}: {why}", part=part, why=why)
+            for part, why in row.errors
+        ]
         why = joined(said) if len(said) > 1 else said[0]
         failed = reason("not_accepted", cause=cut(why, MAX_REASON - len(REASONS["not_accepted"])))
-        self.found.rows.append(NewRecipient(row.email, row.name, row.variables, failed, extras=extras))
-        self.found.rejected.append(RejectedRecipient(index, row.email, cut(why), read_metadata(extras.metadata)))
+        self.found.rows.append(
+            NewRecipient(row.email, row.name, row.variables, failed, extras=extras)
+        )
+        self.found.rejected.append(
+            RejectedRecipient(index, row.email, cut(why), read_metadata(extras.metadata))
+        )
         for name, why in row.errors:
             self.found.errors.add(partial(_field, index, name), why)
 
     async def _weigh(self, first: int, rows: Sequence[RecipientRow]) -> None:
-        """Note which messages are larger than Google takes, a few at a time: each may have some megabytes.
+        """Note which messages are larger than Google takes, a few at a time: each may have some
+        megabytes.
 
         Raises:
             ApiError, RendererError: the time is over.
         """
         messages = self._messages
-        heavy = [
-            (index, each) for index, each in enumerate(rows, first)
-            if not each.errors and may_be_too_large(self._shared + each.attached_bytes)
-        ] if messages and (self._shared or any(each.attached for each in rows)) else []  # fmt: skip
+        heavy = (
+            [
+                (index, each)
+                for index, each in enumerate(rows, first)
+                if not each.errors and may_be_too_large(self._shared + each.attached_bytes)
+            ]
+            if messages and (self._shared or any(each.attached for each in rows))
+            else []
+        )
         for some in batched(heavy, _SIZE_BATCH):
             assert messages is not None  # noqa: S101 - or nothing is heavy
             readers = [each.reader(self._link) for _, each in some]
-            made = await self._within.wait_for(messages.render(readers, content=True), done=some[0][0])
+            made = await self._within.wait_for(
+                messages.render(readers, content=True), done=some[0][0]
+            )
             for (index, each), content in zip(some, made, strict=True):
                 if not isinstance(content, Content):
                     each.errors.append(("variables", why_not_made(content)))
                     continue
                 try:
                     await asyncio.to_thread(
-                        message_size, content, self._envelope, email=each.email, name=each.name, index=index,
-                        attached=self._shared + each.attached_bytes, extras=each.extras or NO_EXTRAS,
-                    )  # fmt: skip
+                        message_size,
+                        content,
+                        self._envelope,
+                        email=each.email,
+                        name=each.name,
+                        index=index,
+                        attached=self._shared + each.attached_bytes,
+                        extras=each.extras or NO_EXTRAS,
+                    )
                 except ValueError as error:
                     each.errors.append(("", str(error)))

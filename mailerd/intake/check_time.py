@@ -53,7 +53,14 @@ class CheckTime:
             total=self._total,
         )
         if (self._cpu() - self._used_before) * 2 < self._seconds:
-            return RendererError(t("{so_far}: other work, or other clients' templates, used the CPU", so_far=so_far))
+            return RendererError(
+                t("{so_far}: other work, or other clients' templates, used the CPU", so_far=so_far)
+            )
         return ApiError(
-            422, "too_costly", t("{so_far}; nothing was stored. Simplify the template or split the job", so_far=so_far)
+            422,
+            "too_costly",
+            t(
+                "{so_far}; nothing was stored. Simplify the template or split the job",
+                so_far=so_far,
+            ),
         )

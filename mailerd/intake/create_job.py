@@ -1,4 +1,6 @@
-"""`POST /api/jobs/send_template_emails`: reads, checks and stores a job, answers 200 once it is durable; dry runs."""
+"""`POST /api/jobs/send_template_emails`: reads, checks and stores a job, answers 200 once it is
+durable; dry runs.
+"""
 
 import asyncio
 import re
@@ -53,7 +55,12 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits, day_of
 from mailerd.store.read.forecast_inputs import ForecastReader
 from mailerd.store.write.api_keys import ApiKey, Permission
-from mailerd.store.write.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
+from mailerd.store.write.idempotency import (
+    DuplicateKeyError,
+    IdempotencyKey,
+    IdempotencyStore,
+    StoredResponse,
+)
 from mailerd.store.write.list_names import ListNameError
 from mailerd.store.write.new_jobs import NewJob, NewJobs, NewRecipient, StoredJob
 from mailerd.store.write.secrets import AddressDigests, Secrets
@@ -78,7 +85,9 @@ class DryRun:
     """What a dry run found."""
 
     rejected: list[RejectedRecipient] = field(default_factory=list)
-    sizes: SizesOut = field(default_factory=lambda: SizesOut(smallest=0, average=0, largest=0, total=0))
+    sizes: SizesOut = field(
+        default_factory=lambda: SizesOut(smallest=0, average=0, largest=0, total=0)
+    )
     """Bytes of the messages as Google would get them, attachments included."""
     samples: list[SampleOut] = field(default_factory=list)
 
@@ -112,7 +121,9 @@ async def dry_run(parsed: ParsedJob, *, renderer: Renderer, origin: str) -> DryR
                 found.samples.append(_sample(parsed, seq, recipient, content, size))
     if sizes:
         total = sum(sizes)
-        found.sizes = SizesOut(smallest=min(sizes), average=total // len(sizes), largest=max(sizes), total=total)
+        found.sizes = SizesOut(
+            smallest=min(sizes), average=total // len(sizes), largest=max(sizes), total=total
+        )
     return found
 
 
@@ -120,7 +131,10 @@ async def _rendered(
     parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], messages: Messages, within: CheckTime
 ) -> list[Rendered]:
     link = parsed.envelope.unsubscribe_url.removesuffix(DEAD_TOKEN)
-    readers = [RecipientRow(each.email, each.name, each.variables, (), []).reader(link) for _, each in batch]
+    readers = [
+        RecipientRow(each.email, each.name, each.variables, (), []).reader(link)
+        for _, each in batch
+    ]
     within.require(batch[0][0])
     made = await within.wait_for(messages.render(readers, content=True), done=batch[0][0])
     stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]
@@ -144,7 +158,13 @@ def _sizes(
         size = attached.get(None, 0) + attached.get(seq, 0)
         try:
             size = message_size(
-                content, parsed.envelope, email=it.email, name=it.name, index=seq, attached=size, extras=it.extras
+                content,
+                parsed.envelope,
+                email=it.email,
+                name=it.name,
+                index=seq,
+                attached=size,
+                extras=it.extras,
             )
             sizes.append(size)
         except ValueError as error:
@@ -152,7 +172,9 @@ def _sizes(
     return sizes
 
 
-def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> SampleOut:
+def _sample(
+    parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int
+) -> SampleOut:
     return SampleOut(
         index=seq,
         email=recipient.email,
@@ -177,11 +199,14 @@ _MANY_MOMENTS: Final = 1_000
 class OptOutCheck:
     """What suppressions and the lack of a list mean for a job that is posted.
 
-    `timeout`: seconds that the database gets for an answer. `warn_above`: the most recipients of a job without a list
-    that need no warning. `defaults`: the limits of senders that have none of their own.
+    `timeout`: seconds that the database gets for an answer. `warn_above`: the most recipients of a
+    job without a list that need no warning. `defaults`: the limits of senders that have none of
+    their own.
     """
 
-    def __init__(self, database: Database, *, timeout: float, warn_above: int, defaults: Live[DefaultLimits]) -> None:
+    def __init__(
+        self, database: Database, *, timeout: float, warn_above: int, defaults: Live[DefaultLimits]
+    ) -> None:
         self._database = database
         self._defaults = defaults
         self._timeout = timeout
@@ -190,12 +215,15 @@ class OptOutCheck:
         self._digests = AddressDigests(Secrets(database, timeout=timeout))
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
-        """The job with its list, and with what its suppressions say of each recipient and each copy.
+        """The job with its list, and with what its suppressions say of each recipient and each
+        copy.
 
-        `key` None: a person at this machine's terminal, who may do everything. A dry run makes no list.
+        `key` None: a person at this machine's terminal, who may do everything. A dry run makes no
+        list.
 
         Raises:
-            ApiError: 422, the key may not make the list, or a message counts as more than a day of its sender; 403, it
+            ApiError: 422, the key may not make the list, or a message counts as more than a day of
+            its sender; 403, it
                 may not override suppressions.
         """
         job = parsed.job
@@ -203,10 +231,15 @@ class OptOutCheck:
             raise ApiError(
                 403,
                 "call_not_allowed",
-                t("key {name!r} may not override suppressions; that needs the permission override", name=key.name),
+                t(
+                    "key {name!r} may not override suppressions; that needs the permission override",
+                    name=key.name,
+                ),
             )
         await self._digests.load()
-        suppressions = Suppressions(self._database, key=self._digests.key, timeout=self._timeout, limited_to=key)
+        suppressions = Suppressions(
+            self._database, key=self._digests.key, timeout=self._timeout, limited_to=key
+        )
         found = await _list_of(parsed, key, suppressions)
         list_id = found.id if found else None
         asked = {each.email for each in job.recipients if each.error is None}
@@ -216,9 +249,13 @@ class OptOutCheck:
         opted_out = len(reasons)
         if job.override_suppression:
             reasons = {address: why for address, why in reasons.items() if why.binds_always}
-        rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
+        rows = (
+            await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
+        )
         suppressed = [
-            RejectedRecipient(index, each.email, each.error or "", read_metadata(each.extras.metadata))
+            RejectedRecipient(
+                index, each.email, each.error or "", read_metadata(each.extras.metadata)
+            )
             for index, each in enumerate(rows)
             if each.suppressed
         ]
@@ -245,19 +282,27 @@ class OptOutCheck:
             )
         envelope = parsed.envelope
         if found and envelope.list_headers:
-            envelope = replace(envelope, list_headers=replace(envelope.list_headers, title=found.shown))
+            envelope = replace(
+                envelope, list_headers=replace(envelope.list_headers, title=found.shown)
+            )
         overridden = opted_out - len(reasons)
         return replace(
-            parsed, job=with_copies.job, envelope=envelope, suppressed=suppressed, overridden=overridden,
-            warnings=warnings, suppressed_copies=with_copies.suppressed,
-        )  # fmt: skip
+            parsed,
+            job=with_copies.job,
+            envelope=envelope,
+            suppressed=suppressed,
+            overridden=overridden,
+            warnings=warnings,
+            suppressed_copies=with_copies.suppressed,
+        )
 
     async def _with_copies(self, job: NewJob, reasons: Mapping[str, Reason]) -> CheckedCopies:
         checked = await asyncio.to_thread(check_copies.check, job, reasons)
         per_day = await self._database.read(
             lambda cursor: day_of(cursor, job.sender_email, self._defaults.now, at=job.send_at),
-            what="senders.read_limits", bound=self._timeout,
-        )  # fmt: skip
+            what="senders.read_limits",
+            bound=self._timeout,
+        )
         if (errors := check_copies.too_dear(checked.job, per_day=per_day)).total:
             raise invalid(errors)
         return checked
@@ -266,11 +311,14 @@ class OptOutCheck:
 def _has_copies(job: NewJob) -> bool:
     """Whether a message of the job names a copy."""
     return job.extras.copy_list is not None or any(
-        each.extras is not NO_EXTRAS and each.extras.copy_list is not None for each in job.recipients
+        each.extras is not NO_EXTRAS and each.extras.copy_list is not None
+        for each in job.recipients
     )
 
 
-def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:
+def _marked(
+    recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]
+) -> list[NewRecipient]:
     return [
         each._replace(error=why_suppressed(reasons[each.email]), suppressed=True)
         if each.error is None and each.email in reasons
@@ -279,7 +327,9 @@ def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -
     ]
 
 
-async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppressions) -> MailingList | None:
+async def _list_of(
+    parsed: ParsedJob, key: ApiKey | None, suppressions: Suppressions
+) -> MailingList | None:
     name = parsed.list_name
     if name is None:
         return None
@@ -287,7 +337,9 @@ async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppress
     if found is not None:
         return found
     if key is not None and not key.may(Permission.SUPPRESS):
-        why = t("no list has this name, and this key may not create one; see `mailerd suppress lists`")
+        why = t(
+            "no list has this name, and this key may not create one; see `mailerd suppress lists`"
+        )
         raise invalid([FieldError("list", why)])
     try:
         if not parsed.dry_run:
@@ -309,7 +361,9 @@ REPLAYED: Final = "Idempotency-Replayed"
 FORECAST_TIMEOUT: Final = 2.0
 """Seconds that the answer for a stored job waits for its forecast."""
 FIRST_ANSWER_TIMEOUT: Final = 1.0
-"""Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
+"""Seconds that a repetition waits for the first answer's forecast; after a crash there will be
+none.
+"""
 MAX_KEY: Final = 255
 """Characters of an idempotency key: as long as its column."""
 _USABLE: Final = re.compile(rf"[ -~]{{1,{MAX_KEY}}}")
@@ -353,7 +407,11 @@ class CreateJobEndpoint:
             return await self.post(raw, key, idempotency_key, type_)
 
     async def post(
-        self, raw: bytearray, key: ApiKey, idempotency_key: str | None, type_: JobType = JobType.TEMPLATE
+        self,
+        raw: bytearray,
+        key: ApiKey,
+        idempotency_key: str | None,
+        type_: JobType = JobType.TEMPLATE,
     ) -> web.Response:
         """Store the job of a body, for which the key has its places; `raw` is emptied."""
         started = self.clock.monotonic()
@@ -365,7 +423,8 @@ class CreateJobEndpoint:
     ) -> web.Response | tuple[ParsedJob, StoredJob]:
         """The job as it was parsed and as it is stored; an answer where nothing is stored."""
         body = (await asyncio.to_thread(sha256, raw)).digest() if idempotency_key else b""
-        if body and type_ is not JobType.TEMPLATE:  # else the same bytes as a job would be a repetition
+        # else the same bytes as a job would be a repetition
+        if body and type_ is not JobType.TEMPLATE:
             body = sha256(type_.encode() + body).digest()
         if idempotency_key and (known := await self.answers.find(key.id, idempotency_key)):
             return await self._repeat(known, idempotency_key, body=body, key=key)
@@ -375,9 +434,12 @@ class CreateJobEndpoint:
                 return await self._dry_run(parsed, key)
         if idempotency_key:
             once = IdempotencyKey(
-                key.id, idempotency_key, body, self.answers.keep,
+                key.id,
+                idempotency_key,
+                body,
+                self.answers.keep,
                 make_response=lambda *stored: to_json(_accepted(parsed, StoredJob(*stored), None)),
-            )  # fmt: skip
+            )
             parsed = replace(parsed, job=replace(parsed.job, once=once))
         try:
             return parsed, await self._store(parsed)
@@ -408,7 +470,9 @@ class CreateJobEndpoint:
         return await self._accepted(parsed, stored)
 
     async def dry_run(self, request: web.Request, key: ApiKey) -> web.Response:
-        """Tell what a post of this body would be answered; every message is rendered, and nothing is stored."""
+        """Tell what a post of this body would be answered; every message is rendered, and nothing
+        is stored.
+        """
         async with (
             self.shares.posts.place(key),
             self.bodies.read(request, key) as raw,
@@ -417,7 +481,12 @@ class CreateJobEndpoint:
             return await self._dry_run(await self._parse(raw, key, dry_run=True), key)
 
     async def _parse(
-        self, raw: bytearray, key: ApiKey, *, dry_run: bool = False, type_: JobType = JobType.TEMPLATE
+        self,
+        raw: bytearray,
+        key: ApiKey,
+        *,
+        dry_run: bool = False,
+        type_: JobType = JobType.TEMPLATE,
     ) -> ParsedJob:
         parsed = await parse_job(
             raw,
@@ -436,7 +505,9 @@ class CreateJobEndpoint:
         return await self.opt_out.mark(parsed, key=key)
 
     async def _accepted(self, parsed: ParsedJob, stored: StoredJob) -> web.Response:
-        """The answer for a job that is stored; a forecast that fails or is late is left out of it."""
+        """The answer for a job that is stored; a forecast that fails or is late is left out of
+        it.
+        """
         job, once, forecast = parsed.job, parsed.job.once, None
         try:
             async with asyncio.timeout(FORECAST_TIMEOUT):
@@ -448,13 +519,16 @@ class CreateJobEndpoint:
                     await self.answers.complete(once.api_key_id, once.key, answer=whole)
         except (DatabaseError, TimeoutError) as error:
             cause = str(error) or t(
-                "no response from the database within {forecast_timeout:g} s", forecast_timeout=FORECAST_TIMEOUT
+                "no response from the database within {forecast_timeout:g} s",
+                forecast_timeout=FORECAST_TIMEOUT,
             )
             self.events.forecast_failed(job=job.id, cause=cause)
             forecast = None  # a repetition must get the same answer
         return json_response(_accepted(parsed, stored, forecast))
 
-    async def _repeat(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
+    async def _repeat(
+        self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey
+    ) -> web.Response:
         if known.request_digest != body:
             raise ApiError(
                 409,
@@ -472,8 +546,14 @@ class CreateJobEndpoint:
             await self.clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self.answers.find(key.id, idempotency_key) or known
         self.events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
-        speak("en")  # which no header claims: the answer has the language of the first request, whatever that was
-        return web.Response(text=known.response + "\n", content_type="application/json", headers={REPLAYED: "true"})
+        speak(
+            "en"
+            # which no header claims: the answer has the language of the first request, whatever that
+            # was
+        )
+        return web.Response(
+            text=known.response + "\n", content_type="application/json", headers={REPLAYED: "true"}
+        )
 
     async def _dry_run(self, parsed: ParsedJob, key: ApiKey) -> web.Response:
         job = parsed.job
@@ -485,7 +565,11 @@ class CreateJobEndpoint:
         send_at = next(iter(due))
         forecast = await try_forecast(
             self.forecasts.for_new_job(
-                job.sender_email, priority=job.priority, messages=messages, due=due, copies=job.extras.copies
+                job.sender_email,
+                priority=job.priority,
+                messages=messages,
+                due=due,
+                copies=job.extras.copies,
             ),
             ForecastOut.of,
             job=t("(dry run)"),
@@ -542,12 +626,19 @@ def _idempotency_key(request: web.Request) -> str | None:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
         raise invalid(
-            [FieldError(IDEMPOTENCY_KEY, t("must be given once and have 1 to 255 printable ASCII characters"))]
+            [
+                FieldError(
+                    IDEMPOTENCY_KEY,
+                    t("must be given once and have 1 to 255 printable ASCII characters"),
+                )
+            ]
         )
     return given[0]
 
 
-def _accepted(parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None) -> AcceptedOut | AcceptedMessageOut:
+def _accepted(
+    parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None
+) -> AcceptedOut | AcceptedMessageOut:
     if parsed.job.type is JobType.MESSAGE:
         why = [each.reason for each in parsed.suppressed]
         return AcceptedMessageOut(
@@ -576,7 +667,10 @@ def _accepted(parsed: ParsedJob, stored: StoredJob, forecast: ForecastOut | None
 
 
 def _listed_copies(parsed: ParsedJob) -> list[SuppressedCopyOut]:
-    return [SuppressedCopyOut.model_validate(each) for each in parsed.suppressed_copies[:MAX_REJECTED_LISTED]]
+    return [
+        SuppressedCopyOut.model_validate(each)
+        for each in parsed.suppressed_copies[:MAX_REJECTED_LISTED]
+    ]
 
 
 def _listed(rejected: list[RejectedRecipient]) -> list[RejectedOut]:

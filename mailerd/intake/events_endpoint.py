@@ -1,4 +1,6 @@
-"""`GET /api/events`, its stream and a job's events: what happened, page by page or as server-sent events."""
+"""`GET /api/events`, its stream and a job's events: what happened, page by page or as server-sent
+events.
+"""
 
 import asyncio
 import re
@@ -21,12 +23,21 @@ from mailerd.http.responses import RETRY_AFTER, json_response, to_json, write
 from mailerd.intake.response_models import FeedEventOut, FeedOut, JobOut, KnownSenders
 from mailerd.store.read.jobs import Job, Jobs
 from mailerd.store.write.api_keys import ApiKey, Permission
-from mailerd.store.write.event_feed import MAX_PAGE, EventFeed, EventPage, PrunedPositionError, UnknownPositionError
+from mailerd.store.write.event_feed import (
+    MAX_PAGE,
+    EventFeed,
+    EventPage,
+    PrunedPositionError,
+    UnknownPositionError,
+)
 
-# Server-sent events: how a stream begins, keeps its connection, and ends. What it says is its endpoint's.
+# Server-sent events: how a stream begins, keeps its connection, and ends. What it says is its
+# endpoint's.
 
 COMMENT_INTERVAL: Final = 15.0
-"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead one is noticed."""
+"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead
+one is noticed.
+"""
 MAX_STREAM_SECONDS: Final = 3600.0
 """Seconds of one stream; then the client reconnects."""
 WRITE_TIMEOUT: Final = 10.0
@@ -56,7 +67,9 @@ class EventStream:
         await self._write(f"event: {event}\nid: {id_}\ndata: {data}\n\n")
 
     async def rest(self, seconds: float) -> None:
-        """Wait until the next look, with a comment where nothing was said for long; it may be over then."""
+        """Wait until the next look, with a comment where nothing was said for long; it may be over
+        then.
+        """
         if self._clock.monotonic() - self._spoken >= COMMENT_INTERVAL:
             await self._write(": still here\n\n")
         self.over = self._clock.monotonic() >= self._until
@@ -91,22 +104,32 @@ class EventStreams:
         return stream
 
 
-# `GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and misses nothing.
+# `GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and
+# misses nothing.
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 messages."""
+"""Seconds between two queries for a job, however many clients watch it; twice that for a job of
+50,000 messages.
+"""
 MESSAGES_PER_INTERVAL: Final = 50_000
 
 
 class JobEventsEndpoint:
     """The endpoint.
 
-    Every event holds the whole job, and its id is made of what it shows. So a client that reconnects with the
-    Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
+    Every event holds the whole job, and its id is made of what it shows. So a client that
+    reconnects with the Last-Event-ID that it saw gets the current state at once if anything has
+    changed, and nothing twice.
     """
 
     def __init__(
-        self, *, auth: ApiKeyAuth, jobs: Jobs, streams: EventStreams, clock: Clock, known: KnownSenders
+        self,
+        *,
+        auth: ApiKeyAuth,
+        jobs: Jobs,
+        streams: EventStreams,
+        clock: Clock,
+        known: KnownSenders,
     ) -> None:
         self._known = known
         self._auth = auth
@@ -171,7 +194,8 @@ def is_over(job: Job) -> bool:
 
 
 def event_id(job: Job, shown: JobOut) -> str:
-    """A short form of what an event shows; the end differs from the event before it, also where no count does.
+    """A short form of what an event shows; the end differs from the event before it, also where no
+    count does.
 
     What changes by itself, which is `per_minute`, is no part of it.
     """
@@ -199,7 +223,9 @@ class _FeedQuery:
 class EventFeedEndpoint:
     """The endpoint."""
 
-    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: EventStreams, reads: KeyShare) -> None:
+    def __init__(
+        self, *, auth: ApiKeyAuth, feed: EventFeed, streams: EventStreams, reads: KeyShare
+    ) -> None:
         self._auth = auth
         self._feed = feed
         self._streams = streams
@@ -213,7 +239,9 @@ class EventFeedEndpoint:
         async with self._reads.place(key):
             page = await self._page(reader, key)
             return json_response(
-                FeedOut(events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after)
+                FeedOut(
+                    events=[FeedEventOut.of(it) for it in page.events], next_after=page.next_after
+                )
             )
 
     async def stream(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
@@ -234,7 +262,9 @@ class EventFeedEndpoint:
         except PrunedPositionError as error:
             raise ApiError(410, "events_deleted", str(error)) from None
 
-    async def _stream(self, request: web.Request, reader: _FeedQuery, page: EventPage) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, reader: _FeedQuery, page: EventPage
+    ) -> web.StreamResponse:
         stream = await self._streams.begin(request)
         while not stream.over:
             for it in page.events:
@@ -247,11 +277,14 @@ class EventFeedEndpoint:
         return stream.response
 
     async def _next(self, request: web.Request, reader: _FeedQuery) -> EventPage | None:
-        """The next page; None: the key is no longer good, or the database has forgotten what the client has seen."""
+        """The next page; None: the key is no longer good, or the database has forgotten what the
+        client has seen.
+        """
         try:
             key = await self._auth.key_now(request, Permission.READ)
             return await self._page(reader, key) if key else None
-        except DatabaseError:  # the store has logged it; the stream goes on when the database is back
+        except DatabaseError:
+            # the store has logged it; the stream goes on when the database is back
             return EventPage([], reader.after)
         except ApiError:  # the client comes again, and gets it as an answer
             return None

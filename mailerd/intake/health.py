@@ -23,22 +23,36 @@ from mailerd.store.write.api_keys import ApiKey, Permission
 READY_TIMEOUT: Final = 3.0
 """Seconds for the database to answer."""
 CACHE_SECONDS: Final = 1.0
-"""Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
+"""Seconds for which one check of the database answers every request: it needs no key, so it must be
+cheap.
+"""
 REST: Final = 4
-"""Between two pages of metrics lies so many times what one took: no message goes while it is made."""
+"""Between two pages of metrics lies so many times what one took: no message goes while it is
+made.
+"""
 
 MayName = Callable[[str], bool]
-"""Whether the answer may name this sender; the senders that it may not name are counted together."""
+"""Whether the answer may name this sender; the senders that it may not name are counted
+together.
+"""
 MetricsPage = Callable[[MayName], bytes]
 
 
 class HealthEndpoints:
-    """Alive: the event loop runs. Ready: a job could be stored now; `check` raises when it could not."""
+    """Alive: the event loop runs.
+
+    Ready: a job could be stored now; `check` raises when it could not.
+    """
 
     def __init__(
-        self, check: Callable[[], Awaitable[None]], *, outage: Callable[[], str], writer: Writer, timeout: float,
+        self,
+        check: Callable[[], Awaitable[None]],
+        *,
+        outage: Callable[[], str],
+        writer: Writer,
+        timeout: float,
         clock: Clock,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`outage`: how the database cannot be used, as `Database.outage` says it."""
         self._check, self._outage = check, outage
         self._writer = writer
@@ -61,12 +75,19 @@ class HealthEndpoints:
             reason = self._reason
         if reason:
             headers = {"Retry-After": str(RETRY_AFTER)}
-            error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
-            answer = NotReadyOut(status=t("not ready"), reason=reason, outage=self._outage(), error=error)
+            error = FailureOut(
+                code="not_ready", message=reason, details=[], request_id=REQUEST.get()
+            )
+            answer = NotReadyOut(
+                status=t("not ready"), reason=reason, outage=self._outage(), error=error
+            )
             return json_response(answer, status=503, headers=headers)
-        server = None if self._writer.alone else self._writer.where  # the name of a single host is not shown
+        # the name of a single host is not shown
+        server = None if self._writer.alone else self._writer.where
         moved_at = self._writer.moved_at
-        return json_response(ReadyOut(status="ready", database_server=server, database_moved_at=moved_at))
+        return json_response(
+            ReadyOut(status="ready", database_server=server, database_moved_at=moved_at)
+        )
 
     async def _why_not(self) -> str:
         """Why a job cannot be stored; "" when it can."""
@@ -85,7 +106,11 @@ class HealthEndpoints:
             if error.said:
                 return t("the database {why}", why=error.said)
             if isinstance(cause := error.__cause__, NoWriterError):
-                return t("the database is unavailable: {summary}; {remedy}", summary=cause.summary, remedy=cause.remedy)
+                return t(
+                    "the database is unavailable: {summary}; {remedy}",
+                    summary=cause.summary,
+                    remedy=cause.remedy,
+                )
             outage = self._outage()
             return t(
                 "{reason}: {phase} failed (errno {errno}); {remedy}",
@@ -98,7 +123,10 @@ class HealthEndpoints:
 
 
 class MetricsEndpoint:
-    """`/metrics` for Prometheus; `page` makes the text. It names senders only to a key that may see them."""
+    """`/metrics` for Prometheus; `page` makes the text.
+
+    It names senders only to a key that may see them.
+    """
 
     def __init__(self, page: MetricsPage, *, auth: ApiKeyAuth, clock: Clock) -> None:
         self._page = page
@@ -110,13 +138,19 @@ class MetricsEndpoint:
         self._rests_until = -math.inf
 
     async def metrics(self, request: web.Request) -> web.Response:
-        """The next page, which all requests of a key get that have come by then: nothing in it is stale."""
+        """The next page, which all requests of a key get that have come by then: nothing in it is
+        stale.
+        """
         key = await self._key(request)
         speak("en")  # its words are names
         who = key.id if key else None
         if who not in self._next:
-            self._next[who] = asyncio.create_task(self._make(who, key.may_send if key else lambda _: False))
-        return web.Response(body=await asyncio.shield(self._next[who]), headers={"Content-Type": CONTENT_TYPE})
+            self._next[who] = asyncio.create_task(
+                self._make(who, key.may_send if key else lambda _: False)
+            )
+        return web.Response(
+            body=await asyncio.shield(self._next[who]), headers={"Content-Type": CONTENT_TYPE}
+        )
 
     async def _make(self, who: int | None, may_name: MayName) -> bytes:
         async with self._turn:

@@ -1,9 +1,11 @@
-"""Reads the bodies of jobs in child processes that the system bounds: here no byte of what a stranger posts is parsed.
+"""Reads the bodies of jobs in child processes that the system bounds: here no byte of what a
+stranger posts is parsed.
 
-Small bodies share one child, turn by turn. A large one has a process of its own, with memory by its size. The child
-renders the messages on its way. Where it ends, or a template is slow, the body is read on without rendering, and the
-messages are for the renderer, which finds which of them is to blame. Where reading alone ends the shared child, a
-process of the body's own is tried; if that ends, too, it is the fault of the body.
+Small bodies share one child, turn by turn. A large one has a process of its own, with memory by its
+size. The child renders the messages on its way. Where it ends, or a template is slow, the body is
+read on without rendering, and the messages are for the renderer, which finds which of them is to
+blame. Where reading alone ends the shared child, a process of the body's own is tried; if that
+ends, too, it is the fault of the body.
 """
 
 import asyncio
@@ -44,10 +46,13 @@ from mailerd.mail.templates import RendererError, Template, TemplateError
 from mailerd.store.write.new_jobs import StoredAttachment
 
 READ_LIMITS: Final = Limits(cpu=0.2, memory=320 * 1024 * 1024)
-"""For the bodies that share a child; the seconds are those of a message, as among the quick ones of a renderer."""
+"""For the bodies that share a child; the seconds are those of a message, as among the quick ones of
+a renderer.
+"""
 MEMORY_PER_BYTE: Final = 12
-"""Bytes of memory that a process of its own has more for each byte of its body: 100,000 recipients with 25 variables
-each take half of that, and nearly all of it with an emoji, since Python then keeps the text in four bytes a character.
+"""Bytes of memory that a process of its own has more for each byte of its body: 100,000 recipients
+with 25 variables each take half of that, and nearly all of it with an emoji, since Python then
+keeps the text in four bytes a character.
 """
 READ_TIMEOUT: Final = 30.0
 """Seconds for the first answer to a large body, which has to be brought there and parsed whole."""
@@ -71,7 +76,10 @@ class JobHead:
 
 
 class JobReader:
-    """Reads jobs; `async with` starts it and ends its children. `renderer` renders their messages for their check."""
+    """Reads jobs; `async with` starts it and ends its children.
+
+    `renderer` renders their messages for their check.
+    """
 
     def __init__(self, renderer: Renderer, events: RendererEvents) -> None:
         self.renderer = renderer
@@ -81,7 +89,9 @@ class JobReader:
         self.live = set[int]()
         """The jobs that are being read."""
         self.turns = defaultdict[str, asyncio.Lock](asyncio.Lock)
-        """One body of each sender of bodies at a time waits for the shared process: the others wait for that one."""
+        """One body of each sender of bodies at a time waits for the shared process: the others wait
+        for that one.
+        """
 
     async def __aenter__(self) -> Self:
         await self.shared.__aenter__()
@@ -96,11 +106,20 @@ class JobReader:
         return self.shared.start_error or self.renderer.start_error
 
     def reading(
-        self, body: Blob, *, now: datetime, origin: str, link: str = "", type_: JobType = JobType.TEMPLATE
+        self,
+        body: Blob,
+        *,
+        now: datetime,
+        origin: str,
+        link: str = "",
+        type_: JobType = JobType.TEMPLATE,
     ) -> "JobReading":
-        """What reads a body; it is used by `async with`. `origin` is what the log calls who has sent it.
+        """What reads a body; it is used by `async with`.
 
-        `link`: what a link that unsubscribes begins with, where jobs have lists. `type_`: what it is.
+        `origin` is what the log calls who has sent it.
+
+        `link`: what a link that unsubscribes begins with, where jobs have lists. `type_`: what it
+        is.
         """
         return JobReading(self, body, now=now, origin=origin, link=link, type_=type_)
 
@@ -112,14 +131,27 @@ class JobReader:
 class JobReading:
     """One body that is being read."""
 
-    def __init__(self, reader: JobReader, body: Blob, *, now: datetime, origin: str, link: str, type_: JobType) -> None:
+    def __init__(
+        self,
+        reader: JobReader,
+        body: Blob,
+        *,
+        now: datetime,
+        origin: str,
+        link: str,
+        type_: JobType,
+    ) -> None:
         self.cpu = 0.0
         """Seconds of CPU that it has taken."""
         self.attached: list[StoredAttachment] = []
-        """What all recipients get, once the first rows were read; without the template's pictures."""
+        """What all recipients get, once the first rows were read; without the template's
+        pictures.
+        """
         self.attachment_errors: list[FieldError] = []
         self.template_errors: list[TemplateError] | None = None
-        """What is wrong with the template, once the first rows were read; None: it was not looked at."""
+        """What is wrong with the template, once the first rows were read; None: it was not looked
+        at.
+        """
         self._reader = reader
         self._body = body
         self._now = now
@@ -158,7 +190,11 @@ class JobReading:
         await self._own.aclose()
         if isinstance(error, ApiError) and error.errors and self._type is not JobType.TEMPLATE:
             raise invalid(
-                [*dict.fromkeys(FieldError(self.field_of(it.field), it.message) for it in error.errors)]
+                [
+                    *dict.fromkeys(
+                        FieldError(self.field_of(it.field), it.message) for it in error.errors
+                    )
+                ]
             ) from None
 
     def field_of(self, path: str) -> str:
@@ -182,7 +218,11 @@ class JobReading:
         found = answer["head"]
         fields, template = found["fields"], found["fields"]["template"]
         text = found["variables"] or "{}"
-        variables = await asyncio.to_thread(json.loads, text) if len(text) > LARGE_FRAME else json.loads(text)
+        variables = (
+            await asyncio.to_thread(json.loads, text)
+            if len(text) > LARGE_FRAME
+            else json.loads(text)
+        )
         fields |= {
             "variables": variables,
             "template": template and TemplateIn.model_construct(**template),
@@ -194,7 +234,12 @@ class JobReading:
         errors, self._test = field_errors(found["errors"]), JobTest(*found["test"])
         extras = Extras(*found["extras"]) if found["extras"] else NO_EXTRAS
         return JobHead(
-            JobFields.model_construct(**fields), found["variables"], extras, errors, found["recipients"], self._test
+            JobFields.model_construct(**fields),
+            found["variables"],
+            extras,
+            errors,
+            found["recipients"],
+            self._test,
         )
 
     async def template(self) -> tuple[dict[str, bytes], str | None]:
@@ -212,11 +257,19 @@ class JobReading:
         return files, answer["comment"]
 
     async def begin(self, template: Template | None, pictures: Sequence[StoredAttachment]) -> None:
-        """Read the first rows, if that is still to be done; with the named template, and its pictures."""
+        """Read the first rows, if that is still to be done; with the named template, and its
+        pictures.
+        """
         if self._first is None:
             self._template = template
             self._pictures = [
-                Attached(each.filename, each.content_type, each.content_id, each.digest.hex(), len(each.content))
+                Attached(
+                    each.filename,
+                    each.content_type,
+                    each.content_id,
+                    each.digest.hex(),
+                    len(each.content),
+                )
                 for each in pictures
             ]
             self._first = self._take(await self._ask())
@@ -230,7 +283,8 @@ class JobReading:
                 return
             rows = self._take(await self._ask())
         if self._behind < self._recipients:
-            raise RuntimeError(self._behind, self._recipients)  # a job is never stored without some of its recipients
+            # a job is never stored without some of its recipients
+            raise RuntimeError(self._behind, self._recipients)
 
     def stored(self, row: RecipientRow, index: int) -> list[StoredAttachment]:
         """A recipient's own attachments."""
@@ -238,7 +292,9 @@ class JobReading:
 
     def _stored(self, it: Attached, *, recipient: int | None) -> StoredAttachment:
         content, digest = self._contents[it.digest], bytes.fromhex(it.digest)
-        return StoredAttachment(it.filename, it.content_type, content, digest, it.content_id, recipient)
+        return StoredAttachment(
+            it.filename, it.content_type, content, digest, it.content_id, recipient
+        )
 
     def _take(self, answer: Mapping[str, Any]) -> list[RecipientRow]:
         blob, at = memoryview(answer.get(BLOB, b"")), 0
@@ -247,11 +303,15 @@ class JobReading:
             at += size
         if not self._behind and "attached" in answer:
             pictures = len(self._pictures or ())
-            self.attached = [self._stored(Attached(*each), recipient=None) for each in answer["attached"][pictures:]]
+            self.attached = [
+                self._stored(Attached(*each), recipient=None)
+                for each in answer["attached"][pictures:]
+            ]
             self.attachment_errors = field_errors(answer["attachment_errors"])
             if (errors := answer.get("template_errors")) is not None:
                 self.template_errors = [
-                    TemplateError(from_json(why), part=part, line=line) for why, part, line in errors
+                    TemplateError(from_json(why), part=part, line=line)
+                    for why, part, line in errors
                 ]
         rows = [
             RecipientRow(
@@ -292,11 +352,16 @@ class JobReading:
         self._alone = True
         memory = READ_LIMITS.memory + MEMORY_PER_BYTE * len(self._body)
         self._worker = await self._own.enter_async_context(
-            self._reader.worker(Limits(cpu=READ_LIMITS.cpu, memory=memory, frame=MAX_FRAME + 2 * len(self._body)))
+            self._reader.worker(
+                Limits(cpu=READ_LIMITS.cpu, memory=memory, frame=MAX_FRAME + 2 * len(self._body))
+            )
         )
 
     async def _turn(self) -> dict[str, Any]:
-        async with nullcontext() if self._alone else self._reader.turns[self._origin], self._worker.lock:
+        async with (
+            nullcontext() if self._alone else self._reader.turns[self._origin],
+            self._worker.lock,
+        ):
             child = await self._worker.ready()
             body: Blob = b""
             if child is not self._child:
@@ -312,7 +377,9 @@ class JobReading:
                     "behind": self._behind,
                     "render": self._render,
                     "link": self._link,
-                    "template": None if self._begun or not self._template else template_to_json(self._template),
+                    "template": None
+                    if self._begun or not self._template
+                    else template_to_json(self._template),
                     "pictures": self._pictures,
                 },
                 blob=body,

@@ -1,9 +1,11 @@
-"""The process that reads jobs: `python -I -m mailerd.intake.job_reader_child CPU_SECONDS MEMORY_BYTES PARENT`.
+"""The process that reads jobs: `python -I -m mailerd.intake.job_reader_child CPU_SECONDS
+MEMORY_BYTES PARENT`.
 
-`job_reader` starts it and asks it, turn by turn, so that a large job does not hold up a small one. With the first turn
-comes the body; each answer has the next recipients as rows, ready to be stored, and what is wrong with them. Their
-messages are rendered on the way, each within its bounds of CPU and memory. One that passes them ends the process, and
-who is to blame is found by the renderer: `job_reader` then lets the body be read without rendering.
+`job_reader` starts it and asks it, turn by turn, so that a large job does not hold up a small one.
+With the first turn comes the body; each answer has the next recipients as rows, ready to be stored,
+and what is wrong with them. Their messages are rendered on the way, each within its bounds of CPU
+and memory. One that passes them ends the process, and who is to blame is found by the renderer:
+`job_reader` then lets the body be read without rendering.
 """
 
 import gc
@@ -51,9 +53,13 @@ from mailerd.mail.templates import RecipientData, Source, Template, TemplateErro
 TURN_SECONDS: Final = 0.05
 """Seconds after which the rows that are ready are the answer, so that others get their turn."""
 READ_SECONDS: Final = 10.0
-"""Seconds of CPU for the reading of one turn; the body of 100,000 recipients takes a fifth of one."""
+"""Seconds of CPU for the reading of one turn; the body of 100,000 recipients takes a fifth of
+one.
+"""
 TEMPLATE_SECONDS: Final = 2.0
-"""Seconds of CPU for the reading of a template: one of 20 MB takes a second, hostile Markdown would take minutes."""
+"""Seconds of CPU for the reading of a template: one of 20 MB takes a second, hostile Markdown would
+take minutes.
+"""
 MESSAGE_MEMORY: Final = 200 * 1024 * 1024
 """Bytes that a message may take beside the body: what the renderer of the check has left for it."""
 FROZEN_FROM: Final = 1024 * 1024
@@ -63,12 +69,18 @@ MAX_ROWS: Final = 1000
 MAX_CONTENT: Final = 1 << 20
 """Bytes of attachments after which no further row goes into the same answer."""
 MAX_COMPILED: Final = 1_000_000
-"""Characters of templates that are kept compiled: most jobs of an application have the template of the job before."""
+"""Characters of templates that are kept compiled: most jobs of an application have the template of
+the job before.
+"""
 _ROWS_AT_ONCE: Final = 200
-"""Rows that are read before the next message is rendered: between the two each bound is set anew."""
+"""Rows that are read before the next message is rendered: between the two each bound is set
+anew.
+"""
 _DEFAULT_KIND: Final = "application/octet-stream"
 _PACKED: Final = {"gzip": "application/gzip"}
-"""Content types of what `mimetypes` calls an encoding (RFC 6713); it has no registered one for the others."""
+"""Content types of what `mimetypes` calls an encoding (RFC 6713); it has no registered one for the
+others.
+"""
 
 
 class Attached(NamedTuple):
@@ -96,12 +108,16 @@ class AttachmentSet:
         """The bytes of those."""
         return sum(map(len, self.contents.values()))
 
-    def for_all(self, given: Sequence[AttachmentIn], *, pictures: Iterable[Attached]) -> list[FieldError]:
+    def for_all(
+        self, given: Sequence[AttachmentIn], *, pictures: Iterable[Attached]
+    ) -> list[FieldError]:
         """Take what every recipient gets, the pictures of the template among it; what is wrong."""
         self.shared, errors = self._read(given, [*pictures])
         return errors
 
-    def for_recipient(self, given: Sequence[AttachmentIn]) -> tuple[list[Attached], list[FieldError]]:
+    def for_recipient(
+        self, given: Sequence[AttachmentIn]
+    ) -> tuple[list[Attached], list[FieldError]]:
         """What one recipient gets besides, and what is wrong with it."""
         found, errors = self._read(given, self.shared)
         return found[len(self.shared) :], errors
@@ -141,8 +157,9 @@ def _errors_together(found: Sequence[Attached]) -> list[str]:
 def _kind_of(filename: str) -> str:
     """The content type that follows from a name.
 
-    What is compressed is what compresses it, and not what is in it: a `.csv.gz` is no text. A message in a file
-    (`.eml`) is a plain file: MIME allows no message/rfc822 in base64 (RFC 2046, 5.2.1), and readers lose what is in it.
+    What is compressed is what compresses it, and not what is in it: a `.csv.gz` is no text. A
+    message in a file (`.eml`) is a plain file: MIME allows no message/rfc822 in base64 (RFC 2046,
+    5.2.1), and readers lose what is in it.
     """
     kind, packed = mimetypes.guess_type(filename, strict=True)
     if packed:
@@ -175,18 +192,24 @@ class RecipientRow(NamedTuple):
         return sum(encoded_size(each.size, filename=each.filename) for each in self.attached)
 
     def reader(self, url: str) -> RecipientData:
-        """The recipient as the template sees it; `url`: what a link that unsubscribes begins with, or ""."""
-        # A link that does nothing, with a token of its own. The template cannot tell it from the one that it will be
-        # sent with: it would be harmless here, and a bomb then.
+        """The recipient as the template sees it; `url`: what a link that unsubscribes begins with,
+        or "".
+        """
+        # A link that does nothing, with a token of its own. The template cannot tell it from the
+        # one that it will be sent with: it would be harmless here, and a bomb then.
         link = url and url + encode_token(secrets.token_bytes(TOKEN_BYTES))
         return RecipientData(self.email, self.name, self.variables, link)
 
 
 def why_not_made(errors: Sequence[Exception]) -> Text:
-    """The first errors of a message, as many as a reason has room for, and the number of the others."""
+    """The first errors of a message, as many as a reason has room for, and the number of the
+    others.
+    """
     said = [str(errors[0])]
     for each in errors[1:MAX_REASONS_PER_RECIPIENT]:
-        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len("; and 1000 more"):
+        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len(
+            "; and 1000 more"
+        ):
             break
         said.append(str(each))
     more = len(errors) - len(said)
@@ -197,7 +220,9 @@ def template_of(fields: JobFields) -> Template | None:
     """The template that a job itself has."""
     if (it := fields.template) is None:
         return None
-    return Template(Source(it.subject, it.html or None, it.text or None), variables=fields.variables or {})
+    return Template(
+        Source(it.subject, it.html or None, it.text or None), variables=fields.variables or {}
+    )
 
 
 class JobBody:
@@ -233,20 +258,32 @@ class JobBody:
         """Rows that are read and not answered yet."""
         self.compiled: CompiledTemplate | None = None
         self.judged = not any(error.field.startswith("variables") for error in errors)
-        """Whether recipients can be judged by the template: without the job's variables what they lack is unknown."""
+        """Whether recipients can be judged by the template: without the job's variables what they
+        lack is unknown.
+        """
         self.head = {
-            "fields": self.fields.model_dump(mode="json", exclude={"attachments", "variables", "cc", "bcc"}),
+            "fields": self.fields.model_dump(
+                mode="json", exclude={"attachments", "variables", "cc", "bcc"}
+            ),
             "variables": variables,
-            "extras": _with_copies(extras_of(self.fields), copies.to_json(self._shared) if self._shared else None),
+            "extras": _with_copies(
+                extras_of(self.fields), copies.to_json(self._shared) if self._shared else None
+            ),
             "errors": _listed(errors),
             "test": [test.to, test.indexes],
-            "recipients": None if self._items is None else self._count if isinstance(self._items, list) else -1,
+            "recipients": None
+            if self._items is None
+            else self._count
+            if isinstance(self._items, list)
+            else -1,
         }
 
     def next(self) -> RecipientRow | None:
         """The next recipient; None: there is none."""
         if not self._next:
-            self._next.extend(self._row() for _ in range(min(_ROWS_AT_ONCE, self._count - self._read)))
+            self._next.extend(
+                self._row() for _ in range(min(_ROWS_AT_ONCE, self._count - self._read))
+            )
         return self._next.popleft() if self._next else None
 
     @property
@@ -256,7 +293,9 @@ class JobBody:
 
     def _row(self) -> RecipientRow:
         assert isinstance(self._items, list)  # noqa: S101 - or there is none to be read
-        read, errors = read_recipient(self._items[self._read], now=self._now, send_at=self.fields.send_at)
+        read, errors = read_recipient(
+            self._items[self._read], now=self._now, send_at=self.fields.send_at
+        )
         self._read += 1
         variables = read.variables
         if read.language is not None:  # it is a variable, too, so that a template can ask for it
@@ -280,21 +319,28 @@ class JobBody:
             named, repeats = self._copies_of(read)
             extras = _with_copies(extras, named)
         send_at, wrong_ones = read.send_at.isoformat() if read.send_at else None, _listed(errors)
-        return RecipientRow(read.email, read.name or None, stored, attached, wrong_ones, extras, repeats, send_at)
+        return RecipientRow(
+            read.email, read.name or None, stored, attached, wrong_ones, extras, repeats, send_at
+        )
 
     def _copies_of(self, read: RecipientIn) -> tuple[str | None, bool]:
-        """The copies of a recipient's message, None where they are those of the job; whether one is named twice."""
+        """The copies of a recipient's message, None where they are those of the job; whether one is
+        named twice.
+        """
         given, own = self._copies, read.cc is not None or read.bcc is not None
         if own:
             given = copies_in(
-                self.fields.cc if read.cc is None else read.cc, self.fields.bcc if read.bcc is None else read.bcc
+                self.fields.cc if read.cc is None else read.cc,
+                self.fields.bcc if read.bcc is None else read.bcc,
             )
         kept = once_each(read.email, given)
         return copies.to_json(kept) if own or kept != self._shared else None, len(kept) < len(given)
 
 
 def _with_copies(extras: Extras | None, named: str | None) -> Extras | None:
-    """What goes into a row beside the variables, with the copies that it names; None: there are none of its own."""
+    """What goes into a row beside the variables, with the copies that it names; None: there are
+    none of its own.
+    """
     return extras if named is None else (extras or NO_EXTRAS)._replace(copy_list=named)
 
 
@@ -336,7 +382,11 @@ class JobChild(Child):
         answer, job = dict[str, Any](), self._jobs.get(asked["job"])
         if job is None:
             try:
-                job = JobBody(asked.pop(BLOB, b""), now=datetime.fromisoformat(asked["now"]), type_=asked["type"])
+                job = JobBody(
+                    asked.pop(BLOB, b""),
+                    now=datetime.fromisoformat(asked["now"]),
+                    type_=asked["type"],
+                )
             except ApiError as error:
                 return _refused(error)
             self._jobs[asked["job"]] = job
@@ -345,15 +395,22 @@ class JobChild(Child):
             if job.fields.template_name is not None and asked["pictures"] is None:
                 return answer  # the daemon has to say first what its named template is
             errors = job.attachments.for_all(
-                job.fields.attachments or (), pictures=[Attached(*each) for each in asked["pictures"] or ()]
+                job.fields.attachments or (),
+                pictures=[Attached(*each) for each in asked["pictures"] or ()],
             )
             answer |= {"attached": job.attachments.shared, "attachment_errors": _listed(errors)}
             for _ in range(asked["behind"]):  # another process has answered them
                 job.next()
-            template = template_from_json(asked["template"]) if asked["template"] else template_of(job.fields)
+            template = (
+                template_from_json(asked["template"])
+                if asked["template"]
+                else template_of(job.fields)
+            )
             if asked["render"] and template:
                 answer["template_errors"] = self._compile(job, template)
-        return answer | self._rows(job, render=asked["render"], link=asked["link"] if job.fields.list else "")
+        return answer | self._rows(
+            job, render=asked["render"], link=asked["link"] if job.fields.list else ""
+        )
 
     def _compile(self, job: JobBody, template: Template) -> list[list[Any]]:
         """What is wrong with the template."""
@@ -371,10 +428,18 @@ class JobChild(Child):
         return []
 
     def _rows(self, job: JobBody, *, render: bool, link: str) -> dict[str, Any]:
-        """The next recipients, none where there are no more; their messages are rendered if `render` says so."""
+        """The next recipients, none where there are no more; their messages are rendered if
+        `render` says so.
+        """
         now = time.monotonic()
-        until, rows, compiled = now + TURN_SECONDS, list[RecipientRow](), job.compiled if render else None
-        while not rows or (len(rows) < MAX_ROWS and now < until and job.attachments.new_bytes <= MAX_CONTENT):
+        until, rows, compiled = (
+            now + TURN_SECONDS,
+            list[RecipientRow](),
+            job.compiled if render else None,
+        )
+        while not rows or (
+            len(rows) < MAX_ROWS and now < until and job.attachments.new_bytes <= MAX_CONTENT
+        ):
             if not job.is_ahead:
                 self._go_on_reading()
             if (row := job.next()) is None:
@@ -413,11 +478,18 @@ class JobChild(Child):
 
 
 def warm_up() -> None:
-    """Let Python load what it loads late (codecs, tables of names), as long as files can be opened."""
+    """Let Python load what it loads late (codecs, tables of names), as long as files can be
+    opened.
+    """
     warm_up_rendering()
     _kind_of("a.pdf")
     copied = {"email": "ä", "cc": [{"email": "a@ä.example"}]}
-    body = {"recipients": [copied], "x": 1, "sender_email": "a@ä.example", "template": {"subject": ""}}
+    body = {
+        "recipients": [copied],
+        "x": 1,
+        "sender_email": "a@ä.example",
+        "template": {"subject": ""},
+    }
     canonical("a@ä.example")
     JobBody(encode(body).encode(), now=datetime(2026, 1, 1, tzinfo=UTC)).next()
 

@@ -21,7 +21,9 @@ from mailerd.mail.templates import Content
 from mailerd.store.write.new_jobs import StoredAttachment
 
 _MAX_OWN_BYTES: Final = 12_000_000
-"""Bytes of a message without its attachments: two parts of a million characters, four bytes each, in base64."""
+"""Bytes of a message without its attachments: two parts of a million characters, four bytes each,
+in base64.
+"""
 
 
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -33,16 +35,27 @@ def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:
 
 
 def may_be_too_large(attached: int) -> bool:
-    """Whether a message whose attachments take up so many bytes has to be rendered to know its size."""
+    """Whether a message whose attachments take up so many bytes has to be rendered to know its
+    size.
+    """
     return attached + _MAX_OWN_BYTES > MAX_MESSAGE_BYTES
 
 
 def message_size(
-    content: Content, envelope: Envelope, *, email: str, name: str | None, index: int, attached: int, extras: Extras
+    content: Content,
+    envelope: Envelope,
+    *,
+    email: str,
+    name: str | None,
+    index: int,
+    attached: int,
+    extras: Extras,
 ) -> int:
-    """Bytes of the message to a recipient of a job, whose attachments take up `attached` bytes at most.
+    """Bytes of the message to a recipient of a job, whose attachments take up `attached` bytes at
+    most.
 
-    `envelope`: what the job's messages have in common; its key is as long as the job's id. `extras`: its own.
+    `envelope`: what the job's messages have in common; its key is as long as the job's id.
+    `extras`: its own.
 
     Raises:
         ValueError: it cannot be made, or is larger than Google takes.
@@ -51,7 +64,9 @@ def message_size(
     key = f"{envelope.key}-{index}"
     envelope = replace(envelope, to_email=email, to_name=name, key=key, proof="0" * PROOF_LENGTH)
     if extras.headers is not None:
-        envelope = replace(envelope, headers=merged_headers(envelope.headers, json.loads(extras.headers)))
+        envelope = replace(
+            envelope, headers=merged_headers(envelope.headers, json.loads(extras.headers))
+        )
     if extras.copy_list is not None:
         envelope = replace(envelope, copies=copies.from_json(extras.copy_list))
     message = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")

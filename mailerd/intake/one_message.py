@@ -1,6 +1,8 @@
-"""`POST /api/messages`: one message without a template, as a job of one recipient, with all that jobs have.
+"""`POST /api/messages`: one message without a template, as a job of one recipient, with all that
+jobs have.
 
-Its subject, html and text are no templates: braces in them are text. So they are stored as a template that says them.
+Its subject, html and text are no templates: braces in them are text. So they are stored as a
+template that says them.
 """
 
 import re
@@ -39,8 +41,12 @@ _Part = Annotated[str, Field(max_length=MAX_TEMPLATE_PART)]
 class ToIn(RequestModel):
     """The recipient of one message."""
 
-    email: Annotated[Email, Field(description="the recipient's address", examples=["ada@example.com"])]
-    name: Annotated[Name | None, Field(description="the display name in To:, and the variable `name`")] = None
+    email: Annotated[
+        Email, Field(description="the recipient's address", examples=["ada@example.com"])
+    ]
+    name: Annotated[
+        Name | None, Field(description="the display name in To:, and the variable `name`")
+    ] = None
 
 
 class MessageIn(SendFields):
@@ -61,26 +67,34 @@ class MessageIn(SendFields):
 
     to: Annotated[ToIn, Field(description="the recipient")]
     subject: Annotated[
-        Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA)] | None,
+        Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA)]
+        | None,
         Field(description="as it is, no template; required without `template_name`"),
     ] = None
     html: Annotated[_Part | None, Field(description="as it is, no template")] = None
-    text: Annotated[_Part | None, Field(description="as it is, no template; if absent, it is made from the HTML")] = (
-        None
-    )
+    text: Annotated[
+        _Part | None,
+        Field(description="as it is, no template; if absent, it is made from the HTML"),
+    ] = None
     language: Annotated[
         Annotated[str, Field(json_schema_extra=LANGUAGE_SCHEMA)] | None,
         Field(description=RecipientIn.model_fields["language"].description or ""),
     ] = None
     metadata: Annotated[
-        OwnMetadata | None, Field(description=RecipientIn.model_fields["metadata"].description or "")
+        OwnMetadata | None,
+        Field(description=RecipientIn.model_fields["metadata"].description or ""),
     ] = None
 
 
 def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
-    """The body of a job that sends this message, and what no job could say of it; the job's check finds the rest."""
+    """The body of a job that sends this message, and what no job could say of it; the job's check
+    finds the rest.
+    """
     # A `template` that is given is another one than that which is made of the parts.
-    errors = [FieldError(f"recipients[0].{name}", t(UNKNOWN_FIELD)) for name in sorted(_OF_MANY & given.keys())]
+    errors = [
+        FieldError(f"recipients[0].{name}", t(UNKNOWN_FIELD))
+        for name in sorted(_OF_MANY & given.keys())
+    ]
     job = {name: value for name, value in given.items() if name not in _OF_MANY}
     to = job.pop("to", {})
     if isinstance(to, dict):
@@ -90,7 +104,9 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
         to = {name: value for name, value in to.items() if name in known} | own
     parts = {part: job.pop(part) for part in TemplateIn.model_fields if part in job}
     if job.get("template_name") is None:
-        job["template"] = {part: literal(it) if isinstance(it, str) else it for part, it in parts.items()}
+        job["template"] = {
+            part: literal(it) if isinstance(it, str) else it for part, it in parts.items()
+        }
     else:
         errors += [
             FieldError(part, t("cannot be given together with template_name"))
@@ -102,7 +118,8 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
 
 def literal(text: str) -> str:
     """The template that says this text."""
-    # A template loses the end of its last line. A run of braces is one expression, however many they are.
+    # A template loses the end of its last line. A run of braces is one expression, however many
+    # they are.
     return _BEGINS_JINJA.sub(r"{{ '\g<0>' }}", text) + "\n" * text.endswith("\n")
 
 
@@ -110,5 +127,9 @@ def field_of(path: str) -> str:
     """What a field of the job is called in the message."""
     if found := _FIRST.fullmatch(path):
         rest = found[1] or ""
-        return f"to.{rest}".removesuffix(".") if rest.partition(".")[0] in {"", *ToIn.model_fields} else rest
+        return (
+            f"to.{rest}".removesuffix(".")
+            if rest.partition(".")[0] in {"", *ToIn.model_fields}
+            else rest
+        )
     return "text" if path == "template" else path.removeprefix("template.")

@@ -16,7 +16,8 @@ from mailerd.http.responses import CODES, ErrorOut
 from mailerd.intake.response_models import NotReadyOut
 from mailerd.intake.routes import OPERATIONS, Operation
 
-# What the OpenAPI document says of fields that explain themselves nowhere else, and the examples of their values.
+# What the OpenAPI document says of fields that explain themselves nowhere else, and the examples of
+# their values.
 
 DESCRIPTIONS: Final[dict[str, str]] = {
     "accepted": "recipients that get a message",
@@ -169,18 +170,31 @@ TAGS: Final = {
 # Schemas as generators of clients take them, and examples made of them.
 
 PREFIX: Final = "#/components/schemas/"
-_BY_TYPE: Final[dict[str, Any]] = {"integer": 1, "number": 1.0, "boolean": True, "string": "text", "null": None}
-_BY_FORMAT: Final = {"date-time": "2026-12-01T09:00:00Z", "byte": "JVBERi0xLjcK", "idn-email": "ada@example.com"}
+_BY_TYPE: Final[dict[str, Any]] = {
+    "integer": 1,
+    "number": 1.0,
+    "boolean": True,
+    "string": "text",
+    "null": None,
+}
+_BY_FORMAT: Final = {
+    "date-time": "2026-12-01T09:00:00Z",
+    "byte": "JVBERi0xLjcK",
+    "idn-email": "ada@example.com",
+}
 
 
 def for_generators(schemas: Mapping[str, Any]) -> dict[str, Any]:
     """The schemas, with a description for each property and no defaults.
 
-    A generator for TypeScript makes a field with a default one that must be given, so the default is said in words.
+    A generator for TypeScript makes a field with a default one that must be given, so the default
+    is said in words.
     """
     made = {}
     for name, schema in schemas.items():
-        properties = {field: _property(field, each) for field, each in schema.get("properties", {}).items()}
+        properties = {
+            field: _property(field, each) for field, each in schema.get("properties", {}).items()
+        }
         made[name] = {**schema, "properties": properties} if properties else schema
     code = made["FailureOut"]["properties"]["code"]
     code["x-codes"] = sorted(CODES)  # no enum: a client must not break at a code that is new
@@ -199,7 +213,9 @@ def _property(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, name: str = "") -> Any:
-    """A value that fits a schema: the one that it gives itself, else one by its name, else one by its type."""
+    """A value that fits a schema: the one that it gives itself, else one by its name, else one by
+    its type.
+    """
     if "examples" in schema:
         return schema["examples"][0]
     if "const" in schema:
@@ -210,7 +226,10 @@ def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], *, name: s
     if "enum" in schema:
         return schema["enum"][0]
     if "properties" in schema:
-        return {field: example_of(each, schemas, name=field) for field, each in schema["properties"].items()}
+        return {
+            field: example_of(each, schemas, name=field)
+            for field, each in schema["properties"].items()
+        }
     return _plain(schema, schemas, name)
 
 
@@ -236,7 +255,9 @@ def _plain(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str) -> 
 
 def _keys(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Iterator[str]:
     names = schema.get("propertyNames", {})
-    yield from schemas[names["$ref"].removeprefix(PREFIX)].get("enum", ()) if "$ref" in names else ()
+    yield from (
+        schemas[names["$ref"].removeprefix(PREFIX)].get("enum", ()) if "$ref" in names else ()
+    )
 
 
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
@@ -256,10 +277,19 @@ def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
 
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {
-    400: "cut_off", 401: "unauthorized", 403: "call_not_allowed", 404: "not_found", 408: "timeout", 409: "conflict",
-    410: "events_deleted", 413: "too_large", 415: "unsupported_media_type", 422: "invalid_request", 429: "too_fast",
+    400: "cut_off",
+    401: "unauthorized",
+    403: "call_not_allowed",
+    404: "not_found",
+    408: "timeout",
+    409: "conflict",
+    410: "events_deleted",
+    413: "too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+    429: "too_fast",
     503: "database_away",
-}  # fmt: skip
+}
 """The code that an example of each status has."""
 _OWN_EXAMPLES: Final = {
     ("createJob", 409): "idempotency_conflict",
@@ -270,7 +300,10 @@ _OWN_EXAMPLES: Final = {
     ("streamEvents", 409): "unknown_position",
 }
 """The code where an operation has another one of that status."""
-_CSV: Final = {"schema": {"type": "string"}, "example": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n"}
+_CSV: Final = {
+    "schema": {"type": "string"},
+    "example": "index,id,email,status\r\n0,17,ada@example.com,sent\r\n",
+}
 _WITH_KEY: Final = (401, 403, 429, 503)
 _MEANINGS: Final = {
     400: "the body was incomplete",
@@ -323,7 +356,9 @@ def document() -> dict[str, Any]:
     known = for_generators(schemas["$defs"])
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, known)
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
+            operation, known
+        )
     tags = list(dict.fromkeys(_tag(operation) for operation in OPERATIONS))
     return {
         "openapi": "3.1.0",
@@ -333,7 +368,10 @@ def document() -> dict[str, Any]:
             "description": "Accepts jobs of messages, sends them and reports the result of every message.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "externalDocs": {"url": DOCS, "description": "The guides and the reference of this version."},
+        "externalDocs": {
+            "url": DOCS,
+            "description": "The guides and the reference of this version.",
+        },
         "servers": [{"url": "/"}],
         "tags": [{"name": tag, "description": TAGS.get(tag, tag)} for tag in tags],
         "paths": paths,
@@ -402,9 +440,12 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if it.needs_key:
         headers |= {name: _header(name) for name in ("RateLimit-Policy", "RateLimit")}
     content = {it.kind: _CSV if it.kind == "text/csv" else _content(it.answers[0], schemas)}
-    if it.kind == "text/event-stream":  # one event, or what a client has that reads the stream to its end
+    # one event, or what a client has that reads the stream to its end
+    if it.kind == "text/event-stream":
         content[it.kind]["schema"] = {"anyOf": [content[it.kind]["schema"], {"type": "string"}]}
-    found: dict[str, Any] = {"200": {"description": it.summary, "headers": {**headers}, "content": content}}
+    found: dict[str, Any] = {
+        "200": {"description": it.summary, "headers": {**headers}, "content": content}
+    }
     if it.id == "createJob":
         found["200"]["headers"]["Idempotency-Replayed"] = _header("Idempotency-Replayed")
     if it.kind == "text/csv":
@@ -417,13 +458,21 @@ def _responses(it: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
             "headers": headers | {"Retry-After": _header("Retry-After")},
             "content": {it.kind: _content(NotReadyOut, schemas)},
         }
-    for status in sorted({*it.errors, *(_WITH_KEY if it.needs_key else ())} - ({403} if it.any_key else set())):
-        of_answer = headers if status != HTTPStatus.UNAUTHORIZED else {"X-Request-Id": headers["X-Request-Id"]}
+    for status in sorted(
+        {*it.errors, *(_WITH_KEY if it.needs_key else ())} - ({403} if it.any_key else set())
+    ):
+        of_answer = (
+            headers
+            if status != HTTPStatus.UNAUTHORIZED
+            else {"X-Request-Id": headers["X-Request-Id"]}
+        )
         more = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}.get(status)
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),
             "headers": of_answer | ({more: _header(more)} if more else {}),
-            "content": {"application/json": {"schema": _ref(ErrorOut), "example": _error(it, status)}},
+            "content": {
+                "application/json": {"schema": _ref(ErrorOut), "example": _error(it, status)}
+            },
         }
     return found
 
@@ -461,7 +510,9 @@ def _ref(model: type[BaseModel]) -> dict[str, str]:
 
 
 def templates() -> Iterator[str]:
-    """The templates of all that the document and the codes say: what tools/messages.py puts into the catalogues."""
+    """The templates of all that the document and the codes say: what tools/messages.py puts into
+    the catalogues.
+    """
     yield from (verbatim(each).msgid for each in CODES.values())
     yield from _templates(document())
 
@@ -471,7 +522,9 @@ def _templates(node: Any) -> Iterator[str]:
         case dict():
             for key, value in node.items():
                 is_said = (
-                    key in {"summary", "description"} if isinstance(value, str) else key not in {"example", "examples"}
+                    key in {"summary", "description"}
+                    if isinstance(value, str)
+                    else key not in {"example", "examples"}
                 )
                 if is_said:
                     yield from _templates(value)
@@ -480,7 +533,11 @@ def _templates(node: Any) -> Iterator[str]:
                 if not isinstance(each, str):
                     yield from _templates(each)
         case Text():
-            yield from (each.msgid for each in (*node.parts, *node.fields.values()) if getattr(each, "msgid", ""))
+            yield from (
+                each.msgid
+                for each in (*node.parts, *node.fields.values())
+                if getattr(each, "msgid", "")
+            )
         case str():
             yield from filter(None, [verbatim(node).msgid])
         case _:

@@ -1,4 +1,6 @@
-"""From the bytes of a body to a job that can be stored: read and rendered in the cage, judged here."""
+"""From the bytes of a body to a job that can be stored: read and rendered in the cage, judged
+here.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,7 +17,12 @@ from mailerd.core.states import JobType
 from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.http.errors import ApiError, FieldError, invalid
 from mailerd.intake.check_copies import SuppressedCopy
-from mailerd.intake.check_recipients import CheckedRecipients, Messages, RecipientChecker, RejectedRecipient
+from mailerd.intake.check_recipients import (
+    CheckedRecipients,
+    Messages,
+    RecipientChecker,
+    RejectedRecipient,
+)
 from mailerd.intake.check_time import CHECK_TIMEOUT, CheckTime
 from mailerd.intake.job_reader import JobHead, JobReader
 from mailerd.intake.job_reader_child import template_of
@@ -47,7 +54,9 @@ class ParsedJob:
     dry_run: bool
     template: Template
     envelope: Envelope
-    """What the envelopes of its messages have in common; a link in its list's headers does nothing."""
+    """What the envelopes of its messages have in common; a link in its list's headers does
+    nothing.
+    """
     list_name: str | None = None
     refusal: str = ""
     """Why a post of it is refused; only a dry run has got so far with one."""
@@ -89,8 +98,8 @@ async def parse_job(
 ) -> ParsedJob:
     """Read and check a request, in the cage; `senders` None: every sender has a mailbox.
 
-    `dry_run`: it is one, whatever its field says. `type_`: what the body is. `key` None: the command line
-    asks, which may use every sender. `origin`: what the log calls who has posted it.
+    `dry_run`: it is one, whatever its field says. `type_`: what the body is. `key` None: the
+    command line asks, which may use every sender. `origin`: what the log calls who has posted it.
 
     Raises:
         ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
@@ -100,27 +109,27 @@ async def parse_job(
     async with reader.reading(raw, now=now, origin=origin, link=link, type_=type_) as reading:
         head = await reading.head()
         fields, errors = head.fields, head.errors
-        if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
-            raise ApiError(
-                403,
-                "sender_not_allowed",
-                t("key {name!r} may not send from {sender_email}", name=key.name, sender_email=fields.sender_email),
-            )
+        _refuse_foreign(fields.sender_email, key)
         if dry_run:
             fields = fields.model_copy(update={"dry_run": True})
         # Without the job's variables or its template, what a recipient lacks is not known.
         judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
         cpu = CpuTime()
-        within = CheckTime(CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0)
+        within = CheckTime(
+            CHECK_TIMEOUT, cpu=lambda: cpu.seconds + reading.cpu, total=head.recipients or 0
+        )
         mailbox = await asyncio.to_thread(_mailbox, fields, errors, senders=senders)
-        errors += await asyncio.to_thread(_not_for_tests, head.test, fields.sender_email, senders, key)
+        errors += await asyncio.to_thread(
+            _not_for_tests, head.test, fields.sender_email, senders, key
+        )
         library = library or TemplateLibrary(None)
         named = await _named(fields, library, reader.renderer, errors, origin=origin, key=key)
-        pictures = [
-            StoredAttachment(it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename)
-            for it in (named.images if named else ())
-        ]
-        template = replace(named.template, variables=fields.variables or {}) if named else template_of(fields)
+        pictures = _pictures(named)
+        template = (
+            replace(named.template, variables=fields.variables or {})
+            if named
+            else template_of(fields)
+        )
         await reading.begin(template if named and judged else None, pictures)
         if template and not named:
             wrong = reading.template_errors
@@ -136,7 +145,9 @@ async def parse_job(
             envelope = replace(envelope, copies=copies.from_json(head.extras.copy_list))
         shared = [*pictures, *reading.attached]
         messages = Messages(template, reader.renderer, origin, cpu) if template and judged else None
-        checker = RecipientChecker(reading, messages, envelope, within=within, allow_duplicates=fields.allow_duplicates)
+        checker = RecipientChecker(
+            reading, messages, envelope, within=within, allow_duplicates=fields.allow_duplicates
+        )
         checked = await checker.check(shared, keep=fields.on_invalid == "skip" or fields.dry_run)
         if template is None or errors:
             raise invalid(checked.errors.after(errors))
@@ -144,15 +155,45 @@ async def parse_job(
         if refusal and not fields.dry_run:
             raise invalid(checked.errors)
     checked.attached[:0] = shared
-    job = replace(_job(fields, checked, head=head, key=key, mailbox=mailbox, named=named), type=type_)
+    job = replace(
+        _job(fields, checked, head=head, key=key, mailbox=mailbox, named=named), type=type_
+    )
     return ParsedJob(
-        job, checked.rejected, fields.dry_run, template, envelope, fields.list, refusal, repeated=checked.repeated,
+        job,
+        checked.rejected,
+        fields.dry_run,
+        template,
+        envelope,
+        fields.list,
+        refusal,
+        repeated=checked.repeated,
         warnings=_past(job, now=now),
-    )  # fmt: skip
+    )
+
+
+def _refuse_foreign(sender: str, key: ApiKey | None) -> None:
+    if key is not None and sender and not key.may_send(sender):
+        raise ApiError(
+            403,
+            "sender_not_allowed",
+            t("key {name!r} may not send from {sender_email}", name=key.name, sender_email=sender),
+        )
+
+
+def _pictures(named: NamedTemplate | None) -> list[StoredAttachment]:
+    """What every message of a template of the library carries; a picture is named by its file."""
+    return [
+        StoredAttachment(
+            it.filename, it.content_type, it.content, sha256(it.content).digest(), it.filename
+        )
+        for it in (named.images if named else ())
+    ]
 
 
 _PAST_AFTER: Final = timedelta(minutes=5)
-"""A `send_at` that is past for no longer needs no warning: the request took its time, or a clock is slow."""
+"""A `send_at` that is past for no longer needs no warning: the request took its time, or a clock is
+slow.
+"""
 
 
 def is_past(send_at: datetime | None, *, now: datetime) -> bool:
@@ -162,18 +203,28 @@ def is_past(send_at: datetime | None, *, now: datetime) -> bool:
 
 def why_past(send_at: datetime) -> str:
     """The warning of a job whose time is past."""
-    return t("send_at {at} is in the past: the job is sent immediately", at=f"{send_at:%Y-%m-%dT%H:%M:%SZ}")
+    return t(
+        "send_at {at} is in the past: the job is sent immediately",
+        at=f"{send_at:%Y-%m-%dT%H:%M:%SZ}",
+    )
 
 
 def _past(job: NewJob, *, now: datetime) -> list[str]:
     """The warnings of times that are past."""
-    recipients = sum(is_past(each.send_at, now=now) for each in job.recipients if each.error is None)
-    found: list[str] = [why_past(job.send_at)] if job.send_at and is_past(job.send_at, now=now) else []
+    recipients = sum(
+        is_past(each.send_at, now=now) for each in job.recipients if each.error is None
+    )
+    found: list[str] = (
+        [why_past(job.send_at)] if job.send_at and is_past(job.send_at, now=now) else []
+    )
     if recipients:
         found.append(
-            tn("{n:,} recipient has a send_at in the past: its message is sent immediately",
-               "{n:,} recipients have a send_at in the past: their messages are sent immediately", recipients)
-        )  # fmt: skip
+            tn(
+                "{n:,} recipient has a send_at in the past: its message is sent immediately",
+                "{n:,} recipients have a send_at in the past: their messages are sent immediately",
+                recipients,
+            )
+        )
     return found
 
 
@@ -182,9 +233,15 @@ def _envelope(fields: JobFields, mailbox: str, base_url: str) -> Envelope:
     sender, name = fields.sender_email or "", fields.sender_name or None
     headers = _list_headers(fields.list, sender, mailbox, base_url) if fields.list else None
     return Envelope(
-        sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers,
+        sender,
+        name,
+        fields.reply_to,
+        to_email="",
+        to_name=None,
+        key="0" * 26,
+        list_headers=headers,
         headers=fields.headers or {},
-    )  # fmt: skip
+    )
 
 
 def _list_headers(name: str, sender: str, mailbox: str, base_url: str) -> ListHeaders:
@@ -211,7 +268,9 @@ def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderReso
 def _not_for_tests(
     test: JobTest, sender: str | None, senders: SenderResolver | None, key: ApiKey | None
 ) -> list[FieldError]:
-    """The addresses that get no tests of the sender; where any sender has a mailbox, those outside its domain."""
+    """The addresses that get no tests of the sender; where any sender has a mailbox, those outside
+    its domain.
+    """
     if not test.to or not sender:
         return []
     return test.not_allowed(sender, [_may_test(it, senders, key) for it in test.to])
@@ -219,13 +278,20 @@ def _not_for_tests(
 
 def _may_test(address: str, senders: SenderResolver | None, key: ApiKey | None) -> bool:
     """Whether the key may send from an address; of others it learns nothing."""
-    return bool(senders and (key is None or key.may_send(address.lower())) and senders.knows(address))
+    return bool(
+        senders and (key is None or key.may_send(address.lower())) and senders.knows(address)
+    )
 
 
 async def _named(
-    fields: JobFields, library: TemplateLibrary, renderer: Renderer, errors: list[FieldError], *, origin: str,
+    fields: JobFields,
+    library: TemplateLibrary,
+    renderer: Renderer,
+    errors: list[FieldError],
+    *,
+    origin: str,
     key: ApiKey | None,
-) -> NamedTemplate | None:  # fmt: skip
+) -> NamedTemplate | None:
     if fields.template_name is None or fields.template is not None:
         return None
     library = library.seen_by(key.senders if key else None)
@@ -241,14 +307,20 @@ async def _named(
         errors.append(FieldError("template_name", why))
         return None
     if found is None and fields.template_version:
-        errors.append(FieldError("template_version", t("template {name!r} has no such version",
-                                                       name=fields.template_name)))  # fmt: skip
+        errors.append(
+            FieldError(
+                "template_version",
+                t("template {name!r} has no such version", name=fields.template_name),
+            )
+        )
     elif found is None:
         errors.append(FieldError("template_name", await library.why_missing(fields.template_name)))
     return found
 
 
-async def _template_errors(template: Template, renderer: Renderer, *, origin: str) -> list[TemplateError]:
+async def _template_errors(
+    template: Template, renderer: Renderer, *, origin: str
+) -> list[TemplateError]:
     try:
         await renderer.compile(template, origin=origin)
     except TemplateErrors as found:
@@ -291,7 +363,8 @@ def _refusal(fields: JobFields, checked: CheckedRecipients) -> str:
         total=total,
     )
     return t(
-        'a post of this job is rejected (422): {which}; fix them, or skip them with "on_invalid": "skip"', which=which
+        'a post of this job is rejected (422): {which}; fix them, or skip them with "on_invalid": "skip"',
+        which=which,
     )
 
 
@@ -327,8 +400,12 @@ def _job(
         template_name=named.name if named else None,
         template_version=named.version if named else None,
         inline_css=named.template.inline_css if named else False,
-        defaults=encode(dict(named.template.defaults)) if named and named.template.defaults else None,
-        languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
+        defaults=encode(dict(named.template.defaults))
+        if named and named.template.defaults
+        else None,
+        languages=[
+            TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages
+        ],
         attachments=checked.attached,
         override_suppression=fields.override_suppression,
         on_bounces=fields.on_bounces,

@@ -1,4 +1,6 @@
-"""`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel, retry."""
+"""`/api/jobs…` and `/api/recipients`: jobs, recipients and forecasts; pause, resume, cancel,
+retry.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -53,14 +55,17 @@ from mailerd.store.write.job_actions import BegunError, activity_of
 from mailerd.store.write.suppressions import Suppressions
 from mailerd.store.write.tags import check_tag
 
-# `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests.
+# `POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of
+# these requests.
 
 MAX_BODY: Final = 10_000
 """Bytes of a body; these bodies hold one or two fields."""
 
 _WHY_NOT: Final = {
     JobStatus.COMPLETED: t("it has ended"),
-    JobStatus.CANCELLED: t("a cancelled job stays cancelled; post the remaining recipients as a new job"),
+    JobStatus.CANCELLED: t(
+        "a cancelled job stays cancelled; post the remaining recipients as a new job"
+    ),
 }
 _LOOKED_FOR: Final = t(
     "its unsure messages may have been sent and are checked automatically; use `mailerd settle` for "
@@ -79,15 +84,19 @@ async def _try_forecasts(
     found = await try_forecast(
         forecasts.read_all([job.id for job in waiting]),
         lambda inputs: {id_: ForecastOut.of(it) for id_, it in inputs.items()},
-        job=named, events=events,
-    )  # fmt: skip
+        job=named,
+        events=events,
+    )
     return found or {}
 
 
 def _shown(
-    job: Job, forecasts: Mapping[str, ForecastOut], known: KnownSenders, *,
+    job: Job,
+    forecasts: Mapping[str, ForecastOut],
+    known: KnownSenders,
+    *,
     outcomes: Mapping[MessageOutcome, int] | None = None,
-) -> JobOut:  # fmt: skip
+) -> JobOut:
     return JobOut.of(job, forecasts.get(job.id), outcomes=outcomes, known=known(job.sender.email))
 
 
@@ -95,7 +104,12 @@ class JobActionEndpoints:
     """The endpoints that change a job; each may be repeated without harm."""
 
     def __init__(
-        self, backend: Backend, *, forecasts: ForecastReader, known: KnownSenders, events: IntakeEvents
+        self,
+        backend: Backend,
+        *,
+        forecasts: ForecastReader,
+        known: KnownSenders,
+        events: IntakeEvents,
     ) -> None:
         self._backend = backend
         self._forecasts = forecasts
@@ -121,7 +135,11 @@ class JobActionEndpoints:
             raise ApiError(
                 409,
                 "conflict",
-                t("this job is {status}: {why}; nothing was changed", status=coded(error.status), why=why),
+                t(
+                    "this job is {status}: {why}; nothing was changed",
+                    status=coded(error.status),
+                    why=why,
+                ),
             ) from None
         shown = await self._again(by, job)
         return json_response(
@@ -139,7 +157,9 @@ class JobActionEndpoints:
         now = self._backend.clock.now()
         async with self._bodies.read(request, key) as raw:
             asked = read_model(JobChangeIn, parse(raw), context={"now": now})
-        warnings = [why_past(asked.send_at)] if asked.send_at and is_past(asked.send_at, now=now) else []
+        warnings = (
+            [why_past(asked.send_at)] if asked.send_at and is_past(asked.send_at, now=now) else []
+        )
         try:
             done = await jobs.change(by, job, asked.model_dump(exclude_unset=True))
         except BegunError as error:
@@ -156,13 +176,18 @@ class JobActionEndpoints:
             )
         )
 
-    async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
+    async def _options(
+        self, request: web.Request, change: JobChange, key: ApiKey
+    ) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:
             fields = parse(raw) if raw else {}
         match change:
             case JobChange.RETRY:
                 asked = read_model(RetryIn, fields)
-                return {"unsure": asked.only == "unsure", "bounced": (asked.kind,) if asked.kind else ()}
+                return {
+                    "unsure": asked.only == "unsure",
+                    "bounced": (asked.kind,) if asked.kind else (),
+                }
             case JobChange.PRIORITY:
                 return {"priority": read_model(PriorityIn, fields).priority}
             case _:
@@ -222,7 +247,9 @@ class ReadEndpoints:
         job = await job_of(request, key, self._jobs)
         forecasts = await _try_forecasts([job], forecasts=self._forecasts, events=self._events)
         try:
-            found = outcomes(job, await JobReports(self._jobs.database, COUNT_TIMEOUT).results(job.id))
+            found = outcomes(
+                job, await JobReports(self._jobs.database, COUNT_TIMEOUT).results(job.id)
+            )
         except DatabaseError:  # the rest is known
             found = {}
         return json_response(_shown(job, forecasts, self._known, outcomes=found))
@@ -245,7 +272,16 @@ class ReadEndpoints:
         """Jobs, the newest first."""
         with Query(
             request,
-            allowed=("cursor", "limit", "status", "sender_email", "reference", "tag", "created_from", "created_before"),
+            allowed=(
+                "cursor",
+                "limit",
+                "status",
+                "sender_email",
+                "reference",
+                "tag",
+                "created_from",
+                "created_before",
+            ),
         ) as given:
             size = given.limit(default=DEFAULT_JOBS_LIMIT, most=MAX_JOBS_LIMIT)
             only = JobFilter(
@@ -257,7 +293,9 @@ class ReadEndpoints:
                 until=given.moment("created_before"),
             )
             before = given.cursor(shape=ULID)
-        found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
+        found = await self._jobs.newest(
+            before=before, limit=size + 1, senders=key.senders, only=only
+        )
         page = found[:size]
         forecasts = await _try_forecasts(page, forecasts=self._forecasts, events=self._events)
         return json_response(
@@ -269,9 +307,15 @@ class ReadEndpoints:
 
     async def recipients(self, request: web.Request, key: ApiKey) -> web.Response:
         """A job's recipients, in the order of the request."""
-        with Query(request, allowed=("cursor", "limit", "status", "email", "result", "outcome")) as given:
+        with Query(
+            request, allowed=("cursor", "limit", "status", "email", "result", "outcome")
+        ) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-            email, after, which = given.text("email", convert=Addresses().check), given.cursor(), _which(given)
+            email, after, which = (
+                given.text("email", convert=Addresses().check),
+                given.cursor(),
+                _which(given),
+            )
         job = await job_of(request, key, self._jobs)
         first = -1 if after is None else int(after)
         found = await self._pace.read(
@@ -288,7 +332,9 @@ class ReadEndpoints:
         return await page_response(body, "recipients", self._pace)
 
     async def results(self, request: web.Request, key: ApiKey) -> web.StreamResponse:
-        """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
+        """A job's recipients as CSV, page by page, so that neither side holds them all in
+        memory.
+        """
         with Query(request, allowed=("status", "outcome")) as given:
             which = _which(given)
         job = await job_of(request, key, self._jobs)
@@ -309,7 +355,8 @@ def _not_with_status(_: str) -> None:
     raise ValueError(t('cannot be combined with "status" or "result"'))
 
 
-# `GET /api/recipients?email=`: one person's messages over all jobs, and what keeps messages from that person.
+# `GET /api/recipients?email=`: one person's messages over all jobs, and what keeps messages from
+# that person.
 
 _ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 
@@ -325,17 +372,26 @@ class PersonsMessageOut(RecipientOut):
 class PersonOut(ResponseModel):
     """A page of one person's messages, newest first."""
 
-    email: Annotated[str, Field(description="as requested; each message shows the spelling it was posted with")]
+    email: Annotated[
+        str, Field(description="as requested; each message shows the spelling it was posted with")
+    ]
     recipients: list[PersonsMessageOut]
     suppressions: Annotated[
         list[Suppression] | None,
-        Field(description="the person's suppressions that the key sees; null: it may see none (`suppress`)"),
+        Field(
+            description="the person's suppressions that the key sees; null: it may see none (`suppress`)"
+        ),
     ]
     next_cursor: str | None
 
     @classmethod
     def of(
-        cls, email: str, found: Sequence[PersonsMessage], *, size: int, suppressions: Sequence[Suppression] | None
+        cls,
+        email: str,
+        found: Sequence[PersonsMessage],
+        *,
+        size: int,
+        suppressions: Sequence[Suppression] | None,
     ) -> Self:
         """A page of `size` messages; one more that was found says that there is a next page."""
         page = found[:size]
@@ -359,8 +415,14 @@ class PersonEndpoint:
         """A page of messages, the newest first; those of the key's senders only."""
         with Query(request, allowed=("email", "cursor", "limit")) as given:
             size = given.limit(default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
-            email, before = given.required_text("email", convert=Addresses().check), given.cursor(shape=_ROW_ID)
-        recipients, first = Recipients(self._database, timeout=self._timeout), None if before is None else int(before)
+            email, before = (
+                given.required_text("email", convert=Addresses().check),
+                given.cursor(shape=_ROW_ID),
+            )
+        recipients, first = (
+            Recipients(self._database, timeout=self._timeout),
+            None if before is None else int(before),
+        )
         found = await self._pace.read(
             lambda last, limit: recipients.of_person(
                 email, before=last.id if last else first, limit=limit, senders=key.senders

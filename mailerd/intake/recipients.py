@@ -46,7 +46,9 @@ class AttemptOut(ResponseModel):
 
     at: Moment
     attempt: Annotated[Whole, Field(description="the attempt that it is about")]
-    event: Annotated[str, Field(description="what happened: sent, failed, deferred, lost, found, missing, …")]
+    event: Annotated[
+        str, Field(description="what happened: sent, failed, deferred, lost, found, missing, …")
+    ]
     daemon: Annotated[str, Field(description="the ID of the daemon")]
     draft_id: Annotated[str | None, Field(description="its draft at Google; null: none")]
     message_id: str | None
@@ -54,12 +56,17 @@ class AttemptOut(ResponseModel):
 
 
 class ExplainedMessage(PersonsMessageOut):
-    """A message as in `GET /api/recipients`, its log of attempts, and the sentences of `mailerd explain`."""
+    """A message as in `GET /api/recipients`, its log of attempts, and the sentences of `mailerd
+    explain`.
+    """
 
-    log: Annotated[list[AttemptOut], Field(description="the first and the last lines, oldest first")]
+    log: Annotated[
+        list[AttemptOut], Field(description="the first and the last lines, oldest first")
+    ]
     log_left_out: Annotated[Whole, Field(description="lines between those")]
     story: Annotated[
-        list[Sentence], Field(description="what happened, why it waits and what comes next; the words may change")
+        list[Sentence],
+        Field(description="what happened, why it waits and what comes next; the words may change"),
     ]
 
     @classmethod
@@ -68,38 +75,72 @@ class ExplainedMessage(PersonsMessageOut):
         result = None
         if it.result and it.result_at:
             result = ResultOut(
-                state=it.result, kind=it.result_kind, code=it.result_code, reason=it.result_reason, at=it.result_at
+                state=it.result,
+                kind=it.result_kind,
+                code=it.result_code,
+                reason=it.result_reason,
+                at=it.result_at,
             )
         return cls(
-            id=it.id, index=it.index, email=it.to_email, name=it.name, status=it.status, attempts=it.attempts,
-            error=it.error, message_id=it.message_id, proof=it.proof, due_at=it.due_at, sent_at=it.sent_at,
-            updated_at=it.updated_at, result=result, metadata=dict(it.metadata), job_id=it.job_id,
-            **{header: [AddressOut.model_validate(each) for each in it.copies if each.header == header]
-               for header in ("cc", "bcc")},
-            sender_email=it.from_address or it.sender, job_type=it.job_type,
-            log=[AttemptOut.model_validate(each) for each in it.log], log_left_out=it.left_out, story=list(story),
-        )  # fmt: skip
+            id=it.id,
+            index=it.index,
+            email=it.to_email,
+            name=it.name,
+            status=it.status,
+            attempts=it.attempts,
+            error=it.error,
+            message_id=it.message_id,
+            proof=it.proof,
+            due_at=it.due_at,
+            sent_at=it.sent_at,
+            updated_at=it.updated_at,
+            result=result,
+            metadata=dict(it.metadata),
+            job_id=it.job_id,
+            **{
+                header: [
+                    AddressOut.model_validate(each) for each in it.copies if each.header == header
+                ]
+                for header in ("cc", "bcc")
+            },
+            sender_email=it.from_address or it.sender,
+            job_type=it.job_type,
+            log=[AttemptOut.model_validate(each) for each in it.log],
+            log_left_out=it.left_out,
+            story=list(story),
+        )
 
 
 class NoticeOut(ResponseModel):
     """Received mail about the message: a bounce, a reply, an unsubscribe request."""
 
-    kind: Annotated[str, Field(description="hard, soft, blocked, unknown, reply, auto_reply, unsubscribe, …")]
+    kind: Annotated[
+        str, Field(description="hard, soft, blocked, unknown, reply, auto_reply, unsubscribe, …")
+    ]
     code: Annotated[
         str | None,
-        Field(description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"),
+        Field(
+            description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"
+        ),
     ]
-    detail: Annotated[str | None, Field(description="the text of the notice; null: not a bounce, or it has none")]
-    believed: Annotated[bool, Field(description="false: it does not prove that it is about this message")]
+    detail: Annotated[
+        str | None, Field(description="the text of the notice; null: not a bounce, or it has none")
+    ]
+    believed: Annotated[
+        bool, Field(description="false: it does not prove that it is about this message")
+    ]
     at: Moment
 
 
 class RecipientHistoryOut(ExplainedMessage):
     """A message, its whole history, and what was received about it."""
 
-    notices: Annotated[list[NoticeOut], Field(description="oldest first; empty: none, or the inbox is not read")]
+    notices: Annotated[
+        list[NoticeOut], Field(description="oldest first; empty: none, or the inbox is not read")
+    ]
     suppressed: Annotated[
-        Sentence | None, Field(description="why it will be cancelled at its turn; null: it is not suppressed")
+        Sentence | None,
+        Field(description="why it will be cancelled at its turn; null: it is not suppressed"),
     ]
 
 
@@ -108,7 +149,9 @@ class AttachedOut(ResponseModel):
 
     filename: Annotated[str, Field(description="its name")]
     content_type: Annotated[str, Field(description="its type", examples=["application/pdf"])]
-    content_id: Annotated[str | None, Field(description="what its HTML calls it; null: it is attached")]
+    content_id: Annotated[
+        str | None, Field(description="what its HTML calls it; null: it is attached")
+    ]
     size: Annotated[Whole, Field(description="its bytes")]
     sha256: Annotated[str, Field(description="the digest of its content, in hexadecimal digits")]
 
@@ -142,15 +185,24 @@ class SettleIn(RequestModel):
     """What a person found out in the mailbox about a message whose send was not confirmed."""
 
     sent: Annotated[
-        bool, Field(description="true: it is in Sent; false: it is not, and is sent again", examples=[True])
+        bool,
+        Field(
+            description="true: it is in Sent; false: it is not, and is sent again", examples=[True]
+        ),
     ]
     attempt: Annotated[
         int,
-        Field(ge=1, description="`attempts` of the message when you checked: after a later attempt you get a 409"),
+        Field(
+            ge=1,
+            description="`attempts` of the message when you checked: after a later attempt you get a 409",
+        ),
     ]
     message_id: Annotated[
         str | None,
-        Field(pattern=r"^[\x21-\x7e]{1,128}$", description="with `sent`: true, Google's ID of the message"),
+        Field(
+            pattern=r"^[\x21-\x7e]{1,128}$",
+            description="with `sent`: true, Google's ID of the message",
+        ),
     ] = None
 
     @model_validator(mode="after")
@@ -179,7 +231,9 @@ class CancelledOut(ResponseModel):
 class RecipientEndpoints:
     """The endpoints."""
 
-    def __init__(self, backend: Backend, *, forecasts: ForecastReader, preview: Preview, shares: KeyShares) -> None:
+    def __init__(
+        self, backend: Backend, *, forecasts: ForecastReader, preview: Preview, shares: KeyShares
+    ) -> None:
         self._backend = backend
         self._database, self._timeout = backend.database, backend.timeout
         self._history = HistoryReader(self._database, self._timeout)
@@ -191,20 +245,28 @@ class RecipientEndpoints:
     def handlers(self) -> dict[str, KeyHandler]:
         """Each by the id of its operation."""
         return {
-            "getRecipient": self.story, "getRecipientMessage": self.message, "settleRecipient": self.settle,
+            "getRecipient": self.story,
+            "getRecipientMessage": self.message,
+            "settleRecipient": self.settle,
             "cancelRecipient": self.cancel,
-        }  # fmt: skip
+        }
 
     async def story(self, request: web.Request, key: ApiKey) -> web.Response:
         """One message."""
         it = await self._found(request, key)
         queue = await read_queue(
-            [it], history=self._history, forecasts=self._forecasts, outage=self._database.outage, runs=True
+            [it],
+            history=self._history,
+            forecasts=self._forecasts,
+            outage=self._database.outage,
+            runs=True,
         )
         explained = ExplainedMessage.of(it, describe.of_message(it, queue))
         notices = [NoticeOut.model_validate(each) for each in await self._notices.of_message(it.id)]
         return json_response(
-            RecipientHistoryOut(**dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id))
+            RecipientHistoryOut(
+                **dict(explained), notices=notices, suppressed=queue.suppressed.get(it.id)
+            )
         )
 
     async def message(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -222,19 +284,30 @@ class RecipientEndpoints:
                 headers = shown_headers(content.subject, envelope)
             except (RenderError, TemplateErrors, ValueError) as error:
                 raise ApiError(
-                    409, "conflict", t("the message cannot be rendered now: {cause}", cause=str(error))
+                    409,
+                    "conflict",
+                    t("the message cannot be rendered now: {cause}", cause=str(error)),
                 ) from None
         made = MessageContentOut(
-            recipient_id=it.id, job_id=it.job_id, made="again", sent_at=story.sent_at, subject=content.subject,
-            html=content.html, text=content.text, headers=headers,
+            recipient_id=it.id,
+            job_id=it.job_id,
+            made="again",
+            sent_at=story.sent_at,
+            subject=content.subject,
+            html=content.html,
+            text=content.text,
+            headers=headers,
             attachments=[
                 AttachedOut(
-                    filename=each.filename, content_type=each.content_type, content_id=each.content_id, size=each.size,
+                    filename=each.filename,
+                    content_type=each.content_type,
+                    content_id=each.content_id,
+                    size=each.size,
                     sha256=each.digest.hex(),
                 )
                 for each in await read_attached(self._database, it, bound=self._timeout)
             ],
-        )  # fmt: skip
+        )
         return await asyncio.to_thread(json_response, made)
 
     async def settle(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -257,7 +330,9 @@ class RecipientEndpoints:
             done = await messages.cancel(self._by(key), it)
         except NotWaitingError as error:
             raise ApiError(409, "conflict", str(error)) from None
-        return json_response(CancelledOut(recipient_id=it.id, job_id=it.job_id, changed=done.changed))
+        return json_response(
+            CancelledOut(recipient_id=it.id, job_id=it.job_id, changed=done.changed)
+        )
 
     def _by(self, key: ApiKey) -> Caller:
         return Caller(self._backend, Via.API, f"key {key.name}", key)

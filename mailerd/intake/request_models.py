@@ -42,7 +42,16 @@ from mailerd.mail.mime import (
     check_header,
     mailbox,
 )
-from mailerd.mail.templates import LANGUAGE_TAG, MAX_LINE, NAME, ONE_LINE, ONE_NAME, language_tag, one_line, one_name
+from mailerd.mail.templates import (
+    LANGUAGE_TAG,
+    MAX_LINE,
+    NAME,
+    ONE_LINE,
+    ONE_NAME,
+    language_tag,
+    one_line,
+    one_name,
+)
 from mailerd.operations.inputs import (
     EMAIL_SCHEMA,
     LINE_SCHEMA,
@@ -55,7 +64,8 @@ from mailerd.operations.inputs import (
 from mailerd.store.write.list_names import check_list
 from mailerd.store.write.tags import MAX_TAGS, TAG, check_tag
 
-# What a schema says of a text that a function of ours checks: the same rule, which stands where that function is.
+# What a schema says of a text that a function of ours checks: the same rule, which stands where
+# that function is.
 NAME_SCHEMA: Final = {"pattern": ONE_NAME}
 FILENAME_SCHEMA: Final = {"minLength": 1, "maxLength": MAX_FILENAME, "pattern": r"^[^/\\:]+$"}
 LANGUAGE_SCHEMA: Final = {"pattern": LANGUAGE_TAG.pattern}
@@ -115,16 +125,23 @@ def _texts(value: object, check: Callable[[str, str], None], most: int) -> objec
         return value
     if len(value) > MAX_ENTRIES:
         raise ValueError(t(MESSAGES["too_long"], actual_length=len(value), max_length=MAX_ENTRIES))
-    if wrong := {name: why for name, text in value.items() if (why := _why_wrong(name, text, check))}:
+    if wrong := {
+        name: why for name, text in value.items() if (why := _why_wrong(name, text, check))
+    }:
         errors = [
-            InitErrorDetails(type="value_error", loc=(name,), input=None, ctx={"error": ValueError(why)})
+            InitErrorDetails(
+                type="value_error", loc=(name,), input=None, ctx={"error": ValueError(why)}
+            )
             for name, why in wrong.items()
         ]
         raise ValidationError.from_exception_data("texts", errors)
     characters = sum(map(len, value.values())) + sum(map(len, value))
-    at_most = 6 * (characters + len(value)) + 2  # so many bytes has a control character: what is short is not written
+    # so many bytes has a control character: what is short is not written
+    at_most = 6 * (characters + len(value)) + 2
     if at_most > most and (size := len(encode(value).encode("utf-8", "surrogatepass"))) > most:
-        raise ValueError(t("has {size:,} bytes as JSON, above the limit of {most:,}", size=size, most=most))
+        raise ValueError(
+            t("has {size:,} bytes as JSON, above the limit of {most:,}", size=size, most=most)
+        )
     return value
 
 
@@ -140,14 +157,18 @@ def _why_wrong(name: str, text: object, check: Callable[[str, str], None]) -> st
 
 def _headers(value: object) -> object:
     """Headers, each once: their names have no case."""
-    if isinstance(value, dict) and len(set(map(str.lower, islice(value, MAX_ENTRIES)))) < min(len(value), MAX_ENTRIES):
+    if isinstance(value, dict) and len(set(map(str.lower, islice(value, MAX_ENTRIES)))) < min(
+        len(value), MAX_ENTRIES
+    ):
         raise ValueError(t("has a name twice, in upper and lower case"))
     return _texts(value, check_header, MAX_HEADERS)
 
 
 def _check_metadata(key: str, value: str) -> None:
     if not METADATA_KEY.fullmatch(key):
-        raise ValueError(t("is not a key: it must have 1 to 40 of the characters A-Z, a-z, 0-9, _, . and -"))
+        raise ValueError(
+            t("is not a key: it must have 1 to 40 of the characters A-Z, a-z, 0-9, _, . and -")
+        )
     if len(value) > MAX_METADATA_VALUE:
         raise ValueError(t("is longer than {n} characters", n=MAX_METADATA_VALUE))
 
@@ -161,10 +182,14 @@ _METADATA: Final = Field(
     },
 )
 Metadata = Annotated[
-    dict[str, str], BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_METADATA)), _METADATA
+    dict[str, str],
+    BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_METADATA)),
+    _METADATA,
 ]
 OwnMetadata = Annotated[
-    dict[str, str], BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_OWN_METADATA)), _METADATA
+    dict[str, str],
+    BeforeValidator(partial(_texts, check=_check_metadata, most=MAX_OWN_METADATA)),
+    _METADATA,
 ]
 Headers = Annotated[
     dict[str, str],
@@ -184,14 +209,20 @@ Headers = Annotated[
     ),
 ]
 Tags = Annotated[
-    list[Annotated[str, Field(json_schema_extra={"pattern": f"^{TAG.pattern}$"}), AfterValidator(check_tag)]],
+    list[
+        Annotated[
+            str, Field(json_schema_extra={"pattern": f"^{TAG.pattern}$"}), AfterValidator(check_tag)
+        ]
+    ],
     Field(max_length=MAX_TAGS, examples=[["welcome"]]),
     AfterValidator(lambda tags: [*dict.fromkeys(tags)]),
 ]
 
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
-Line = Annotated[str, Field(max_length=MAX_LINE, json_schema_extra=NAME_SCHEMA), AfterValidator(one_name)]
+Line = Annotated[
+    str, Field(max_length=MAX_LINE, json_schema_extra=NAME_SCHEMA), AfterValidator(one_name)
+]
 Priority = Annotated[
     int,
     Field(
@@ -206,7 +237,9 @@ class TemplateIn(RequestModel):
     """The `template` of a job: Jinja2 sources."""
 
     subject: Annotated[
-        str, Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA), AfterValidator(one_line)
+        str,
+        Field(min_length=1, max_length=MAX_SUBJECT, json_schema_extra=LINE_SCHEMA),
+        AfterValidator(one_line),
     ]
     html: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
     text: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
@@ -224,11 +257,16 @@ class AttachmentIn(RequestModel):
     filename: Annotated[
         str,
         AfterValidator(check_filename),
-        Field(description="a name, not a path, of a type that Gmail allows", json_schema_extra=FILENAME_SCHEMA),
+        Field(
+            description="a name, not a path, of a type that Gmail allows",
+            json_schema_extra=FILENAME_SCHEMA,
+        ),
     ]
     content_type: Annotated[
         Annotated[
-            str, AfterValidator(check_content_type), Field(json_schema_extra={"pattern": f"^{CONTENT_TYPE.pattern}$"})
+            str,
+            AfterValidator(check_content_type),
+            Field(json_schema_extra={"pattern": f"^{CONTENT_TYPE.pattern}$"}),
         ]
         | None,
         Field(description="such as application/pdf; by default derived from the file name"),
@@ -236,11 +274,16 @@ class AttachmentIn(RequestModel):
     content: Annotated[
         str,
         AfterValidator(check_base64),
-        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte", "minLength": 4}),
+        Field(
+            description="the file's bytes in base64",
+            json_schema_extra={"format": "byte", "minLength": 4},
+        ),
     ]
     content_id: Annotated[
         Annotated[
-            str, AfterValidator(check_content_id), Field(json_schema_extra={"pattern": f"^{CONTENT_ID.pattern}$"})
+            str,
+            AfterValidator(check_content_id),
+            Field(json_schema_extra={"pattern": f"^{CONTENT_ID.pattern}$"}),
         ]
         | None,
         Field(description='shown in the message where its HTML has src="cid:…", not attached'),
@@ -263,7 +306,9 @@ def _address(value: object) -> str:
 
 
 Email = Annotated[str, BeforeValidator(_address), Field(json_schema_extra=EMAIL_SCHEMA)]
-Name = Annotated[Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)]
+Name = Annotated[
+    Line, BeforeValidator(lambda value: value.strip(" ") if isinstance(value, str) else value)
+]
 
 
 class CopyIn(RequestModel):
@@ -287,13 +332,21 @@ def copies_in(cc: Sequence[CopyIn] | None, bcc: Sequence[CopyIn] | None) -> list
 class RecipientIn(RequestModel):
     """One recipient: one message."""
 
-    email: Annotated[Email, Field(description="the recipient's address", examples=["ada@example.com"])]
-    name: Annotated[Name | None, Field(description="the display name in To:, and the variable `name`")] = None
+    email: Annotated[
+        Email, Field(description="the recipient's address", examples=["ada@example.com"])
+    ]
+    name: Annotated[
+        Name | None, Field(description="the display name in To:, and the variable `name`")
+    ] = None
     cc: Annotated[
-        Copies | None, Field(description="who gets a copy of this message, visible to all; replaces the job's `cc`")
+        Copies | None,
+        Field(
+            description="who gets a copy of this message, visible to all; replaces the job's `cc`"
+        ),
     ] = None
     bcc: Annotated[
-        Copies | None, Field(description="who gets a blind copy of this message; replaces the job's `bcc`")
+        Copies | None,
+        Field(description="who gets a blind copy of this message; replaces the job's `bcc`"),
     ] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(shallow)] | None,
@@ -305,15 +358,19 @@ class RecipientIn(RequestModel):
     ] = None
     attachments: Annotated[Attachments | None, Field(description="for this recipient only")] = None
     headers: Annotated[
-        Headers | None, Field(description="headers of this message; they override the job's of the same name")
+        Headers | None,
+        Field(description="headers of this message; they override the job's of the same name"),
     ] = None
     metadata: Annotated[
-        OwnMetadata | None, Field(description="returned with the recipient and its events; at most 2,000 bytes")
+        OwnMetadata | None,
+        Field(description="returned with the recipient and its events; at most 2,000 bytes"),
     ] = None
     send_at: Annotated[
         datetime | None,
         BeforeValidator(_own_moment),
-        Field(description="a later time for this recipient (RFC 3339 with a zone); by default the job's"),
+        Field(
+            description="a later time for this recipient (RFC 3339 with a zone); by default the job's"
+        ),
     ] = None
 
 
@@ -323,19 +380,28 @@ class SendFields(RequestModel):
     sender_email: Annotated[
         str,
         AfterValidator(mailbox),
-        Field(description="the sending mailbox", examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA),
+        Field(
+            description="the sending mailbox",
+            examples=["me@example.com"],
+            json_schema_extra=EMAIL_SCHEMA,
+        ),
     ]
     sender_name: Annotated[Line | None, Field(description="the display name in From:")] = None
     reply_to: Annotated[
         Annotated[
-            str, AfterValidator(one_line), AfterValidator(_ADDRESSES.check), Field(json_schema_extra=EMAIL_SCHEMA)
+            str,
+            AfterValidator(one_line),
+            AfterValidator(_ADDRESSES.check),
+            Field(json_schema_extra=EMAIL_SCHEMA),
         ]
         | None,
         Field(description="the address for replies, if not the sender"),
     ] = None
     template_name: Annotated[
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
-        Field(description="a template of the server's folder or of the API; the job keeps its current version"),
+        Field(
+            description="a template of the server's folder or of the API; the job keeps its current version"
+        ),
     ] = None
     template_version: Annotated[
         Annotated[str, Field(pattern=r"^[0-9a-f]{16}(\+[0-9a-f]{16})?$")] | None,
@@ -344,19 +410,28 @@ class SendFields(RequestModel):
             "published ones"
         ),
     ] = None
-    cc: Annotated[Copies | None, Field(description="who gets a copy of each message, visible to all")] = None
+    cc: Annotated[
+        Copies | None, Field(description="who gets a copy of each message, visible to all")
+    ] = None
     bcc: Annotated[Copies | None, Field(description="who gets a blind copy of each message")] = None
     variables: Annotated[
-        Annotated[dict[str, Any], AfterValidator(shallow)] | None, Field(description="for all recipients")
+        Annotated[dict[str, Any], AfterValidator(shallow)] | None,
+        Field(description="for all recipients"),
     ] = None
-    attachments: Annotated[Attachments | None, Field(description="for every recipient; stored once")] = None
+    attachments: Annotated[
+        Attachments | None, Field(description="for every recipient; stored once")
+    ] = None
     send_at: Annotated[
         datetime | None,
         BeforeValidator(_moment),
-        Field(description="do not send before this time (RFC 3339 with a zone); sent immediately if past or absent"),
+        Field(
+            description="do not send before this time (RFC 3339 with a zone); sent immediately if past or absent"
+        ),
     ] = None
     priority: Priority = 0
-    reference: Annotated[Line | None, Field(description="the client's own ID; jobs can be searched by it")] = None
+    reference: Annotated[
+        Line | None, Field(description="the client's own ID; jobs can be searched by it")
+    ] = None
     headers: Annotated[
         Headers | None,
         Field(
@@ -366,15 +441,22 @@ class SendFields(RequestModel):
     ] = None
     metadata: Annotated[
         Metadata | None,
-        Field(description="returned with the job and its events, never in a message; at most 8,000 bytes"),
+        Field(
+            description="returned with the job and its events, never in a message; at most 8,000 bytes"
+        ),
     ] = None
     tags: Annotated[Tags | None, Field(description="jobs can be searched by them")] = None
     list: Annotated[
         Annotated[str, AfterValidator(check_list), Field(json_schema_extra=LIST_SCHEMA)] | None,
-        Field(description="the mailing list that a recipient can leave; absent: not subscription mail"),
+        Field(
+            description="the mailing list that a recipient can leave; absent: not subscription mail"
+        ),
     ] = None
     override_suppression: Annotated[
-        bool, Field(description="also send to suppressed addresses, except hard bounces; needs `override`")
+        bool,
+        Field(
+            description="also send to suppressed addresses, except hard bounces; needs `override`"
+        ),
     ] = False
 
 
@@ -382,7 +464,8 @@ class JobFields(SendFields):
     """Everything but the recipients."""
 
     template: Annotated[
-        TemplateIn | None, Field(description="Jinja2 sources; either this or `template_name`, not both")
+        TemplateIn | None,
+        Field(description="Jinja2 sources; either this or `template_name`, not both"),
     ] = None
     on_bounces: Annotated[
         Literal["pause", "go_on"],
@@ -397,18 +480,27 @@ class JobFields(SendFields):
     ] = "reject"
     allow_duplicates: Annotated[
         bool,
-        Field(description="true: an address may occur twice and gets two messages; false: the second one is invalid"),
+        Field(
+            description="true: an address may occur twice and gets two messages; false: the second one is invalid"
+        ),
     ] = False
-    # The path …/dry_run is the documented way: an answer of one of two shapes is none that a generator can use.
+    # The path …/dry_run is the documented way: an answer of one of two shapes is none that a
+    # generator can use.
     dry_run: Annotated[bool, SkipJsonSchema()] = False
 
 
 EXAMPLE: Final[dict[str, Any]] = {
     "sender_email": "me@example.com",
     "sender_name": "Me",
-    "template": {"subject": "Hello {{ name }}", "html": "<p>Thank you for {{ product }}, {{ name }}.</p>"},
+    "template": {
+        "subject": "Hello {{ name }}",
+        "html": "<p>Thank you for {{ product }}, {{ name }}.</p>",
+    },
     "variables": {"product": "tea"},
-    "recipients": [{"email": "ada@example.com", "name": "Ada"}, {"email": "bob@example.com", "name": "Bob"}],
+    "recipients": [
+        {"email": "ada@example.com", "name": "Ada"},
+        {"email": "bob@example.com", "name": "Bob"},
+    ],
     "reference": "order 17",
 }
 """A whole job, for the documentation."""
@@ -449,7 +541,9 @@ class RetryIn(RequestModel):
         if "only" not in info.data or (kind is None) is not (info.data["only"] == "bounced"):
             return kind
         if kind is None:
-            raise ValueError(t('is required with "only": "bounced": hard, soft, blocked or unknown'))
+            raise ValueError(
+                t('is required with "only": "bounced": hard, soft, blocked or unknown')
+            )
         raise ValueError(t('is allowed only with "only": "bounced"'))
 
 
@@ -462,7 +556,9 @@ class PriorityIn(RequestModel):
 class JobChangeIn(RequestModel):
     """What can be changed of a job; only the given fields are."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"send_at": "2026-12-02T09:00:00+01:00"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"send_at": "2026-12-02T09:00:00+01:00"}]}
+    )
 
     reference: Annotated[Line | None, Field(description="the client's own ID; null: none")] = None
     metadata: Annotated[Metadata | None, Field(description="replaces all of it; null: none")] = None
@@ -494,11 +590,13 @@ def extras_of(read: RecipientIn | JobFields) -> Extras | None:
     )
 
 
-def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
+def read_job_fields(
+    fields: Mapping[str, Any], *, now: datetime
+) -> tuple[JobFields, list[FieldError]]:
     """The fields of a job without its recipients, and all their errors.
 
-    With errors it is what was good of it, so that the rest of the request can be checked too: a bad field has its
-    default, a bad sender is empty, and a bad part of a template is a dash.
+    With errors it is what was good of it, so that the rest of the request can be checked too: a bad
+    field has its default, a bad sender is empty, and a bad part of a template is a dash.
 
     Raises:
         ApiError: 422, there are too many fields to check them.
@@ -523,28 +621,49 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
 
 
 def list_errors(job: JobFields, *, cc: object, bcc: object) -> Iterator[FieldError]:
-    """What is wrong with copies of messages that have an unsubscribe link: it is the recipient's."""
+    """What is wrong with copies of messages that have an unsubscribe link: it is the
+    recipient's.
+    """
     if job.list:
         for name, given in (("cc", cc), ("bcc", bcc)):
             if given:
-                yield FieldError(name, t("cannot be used with a list: a copy could unsubscribe the recipient"))
+                yield FieldError(
+                    name, t("cannot be used with a list: a copy could unsubscribe the recipient")
+                )
 
 
-def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:
+def _valid_part(
+    fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime
+) -> JobFields:
     wrong = {place[0] for place in bad}
     good = {name: value for name, value in fields.items() if name not in wrong}
     template = fields.get("template")
     if "template" in wrong and isinstance(template, dict):
-        parts = {part: template.get(part) for part in TemplateIn.model_fields if ("template", part) not in bad}
-        good["template"] = {"subject": "-", "text": "-", **{part: text for part, text in parts.items() if text}}
-    head = JobFields.model_validate({"sender_email": "nobody@example.com", **good}, context={"now": now})
+        parts = {
+            part: template.get(part)
+            for part in TemplateIn.model_fields
+            if ("template", part) not in bad
+        }
+        good["template"] = {
+            "subject": "-",
+            "text": "-",
+            **{part: text for part, text in parts.items() if text},
+        }
+    head = JobFields.model_validate(
+        {"sender_email": "nobody@example.com", **good}, context={"now": now}
+    )
     return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
-def read_recipient(item: object, *, now: datetime, send_at: datetime | None) -> tuple[RecipientIn, list[FieldError]]:
-    """A recipient and its errors; the field of an error of the whole recipient is empty. `send_at`: the job's.
+def read_recipient(
+    item: object, *, now: datetime, send_at: datetime | None
+) -> tuple[RecipientIn, list[FieldError]]:
+    """A recipient and its errors; the field of an error of the whole recipient is empty.
 
-    With errors it is what was good of it: a bad field has its default, and a bad address is what was given, cut.
+    `send_at`: the job's.
+
+    With errors it is what was good of it: a bad field has its default, and a bad address is what
+    was given, cut.
     """
     if not isinstance(item, dict):
         return RecipientIn.model_construct(email=""), [FieldError("", t(MESSAGES["model_type"]))]
@@ -552,15 +671,25 @@ def read_recipient(item: object, *, now: datetime, send_at: datetime | None) -> 
     if not item.keys() <= RecipientIn.model_fields.keys():
         unknown = [name for name in item if name not in RecipientIn.model_fields]
         item = {name: value for name, value in item.items() if name in RecipientIn.model_fields}
-        errors += [FieldError(name, t(MESSAGES["extra_forbidden"])) for name in unknown[:MAX_REASONS_PER_RECIPIENT]]
+        errors += [
+            FieldError(name, t(MESSAGES["extra_forbidden"]))
+            for name in unknown[:MAX_REASONS_PER_RECIPIENT]
+        ]
         if len(unknown) > MAX_REASONS_PER_RECIPIENT:
             more = len(unknown) - MAX_REASONS_PER_RECIPIENT
-            errors.append(FieldError("", tn("has {n:,} more unknown field", "has {n:,} more unknown fields", more)))
+            errors.append(
+                FieldError(
+                    "", tn("has {n:,} more unknown field", "has {n:,} more unknown fields", more)
+                )
+            )
     try:
         return RecipientIn.model_validate(item, context={"now": now, "send_at": send_at}), errors
     except ValidationError as error:
         errors += islice(field_errors(error), MAX_REASONS_PER_RECIPIENT)
-        bad = {each["loc"][0] for each in error.errors(include_url=False, include_context=False, include_input=False)}
+        bad = {
+            each["loc"][0]
+            for each in error.errors(include_url=False, include_context=False, include_input=False)
+        }
     good = {name: value for name, value in item.items() if name not in bad}
     read = RecipientIn.model_validate({**good, "email": good.get("email", "nobody@example.com")})
     given = item.get("email")

@@ -1,6 +1,7 @@
 """Every answer of the API as a model: endpoints build it, the OpenAPI document describes it.
 
-Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts with the standard library's encoder.
+Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts with the standard
+library's encoder.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -31,8 +32,12 @@ from mailerd.store.write.job_actions import RecordedAction
 KnownSenders = Callable[[str], SenderStats | None]
 """What the last look at all senders showed of a mailbox; None: nothing."""
 MEASURED_FROM: Final = 10.0
-"""Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226, which is noise."""
-_IF_ANY: Final = Field(exclude_if=lambda value: not value, description="as posted; only if there is any")
+"""Seconds of sending from which on messages per minute are shown: 245 in 6.6 s would be 2,226,
+which is noise.
+"""
+_IF_ANY: Final = Field(
+    exclude_if=lambda value: not value, description="as posted; only if there is any"
+)
 
 
 class RejectedOut(ResponseModel):
@@ -59,10 +64,15 @@ class ForecastOut(ResponseModel):
         Whole, Field(description="minimum number of the sender's messages that are sent first")
     ] = 0
     per_minute: Annotated[
-        float | None, Field(description="the rate limit; without a limit, the measured rate; null: not measured")
+        float | None,
+        Field(description="the rate limit; without a limit, the measured rate; null: not measured"),
     ] = None
-    starts_at: Annotated[Moment | None, Field(description="when its next message is sent; null: unknown")] = None
-    done_at: Annotated[Moment | None, Field(description="when its last message is sent; null: unknown")] = None
+    starts_at: Annotated[
+        Moment | None, Field(description="when its next message is sent; null: unknown")
+    ] = None
+    done_at: Annotated[
+        Moment | None, Field(description="when its last message is sent; null: unknown")
+    ] = None
     cause_of_wait: Annotated[
         Sentence | None, Field(description="what delays it; null: nothing, or only sending limits")
     ] = None
@@ -87,7 +97,9 @@ class ForecastOut(ResponseModel):
 async def try_forecast[T, U](
     asked: Awaitable[T], shown: Callable[[T], U], *, job: str, events: IntakeEvents
 ) -> U | None:
-    """A forecast as it is `shown`; None where it cannot be had: its answer is given all the same."""
+    """A forecast as it is `shown`; None where it cannot be had: its answer is given all the
+    same.
+    """
     try:
         return shown(await asked)
     except DatabaseError as error:
@@ -105,11 +117,13 @@ class AcceptedOut(ResponseModel):
     total: Whole
     accepted: Whole
     rejected: Annotated[
-        list[RejectedOut], Field(description="the first 1,000; all of them are stored as failed recipients")
+        list[RejectedOut],
+        Field(description="the first 1,000; all of them are stored as failed recipients"),
     ]
     rejected_total: Whole
     suppressed: Annotated[
-        list[RejectedOut], Field(description="the first 1,000 suppressed recipients; they are cancelled")
+        list[RejectedOut],
+        Field(description="the first 1,000 suppressed recipients; they are cancelled"),
     ]
     suppressed_total: Whole
     suppressed_copies: list[SuppressedCopyOut]
@@ -125,7 +139,9 @@ class AcceptedMessageOut(ResponseModel):
     recipient_id: Annotated[int, Field(description="the ID of the message")]
     status: Annotated[
         Literal["queued", "suppressed"],
-        Field(description="suppressed: the recipient is suppressed, `warnings` says why; nothing is sent"),
+        Field(
+            description="suppressed: the recipient is suppressed, `warnings` says why; nothing is sent"
+        ),
     ]
     suppressed_copies: list[SuppressedCopyOut]
     send_at: Moment
@@ -178,11 +194,18 @@ class DryRunOut(ResponseModel):
     suppressed: list[RejectedOut]
     suppressed_total: Whole
     suppressed_copies: list[SuppressedCopyOut]
-    post_refused: Annotated[bool, Field(description="whether a post of this body gets a 422; `warnings` says why")]
+    post_refused: Annotated[
+        bool, Field(description="whether a post of this body gets a 422; `warnings` says why")
+    ]
     warnings: list[Sentence]
-    send_at: Annotated[Moment | None, Field(description="not sent before this time; null: sent immediately")]
+    send_at: Annotated[
+        Moment | None, Field(description="not sent before this time; null: sent immediately")
+    ]
     forecast: Annotated[ForecastOut, Field(description="as if posted now")]
-    template: Annotated[TemplateVersionOut | None, Field(description="the named template; null: the job has its own")]
+    template: Annotated[
+        TemplateVersionOut | None,
+        Field(description="the named template; null: the job has its own"),
+    ]
     message_bytes: SizesOut
     samples: list[SampleOut]
 
@@ -197,14 +220,19 @@ class JobOut(ResponseModel):
     tags: list[str]
     metadata: dict[str, str]
     template: Annotated[
-        TemplateVersionOut | None, Field(description="the named template it was posted with; null: the job has its own")
+        TemplateVersionOut | None,
+        Field(description="the named template it was posted with; null: the job has its own"),
     ]
     priority: int
     status: JobStatus
     total: Whole
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
-    bounced: Annotated[Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")]
-    replied: Annotated[Whole, Field(description="of the sent messages: those with a reply from a person")]
+    bounced: Annotated[
+        Whole, Field(description="of the sent messages: bounced ones, as far as inboxes are read")
+    ]
+    replied: Annotated[
+        Whole, Field(description="of the sent messages: those with a reply from a person")
+    ]
     outcomes: Annotated[
         dict[MessageOutcome, Whole],
         Field(
@@ -231,16 +259,24 @@ class JobOut(ResponseModel):
         Field(description="by a person, or because too many messages bounced; null: not paused"),
     ]
     cause_of_wait: Annotated[
-        Sentence | None, Field(description="null: nothing is waiting, or only because of sending limits")
+        Sentence | None,
+        Field(description="null: nothing is waiting, or only because of sending limits"),
     ]
-    forecast: Annotated[ForecastOut, Field(description="for a job that was requested or listed; empty: no forecast")]
+    forecast: Annotated[
+        ForecastOut, Field(description="for a job that was requested or listed; empty: no forecast")
+    ]
 
     @classmethod
     def of(
-        cls, job: Job, forecast: ForecastOut | None = None, *, outcomes: Mapping[MessageOutcome, int] | None = None,
+        cls,
+        job: Job,
+        forecast: ForecastOut | None = None,
+        *,
+        outcomes: Mapping[MessageOutcome, int] | None = None,
         known: SenderStats | None = None,
-    ) -> Self:  # fmt: skip
-        """A job as it is stored; without a forecast there is nothing to say, or it was not asked for.
+    ) -> Self:
+        """A job as it is stored; without a forecast there is nothing to say, or it was not asked
+        for.
 
         `known`: of its sender, at the last look at all of them.
         """
@@ -268,13 +304,16 @@ class JobOut(ResponseModel):
             finished_at=job.finished_at,
             on_bounces=job.on_bounces,
             pause_cause=job.own_pause,
-            cause_of_wait=(forecast.cause_of_wait if forecast else None) or _cause_of_wait(job, known),
+            cause_of_wait=(forecast.cause_of_wait if forecast else None)
+            or _cause_of_wait(job, known),
             forecast=forecast or ForecastOut(),
         )
 
 
 def _cause_of_wait(job: Job, known: SenderStats | None) -> str | None:
-    """What a forecast says, as far as the job's own row and what is `known` of its sender tell, without a forecast."""
+    """What a forecast says, as far as the job's own row and what is `known` of its sender tell,
+    without a forecast.
+    """
     return None if job.finished_at else joined_causes(waits(reading_of(job, known)))
 
 
@@ -297,21 +336,33 @@ class FeedEventOut(ResponseModel):
     uid: Annotated[str, Field(pattern=f"^evt_{ULID_PATTERN[1:]}", description="its permanent ID")]
     type: EventType
     timestamp: Moment
-    job_id: Annotated[str | None, Field(description="the job's ID; null: the event is about no job")]
+    job_id: Annotated[
+        str | None, Field(description="the job's ID; null: the event is about no job")
+    ]
     sender_email: Annotated[
-        str | None, Field(description="the sending mailbox or one of its aliases; null: the event is about no sender")
+        str | None,
+        Field(
+            description="the sending mailbox or one of its aliases; null: the event is about no sender"
+        ),
     ]
     data: Annotated[
-        dict[str, Any], Field(description="IDs, states and reasons; see docs/reference/api.md"), PlainSerializer(_said)
+        dict[str, Any],
+        Field(description="IDs, states and reasons; see docs/reference/api.md"),
+        PlainSerializer(_said),
     ]
 
     @classmethod
     def of(cls, it: FeedEvent) -> Self:
         """An event as the store has it."""
         return cls(
-            id=it.position, uid=it.uid, type=it.type, timestamp=it.at, job_id=it.job_id, sender_email=it.sender,
+            id=it.position,
+            uid=it.uid,
+            type=it.type,
+            timestamp=it.at,
+            job_id=it.job_id,
+            sender_email=it.sender,
             data=it.data,
-        )  # fmt: skip
+        )
 
 
 class FeedStreamOut(ResponseModel):
@@ -326,7 +377,9 @@ class FeedOut(ResponseModel):
     """A page of the feed, oldest event first."""
 
     events: list[FeedEventOut]
-    next_after: Annotated[Whole, Field(description="`after` of the next page, even if this page is empty")]
+    next_after: Annotated[
+        Whole, Field(description="`after` of the next page, even if this page is empty")
+    ]
 
 
 class JobsOut(ResponseModel):
@@ -366,10 +419,16 @@ class ActionOut(ResponseModel):
     @classmethod
     def of(cls, it: RecordedAction) -> Self:
         """A request as the store has it."""
-        return cls.model_validate({
-            "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,
-            "recipients": it.messages, "at": it.at,
-        })  # fmt: skip
+        return cls.model_validate(
+            {
+                "action": it.action,
+                "actor": it.actor,
+                "detail": it.detail,
+                "changed": it.changed,
+                "recipients": it.messages,
+                "at": it.at,
+            }
+        )
 
 
 class ActionsOut(ResponseModel):
@@ -384,14 +443,23 @@ class TemplateOut(ResponseModel):
     name: str
     version: str
     subject: Annotated[
-        str, Field(description="the source of the default subject; of the API's, its first 255 characters")
+        str,
+        Field(
+            description="the source of the default subject; of the API's, its first 255 characters"
+        ),
     ]
     description: str
     variables: Annotated[dict[str, Any], Field(description="each with an example")]
     layout: Annotated[str | None, Field(description="the template that it is put into; null: none")]
-    is_layout: Annotated[bool, Field(description="whether other templates are put into it; no job can name it")]
-    defaults: Annotated[dict[str, Any], Field(description="what variables are that neither job nor recipient has")]
-    required: Annotated[list[str], Field(description="variables without which a recipient is refused")]
+    is_layout: Annotated[
+        bool, Field(description="whether other templates are put into it; no job can name it")
+    ]
+    defaults: Annotated[
+        dict[str, Any], Field(description="what variables are that neither job nor recipient has")
+    ]
+    required: Annotated[
+        list[str], Field(description="variables without which a recipient is refused")
+    ]
     language: str | None
     languages: Annotated[list[str], Field(description="additional languages")]
     pictures: list[str]
@@ -427,7 +495,9 @@ class TemplatesOut(ResponseModel):
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
-    drafts: Annotated[list[str], Field(description="templates of the API without a published version")]
+    drafts: Annotated[
+        list[str], Field(description="templates of the API without a published version")
+    ]
 
 
 class LiveOut(ResponseModel):
@@ -454,8 +524,12 @@ class NotReadyOut(ErrorOut):
     status: Literal["not ready"]
     reason: Sentence
     outage: Annotated[
-        Literal["", "away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"],
-        Field(description="how the database cannot be used; empty: it can, and something else is wrong"),
+        Literal[
+            "", "away", "login", "connections", "read-only", "full", "denied", "incomplete", "stuck"
+        ],
+        Field(
+            description="how the database cannot be used; empty: it can, and something else is wrong"
+        ),
     ] = ""
 
 
@@ -466,12 +540,18 @@ class ResultOut(ResponseModel):
     """The result of a sent message, as read in the sender's inbox."""
 
     state: Annotated[Result, Field(description="the result")]
-    kind: Annotated[str | None, Field(description="hard, soft, blocked or unknown; null: not a bounce")]
+    kind: Annotated[
+        str | None, Field(description="hard, soft, blocked or unknown; null: not a bounce")
+    ]
     code: Annotated[
         str | None,
-        Field(description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"),
+        Field(
+            description="the enhanced status code (RFC 3463), such as 5.1.1; null: not a bounce, or it has none"
+        ),
     ]
-    reason: Annotated[str | None, Field(description="the text of the notice; null: not a bounce, or it has none")]
+    reason: Annotated[
+        str | None, Field(description="the text of the notice; null: not a bounce, or it has none")
+    ]
     at: Moment
 
 
@@ -497,7 +577,9 @@ class RecipientOut(ResponseModel):
     due_at: Moment
     sent_at: Moment | None
     updated_at: Moment
-    result: Annotated[ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")]
+    result: Annotated[
+        ResultOut | None, Field(description="null: none yet, or the sender's inbox is not read")
+    ]
     metadata: dict[str, str]
     cc: Annotated[list[AddressOut], Field(description="who gets a copy, visible to all")]
     bcc: Annotated[list[AddressOut], Field(description="who gets a blind copy")]

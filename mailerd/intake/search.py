@@ -29,7 +29,9 @@ class FoundJobOut(ResponseModel):
     sender_email: str
     subject: Annotated[str, Field(description="the subject of its template")]
     reference: str | None
-    template_name: Annotated[str | None, Field(description="the named template; null: it was posted with its own")]
+    template_name: Annotated[
+        str | None, Field(description="the named template; null: it was posted with its own")
+    ]
     status: JobStatus
     created_at: Moment
 

@@ -1,6 +1,8 @@
-"""`/api/senders` and `/api/key`: what each mailbox does, its limits and pauses, and what the key of the request may do.
+"""`/api/senders` and `/api/key`: what each mailbox does, its limits and pauses, and what the key of
+the request may do.
 
-Limits and pauses are the mailbox's: a key that names only an alias sees the mailbox behind it, and cannot change it.
+Limits and pauses are the mailbox's: a key that names only an alias sees the mailbox behind it, and
+cannot change it.
 """
 
 import asyncio
@@ -55,14 +57,18 @@ Gap = Annotated[float, Field(ge=0, le=MAX_GAP, allow_inf_nan=False)]
 class PauseIn(RequestModel):
     """The body of `pause`."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"for": 3600, "reason": "maintenance"}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"for": 3600, "reason": "maintenance"}]}
+    )
 
     lasts: Annotated[
         Annotated[int, Field(ge=1, le=MAX_PAUSE)] | None,
         Field(alias="for", description="seconds; absent: until it is resumed"),
     ] = None
     reason: Annotated[
-        str, Field(min_length=1, max_length=senders.MAX_REASON, description="why, for people"), AfterValidator(one_name)
+        str,
+        Field(min_length=1, max_length=senders.MAX_REASON, description="why, for people"),
+        AfterValidator(one_name),
     ]
 
 
@@ -71,15 +77,25 @@ class SenderLimitsIn(RequestModel):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"per_day": 1500, "reserve": None}]})
 
-    units_per_minute: Annotated[Limit | None, Field(description="Google's quota units; 0: no limit")] = None
-    per_minute: Annotated[Limit | None, Field(description="messages per minute; 0: no limit")] = None
-    per_day: Annotated[Limit | None, Field(description="messages in any 24 hours; 0: no limit")] = None
-    reserve: Annotated[Limit | None, Field(description="messages of the day kept for the mailbox owner")] = None
-    min_gap: Annotated[Gap | None, Field(description="minimum seconds between two messages")] = None
-    warm_up: Annotated[Days | None, Field(description="messages on the first day; 0: no warm-up")] = None
-    warm_up_growth: Annotated[Growth | None, Field(description="additional messages on each day after the first")] = (
+    units_per_minute: Annotated[
+        Limit | None, Field(description="Google's quota units; 0: no limit")
+    ] = None
+    per_minute: Annotated[Limit | None, Field(description="messages per minute; 0: no limit")] = (
         None
     )
+    per_day: Annotated[Limit | None, Field(description="messages in any 24 hours; 0: no limit")] = (
+        None
+    )
+    reserve: Annotated[
+        Limit | None, Field(description="messages of the day kept for the mailbox owner")
+    ] = None
+    min_gap: Annotated[Gap | None, Field(description="minimum seconds between two messages")] = None
+    warm_up: Annotated[
+        Days | None, Field(description="messages on the first day; 0: no warm-up")
+    ] = None
+    warm_up_growth: Annotated[
+        Growth | None, Field(description="additional messages on each day after the first")
+    ] = None
 
 
 class SignedInOut(ResponseModel):
@@ -92,14 +108,20 @@ class SignedInOut(ResponseModel):
             "unknown: this daemon has not requested a token yet"
         ),
     ]
-    scopes: Annotated[list[str], Field(description="the granted scopes", examples=[["gmail.compose"]])]
-    checked_at: Annotated[Moment | None, Field(description="when Google last responded; null: not known")]
+    scopes: Annotated[
+        list[str], Field(description="the granted scopes", examples=[["gmail.compose"]])
+    ]
+    checked_at: Annotated[
+        Moment | None, Field(description="when Google last responded; null: not known")
+    ]
 
     @classmethod
     def of(cls, it: Authorization) -> Self:
         """What is known, as the API shows it."""
         return cls(
-            state=it.state, scopes=[scope.removeprefix(_SCOPES) for scope in it.scopes], checked_at=it.checked_at
+            state=it.state,
+            scopes=[scope.removeprefix(_SCOPES) for scope in it.scopes],
+            checked_at=it.checked_at,
         )
 
 
@@ -108,22 +130,33 @@ class SenderPauseOut(ResponseModel):
 
     cause: Annotated[str, Field(description="manual, or what Google reported, such as daily_limit")]
     reason: Sentence
-    until: Annotated[Moment | None, Field(description="when it ends; null: when it is resumed or fixed")]
-    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps; null: waiting is enough")]
+    until: Annotated[
+        Moment | None, Field(description="when it ends; null: when it is resumed or fixed")
+    ]
+    remedy: Annotated[
+        Sentence | None,
+        Field(description="a command or a page that helps; null: waiting is enough"),
+    ]
 
 
 class SenderFindingOut(ResponseModel):
     """The worst that is known of a sender, as the console and `mailerd check` show it."""
 
-    severity: Annotated[Severity, Field(description="red: nothing is sent; amber: late; blue: for information")]
+    severity: Annotated[
+        Severity, Field(description="red: nothing is sent; amber: late; blue: for information")
+    ]
     code: Annotated[str, Field(description="the cause, for programs", examples=["day_full"])]
     text: Annotated[Sentence, Field(description="the finding as a sentence")]
-    remedy: Annotated[Sentence | None, Field(description="a command or a page that helps; null: none")]
+    remedy: Annotated[
+        Sentence | None, Field(description="a command or a page that helps; null: none")
+    ]
 
     @classmethod
     def of(cls, it: Condition) -> Self:
         """A finding as the API shows it."""
-        return cls(severity=it.severity, code=it.code, text=it.text, remedy=next(iter(it.remedies), None))
+        return cls(
+            severity=it.severity, code=it.code, text=it.text, remedy=next(iter(it.remedies), None)
+        )
 
 
 class SenderLimitsOut(ResponseModel):
@@ -135,8 +168,13 @@ class SenderLimitsOut(ResponseModel):
     reserve: Annotated[Whole, Field(description="messages of the day kept for the mailbox owner")]
     min_gap: Annotated[float, Field(ge=0, description="minimum seconds between two messages")]
     warm_up: Annotated[Whole, Field(description="messages on the first day of a warm-up")]
-    warm_up_growth: Annotated[Whole, Field(description="additional messages on each day after the first")]
-    own: Annotated[list[str], Field(description="the limits that are its own; the others are the configured ones")]
+    warm_up_growth: Annotated[
+        Whole, Field(description="additional messages on each day after the first")
+    ]
+    own: Annotated[
+        list[str],
+        Field(description="the limits that are its own; the others are the configured ones"),
+    ]
 
 
 class SenderDayOut(ResponseModel):
@@ -144,22 +182,31 @@ class SenderDayOut(ResponseModel):
 
     limit: Annotated[Whole | None, Field(description="after reserve and warm-up; null: no limit")]
     used: Annotated[Whole, Field(description="messages that count")]
-    elsewhere: Annotated[Whole, Field(description="of these, those sent without mailerd, as far as the inbox is read")]
+    elsewhere: Annotated[
+        Whole,
+        Field(description="of these, those sent without mailerd, as far as the inbox is read"),
+    ]
     left: Annotated[Whole | None, Field(description="a reading, not a promise; null: no limit")]
-    next_free_at: Annotated[Moment | None, Field(description="when there is room again; null: there is room")]
+    next_free_at: Annotated[
+        Moment | None, Field(description="when there is room again; null: there is room")
+    ]
 
 
 class SenderMinuteOut(ResponseModel):
     """The last 60 seconds."""
 
     limit: Annotated[Whole | None, Field(description="messages; null: no limit")]
-    left: Annotated[Whole | None, Field(description="by the counts of two clock minutes; null: no limit")]
+    left: Annotated[
+        Whole | None, Field(description="by the counts of two clock minutes; null: no limit")
+    ]
 
 
 class SenderInboxOut(ResponseModel):
     """How far a sender's inbox is read."""
 
-    read_at: Annotated[Moment | None, Field(description="when it was last read to its end; null: never")]
+    read_at: Annotated[
+        Moment | None, Field(description="when it was last read to its end; null: never")
+    ]
     behind_s: Annotated[Whole | None, Field(description="seconds since then; null: never")]
 
 
@@ -169,7 +216,10 @@ class SenderOut(ResponseModel):
     email: Annotated[str, Field(description="the mailbox", examples=["me@example.com"])]
     aliases: Annotated[
         list[str],
-        Field(description="its other addresses; for a limited key, those it names", examples=[["desk@example.com"]]),
+        Field(
+            description="its other addresses; for a limited key, those it names",
+            examples=[["desk@example.com"]],
+        ),
     ]
     mode: Annotated[Mode | None, Field(description="how it sends; null: nothing was sent yet")]
     signed_in: Annotated[SignedInOut, Field(description="its authorization")]
@@ -180,17 +230,29 @@ class SenderOut(ResponseModel):
             "paused: `pause` says why, a broken authorization included; idle: neither"
         ),
     ]
-    pause: Annotated[SenderPauseOut | None, Field(description="why nothing is sent; null: not paused")]
-    finding: Annotated[SenderFindingOut | None, Field(description="the worst finding; null: nothing is wrong")]
+    pause: Annotated[
+        SenderPauseOut | None, Field(description="why nothing is sent; null: not paused")
+    ]
+    finding: Annotated[
+        SenderFindingOut | None, Field(description="the worst finding; null: nothing is wrong")
+    ]
     limits: Annotated[SenderLimitsOut, Field(description="its limits")]
     day: Annotated[SenderDayOut, Field(description="its last 24 hours")]
     minute: Annotated[SenderMinuteOut, Field(description="its last minute")]
     waiting: Annotated[Whole, Field(description="messages that wait in jobs that are not paused")]
     waiting_counted_to: Annotated[
-        Whole, Field(description="`waiting` is exact below this number; above, there may be more", examples=[10_000])
+        Whole,
+        Field(
+            description="`waiting` is exact below this number; above, there may be more",
+            examples=[10_000],
+        ),
     ]
-    next_message_at: Annotated[Moment | None, Field(description="when the next message is sent; null: not known")]
-    done_at: Annotated[Moment | None, Field(description="when all of them are sent; null: not known")]
+    next_message_at: Annotated[
+        Moment | None, Field(description="when the next message is sent; null: not known")
+    ]
+    done_at: Annotated[
+        Moment | None, Field(description="when all of them are sent; null: not known")
+    ]
     inbox: Annotated[SenderInboxOut, Field(description="its inbox")]
 
     @classmethod
@@ -207,9 +269,14 @@ class SenderOut(ResponseModel):
             state=it.activity,
             pause=SenderPauseOut.model_validate(pause) if pause else None,
             finding=SenderFindingOut.of(it.finding) if it.finding else None,
-            limits=SenderLimitsOut(**{name: getattr(state.limits, name) for name in LIMITS}, own=sorted(state.own)),
+            limits=SenderLimitsOut(
+                **{name: getattr(state.limits, name) for name in LIMITS}, own=sorted(state.own)
+            ),
             day=SenderDayOut(
-                limit=stats.per_day or None, used=stats.used_day, elsewhere=it.elsewhere, left=it.day.messages,
+                limit=stats.per_day or None,
+                used=stats.used_day,
+                elsewhere=it.elsewhere,
+                left=it.day.messages,
                 next_free_at=it.day.next_at,
             ),
             minute=SenderMinuteOut(limit=stats.per_minute or None, left=it.left_of_minute),
@@ -217,8 +284,10 @@ class SenderOut(ResponseModel):
             waiting_counted_to=it.counted_to,
             next_message_at=it.forecast.starts_at,
             done_at=it.forecast.done_at,
-            inbox=SenderInboxOut(read_at=it.read_at, behind_s=max(0, int(behind.total_seconds())) if behind else None),
-        )  # fmt: skip
+            inbox=SenderInboxOut(
+                read_at=it.read_at, behind_s=max(0, int(behind.total_seconds())) if behind else None
+            ),
+        )
 
 
 class SendersOut(ResponseModel):
@@ -241,12 +310,18 @@ class KeyOut(ResponseModel):
     name: Annotated[str, Field(description="its name", examples=["shop"])]
     senders: Annotated[
         list[str] | None,
-        Field(description="the addresses that it may send as; null: any", examples=[["me@example.com"]]),
+        Field(
+            description="the addresses that it may send as; null: any",
+            examples=[["me@example.com"]],
+        ),
     ]
     permissions: Annotated[
-        list[Permission], Field(description="all that it may do", examples=[["control", "read", "send"]])
+        list[Permission],
+        Field(description="all that it may do", examples=[["control", "read", "send"]]),
     ]
-    per_minute: Annotated[Whole | None, Field(description="requests per minute to each daemon; null: no limit")]
+    per_minute: Annotated[
+        Whole | None, Field(description="requests per minute to each daemon; null: no limit")
+    ]
 
 
 async def show_key(request: web.Request, key: ApiKey) -> web.Response:  # noqa: ARG001 - as every endpoint
@@ -272,9 +347,13 @@ class SenderEndpoints:
     def handlers(self) -> dict[str, KeyHandler]:
         """The handlers by the ids of their operations."""
         return {
-            "listSenders": self.index, "getSender": self.show, "pauseSender": self.pause, "resumeSender": self.resume,
-            "changeSender": self.change, "getKey": show_key,
-        }  # fmt: skip
+            "listSenders": self.index,
+            "getSender": self.show,
+            "pauseSender": self.pause,
+            "resumeSender": self.resume,
+            "changeSender": self.change,
+            "getKey": show_key,
+        }
 
     @property
     def _senders(self) -> Senders:
@@ -293,7 +372,9 @@ class SenderEndpoints:
         return [it for it in owners if not it.startswith("@")]
 
     async def _authorizations(self, emails: Sequence[str]) -> list[Authorization]:
-        """What is known of the authorization of each mailbox; the disk is asked in a thread, and not for ever."""
+        """What is known of the authorization of each mailbox; the disk is asked in a thread, and
+        not for ever.
+        """
         ask = self.backend.authorization
         try:
             async with asyncio.timeout(self.backend.timeout):
@@ -307,11 +388,16 @@ class SenderEndpoints:
             size, after = given.limit(default=20, most=MAX_PAGE), given.cursor(shape=_CURSOR) or ""
         names = await senders.covered(self._by(key))
         found = await self._senders.page(
-            only=None if names is None else names.keys(), after=after, limit=size + 1, aliases=_unnamed(names),
+            only=None if names is None else names.keys(),
+            after=after,
+            limit=size + 1,
+            aliases=_unnamed(names),
             authorized=await self._authorized(),
-        )  # fmt: skip
+        )
         shown = await self._shown(found[:size], key)
-        return json_response(SendersOut(senders=shown, next_cursor=shown[-1].email if len(found) > size else None))
+        return json_response(
+            SendersOut(senders=shown, next_cursor=shown[-1].email if len(found) > size else None)
+        )
 
     async def show(self, request: web.Request, key: ApiKey) -> web.Response:
         """One sender."""
@@ -339,7 +425,9 @@ class SenderEndpoints:
         """Change the limits that are given."""
         found = await self._find(request, key)
         async with self.bodies.read(request, key) as raw:
-            asked: dict[str, Any] = read_model(SenderLimitsIn, parse(raw)).model_dump(exclude_unset=True)
+            asked: dict[str, Any] = read_model(SenderLimitsIn, parse(raw)).model_dump(
+                exclude_unset=True
+            )
         if not asked:
             return await self._changed(found, key, changed=False)
         try:
@@ -357,10 +445,13 @@ class SenderEndpoints:
 
     async def _changed(self, email: str, key: ApiKey, *, changed: bool) -> web.Response:
         names = await senders.covered(self._by(key))
-        return json_response(SenderChangedOut(changed=changed, sender=await self._one(email, key, names)))
+        return json_response(
+            SenderChangedOut(changed=changed, sender=await self._one(email, key, names))
+        )
 
     async def _one(self, email: str, key: ApiKey, names: Mapping[str, str] | None) -> SenderOut:
-        """One sender that the key covers; one that is authorized and was never used, as its defaults are.
+        """One sender that the key covers; one that is authorized and was never used, as its
+        defaults are.
 
         Raises:
             ApiError: 404, there is none.
@@ -376,10 +467,17 @@ class SenderEndpoints:
         emails = [it.state.email for it in found]
         known = await self._authorizations(emails)
         aliases = {
-            email: [name for name, box in self.backend.aliases.items() if box == email and key.may_send(name)]
+            email: [
+                name
+                for name, box in self.backend.aliases.items()
+                if box == email and key.may_send(name)
+            ]
             for email in emails
         }
-        return [SenderOut.of(it, each, aliases[it.state.email]) for it, each in zip(found, known, strict=True)]
+        return [
+            SenderOut.of(it, each, aliases[it.state.email])
+            for it, each in zip(found, known, strict=True)
+        ]
 
     def _by(self, key: ApiKey) -> Caller:
         return Caller(self.backend, Via.API, f"key:{key.name}", key)
@@ -406,4 +504,6 @@ def _unnamed(names: Mapping[str, str] | None) -> dict[str, str] | None:
 
 
 def _missing() -> ApiError:
-    return not_found(t("no sender has this address, or the key does not cover it; see GET /api/senders"))
+    return not_found(
+        t("no sender has this address, or the key does not cover it; see GET /api/senders")
+    )

@@ -29,9 +29,13 @@ MAX_DAYS: Final = 400
 _DEFAULT_DAYS: Final = 30
 _FIRST_YEAR: Final = 1970
 _LAST_YEAR: Final = 3000
-"""No message was sent before and after, and in no zone is a day of these years outside what Python can count."""
+"""No message was sent before and after, and in no zone is a day of these years outside what Python
+can count.
+"""
 _OFFSET: Final = re.compile(r"([+-])([01][0-9]):00", re.ASCII)
-ZONE: Final = re.compile(r"^([+-][01][0-9]:00|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2})$", re.ASCII)
+ZONE: Final = re.compile(
+    r"^([+-][01][0-9]:00|[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2})$", re.ASCII
+)
 """What an offset or the name of a zone looks like."""
 _AN_HOUR: Final = timedelta(hours=1)
 
@@ -56,17 +60,23 @@ class StatsRowOut(ResponseModel):
     """Messages of one day, sender, template or tag."""
 
     day: Annotated[
-        Day | SkipJsonSchema[None], Field(description="the day, in `zone`; absent: not by day", exclude_if=_is_absent)
+        Day | SkipJsonSchema[None],
+        Field(description="the day, in `zone`; absent: not by day", exclude_if=_is_absent),
     ] = None
     sender_email: Annotated[
-        str | SkipJsonSchema[None], Field(description="the mailbox; absent: not by sender", exclude_if=_is_absent)
+        str | SkipJsonSchema[None],
+        Field(description="the mailbox; absent: not by sender", exclude_if=_is_absent),
     ] = None
     template_name: Annotated[
         str | SkipJsonSchema[None],
-        Field(description="the named template; absent: not by template, or jobs without one", exclude_if=_is_absent),
+        Field(
+            description="the named template; absent: not by template, or jobs without one",
+            exclude_if=_is_absent,
+        ),
     ] = None
     tag: Annotated[
-        str | SkipJsonSchema[None], Field(description="the tag; absent: not by tag", exclude_if=_is_absent)
+        str | SkipJsonSchema[None],
+        Field(description="the tag; absent: not by tag", exclude_if=_is_absent),
     ] = None
     jobs: Annotated[
         Whole | SkipJsonSchema[None],
@@ -81,14 +91,19 @@ class StatsRowOut(ResponseModel):
     unsure: Annotated[
         Whole | SkipJsonSchema[None],
         Field(
-            description="sends that were not confirmed at first; absent: not by day or sender", exclude_if=_is_absent
+            description="sends that were not confirmed at first; absent: not by day or sender",
+            exclude_if=_is_absent,
         ),
     ] = None
     bounced: Annotated[Whole, Field(description="bounced messages, as far as inboxes are read")]
-    replied: Annotated[Whole, Field(description="messages with a reply from a person, as far as inboxes are read")]
+    replied: Annotated[
+        Whole, Field(description="messages with a reply from a person, as far as inboxes are read")
+    ]
 
     @classmethod
-    def of_tallies(cls, counts: Mapping[Tally, int], *, day: date | None = None, sender: str | None = None) -> Self:
+    def of_tallies(
+        cls, counts: Mapping[Tally, int], *, day: date | None = None, sender: str | None = None
+    ) -> Self:
         """A day or a sender."""
         numbers = {each.value: counts[each] for each in Tally}
         return cls.model_validate({"day": day, "sender_email": sender, **numbers})
@@ -96,7 +111,13 @@ class StatsRowOut(ResponseModel):
     @classmethod
     def of_jobs(cls, it: JobSums, *, name: str) -> Self:
         """A template or a tag; `name`: what its name is called."""
-        sums = {"jobs": it.jobs, "sent": it.sent, "failed": it.failed, "bounced": it.bounced, "replied": it.replied}
+        sums = {
+            "jobs": it.jobs,
+            "sent": it.sent,
+            "failed": it.failed,
+            "bounced": it.bounced,
+            "replied": it.replied,
+        }
         return cls.model_validate({name: it.name, **sums})
 
 
@@ -134,7 +155,13 @@ class StatsEndpoint:
         if first > last:
             raise invalid([FieldError("from", t("must not be after `to`"))])
         if last - first >= timedelta(days=MAX_DAYS):
-            raise invalid([FieldError("from", t("must be at most {most} days before `to`", most=MAX_DAYS - 1))])
+            raise invalid(
+                [
+                    FieldError(
+                        "from", t("must be at most {most} days before `to`", most=MAX_DAYS - 1)
+                    )
+                ]
+            )
         since, until = _start(first, zone), _start(last + timedelta(days=1), zone)
         reports = Reports(self._database, self._timeout, key.senders)
         if by in {By.DAY, By.SENDER} and (boxes := await reports.behind_aliases()):
@@ -146,7 +173,11 @@ class StatsEndpoint:
             raise ApiError(403, "sender_not_allowed", why)
         rows = await self._rows(by, since, until, reports, zone)
         name = request.query.get("zone") or "UTC"
-        return json_response(StatsOut.model_validate({"by": by, "from": first, "to": last, "zone": name, "rows": rows}))
+        return json_response(
+            StatsOut.model_validate(
+                {"by": by, "from": first, "to": last, "zone": name, "rows": rows}
+            )
+        )
 
     async def _rows(
         self, by: By, since: datetime, until: datetime, reports: Reports, zone: tzinfo
@@ -154,13 +185,20 @@ class StatsEndpoint:
         match by:
             case By.SENDER:
                 found = await reports.tallies("sender", since, until)
-                return [StatsRowOut.of_tallies(counts, sender=str(sender)) for sender, counts in found.items()]
+                return [
+                    StatsRowOut.of_tallies(counts, sender=str(sender))
+                    for sender, counts in found.items()
+                ]
             case By.TEMPLATE | By.TAG:
                 name = "template_name" if by is By.TEMPLATE else "tag"
                 try:
-                    found_jobs = await reports.jobs("template" if by is By.TEMPLATE else "tag", since, until)
+                    found_jobs = await reports.jobs(
+                        "template" if by is By.TEMPLATE else "tag", since, until
+                    )
                 except TooManyJobsError:
-                    why = t("more than {most:,} jobs ended then; choose a shorter period", most=MAX_JOBS)
+                    why = t(
+                        "more than {most:,} jobs ended then; choose a shorter period", most=MAX_JOBS
+                    )
                     raise invalid([FieldError("from", why)]) from None
                 return [StatsRowOut.of_jobs(it, name=name) for it in found_jobs]
             case By.DAY:
@@ -190,8 +228,13 @@ def _zone(text: str) -> tzinfo:
         zone = ZoneInfo(text)
     except (OSError, ValueError, KeyError):  # so says ZoneInfo of a name that is none
         raise ValueError(t('must be a time zone such as "Asia/Shanghai" or "+08:00"')) from None
-    if any((datetime(2026, month, 15, tzinfo=zone).utcoffset() or timedelta(0)) % _AN_HOUR for month in range(1, 13)):
-        raise ValueError(t("has days that do not begin with an hour of UTC, by which numbers are kept"))
+    if any(
+        (datetime(2026, month, 15, tzinfo=zone).utcoffset() or timedelta(0)) % _AN_HOUR
+        for month in range(1, 13)
+    ):
+        raise ValueError(
+            t("has days that do not begin with an hour of UTC, by which numbers are kept")
+        )
     return zone
 
 

@@ -1,4 +1,6 @@
-"""Reads a JSON object strictly: refuses, with its place, what two programs might read in two ways."""
+"""Reads a JSON object strictly: refuses, with its place, what two programs might read in two
+ways.
+"""
 
 import json
 import re
@@ -9,17 +11,27 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from mailerd.core.i18n import t
-from mailerd.http.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid, unstored
+from mailerd.http.errors import (
+    MAX_COUNTED,
+    MAX_FIELD_PATH,
+    ApiError,
+    FieldErrors,
+    invalid,
+    unstored,
+)
 
 MAX_DEPTH: Final = 32
 """Levels of lists and objects inside a variable."""
 MAX_VARIABLES: Final = 100_000
 """Values of one message's variables, however they are nested: each is written as JSON in one go."""
 
-# Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
+# Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can
+# bring them.
 _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _Way = tuple[Any, str | int]
-"""The place of a value: the place of the object or list that holds it (or None), and the last step."""
+"""The place of a value: the place of the object or list that holds it (or None), and the last
+step.
+"""
 _HOLDERS: Final = frozenset({dict, list})
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -60,28 +72,44 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) != len(pairs) and len(twice) <= MAX_COUNTED:
-            twice.extend((found, name) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+            twice.extend(
+                (found, name)
+                for name, times in Counter(name for name, _ in pairs).items()
+                if times > 1
+            )
         return found
 
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise invalid_json(
-            t("line {lineno}, column {colno}: {msg}", lineno=error.lineno, colno=error.colno, msg=error.msg)
+            t(
+                "line {lineno}, column {colno}: {msg}",
+                lineno=error.lineno,
+                colno=error.colno,
+                msg=error.msg,
+            )
         ) from None
     except RecursionError:
         raise invalid_json(t("it is nested too deeply")) from None
     except ValueError as error:
-        # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+        # Python reads no whole number of more digits than that
+        # (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
         digits = sys.get_int_max_str_digits()
         raise invalid_json(
-            t("a number has more than {digits:,} digits", digits=digits) if "digits" in str(error) else str(error)
+            t("a number has more than {digits:,} digits", digits=digits)
+            if "digits" in str(error)
+            else str(error)
         ) from None
 
 
 def why_too_large(variables: dict[str, Any]) -> str:
-    """Why variables are too many or too deep for a message, or ""; plain values cost next to nothing."""
-    if len(variables) <= MAX_VARIABLES and not any(type(each) in _HOLDERS for each in variables.values()):
+    """Why variables are too many or too deep for a message, or ""; plain values cost next to
+    nothing.
+    """
+    if len(variables) <= MAX_VARIABLES and not any(
+        type(each) in _HOLDERS for each in variables.values()
+    ):
         return ""
     left, level = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
     for _ in range(MAX_DEPTH):
@@ -109,7 +137,8 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> FieldErrors:
-    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
+    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the
+    tree may be deep.
 
     A path is made only for an error that is listed: all paths together may be many times the body.
     """
@@ -132,7 +161,9 @@ def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str
             for name in value:
                 why = _why_invalid(name)
                 _note(errors, (way, name), why and t("the name {why}", why=why))
-        stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
+        stack.extend(
+            ((way, step), each) for step, each in inner if isinstance(each, str | list | dict)
+        )
     return errors
 
 

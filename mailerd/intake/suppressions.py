@@ -1,4 +1,6 @@
-"""`/api/suppressions` and `/api/lists`: who gets no messages, for applications that keep such lists themselves."""
+"""`/api/suppressions` and `/api/lists`: who gets no messages, for applications that keep such lists
+themselves.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -55,13 +57,23 @@ class SuppressionEndpoints:
         }
 
     async def index(self, request: web.Request, key: ApiKey) -> web.Response:
-        """A page of suppressions, the oldest first; with `email`, what keeps messages from that address."""
+        """A page of suppressions, the oldest first; with `email`, what keeps messages from that
+        address.
+        """
         with Query(request, allowed=("list", "reason", "email", "cursor", "limit")) as given:
             name, reason = given.read("list", str), given.choice("reason", Reason)
-            email, most = given.text("email", convert=Addresses().check), given.limit(default=100, most=MAX_PAGE)
+            email, most = (
+                given.text("email", convert=Addresses().check),
+                given.limit(default=100, most=MAX_PAGE),
+            )
             cursor = given.cursor(shape=CURSOR) or ""
         page = await suppressions.index(
-            self._by(key), mailing_list=name, reason=reason, email=email or "", cursor=cursor, limit=most
+            self._by(key),
+            mailing_list=name,
+            reason=reason,
+            email=email or "",
+            cursor=cursor,
+            limit=most,
         )
         return await page_response(page, "suppressions", self._pace)
 
@@ -71,14 +83,19 @@ class SuppressionEndpoints:
             with Query(request, allowed=("list", "reason")) as given:
                 name, reason = given.read("list", str), given.choice("reason", Reason)
             pages = await suppressions.pages(self._by(key), mailing_list=name, reason=reason)
-            return await write_csv(request, _rows(pages), columns=CSV_COLUMNS, filename="suppressions.csv")
+            return await write_csv(
+                request, _rows(pages), columns=CSV_COLUMNS, filename="suppressions.csv"
+            )
 
     async def add(self, request: web.Request, key: ApiKey) -> web.Response:
         """Make suppressions; all of them or none. Again, it changes nothing."""
-        # Thousands of addresses take seconds, here and of the database: a key has few such requests under way at once,
-        # or the statements of all others would wait behind them. In a thread they hold up no other request.
+        # Thousands of addresses take seconds, here and of the database: a key has few such requests
+        # under way at once, or the statements of all others would wait behind them. In a thread
+        # they hold up no other request.
         async with self._bodies.read(request, key) as raw, self._checks.place(key):
-            asked = await asyncio.to_thread(lambda: read_model(SuppressionsRequest, parse(raw), context=Addresses()))
+            asked = await asyncio.to_thread(
+                lambda: read_model(SuppressionsRequest, parse(raw), context=Addresses())
+            )
             return json_response(await suppressions.add(self._by(key), asked.suppressions))
 
     async def remove(self, request: web.Request, key: ApiKey) -> web.Response:
@@ -108,7 +125,15 @@ class SuppressionEndpoints:
 async def _rows(pages: AsyncGenerator[Sequence[Suppression]]) -> AsyncGenerator[Rows]:
     async for page in pages:
         yield [
-            (it.email, it.list, it.reason.value, it.source.value, it.detail, rfc3339(it.created_at), it.origin)
+            (
+                it.email,
+                it.list,
+                it.reason.value,
+                it.source.value,
+                it.detail,
+                rfc3339(it.created_at),
+                it.origin,
+            )
             for it in page
         ]
 
@@ -120,11 +145,15 @@ def _with_refusals(handler: KeyHandler, *, field: str = "list") -> KeyHandler:
         try:
             return await handler(request, key)
         except NotSuppressedError:
-            raise not_found(t("this address is not suppressed there; see GET /api/suppressions?email=")) from None
+            raise not_found(
+                t("this address is not suppressed there; see GET /api/suppressions?email=")
+            ) from None
         except (LimitedKeyError, OthersListError) as error:
             raise ApiError(403, "sender_not_allowed", str(error)) from None
         except UnknownListError:
-            raise invalid([FieldError("list", t("no list has this name; see GET /api/lists"))]) from None
+            raise invalid(
+                [FieldError("list", t("no list has this name; see GET /api/lists"))]
+            ) from None
         except ListNameError as error:
             raise invalid([FieldError(field, str(error))]) from None
 

@@ -1,4 +1,6 @@
-"""`PUT /api/templates/{name}`: the body of a template, and the files that it comes to, as a folder would have them."""
+"""`PUT /api/templates/{name}`: the body of a template, and the files that it comes to, as a folder
+would have them.
+"""
 
 import json
 from base64 import b64decode
@@ -38,8 +40,15 @@ from mailerd.operations.inputs import LINE_SCHEMA, RequestModel, read_model
 MAX_REQUIRED: Final = 200
 """The most variables that are required."""
 MAX_VARIABLES: Final = 16_000
-"""Bytes of the examples as JSON, of the defaults, and of the required names: a list shows those of all templates."""
-_PARTS: Final = {"subject": "subject.txt", "html": "body.html", "text": "body.txt", "markdown": "body.md"}
+"""Bytes of the examples as JSON, of the defaults, and of the required names: a list shows those of
+all templates.
+"""
+_PARTS: Final = {
+    "subject": "subject.txt",
+    "html": "body.html",
+    "text": "body.txt",
+    "markdown": "body.md",
+}
 
 
 def _language(value: str) -> str:
@@ -48,7 +57,9 @@ def _language(value: str) -> str:
     return value
 
 
-Tag = Annotated[str, AfterValidator(_language), Field(json_schema_extra={"pattern": f"^{LANGUAGE.pattern}$"})]
+Tag = Annotated[
+    str, AfterValidator(_language), Field(json_schema_extra={"pattern": f"^{LANGUAGE.pattern}$"})
+]
 
 
 class ImageIn(RequestModel):
@@ -62,7 +73,10 @@ class ImageIn(RequestModel):
     content: Annotated[
         str,
         AfterValidator(check_base64),
-        Field(description="the file's bytes in base64", json_schema_extra={"format": "byte", "minLength": 4}),
+        Field(
+            description="the file's bytes in base64",
+            json_schema_extra={"format": "byte", "minLength": 4},
+        ),
     ]
 
 
@@ -76,7 +90,9 @@ class PartsIn(TemplateIn):
     ] = ""
     markdown: Annotated[
         Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None,
-        Field(description="in place of `html`, which is made from it; Jinja2 stays as it is, and HTML is text"),
+        Field(
+            description="in place of `html`, which is made from it; Jinja2 stays as it is, and HTML is text"
+        ),
     ] = None
 
     @model_validator(mode="after")
@@ -108,31 +124,48 @@ class NamedTemplateIn(PartsIn):
     language: Annotated[Tag | None, Field(description="of `subject`, `html` and `text`")] = None
     variables: Annotated[
         Annotated[dict[str, Any], AfterValidator(shallow)] | None,
-        Field(description="an example of each variable it uses, besides email, name, language and unsubscribe_url"),
+        Field(
+            description="an example of each variable it uses, besides email, name, language and unsubscribe_url"
+        ),
     ] = None
     defaults: Annotated[
         Annotated[dict[str, Any], AfterValidator(shallow)] | None,
-        Field(description="what a variable is that neither job nor recipient has; an empty text or null is given"),
+        Field(
+            description="what a variable is that neither job nor recipient has; an empty text or null is given"
+        ),
     ] = None
     required: Annotated[
         Annotated[list[Line], Field(max_length=MAX_REQUIRED)] | None,
-        Field(description="variables without which a recipient is refused, whatever the sources do without them"),
+        Field(
+            description="variables without which a recipient is refused, whatever the sources do without them"
+        ),
     ] = None
     layout: Annotated[
         Annotated[str, Field(pattern=f"^{NAME.pattern}$")] | None,
-        Field(description="a published layout: jobs get this template in it, as it is when they are posted"),
+        Field(
+            description="a published layout: jobs get this template in it, as it is when they are posted"
+        ),
     ] = None
     is_layout: Annotated[
         bool,
-        Field(description="it is a layout: its HTML, and its text if it has one, hold the variable `content` once"),
+        Field(
+            description="it is a layout: its HTML, and its text if it has one, hold the variable `content` once"
+        ),
     ] = False
-    inline_css: Annotated[bool, Field(description="copy the rules of <style> into the elements")] = True
-    languages: Annotated[dict[Tag, PartsIn] | None, Field(description="its further languages, such as zh or zh-tw")] = (
-        None
-    )
-    images: Annotated[Annotated[list[ImageIn], Field(max_length=MAX_FILES)] | None, Field(description="images")] = None
+    inline_css: Annotated[
+        bool, Field(description="copy the rules of <style> into the elements")
+    ] = True
+    languages: Annotated[
+        dict[Tag, PartsIn] | None, Field(description="its further languages, such as zh or zh-tw")
+    ] = None
+    images: Annotated[
+        Annotated[list[ImageIn], Field(max_length=MAX_FILES)] | None, Field(description="images")
+    ] = None
     comment: Annotated[
-        Line | None, Field(description="what is new in this version; no part of it: equal contents keep the first")
+        Line | None,
+        Field(
+            description="what is new in this version; no part of it: equal contents keep the first"
+        ),
     ] = None
 
 
@@ -144,15 +177,23 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
     """
     read, errors = read_model(NamedTemplateIn, given), list[FieldError]()
     about = _about(read, errors)
-    files = {ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()}
+    files = {
+        ABOUT: json.dumps(about, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    }
     if read.language in (read.languages or {}):
-        errors.append(FieldError(f"languages.{read.language}", t("is the language of the template itself")))
+        errors.append(
+            FieldError(f"languages.{read.language}", t("is the language of the template itself"))
+        )
     for tag, each in {"": read, **(read.languages or {})}.items():
         errors += _source_errors(each, f"languages.{tag}." if tag else "", is_layout=read.is_layout)
         parts = {part: getattr(each, part) for part in _PARTS}
         if each.markdown:
             parts["html"] = markdown_to_html(each.markdown)
-        files |= {f"{tag}/{_PARTS[part]}".removeprefix("/"): it.encode() for part, it in parts.items() if it}
+        files |= {
+            f"{tag}/{_PARTS[part]}".removeprefix("/"): it.encode()
+            for part, it in parts.items()
+            if it
+        }
     for number, it in enumerate(read.images or ()):
         path = f"{IMAGES}/{it.filename}"
         try:
@@ -170,21 +211,38 @@ def files_of(given: Mapping[str, Any]) -> tuple[dict[str, bytes], str | None]:
 
 def _about(read: NamedTemplateIn, errors: list[FieldError]) -> dict[str, Any]:
     """What its template.json says; what is wrong is added to the errors."""
-    variables, defaults, required = read.variables or {}, read.defaults or {}, sorted({*(read.required or ())})
-    for name, values in {"variables": variables, "defaults": defaults, "required": dict.fromkeys(required)}.items():
+    variables, defaults, required = (
+        read.variables or {},
+        read.defaults or {},
+        sorted({*(read.required or ())}),
+    )
+    for name, values in {
+        "variables": variables,
+        "defaults": defaults,
+        "required": dict.fromkeys(required),
+    }.items():
         try:
             if len(encode(values).encode()) > MAX_VARIABLES:
-                errors.append(FieldError(name, t("exceeds {most:,} bytes as JSON", most=MAX_VARIABLES)))
+                errors.append(
+                    FieldError(name, t("exceeds {most:,} bytes as JSON", most=MAX_VARIABLES))
+                )
         except ValueError as error:
             errors.append(FieldError(name, str(error)))
     errors += [FieldError("required", why_both(each)) for each in required if each in defaults]
     if read.is_layout and read.layout:
         errors.append(FieldError("layout", why_no_layout()))
     about = {
-        "description": read.description, "language": read.language or "", "inline_css": read.inline_css,
+        "description": read.description,
+        "language": read.language or "",
+        "inline_css": read.inline_css,
         "variables": variables,
-    }  # fmt: skip
-    more = {"defaults": defaults, "required": required, "layout": read.layout, "is_layout": read.is_layout}
+    }
+    more = {
+        "defaults": defaults,
+        "required": required,
+        "layout": read.layout,
+        "is_layout": read.is_layout,
+    }
     # Without what is empty: the version is a digest of it, and one of before is to stay what it is.
     return about | {name: value for name, value in more.items() if value}
 
@@ -194,5 +252,7 @@ def _source_errors(it: PartsIn, prefix: str, *, is_layout: bool) -> list[FieldEr
         body = {"markdown": it.markdown} if it.markdown else {"html": it.html or ""}
         found = content_errors({**body, "text": it.text or None})
         return [FieldError(f"{prefix}{each.part}", str(each)) for each in found]
-    is_empty = not it.subject.removeprefix("\ufeff").strip()  # a mark before a text is no part of it
+    is_empty = not it.subject.removeprefix(
+        "\ufeff"
+    ).strip()  # a mark before a text is no part of it
     return [FieldError(f"{prefix}subject", t("must not be empty"))] if is_empty else []

@@ -1,6 +1,8 @@
-"""`POST /api/jobs/send_template_emails/test`: a job as some of its recipients would get it, to other addresses.
+"""`POST /api/jobs/send_template_emails/test`: a job as some of its recipients would get it, to
+other addresses.
 
-What is posted is a job of the type `test`, through the same door as any other, with a recipient for each message.
+What is posted is a job of the type `test`, through the same door as any other, with a recipient for
+each message.
 """
 
 import re
@@ -22,11 +24,16 @@ MAX_ADDRESSES: Final = 5
 MAX_RECIPIENTS: Final = 3
 _FORCED: Final = {"allow_duplicates": True, "on_bounces": "go_on", "on_invalid": "reject"}
 _LEFT_OUT: Final = frozenset({"cc", "bcc", "metadata", "send_at", "tags"})
-"""Fields of jobs and of recipients that are for the real messages: who else gets them, when, and what they are."""
+"""Fields of jobs and of recipients that are for the real messages: who else gets them, when, and
+what they are.
+"""
 _OWN: Final = "/"
 """What the fields of a test begin with here: those of its job may have the same names."""
 TEST_OF: Final = "test-of"
-"""The variable of a test that says whose message it is: that person is found by it. No template can name it."""
+"""The variable of a test that says whose message it is: that person is found by it.
+
+No template can name it.
+"""
 _RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
 
 
@@ -39,25 +46,34 @@ def _unread(value: object, _: object) -> object:
 class JobTestIn(RequestModel):
     """A job, whose recipients would get it, and who gets it instead."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"job": EXAMPLE, "to": ["me@example.com"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"job": EXAMPLE, "to": ["me@example.com"]}]}
+    )
 
     # Read and checked as any job, recipient by recipient.
-    job: Annotated[JobIn, WrapValidator(_unread), Field(description="the job, as it would be posted")]
+    job: Annotated[
+        JobIn, WrapValidator(_unread), Field(description="the job, as it would be posted")
+    ]
     to: Annotated[
-        list[Annotated[str, AfterValidator(Addresses().check), Field(json_schema_extra=EMAIL_SCHEMA)]],
+        list[
+            Annotated[str, AfterValidator(Addresses().check), Field(json_schema_extra=EMAIL_SCHEMA)]
+        ],
         Field(
-            min_length=1, max_length=MAX_ADDRESSES,
+            min_length=1,
+            max_length=MAX_ADDRESSES,
             description="who gets the messages: the sender, its domain (but not gmail.com), or mailboxes and aliases "
             "that the key may send from",
         ),
-    ]  # fmt: skip
+    ]
     indexes: Annotated[
         list[Annotated[int, Field(ge=0)]],
         Field(
-            default_factory=lambda: [0], min_length=1, max_length=MAX_RECIPIENTS,
+            default_factory=lambda: [0],
+            min_length=1,
+            max_length=MAX_RECIPIENTS,
             description="`index` of the recipients whose messages are shown, from 0; absent: the first one",
         ),
-    ]  # fmt: skip
+    ]
 
 
 @dataclass(frozen=True)
@@ -71,17 +87,28 @@ class JobTest:
         """What a field of the job that is posted is called in the test."""
         if path.startswith(_OWN) or not self.to:  # or the body was refused before it was a job
             return path.removeprefix(_OWN)
-        return "job." + _RECIPIENT.sub(lambda it: f"recipients[{self.indexes[int(it[1]) // len(self.to)]}]", path)
+        return "job." + _RECIPIENT.sub(
+            lambda it: f"recipients[{self.indexes[int(it[1]) // len(self.to)]}]", path
+        )
 
     def not_allowed(self, sender: str, known: Sequence[bool]) -> list[FieldError]:
-        """The addresses that get no tests of this sender. `known`: whether the key may send from each of them."""
+        """The addresses that get no tests of this sender.
+
+        `known`: whether the key may send from each of them.
+        """
         own = canonical(sender)
         domain = own.rpartition("@")[2]
-        why = t("gets no tests: it is neither in the sender's domain nor a sender that the key may use")
+        why = t(
+            "gets no tests: it is neither in the sender's domain nor a sender that the key may use"
+        )
         return [
             FieldError(f"{_OWN}to[{place}]", why)
             for place, (it, is_known) in enumerate(zip(map(canonical, self.to), known, strict=True))
-            if not (is_known or it == own or (it.rpartition("@")[2] == domain and domain not in CONSUMER_DOMAINS))
+            if not (
+                is_known
+                or it == own
+                or (it.rpartition("@")[2] == domain and domain not in CONSUMER_DOMAINS)
+            )
         ]
 
 
@@ -102,18 +129,26 @@ def as_job(given: Mapping[str, Any]) -> tuple[dict[str, Any], JobTest]:
     recipients = job.get("recipients")
     job = {name: it for name, it in job.items() if name not in _LEFT_OUT} | _FORCED
     if isinstance(recipients, list) and recipients:
-        if wrong := [place for place, index in enumerate(asked.indexes) if index >= len(recipients)]:
+        if wrong := [
+            place for place, index in enumerate(asked.indexes) if index >= len(recipients)
+        ]:
             why = t("the job has no such recipient: it has {n:,}", n=len(recipients))
             raise invalid([FieldError(f"indexes[{place}]", why) for place in wrong])
         names = given_names(job)
-        job["recipients"] = [_instead(recipients[index], to, names) for index in asked.indexes for to in asked.to]
+        job["recipients"] = [
+            _instead(recipients[index], to, names) for index in asked.indexes for to in asked.to
+        ]
     return job, JobTest(asked.to, asked.indexes)
 
 
 def _repeated(name: str, values: Sequence[object]) -> list[FieldError]:
-    """The places of what stands before them in the same list: it would be the same message again."""
+    """The places of what stands before them in the same list: it would be the same message
+    again.
+    """
     return [
-        FieldError(f"{name}[{place}]", t("is given twice")) for place, it in enumerate(values) if it in values[:place]
+        FieldError(f"{name}[{place}]", t("is given twice"))
+        for place, it in enumerate(values)
+        if it in values[:place]
     ]
 
 

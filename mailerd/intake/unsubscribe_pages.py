@@ -11,7 +11,9 @@ from mailerd.locale import say
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")
 
 MARK: Final = '<meta name="generator" content="mailerd">'
-"""It stands in each page: `mailerd check` knows by it that a page is ours, whatever its language and version."""
+"""It stands in each page: `mailerd check` knows by it that a page is ours, whatever its language
+and version.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,18 +26,25 @@ class _Words:
 
 
 _ASK: Final = _Words(
-    N_("Unsubscribe from {list}?"), N_("{who} will no longer receive messages from this list."), N_("Unsubscribe")
+    N_("Unsubscribe from {list}?"),
+    N_("{who} will no longer receive messages from this list."),
+    N_("Unsubscribe"),
 )
-_DONE: Final = _Words(N_("You are unsubscribed"), N_("{who} no longer receives messages from {list}."), N_("Undo"))
+_DONE: Final = _Words(
+    N_("You are unsubscribed"), N_("{who} no longer receives messages from {list}."), N_("Undo")
+)
 _UNDONE: Final = _Words(
-    N_("You are subscribed again"), N_("{who} receives messages from {list} again."), N_("Unsubscribe")
+    N_("You are subscribed again"),
+    N_("{who} receives messages from {list} again."),
+    N_("Unsubscribe"),
 )
 _STILL_OUT: Final = _Words(
     N_("You still receive no messages"),
     N_("{who} is blocked from {list} for another reason. Please contact the sender."),
 )
 _UNKNOWN: Final = _Words(
-    N_("This link is invalid"), N_("The link may be incomplete. Please open it again from the message.")
+    N_("This link is invalid"),
+    N_("The link may be incomplete. Please open it again from the message."),
 )
 _LATER: Final = _Words(
     N_("Please try again in a minute"),
@@ -76,7 +85,13 @@ def later(language: Language) -> str:
 
 
 def _page(
-    language: Language, words: _Words, *, list_title: str = "", who: str = "", fields: str = "", quiet: bool = False
+    language: Language,
+    words: _Words,
+    *,
+    list_title: str = "",
+    who: str = "",
+    fields: str = "",
+    quiet: bool = False,
 ) -> str:
     named = {"list": escape(say(list_title, language)), "who": escape(say(who or _YOU, language))}
     title, text = say(t(words.title, **named), language), say(t(words.text, **named), language)

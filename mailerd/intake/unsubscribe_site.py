@@ -1,8 +1,9 @@
-"""The public site of unsubscribe links: a listener of its own that serves `/u/` and `/robots.txt` and nothing else.
+"""The public site of unsubscribe links: a listener of its own that serves `/u/` and `/robots.txt`
+and nothing else.
 
-A proxy that publishes this listener cannot publish the API by mistake. A POST unsubscribes, with any body: mail
-programs send `List-Unsubscribe=One-Click` in two encodings (RFC 8058, section 3.1), and some send nothing. GET and
-HEAD change nothing: scanners of mail follow every link.
+A proxy that publishes this listener cannot publish the API by mistake. A POST unsubscribes, with
+any body: mail programs send `List-Unsubscribe=One-Click` in two encodings (RFC 8058, section 3.1),
+and some send nothing. GET and HEAD change nothing: scanners of mail follow every link.
 """
 
 import asyncio
@@ -29,7 +30,13 @@ from mailerd.core.suppression import (
 )
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents, SuppressionEvents
-from mailerd.http.auth import FAILURE_RETRY_AFTER, MAX_FAILURES_PER_MINUTE, ClientAddress, StrangerLog, TokenBuckets
+from mailerd.http.auth import (
+    FAILURE_RETRY_AFTER,
+    MAX_FAILURES_PER_MINUTE,
+    ClientAddress,
+    StrangerLog,
+    TokenBuckets,
+)
 from mailerd.http.requests import asked_language
 from mailerd.http.responses import no_such_path
 from mailerd.http.server import SlowClientReaper, listen, running
@@ -45,11 +52,14 @@ BODY_TIMEOUT: Final = 10.0
 RETRY_AFTER: Final = 30
 """Seconds after which a client should try again while nothing can be stored."""
 UNDOS_PER_MINUTE: Final = 5
-"""Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and tell applications
-anew. An unsubscribe itself is never refused."""
+"""Undos of one person and list that are served, per daemon: each lets an unsubscribe write rows and
+tell applications anew. An unsubscribe itself is never refused.
+"""
 PLACES: Final = 2
-"""Pages that use the database at once, and as many unsubscribes: its connections are those of the messages, which would
-wait behind all requests of a stranger who floods the site by one good link, or of a scanner that opens all of them."""
+"""Pages that use the database at once, and as many unsubscribes: its connections are those of the
+messages, which would wait behind all requests of a stranger who floods the site by one good link,
+or of a scanner that opens all of them.
+"""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
 _HEADERS: Final = {
@@ -85,15 +95,21 @@ class UnsubscribeSite:
         self._secrets = Secrets(database, timeout=timeout)
         self._client_address = client_address or ClientAddress(())
         self._failures = TokenBuckets()
-        """By the address, apart from those of the API: made-up public links must not shut out its clients."""
+        """By the address, apart from those of the API: made-up public links must not shut out its
+        clients.
+        """
         self._undos = TokenBuckets()
         self._looking, self._acting = asyncio.Semaphore(PLACES), asyncio.Semaphore(PLACES)
         self._links = WeakValueDictionary[tuple[int, int, bytes], asyncio.Lock]()
-        """Held for a person and a list while one request of theirs has a place, or waits for one."""
+        """Held for a person and a list while one request of theirs has a place, or waits for
+        one.
+        """
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
         self._reading_keys = asyncio.Lock()
-        """What comes while they are read waits for them: by those from before, a link of a new key had a 404."""
+        """What comes while they are read waits for them: by those from before, a link of a new key
+        had a 404.
+        """
 
     async def run(self) -> None:
         """Serve until cancelled; at once done where the settings name no port.
@@ -143,7 +159,11 @@ class UnsubscribeSite:
         try:
             return await handler(request)
         except web.HTTPException as error:
-            head = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
+            head = {
+                name: error.headers[name]
+                for name in ("Allow", "Retry-After")
+                if name in error.headers
+            }
             return _page(pages.unknown(language), status=error.status, head=head)
         except DatabaseError as error:
             self._events.unsubscribe_unserved(method=request.method, cause=str(error))
@@ -179,15 +199,30 @@ class UnsubscribeSite:
             if body == b"undo=1":
                 who_and_list, now = (token.digest, token.list_id), self._clock.monotonic()
                 if wait := self._undos.wait(who_and_list, per_minute=UNDOS_PER_MINUTE, now=now):
-                    return _page(pages.later(language), status=429, head={"Retry-After": str(math.ceil(wait))})
-                still_out = await self._undo(token, suppressions, origin=origin, title=title, who=who)
-                return _page((pages.still_out if still_out else pages.undone)(language, list_title=title, who=who))
+                    return _page(
+                        pages.later(language),
+                        status=429,
+                        head={"Retry-After": str(math.ceil(wait))},
+                    )
+                still_out = await self._undo(
+                    token, suppressions, origin=origin, title=title, who=who
+                )
+                return _page(
+                    (pages.still_out if still_out else pages.undone)(
+                        language, list_title=title, who=who
+                    )
+                )
             source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
-            message = (
-                token.recipient_id if address is not None else None
-            )  # another person's would be named in the event
+            # another person's would be named in the event
+            message = token.recipient_id if address is not None else None
             new = NewSuppression(
-                token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, message, origin=origin
+                token.digest,
+                token.list_id,
+                Reason.UNSUBSCRIBED,
+                source,
+                address,
+                message,
+                origin=origin,
             )
             if (await suppressions.add([new])).changed:
                 self._events.suppression_added(
@@ -196,14 +231,17 @@ class UnsubscribeSite:
                     reason=Reason.UNSUBSCRIBED.value,
                     source=source.value,
                 )
-        # A send that looked before the COMMIT begins within MAX_LOOKUP_AGE of its look, or looks again: when this
-        # answer is read, no send of this list to this address begins any more.
+        # A send that looked before the COMMIT begins within MAX_LOOKUP_AGE of its look, or looks
+        # again: when this answer is read, no send of this list to this address begins any more.
         await self._clock.sleep(ANSWER_DELAY)
         return _page(pages.done(language, list_title=title, who=who))
 
     @asynccontextmanager
-    async def _place(self, places: asyncio.Semaphore, token: UnsubscribeToken) -> AsyncIterator[None]:
-        """Hold one of the places, of which a link has one at most: a flood by it leaves the others to other people.
+    async def _place(
+        self, places: asyncio.Semaphore, token: UnsubscribeToken
+    ) -> AsyncIterator[None]:
+        """Hold one of the places, of which a link has one at most: a flood by it leaves the others
+        to other people.
 
         Raises:
             DatabaseError: none came free in the time that the database gets for an answer.
@@ -221,15 +259,28 @@ class UnsubscribeSite:
                         await held.enter_async_context(each)
             except TimeoutError as error:
                 raise DatabaseError(
-                    "an unsubscribe link", phase="queue", cause=error, errno=0, retry=True, in_doubt=False
+                    "an unsubscribe link",
+                    phase="queue",
+                    cause=error,
+                    errno=0,
+                    retry=True,
+                    in_doubt=False,
                 ) from None
             yield
 
     async def _undo(
-        self, token: UnsubscribeToken, suppressions: Suppressions, *, origin: str, title: str, who: str
+        self,
+        token: UnsubscribeToken,
+        suppressions: Suppressions,
+        *,
+        origin: str,
+        title: str,
+        who: str,
     ) -> bool:
         """Take it back; whether messages of the list stay away all the same."""
-        removed, still_out = await suppressions.undo(token.digest, list_id=token.list_id, origin=origin)
+        removed, still_out = await suppressions.undo(
+            token.digest, list_id=token.list_id, origin=origin
+        )
         if removed:
             self._events.suppression_removed(
                 address=who or t("an address"), mailing_list=title, source=Channel.PAGE.value
@@ -240,9 +291,9 @@ class UnsubscribeSite:
         """The token of the request's path.
 
         Raises:
-            HTTPNotFound: it was cut, or no key of ours made it.
-            HTTPTooManyRequests: so it is, and its address has shown many such. A good one is never refused.
-            DatabaseError: the keys cannot be read.
+            HTTPNotFound: it was cut, or no key of ours made it. HTTPTooManyRequests: so it is, and
+            its address has shown many such. A good one is never refused. DatabaseError: the keys
+            cannot be read.
         """
         text = request.match_info["token"]
         keys = await self._known_keys()
@@ -271,8 +322,11 @@ class UnsubscribeSite:
                     raise
             return self._keys
 
-    async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None, str]:
-        """The list's title, and where the message's row is still kept and is the one that was meant, its addresses.
+    async def _named(
+        self, token: UnsubscribeToken, suppressions: Suppressions
+    ) -> tuple[str, str | None, str]:
+        """The list's title, and where the message's row is still kept and is the one that was
+        meant, its addresses.
 
         These are its recipient's, and what its From said.
         """
@@ -285,8 +339,13 @@ class UnsubscribeSite:
 
 
 async def _on_expect(request: web.Request) -> web.StreamResponse | None:
-    """Ask for the body where the client waits for that; any other `Expect` is ignored, since a POST must act."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    """Ask for the body where the client waits for that; any other `Expect` is ignored, since a POST
+    must act.
+    """
+    if (
+        request.headers.get("Expect", "").lower() == "100-continue"
+        and request.transport is not None
+    ):
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return None
 
@@ -300,4 +359,6 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _page(html: str, *, status: int = 200, head: dict[str, str] | None = None) -> web.Response:
-    return web.Response(text=html, status=status, content_type="text/html", headers=_HEADERS | (head or {}))
+    return web.Response(
+        text=html, status=status, content_type="text/html", headers=_HEADERS | (head or {})
+    )

@@ -71,7 +71,10 @@ class WebhookEndpoints:
     async def deliveries(self, request: web.Request, key: ApiKey) -> web.Response:
         """A page of deliveries, the newest event first."""
         with Query(request, allowed=("status", "cursor", "limit")) as given:
-            status, most = given.choice("status", DeliveryStatus), given.limit(default=100, most=MAX_PAGE)
+            status, most = (
+                given.choice("status", DeliveryStatus),
+                given.limit(default=100, most=MAX_PAGE),
+            )
             before = given.cursor(shape=_CURSOR)
         page = await webhooks.deliveries(
             self._by(key),
@@ -106,7 +109,9 @@ class WebhookEndpoints:
 
 
 def _with_refusals(handler: KeyHandler) -> KeyHandler:
-    """Answer 404 where there is no such endpoint, or none any more, and 409 where it cannot be changed like this."""
+    """Answer 404 where there is no such endpoint, or none any more, and 409 where it cannot be
+    changed like this.
+    """
 
     async def handle(request: web.Request, key: ApiKey) -> web.StreamResponse:
         try:

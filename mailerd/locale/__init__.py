@@ -1,4 +1,6 @@
-"""Says texts in the language of their reader: English as the code has it, or Chinese by the catalogue here."""
+"""Says texts in the language of their reader: English as the code has it, or Chinese by the
+catalogue here.
+"""
 
 import gettext
 import re
@@ -18,7 +20,9 @@ _JOINTS: Final = {"; ": "；", ". ": "。", ", ": "，", ": ": "："}
 
 
 def speak(language: Language) -> None:
-    """Choose the language of what this context says: a command for its process, a request for its answer."""
+    """Choose the language of what this context says: a command for its process, a request for its
+    answer.
+    """
     _LANGUAGE.set(language)
 
 
@@ -28,13 +32,18 @@ def language() -> Language:
 
 
 def say(text: str, language: Language | None = None) -> str:
-    """A text in a language, that of this context unless another is named; what is no `Text` stays as it is."""
+    """A text in a language, that of this context unless another is named; what is no `Text` stays
+    as it is.
+    """
     if not isinstance(text, Text):
         return text
     if (language or _LANGUAGE.get()) == "en":
         return str.__str__(text)
     if not text.msgid:
-        parts = (_JOINTS.get(part, part) if number % 2 else _said(part, language) for number, part in _places(text))
+        parts = (
+            _JOINTS.get(part, part) if number % 2 else _said(part, language)
+            for number, part in _places(text)
+        )
         return _closed("".join(parts))
     fields = {name: _said(value, language) for name, value in text.fields.items()}
     return _closed(filled(template(text, language), fields))
@@ -52,7 +61,9 @@ def template(text: Text, language: Language | None = None) -> str:
 
 
 def label(code: str) -> str:
-    """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
+    """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in
+    English as it is.
+    """
     return say(coded(code))
 
 
@@ -77,7 +88,9 @@ def _said(value: Any, language: Language | None) -> Any:
 
 
 def _closed(text: str) -> str:
-    """Without the spaces that a template has beside a field, where the field is Chinese too: 发件邮箱已暂停."""
+    """Without the spaces that a template has beside a field, where the field is Chinese too:
+    发件邮箱已暂停.
+    """
     return _GAPS.sub("", text)
 
 
@@ -88,20 +101,26 @@ def _catalogue() -> gettext.NullTranslations:
 
 
 def from_environment(environment: Mapping[str, str]) -> Language:
-    """The language of a command before it has read a configuration: `log.language`, then gettext's variables.
+    """The language of a command before it has read a configuration: `log.language`, then gettext's
+    variables.
 
     As gettext documents, `LANGUAGE` is a list, and counts only where the locale is not "C".
     """
     if (own := environment.get("MAILERD_LOG__LANGUAGE", "").strip().lower()) in {"en", "zh"}:
         return "zh" if own == "zh" else "en"
-    locale = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environment.get(name))), "C")
+    locale = next(
+        (value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := environment.get(name))),
+        "C",
+    )
     wanted = [] if locale == "C" else environment.get("LANGUAGE", "").split(":")
     known = (name[:2].lower() for name in (*wanted, locale))
     return "zh" if next((name for name in known if name in {"en", "zh"}), "en") == "zh" else "en"
 
 
 _MAX_ACCEPTED: Final = 20
-"""Languages of a header Accept-Language that are looked at, in at most so many times 50 characters."""
+"""Languages of a header Accept-Language that are looked at, in at most so many times 50
+characters.
+"""
 _RANGE: Final = re.compile(
     r"(?P<language>[a-z]{1,8})(?:-[a-z0-9]{1,8})*\s*(?:;\s*q=(?P<weight>0(?:\.\d{0,3})?|1(?:\.0{0,3})?))?",
     re.IGNORECASE,
@@ -109,7 +128,9 @@ _RANGE: Final = re.compile(
 
 
 def accepted_language(header: str, *, otherwise: Language = "en") -> Language:
-    """The language that a header Accept-Language asks for; `otherwise` where it asks for neither (RFC 9110, 12.5.4)."""
+    """The language that a header Accept-Language asks for; `otherwise` where it asks for neither
+    (RFC 9110, 12.5.4).
+    """
     best, weight = str(otherwise), 0.0
     for each in header[: 50 * _MAX_ACCEPTED].split(",", _MAX_ACCEPTED)[:_MAX_ACCEPTED]:
         if found := _RANGE.fullmatch(each.strip()):

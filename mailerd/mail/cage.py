@@ -1,7 +1,9 @@
-"""A child process in a cage: what a stranger sent is worked on where the operating system bounds memory and time.
+"""A child process in a cage: what a stranger sent is worked on where the operating system bounds
+memory and time.
 
-The parent starts it by exec with an empty environment and three pipes, asks it by frames, and kills it when it is late.
-The child bounds itself before it reads anything. `render_child` renders templates so, `job_reader_child` reads jobs.
+The parent starts it by exec with an empty environment and three pipes, asks it by frames, and kills
+it when it is late. The child bounds itself before it reads anything. `render_child` renders
+templates so, `job_reader_child` reads jobs.
 """
 
 import asyncio
@@ -28,15 +30,21 @@ from mailerd.mail.templates import RendererError
 
 LENGTH: Final = struct.Struct(">I")
 MAX_FRAME: Final = 64 * 1024 * 1024
-"""The most bytes of a frame; the largest message has some 12 MB, where JSON escapes each of its characters."""
+"""The most bytes of a frame; the largest message has some 12 MB, where JSON escapes each of its
+characters.
+"""
 BLOB: Final = "blob"
-"""What a message calls the number of bytes that follow its frame as they are, and those bytes once they are read."""
+"""What a message calls the number of bytes that follow its frame as they are, and those bytes once
+they are read.
+"""
 Blob = bytes | bytearray
 
 
 def encode_frame(content: Mapping[str, Any]) -> bytes:
     """A message as bytes."""
-    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "surrogatepass"
+    )
     return LENGTH.pack(len(data)) + data
 
 
@@ -46,7 +54,9 @@ def decode_frame(data: bytes) -> Any:
 
 
 def read_message(source: BinaryIO) -> dict[str, Any] | None:
-    """The next message that the child is sent, with its blob if it has one; None: the parent has closed the pipe."""
+    """The next message that the child is sent, with its blob if it has one; None: the parent has
+    closed the pipe.
+    """
     if not (head := source.read(LENGTH.size)):
         return None
     message: dict[str, Any] = decode_frame(source.read(*LENGTH.unpack(head)))
@@ -55,14 +65,20 @@ def read_message(source: BinaryIO) -> dict[str, Any] | None:
     return message
 
 
-# The parent's side of a child process that renders: started by exec, asked by frames, killed when it is late.
+# The parent's side of a child process that renders: started by exec, asked by frames, killed when
+# it is late.
 
 START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""
 ANSWER_TIMEOUT: Final = 10.0
-"""Seconds for an answer. A message's seconds of CPU end far earlier; this bound is for a process that gets none."""
+"""Seconds for an answer.
+
+A message's seconds of CPU end far earlier; this bound is for a process that gets none.
+"""
 KILL_TIMEOUT: Final = 5.0
-"""Seconds for the end of a process that was killed: one that waits for a disk or for swap ends when that answers."""
+"""Seconds for the end of a process that was killed: one that waits for a disk or for swap ends when
+that answers.
+"""
 _PIECE: Final = 1 << 20
 LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
@@ -81,7 +97,9 @@ class Limits:
     """What a message may use."""
 
     cpu: float
-    """The seconds of CPU that a message may use, less at most 5 ms that messages before it have used."""
+    """The seconds of CPU that a message may use, less at most 5 ms that messages before it have
+    used.
+    """
     memory: int
     """The bytes of address space of the process, the interpreter's own 40 MB included."""
     frame: int | None = None
@@ -91,10 +109,13 @@ class Limits:
 class ChildEndedError(MailerdError):
     """The process ended instead of answering; `part` is what it worked on, where that is known.
 
-    `by_work` is False where the work is not the cause: another process has killed it, or it got no CPU.
+    `by_work` is False where the work is not the cause: another process has killed it, or it got no
+    CPU.
     """
 
-    def __init__(self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True) -> None:
+    def __init__(
+        self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True
+    ) -> None:
         super().__init__(cause)
         self.cause = cause
         self.part = part
@@ -124,8 +145,9 @@ class ChildProcess:
         Raises:
             RendererError: it does not start; the text says why.
         """
-        # By exec, and with nothing of ours: no environment (it may hold the database's password), no descriptor
-        # but the three pipes, no terminal, and -I against anything that a working folder would bring.
+        # By exec, and with nothing of ours: no environment (it may hold the database's password),
+        # no descriptor but the three pipes, no terminal, and -I against anything that a working
+        # folder would bring.
         command = (
             sys.executable,
             "-I",
@@ -140,7 +162,13 @@ class ChildProcess:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, env={}, cwd="/", start_new_session=True
+                *command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                env={},
+                cwd="/",
+                start_new_session=True,
             )
         except OSError as error:
             raise RendererError(f"{command[0]}: {error}") from error
@@ -171,7 +199,9 @@ class ChildProcess:
         blob: Blob = b"",
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> dict[str, Any]:
-        """Ask the process; its answer. `blob`: bytes that go with it; `timeout`: for ANSWER_TIMEOUT.
+        """Ask the process; its answer.
+
+        `blob`: bytes that go with it; `timeout`: for ANSWER_TIMEOUT.
 
         Raises:
             ChildEndedError: it has ended, or was killed because it was late.
@@ -180,7 +210,8 @@ class ChildProcess:
         try:
             async with asyncio.timeout(timeout := timeout or ANSWER_TIMEOUT):
                 self._to.write(encode_frame({**asked, BLOB: len(blob)} if blob else asked))
-                for start in range(0, len(blob), _PIECE):  # in pieces, or the loop would copy all of it at once
+                # in pieces, or the loop would copy all of it at once
+                for start in range(0, len(blob), _PIECE):
                     self._to.write(bytes(blob[start : start + _PIECE]))
                     await self._to.drain()
                 await self._to.drain()
@@ -189,14 +220,23 @@ class ChildProcess:
         except TimeoutError:
             await self.kill()
             cause = t(
-                "did not respond within {timeout:g} s: it gets no CPU, or its memory is swapped out", timeout=timeout
+                "did not respond within {timeout:g} s: it gets no CPU, or its memory is swapped out",
+                timeout=timeout,
             )
             raise ChildEndedError(cause, part=part, by_work=False) from None
         except ValueError as error:  # no frame
             await self.kill()
-            raise ChildEndedError(t("broke the renderer ({error})", error=error), part=part) from None
-        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
-            await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
+            raise ChildEndedError(
+                t("broke the renderer ({error})", error=error), part=part
+            ) from None
+        except (
+            OSError,
+            RuntimeError,
+            asyncio.IncompleteReadError,
+        ):
+            # uvloop's word for a closed pipe
+            # it may be about to end by itself, and its exit code says why
+            await self.kill(after=1.0)
             killed = self._process.returncode in {None, -signal.SIGKILL}
             raise ChildEndedError(self.cause, part=part, by_work=not killed) from None
         except BaseException:
@@ -229,7 +269,11 @@ class ChildProcess:
         if length > most:
             raise ValueError(f"a frame of {length} bytes")
         data = await self._from.readexactly(length)
-        content = await asyncio.to_thread(decode_frame, data) if length > LARGE_FRAME else decode_frame(data)
+        content = (
+            await asyncio.to_thread(decode_frame, data)
+            if length > LARGE_FRAME
+            else decode_frame(data)
+        )
         if not isinstance(content, dict):
             raise ValueError("no object")  # noqa: TRY004 - the child's answers are data
         if (size := content.get(BLOB)) is not None:
@@ -274,7 +318,9 @@ class ChildProcess:
 # A worker: a child process, started when it is needed and replaced when it has ended.
 
 IDLE_TIMEOUT: Final = 60.0
-"""Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its own."""
+"""Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its
+own.
+"""
 _MAX_WAIT: Final = 5.0
 """The most seconds before the next try to start a child that does not start."""
 _START_ERROR_FOR: Final = 10.0
@@ -298,18 +344,22 @@ class ChildExits:
         self.events.renderer_ended(renderer=self.renderer, origin=origin, cause=cause)
         self._times.append(now)
         if len(self._times) == _OFTEN and now - self._times[0] < _MINUTE:
-            self.events.renderer_ends_often(renderer=self.renderer, origin=origin, count=_OFTEN, cause=cause)
+            self.events.renderer_ends_often(
+                renderer=self.renderer, origin=origin, count=_OFTEN, cause=cause
+            )
             self._times.clear()
 
 
 class ChildWorker:
     """One child process at a time; `async with` allows work, and ends the child.
 
-    With `keep` the child is started at once, so that no message waits for it. Without, it is started when there is
-    something to do, and ended after one to two minutes without work.
+    With `keep` the child is started at once, so that no message waits for it. Without, it is
+    started when there is something to do, and ended after one to two minutes without work.
     """
 
-    def __init__(self, module: str, *, limits: Limits, exits: ChildExits, keep: bool = False) -> None:
+    def __init__(
+        self, module: str, *, limits: Limits, exits: ChildExits, keep: bool = False
+    ) -> None:
         self.lock = asyncio.Lock()
         """Held by the request whose turn it is; it is fair, the first that waits gets it."""
         self._module = module
@@ -345,7 +395,8 @@ class ChildWorker:
     def start_error(self) -> str:
         """Why the child did not start a moment ago; "" while nothing is known to be wrong.
 
-        It is shown for a short time only: a caller that asks no more because of it would never learn that it is over.
+        It is shown for a short time only: a caller that asks no more because of it would never
+        learn that it is over.
         """
         recent = asyncio.get_running_loop().time() - self._failed_at < _START_ERROR_FOR
         return self._start_error if recent else ""
@@ -390,7 +441,11 @@ class ChildWorker:
         try:
             self._child = await ChildProcess.start(self._limits, module=self._module)
         except RendererError as error:
-            self._child, self._start_error, self._failed_at = None, str(error), asyncio.get_running_loop().time()
+            self._child, self._start_error, self._failed_at = (
+                None,
+                str(error),
+                asyncio.get_running_loop().time(),
+            )
             self._failures += 1
             self._exits.events.renderer_not_started(
                 renderer=self._exits.renderer, cause=str(error), again_in=self._wait()
@@ -404,7 +459,8 @@ class ChildWorker:
 
     async def _start_early(self) -> None:
         async with self.lock:
-            with contextlib.suppress(RendererError):  # it is an event, and the first message tries again
+            # it is an event, and the first message tries again
+            with contextlib.suppress(RendererError):
                 await self.ready()
 
     async def _end_when_idle(self) -> None:
@@ -417,7 +473,9 @@ class ChildWorker:
     async def _end_child(self) -> None:
         if self._child is not None:
             await self._child.kill()
-            self._child = None  # only now: where this is cancelled before, the child must be ended once more
+            self._child = (
+                None  # only now: where this is cancelled before, the child must be ended once more
+            )
 
 
 # The child's side: it ends with its parent, and gives up what its work does not need.
@@ -426,10 +484,11 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def end_with(parent: int) -> None:
-    """Let the kernel kill this process when its parent ends: one that is stopped does not see the end of its pipe.
+    """Let the kernel kill this process when its parent ends: one that is stopped does not see the
+    end of its pipe.
 
-    The parent starts it from the thread of its event loop, which lives as long as the parent does: the kernel goes by
-    the thread. Elsewhere than on Linux the end of the pipe has to do.
+    The parent starts it from the thread of its event loop, which lives as long as the parent does:
+    the kernel goes by the thread. Elsewhere than on Linux the end of the pipe has to do.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -441,10 +500,12 @@ _NICE: Final = 5
 
 
 def give_way() -> None:
-    """Let what is sent, and other requests, go first: who has uploaded something can wait a moment longer.
+    """Let what is sent, and other requests, go first: who has uploaded something can wait a moment
+    longer.
 
-    Where Linux shares the CPU by sessions (`man 7 sched`, "The autogroup feature"), the niceness of a process counts
-    within its session alone, and each child has one of its own: it is the session that is made nice there.
+    Where Linux shares the CPU by sessions (`man 7 sched`, "The autogroup feature"), the niceness of
+    a process counts within its session alone, and each child has one of its own: it is the session
+    that is made nice there.
     """
     os.nice(_NICE)
     if os.getsid(0) == os.getpid():
@@ -457,21 +518,24 @@ _STATM: Final = 3
 
 
 def bound(*, memory: int, keep_statm: bool = False) -> None:
-    """Give up what the work does not need, for ever: memory, files, processes, core dumps, standard error.
+    """Give up what the work does not need, for ever: memory, files, processes, core dumps, standard
+    error.
 
-    Python writes warnings about templates to standard error, and would wait for ever once that pipe is full.
-    `keep_statm`: `bound_memory` is going to be used.
+    Python writes warnings about templates to standard error, and would wait for ever once that pipe
+    is full. `keep_statm`: `bound_memory` is going to be used.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     if keep_statm := keep_statm and sys.platform == "linux":
         os.dup2(os.open("/proc/self/statm", os.O_RDONLY), _STATM)
-    os.closerange(
-        _STATM + keep_statm, os.sysconf("SC_OPEN_MAX")
-    )  # `nowhere`, and what a library keeps: libffi 3.5 its own file
+    # `nowhere`, and what a library keeps: libffi 3.5 its own file
+    os.closerange(_STATM + keep_statm, os.sysconf("SC_OPEN_MAX"))
     for what, most in (
         (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_NOFILE, 0),  # the three pipes stay open, and none can be closed to make room for a file
+        (
+            resource.RLIMIT_NOFILE,
+            0,
+        ),  # the three pipes stay open, and none can be closed to make room for a file
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_CORE, 0),
@@ -480,7 +544,9 @@ def bound(*, memory: int, keep_statm: bool = False) -> None:
 
 
 def bound_cpu(cpu: float) -> None:
-    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is a second limit."""
+    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is a
+    second limit.
+    """
     signal.setitimer(signal.ITIMER_PROF, cpu)
     used = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(used.ru_utime + used.ru_stime + cpu) + 2
@@ -488,7 +554,9 @@ def bound_cpu(cpu: float) -> None:
 
 
 def bound_memory(more: int | None) -> None:
-    """Let this process take so many bytes more than it has now, until the next call; None: all that it was given."""
+    """Let this process take so many bytes more than it has now, until the next call; None: all that
+    it was given.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     if more is not None and sys.platform == "linux":
         most = min(most, int(os.pread(_STATM, 100, 0).split()[0]) * resource.getpagesize() + more)

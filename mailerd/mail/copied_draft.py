@@ -1,6 +1,8 @@
-"""Copies what a person wrote as a draft in Gmail: subject, text and inline pictures, as the template of a job.
+"""Copies what a person wrote as a draft in Gmail: subject, text and inline pictures, as the
+template of a job.
 
-The draft is a stranger's bytes: a process of its own parses it, which the system bounds, and no other one does.
+The draft is a stranger's bytes: a process of its own parses it, which the system bounds, and no
+other one does.
 """
 
 import asyncio
@@ -25,7 +27,10 @@ MAX_HTML: Final = 1_000_000
 MAX_PARTS: Final = 500
 """Parts of it, the files that are left out included."""
 MAX_PICTURES: Final = 50
-"""Inline pictures: the API takes as many files of a job. Their bytes are bounded by those of a draft that is read."""
+"""Inline pictures: the API takes as many files of a job.
+
+Their bytes are bounded by those of a draft that is read.
+"""
 _CHILD: Final = "mailerd.mail.copied_draft_child"
 _AT_ONCE: Final = 2
 
@@ -46,7 +51,11 @@ class DraftPicture:
     @property
     def fields(self) -> dict[str, str]:
         """It as the API takes an attachment, without its content."""
-        return {"filename": self.filename, "content_type": self.content_type, "content_id": self.filename}
+        return {
+            "filename": self.filename,
+            "content_type": self.content_type,
+            "content_id": self.filename,
+        }
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,18 @@ class CopiedDraft:
 
     def pack(self) -> bytes:
         """It for a row of the database: a line of JSON, then its texts and pictures as they are."""
-        texts = [None if each is None else each.encode("utf-8", "surrogatepass") for each in (self.html, self.text)]
+        texts = [
+            None if each is None else each.encode("utf-8", "surrogatepass")
+            for each in (self.html, self.text)
+        ]
         head = {
-            "subject": self.subject, "texts": [None if each is None else len(each) for each in texts],
-            "pictures": [[each.filename, each.content_type, len(each.content)] for each in self.pictures],
+            "subject": self.subject,
+            "texts": [None if each is None else len(each) for each in texts],
+            "pictures": [
+                [each.filename, each.content_type, len(each.content)] for each in self.pictures
+            ],
             "left_out": self.left_out,
-        }  # fmt: skip
+        }
         contents = (each.content for each in self.pictures)
         return b"".join([json.dumps(head).encode(), b"\n", *filter(None, texts), *contents])
 
@@ -81,7 +96,9 @@ class CopiedDraft:
         """
         at = packed.find(b"\n") + 1
         if not at:
-            raise DraftNotCopiedError(t("The copy of the draft cannot be read. Copy the draft again."))
+            raise DraftNotCopiedError(
+                t("The copy of the draft cannot be read. Copy the draft again.")
+            )
 
         def taken(size: int) -> bytes:
             nonlocal at
@@ -89,8 +106,13 @@ class CopiedDraft:
             return bytes(packed[at - size : at])
 
         head = json.loads(packed[:at])
-        html, text = (None if size is None else taken(size).decode("utf-8", "surrogatepass") for size in head["texts"])
-        pictures = tuple(DraftPicture(name, kind, taken(size)) for name, kind, size in head["pictures"])
+        html, text = (
+            None if size is None else taken(size).decode("utf-8", "surrogatepass")
+            for size in head["texts"]
+        )
+        pictures = tuple(
+            DraftPicture(name, kind, taken(size)) for name, kind, size in head["pictures"]
+        )
         return cls(head["subject"], html, text, pictures, tuple(head["left_out"]))
 
     @property
@@ -106,7 +128,9 @@ class CopiedDraft:
 
 
 class DraftCopier:
-    """Copies drafts, a few at a time, never two of one origin at once: a hostile draft holds up its reader alone."""
+    """Copies drafts, a few at a time, never two of one origin at once: a hostile draft holds up its
+    reader alone.
+    """
 
     def __init__(self, events: RendererEvents) -> None:
         self._exits = ChildExits("drafts", events)
@@ -127,8 +151,12 @@ class DraftCopier:
             except ChildEndedError as ended:
                 self._exits.record(origin, ended.cause)
                 if not ended.by_work:
-                    raise RendererError(t("the process that reads drafts {cause}", cause=ended.cause)) from ended
-                raise DraftNotCopiedError(t("reading the draft {cause}", cause=ended.cause)) from ended
+                    raise RendererError(
+                        t("the process that reads drafts {cause}", cause=ended.cause)
+                    ) from ended
+                raise DraftNotCopiedError(
+                    t("reading the draft {cause}", cause=ended.cause)
+                ) from ended
             finally:
                 await child.kill()
         if refused := answer.get("refused"):

@@ -1,6 +1,8 @@
-"""The process that reads one draft: `python -I -m mailerd.mail.copied_draft_child CPU_SECONDS MEMORY_BYTES PARENT`.
+"""The process that reads one draft: `python -I -m mailerd.mail.copied_draft_child CPU_SECONDS
+MEMORY_BYTES PARENT`.
 
-`copied_draft` starts it and sends the draft with its first frame. It bounds itself before it reads anything.
+`copied_draft` starts it and sends the draft with its first frame. It bounds itself before it reads
+anything.
 """
 
 import html
@@ -13,19 +15,36 @@ from typing import Any, Final
 from mailerd.core.i18n import Text, t
 from mailerd.core.reasons import to_json
 from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
-from mailerd.mail.copied_draft import MAX_HTML, MAX_PARTS, MAX_PICTURES, CopiedDraft, DraftNotCopiedError, DraftPicture
+from mailerd.mail.copied_draft import (
+    MAX_HTML,
+    MAX_PARTS,
+    MAX_PICTURES,
+    CopiedDraft,
+    DraftNotCopiedError,
+    DraftPicture,
+)
 from mailerd.mail.read_notice import KEY_HEADER, UNREADABLE, decoded, decoded_words, parse
 from mailerd.mail.render import MAX_SUBJECT
 from mailerd.mail.render_child import Child
 from mailerd.mail.spreadsheet import ENCODINGS
 
-_ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
+_ENDINGS: Final = {
+    "image/png": "png",
+    "image/jpeg": "jpg",
+    "image/gif": "gif",
+    "image/webp": "webp",
+}
 """The pictures that mail programs show inside a message."""
 _MAX_NAMED: Final = 10
 """Files that are named as left out."""
 _MAX_NAME: Final = 100
-_BRACES: Final = re.compile(r"\{\{(?:(?!\}\}).)*+(?:\}\}|\Z)|\{%(?:(?!%\}).)*+(?:%\}|\Z)", re.DOTALL)
-"""What is Jinja's. Without an end it goes on to the end of all, so that each character is looked at once."""
+_BRACES: Final = re.compile(
+    r"\{\{(?:(?!\}\}).)*+(?:\}\}|\Z)|\{%(?:(?!%\}).)*+(?:%\}|\Z)", re.DOTALL
+)
+"""What is Jinja's.
+
+Without an end it goes on to the end of all, so that each character is looked at once.
+"""
 _ONE_TAG: Final = r"<[a-zA-Z/!][^<>]*+>"
 _TAG: Final = re.compile(_ONE_TAG)
 _INNER: Final = rf"(?:[^{{}}<]|{_ONE_TAG}){{0,80}}+"
@@ -53,29 +72,43 @@ def copy_draft(raw: bytes) -> CopiedDraft:
         if mail.get(KEY_HEADER):  # a message of mailerd's own, maybe another tenant's
             raise DraftNotCopiedError(t("the draft no longer exists"))
         parts = _parts(mail)
-        texts = [it for it in parts if it.get_content_type() in ("text/html", "text/plain") and not _filename(it)]
-        body = next((it for it in texts if it.get_content_type() == "text/html"), texts[0] if texts else Mail())
+        texts = [
+            it
+            for it in parts
+            if it.get_content_type() in ("text/html", "text/plain") and not _filename(it)
+        ]
+        body = next(
+            (it for it in texts if it.get_content_type() == "text/html"),
+            texts[0] if texts else Mail(),
+        )
         text = _text(body)
         subject = " ".join(decoded_words(str(mail.get("Subject", ""))).split())
     except UNREADABLE as error:
         raise DraftNotCopiedError(t("the draft is damaged")) from error
     if not subject:
-        raise DraftNotCopiedError(t("the draft has no subject. Write one in Gmail, then copy it again"))
+        raise DraftNotCopiedError(
+            t("the draft has no subject. Write one in Gmail, then copy it again")
+        )
     if len(subject) > MAX_SUBJECT:
-        raise DraftNotCopiedError(t("the subject has more than {n:,} characters. Shorten it", n=MAX_SUBJECT))
+        raise DraftNotCopiedError(
+            t("the subject has more than {n:,} characters. Shorten it", n=MAX_SUBJECT)
+        )
     if not text.strip():
         raise DraftNotCopiedError(t("the draft is empty. Write it in Gmail, then copy it again"))
     others = [it for it in parts if it not in texts]
     if body.get_content_type() != "text/html":
         return CopiedDraft(subject, None, text, left_out=_named(others))
     if _SCRIPT.search(text):
-        raise DraftNotCopiedError(t("the draft has a script, which no mail program runs. Remove it"))
+        raise DraftNotCopiedError(
+            t("the draft has a script, which no mail program runs. Remove it")
+        )
     source, pictures, left = _with_pictures(whole_braces(text), others)
     return CopiedDraft(subject, source, None, pictures, _named(left))
 
 
 def whole_braces(source: str) -> str:
-    """HTML as an editor wrote it: what stands in `{{ … }}` and `{% … %}` is text again, without entities.
+    """HTML as an editor wrote it: what stands in `{{ … }}` and `{% … %}` is text again, without
+    entities.
 
     Raises:
         DraftNotCopiedError: a part of it is formatted, and names would not be found.
@@ -124,16 +157,25 @@ def _parts(mail: Mail) -> list[Mail]:
 def _text(part: Mail) -> str:
     text = decoded(_content(part), part.get_content_charset())
     if len(text) > MAX_HTML:
-        raise DraftNotCopiedError(t("the text of the draft has more than {n:,} characters. Shorten it", n=MAX_HTML))
+        raise DraftNotCopiedError(
+            t("the text of the draft has more than {n:,} characters. Shorten it", n=MAX_HTML)
+        )
     return text.replace("\r\n", "\n").encode("utf-8", "replace").decode()
 
 
-def _with_pictures(source: str, parts: list[Mail]) -> tuple[str, tuple[DraftPicture, ...], list[Mail]]:
-    """The HTML with names of our own for its pictures, those pictures, and the parts that are left."""
+def _with_pictures(
+    source: str, parts: list[Mail]
+) -> tuple[str, tuple[DraftPicture, ...], list[Mail]]:
+    """The HTML with names of our own for its pictures, those pictures, and the parts that are
+    left.
+    """
     shown = {found[1] for found in _CID.finditer(source)}
     names, pictures, left = dict[str, str](), list[DraftPicture](), list[Mail]()
     for part in parts:
-        cid, kind = str(part.get("Content-ID", "")).strip().strip("<>"), part.get_content_type().replace("jpg", "jpeg")
+        cid, kind = (
+            str(part.get("Content-ID", "")).strip().strip("<>"),
+            part.get_content_type().replace("jpg", "jpeg"),
+        )
         content = _content(part)
         if cid not in shown or cid in names or kind not in _ENDINGS or not content:
             left.append(part)

@@ -1,4 +1,5 @@
-"""Jinja's own sandbox with an allow-list: plain data in, text out, and no attribute or function of Python.
+"""Jinja's own sandbox with an allow-list: plain data in, text out, and no attribute or function of
+Python.
 
 Time and memory are not bounded here: the operating system bounds the process that this runs in.
 """
@@ -28,7 +29,9 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_OF_TEXT: Final = _names("capitalize e escape format lower replace safe string title trim truncate upper urlencode")
+_OF_TEXT: Final = _names(
+    "capitalize e escape format lower replace safe string title trim truncate upper urlencode"
+)
 """Filters that take a text or a number; of a list they would make Python's notation of it."""
 _WRITING: Final = {"format": None, "replace": 2}
 """Filters that write their arguments into a text, and how many of these; None: all."""
@@ -37,12 +40,16 @@ _OF_ANYTHING: Final = _names(
 )
 TESTS: Final = {
     name: JINJA_TESTS[name]
-    for name in _names("boolean defined divisibleby even false mapping none number odd sequence string true undefined")
+    for name in _names(
+        "boolean defined divisibleby even false mapping none number odd sequence string true undefined"
+    )
 }
 LOOP: Final = _names("first index index0 last length nextitem previtem revindex revindex0")
 """What a template may ask of `loop`, besides loop.cycle(…) and loop.changed(…)."""
 METHODS: Final[Mapping[str, type]] = {
-    **dict.fromkeys(_names("capitalize endswith lower lstrip rstrip split startswith strip title upper"), str),
+    **dict.fromkeys(
+        _names("capitalize endswith lower lstrip rstrip split startswith strip title upper"), str
+    ),
     **dict.fromkeys(_names("get items keys values"), dict),
     **dict.fromkeys(_names("changed cycle"), LoopContext),
 }
@@ -54,11 +61,14 @@ class NullError(TemplateRuntimeError):
 
 
 class NotFoundError(TemplateRuntimeError):
-    """A value that is not a variable does not exist (the previous item of a loop, for example); the text names it."""
+    """A value that is not a variable does not exist (the previous item of a loop, for example); the
+    text names it.
+    """
 
 
 class MissingVariable(StrictUndefined):
-    """A variable that is not there: its message is its path alone, and every path below it is missing too.
+    """A variable that is not there: its message is its path alone, and every path below it is
+    missing too.
 
     So `{{ user.name | default("you") }}` works where `user` is missing as a whole; every other use of it raises.
     """
@@ -72,7 +82,8 @@ class MissingVariable(StrictUndefined):
         name: str | None = None,
         exc: type[TemplateRuntimeError] = UndefinedError,
     ) -> None:
-        # With a hint ("there is no previous item") it is not a variable that is missing. The hint is the message.
+        # With a hint ("there is no previous item") it is not a variable that is missing. The hint
+        # is the message.
         super().__init__(hint or str(name), obj, name, NotFoundError if hint else exc)
 
     @property
@@ -82,7 +93,9 @@ class MissingVariable(StrictUndefined):
 
 
 class RecordedVariable(Undefined):
-    """A variable that is not there, reads as the empty text and records its path, so that one rendering finds all."""
+    """A variable that is not there, reads as the empty text and records its path, so that one
+    rendering finds all.
+    """
 
     __slots__ = ()
     paths: ClassVar[list[str]] = []
@@ -105,7 +118,11 @@ class RecordedVariable(Undefined):
 
 def default(value: Any, default_value: Any = "", boolean: Any = False) -> Any:  # noqa: FBT002 - as in Jinja
     """The value, or another where it is missing or null, and with `true` also where it is empty."""
-    return default_value if isinstance(value, Undefined) or value is None or (boolean and not value) else value
+    return (
+        default_value
+        if isinstance(value, Undefined) or value is None or (boolean and not value)
+        else value
+    )
 
 
 def _not_writable(value: object) -> str:
@@ -120,7 +137,9 @@ def _not_writable(value: object) -> str:
 
 
 def _written(value: Any) -> Any:
-    """A value that becomes text, refused where it would read like an accident ("Dear None", a Python list)."""
+    """A value that becomes text, refused where it would read like an accident ("Dear None", a
+    Python list).
+    """
     if type(value) is str:  # most are, and this is asked for each value of each message
         return value
     if value is None:
@@ -143,7 +162,9 @@ def _join(context: EvalContext, value: Any, d: Any = "", attribute: Any = None) 
     """Jinja's join, with its own names."""
     if value is None:
         raise NullError
-    items = value if attribute is None else map(make_attrgetter(context.environment, attribute), value)
+    items = (
+        value if attribute is None else map(make_attrgetter(context.environment, attribute), value)
+    )
     return JINJA_FILTERS["join"](context, [_written(each) for each in items], _written(d))
 
 
@@ -175,7 +196,8 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 
-@pass_context  # so that Jinja does not evaluate constants while compiling, where an error has no line
+# so that Jinja does not evaluate constants while compiling, where an error has no line
+@pass_context
 def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
     """The value of `{{ … }}`."""
     return value if type(value) is str else _written(value)
@@ -187,7 +209,10 @@ def _each(value: Any) -> Any:
         raise NullError
     if isinstance(value, str | int | float):
         raise TypeError(
-            t("a list is needed here, not {it}", it=t("a text") if isinstance(value, str) else t("a number"))
+            t(
+                "a list is needed here, not {it}",
+                it=t("a text") if isinstance(value, str) else t("a number"),
+            )
         )
     return value
 
@@ -207,11 +232,15 @@ def _called(value: Any, method: str, *arguments: Any) -> Any:
 
 def _refuse_underscore(name: object = "") -> None:
     if isinstance(name, str) and name.startswith("_"):
-        raise SecurityError(t("{name!r} starts with an underscore; such names are not available", name=name))
+        raise SecurityError(
+            t("{name!r} starts with an underscore; such names are not available", name=name)
+        )
 
 
 class MessageEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox, narrowed: lookups reach into objects, lists and `loop` only; `range` alone can be called."""
+    """The sandbox, narrowed: lookups reach into objects, lists and `loop` only; `range` alone can
+    be called.
+    """
 
     last_null = ""
     """The last step of the path that last led to null: the error names the variable by it."""
@@ -225,9 +254,15 @@ class MessageEnvironment(ImmutableSandboxedEnvironment):
         return False
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """`a.b`: an object's key, never a Python attribute, so that a key called "items" can be used."""
+        """`a.b`: an object's key, never a Python attribute, so that a key called "items" can be
+        used.
+        """
         if isinstance(obj, LoopContext):
-            return getattr(obj, attribute) if attribute in LOOP else self.undefined(name=f"loop.{attribute}")
+            return (
+                getattr(obj, attribute)
+                if attribute in LOOP
+                else self.undefined(name=f"loop.{attribute}")
+            )
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -240,12 +275,18 @@ class MessageEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(obj, MissingVariable | RecordedVariable):
             return self.undefined(name=f"{obj.path}.{argument}")
         if isinstance(obj, list | tuple | str | range) and type(argument) is int:
-            return obj[argument] if -len(obj) <= argument < len(obj) else self.undefined(name=str(argument))
+            return (
+                obj[argument]
+                if -len(obj) <= argument < len(obj)
+                else self.undefined(name=str(argument))
+            )
         return self.undefined(name=str(argument))
 
 
 class LoopsAndCalls(NodeTransformer):
-    """Rewrites loops, calls and what makes texts to use the functions above; the methods' names are Jinja's."""
+    """Rewrites loops, calls and what makes texts to use the functions above; the methods' names are
+    Jinja's.
+    """
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
         """`{% for … %}`."""
@@ -275,14 +316,29 @@ class LoopsAndCalls(NodeTransformer):
 
 def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(
-        value, name, list(arguments), [], None, None, lineno=value.lineno, environment=value.environment
+        value,
+        name,
+        list(arguments),
+        [],
+        None,
+        None,
+        lineno=value.lineno,
+        environment=value.environment,
     )
 
 
 def _environment(*, autoescape: bool) -> MessageEnvironment:
     # Not optimized, for the same reason as `_out`.
-    made = MessageEnvironment(autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False)
-    made.filters = {**FILTERS, "_each": _each, "_called": _called, "_written": _written, "_modulo": _modulo}
+    made = MessageEnvironment(
+        autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False
+    )
+    made.filters = {
+        **FILTERS,
+        "_each": _each,
+        "_called": _called,
+        "_written": _written,
+        "_modulo": _modulo,
+    }
     made.tests = dict(TESTS)
     made.globals = {"range": safe_range}
     return made
@@ -294,21 +350,52 @@ ESCAPED: Final = _environment(autoescape=True)
 """The environment for HTML."""
 
 
-# Which part of Jinja a message may use. Everything else is refused when a template is compiled, with its line.
+# Which part of Jinja a message may use. Everything else is refused when a template is compiled,
+# with its line.
 
 Violation = tuple[int, str]
 """A line of the template, and why it is refused."""
 
 MAX_DEPTH = 50
-"""How deeply expressions and blocks may be nested; CPython gives up at 20 loops and 200 brackets."""
+"""How deeply expressions and blocks may be nested; CPython gives up at 20 loops and 200
+brackets.
+"""
 MAX_LOOPS = 10
 """How deeply loops may be nested."""
 
 _ALLOWED: tuple[type[nodes.Node], ...] = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.For, nodes.Assign),
-    *(nodes.Name, nodes.Const, nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.Call),
-    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.CondExpr, nodes.Concat, nodes.Keyword),
-    *(nodes.Neg, nodes.Pos, nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow),
+    *(
+        nodes.Name,
+        nodes.Const,
+        nodes.Getattr,
+        nodes.Getitem,
+        nodes.Slice,
+        nodes.Filter,
+        nodes.Test,
+        nodes.Call,
+    ),
+    *(
+        nodes.Compare,
+        nodes.Operand,
+        nodes.And,
+        nodes.Or,
+        nodes.Not,
+        nodes.CondExpr,
+        nodes.Concat,
+        nodes.Keyword,
+    ),
+    *(
+        nodes.Neg,
+        nodes.Pos,
+        nodes.Add,
+        nodes.Sub,
+        nodes.Mul,
+        nodes.Div,
+        nodes.FloorDiv,
+        nodes.Mod,
+        nodes.Pow,
+    ),
     *(nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair),
 )
 
@@ -332,7 +419,9 @@ _RESERVED = frozenset({"self", "super", "caller", "varargs", "kwargs"})
 
 
 def find_violations(tree: nodes.Template) -> list[Violation]:
-    """Everything in a parsed template that a message may not use; empty when all of it is allowed."""
+    """Everything in a parsed template that a message may not use; empty when all of it is
+    allowed.
+    """
     found: list[Violation] = []
     stack: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
     while stack:
@@ -359,7 +448,10 @@ def find_violations(tree: nodes.Template) -> list[Violation]:
 def _violations(node: nodes.Node) -> Iterator[str]:
     if not isinstance(node, _ALLOWED):
         what = _DESCRIPTIONS.get(type(node), f"{type(node).__name__} (Jinja)")
-        yield t("{what} is not available in a message; a template is one piece with if, for and set", what=what)
+        yield t(
+            "{what} is not available in a message; a template is one piece with if, for and set",
+            what=what,
+        )
     elif isinstance(node, nodes.Call):
         yield from _call(node)
     elif isinstance(node, nodes.Filter | nodes.Test):
@@ -405,7 +497,9 @@ def _function(node: nodes.Filter | nodes.Test) -> Iterator[str]:
     if node.name not in table:
         close = difflib.get_close_matches(node.name, table, n=1)
         hint = (
-            t("did you mean '{it}'?", it=close[0]) if close else t("available: {join}", join=", ".join(sorted(table)))
+            t("did you mean '{it}'?", it=close[0])
+            if close
+            else t("available: {join}", join=", ".join(sorted(table)))
         )
         yield t("unknown {what} '{name}'; {hint}", what=what, name=node.name, hint=hint)
     if node.dyn_args is not None or node.dyn_kwargs is not None:
@@ -421,7 +515,11 @@ def _call(node: nodes.Call) -> Iterator[str]:
         case nodes.Getattr(attr="format" | "format_map"):
             yield t('.format() is not available; write "%.2f"|format(price), or join with ~')
         case nodes.Getattr(attr=method):
-            yield t("'.{method}()' is not available; available: {join}", method=method, join=", ".join(sorted(METHODS)))
+            yield t(
+                "'.{method}()' is not available; available: {join}",
+                method=method,
+                join=", ".join(sorted(METHODS)),
+            )
         case nodes.Name(name=name):
             yield t("'{name}()' is not available; available: range()", name=name)
         case _:

@@ -11,30 +11,70 @@ MAX_HTML = 200_000
 """Characters of HTML that are read; what comes after them is left out of the text."""
 
 _PICTURE = re.compile(r"""(?<=["'(=])data:[\w.+/-]{1,100};base64,[A-Za-z0-9+/=]+""")
-"""A picture that stands in the HTML itself: often longer than all of its words, and none of them."""
+"""A picture that stands in the HTML itself: often longer than all of its words, and none of
+them.
+"""
 _DROPPED = frozenset({"script", "style", "template", "title"})
 _BLOCKS = {
-    **dict.fromkeys(("address", "article", "aside", "body", "dd", "div", "dt", "fieldset", "figcaption", "figure"), 1),
+    **dict.fromkeys(
+        (
+            "address",
+            "article",
+            "aside",
+            "body",
+            "dd",
+            "div",
+            "dt",
+            "fieldset",
+            "figcaption",
+            "figure",
+        ),
+        1,
+    ),
     **dict.fromkeys(("footer", "form", "header", "li", "main", "nav", "section", "tr"), 1),
-    **dict.fromkeys(("blockquote", "dl", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "ol", "p", "pre", "table", "ul"), 2),
+    **dict.fromkeys(
+        (
+            "blockquote",
+            "dl",
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "h5",
+            "h6",
+            "hr",
+            "ol",
+            "p",
+            "pre",
+            "table",
+            "ul",
+        ),
+        2,
+    ),
 }
-"""Elements that stand on lines of their own, and the line breaks before and after each: 2 make an empty line."""
+"""Elements that stand on lines of their own, and the line breaks before and after each: 2 make an
+empty line.
+"""
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _EMPTY_LINES = re.compile(r"\n{3,}")
 _INVISIBLE = {0xA0: " ", 0xAD: None, 0x34F: None, 0x200B: None, 0xFEFF: None}
-"""A no-break space is a space in text; soft hyphens and the fillers of hidden preheaders are nothing."""
+"""A no-break space is a space in text; soft hyphens and the fillers of hidden preheaders are
+nothing.
+"""
 _NO_ADDRESS = ("#", "javascript:", "data:", "cid:")
 _MAX_DEPTH = 5
 """Levels of nested lists that are indented further."""
 
 
 def text_from_html(html: str) -> str:
-    """HTML as readable text: paragraphs, lists, table cells, links as "text (address)", pictures by their `alt`.
+    """HTML as readable text: paragraphs, lists, table cells, links as "text (address)", pictures by
+    their `alt`.
 
     It never fails: broken HTML gives some text, too.
     """
     reader = _Reader()
-    with suppress(AssertionError, ValueError):  # its answers to "<![x" and to 5,000 digits; what came before is read
+    # its answers to "<![x" and to 5,000 digits; what came before is read
+    with suppress(AssertionError, ValueError):
         reader.feed(_without_begun_tag(_PICTURE.sub("data:", html)[:MAX_HTML]))
         reader.close()
     lines = "".join(reader.pieces).translate(_INVISIBLE).split("\n")

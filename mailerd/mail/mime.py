@@ -1,8 +1,10 @@
-"""From a recipient's content to the bytes that Google gets (RFC 5322 and MIME); which addresses are allowed.
+"""From a recipient's content to the bytes that Google gets (RFC 5322 and MIME); which addresses are
+allowed.
 
-The standard library encodes: `email.header.Header` the header lines, `quopri` and `base64` the text. `EmailMessage`
-does not write the header lines, since it folds 121 of 1,500 subjects in mixed scripts so that they lose a space. The
-parts are joined here, because the library's generator would copy an attachment of 30 MB line by line for each message.
+The standard library encodes: `email.header.Header` the header lines, `quopri` and `base64` the
+text. `EmailMessage` does not write the header lines, since it folds 121 of 1,500 subjects in mixed
+scripts so that they lose a space. The parts are joined here, because the library's generator would
+copy an attachment of 30 MB line by line for each message.
 """
 
 import base64
@@ -27,10 +29,13 @@ from mailerd.core.i18n import N_, Text, t, tn
 from mailerd.core.message_proof import PROOF_HEADER
 from mailerd.mail.templates import CONTROL, Content
 
-# Attachments as MIME parts: checked, encoded once and joined to many messages. Also the largest size of a message.
+# Attachments as MIME parts: checked, encoded once and joined to many messages. Also the largest
+# size of a message.
 
 MAX_MESSAGE_BYTES: Final = 36_700_160
-"""The most bytes of a whole message, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
+"""The most bytes of a whole message, 35 MiB: maxSize in Gmail's discovery document, drafts.create
+and messages.send.
+"""
 MAX_ATTACHMENTS: Final = 50
 """Files of one list."""
 MAX_FILENAME: Final = 255
@@ -40,26 +45,86 @@ _LINE: Final = 57
 _MAX_PIECE: Final = 60
 """Characters of a piece of a parameter: with its name and number it fits into a line of 78."""
 _PART_OVERHEAD: Final = 600
-"""Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it is encoded."""
+"""Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it
+is encoded.
+"""
 
-BLOCKED: Final = frozenset({
-    "ade", "adp", "apk", "appx", "appxbundle", "bat", "cab", "chm", "cmd", "com", "cpl", "diagcab", "diagcfg",
-    "diagpkg", "dll", "dmg", "ex", "ex_", "exe", "hta", "img", "ins", "iso", "isp", "jar", "jnlp", "js", "jse", "lib",
-    "lnk", "mde", "mjs", "msc", "msi", "msix", "msixbundle", "msp", "mst", "nsh", "pif", "ps1", "scr", "sct", "shb",
-    "sys", "vb", "vbe", "vbs", "vhd", "vxd", "wsc", "wsf", "wsh", "xll",
-})  # fmt: skip
+BLOCKED: Final = frozenset(
+    {
+        "ade",
+        "adp",
+        "apk",
+        "appx",
+        "appxbundle",
+        "bat",
+        "cab",
+        "chm",
+        "cmd",
+        "com",
+        "cpl",
+        "diagcab",
+        "diagcfg",
+        "diagpkg",
+        "dll",
+        "dmg",
+        "ex",
+        "ex_",
+        "exe",
+        "hta",
+        "img",
+        "ins",
+        "iso",
+        "isp",
+        "jar",
+        "jnlp",
+        "js",
+        "jse",
+        "lib",
+        "lnk",
+        "mde",
+        "mjs",
+        "msc",
+        "msi",
+        "msix",
+        "msixbundle",
+        "msp",
+        "mst",
+        "nsh",
+        "pif",
+        "ps1",
+        "scr",
+        "sct",
+        "shb",
+        "sys",
+        "vb",
+        "vbe",
+        "vbs",
+        "vhd",
+        "vxd",
+        "wsc",
+        "wsf",
+        "wsh",
+        "xll",
+    }
+)
 """Endings that Gmail refuses to carry: https://support.google.com/mail/answer/6590."""
 
-CONTENT_TYPE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}")
+CONTENT_TYPE: Final = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}"
+)
 CONTENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[A-Za-z0-9._-]{1,35})?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _JOINERS: Final = "\u200c\u200d"
-"""Characters without a width that some scripts and emoji are written with; in an ending they only hide it."""
+"""Characters without a width that some scripts and emoji are written with; in an ending they only
+hide it.
+"""
 _BLANKS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 """Characters that show as nothing and that Unicode does not call formats."""
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9]) *(?:\.|$)")
 """Names that are devices to Windows, whatever ending follows them:
-https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscripts, as Windows does."""
+https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscripts,
+as Windows does.
+"""
 _FOLD: Final = re.compile(r"\r?\n(?=[ \t])")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
@@ -77,7 +142,8 @@ def check_filename(name: str) -> str:
     """A name that a reader can store, without spaces around it.
 
     Raises:
-        ValueError: it is empty, a path, a device of Windows, hides its ending or has one that Windows drops, or is of a
+        ValueError: it is empty, a path, a device of Windows, hides its ending or has one that
+        Windows drops, or is of a
             kind that Gmail refuses.
     """
     name = name.strip()
@@ -91,7 +157,8 @@ def check_filename(name: str) -> str:
         raise ValueError(why)
     if unseen := _unseen(name):
         raise ValueError(t("contains U+{unseen:04X}, which is invisible", unseen=ord(unseen)))
-    # In the form that compares (full-width messages, the one dot leader), since a reader's program may store that.
+    # In the form that compares (full-width messages, the one dot leader), since a reader's program
+    # may store that.
     _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
     if dot and ending in BLOCKED:
         raise ValueError(t("ends in .{ending}, which Gmail rejects", ending=ending))
@@ -105,7 +172,9 @@ def _wrong_for_windows(name: str) -> str:
     if name.endswith("."):
         return t("ends in a dot, which Windows removes")
     if device := _DEVICE.match(normalize("NFKC", name).lower()):
-        return t("is {upper}, which is a device name on Windows", upper=device[0].rstrip(" .").upper())
+        return t(
+            "is {upper}, which is a device name on Windows", upper=device[0].rstrip(" .").upper()
+        )
     return ""
 
 
@@ -155,7 +224,9 @@ def check_content_id(content_id: str) -> str:
     """
     if not CONTENT_ID.fullmatch(content_id):
         raise ValueError(
-            t("must consist of A-Z, a-z, digits, dots, dashes and underscores, such as logo or logo@example.com")
+            t(
+                "must consist of A-Z, a-z, digits, dots, dashes and underscores, such as logo or logo@example.com"
+            )
         )
     return content_id
 
@@ -201,16 +272,22 @@ def check_together(files: Iterable[tuple[str, int]]) -> None:
         )
 
 
-def encode_attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> MimePart:
+def encode_attachment(
+    content: bytes, *, filename: str, content_type: str, content_id: str | None
+) -> MimePart:
     """Encode a file as a part; the values were checked before."""
     kind = "inline" if content_id else "attachment"
     charset = '; charset="utf-8"' if content_type.startswith("text/") and _is_utf8(content) else ""
-    lines = [f"Content-Type: {content_type}{charset}", f"Content-Disposition: {kind};{_named('filename', filename)}"]
+    lines = [
+        f"Content-Type: {content_type}{charset}",
+        f"Content-Disposition: {kind};{_named('filename', filename)}",
+    ]
     if content_id:
         lines.append(f"Content-ID: <{content_id}>")
     lines += ["Content-Transfer-Encoding: base64", "", ""]
     return MimePart(
-        "\r\n".join(lines).encode("ascii") + encodebytes(content).replace(b"\n", b"\r\n"), inline=content_id is not None
+        "\r\n".join(lines).encode("ascii") + encodebytes(content).replace(b"\n", b"\r\n"),
+        inline=content_id is not None,
     )
 
 
@@ -223,15 +300,18 @@ def _is_utf8(content: bytes) -> bool:
 
 
 def _named(parameter: str, value: str) -> str:
-    """A parameter of a header (RFC 2231), in pieces where it is long: no line is over 78 characters.
+    """A parameter of a header (RFC 2231), in pieces where it is long: no line is over 78
+    characters.
 
-    The standard library would write a name such as `=?utf-8?q?x?=` as it is, which readers decode (`EmailMessage`), or
-    a line of 3,000 characters (`Message.add_header`).
+    The standard library would write a name such as `=?utf-8?q?x?=` as it is, which readers decode
+    (`EmailMessage`), or a line of 3,000 characters (`Message.add_header`).
     """
     if _PLAIN.fullmatch(value):
         return f'\r\n {parameter}="{value}"'
     pieces = ["utf-8''"]
-    for character in value:  # none ends within a character: some readers decode each piece for itself
+    for (
+        character
+    ) in value:  # none ends within a character: some readers decode each piece for itself
         encoded = parse.quote(character, safe="")
         if len(pieces[-1]) + len(encoded) > _MAX_PIECE:
             pieces.append("")
@@ -241,7 +321,8 @@ def _named(parameter: str, value: str) -> str:
     return ";".join(f"\r\n {parameter}*{number}*={piece}" for number, piece in enumerate(pieces))
 
 
-# Checks email addresses: email-validator decides, and plain addresses of a domain that it knows are accepted here.
+# Checks email addresses: email-validator decides, and plain addresses of a domain that it knows are
+# accepted here.
 
 MAX_ADDRESS: Final = 254
 """The most characters of an address (RFC 3696, erratum 1690)."""
@@ -250,7 +331,9 @@ MAX_LOCAL_PART: Final = 64
 _MAX_DOMAINS: Final = 50_000
 
 # The dot-atom of RFC 5322, section 3.2.3, which email-validator accepts as it stands.
-_PLAIN_LOCAL: Final = re.compile(r"[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?^`{|}~]+)*", re.ASCII)
+_PLAIN_LOCAL: Final = re.compile(
+    r"[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?^`{|}~]+)*", re.ASCII
+)
 
 
 class Addresses:
@@ -260,13 +343,16 @@ class Addresses:
         self._good: set[str] = set()
 
     def check(self, given: str) -> str:
-        """The address without surrounding spaces and with its domain in lower case, in ASCII: as a header takes it.
+        """The address without surrounding spaces and with its domain in lower case, in ASCII: as a
+        header takes it.
 
         Raises:
             ValueError: it is not an address; the text says why.
         """
         address = given.strip()
-        if (over := len(address) - MAX_ADDRESS) > 0:  # email-validator looks at each character before it counts them
+        if (
+            over := len(address) - MAX_ADDRESS
+        ) > 0:  # email-validator looks at each character before it counts them
             raise ValueError(tn("is {n} character too long", "is {n} characters too long", over))
         local, at, domain = address.rpartition("@")
         domain = domain.lower()
@@ -275,7 +361,8 @@ class Addresses:
             if domain in self._good:
                 return address
             _validate(f"x@{domain}")
-            # A domain that is not plain ASCII may be longer in its ASCII form, so it is validated each time.
+            # A domain that is not plain ASCII may be longer in its ASCII form, so it is validated
+            # each time.
             if domain.isascii() and "xn--" not in domain and len(self._good) < _MAX_DOMAINS:
                 self._good.add(domain)
                 return address
@@ -297,13 +384,28 @@ _NO_ADDRESS: Final = (
     ("After the @-sign, periods", N_("is too long after the @")),
     ("The email address is too long", N_("is too long")),
     ("Internationalized characters before", N_("has characters before the @ that are not ASCII")),
-    ("The email address contains invalid characters before", N_("has invalid characters before the @")),
-    ("The email address contains invalid characters in quotes", N_("has invalid characters before the @")),
+    (
+        "The email address contains invalid characters before",
+        N_("has invalid characters before the @"),
+    ),
+    (
+        "The email address contains invalid characters in quotes",
+        N_("has invalid characters before the @"),
+    ),
     ("The email address contains", N_("has invalid characters")),
     ("The part after the @-sign contains", N_("has invalid characters after the @")),
-    ("The part after the @-sign is not valid. It should have a period", N_("has no period after the @")),
-    ("The part after the @-sign is not valid. It is not within", N_("has no valid top-level domain")),
-    ("The part after the @-sign is a special-use", N_("has a reserved domain, which receives no mail")),
+    (
+        "The part after the @-sign is not valid. It should have a period",
+        N_("has no period after the @"),
+    ),
+    (
+        "The part after the @-sign is not valid. It is not within",
+        N_("has no valid top-level domain"),
+    ),
+    (
+        "The part after the @-sign is a special-use",
+        N_("has a reserved domain, which receives no mail"),
+    ),
     ("The part after the @-sign", N_("has an invalid domain")),
     ("The ", N_("has an invalid domain")),
 )
@@ -311,7 +413,12 @@ _NO_ADDRESS: Final = (
 
 
 def _why_no_address(said: str) -> Text:
-    why = t(next((ours for begins, ours in _NO_ADDRESS if said.startswith(begins)), N_("is not an email address")))
+    why = t(
+        next(
+            (ours for begins, ours in _NO_ADDRESS if said.startswith(begins)),
+            N_("is not an email address"),
+        )
+    )
     which = said.partition(": ")[2].rstrip(".")
     return t("{why}: {which}", why=why, which=which) if which else why
 
@@ -320,13 +427,16 @@ def _validate(address: str) -> str:
     """The domain as DNS and headers have it (RFC 5891)."""
     try:
         # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header.
-        return validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True).ascii_domain
+        return validate_email(
+            address, check_deliverability=False, allow_smtputf8=False, strict=True
+        ).ascii_domain
     except EmailNotValidError as error:
         raise ValueError(_why_no_address(str(error))) from None
 
 
 def mailbox(given: str) -> str:
-    """A sender's address in lower case: to Google, Me@ and me@ are one mailbox, and limits are per mailbox.
+    """A sender's address in lower case: to Google, Me@ and me@ are one mailbox, and limits are per
+    mailbox.
 
     Raises:
         ValueError: it is not an address.
@@ -335,7 +445,8 @@ def mailbox(given: str) -> str:
 
 
 def unsubscribe_mailbox(mailbox: str) -> str:
-    """Where a message that unsubscribes goes: the mailbox that is read, with a tag by which a filter can find it.
+    """Where a message that unsubscribes goes: the mailbox that is read, with a tag by which a
+    filter can find it.
 
     It is never an alias of it, and it has no tag where its name would become too long.
     """
@@ -347,7 +458,9 @@ def unsubscribe_mailbox(mailbox: str) -> str:
 MAX_LINE: Final = 78
 """The most characters of a line that RFC 5322, 2.1.1 recommends; it allows 998."""
 _MAX_FOLDED: Final = 76
-"""The most of a line with encoded words, which leaves each of them at most 75 (RFC 2047, section 2)."""
+"""The most of a line with encoded words, which leaves each of them at most 75 (RFC 2047, section
+2).
+"""
 _ATOM: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 """A display name that needs no quotes."""
@@ -373,7 +486,9 @@ class ListHeaders:
     """The list's id, such as `news.example.com`."""
 
     def lines(self) -> list[str]:
-        """The header lines; each URL whole in a line of its own, and the https one first, which Google uses."""
+        """The header lines; each URL whole in a line of its own, and the https one first, which
+        Google uses.
+        """
         if not self.url:
             return [f"List-Unsubscribe: <{_url(self.mailto)}>", self._list_id()]
         return [
@@ -391,7 +506,8 @@ class ListHeaders:
         return _folded("List-Id", line)
 
 
-# Headers that the application gives: an allow-list, since on most others Google, mail servers and readers act.
+# Headers that the application gives: an allow-list, since on most others Google, mail servers and
+# readers act.
 
 MAX_HEADER_VALUE: Final = 900
 """Characters of a value: with the longest name it fits into the 998 of a line (RFC 5322, 2.1.1)."""
@@ -400,24 +516,51 @@ _MESSAGE_IDS: Final = re.compile(r"<[!-;=?A-~]+@[!-;=?A-~]+>(?: <[!-;=?A-~]+@[!-
 """Printable ASCII between angle brackets, with one @ inside."""
 _IDS: Final = ("In-Reply-To", "References")
 _WORDS: Final = (
-    "Auto-Submitted", "Content-Language", "Feedback-ID", "Importance", "Precedence", "Priority", "Sensitivity",
-)  # fmt: skip
+    "Auto-Submitted",
+    "Content-Language",
+    "Feedback-ID",
+    "Importance",
+    "Precedence",
+    "Priority",
+    "Sensitivity",
+)
 """Programs read them, so their values are ASCII."""
 _TEXTS: Final = ("Comments", "Keywords", "Organization")
 _REFUSED: Final = (
     (("x-mailerd-", "date:", "message-id:"), N_("is set by mailerd")),
     (("x-google-", "x-gm-", "sender:"), N_("is set by Google")),
-    (("return-path:", "received:", "resent-", "delivered-to:", "x-original-", "x-failed-recipients:", "dkim-", "arc-",
-      "authentication-results:"), N_("is set by mail servers")),
+    (
+        (
+            "return-path:",
+            "received:",
+            "resent-",
+            "delivered-to:",
+            "x-original-",
+            "x-failed-recipients:",
+            "dkim-",
+            "arc-",
+            "authentication-results:",
+        ),
+        N_("is set by mail servers"),
+    ),
     (("list-",), N_("is for mailing lists: use the field list")),
     (("mime-version:", "content-"), N_("describes the parts of the message, which mailerd writes")),
-    (("disposition-notification-to:", "return-receipt-to:", "x-confirm-reading-to:"),
-     N_("asks for a read receipt; mailerd does not track recipients")),
-)  # fmt: skip
-"""How refused names begin, in lower case and with a colon at their end, and why they are refused."""
+    (
+        ("disposition-notification-to:", "return-receipt-to:", "x-confirm-reading-to:"),
+        N_("asks for a read receipt; mailerd does not track recipients"),
+    ),
+)
+"""How refused names begin, in lower case and with a colon at their end, and why they are
+refused.
+"""
 _FIELDS: Final = {
-    "from": "sender_email", "to": "email", "cc": "cc", "bcc": "bcc", "reply-to": "reply_to", "subject": "template",
-}  # fmt: skip
+    "from": "sender_email",
+    "to": "email",
+    "cc": "cc",
+    "bcc": "bcc",
+    "reply-to": "reply_to",
+    "subject": "template",
+}
 """Names of headers that have a field of their own."""
 
 
@@ -429,7 +572,9 @@ def check_header(name: str, value: str) -> None:
     """
     low = name.lower()
     if not HEADER_NAME.fullmatch(name):
-        raise ValueError(t("is not a header name such as X-Order: at most 64 of A-Z, a-z, 0-9 and -"))
+        raise ValueError(
+            t("is not a header name such as X-Order: at most 64 of A-Z, a-z, 0-9 and -")
+        )
     if field_ := _FIELDS.get(low):
         raise ValueError(t("is a field of its own: {field}", field=field_))
     known = {each.lower() for each in (*_IDS, *_WORDS, *_TEXTS)}
@@ -445,8 +590,12 @@ def check_header(name: str, value: str) -> None:
         raise ValueError(t("contains the control character U+{it:04X}", it=ord(found[0])))
     if not value.strip():
         raise ValueError(t("must not be empty"))
-    if low in {each.lower() for each in _IDS} and ("=?" in value or not _MESSAGE_IDS.fullmatch(value)):
-        raise ValueError(t("must consist of message IDs such as <order-17@example.com>, separated by one space"))
+    if low in {each.lower() for each in _IDS} and (
+        "=?" in value or not _MESSAGE_IDS.fullmatch(value)
+    ):
+        raise ValueError(
+            t("must consist of message IDs such as <order-17@example.com>, separated by one space")
+        )
     if low in {each.lower() for each in _WORDS} and not value.isascii():
         raise ValueError(t("must be ASCII"))
 
@@ -474,10 +623,13 @@ def _given_line(name: str, value: str) -> str:
 
 @dataclass(frozen=True)
 class Envelope:
-    """Who writes to whom. Addresses are ASCII (a domain of other characters as `xn--…`), names are any text.
+    """Who writes to whom.
 
-    `key` becomes X-Mailerd-Key, by which a message is found again: Google replaces the Message-ID, and keeps X-
-    headers. `proof` becomes X-Mailerd-Proof, by which it is believed when it comes back.
+    Addresses are ASCII (a domain of other characters as `xn--…`), names are any text.
+
+    `key` becomes X-Mailerd-Key, by which a message is found again: Google replaces the Message-ID,
+    and keeps X- headers. `proof` becomes X-Mailerd-Proof, by which it is believed when it comes
+    back.
     """
 
     sender_email: str
@@ -500,12 +652,18 @@ class Envelope:
 
 
 def compose(
-    content: Content, envelope: Envelope, *, date: datetime, message_id: str, attachments: Sequence[MimePart] = ()
+    content: Content,
+    envelope: Envelope,
+    *,
+    date: datetime,
+    message_id: str,
+    attachments: Sequence[MimePart] = (),
 ) -> bytes:
     """A message: text alone, or text and HTML as alternatives, with its attachments.
 
     Raises:
-        ValueError: a value cannot stand in its header (it has a line break, for example), and the header is named;
+        ValueError: a value cannot stand in its header (it has a line break, for example), and the
+        header is named;
             or `date` is naive; or the message is larger than Google takes.
     """
     if date.tzinfo is None:
@@ -540,12 +698,15 @@ _MADE_ANEW: Final = frozenset(
 
 
 def shown_headers(subject: str, envelope: Envelope) -> dict[str, str]:
-    """The headers of a message as people read them, but its subject and those that are made anew with each message.
+    """The headers of a message as people read them, but its subject and those that are made anew
+    with each message.
 
     Raises:
         ValueError: as `compose`.
     """
-    raw = compose(Content(subject, None, ""), envelope, date=datetime.now(UTC), message_id="<0@example.com>")
+    raw = compose(
+        Content(subject, None, ""), envelope, date=datetime.now(UTC), message_id="<0@example.com>"
+    )
     return {
         name: str(make_header(decode_header(_FOLD.sub("", value))))
         for name, value in message_from_bytes(raw).items()
@@ -569,19 +730,26 @@ def _text_line(header: str, value: str) -> str:
     value = _check(value, header=header)
     if _charset(value) == "us-ascii" and len(header) + 2 + len(value) <= MAX_LINE:
         return f"{header}: {value}"
-    return _folded(header, Header(value, _charset(value), maxlinelen=_MAX_FOLDED, header_name=header))
+    return _folded(
+        header, Header(value, _charset(value), maxlinelen=_MAX_FOLDED, header_name=header)
+    )
 
 
 def _address_line(header: str, address: str, name: str | None) -> str:
     """A line of one address, with its name if there is one.
 
     Raises:
-        ValueError: the address is not one that can stand in a header, which would let another recipient in, or it is
+        ValueError: the address is not one that can stand in a header, which would let another
+        recipient in, or it is
             not ASCII; or see `_check`.
     """
     if len(address) > _MAX_ADDRESS or not _ADDRESS.fullmatch(address):
         raise ValueError(
-            t("{header}: {address!r} is not an ASCII address such as name@example.com", header=header, address=address)
+            t(
+                "{header}: {address!r} is not an ASCII address such as name@example.com",
+                header=header,
+                address=address,
+            )
         )
     name = _check(name or "", header=header)
     if not name:
@@ -616,23 +784,34 @@ def _check(value: str, *, header: str) -> str:
     """A value that may stand in a header, its tabs as spaces and without spaces around it.
 
     Raises:
-        ValueError: it has a line break, another control character, or half a character; the header is named.
+        ValueError: it has a line break, another control character, or half a character; the header
+        is named.
     """
     line = value.replace("\t", " ").strip(" ")
     if CONTROL.search(line):
-        raise ValueError(t("{header}: line break or control character in {value!r}", header=header, value=value))
+        raise ValueError(
+            t("{header}: line break or control character in {value!r}", header=header, value=value)
+        )
     try:
         line.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            t("{header}: half a character (a lone surrogate) in {value!r}", header=header, value=value)
+            t(
+                "{header}: half a character (a lone surrogate) in {value!r}",
+                header=header,
+                value=value,
+            )
         ) from error
     return line
 
 
 def _charset(value: str) -> str:
-    """Text that looks like an encoded word, or has a word too long for a line, is encoded although it is ASCII."""
-    plain = value.isascii() and "=?" not in value and max(map(len, value.split(" "))) < MAX_LINE // 2
+    """Text that looks like an encoded word, or has a word too long for a line, is encoded although
+    it is ASCII.
+    """
+    plain = (
+        value.isascii() and "=?" not in value and max(map(len, value.split(" "))) < MAX_LINE // 2
+    )
     return "us-ascii" if plain else "utf-8"
 
 
@@ -670,10 +849,12 @@ def _text_part(text: str, *, subtype: str) -> bytes:
     if len(raw) == len(text) and max(map(len, text.split("\n"))) <= MAX_LINE:
         encoding, body = "7bit", raw
     elif (len(raw) - len(text)) * 8 > len(raw):
-        # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
-        # Within it the lines end as in all text of mail (RFC 2045, 6.8); the lines of the others do so below.
+        # Quoted-printable triples what is not ASCII, base64 adds a third to everything. Within it
+        # the lines end as in all text of mail (RFC 2045, 6.8); the lines of the others do so below.
         encoding, body = "base64", base64.encodebytes(raw.replace(b"\n", b"\r\n"))
     else:
         encoding, body = "quoted-printable", quopri.encodestring(raw)
-    head = f'Content-Type: text/{subtype}; charset="utf-8"\nContent-Transfer-Encoding: {encoding}\n\n'
+    head = (
+        f'Content-Type: text/{subtype}; charset="utf-8"\nContent-Transfer-Encoding: {encoding}\n\n'
+    )
     return (head.encode() + body).replace(b"\n", b"\r\n")

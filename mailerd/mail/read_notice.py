@@ -1,7 +1,8 @@
-"""Reads a stranger's mail within bounds: a delivery report (RFC 3464), or what qmail and its like write instead.
+"""Reads a stranger's mail within bounds: a delivery report (RFC 3464), or what qmail and its like
+write instead.
 
-What is read is a stranger's: `hostile_mail.py` bounds it, and the message that came back is looked at
-for its key and its proof alone.
+What is read is a stranger's: `hostile_mail.py` bounds it, and the message that came back is looked
+at for its key and its proof alone.
 """
 
 import re
@@ -15,38 +16,58 @@ from typing import Final
 from mailerd.core.message_proof import PROOF_HEADER
 from mailerd.core.notices import DeliveryReport, Reported
 
-# Parses mail that strangers write: whatever its bytes are, it ends soon, and with what could be read.
+# Parses mail that strangers write: whatever its bytes are, it ends soon, and with what could be
+# read.
 #
-# The standard library's parser takes quadratic time for some headers and nestings, and so do some of Python's codecs.
-# The input is cut before it comes there: a real notice is far below each bound.
+# The standard library's parser takes quadratic time for some headers and nestings, and so do some
+# of Python's codecs. The input is cut before it comes there: a real notice is far below each bound.
 
 MAX_NOTICE: Final = 256 * 1024
 """How many bytes of a notice are read. The report comes before the message that is returned."""
 MAX_LINES: Final = 5_000
-"""How many lines are read: each can be a part of its own, or is compared with the boundary of each part around it."""
+"""How many lines are read: each can be a part of its own, or is compared with the boundary of each
+part around it.
+"""
 MAX_HEADER: Final = 2_000
 """How many characters of one header are kept."""
 MAX_DEPTH: Final = 12
-"""Parts that hold others: a notice with a report, its text in two forms, and a message of the same kind in it."""
+"""Parts that hold others: a notice with a report, its text in two forms, and a message of the same
+kind in it.
+"""
 UNREADABLE: Final = (
-    MessageError, ValueError, LookupError, RecursionError, ArithmeticError, TypeError, AttributeError, AssertionError,
-)  # fmt: skip
-"""What the email package raises for what is no mail: its documentation promises errors of its own only."""
+    MessageError,
+    ValueError,
+    LookupError,
+    RecursionError,
+    ArithmeticError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+)
+"""What the email package raises for what is no mail: its documentation promises errors of its own
+only.
+"""
 _EOL: Final = re.compile(rb"\r\n?|\n")
 _HOLDS_OTHERS: Final = re.compile(r"[ \t\r\n]*(?:multipart|message)[ \t]*/", re.IGNORECASE)
 _WORD: Final = r"=\?[^?\s]{1,40}\?[bq]\?[^?\s]{0,2000}\?="
 _WORDS: Final = re.compile(rf"{_WORD}(?:[ \t\r\n]+{_WORD})*", re.IGNORECASE)
-"""Encoded words one behind another: the spaces between them are none of the text, and a character may span two."""
+"""Encoded words one behind another: the spaces between them are none of the text, and a character
+may span two.
+"""
 _CHARSETS: Final = re.compile(
     r"utf-?8|us-ascii|ascii|iso-8859-\d{1,2}|latin-?1|windows-125\d|cp125\d|gb2312|gbk|gb18030|big5"
     r"|shift[_-]jis|iso-2022-jp|euc-kr|koi8-r",
     re.IGNORECASE,
 )
-"""What mail is written in, each of which decodes in time that grows with the length alone; punycode does not."""
+"""What mail is written in, each of which decodes in time that grows with the length alone; punycode
+does not.
+"""
 
 
 class _Bounds(policy.Compat32):
-    """Cuts each header as it is parsed, and ends the nesting where there are too many containers."""
+    """Cuts each header as it is parsed, and ends the nesting where there are too many
+    containers.
+    """
 
     containers: list[None] = []  # noqa: RUF012 - each parse gives its own; a policy refuses to be assigned to
 
@@ -60,7 +81,8 @@ class _Bounds(policy.Compat32):
 
 
 def parse(raw: bytes, *, whole: bool = False) -> Mail:
-    """The first of a message's bytes, parsed within the bounds; `whole`: all of them, which takes as long as it is.
+    """The first of a message's bytes, parsed within the bounds; `whole`: all of them, which takes
+    as long as it is.
 
     Raises:
         One of UNREADABLE: the email package gave up.
@@ -71,7 +93,9 @@ def parse(raw: bytes, *, whole: bool = False) -> Mail:
 
 
 def decoded(data: bytes, charset: str | None) -> str:
-    """Text in the charset that it claims; a charset that mail is not written in is read as Latin-1."""
+    """Text in the charset that it claims; a charset that mail is not written in is read as
+    Latin-1.
+    """
     name = charset or "utf-8"
     try:
         return data.decode(name if _CHARSETS.fullmatch(name) else "latin-1", "replace")
@@ -80,13 +104,17 @@ def decoded(data: bytes, charset: str | None) -> str:
 
 
 def decoded_words(value: str) -> str:
-    """A header of at most MAX_HEADER characters, its encoded words (RFC 2047) decoded; a broken one stays as it is."""
+    """A header of at most MAX_HEADER characters, its encoded words (RFC 2047) decoded; a broken one
+    stays as it is.
+    """
     text = _WORDS.sub(lambda found: _decoded_run(found[0]), value[:MAX_HEADER])
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _decoded_run(words: str) -> str:
-    """Nothing else is given to the library: between words it would take text beyond ASCII to pieces."""
+    """Nothing else is given to the library: between words it would take text beyond ASCII to
+    pieces.
+    """
     try:
         chunks = decode_header(words)
     except UNREADABLE:
@@ -99,8 +127,12 @@ _MAX_TEXT: Final = 4_000
 _MAX_PARTS: Final = 40
 _MAX_RECIPIENTS: Final = 200
 _STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})", re.ASCII)
-_TAGS: Final = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL)
-"""Each is taken in one go, also where it has no end: to try again from each of its characters takes quadratic time."""
+_TAGS: Final = re.compile(
+    r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL
+)
+"""Each is taken in one go, also where it has no end: to try again from each of its characters takes
+quadratic time.
+"""
 _RETURNED: Final = re.compile(
     r"^[ \t]*(?:[-=]{2,}[^\n@]{0,80}(?:copy of (?:the|your) (?:message|mail)|original message|below this line"
     r"|returned message|unsent message|message text follows|header|undelivered message|beginning of)[^\n@]{0,80}"
@@ -108,15 +140,25 @@ _RETURNED: Final = re.compile(
     r"|(?:received|return-path|delivered-to): [^\n]*)$",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Where a text notice ends and the message that came back begins. An address such as --header@ is no such line."""
+"""Where a text notice ends and the message that came back begins.
+
+An address such as --header@ is no such line.
+"""
 _QMAIL: Final = re.compile(r"^<([^<>\s@]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
-_EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
+_EXIM: Final = re.compile(
+    r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE
+)
 _MARKS: Final = (KEY_HEADER, PROOF_HEADER, "Message-ID")
 _MARK_LINES: Final = [
-    re.compile(rf"^{it}:[ \t]*(?:\n[ \t]+)?(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE) for it in _MARKS
+    re.compile(rf"^{it}:[ \t]*(?:\n[ \t]+)?(\S+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+    for it in _MARKS
 ]
-_HEAD: Final = re.compile(r"(?:^[!-9;-~]{1,100}:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)){2,}", re.MULTILINE)
-"""The headers of the message that came back, as text; never a word of its body, which may quote another message's."""
+_HEAD: Final = re.compile(
+    r"(?:^[!-9;-~]{1,100}:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)){2,}", re.MULTILINE
+)
+"""The headers of the message that came back, as text; never a word of its body, which may quote
+another message's.
+"""
 
 
 def read_notice(raw: bytes) -> DeliveryReport:
@@ -134,7 +176,12 @@ def _read(mail: Mail) -> DeliveryReport:
         if kind in ("message/delivery-status", "message/global-delivery-status"):
             found += _reported(part)
             original_id = original_id or _original_id(part)
-        elif kind in ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"):
+        elif kind in (
+            "message/rfc822",
+            "message/global",
+            "text/rfc822-headers",
+            "message/global-headers",
+        ):
             marks = marks if any(marks) else _marks_of(part)
         elif kind in ("text/plain", "text/html") and len(texts) < _MAX_PARTS:
             texts.append(_text(part))
@@ -158,7 +205,9 @@ def _outer_parts(mail: Mail) -> list[Mail]:
 
 
 def _reported(part: Mail) -> list[Reported]:
-    """The groups of fields, each a Message of its own to the parser; the first is about the notice itself."""
+    """The groups of fields, each a Message of its own to the parser; the first is about the notice
+    itself.
+    """
     payload = part.get_payload()
     groups = [it for it in payload if isinstance(it, Mail)] if isinstance(payload, list) else []
     found = []
@@ -187,7 +236,14 @@ def _original_id(part: Mail) -> str:
     """The Message-ID that Google writes among the fields about the notice itself."""
     payload = part.get_payload()
     groups = payload if isinstance(payload, list) else []
-    return next((found for it in groups if isinstance(it, Mail) and (found := _field(it, "X-Original-Message-ID"))), "")
+    return next(
+        (
+            found
+            for it in groups
+            if isinstance(it, Mail) and (found := _field(it, "X-Original-Message-ID"))
+        ),
+        "",
+    )
 
 
 def _field(group: Mail, name: str) -> str:

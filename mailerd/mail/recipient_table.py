@@ -1,8 +1,9 @@
-"""What a table of people says: which row names the columns, what each column is used as, what is wrong in which row.
+"""What a table of people says: which row names the columns, what each column is used as, what is
+wrong in which row.
 
-It is pure: `spreadsheet` reads the file. The console and `mailerd send` use these functions alike, so that both find
-the same recipients and the same problems. For 20,000 rows `check` takes a quarter of a second: a server calls it in a
-thread.
+It is pure: `spreadsheet` reads the file. The console and `mailerd send` use these functions alike,
+so that both find the same recipients and the same problems. For 20,000 rows `check` takes a quarter
+of a second: a server calls it in a thread.
 """
 
 import re
@@ -25,10 +26,15 @@ from mailerd.mail.templates import MAX_LINE, language_tag, one_name
 EMAIL: Final = "email"
 IGNORED: Final = ""
 FIELDS: Final = (EMAIL, "name", "language", "cc", "bcc")
-"""What a column can be used as, beside a variable. In "cc" and "bcc" a semicolon stands between two addresses."""
+"""What a column can be used as, beside a variable.
+
+In "cc" and "bcc" a semicolon stands between two addresses.
+"""
 SAMPLES: Final = 3
 type Uses = Mapping[int, str]
-"""What columns are used as, by `Column.index`: one of FIELDS, IGNORED, or else the name of a variable."""
+"""What columns are used as, by `Column.index`: one of FIELDS, IGNORED, or else the name of a
+variable.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ class ProblemKind(StrEnum):
     VALUE = "invalid_value"
     """A name or a language that a message cannot have."""
     CELLS = "cell_count"
-    """The row of a text has other cells than the header: a comma within a value, without quotation marks."""
+    """The row of a text has other cells than the header: a comma within a value, without quotation
+    marks.
+    """
     SUPPRESSED = "suppressed"
     """Found by the caller: see `without`."""
     UNSUBSCRIBED = "unsubscribed"
@@ -74,17 +82,34 @@ class ProblemKind(StrEnum):
     REPLIED = "replied"
     """Found by the caller: see `without`."""
     EMPTY = "empty_cell"
-    """In a variable that is used. It blocks until the person has skipped, filled or accepted such cells."""
+    """In a variable that is used.
+
+    It blocks until the person has skipped, filled or accepted such cells.
+    """
     TYPO = "typo"
-    """A valid address whose domain looks like a common one, misspelt. It is a hint alone: the row is used."""
+    """A valid address whose domain looks like a common one, misspelt.
+
+    It is a hint alone: the row is used.
+    """
 
 
-NEVER_SENT: Final = frozenset({ProblemKind.SUPPRESSED, ProblemKind.UNSUBSCRIBED, ProblemKind.REPLIED})
+NEVER_SENT: Final = frozenset(
+    {ProblemKind.SUPPRESSED, ProblemKind.UNSUBSCRIBED, ProblemKind.REPLIED}
+)
 """These rows are skipped whatever the person decides, and block nothing."""
 INVALID: Final = frozenset(
-    {ProblemKind.NO_ADDRESS, ProblemKind.ADDRESS, ProblemKind.DUPLICATE, ProblemKind.VALUE, ProblemKind.CELLS}
+    {
+        ProblemKind.NO_ADDRESS,
+        ProblemKind.ADDRESS,
+        ProblemKind.DUPLICATE,
+        ProblemKind.VALUE,
+        ProblemKind.CELLS,
+    }
 )
-"""These rows cannot be used. They block until the person says that invalid rows are skipped, or corrects them."""
+"""These rows cannot be used.
+
+They block until the person says that invalid rows are skipped, or corrects them.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,7 +167,8 @@ class CheckedTable:
     rows: list[int]
     """The row of each of them, as the sheet numbers it."""
     refused: list[tuple[int, dict[str, Any]]]
-    """Rows that are INVALID, and who they name, as they are written: a job that skips them lists them as failed.
+    """Rows that are INVALID, and who they name, as they are written: a job that skips them lists
+    them as failed.
 
     Rows with a wrong number of cells are not among them: which cell is the address is not known.
     """
@@ -151,7 +177,9 @@ class CheckedTable:
     total: int
     """How many rows there are below the header, without empty ones."""
     blocking: list[Problem] = field(default_factory=list)
-    """Those about which the person has to decide before anything is sent; empty: the table can be used."""
+    """Those about which the person has to decide before anything is sent; empty: the table can be
+    used.
+    """
 
     @property
     def skipped(self) -> int:
@@ -159,47 +187,72 @@ class CheckedTable:
         return self.total - len(self.recipients)
 
     def groups(self) -> list[Group]:
-        """The problems, grouped by kind and column: those that block before the others, and many before few."""
+        """The problems, grouped by kind and column: those that block before the others, and many
+        before few.
+        """
         blocking = {(each.kind, each.index) for each in self.blocking}
         found = defaultdict[tuple[ProblemKind, int | None], list[Problem]](list)
         for each in self.problems:
             found[each.kind, each.index].append(each)
         order = sorted(found.items(), key=lambda it: (it[0] not in blocking, -len(it[1])))
         return [
-            Group(kind, index, its[0].column, _summary(kind, len(its), its[0].column), [each.row for each in its])
+            Group(
+                kind,
+                index,
+                its[0].column,
+                _summary(kind, len(its), its[0].column),
+                [each.row for each in its],
+            )
             for (kind, index), its in order
         ]
 
     def find(self, text: str, *, after: int) -> int | None:
-        """The number, from 1, of the next recipient whose address or name has this text; None: there is none."""
+        """The number, from 1, of the next recipient whose address or name has this text; None:
+        there is none.
+        """
         wanted = text.casefold()
         return self._next(
-            lambda at: any(wanted in self.recipients[at].get(use, "").casefold() for use in FIELDS[:2]), after
+            lambda at: any(
+                wanted in self.recipients[at].get(use, "").casefold() for use in FIELDS[:2]
+            ),
+            after,
         )
 
     def next_empty(self, *, after: int) -> int | None:
-        """The number of the next recipient with an empty cell in a variable of the message; None: there is none."""
+        """The number of the next recipient with an empty cell in a variable of the message; None:
+        there is none.
+        """
         rows = {each.row for each in self.problems if each.kind is ProblemKind.EMPTY}
         return self._next(lambda at: self.rows[at] in rows, after)
 
     def longest(self, used: Collection[str] | None = None) -> int:
-        """The number of the recipient whose values have the most characters. `used`: only these; None: all."""
+        """The number of the recipient whose values have the most characters.
+
+        `used`: only these; None: all.
+        """
 
         def characters(at: int) -> int:
             values = self.recipients[at] | self.recipients[at].get("variables", {})
-            return sum(len(it) for name, it in values.items() if isinstance(it, str) and (used is None or name in used))
+            return sum(
+                len(it)
+                for name, it in values.items()
+                if isinstance(it, str) and (used is None or name in used)
+            )
 
         return max(range(len(self.recipients)), key=characters, default=0) + 1
 
     def _next(self, is_it: Callable[[int], bool], after: int) -> int | None:
-        """The number of the first recipient behind `after` of whom it is so, from the beginning again at the end."""
+        """The number of the first recipient behind `after` of whom it is so, from the beginning
+        again at the end.
+        """
         around = (*range(after, len(self.recipients)), *range(min(after, len(self.recipients))))
         return next((at + 1 for at in around if is_it(at)), None)
 
     def without(self, found: Mapping[str, tuple[ProblemKind, Text]]) -> "CheckedTable":
         """The table without recipients of whom the caller knows that they get no message.
 
-        `found`: by the recipient's "email" as it stands in `recipients`: a kind of NEVER_SENT, and why.
+        `found`: by the recipient's "email" as it stands in `recipients`: a kind of NEVER_SENT, and
+        why.
         """
         kept, problems = list[int](), [*self.problems]
         for at, recipient in enumerate(self.recipients):
@@ -212,7 +265,11 @@ class CheckedTable:
         blocking = [each for each in self.blocking if each.kind in INVALID or each.row in left]
         problems.sort(key=lambda it: it.row)
         return replace(
-            self, recipients=[self.recipients[at] for at in kept], rows=rows, problems=problems, blocking=blocking
+            self,
+            recipients=[self.recipients[at] for at in kept],
+            rows=rows,
+            problems=problems,
+            blocking=blocking,
         )
 
 
@@ -225,17 +282,32 @@ def _summary(kind: ProblemKind, n: int, column: str) -> Text:
             n,
             column=column,
         ),
-        ProblemKind.DUPLICATE: tn("{n:,} row repeats an address", "{n:,} rows repeat an address", n),
+        ProblemKind.DUPLICATE: tn(
+            "{n:,} row repeats an address", "{n:,} rows repeat an address", n
+        ),
         ProblemKind.VALUE: tn(
-            "{column} is not valid in {n:,} row", "{column} is not valid in {n:,} rows", n, column=column
+            "{column} is not valid in {n:,} row",
+            "{column} is not valid in {n:,} rows",
+            n,
+            column=column,
         ),
         ProblemKind.CELLS: tn(
-            "{n:,} row has more or fewer cells than columns", "{n:,} rows have more or fewer cells than columns", n
+            "{n:,} row has more or fewer cells than columns",
+            "{n:,} rows have more or fewer cells than columns",
+            n,
         ),
-        ProblemKind.SUPPRESSED: tn("{n:,} recipient is suppressed", "{n:,} recipients are suppressed", n),
-        ProblemKind.UNSUBSCRIBED: tn("{n:,} recipient has unsubscribed", "{n:,} recipients have unsubscribed", n),
-        ProblemKind.REPLIED: tn("{n:,} recipient has replied since", "{n:,} recipients have replied since", n),
-        ProblemKind.EMPTY: tn("{column} is empty in {n:,} row", "{column} is empty in {n:,} rows", n, column=column),
+        ProblemKind.SUPPRESSED: tn(
+            "{n:,} recipient is suppressed", "{n:,} recipients are suppressed", n
+        ),
+        ProblemKind.UNSUBSCRIBED: tn(
+            "{n:,} recipient has unsubscribed", "{n:,} recipients have unsubscribed", n
+        ),
+        ProblemKind.REPLIED: tn(
+            "{n:,} recipient has replied since", "{n:,} recipients have replied since", n
+        ),
+        ProblemKind.EMPTY: tn(
+            "{column} is empty in {n:,} row", "{column} is empty in {n:,} rows", n, column=column
+        ),
         ProblemKind.TYPO: tn("{n:,} address may be misspelt", "{n:,} addresses may be misspelt", n),
     }[kind]
 
@@ -244,14 +316,28 @@ def _summary(kind: ProblemKind, n: int, column: str) -> Text:
 
 _HEADERS: Final[Mapping[str, Sequence[str]]] = {
     EMAIL: (
-        "email", "emailaddress", "mail", "mailaddress", "emailadresse", "mailadresse", "邮箱", "电子邮件", "电子邮箱",
-        "邮箱地址", "电子邮件地址", "邮件地址", "电邮", "郵箱", "電子郵件", "電郵",
+        "email",
+        "emailaddress",
+        "mail",
+        "mailaddress",
+        "emailadresse",
+        "mailadresse",
+        "邮箱",
+        "电子邮件",
+        "电子邮箱",
+        "邮箱地址",
+        "电子邮件地址",
+        "邮件地址",
+        "电邮",
+        "郵箱",
+        "電子郵件",
+        "電郵",
     ),
     "name": ("name", "fullname", "displayname", "姓名", "全名", "收件人姓名"),
     "language": ("language", "lang", "locale", "语言", "语种", "語言", "sprache"),
     "cc": ("cc", "抄送", "副本"),
     "bcc": ("bcc", "密送", "密件抄送", "密件副本"),
-}  # fmt: skip
+}
 """What a header says, as `_folded` has it, by what its column is used as; the likeliest first."""
 _MAX_ADDRESS: Final = 320
 _ADDRESS: Final = re.compile(r"[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+")
@@ -273,17 +359,23 @@ _MAX_VALUE: Final = 200
 
 
 def _is_address(cell: str) -> bool:
-    """Whether a cell is one, by its form; of a longer one the dots alone would take their square."""
+    """Whether a cell is one, by its form; of a longer one the dots alone would take their
+    square.
+    """
     return len(cell) <= _MAX_ADDRESS and _ADDRESS.fullmatch(cell) is not None
 
 
 def _folded(text: str) -> str:
-    """A name without what people write in different ways: capitals, blanks, hyphens, full-width letters."""
+    """A name without what people write in different ways: capitals, blanks, hyphens, full-width
+    letters.
+    """
     return re.sub(r"[\W_]+", "", normalize("NFKC", text).casefold())
 
 
 def guess_header(sheet: Sheet) -> int | None:
-    """The number of the row that names the columns; None: there is none, and the first row is a person."""
+    """The number of the row that names the columns; None: there is none, and the first row is a
+    person.
+    """
     before: list[str] = []
     for at, row in enumerate(sheet.rows[:_MAX_BEFORE_HEADER]):
         if any(map(_is_address, row)):  # above it is its header, unless that is a title
@@ -296,10 +388,12 @@ def guess_header(sheet: Sheet) -> int | None:
 
 
 def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()) -> list[Column]:
-    """The columns of a sheet, with a guess of what each is used as; columns without any text are left out.
+    """The columns of a sheet, with a guess of what each is used as; columns without any text are
+    left out.
 
-    `header`: the number of the row that names them; rows above it are no people. `wanted`: the variables of the
-    template, so that "First name" is guessed as first_name, and "Product" as product.
+    `header`: the number of the row that names them; rows above it are no people. `wanted`: the
+    variables of the template, so that "First name" is guessed as first_name, and "Product" as
+    product.
     """
     names = names_of(sheet, header)
     people = [row for _, row in _below(sheet, header)]
@@ -313,7 +407,14 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
             samples = tuple(each[:_MAX_VALUE] for each in islice(dict.fromkeys(values), SAMPLES))
             letter = _letter(index + sheet.first_column)
             found.append(
-                Column(index, letter, name, samples, len(values), by_folded.get(folded[index]) or variable_name(name))
+                Column(
+                    index,
+                    letter,
+                    name,
+                    samples,
+                    len(values),
+                    by_folded.get(folded[index]) or variable_name(name),
+                )
             )
             seen = values[:_LOOKED_AT]
             if seen and sum(map(_is_address, seen)) >= _MOST * len(seen):
@@ -326,7 +427,8 @@ def columns_of(sheet: Sheet, header: int | None, *, wanted: Collection[str] = ()
         if named:
             best = min((folded[each.index] for each in named), key=known.index)
             guesses |= {each.index: use for each in named if folded[each.index] == best}
-    if EMAIL not in guesses.values() and len(addresses - guesses.keys()) == 1:  # of two, the person has to choose one
+    # of two, the person has to choose one
+    if EMAIL not in guesses.values() and len(addresses - guesses.keys()) == 1:
         guesses |= dict.fromkeys(addresses - guesses.keys(), EMAIL)
     return [replace(each, guess=guesses.get(each.index, each.guess)) for each in found]
 
@@ -342,7 +444,11 @@ def _header_row(sheet: Sheet, header: int | None) -> list[str]:
 
 def _below(sheet: Sheet, header: int | None) -> Iterator[tuple[int, list[str]]]:
     """The rows of people, with their numbers."""
-    return ((number, row) for number, row in zip(sheet.numbers, sheet.rows, strict=True) if number > (header or 0))
+    return (
+        (number, row)
+        for number, row in zip(sheet.numbers, sheet.rows, strict=True)
+        if number > (header or 0)
+    )
 
 
 def _letter(index: int) -> str:
@@ -355,7 +461,9 @@ def _unnamed(index: int, sheet: Sheet) -> Text:
 
 def variable_name(header: str) -> str:
     """The variable that a column would be, by its header."""
-    plain = header if _VARIABLE.fullmatch(header) else re.sub(r"\W+", "_", header).strip("_").lower()
+    plain = (
+        header if _VARIABLE.fullmatch(header) else re.sub(r"\W+", "_", header).strip("_").lower()
+    )
     name = plain if not plain or _VARIABLE.fullmatch(plain) else f"column_{plain}"
     return f"{name}_2" if name in FIELDS else name
 
@@ -365,10 +473,14 @@ def guessed_uses(columns: Iterable[Column]) -> dict[int, str]:
     return {each.index: each.guess for each in columns}
 
 
-def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[str] = ()) -> list[Text]:
-    """What is wrong with the mapping, for people: no email column, two of one name, a name that no variable can have.
+def mapping_errors(
+    columns: Sequence[Column], uses: Uses, *, wanted: Collection[str] = ()
+) -> list[Text]:
+    """What is wrong with the mapping, for people: no email column, two of one name, a name that no
+    variable can have.
 
-    `wanted`: variables that the template cannot do without; each that no column is used as is said once.
+    `wanted`: variables that the template cannot do without; each that no column is used as is said
+    once.
     """
     errors, by_use = list[Text](), defaultdict[str, list[Text]](list)
     for each in columns:
@@ -376,7 +488,9 @@ def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[
             by_use[use].append(each.name)
     if EMAIL not in by_use:
         found = _listed([each.name for each in columns])
-        errors.append(t("No column is used as the email address. Columns: {columns}", columns=found))
+        errors.append(
+            t("No column is used as the email address. Columns: {columns}", columns=found)
+        )
     errors += [
         t("Several columns are used as {use}: {columns}", use=use, columns=_listed(names))
         for use, names in by_use.items()
@@ -402,7 +516,10 @@ def mapping_errors(columns: Sequence[Column], uses: Uses, *, wanted: Collection[
 
 def _listed(names: Sequence[Text]) -> Text:
     """The first names, and how they begin."""
-    first = [each if len(each) <= _MAX_LISTED_NAME else f"{each[:_MAX_LISTED_NAME]}…" for each in names[:_MAX_LISTED]]
+    first = [
+        each if len(each) <= _MAX_LISTED_NAME else f"{each[:_MAX_LISTED_NAME]}…"
+        for each in names[:_MAX_LISTED]
+    ]
     return joined([*first, "…"] if len(names) > _MAX_LISTED else first, ", ")
 
 
@@ -410,11 +527,17 @@ def _listed(names: Sequence[Text]) -> Text:
 
 
 def check(
-    sheet: Sheet, header: int | None, uses: Uses, *, used: Collection[str] | None = None, decisions: Decisions
+    sheet: Sheet,
+    header: int | None,
+    uses: Uses,
+    *,
+    used: Collection[str] | None = None,
+    decisions: Decisions,
 ) -> CheckedTable:
     """The recipients of a sheet, and what is wrong with its rows; the mapping has no errors.
 
-    `used`: the variables that the message uses; empty cells of others are no problem. None: all that are mapped.
+    `used`: the variables that the message uses; empty cells of others are no problem. None: all
+    that are mapped.
     """
     return _Check(sheet, header, uses, used=used, decisions=decisions).table()
 
@@ -423,7 +546,13 @@ class _Check:
     """One check of a sheet."""
 
     def __init__(
-        self, sheet: Sheet, header: int | None, uses: Uses, *, used: Collection[str] | None, decisions: Decisions
+        self,
+        sheet: Sheet,
+        header: int | None,
+        uses: Uses,
+        *,
+        used: Collection[str] | None,
+        decisions: Decisions,
     ) -> None:
         names = names_of(sheet, header)
         self._sheet, self._header, self._uses, self._decisions = sheet, header, uses, decisions
@@ -476,8 +605,14 @@ class _Check:
         found = list[Problem]()
         if self._width is not None and (len(row) < self._named or any(row[self._width :])):
             cells = tn("{n} cell", "{n} cells", len(row))
-            why = t("{cells}, but {columns}", cells=cells, columns=tn("{n} column", "{n} columns", self._width))
-            return {}, [Problem(number, None, "", ",".join(row)[:_MAX_VALUE], ProblemKind.CELLS, why)]
+            why = t(
+                "{cells}, but {columns}",
+                cells=cells,
+                columns=tn("{n} column", "{n} columns", self._width),
+            )
+            return {}, [
+                Problem(number, None, "", ",".join(row)[:_MAX_VALUE], ProblemKind.CELLS, why)
+            ]
 
         def cell(use: str) -> str:
             at, _ = self._columns[use]
@@ -518,8 +653,15 @@ class _Check:
             return given
         known = None if self._decisions.allow_duplicates else self._seen.get(canonical(address))
         if known is not None:
-            same, other = N_("duplicate of row {row}"), N_("duplicate of row {row}, written {email}")
-            note(EMAIL, ProblemKind.DUPLICATE, t(same if known[1] == address else other, row=known[0], email=known[1]))
+            same, other = (
+                N_("duplicate of row {row}"),
+                N_("duplicate of row {row}, written {email}"),
+            )
+            note(
+                EMAIL,
+                ProblemKind.DUPLICATE,
+                t(same if known[1] == address else other, row=known[0], email=known[1]),
+            )
         elif fix := _likely(address):
             note(EMAIL, ProblemKind.TYPO, t("did you mean {email}?", email=fix), fix)
         return address
@@ -528,21 +670,29 @@ class _Check:
         given = [each.strip() for each in re.split(r"[;,\n]", value) if each.strip()]
         if len(given) > MAX_COPIES:
             note(
-                use, ProblemKind.VALUE, t("has {n} addresses, above the limit of {most}", n=len(given), most=MAX_COPIES)
+                use,
+                ProblemKind.VALUE,
+                t("has {n} addresses, above the limit of {most}", n=len(given), most=MAX_COPIES),
             )
         for each in given[: MAX_COPIES + 1]:  # so many that a job with them is refused as well
             yield each
             try:
                 self._addresses.check(each)
             except ValueError as error:
-                note(use, ProblemKind.ADDRESS, t("{address}: {why}", address=each, why=joined([str(error)])))
+                note(
+                    use,
+                    ProblemKind.ADDRESS,
+                    t("{address}: {why}", address=each, why=joined([str(error)])),
+                )
 
     def _fixed(self, given: str) -> str:
         """What an address that is not valid was probably meant to be; "" where nothing is known."""
         plain = normalize("NFKC", given).replace("。", ".").removeprefix("mailto:")
         if found := re.search(r"<([^<>]+)>", plain):  # Ada Lovelace <ada@example.com>
             plain = found[1]
-        plain = re.sub(r"\.{2,}", ".", re.sub(r"\s+", "", plain).strip(".,;:<>()[]\"'").replace(",", "."))
+        plain = re.sub(
+            r"\.{2,}", ".", re.sub(r"\s+", "", plain).strip(".,;:<>()[]\"'").replace(",", ".")
+        )
         try:
             address = self._addresses.check(plain)
         except ValueError:
@@ -557,15 +707,30 @@ def _name(given: str) -> None:
 
 
 _COMMON: Final = (
-    "gmail.com", "googlemail.com", "outlook.com", "hotmail.com", "yahoo.com", "icloud.com", "foxmail.com",
-    "protonmail.com", "t-online.de", "outlook.de", "hotmail.de", "yahoo.co.uk", "hotmail.co.uk",
-)  # fmt: skip
-_NO_TYPO: Final = frozenset({*_COMMON, "mail.com", "email.com", "ymail.com", "fmail.com", "gmail.co.uk"})
+    "gmail.com",
+    "googlemail.com",
+    "outlook.com",
+    "hotmail.com",
+    "yahoo.com",
+    "icloud.com",
+    "foxmail.com",
+    "protonmail.com",
+    "t-online.de",
+    "outlook.de",
+    "hotmail.de",
+    "yahoo.co.uk",
+    "hotmail.co.uk",
+)
+_NO_TYPO: Final = frozenset(
+    {*_COMMON, "mail.com", "email.com", "ymail.com", "fmail.com", "gmail.co.uk"}
+)
 """Domains of their own, though one letter from a common one."""
 
 
 def _likely(address: str) -> str:
-    """The address whose domain was probably meant; "" where the domain is nothing like a common one."""
+    """The address whose domain was probably meant; "" where the domain is nothing like a common
+    one.
+    """
     local, _, domain = address.rpartition("@")
     if domain in _NO_TYPO:
         return ""
@@ -576,10 +741,15 @@ def _likely(address: str) -> str:
 
 
 def _one_edit(one: str, other: str) -> bool:
-    """Whether one letter more, less or other, or two that have changed places, make one of the other."""
+    """Whether one letter more, less or other, or two that have changed places, make one of the
+    other.
+    """
     if abs(len(one) - len(other)) > 1:
         return False
-    at = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    at = next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
     a, b = one[at:], other[at:]
     return a[1:] == b[1:] or a == b[1:] or a[1:] == b or (a[:2] == b[:2][::-1] and a[2:] == b[2:])
 
@@ -595,7 +765,9 @@ class RecipientTable:
     """The recipients of a table that is used by its guesses alone."""
 
     recipients: list[dict[str, Any]]
-    """All that the table names, invalid ones too, as a job's JSON has them: what reads the job reports those."""
+    """All that the table names, invalid ones too, as a job's JSON has them: what reads the job
+    reports those.
+    """
     rows: list[int]
     """For each recipient its row, as the sheet numbers it."""
     warnings: list[Text]
@@ -611,8 +783,8 @@ def read_recipients(
 ) -> RecipientTable:
     """The recipients of a sheet of a file that is called `name`.
 
-    `header`: the number of the row that names the columns, if it is known. `chosen`: by a column's header, or its
-    letter, what it is used as, as in `Uses`; the others are guessed.
+    `header`: the number of the row that names the columns, if it is known. `chosen`: by a column's
+    header, or its letter, what it is used as, as in `Uses`; the others are guessed.
 
     Raises:
         SpreadsheetError: the guesses are not enough, or rows have a wrong number of cells.
@@ -622,14 +794,21 @@ def read_recipients(
         return SpreadsheetError(t("could not read {file}: {why}", file=name, why=why))
 
     if sheet.is_guess:
-        sample = next((cell for row in sheet.rows for cell in row if not cell.isascii()), "")[:MAX_SHOWN]
+        sample = next((cell for row in sheet.rows for cell in row if not cell.isascii()), "")[
+            :MAX_SHOWN
+        ]
         raise failed(
-            t("not UTF-8, perhaps {encoding}: {sample}. Save it as CSV UTF-8, or name the encoding",
-              encoding=sheet.encoding, sample=sample)
-        )  # fmt: skip
+            t(
+                "not UTF-8, perhaps {encoding}: {sample}. Save it as CSV UTF-8, or name the encoding",
+                encoding=sheet.encoding,
+                sample=sample,
+            )
+        )
     header = guess_header(sheet) if header is None else header
     columns, chosen = columns_of(sheet, header), {**(chosen or {})}
-    uses = {each.index: chosen.pop(each.header, chosen.pop(each.letter, each.guess)) for each in columns}
+    uses = {
+        each.index: chosen.pop(each.header, chosen.pop(each.letter, each.guess)) for each in columns
+    }
     for each in chosen:
         raise failed(t("no column is called {name}", name=each))
     if errors := mapping_errors(columns, uses):
@@ -637,11 +816,21 @@ def read_recipients(
     checked = check(sheet, header, uses, decisions=Decisions(allow_duplicates=True))
     bad = [each for each in checked.problems if each.kind is ProblemKind.CELLS]
     if bad:
-        said = [t("{file} row {n}: {why}", file=name, n=each.row, why=each.reason) for each in bad[:MAX_SHOWN]]
+        said = [
+            t("{file} row {n}: {why}", file=name, n=each.row, why=each.reason)
+            for each in bad[:MAX_SHOWN]
+        ]
         more = [t("  and {n:,} more", n=len(bad) - MAX_SHOWN)] if len(bad) > MAX_SHOWN else []
         raise SpreadsheetError(joined([*said, *more], "\n"))
-    everyone = sorted([*zip(checked.rows, checked.recipients, strict=True), *checked.refused], key=lambda it: it[0])
-    warnings = [each.summary for each in checked.groups() if each.kind in {ProblemKind.EMPTY, ProblemKind.TYPO}]
+    everyone = sorted(
+        [*zip(checked.rows, checked.recipients, strict=True), *checked.refused],
+        key=lambda it: it[0],
+    )
+    warnings = [
+        each.summary
+        for each in checked.groups()
+        if each.kind in {ProblemKind.EMPTY, ProblemKind.TYPO}
+    ]
     return RecipientTable([each for _, each in everyone], [row for row, _ in everyone], warnings)
 
 
@@ -649,13 +838,17 @@ def read_recipients(
 
 
 def problem_rows(checked: CheckedTable, say: Callable[[str], str]) -> Iterator[Sequence[object]]:
-    """The problems with row, column, value, problem and fix, below a header; `say` translates a text."""
+    """The problems with row, column, value, problem and fix, below a header; `say` translates a
+    text.
+    """
     yield [say(each) for each in (t("Row"), t("Column"), t("Value"), t("Problem"), t("Suggestion"))]
     for each in checked.problems:
         yield each.row, say(each.column), each.value, say(each.reason), each.fix
 
 
-def corrected_rows(sheet: Sheet, header: int | None, checked: CheckedTable) -> Iterator[Sequence[object]]:
+def corrected_rows(
+    sheet: Sheet, header: int | None, checked: CheckedTable
+) -> Iterator[Sequence[object]]:
     """The table: its header and the rows that get a message, in the sheet's columns."""
     kept = {*checked.rows}
     if head := _header_row(sheet, header):

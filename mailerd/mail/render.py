@@ -1,4 +1,7 @@
-"""Compiles and renders templates. It runs in the child process alone (`render_child`), which the system bounds."""
+"""Compiles and renders templates.
+
+It runs in the child process alone (`render_child`), which the system bounds.
+"""
 
 import contextlib
 import json
@@ -47,9 +50,12 @@ MAX_SUBJECT: Final = 1_000
 MAX_OUTPUT: Final = 1_000_000
 """Bytes of a rendered body, as UTF-8; Gmail clips a message far below that, at about 102 KB."""
 _PIECES: Final = 32
-"""Pieces of a text that are counted at once: to count each is a tenth of the work of a small message."""
+"""Pieces of a text that are counted at once: to count each is a tenth of the work of a small
+message.
+"""
 
-# Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
+# Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined
+# (@media) stay in <style>.
 _INLINER: Final = css_inline.CSSInliner(
     load_remote_stylesheets=False, keep_style_tags=True, keep_link_tags=True, keep_at_rules=True
 )
@@ -95,23 +101,34 @@ class CompiledPart:
             reads = tuple(_variable_reads(tree))
             tree = LoopsAndCalls().visit(tree)
             code = environment.compile(tree, filename=f"<{name}>")
-            # Last: it evaluates what is constant in the tree, such as 1e308 * 10, which no code can be made of.
+            # Last: it evaluates what is constant in the tree, such as 1e308 * 10, which no code can
+            # be made of.
             names = frozenset(meta.find_undeclared_variables(tree)) - {"range"}
         except TemplateErrors:
             raise
         except TemplateSyntaxError as error:
-            raise TemplateErrors([TemplateError(_of_jinja(error.message), part=name, line=error.lineno)]) from error
+            raise TemplateErrors(
+                [TemplateError(_of_jinja(error.message), part=name, line=error.lineno)]
+            ) from error
         except MemoryError:
             raise OutOfMemoryError(name, None) from None
         except (RecursionError, SyntaxError) as error:
-            raise TemplateErrors([TemplateError(t("nested too deeply"), part=name, line=None)]) from error
-        except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
+            raise TemplateErrors(
+                [TemplateError(t("nested too deeply"), part=name, line=None)]
+            ) from error
+        except (
+            ValueError
+        ) as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
             line = _line_of_number(tree, environment) if tree else None
-            raise TemplateErrors([TemplateError(t("a number with too many digits"), part=name, line=line)]) from error
+            raise TemplateErrors(
+                [TemplateError(t("a number with too many digits"), part=name, line=line)]
+            ) from error
         except Exception as error:
             said = _of_jinja(f"{type(error).__name__}: {error}")
             raise TemplateErrors([TemplateError(said, part=name, line=None)]) from error
-        return cls(name, source, names, environment.template_class.from_code(environment, code, {}), reads)
+        return cls(
+            name, source, names, environment.template_class.from_code(environment, code, {}), reads
+        )
 
     def render(self, variables: Mapping[str, object]) -> str:
         """The part as text.
@@ -132,7 +149,8 @@ class CompiledPart:
 
     def missing(self, name: str, variables: Mapping[str, object]) -> RenderError:
         """What is said of a required variable that has no value."""
-        others = {each: value for each, value in variables.items() if each != name}  # it may be there and null
+        # it may be there and null
+        others = {each: value for each, value in variables.items() if each != name}
         return self._undefined(*self._place(name, None, others))
 
     def find_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
@@ -145,7 +163,9 @@ class CompiledPart:
                 self.render(variables)
         finally:
             environment.undefined = MissingVariable
-        return [self._undefined(*self._place(step, None, variables)) for step in RecordedVariable.paths]
+        return [
+            self._undefined(*self._place(step, None, variables)) for step in RecordedVariable.paths
+        ]
 
     def _run(self, environment: MessageEnvironment, variables: Mapping[str, object]) -> str:
         context = Context(environment, {**environment.globals, **variables}, self.name, {})
@@ -171,7 +191,9 @@ class CompiledPart:
         try:
             size = len(made.encode())
         except UnicodeEncodeError:
-            raise ValueError(t("contains half a character (a lone surrogate), which cannot be sent")) from None
+            raise ValueError(
+                t("contains half a character (a lone surrogate), which cannot be sent")
+            ) from None
         if self.name != "subject":
             if size > MAX_OUTPUT:
                 raise ValueError(self._too_long)
@@ -196,7 +218,13 @@ class CompiledPart:
                 return RenderError(reason, part=self.name, line=line, variable=path)
             case RecursionError():
                 reason = t("nested too deeply")
-            case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError() | AssertionError():
+            case (
+                jinja2.TemplateError()
+                | TypeError()
+                | ValueError()
+                | ArithmeticError()
+                | AssertionError()
+            ):
                 reason = _of_jinja(str(error))
             case _:
                 reason = _of_jinja(f"{type(error).__name__}: {error}")
@@ -216,8 +244,12 @@ class CompiledPart:
             trace = trace.tb_next
         return line
 
-    def _place(self, step: str, line: int | None, variables: Mapping[str, object]) -> tuple[str, int | None]:
-        """The whole path whose last steps are missing, and its line; Jinja knows only these steps."""
+    def _place(
+        self, step: str, line: int | None, variables: Mapping[str, object]
+    ) -> tuple[str, int | None]:
+        """The whole path whose last steps are missing, and its line; Jinja knows only these
+        steps.
+        """
         found = [
             (path, at)
             for path, at in self._variable_reads
@@ -229,7 +261,9 @@ class CompiledPart:
         return ".".join(path), at
 
     def _null(self, line: int | None, variables: Mapping[str, object]) -> str:
-        """The path that is null on a line, when there is but one; in a loop it is known by its last step."""
+        """The path that is null on a line, when there is but one; in a loop it is known by its last
+        step.
+        """
         here = [path for path, at in self._variable_reads if at == line]
         last = cast("MessageEnvironment", self._code.environment).last_null
         found = {path for path in here if _look_up(path, variables) is None} or {
@@ -240,21 +274,43 @@ class CompiledPart:
 
 # What Jinja says of a template, and what we say instead.
 _MESSAGES: Final = (
-    (re.compile(r"unexpected end of template, expected (?P<expected>'.+')\."),
-     N_("the template ends where {expected} is expected")),
-    (re.compile(r"Unexpected end of template\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"),
-     N_("the template ends within a block; expected: {tags}")),
-    (re.compile(r"Encountered unknown tag '(?P<tag>.+?)'\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"),
-     N_("the tag '{tag}' does not belong here; expected: {tags}")),
+    (
+        re.compile(r"unexpected end of template, expected (?P<expected>'.+')\."),
+        N_("the template ends where {expected} is expected"),
+    ),
+    (
+        re.compile(
+            r"Unexpected end of template\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"
+        ),
+        N_("the template ends within a block; expected: {tags}"),
+    ),
+    (
+        re.compile(
+            r"Encountered unknown tag '(?P<tag>.+?)'\..*(?:looking for|following tags:) (?P<tags>'.+?')\..*"
+        ),
+        N_("the tag '{tag}' does not belong here; expected: {tags}"),
+    ),
     (re.compile(r"Encountered unknown tag '(?P<tag>.+)'\."), N_("unknown tag '{tag}'")),
-    (re.compile(r"expected token (?P<expected>'.+'), got (?P<got>'.+')"), N_("expected {expected}, got {got}")),
-    (re.compile(r"unexpected (?P<got>'.+'), expected (?P<expected>'.+')"), N_("expected {expected}, got {got}")),
-    (re.compile(r"Expected an expression, got (?P<got>'.+')"), N_("expected an expression, got {got}")),
+    (
+        re.compile(r"expected token (?P<expected>'.+'), got (?P<got>'.+')"),
+        N_("expected {expected}, got {got}"),
+    ),
+    (
+        re.compile(r"unexpected (?P<got>'.+'), expected (?P<expected>'.+')"),
+        N_("expected {expected}, got {got}"),
+    ),
+    (
+        re.compile(r"Expected an expression, got (?P<got>'.+')"),
+        N_("expected an expression, got {got}"),
+    ),
     (re.compile(r"unexpected char (?P<got>.+) at \d+"), N_("unexpected character {got}")),
     (re.compile(r"unexpected (?P<got>'.+')"), N_("unexpected {got}")),
     (re.compile(r"Missing end of (?P<what>comment|raw) .+"), N_("the end of '{what}' is missing")),
-    (re.compile(r"No (?:filter|test) named '(?P<name>.+)'\."), N_("there is no filter or test '{name}'")),
-)  # fmt: skip
+    (
+        re.compile(r"No (?:filter|test) named '(?P<name>.+)'\."),
+        N_("there is no filter or test '{name}'"),
+    ),
+)
 _TOKEN: Final = re.compile(r"(begin|end) of (print|statement) (?:statement|block)")
 
 
@@ -269,7 +325,13 @@ def _of_jinja(said: str | None) -> str:
     for pattern, ours in _MESSAGES:
         if match := pattern.fullmatch(said or ""):
             fields = match.groupdict().items()
-            return t(ours, **{name: _TOKEN.sub(_token, value).replace("' or '", "', '") for name, value in fields})
+            return t(
+                ours,
+                **{
+                    name: _TOKEN.sub(_token, value).replace("' or '", "', '")
+                    for name, value in fields
+                },
+            )
     return t('the template engine says: "{said}"', said=said)
 
 
@@ -277,7 +339,11 @@ def _line_of_number(tree: jinja2.nodes.Template, environment: jinja2.Environment
     """The line of what cannot be compiled, which the error does not say; of a block, its first."""
     for node in tree.body:
         for part in node.nodes if isinstance(node, jinja2.nodes.Output) else [node]:
-            alone = jinja2.nodes.Output([part], lineno=part.lineno) if isinstance(part, jinja2.nodes.Expr) else part
+            alone = (
+                jinja2.nodes.Output([part], lineno=part.lineno)
+                if isinstance(part, jinja2.nodes.Expr)
+                else part
+            )
             whole = jinja2.nodes.Template([alone], lineno=1)
             whole.set_environment(environment)
             try:
@@ -301,7 +367,10 @@ def _path_of(node: nodes.Node) -> VariablePath:
     match node:
         case nodes.Name(name=name, ctx="load"):
             return (name,)
-        case nodes.Getattr(node=inner, attr=key) | nodes.Getitem(node=inner, arg=nodes.Const(value=str() as key)):
+        case (
+            nodes.Getattr(node=inner, attr=key)
+            | nodes.Getitem(node=inner, arg=nodes.Const(value=str() as key))
+        ):
             root = _path_of(inner)
             return (*root, key) if root else ()
         case _:
@@ -323,7 +392,9 @@ def _variable_reads(tree: nodes.Node) -> Iterator[tuple[VariablePath, int]]:
 
 
 def _encodable(value: str) -> bool:
-    """Whether a text can be written as UTF-8; half a surrogate pair, which JSON lets through, cannot."""
+    """Whether a text can be written as UTF-8; half a surrogate pair, which JSON lets through,
+    cannot.
+    """
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -334,14 +405,22 @@ def _encodable(value: str) -> bool:
 def _parsed(source: str, *, name: str, environment: MessageEnvironment) -> nodes.Template:
     if len(source) > MAX_SOURCE:
         raise TemplateSyntaxError(
-            t("exceeds {max_source} characters; host images elsewhere and link to them", max_source=MAX_SOURCE), 1
+            t(
+                "exceeds {max_source} characters; host images elsewhere and link to them",
+                max_source=MAX_SOURCE,
+            ),
+            1,
         )
     if not _encodable(source):
-        raise TemplateSyntaxError(t("contains half a character (a lone surrogate), which cannot be sent"), 1)
+        raise TemplateSyntaxError(
+            t("contains half a character (a lone surrogate), which cannot be sent"), 1
+        )
     tree = environment.parse(source)
     found = find_violations(tree)
     if found:
-        raise TemplateErrors([TemplateError(reason, part=name, line=line) for line, reason in found])
+        raise TemplateErrors(
+            [TemplateError(reason, part=name, line=line) for line, reason in found]
+        )
     return tree
 
 
@@ -352,12 +431,18 @@ class CompiledTemplate:
     """A job's template in all its languages."""
 
     def __init__(
-        self, template: Template, *, at: Callable[[str], None], known: Mapping[PartKey, CompiledPart] = _NOTHING_KNOWN
+        self,
+        template: Template,
+        *,
+        at: Callable[[str], None],
+        known: Mapping[PartKey, CompiledPart] = _NOTHING_KNOWN,
     ) -> None:
-        """Compile it, but for the parts that are `known`; `at` is called with the name of each before it is worked on.
+        """Compile it, but for the parts that are `known`; `at` is called with the name of each
+        before it is worked on.
 
         Raises:
-            TemplateErrors: a part is wrong, or there is neither html nor text; every error is named.
+            TemplateErrors: a part is wrong, or there is neither html nor text; every error is
+            named.
         """
         self._template = template
         self._at = at
@@ -376,12 +461,17 @@ class CompiledTemplate:
     def names(self) -> dict[str, list[str]]:
         """The variables that each language reads, by their top-level names; "" is the default."""
         return {
-            tag: sorted(frozenset[str]().union(*(part.names for part in parts))) for tag, parts in self._parts.items()
+            tag: sorted(frozenset[str]().union(*(part.names for part in parts)))
+            for tag, parts in self._parts.items()
         }
 
     def html(self) -> str | None:
         """The HTML that the default's text is written for, where that is Markdown."""
-        return markdown_to_html(self._template.default.text or "") if self._template.is_markdown else None
+        return (
+            markdown_to_html(self._template.default.text or "")
+            if self._template.is_markdown
+            else None
+        )
 
     def render(self, reader: RecipientData) -> Content | list[RenderError]:
         """One recipient's message, or why there is none, each variable named once.
@@ -391,13 +481,21 @@ class CompiledTemplate:
         """
         own = json.loads(reader.variables) if reader.variables else None
         variables = merge_variables(
-            self._template.variables, own, email=reader.email, name=reader.name,
-            unsubscribe_url=reader.unsubscribe_url, defaults=self._template.defaults,
-        )  # fmt: skip
-        parts = self._parts[choose_language(variables.get("language"), among=self._parts.keys()) or ""]
+            self._template.variables,
+            own,
+            email=reader.email,
+            name=reader.name,
+            unsubscribe_url=reader.unsubscribe_url,
+            defaults=self._template.defaults,
+        )
+        parts = self._parts[
+            choose_language(variables.get("language"), among=self._parts.keys()) or ""
+        ]
         needed = [each for each in self._template.required if variables.get(each) is None]
         if needed:
-            parts_of = ((each, next((it for it in parts if each in it.names), parts[0])) for each in needed)
+            parts_of = (
+                (each, next((it for it in parts if each in it.names), parts[0])) for each in needed
+            )
             return [part.missing(each, variables) for each, part in parts_of]
         try:
             made: dict[str, str] = {}
@@ -432,7 +530,9 @@ def _compiled(
     if source.html is None and source.text is None:
         errors.append(
             TemplateError(
-                t("the template has neither html nor text; give one or both"), part=f"{language}html", line=None
+                t("the template has neither html nor text; give one or both"),
+                part=f"{language}html",
+                line=None,
             )
         )
     for name, text in (("subject", source.subject), ("html", source.html), ("text", source.text)):
@@ -441,7 +541,10 @@ def _compiled(
             try:
                 parts.append(known.get((name, text)) or CompiledPart.compile(text, name=name))
             except TemplateErrors as found:
-                errors.extend(TemplateError(it.reason, part=f"{language}{name}", line=it.line) for it in found.errors)
+                errors.extend(
+                    TemplateError(it.reason, part=f"{language}{name}", line=it.line)
+                    for it in found.errors
+                )
     return parts
 
 
@@ -451,9 +554,14 @@ def _inlined(html: str) -> str:
     try:
         made = _INLINER.inline(html)
     except (css_inline.InlineError, ValueError) as error:
-        raise RenderError(t("its CSS cannot be inlined: {error}", error=error), part="html", line=None) from error
-    if len(made.encode()) > MAX_OUTPUT:  # each element has its rules: it may have become many times as long
         raise RenderError(
-            t("exceeds {max_output:,} bytes once its CSS is inlined", max_output=MAX_OUTPUT), part="html", line=None
+            t("its CSS cannot be inlined: {error}", error=error), part="html", line=None
+        ) from error
+    # each element has its rules: it may have become many times as long
+    if len(made.encode()) > MAX_OUTPUT:
+        raise RenderError(
+            t("exceeds {max_output:,} bytes once its CSS is inlined", max_output=MAX_OUTPUT),
+            part="html",
+            line=None,
         )
     return made

@@ -1,8 +1,10 @@
-"""The process that runs clients' templates: `python -I -m mailerd.mail.render_child CPU_SECONDS MEMORY_BYTES PARENT`.
+"""The process that runs clients' templates: `python -I -m mailerd.mail.render_child CPU_SECONDS
+MEMORY_BYTES PARENT`.
 
-`renderer` starts it by exec with an empty environment and three pipes. It answers one frame on standard output for
-each frame on standard input; a frame is four bytes of length, big-endian, and JSON. It bounds itself before it reads
-anything, and the system ends it where a template passes a bound: the parent sees that and starts another.
+`renderer` starts it by exec with an empty environment and three pipes. It answers one frame on
+standard output for each frame on standard input; a frame is four bytes of length, big-endian, and
+JSON. It bounds itself before it reads anything, and the system ends it where a template passes a
+bound: the parent sees that and starts another.
 """
 
 import contextlib
@@ -17,12 +19,24 @@ from mailerd.mail.cage import BLOB, bound, bound_cpu, encode_frame, end_with, re
 from mailerd.mail.markdown import markdown_to_html
 from mailerd.mail.render import CompiledPart, CompiledTemplate, OutOfMemoryError, PartKey
 from mailerd.mail.renderer import template_from_json
-from mailerd.mail.templates import Content, RecipientData, RenderError, Source, Template, TemplateError, TemplateErrors
+from mailerd.mail.templates import (
+    Content,
+    RecipientData,
+    RenderError,
+    Source,
+    Template,
+    TemplateError,
+    TemplateErrors,
+)
 
 TURN_SECONDS: Final = 0.05
-"""Seconds after which a frame is answered with the messages that are done, so that others get their turn."""
+"""Seconds after which a frame is answered with the messages that are done, so that others get their
+turn.
+"""
 _BOUND_FOR: Final = 0.005
-"""Seconds for which the messages that follow share one message's CPU: to bound each costs as much as a small one."""
+"""Seconds for which the messages that follow share one message's CPU: to bound each costs as much
+as a small one.
+"""
 LARGE_MESSAGE: Final = 100_000
 """A message with more characters than this is large."""
 _MAX_REASONS: Final = 100
@@ -30,11 +44,18 @@ _MAX_REASONS: Final = 100
 
 
 def warm_up() -> None:
-    """Let Python load what it loads late (codecs, Jinja's debugging), as long as files can be opened."""
-    sources = ("{{ 'ä\\x41'|e }}<style>p{color:red}</style><p>{{ a.b }}{% if %}", "{{ 'ä'|urlencode ~ name|uper }}")
+    """Let Python load what it loads late (codecs, Jinja's debugging), as long as files can be
+    opened.
+    """
+    sources = (
+        "{{ 'ä\\x41'|e }}<style>p{color:red}</style><p>{{ a.b }}{% if %}",
+        "{{ 'ä'|urlencode ~ name|uper }}",
+    )
     for html in (*sources, sources[0].removesuffix("{% if %}")):
         with contextlib.suppress(TemplateErrors):
-            compiled = CompiledTemplate(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
+            compiled = CompiledTemplate(
+                Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None
+            )
             markdown_to_html("[*ä*](https://example.com)")
             for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
                 compiled.render(RecipientData("reader@example.com", None, variables))
@@ -49,12 +70,16 @@ class Child:
         self._cpu = cpu
         self._compiled: dict[int, CompiledTemplate] = {}
         self._parts: dict[PartKey, CompiledPart] = {}
-        """The parts of these templates: most jobs of an application have the template of the job before."""
+        """The parts of these templates: most jobs of an application have the template of the job
+        before.
+        """
         self._tells = False
         self.slowest = 0.0
         """Seconds of CPU that the slowest message of the frame took, or the compilation."""
         self._bound_at, self._used_at_bound = 0.0, 0.0
-        """When a message was last given its CPU, in monotonic seconds, and what the process had used then."""
+        """When a message was last given its CPU, in monotonic seconds, and what the process had
+        used then.
+        """
 
     def serve(self) -> None:
         """Answer until the parent closes the pipe, or memory runs out."""
@@ -64,7 +89,8 @@ class Child:
             try:
                 answer = self.answer(asked)
                 self.write({**answer, "slowest": self.slowest, "cpu": time.process_time() - began})
-                signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a message's time
+                # freeing memory between two frames is not a message's time
+                signal.setitimer(signal.ITIMER_PROF, 0)
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
                 return
@@ -76,7 +102,8 @@ class Child:
                 return
 
     def compile(self, template: Template) -> CompiledTemplate:
-        """Compile what is not known; the parts of a template that is refused are not kept, since no one counts them.
+        """Compile what is not known; the parts of a template that is refused are not kept, since no
+        one counts them.
 
         Raises:
             TemplateErrors: it cannot be used.
@@ -88,7 +115,9 @@ class Child:
     def write(self, answer: Mapping[str, Any]) -> None:
         """Send one frame."""
         blob = answer.get(BLOB, b"")
-        self._sink.write(encode_frame({**answer, BLOB: len(blob)} if BLOB in answer else answer) + blob)
+        self._sink.write(
+            encode_frame({**answer, BLOB: len(blob)} if BLOB in answer else answer) + blob
+        )
         self._sink.flush()
 
     def answer(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -134,11 +163,15 @@ class Child:
         self.slowest = max(self.slowest, time.process_time() - self._used_at_bound)
 
     def _at(self, what: str) -> None:
-        """Write which part comes next, where the parent asks for it to learn what ends the process."""
+        """Write which part comes next, where the parent asks for it to learn what ends the
+        process.
+        """
         if self._tells:
             self.write({"at": what})
 
-    def _one(self, compiled: CompiledTemplate, reader: RecipientData, *, content: bool) -> dict[str, Any]:
+    def _one(
+        self, compiled: CompiledTemplate, reader: RecipientData, *, content: bool
+    ) -> dict[str, Any]:
         if not content:
             errors = [[*_as_list(each), each.variable] for each in self.check(compiled, reader)]
             return {"errors": errors} if errors else {}
@@ -148,7 +181,10 @@ class Child:
         return {"errors": [[*_as_list(each), each.variable] for each in made[:_MAX_REASONS]]}
 
     def check(self, compiled: CompiledTemplate, reader: RecipientData) -> list[RenderError]:
-        """Why a message cannot be made; empty: it can. The caller has given it its CPU, by `bound_soon`."""
+        """Why a message cannot be made; empty: it can.
+
+        The caller has given it its CPU, by `bound_soon`.
+        """
         made = compiled.render(reader)
         if not isinstance(made, Content):
             return made[:_MAX_REASONS]

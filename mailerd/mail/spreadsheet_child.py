@@ -1,7 +1,9 @@
-"""The process that reads one file: `python -I -m mailerd.mail.spreadsheet_child CPU_SECONDS MEMORY_BYTES PARENT`.
+"""The process that reads one file: `python -I -m mailerd.mail.spreadsheet_child CPU_SECONDS
+MEMORY_BYTES PARENT`.
 
-`spreadsheet` starts it, sends the file with its first frame, and asks for the rows, some at a time. It bounds itself
-before it reads anything: calamine loads a sheet whole, and a sheet of 10 KB can claim 17 billion cells.
+`spreadsheet` starts it, sends the file with its first frame, and asks for the rows, some at a time.
+It bounds itself before it reads anything: calamine loads a sheet whole, and a sheet of 10 KB can
+claim 17 billion cells.
 """
 
 import csv
@@ -31,7 +33,14 @@ from mailerd.core.suppression import as_it_was
 from mailerd.mail.cage import BLOB, bound, bound_cpu, end_with, give_way
 from mailerd.mail.recipient_table import guess_header, names_of
 from mailerd.mail.render_child import Child
-from mailerd.mail.spreadsheet import ENCODINGS, MAX_CELLS, MAX_CHARACTERS, MAX_COLUMNS, Sheet, SpreadsheetError
+from mailerd.mail.spreadsheet import (
+    ENCODINGS,
+    MAX_CELLS,
+    MAX_CHARACTERS,
+    MAX_COLUMNS,
+    Sheet,
+    SpreadsheetError,
+)
 
 MAX_ROW: Final = 1_000_000
 """Characters of one row of a text, over all its lines: a row is in memory at once."""
@@ -80,8 +89,10 @@ def shown(value: object) -> str:
 
 
 _EVERYDAY: Final = (0xB0, 0xD7)
-"""The first bytes of the characters of everyday Chinese (GB 2312, level 1). Latin and Cyrillic letters, and the second
-bytes of Big5 and Shift JIS, are elsewhere."""
+"""The first bytes of the characters of everyday Chinese (GB 2312, level 1).
+
+Latin and Cyrillic letters, and the second bytes of Big5 and Shift JIS, are elsewhere.
+"""
 _LAST_KOREAN: Final = 0xC8
 """The last of the first bytes of Korean (EUC-KR), which begin where those of Chinese do."""
 _MOST: Final = 0.6
@@ -96,18 +107,29 @@ def guess_encoding(content: bytes) -> tuple[str, bool]:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16", False
     for name, at in (("utf-16-le", 1), ("utf-16-be", 0)):
-        if (zeros := head[at::2].count(0)) > len(head) // 8 and zeros > 10 * head[1 - at :: 2].count(0):
+        if (zeros := head[at::2].count(0)) > len(head) // 8 and zeros > 10 * head[
+            1 - at :: 2
+        ].count(0):
             return name, False
     with suppress(UnicodeDecodeError):
         content.decode("utf-8-sig")
         return "utf-8", False
-    pairs = re.findall(rb"[\x81-\xfe][\x30-\xfe]", b"".join(islice(re.findall(rb"[^\x00-\x7f]+.?", content), 10_000)))
-    everyday = [pair[0] for pair in pairs if _EVERYDAY[0] <= pair[0] <= _EVERYDAY[1] and pair[1] > 0xA0]  # noqa: PLR2004
+    pairs = re.findall(
+        rb"[\x81-\xfe][\x30-\xfe]",
+        b"".join(islice(re.findall(rb"[^\x00-\x7f]+.?", content), 10_000)),
+    )
+    everyday = [
+        pair[0]
+        for pair in pairs
+        if _EVERYDAY[0] <= pair[0] <= _EVERYDAY[1] and pair[1] > 0xA0  # noqa: PLR2004
+    ]
     with suppress(UnicodeDecodeError):
         if len(everyday) > _MOST * len(pairs) and content.decode("gb18030"):
             is_korean = len(everyday) > _FEW and max(everyday) <= _LAST_KOREAN
             return ("euc_kr", True) if is_korean else ("gb18030", len(pairs) < _FEW // 2)
-    alone, within_words = (len(re.findall(each, content)) for each in (rb"\b[\xc0-\xff]{1,2}", rb"[\xc0-\xff]{3}"))
+    alone, within_words = (
+        len(re.findall(each, content)) for each in (rb"\b[\xc0-\xff]{1,2}", rb"[\xc0-\xff]{3}")
+    )
     return ("cp1251" if within_words > alone else "cp1252"), True
 
 
@@ -133,8 +155,13 @@ class Lines:
 
 
 def _separator(text: str) -> str:
-    """What separates the columns: that by which most rows have as many cells, and the earlier one of two."""
-    first, sample = text[:MAX_ROW].partition("\n")[0], "".join(islice(Lines(text[:MAX_ROW]), _SAMPLE))
+    """What separates the columns: that by which most rows have as many cells, and the earlier one
+    of two.
+    """
+    first, sample = (
+        text[:MAX_ROW].partition("\n")[0],
+        "".join(islice(Lines(text[:MAX_ROW]), _SAMPLE)),
+    )
 
     def alike(separator: str) -> tuple[int, int]:
         widths = Counter[int]()
@@ -153,22 +180,30 @@ def _text_rows(content: bytes, encoding: str) -> Iterator[list[str]]:
     except UnicodeDecodeError as error:
         if encoding not in {"cp1252", "cp1251"}:
             raise SpreadsheetError(
-                t("the file is not {encoding} (byte {n:,}). Choose another encoding, or save it as CSV UTF-8",
-                  encoding=encoding, n=error.start)
-            ) from None  # fmt: skip
+                t(
+                    "the file is not {encoding} (byte {n:,}). Choose another encoding, or save it as CSV UTF-8",
+                    encoding=encoding,
+                    n=error.start,
+                )
+            ) from None
         text = content.decode(encoding, "replace")
     if "\0" in text:
         raise SpreadsheetError(_UNKNOWN)
     if re.match(r"\s*<[!?a-zA-Z]", text):
         raise SpreadsheetError(
-            t("the file is a web page or XML. Open it in a spreadsheet, and save it as XLSX or CSV UTF-8")
+            t(
+                "the file is a web page or XML. Open it in a spreadsheet, and save it as XLSX or CSV UTF-8"
+            )
         )
-    if found := re.match(r"\ufeff?sep=([,;\t])\r?\n", text):  # Excel takes this line, and does not count it
+    # Excel takes this line, and does not count it
+    if found := re.match(r"\ufeff?sep=([,;\t])\r?\n", text):
         text = text[found.end() :]
     text = text.removeprefix("\ufeff")
     lines = Lines(text)
     try:
-        for row in csv.reader(lines, strict=True, delimiter=found[1] if found else _separator(text)):
+        for row in csv.reader(
+            lines, strict=True, delimiter=found[1] if found else _separator(text)
+        ):
             lines.row = 0
             yield [as_it_was(cell) for cell in row]
     except csv.Error as error:
@@ -206,14 +241,22 @@ class FileReading:
             ][:MAX_SHEETS]
             if sheet is not None and sheet not in names:
                 raise SpreadsheetError(t("the file has no visible sheet {sheet}", sheet=sheet))
-            found = _with_people(map(book.get_sheet_by_name, names[:MAX_LOOKED_AT] if sheet is None else [sheet]))
+            found = _with_people(
+                map(book.get_sheet_by_name, names[:MAX_LOOKED_AT] if sheet is None else [sheet])
+            )
         except PasswordError:
-            raise SpreadsheetError(t("the file is protected by a password. Save a copy without one")) from None
+            raise SpreadsheetError(
+                t("the file is protected by a password. Save a copy without one")
+            ) from None
         except CalamineError:
             raise SpreadsheetError(_UNKNOWN) from None
         if found is None:
             raise SpreadsheetError(t("the file has no sheet with cells"))
-        self.head = {"name": found.name, "sheets": names, "first_column": (found.start or (0, 0))[1]}
+        self.head = {
+            "name": found.name,
+            "sheets": names,
+            "first_column": (found.start or (0, 0))[1],
+        }
         if found.width > MAX_COLUMNS:
             raise SpreadsheetError(_too_wide(found.width))
         return found.iter_rows()
@@ -222,7 +265,9 @@ class FileReading:
         """The rows that are not empty with their numbers, and their characters."""
         for number, given in enumerate(rows, 1):
             if number > MAX_EMPTY:
-                raise SpreadsheetError(t("the file has more than {n:,} rows. Delete empty rows", n=MAX_EMPTY))
+                raise SpreadsheetError(
+                    t("the file has more than {n:,} rows. Delete empty rows", n=MAX_EMPTY)
+                )
             if len(given) > MAX_COLUMNS:
                 raise SpreadsheetError(_too_wide(len(given)))
             row = [shown(each) for each in given]
@@ -231,9 +276,12 @@ class FileReading:
                 self._characters += size
                 if self._cells > MAX_CELLS or self._characters > MAX_CHARACTERS:
                     raise SpreadsheetError(
-                        t("the file has more than {cells:,} cells or {n:,} characters. Split it, or delete columns",
-                          cells=MAX_CELLS, n=MAX_CHARACTERS)
-                    )  # fmt: skip
+                        t(
+                            "the file has more than {cells:,} cells or {n:,} characters. Split it, or delete columns",
+                            cells=MAX_CELLS,
+                            n=MAX_CHARACTERS,
+                        )
+                    )
                 yield number, row, size
 
     def next(self) -> dict[str, Any]:
@@ -263,7 +311,12 @@ class FileReading:
             raise SpreadsheetError(t("the file is empty"))
         sheet = Sheet(rows, numbers, **self.head | {"sheets": tuple(self.head.get("sheets", ()))})
         header = guess_header(sheet)
-        return {BLOB: sheet.pack(), "header": header, "names": names_of(sheet, header), "head": self.head}
+        return {
+            BLOB: sheet.pack(),
+            "header": header,
+            "names": names_of(sheet, header),
+            "head": self.head,
+        }
 
 
 def _with_people(sheets: Iterator[CalamineSheet]) -> CalamineSheet | None:
@@ -287,7 +340,9 @@ def _too_wide(width: int) -> Text:
 
 
 class SpreadsheetChild(Child):
-    """The loop of the child process: the first frame has the file, and each answer its next rows."""
+    """The loop of the child process: the first frame has the file, and each answer its next
+    rows.
+    """
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, *, cpu: float) -> None:
         super().__init__(source, sink, cpu=cpu)
@@ -298,7 +353,9 @@ class SpreadsheetChild(Child):
         bound_cpu(max(_LEAST_CPU, self._cpu - time.process_time()))
         try:
             if self._reading is None:
-                self._reading = FileReading(asked.pop(BLOB), sheet=asked["sheet"], encoding=asked["encoding"])
+                self._reading = FileReading(
+                    asked.pop(BLOB), sheet=asked["sheet"], encoding=asked["encoding"]
+                )
                 if (most := asked.get("most")) is not None:
                     return self._reading.packed(most=most)
             return self._reading.next() | {"head": self._reading.head}
@@ -314,12 +371,13 @@ def main() -> None:
     """Bound this process, then serve."""
     cpu, memory, parent = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     end_with(parent)
+    # Python loads codecs late, and no file can be opened then
     for encoding in (
         *ENCODINGS,
         "utf-8-sig",
         "utf-16-le",
         "utf-16-be",
-    ):  # Python loads codecs late, and no file can be opened then
+    ):
         "".encode(encoding)
     give_way()
     bound(memory=memory)

@@ -1,4 +1,6 @@
-"""Reads a table of addresses that are to be suppressed: one written by an export, or a list of addresses."""
+"""Reads a table of addresses that are to be suppressed: one written by an export, or a list of
+addresses.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -21,7 +23,9 @@ class SuppressionTableError(MailerdError):
 
 
 def read_suppressions(text: Iterable[str]) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Address, list and reason, with their lines: of any column `email`, or of the first one where none is named so."""
+    """Address, list and reason, with their lines: of any column `email`, or of the first one where
+    none is named so.
+    """
     column, exported = 0, False
     for number, row in enumerate(csv.reader(text), 1):
         if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
@@ -39,17 +43,23 @@ def read_addresses(text: Iterable[str], bad: list[Text]) -> Iterator[tuple[str, 
         try:  # what an export has written has apostrophes
             yield addresses.check(as_it_was(given)), its_list, Reason(why)
         except ValueError as error:
-            bad.append(t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error)))
+            bad.append(
+                t("row {n}: {given}: {why}", n=number, given=repr(given[:100]), why=str(error))
+            )
 
 
 def _short_lines(text: TextIO) -> Iterator[str]:
-    """The lines of a file; one that is longer than any address needs would be cells by the million."""
+    """The lines of a file; one that is longer than any address needs would be cells by the
+    million.
+    """
     while line := text.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
             raise SuppressionTableError(
-                t("Could not read the file: a line has more than {most:,} characters. Nothing was changed.",
-                  most=MAX_LINE)
-            )  # fmt: skip
+                t(
+                    "Could not read the file: a line has more than {most:,} characters. Nothing was changed.",
+                    most=MAX_LINE,
+                )
+            )
         yield line
 
 
@@ -66,7 +76,10 @@ def read_file(raw: bytes, bad: list[Text], *, most: int) -> list[tuple[str, str,
             rows.append(row)
             if len(rows) + len(bad) > most:
                 raise SuppressionTableError(
-                    t("The file has more than {most:,} rows. To import it: `mailerd suppress import FILE`", most=most)
+                    t(
+                        "The file has more than {most:,} rows. To import it: `mailerd suppress import FILE`",
+                        most=most,
+                    )
                 )
     except (UnicodeDecodeError, csv.Error):
         text = t("Could not read the file: it is not CSV in UTF-8. Nothing was changed.")

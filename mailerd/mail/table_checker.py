@@ -1,8 +1,10 @@
-"""Checks the table of a draft in a child process that the system bounds: this process keeps it packed.
+"""Checks the table of a draft in a child process that the system bounds: this process keeps it
+packed.
 
-A table is a client's: a million cells, or a few whose text takes the memory of many. What comes out is what a page
-shows of it, and, where that is asked for, its recipients as the bytes that a job has of them. Small tables share one
-child, turn by turn. A large one has a process of its own, and so has one that has ended the shared child.
+A table is a client's: a million cells, or a few whose text takes the memory of many. What comes out
+is what a page shows of it, and, where that is asked for, its recipients as the bytes that a job has
+of them. Small tables share one child, turn by turn. A large one has a process of its own, and so
+has one that has ended the shared child.
 """
 
 import asyncio
@@ -17,7 +19,15 @@ from typing import Any, Final, Protocol, Self
 from mailerd.core.i18n import Text, t
 from mailerd.core.reasons import from_json, to_json
 from mailerd.events.worker import RendererEvents
-from mailerd.mail.cage import BLOB, Blob, ChildEndedError, ChildExits, ChildProcess, ChildWorker, Limits
+from mailerd.mail.cage import (
+    BLOB,
+    Blob,
+    ChildEndedError,
+    ChildExits,
+    ChildProcess,
+    ChildWorker,
+    Limits,
+)
 from mailerd.mail.recipient_table import Column, Decisions, Group, Problem, ProblemKind
 from mailerd.mail.spreadsheet import SpreadsheetError
 from mailerd.mail.templates import RendererError
@@ -29,14 +39,18 @@ LIMITS: Final = Limits(cpu=10.0, memory=640 * 1024 * 1024)
 SMALL: Final = 64 * 1024
 """Bytes, packed, of a table that shares a child."""
 CHECK_TIMEOUT: Final = 30.0
-"""Seconds for an answer, waiting for the CPU included; and for one of the places of tables with their own process."""
+"""Seconds for an answer, waiting for the CPU included; and for one of the places of tables with
+their own process.
+"""
 _CHILD: Final = "mailerd.mail.table_checker_child"
 _AT_ONCE: Final = 2
 
 
 @dataclass(frozen=True)
 class TableQuestion:
-    """What is asked of a table: the mapping of its columns, what was decided, and whose message is shown."""
+    """What is asked of a table: the mapping of its columns, what was decided, and whose message is
+    shown.
+    """
 
     header: int | None
     uses: Mapping[str, str]
@@ -58,15 +72,23 @@ class TableQuestion:
     def as_json(self) -> dict[str, Any]:
         """It for the child."""
         decisions = {
-            "skip_invalid": self.decisions.skip_invalid, "allow_duplicates": self.decisions.allow_duplicates,
-            "defaults": dict(self.decisions.defaults), "accepted": [*self.decisions.accepted],
+            "skip_invalid": self.decisions.skip_invalid,
+            "allow_duplicates": self.decisions.allow_duplicates,
+            "defaults": dict(self.decisions.defaults),
+            "accepted": [*self.decisions.accepted],
             "skip_empty": [*self.decisions.skip_empty],
-        }  # fmt: skip
+        }
         return {
-            "header": self.header, "uses": dict(self.uses), "wanted": [*self.wanted], "optional": [*self.optional],
-            "used": None if self.used is None else [*self.used], "decisions": decisions, "person": self.person,
-            "sought": self.sought, "text": self.text,
-        }  # fmt: skip
+            "header": self.header,
+            "uses": dict(self.uses),
+            "wanted": [*self.wanted],
+            "optional": [*self.optional],
+            "used": None if self.used is None else [*self.used],
+            "decisions": decisions,
+            "person": self.person,
+            "sought": self.sought,
+            "text": self.text,
+        }
 
 
 @dataclass(frozen=True)
@@ -169,13 +191,22 @@ class TableChecker:
         await self.shared.__aexit__()
 
     @asynccontextmanager
-    async def table(self, packed: bytes, *, origin: str, is_download: bool = False) -> AsyncIterator["DraftTable"]:
-        """A table that is asked about. `origin`: whose it is, as the log calls them. `is_download`: it ends as CSV."""
+    async def table(
+        self, packed: bytes, *, origin: str, is_download: bool = False
+    ) -> AsyncIterator["DraftTable"]:
+        """A table that is asked about. `origin`: whose it is, as the log calls them.
+
+        `is_download`: it ends as CSV.
+        """
         alone = partial(self._alone, self._downloads if is_download else self._places, origin)
         async with AsyncExitStack() as own:
-            yield DraftTable(self, packed, origin=origin, number=next(self._numbers), own=own, alone=alone)
+            yield DraftTable(
+                self, packed, origin=origin, number=next(self._numbers), own=own, alone=alone
+            )
 
-    async def of_people(self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str) -> JobPeopleTable:
+    async def of_people(
+        self, people: AsyncIterator[Sequence[JobPerson]], *, most: int, origin: str
+    ) -> JobPeopleTable:
         """The table of the people of a job, as they are read. `most`: rows.
 
         Raises:
@@ -189,12 +220,17 @@ class TableChecker:
                     [each.email, each.name, each.has_copies, len(variables)]
                     for each, variables in zip(some, given, strict=True)
                 ]
-                answer = await own.ask({"do": "people", "people": about, "most": most}, b"".join(given))
+                answer = await own.ask(
+                    {"do": "people", "people": about, "most": most}, b"".join(given)
+                )
                 if refused := answer.get("refused"):
                     raise SpreadsheetError(from_json(refused))
             answer = await own.ask({"do": "pack", "most": most})
         return JobPeopleTable(
-            bytes(answer.get(BLOB, b"")), answer["uses"], answer["left_out"], has_copies=answer["has_copies"]
+            bytes(answer.get(BLOB, b"")),
+            answer["uses"],
+            answer["left_out"],
+            has_copies=answer["has_copies"],
         )
 
     @asynccontextmanager
@@ -208,7 +244,9 @@ class TableChecker:
             async with asyncio.timeout(CHECK_TIMEOUT):
                 await places.acquire()
         except TimeoutError:
-            raise RendererError(t("no process that checks tables was free in {n:g} s", n=CHECK_TIMEOUT)) from None
+            raise RendererError(
+                t("no process that checks tables was free in {n:g} s", n=CHECK_TIMEOUT)
+            ) from None
         try:
             child = await ChildProcess.start(LIMITS, module=_CHILD)
             try:
@@ -218,7 +256,9 @@ class TableChecker:
         finally:
             places.release()
 
-    async def quickly(self, asked: Mapping[str, Any], packed: bytes, *, origin: str) -> dict[str, Any] | None:
+    async def quickly(
+        self, asked: Mapping[str, Any], packed: bytes, *, origin: str
+    ) -> dict[str, Any] | None:
         """The answer of the shared child; None: the table has ended it."""
         async with self.shared.lock:
             await self.shared.ready()
@@ -253,8 +293,12 @@ class OwnProcess:
         except ChildEndedError as ended:
             self._exits.record(self._origin, ended.cause)
             if not ended.by_work or ended.is_a_bug:
-                raise RendererError(t("the process that checks tables {cause}", cause=ended.cause)) from ended
-            raise SpreadsheetError(t("The table {cause}. Split it, or delete columns.", cause=ended.cause)) from ended
+                raise RendererError(
+                    t("the process that checks tables {cause}", cause=ended.cause)
+                ) from ended
+            raise SpreadsheetError(
+                t("The table {cause}. Split it, or delete columns.", cause=ended.cause)
+            ) from ended
         return answer
 
 
@@ -262,9 +306,15 @@ class DraftTable:
     """One packed table, about which several things are asked."""
 
     def __init__(
-        self, checker: TableChecker, packed: bytes, *, origin: str, number: int, own: AsyncExitStack,
+        self,
+        checker: TableChecker,
+        packed: bytes,
+        *,
+        origin: str,
+        number: int,
+        own: AsyncExitStack,
         alone: Callable[[], AbstractAsyncContextManager[OwnProcess]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._checker, self._packed, self._origin, self._number = checker, packed, origin, number
         self._ends, self._alone = own, alone
         self._own: OwnProcess | None = None
@@ -272,16 +322,21 @@ class DraftTable:
         """What was asked last, on which `job` and `csv` go on."""
 
     async def check(
-        self, question: TableQuestion, found: Mapping[tuple[ProblemKind, Text], Sequence[str]] | None = None
+        self,
+        question: TableQuestion,
+        found: Mapping[tuple[ProblemKind, Text], Sequence[str]] | None = None,
     ) -> tuple[CheckedDraft, list[str]]:
         """What becomes of the table, and the addresses of its recipients.
 
-        `found`: of whom the caller knows that they get no message, by why, as in `CheckedTable.without`.
+        `found`: of whom the caller knows that they get no message, by why, as in
+        `CheckedTable.without`.
 
         Raises:
             SpreadsheetError, RendererError: as `OwnProcess.ask`; so do the others.
         """
-        known = [[kind, to_json(why), "\n".join(emails)] for (kind, why), emails in (found or {}).items()]
+        known = [
+            [kind, to_json(why), "\n".join(emails)] for (kind, why), emails in (found or {}).items()
+        ]
         self._asked = {"question": question.as_json(), "found": known}
         answer = await self._ask("check")
         emails = bytes(answer.get(BLOB, b"")).decode()
@@ -309,12 +364,17 @@ class DraftTable:
         return names
 
     async def edited(self, cells: Mapping[tuple[int, int], str]) -> bytes:
-        """The table with other texts in some cells, packed, as `Sheet.edited`; empty: nothing was changed."""
+        """The table with other texts in some cells, packed, as `Sheet.edited`; empty: nothing was
+        changed.
+        """
         changed = [[row, index, text] for (row, index), text in cells.items()]
         return bytes((await self._ask("edit", cells=changed)).get(BLOB, b""))
 
     async def _ask(self, do: str, **more: Any) -> dict[str, Any]:
-        """The answer. Each goes with all that it is about, since the shared child has had others in between."""
+        """The answer.
+
+        Each goes with all that it is about, since the shared child has had others in between.
+        """
         asked = {"do": do, "number": self._number, **self._asked, **more}
         answer = None
         if self._own is None and len(self._packed) <= SMALL:

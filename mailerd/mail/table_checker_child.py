@@ -1,7 +1,9 @@
-"""The process that checks tables: `python -I -m mailerd.mail.table_checker_child CPU_SECONDS MEMORY_BYTES PARENT`.
+"""The process that checks tables: `python -I -m mailerd.mail.table_checker_child CPU_SECONDS
+MEMORY_BYTES PARENT`.
 
-`table_checker` starts it and asks it by frames. It bounds itself before it reads anything, and each answer has its CPU.
-It keeps the table that it was asked about last, what it came to, and the people of a job of which a table is made.
+`table_checker` starts it and asks it by frames. It bounds itself before it reads anything, and each
+answer has its CPU. It keeps the table that it was asked about last, what it came to, and the people
+of a job of which a table is made.
 """
 
 import csv
@@ -46,7 +48,9 @@ _FIRST: Final = 10
 _BEGINNING: Final = 4
 """Cells by which such a row is known."""
 _MAX_VALUES: Final = 200_000
-"""Characters of a recipient that is shown: more take long in each process that has to do with it."""
+"""Characters of a recipient that is shown: more take long in each process that has to do with
+it.
+"""
 _PIECE: Final = 256 * 1024
 """Characters of a piece of CSV."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -70,15 +74,26 @@ class TableChild(Child):
         if asked["do"] in {"people", "pack"}:
             return self._of_people(asked)
         if asked["number"] != self._number:
-            self._number, self._checked, self._csv = None, None, None  # two tables at once would be too many
+            # two tables at once would be too many
+            self._number, self._checked, self._csv = (
+                None,
+                None,
+                None,
+            )
             self._sheet = Sheet.unpack(asked.pop(BLOB))
             self._number = asked["number"]
         match asked["do"]:
             case "names":
                 header = asked["header"]
-                return {"names": names_of(self._sheet, header) if header in self._sheet.numbers else None}
+                return {
+                    "names": names_of(self._sheet, header)
+                    if header in self._sheet.numbers
+                    else None
+                }
             case "edit":
-                edited = self._sheet.edited({(row, index): text for row, index, text in asked["cells"]})
+                edited = self._sheet.edited(
+                    {(row, index): text for row, index, text in asked["cells"]}
+                )
                 return {} if edited is self._sheet else {BLOB: edited.pack()}
             case "job":
                 return self._check(asked).job(most=asked["most"])
@@ -106,10 +121,11 @@ class TableChild(Child):
                 return {}
             people = self._people
             return {
-                BLOB: people.pack() if people.rows else b"", "uses": people.uses(),
+                BLOB: people.pack() if people.rows else b"",
+                "uses": people.uses(),
                 "left_out": [each[:MAX_HEADER] for each in sorted(people.left_out)[:_FIRST]],
                 "has_copies": people.has_copies,
-            }  # fmt: skip
+            }
         except SpreadsheetError as error:
             return {"refused": to_json(str(error))}
 
@@ -123,13 +139,17 @@ class Checked:
         columns = columns_of(sheet, self._header, wanted=question["wanted"])
         chosen = {int(index): use for index, use in question["uses"].items()}
         self._columns = columns
-        self._uses = guessed_uses(columns) | {it.index: chosen[it.index] for it in columns if it.index in chosen}
+        self._uses = guessed_uses(columns) | {
+            it.index: chosen[it.index] for it in columns if it.index in chosen
+        }
         needed = [each for each in question["wanted"] if each not in {*question["optional"]}]
         self._errors = mapping_errors(columns, self._uses, wanted=needed)
         self.table = CheckedTable([], [], [], [], 0)
         if not self._errors:
             decisions = Decisions(**question["decisions"])
-            self.table = check(sheet, self._header, self._uses, used=question["used"], decisions=decisions)
+            self.table = check(
+                sheet, self._header, self._uses, used=question["used"], decisions=decisions
+            )
         if found:
             self.table = self.table.without(
                 {
@@ -150,7 +170,9 @@ class Checked:
             for it in table.problems[:MAX_SHOWN]
         ]
         return {
-            "first": [[row, ", ".join(each[:50] for each in cells[:_BEGINNING])] for row, cells in first],
+            "first": [
+                [row, ", ".join(each[:50] for each in cells[:_BEGINNING])] for row, cells in first
+            ],
             "header": self._header,
             "columns": [_column(each) for each in self._columns],
             "uses": self._uses,
@@ -160,7 +182,10 @@ class Checked:
             "problems": len(table.problems),
             "blocking": len(table.blocking),
             "shown": shown,
-            "groups": [[it.kind, it.index, to_json(it.column), to_json(it.summary)] for it in table.groups()],
+            "groups": [
+                [it.kind, it.index, to_json(it.column), to_json(it.summary)]
+                for it in table.groups()
+            ],
             "some_empty": table.next_empty(after=0) is not None,
             "person": self._person(number),
             "found": found,
@@ -192,7 +217,9 @@ class Checked:
         return digest_of(addresses) if len(addresses) > 1 else ""
 
     def job(self, *, most: int) -> dict[str, Any]:
-        """The recipients as a job has them, and their rows; nothing of them where they take more than `most` bytes."""
+        """The recipients as a job has them, and their rows; nothing of them where they take more
+        than `most` bytes.
+        """
         content, size, digest = list[bytes](), 0, sha256()
         for each in self.table.recipients:
             content.append(_ENCODE(each).encode())
@@ -202,9 +229,11 @@ class Checked:
                 return {"too_large": True}
         rows = array("I", self.table.rows)
         return {
-            "too_large": False, "digest": digest.hexdigest(), "rows": len(rows),
+            "too_large": False,
+            "digest": digest.hexdigest(),
+            "rows": len(rows),
             BLOB: b"".join([rows.tobytes(), b"[", b",".join(content), b"]"]),
-        }  # fmt: skip
+        }
 
     def csv(self, which: str, language: Any) -> Iterator[bytes]:
         """It as CSV, in pieces."""
@@ -257,7 +286,8 @@ class SparseTable:
         """Variables that no cell can hold."""
 
     def add(self, people: Sequence[Sequence[Any]], variables: bytes) -> None:
-        """Add a row for each: address, name, whether there are copies, and the bytes that the variables take.
+        """Add a row for each: address, name, whether there are copies, and the bytes that the
+        variables take.
 
         Raises:
             SpreadsheetError: they are too many: found before their rows take more than a table may.
@@ -268,9 +298,17 @@ class SparseTable:
             given, at = json.loads(variables[at : at + size] or "{}"), at + size
             row = {0: email, 1: name or ""}
             for variable, value in given.items():
-                known = variable == "language" or (variable not in FIELDS and variable.isidentifier())
-                if known and len(variable) <= MAX_HEADER and (value is None or type(value) in {str, int, float}):
-                    row[self.columns.setdefault(variable, len(self.columns))] = "" if value is None else str(value)
+                known = variable == "language" or (
+                    variable not in FIELDS and variable.isidentifier()
+                )
+                if (
+                    known
+                    and len(variable) <= MAX_HEADER
+                    and (value is None or type(value) in {str, int, float})
+                ):
+                    row[self.columns.setdefault(variable, len(self.columns))] = (
+                        "" if value is None else str(value)
+                    )
                 else:
                     self.left_out.add(variable)
             self.rows.append(row)
@@ -279,9 +317,11 @@ class SparseTable:
             is_wide = self.cells > MAX_CELLS or len(self.columns) > MAX_COLUMNS
             if is_wide or len(self.rows) > self.most or self.size > MAX_CHARACTERS:
                 raise SpreadsheetError(
-                    t("The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
-                      most=self.most)
-                )  # fmt: skip
+                    t(
+                        "The people of this job do not fit into one table of {most:,} rows. Nothing was changed.",
+                        most=self.most,
+                    )
+                )
 
     def uses(self) -> dict[str, str]:
         """What each column is used as: what it is called."""
@@ -289,7 +329,10 @@ class SparseTable:
 
     def pack(self) -> bytes:
         """The table, as a draft keeps it."""
-        rows = [[*self.columns], *([row.get(index, "") for index in range(1 + max(row))] for row in self.rows)]
+        rows = [
+            [*self.columns],
+            *([row.get(index, "") for index in range(1 + max(row))] for row in self.rows),
+        ]
         return Sheet(rows, [*range(1, 1 + len(rows))]).pack()
 
 

@@ -1,4 +1,7 @@
-"""Templates by name: those of the folder, one folder each, and those of the API. A version is a digest of contents."""
+"""Templates by name: those of the folder, one folder each, and those of the API.
+
+A version is a digest of contents.
+"""
 
 import asyncio
 import hashlib
@@ -36,7 +39,16 @@ ABOUT: Final = "template.json"
 IMAGES: Final = "images"
 """The folder of its images, which is no language's."""
 _KEYS: Final = frozenset(
-    {"description", "variables", "inline_css", "language", "defaults", "required", "layout", "is_layout"}
+    {
+        "description",
+        "variables",
+        "inline_css",
+        "language",
+        "defaults",
+        "required",
+        "layout",
+        "is_layout",
+    }
 )
 CONTENT: Final = re.compile(r"(<p>)?\{\{\s*content\s*\}\}(?(1)</p>)")
 """The place of the message in a layout; Markdown makes a paragraph of it."""
@@ -92,7 +104,9 @@ class TemplateSummary:
     """The source of its default subject, or the beginning of it."""
 
     @classmethod
-    def of(cls, name: str, version: str, about: Mapping[str, Any], paths: Iterable[str], subject: str) -> Self:
+    def of(
+        cls, name: str, version: str, about: Mapping[str, Any], paths: Iterable[str], subject: str
+    ) -> Self:
         """What its template.toml, or the like, and the paths of its files say."""
         parts = [path.split("/", 1) for path in paths if "/" in path]
         return cls(
@@ -119,7 +133,9 @@ class NamedTemplate(TemplateSummary):
     images: tuple[InlineImage, ...]
 
     def with_examples(self) -> tuple[Template, list[RecipientData]]:
-        """What renders it with its own examples, and one recipient for each language, the default's first."""
+        """What renders it with its own examples, and one recipient for each language, the default's
+        first.
+        """
         given = [None, *(json.dumps({"language": tag}) for tag in self.template.languages)]
         template = replace(self.template, variables=self.variables)
         return template, [RecipientData("reader@example.com", "Reader", each) for each in given]
@@ -132,24 +148,33 @@ class StoredTemplates(Protocol):
         """The same, as a key for these senders sees it."""
 
     async def published(self) -> list[tuple[str, str, str, str, str]]:
-        """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
+        """All that are published, by name: name, version, template.json, paths and sizes of other
+        files, subject.
+        """
 
     async def is_archived(self, name: str) -> bool | None:
-        """Of one that is not published: whether it was archived; None: it is published, or there is none."""
+        """Of one that is not published: whether it was archived; None: it is published, or there is
+        none.
+        """
 
     async def files(self, name: str, version: str | None) -> Mapping[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
 
 
 class TemplateLibrary:
-    """The folder, or None where there is none; `where`: what an error calls it, which a client of the API reads.
+    """The folder, or None where there is none; `where`: what an error calls it, which a client of
+    the API reads.
 
-    It is read each time, so that a change counts at once. `stored`: the templates of the API, of which the folder's
-    hide those of the same name.
+    It is read each time, so that a change counts at once. `stored`: the templates of the API, of
+    which the folder's hide those of the same name.
     """
 
     def __init__(
-        self, folder: Path | None, *, where: str = "templates.folder", stored: StoredTemplates | None = None
+        self,
+        folder: Path | None,
+        *,
+        where: str = "templates.folder",
+        stored: StoredTemplates | None = None,
     ) -> None:
         self._folder, self._where, self._stored = folder, where, stored
 
@@ -167,7 +192,11 @@ class TemplateLibrary:
         if self._folder is None:
             return []
         try:
-            return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+            return sorted(
+                each.name
+                for each in self._folder.iterdir()
+                if NAME.fullmatch(each.name) and each.is_dir()
+            )
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -176,7 +205,9 @@ class TemplateLibrary:
             ) from error
 
     async def stored(self) -> list[TemplateSummary]:
-        """The templates of the API that can be used: published, and of no name that the folder has, too."""
+        """The templates of the API that can be used: published, and of no name that the folder has,
+        too.
+        """
         if self._stored is None:
             return []
         hidden = set(await asyncio.to_thread(self.names))
@@ -193,7 +224,9 @@ class TemplateLibrary:
 
         def says(name: str) -> bool:
             try:
-                said = tomllib.loads(((self._folder or Path()) / name / "template.toml").read_text("utf-8-sig"))
+                said = tomllib.loads(
+                    ((self._folder or Path()) / name / "template.toml").read_text("utf-8-sig")
+                )
             except (OSError, ValueError):  # `find` says what is wrong with it
                 return False
             return said.get(key) == value
@@ -201,9 +234,11 @@ class TemplateLibrary:
         return [name for name in self.names() if says(name)]
 
     async def find(self, name: str, version: str | None = None) -> NamedTemplate | None:
-        """A template in its layout, as `read` and `in_layout` have it: what is rendered, sent and stored with a job.
+        """A template in its layout, as `read` and `in_layout` have it: what is rendered, sent and
+        stored with a job.
 
-        `version`: as in `read`; behind a "+" the version of its layout, else that is the published one.
+        `version`: as in `read`; behind a "+" the version of its layout, else that is the published
+        one.
 
         Raises:
             TemplateLibraryError: it cannot be used.
@@ -216,7 +251,8 @@ class TemplateLibrary:
         return await self.in_layout(named, of_layout or None)
 
     async def in_layout(self, named: NamedTemplate, version: str | None = None) -> NamedTemplate:
-        """A template as it is sent: in its layout, at this version or the published one; a layout with a sample in it.
+        """A template as it is sent: in its layout, at this version or the published one; a layout
+        with a sample in it.
 
         Raises:
             TemplateLibraryError: its layout cannot be used.
@@ -228,14 +264,24 @@ class TemplateLibrary:
             return named
         # The layout of a folder's template belongs to all, as the template does.
         is_folder = named.name in await asyncio.to_thread(self.names)
-        layout = await (self.seen_by(frozenset()) if is_folder else self).read(named.layout, version)
+        layout = await (self.seen_by(frozenset()) if is_folder else self).read(
+            named.layout, version
+        )
         if layout is None and version:
             raise UnknownVersionError(
-                t("template {name}: its layout {layout!r} has no such version", name=named.name, layout=named.layout)
+                t(
+                    "template {name}: its layout {layout!r} has no such version",
+                    name=named.name,
+                    layout=named.layout,
+                )
             )
         if layout is None or not layout.is_layout:
             raise TemplateLibraryError(
-                t("template {name}: {layout!r} is not a published layout", name=named.name, layout=named.layout)
+                t(
+                    "template {name}: {layout!r} is not a published layout",
+                    name=named.name,
+                    layout=named.layout,
+                )
             )
         return _joined(named, layout)
 
@@ -254,7 +300,11 @@ class TemplateLibrary:
             return None if files is None else await asyncio.to_thread(from_files, name, files)
         if found is not None and version not in {None, found.version}:
             raise UnknownVersionError(
-                t("template {name}: its folder has version {version} now", name=name, version=found.version)
+                t(
+                    "template {name}: its folder has version {version} now",
+                    name=name,
+                    version=found.version,
+                )
             )
         return found
 
@@ -270,20 +320,27 @@ class TemplateLibrary:
             there = (self._folder / name / "template.toml").is_file()
             return from_files(name, dict(_files(self._folder / name))) if there else None
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
-            raise TemplateLibraryError(t("template {name}: {error}", name=name, error=str(error))) from error
+            raise TemplateLibraryError(
+                t("template {name}: {error}", name=name, error=str(error))
+            ) from error
 
     async def why_unpublished(self, name: str) -> str | None:
-        """Why `find` has found none of this name, and the remedy, where it is a template of the API that is not used.
+        """Why `find` has found none of this name, and the remedy, where it is a template of the API
+        that is not used.
 
         Raises:
             DatabaseError: the templates of the API cannot be read.
         """
-        archived = await self._stored.is_archived(name) if self._stored and NAME.fullmatch(name) else None
+        archived = (
+            await self._stored.is_archived(name) if self._stored and NAME.fullmatch(name) else None
+        )
         if archived is None:
             return None
         if archived:
             return t("template {name!r} was archived: PUT it again, then publish it", name=name)
-        return t("template {name!r} is not published: publish it, or give one of its versions", name=name)
+        return t(
+            "template {name!r} is not published: publish it, or give one of its versions", name=name
+        )
 
     async def why_missing(self, name: str) -> str:
         """Why `find` has found none of this name, and the remedy.
@@ -296,8 +353,10 @@ class TemplateLibrary:
     def _why_no_folder(self, name: str) -> str:
         if self._folder is None:
             if self._stored is not None:
-                return t("template {name!r} not found: none of this name is published, and templates.folder is not set",
-                         name=name)  # fmt: skip
+                return t(
+                    "template {name!r} not found: none of this name is published, and templates.folder is not set",
+                    name=name,
+                )
             return t("template {name!r} not found: templates.folder is not set", name=name)
         if NAME.fullmatch(name) and (self._folder / name).is_dir():
             return t(
@@ -313,9 +372,13 @@ class TemplateLibrary:
         )
 
 
-def _summaries(rows: Iterable[tuple[str, str, str, str, str]], hidden: Collection[str]) -> list[TemplateSummary]:
+def _summaries(
+    rows: Iterable[tuple[str, str, str, str, str]], hidden: Collection[str]
+) -> list[TemplateSummary]:
     return [
-        TemplateSummary.of(name, version, json.loads(about), [path for path, _ in json.loads(files)], subject)
+        TemplateSummary.of(
+            name, version, json.loads(about), [path for path, _ in json.loads(files)], subject
+        )
         for name, version, about, files, subject in rows
         if name not in hidden
     ]
@@ -331,19 +394,29 @@ async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> Non
     try:
         used = await renderer.compile(named.template, origin=origin)
     except TemplateErrors as errors:
-        raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=str(errors))) from errors
+        raise TemplateLibraryError(
+            t("template {name}: {error}", name=named.name, error=str(errors))
+        ) from errors
     faults = [
-        t("{tag}/: uses {each!r}, which template.toml does not declare under [variables]", tag=tag, each=each)
+        t(
+            "{tag}/: uses {each!r}, which template.toml does not declare under [variables]",
+            tag=tag,
+            each=each,
+        )
         if tag
         else t("uses {each!r}, which template.toml does not declare under [variables]", each=each)
         for tag, each in await asyncio.to_thread(undeclared, named, used)
     ]
     if faults:
-        raise TemplateLibraryError(t("template {name}: {error}", name=named.name, error=joined(faults)))
+        raise TemplateLibraryError(
+            t("template {name}: {error}", name=named.name, error=joined(faults))
+        )
 
 
 def undeclared(named: NamedTemplate, used: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
-    """What each language reads, by `Renderer.compile`, and the template does not declare: thousands, if it likes."""
+    """What each language reads, by `Renderer.compile`, and the template does not declare:
+    thousands, if it likes.
+    """
     known = _GIVEN.union(named.variables, named.defaults, named.required)
     return [(tag, each) for tag, names in used.items() for each in sorted(names - known)]
 
@@ -354,10 +427,12 @@ def placed(content: str, layout: str) -> str:
 
 
 def _joined(named: NamedTemplate, layout: NamedTemplate) -> NamedTemplate:
-    """A template in its layout. Both are joined before Jinja reads them, so that they are one page with one CSS.
+    """A template in its layout.
 
-    What both declare, and images of one name, are the template's. Its texts are joined where the layout has one; else
-    the text is made of the whole HTML, so that it has header and footer, too.
+    Both are joined before Jinja reads them, so that they are one page with one CSS.
+
+    What both declare, and images of one name, are the template's. Its texts are joined where the
+    layout has one; else the text is made of the whole HTML, so that it has header and footer, too.
     """
     wide, own = layout.template, named.template
 
@@ -365,23 +440,33 @@ def _joined(named: NamedTemplate, layout: NamedTemplate) -> NamedTemplate:
         chosen = choose_language(tag, among=wide.languages)
         around = wide.languages[chosen] if chosen else wide.default
         html = it.html and placed(it.html, around.html or "")
-        text = placed(it.text, around.text) if it.text and around.text else None if html else it.text
+        text = (
+            placed(it.text, around.text) if it.text and around.text else None if html else it.text
+        )
         return Source(it.subject, html, text)
 
-    defaults = {name: value for name, value in layout.defaults.items() if name not in named.required}
+    defaults = {
+        name: value for name, value in layout.defaults.items() if name not in named.required
+    }
     defaults |= named.defaults
     required = tuple(dict.fromkeys((*layout.required, *named.required)))
     images = {each.filename: each for each in (*layout.images, *named.images)}
     return replace(
         named,
         version=f"{named.version}+{layout.version}",
-        variables={**layout.variables, **named.variables}, defaults=defaults, required=required,
-        pictures=tuple(images), images=tuple(images.values()),
+        variables={**layout.variables, **named.variables},
+        defaults=defaults,
+        required=required,
+        pictures=tuple(images),
+        images=tuple(images.values()),
         template=Template(
-            put(named.language, own.default), {tag: put(tag, each) for tag, each in own.languages.items()},
-            wide.inline_css and own.inline_css, defaults=defaults, required=required,
+            put(named.language, own.default),
+            {tag: put(tag, each) for tag, each in own.languages.items()},
+            wide.inline_css and own.inline_css,
+            defaults=defaults,
+            required=required,
         ),
-    )  # fmt: skip
+    )
 
 
 def _with_sample(layout: NamedTemplate) -> NamedTemplate:
@@ -399,7 +484,11 @@ def content_errors(parts: Mapping[str, str | None]) -> list[TemplateError]:
     for part, source in parts.items():
         places = [*CONTENT.finditer(source or "")]
         if source is not None and not places:
-            found.append(TemplateError(t("a layout must contain '{place}' once", place=_PLACE), part=part, line=None))
+            found.append(
+                TemplateError(
+                    t("a layout must contain '{place}' once", place=_PLACE), part=part, line=None
+                )
+            )
         for again in places[1:2]:
             line = (source or "").count("\n", 0, again.start()) + 1
             why = t("contains '{place}' again; a layout has it once", place=_PLACE)
@@ -413,8 +502,12 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     Raises:
         TemplateLibraryError, ValueError: it cannot be used.
     """
-    about = json.loads(files[ABOUT]) if ABOUT in files else tomllib.loads(_text(files["template.toml"]))
-    faults: list[str] = [t("template.toml: unknown key {key!r}", key=key) for key in about if key not in _KEYS]
+    about = (
+        json.loads(files[ABOUT]) if ABOUT in files else tomllib.loads(_text(files["template.toml"]))
+    )
+    faults: list[str] = [
+        t("template.toml: unknown key {key!r}", key=key) for key in about if key not in _KEYS
+    ]
     variables = about.get("variables", {})
     if not isinstance(variables, dict):
         faults.append(t("template.toml: variables must be a table of examples"))
@@ -426,7 +519,9 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
         faults.append(t("template.toml: language must be a text such as zh or zh-tw"))
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {IMAGES})
     faults += [
-        t("{tag}/: must be a language such as zh or zh-tw", tag=tag) for tag in tags if not LANGUAGE.fullmatch(tag)
+        t("{tag}/: must be a language such as zh or zh-tw", tag=tag)
+        for tag in tags
+        if not LANGUAGE.fullmatch(tag)
     ]
     sources = {tag: _source(files, f"{tag}/" if tag else "") for tag in ("", *tags)}
     faults += [
@@ -436,7 +531,9 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     ]
     for tag, it in sources.items() if about.get("is_layout") else ():
         errors = content_errors({"body.html": it.html or "", "body.txt": it.text})
-        faults += [t("{tag}/: {error}", tag=tag, error=str(each)) if tag else str(each) for each in errors]
+        faults += [
+            t("{tag}/: {error}", tag=tag, error=str(each)) if tag else str(each) for each in errors
+        ]
     images = tuple(_images(files, faults))
     if faults:
         raise TemplateLibraryError(t("template {name}: {error}", name=name, error=joined(faults)))
@@ -444,11 +541,14 @@ def from_files(name: str, files: Mapping[str, bytes]) -> NamedTemplate:
     return NamedTemplate(
         **vars(summary),
         template=Template(
-            sources.pop(""), sources, inline_css=bool(about.get("inline_css", True)), defaults=summary.defaults,
+            sources.pop(""),
+            sources,
+            inline_css=bool(about.get("inline_css", True)),
+            defaults=summary.defaults,
             required=summary.required,
         ),
         images=images,
-    )  # fmt: skip
+    )
 
 
 def _plain(values: Any) -> Any:
@@ -484,11 +584,17 @@ def why_no_layout() -> Text:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file by its path, in order. Hidden files are left out; a link out of the folder is an error."""
+    """Every file by its path, in order.
+
+    Hidden files are left out; a link out of the folder is an error.
+    """
     root, left, count = folder.resolve(), MAX_BYTES, 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if any(part.startswith(".") or part.endswith("~") for part in inside.parts) or not path.is_file():
+        if (
+            any(part.startswith(".") or part.endswith("~") for part in inside.parts)
+            or not path.is_file()
+        ):
             continue
         if not path.resolve().is_relative_to(root):
             raise ValueError(t("{inside}: points outside the folder", inside=inside))
@@ -500,14 +606,19 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def why_too_large() -> str:
     """What is said of a template that has too many files or bytes."""
-    return t("exceeds {max_bytes:,} bytes or {max_files} files", max_bytes=MAX_BYTES, max_files=MAX_FILES)
+    return t(
+        "exceeds {max_bytes:,} bytes or {max_files} files", max_bytes=MAX_BYTES, max_files=MAX_FILES
+    )
 
 
 def _source(files: Mapping[str, bytes], where: str) -> Source:
     def part(name: str) -> str | None:
-        return _text(files.get(where + name, b"")) or None  # programs that prefer HTML would show an empty one
+        # programs that prefer HTML would show an empty one
+        return _text(files.get(where + name, b"")) or None
 
-    return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"), part("body.md"))
+    return Source(
+        (part("subject.txt") or "").strip(), part("body.html"), part("body.txt"), part("body.md")
+    )
 
 
 def _text(content: bytes) -> str:

@@ -1,4 +1,6 @@
-"""Suppressions: an address that gets no messages, of one list or at all; and the lists that people can leave."""
+"""Suppressions: an address that gets no messages, of one list or at all; and the lists that people
+can leave.
+"""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -11,13 +13,17 @@ from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.model.fields import HIDDEN, Moment, ResponseModel, Sql, Whole
 
 Place = tuple[datetime, bytes, int, str]
-"""Where a suppression stands in the order of all: when it was made, its digest, its list and its origin."""
+"""Where a suppression stands in the order of all: when it was made, its digest, its list and its
+origin.
+"""
 
 
 class Suppression(ResponseModel):
     """A suppressed address."""
 
-    email: Annotated[str | None, Sql("s.address"), Field(description="null: the person was deleted")]
+    email: Annotated[
+        str | None, Sql("s.address"), Field(description="null: the person was deleted")
+    ]
     list: Annotated[str | None, Sql("l.name"), Field(description="null: all messages")]
     reason: Annotated[Reason, Sql("s.reason")]
     source: Annotated[Channel, Sql("s.source")]
@@ -66,7 +72,9 @@ class SuppressedAddresses(ResponseModel):
     """The result of a request to suppress."""
 
     total: Whole
-    added: Annotated[Whole, Field(description="how many of them are new; another key's are not counted")]
+    added: Annotated[
+        Whole, Field(description="how many of them are new; another key's are not counted")
+    ]
     changed: Annotated[Whole, *HIDDEN] = 0
     """How many are new, or have a stronger reason now."""
 
@@ -76,7 +84,8 @@ class RemovedSuppression(ResponseModel):
 
     removed: Literal[True]
     still_suppressed: Annotated[
-        bool, Field(description="another suppression keeps the same messages from the address still")
+        bool,
+        Field(description="another suppression keeps the same messages from the address still"),
     ]
 
 

@@ -34,7 +34,11 @@ class Webhook(ResponseModel):
         Sql("senders", read=_senders),
         Field(description="the mailboxes whose events it receives; null: all"),
     ]
-    state: Annotated[EndpointState, Sql("state"), Field(description="on, paused, or gone (it responded with 410)")]
+    state: Annotated[
+        EndpointState,
+        Sql("state"),
+        Field(description="on, paused, or gone (it responded with 410)"),
+    ]
     pause_cause: Annotated[
         PauseReason | None,
         Sql("pause_cause"),
@@ -80,21 +84,29 @@ class RotatedSecret(ResponseModel):
     """A new signing secret."""
 
     secret: Annotated[str, Field(description="the new signing secret; it cannot be shown again")]
-    old_secret_until: Annotated[Moment, Field(description="until then the old signing secret is used too")]
+    old_secret_until: Annotated[
+        Moment, Field(description="until then the old signing secret is used too")
+    ]
 
 
 class WebhookDelivery(ResponseModel):
     """The delivery of one event to one endpoint."""
 
     id: Annotated[Whole, Sql("d.position"), Field(description="the event's position in the feed")]
-    event: Annotated[str, Sql("e.uid"), Field(description="the event's `uid`, sent as the header webhook-id")]
+    event: Annotated[
+        str, Sql("e.uid"), Field(description="the event's `uid`, sent as the header webhook-id")
+    ]
     type: Annotated[EventType, Sql("e.type"), Field(description="the type of the event")]
     status: Annotated[
-        DeliveryStatus, Sql("d.status"), Field(description="waiting, sending, delivered, or failed (no more attempts)")
+        DeliveryStatus,
+        Sql("d.status"),
+        Field(description="waiting, sending, delivered, or failed (no more attempts)"),
     ]
     attempts: Annotated[Whole, Sql("d.attempts"), Field(description="the number of posts")]
     http: Annotated[
-        Whole | None, Sql("d.http"), Field(description="the status of the last response; null: no response")
+        Whole | None,
+        Sql("d.http"),
+        Field(description="the status of the last response; null: no response"),
     ]
     error: Annotated[
         Sentence | None,
@@ -108,7 +120,9 @@ class WebhookDelivery(ResponseModel):
     ]
     created_at: Annotated[Moment, Sql("d.created_at"), Field(description="when it was queued")]
     tried_at: Annotated[
-        Moment | None, Sql("d.tried_at"), Field(description="when the event was last posted; null: not yet")
+        Moment | None,
+        Sql("d.tried_at"),
+        Field(description="when the event was last posted; null: not yet"),
     ]
     due_at: Annotated[
         Moment | None,
@@ -121,14 +135,18 @@ class DeliveryPage(ResponseModel):
     """A page of deliveries, newest event first."""
 
     deliveries: Annotated[list[WebhookDelivery], Field(description="the deliveries")]
-    next_cursor: Annotated[str | None, Field(description="`cursor` of the next page; null: this is the last page")]
+    next_cursor: Annotated[
+        str | None, Field(description="`cursor` of the next page; null: this is the last page")
+    ]
 
 
 class TestedWebhook(ResponseModel):
     """The endpoint's response to a test event."""
 
     delivered: Annotated[bool, Field(description="whether the delivery succeeded")]
-    http: Annotated[Whole | None, Field(description="the status of the response; null: no response")]
+    http: Annotated[
+        Whole | None, Field(description="the status of the response; null: no response")
+    ]
     error: Annotated[Sentence | None, Field(description="why it failed; null: it did not")]
     took_ms: Annotated[Whole, Field(description="milliseconds until the response")]
 

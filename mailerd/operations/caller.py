@@ -24,7 +24,10 @@ if TYPE_CHECKING:  # a command takes no place of a key, and does not import the 
 
 @dataclass(frozen=True)
 class Backend:
-    """What operations work with, in a daemon or in a command. `timeout`: seconds for an answer of the database."""
+    """What operations work with, in a daemon or in a command.
+
+    `timeout`: seconds for an answer of the database.
+    """
 
     database: Database
     timeout: float
@@ -66,7 +69,13 @@ class Caller:
             ApiError: 403, it may not.
         """
         if self.key and not self.key.may(permission):
-            raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
+            raise not_allowed(
+                t(
+                    "Key {key} lacks the {right} permission.",
+                    key=self.key.name,
+                    right=permission.value,
+                )
+            )
 
 
 type _Operation[**Given, Answer] = Callable[Concatenate[Caller, Given], Awaitable[Answer]]

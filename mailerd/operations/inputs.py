@@ -1,4 +1,6 @@
-"""What an operation is given: the base of the models, and what is wrong with the fields of one, in words."""
+"""What an operation is given: the base of the models, and what is wrong with the fields of one, in
+words.
+"""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
@@ -19,8 +21,8 @@ TOO_MANY: Final = "too_many_fields"
 def few_fields(number: int, known: Collection[str], *, objects: int = 1) -> None:
     """Refuse so many objects that have so many fields together, before each of these is checked.
 
-    Pydantic makes an error of each unknown field, which takes a hundred times as much memory as the field, and time in
-    which nothing else runs.
+    Pydantic makes an error of each unknown field, which takes a hundred times as much memory as the
+    field, and time in which nothing else runs.
     """
     if number > objects * len(known) + MAX_DETAILS:
         raise PydanticCustomError(
@@ -44,7 +46,9 @@ class RequestModel(BaseModel):
         return value
 
 
-def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:
+def read_model[M: BaseModel](
+    model: type[M], fields: Mapping[str, Any], *, context: object = None
+) -> M:
     """A small body; `context`: what its validators are given.
 
     Raises:
@@ -60,8 +64,11 @@ class WrongFieldError(MailerdError):
     """A field has a value that it may not have; in words."""
 
 
-def read_fields[M: BaseModel](model: type[M], fields: Mapping[str, Any], *, context: object = None) -> M:
-    """What an operation is given, of the fields of a form or the options of a command; `context`: as in `read_model`.
+def read_fields[M: BaseModel](
+    model: type[M], fields: Mapping[str, Any], *, context: object = None
+) -> M:
+    """What an operation is given, of the fields of a form or the options of a command; `context`:
+    as in `read_model`.
 
     Raises:
         WrongFieldError: the first that is wrong.
@@ -99,13 +106,17 @@ MESSAGES: Final = {
     "literal_error": N_("must be one of {expected}"),
     TOO_MANY: N_("has {number} fields; known fields: {known}"),
 }
-"""Messages for pydantic's types of errors, in the words of JSON; other types keep pydantic's message."""
+"""Messages for pydantic's types of errors, in the words of JSON; other types keep pydantic's
+message.
+"""
 
 
 def field_errors(error: ValidationError) -> Iterator[FieldError]:
     """All that is wrong, each with the path of its field."""
     for each in error.errors(include_url=False, include_input=False):
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
+        path = "".join(
+            f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]
+        ).removeprefix(".")
         yield FieldError(path, _message(each))
 
 

@@ -1,4 +1,7 @@
-"""API keys: who may do what. A key without limits creates, replaces and revokes keys; a limited one sees itself."""
+"""API keys: who may do what.
+
+A key without limits creates, replaces and revokes keys; a limited one sees itself.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -37,7 +40,9 @@ async def create(
     permissions: Collection[Permission] | None,
     per_minute: int | None = None,
 ) -> str:
-    """Make a key; its secret, which cannot be shown again. None: any mailbox, every permission, no limit.
+    """Make a key; its secret, which cannot be shown again.
+
+    None: any mailbox, every permission, no limit.
 
     Raises:
         KeyChoiceError, KeyNameError: it cannot be made like this.
@@ -50,11 +55,15 @@ async def create(
     return secret
 
 
-async def rotate(by: Caller, which: str, *, overlap: timedelta = OVERLAP, seen: str | None = None) -> str:
-    """Give a key, by its id or name, a new secret, which is returned; the old one is good for `overlap`.
+async def rotate(
+    by: Caller, which: str, *, overlap: timedelta = OVERLAP, seen: str | None = None
+) -> str:
+    """Give a key, by its id or name, a new secret, which is returned; the old one is good for
+    `overlap`.
 
     Raises:
-        KeyNameError: there is none, or its secret is another than the one whose hint the caller has seen.
+        KeyNameError: there is none, or its secret is another than the one whose hint the caller has
+        seen.
     """
     _require_admin(by)
     name = await _name(by, which)
@@ -73,12 +82,16 @@ async def revoke(by: Caller, which: str) -> RevokedKey:
     name = await _name(by, which)
     number = await _keys(by).revoke(which, actor=by.actor)
     _tell(by, name, "revoke_key")
-    return RevokedKey(number, await Webhooks(by.backend.database, timeout=by.backend.timeout).made_by(number))
+    return RevokedKey(
+        number, await Webhooks(by.backend.database, timeout=by.backend.timeout).made_by(number)
+    )
 
 
 def _require_admin(by: Caller) -> None:
     if by.key and not by.key.is_admin:
-        raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=by.key.name))
+        raise not_allowed(
+            t("Key {key} is limited. Sign in with a key without limits.", key=by.key.name)
+        )
 
 
 async def _name(by: Caller, which: str) -> str:

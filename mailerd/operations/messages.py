@@ -1,4 +1,7 @@
-"""Single messages: what a person confirms of one, and its cancellation. Another's message is as good as none."""
+"""Single messages: what a person confirms of one, and its cancellation.
+
+Another's message is as good as none.
+"""
 
 from mailerd.core.i18n import t
 from mailerd.core.states import State, Transition
@@ -31,9 +34,16 @@ async def find(by: Caller, which: int) -> RecipientHistory:
 
 @operation(Permission.CONTROL)
 async def settle(
-    by: Caller, message: RecipientHistory, *, sent: bool, attempt: int, message_id: str | None = None
+    by: Caller,
+    message: RecipientHistory,
+    *,
+    sent: bool,
+    attempt: int,
+    message_id: str | None = None,
 ) -> ManualResolution:
-    """Write what a person has seen in the mailbox. `attempt`: the one that it is about, of those of the message.
+    """Write what a person has seen in the mailbox.
+
+    `attempt`: the one that it is about, of those of the message.
 
     Raises:
         NotUnsureError: its state is certain, or it was retried since.
@@ -68,5 +78,10 @@ async def cancel(by: Caller, message: RecipientHistory) -> CancelledMessage:
 
 def _tell(by: Caller, message: RecipientHistory, action: str, status: State) -> None:
     by.backend.events.job_action(
-        job=message.job_id, action=action, actor=by.actor, messages=1, status=status.value, via=by.via.value
+        job=message.job_id,
+        action=action,
+        actor=by.actor,
+        messages=1,
+        status=status.value,
+        via=by.via.value,
     )

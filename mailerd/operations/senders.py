@@ -1,7 +1,7 @@
 """Senders: what binds all that a mailbox sends, its pause and its limits.
 
-A mailbox can be changed where it has a job or a row, or is authorized here; another's is as good as none. A key that
-names only an alias of it sees it, and cannot change it.
+A mailbox can be changed where it has a job or a row, or is authorized here; another's is as good as
+none. A key that names only an alias of it sees it, and cannot change it.
 """
 
 import asyncio
@@ -64,7 +64,9 @@ async def find(by: Caller, given: str, *, before_use: bool = False) -> Mailbox:
 
 
 async def covered(by: Caller) -> dict[str, str] | None:
-    """By mailbox that the caller sees: the aliases that its key names instead of it, or ""; None: it sees all."""
+    """By mailbox that the caller sees: the aliases that its key names instead of it, or ""; None:
+    it sees all.
+    """
     if by.senders is None:
         return None
     behind = dict[str, list[str]]()
@@ -76,7 +78,9 @@ async def covered(by: Caller) -> dict[str, str] | None:
 
 
 async def is_authorized(by: Caller, email: str) -> bool:
-    """Whether a mailbox has a credential file here; the disk is asked in a thread, and not for ever."""
+    """Whether a mailbox has a credential file here; the disk is asked in a thread, and not for
+    ever.
+    """
     try:
         async with asyncio.timeout(by.backend.timeout):
             known = await asyncio.to_thread(by.backend.authorization, email)
@@ -86,8 +90,12 @@ async def is_authorized(by: Caller, email: str) -> bool:
 
 
 @operation(Permission.CONTROL)
-async def pause(by: Caller, mailbox: Mailbox, *, lasts: timedelta | None, reason: str) -> PauseResult:
-    """Send nothing for so long, or until it is resumed. `reason`: as a person has typed it, or empty.
+async def pause(
+    by: Caller, mailbox: Mailbox, *, lasts: timedelta | None, reason: str
+) -> PauseResult:
+    """Send nothing for so long, or until it is resumed.
+
+    `reason`: as a person has typed it, or empty.
 
     Raises:
         WrongFieldError: the reason may be displayed as another one.
@@ -99,7 +107,10 @@ async def pause(by: Caller, mailbox: Mailbox, *, lasts: timedelta | None, reason
 
 @operation(Permission.CONTROL)
 async def resume(by: Caller, mailbox: Mailbox) -> SenderState | None:
-    """End a pause, whatever its cause; the state before. None: it was never used, and so never paused."""
+    """End a pause, whatever its cause; the state before.
+
+    None: it was never used, and so never paused.
+    """
     try:
         before = await _actions(by).resume(mailbox, actor=by.actor, others=by.senders)
     except SenderError:
@@ -122,8 +133,12 @@ async def resume_project(by: Caller, project: str) -> list[str]:
 
 
 @operation(Permission.SENDERS)
-async def change_limits(by: Caller, mailbox: Mailbox, limits: Mapping[str, float | None]) -> tuple[SenderState, bool]:
-    """Change the limits that are given, None: the configured one again. How it is now, and whether that is new.
+async def change_limits(
+    by: Caller, mailbox: Mailbox, limits: Mapping[str, float | None]
+) -> tuple[SenderState, bool]:
+    """Change the limits that are given, None: the configured one again.
+
+    How it is now, and whether that is new.
 
     Raises:
         ReserveError: nothing would be left of its day.
@@ -151,5 +166,7 @@ def _reason(given: str) -> str:
 def _changed(by: Caller, email: str, action: str, *, changed: bool) -> None:
     """What changed nothing is in the log of actions only."""
     if changed:
-        by.backend.events.sender_action(sender=email, action=action, actor=by.actor, via=by.via.value)
+        by.backend.events.sender_action(
+            sender=email, action=action, actor=by.actor, via=by.via.value
+        )
         by.backend.wake()

@@ -1,8 +1,9 @@
 """Suppressions and lists: who gets no messages.
 
-A key for certain senders sees and ends its own suppressions, and sees and uses lists of its senders and everybody's.
-Every function that is given the name of a list raises UnknownListError where the caller sees none of this name, each
-change LimitedKeyError where a key for certain senders may not make it, and ListNameError where a list cannot be made.
+A key for certain senders sees and ends its own suppressions, and sees and uses lists of its senders
+and everybody's. Every function that is given the name of a list raises UnknownListError where the
+caller sees none of this name, each change LimitedKeyError where a key for certain senders may not
+make it, and ListNameError where a list cannot be made.
 """
 
 import asyncio
@@ -28,7 +29,13 @@ from mailerd.model.suppressions import (
     SuppressionPage,
 )
 from mailerd.operations.caller import Caller, operation
-from mailerd.operations.inputs import EMAIL_SCHEMA, LINE_SCHEMA, LIST_SCHEMA, RequestModel, few_fields
+from mailerd.operations.inputs import (
+    EMAIL_SCHEMA,
+    LINE_SCHEMA,
+    LIST_SCHEMA,
+    RequestModel,
+    few_fields,
+)
 from mailerd.store.write.action_log import ListLog
 from mailerd.store.write.api_keys import Permission
 from mailerd.store.write.list_names import MAX_LIST_TITLE, check_list, check_list_title
@@ -46,7 +53,9 @@ MAX_AT_ONCE: Final = 10_000
 STORED_AT_ONCE: Final = 5_000
 """Rows of a command's import that are stored in one transaction."""
 _SORTED_AT_ONCE: Final = 50_000
-"""Rows that are brought into the order of the table first: a server stores them in half the time then."""
+"""Rows that are brought into the order of the table first: a server stores them in half the time
+then.
+"""
 
 
 class UnknownListError(MailerdError):
@@ -76,7 +85,10 @@ class SuppressionRequest(RequestModel):
     ] = None
     reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
     detail: Annotated[
-        Annotated[str, Field(max_length=255, json_schema_extra=LINE_SCHEMA), AfterValidator(one_line)] | None,
+        Annotated[
+            str, Field(max_length=255, json_schema_extra=LINE_SCHEMA), AfterValidator(one_line)
+        ]
+        | None,
         Field(description="a note, such as a ticket"),
     ] = None
 
@@ -92,7 +104,8 @@ def _few_fields_in_all(value: object) -> object:
 class SuppressionsRequest(RequestModel):
     """The body of `POST /api/suppressions`."""
 
-    # The length stands first: behind the validator, each of two million values would be checked before it.
+    # The length stands first: behind the validator, each of two million values would be checked
+    # before it.
     suppressions: Annotated[
         list[SuppressionRequest],
         Field(min_length=1, max_length=MAX_AT_ONCE),
@@ -105,7 +118,10 @@ class MailingListRequest(RequestModel):
 
     name: Annotated[str, Field(json_schema_extra=LIST_SCHEMA), AfterValidator(check_list)]
     title: Annotated[
-        Annotated[str, AfterValidator(check_list_title), Field(json_schema_extra={"pattern": r"\S"})] | None,
+        Annotated[
+            str, AfterValidator(check_list_title), Field(json_schema_extra={"pattern": r"\S"})
+        ]
+        | None,
         Field(max_length=MAX_LIST_TITLE, description="the title that people read"),
     ] = None
 
@@ -129,7 +145,9 @@ async def index(
     list_id = await _list_id(suppressions, mailing_list)
     if email:
         found = await suppressions.of(email)
-        wanted = [it for it in found if reason in {None, it.reason} and list_id in {None, it.list_id}]
+        wanted = [
+            it for it in found if reason in {None, it.reason} and list_id in {None, it.list_id}
+        ]
         return SuppressionPage(suppressions=wanted, next_cursor=None)
     first = place_of(cursor)
 
@@ -156,7 +174,9 @@ async def pages(
 
     async def read() -> AsyncGenerator[Sequence[Suppression]]:
         after, limit = None, ROWS_AT_ONCE if shares else MAX_PAGE
-        while page := await suppressions.page(list_id=list_id, reason=reason, after=after, limit=limit):
+        while page := await suppressions.page(
+            list_id=list_id, reason=reason, after=after, limit=limit
+        ):
             yield page
             after = page[-1].place
             if shares:
@@ -166,8 +186,13 @@ async def pages(
 
 
 @operation(Permission.SUPPRESS)
-async def add(by: Caller, given: Sequence[SuppressionRequest], *, new_lists: bool = True) -> SuppressedAddresses:
-    """Make suppressions; all of them or none. Again, it changes nothing. `new_lists`: make lists that are not there."""
+async def add(
+    by: Caller, given: Sequence[SuppressionRequest], *, new_lists: bool = True
+) -> SuppressedAddresses:
+    """Make suppressions; all of them or none. Again, it changes nothing.
+
+    `new_lists`: make lists that are not there.
+    """
     rows = [(it.email, it.list, it.reason, it.detail) for it in given]
     wanted = {(it.list, it.reason) for it in given}
     return await _add(by, [rows], wanted, source=_channel(by), new_lists=new_lists)
@@ -175,9 +200,14 @@ async def add(by: Caller, given: Sequence[SuppressionRequest], *, new_lists: boo
 
 @operation(Permission.SUPPRESS)
 async def import_rows(
-    by: Caller, rows: Iterable[Row], wanted: Collection[tuple[str | None, Reason]], *, new_lists: bool = True
+    by: Caller,
+    rows: Iterable[Row],
+    wanted: Collection[tuple[str | None, Reason]],
+    *,
+    new_lists: bool = True,
 ) -> SuppressedAddresses:
-    """Make the suppressions of a table; all of them or none, and of a command's some thousands at once.
+    """Make the suppressions of a table; all of them or none, and of a command's some thousands at
+    once.
 
     `wanted`: its lists and reasons, which are known before a row is stored.
     """
@@ -204,13 +234,25 @@ async def _add(
 
     def made(rows: Sequence[Row]) -> list[NewSuppression]:
         return [
-            NewSuppression(suppressions.digest(email), lists[name], reason, source, email, detail=detail, actor=actor)
+            NewSuppression(
+                suppressions.digest(email),
+                lists[name],
+                reason,
+                source,
+                email,
+                detail=detail,
+                actor=actor,
+            )
             for email, name, reason, detail in rows
         ]
 
     for rows in batches:
         new = await asyncio.to_thread(made, rows)  # thousands of digests
-        for part in [new] if by.key else batched(sorted(new, key=lambda it: (it.list_id, it.digest)), STORED_AT_ONCE):
+        for part in (
+            [new]
+            if by.key
+            else batched(sorted(new, key=lambda it: (it.list_id, it.digest)), STORED_AT_ONCE)
+        ):
             added = await suppressions.add(part, log=log)
             total, fresh = total + len(part), fresh + len(added.fresh)
             changed.update((it.reason, it.list_id) for it in added.changed)
@@ -218,15 +260,21 @@ async def _add(
     return SuppressedAddresses(total=total, added=fresh, changed=changed.total())
 
 
-def _tell_added(by: Caller, changed: Counter[tuple[Reason, int]], names: Mapping[int, str], source: Channel) -> None:
+def _tell_added(
+    by: Caller, changed: Counter[tuple[Reason, int]], names: Mapping[int, str], source: Channel
+) -> None:
     """One event for each reason."""
     for reason in Reason:
-        those = {names[list_id]: number for (its, list_id), number in changed.items() if its is reason}
+        those = {
+            names[list_id]: number for (its, list_id), number in changed.items() if its is reason
+        }
         if those:
             _tell(by, "suppress", those, reason=reason.value, source=source)
 
 
-def _tell(by: Caller, action: str, changed: Mapping[str, int], *, reason: str, source: Channel) -> None:
+def _tell(
+    by: Caller, action: str, changed: Mapping[str, int], *, reason: str, source: Channel
+) -> None:
     """`changed`: how many, by the names of their lists."""
     by.backend.events.suppression_action(
         mailing_list=next(iter(changed)) if len(changed) == 1 else f"{len(changed)} lists",
@@ -243,7 +291,8 @@ def _tell(by: Caller, action: str, changed: Mapping[str, int], *, reason: str, s
 async def remove(
     by: Caller, email: str, *, mailing_list: str | None = None, origin: str | None = None
 ) -> RemovedSuppression:
-    """End what keeps messages of a list, or all, from an address, as far as the caller may; `origin`: only this one's.
+    """End what keeps messages of a list, or all, from an address, as far as the caller may;
+    `origin`: only this one's.
 
     Raises:
         NotSuppressedError: nothing does.
@@ -281,12 +330,16 @@ async def save_list(by: Caller, given: MailingListRequest) -> MailingList:
     suppressions = await _suppressions(by)
     saved, has_changed = await suppressions.save_list(given.name, given.title, actor=by.actor)
     if has_changed:
-        by.backend.events.list_action(mailing_list=saved.name, action="save_list", actor=by.actor, via=by.via.value)
+        by.backend.events.list_action(
+            mailing_list=saved.name, action="save_list", actor=by.actor, via=by.via.value
+        )
     return saved
 
 
 async def _suppressions(by: Caller) -> Suppressions:
-    return await Suppressions.open(by.backend.database, timeout=by.backend.timeout, limited_to=by.key)
+    return await Suppressions.open(
+        by.backend.database, timeout=by.backend.timeout, limited_to=by.key
+    )
 
 
 async def _list_id(suppressions: Suppressions, name: str | None) -> int | None:

@@ -1,4 +1,7 @@
-"""Named templates of the API: a version is stored, published, the name archived. Another's is as good as none."""
+"""Named templates of the API: a version is stored, published, the name archived.
+
+Another's is as good as none.
+"""
 
 from collections.abc import Collection, Mapping
 
@@ -8,7 +11,9 @@ from mailerd.store.write.templates import TemplateStore
 
 
 @operation(Permission.TEMPLATES)
-async def save(by: Caller, name: str, version: str, files: Mapping[str, bytes], *, comment: str | None) -> bool:
+async def save(
+    by: Caller, name: str, version: str, files: Mapping[str, bytes], *, comment: str | None
+) -> bool:
     """Store a version, which was checked; whether it is new. One that is there stays as it is.
 
     Raises:
@@ -22,10 +27,20 @@ async def save(by: Caller, name: str, version: str, files: Mapping[str, bytes], 
 
 @operation(Permission.TEMPLATES)
 async def publish(
-    by: Caller, name: str, version: str, *, expect: str | None, layouts: Collection[str], users: Collection[str]
+    by: Caller,
+    name: str,
+    version: str,
+    *,
+    expect: str | None,
+    layouts: Collection[str],
+    users: Collection[str],
 ) -> bool | None:
-    """Let jobs get a version from now on, if `expect` is the one that they get; as `TemplateStore.publish`."""
-    changed = await store(by).publish(name, version, expect=expect, actor=by.actor, layouts=layouts, users=users)
+    """Let jobs get a version from now on, if `expect` is the one that they get; as
+    `TemplateStore.publish`.
+    """
+    changed = await store(by).publish(
+        name, version, expect=expect, actor=by.actor, layouts=layouts, users=users
+    )
     if changed:
         _changed(by, "publish_template", name, version)
     return changed
@@ -46,4 +61,6 @@ def store(by: Caller) -> TemplateStore:
 
 
 def _changed(by: Caller, action: str, name: str, version: str) -> None:
-    by.backend.events.template_action(name=name, action=action, version=version, actor=by.actor, via=by.via.value)
+    by.backend.events.template_action(
+        name=name, action=action, version=version, actor=by.actor, via=by.via.value
+    )

@@ -1,7 +1,8 @@
 """Webhooks: endpoints that events are posted to.
 
-A key for certain senders sees and changes only endpoints that are limited to some of these. Each change raises
-UnknownWebhookError where the caller sees no such endpoint, and WebhookError where it cannot be changed like this.
+A key for certain senders sees and changes only endpoints that are limited to some of these. Each
+change raises UnknownWebhookError where the caller sees no such endpoint, and WebhookError where it
+cannot be changed like this.
 """
 
 from collections.abc import Callable
@@ -75,12 +76,26 @@ Url = Annotated[
 ]
 Types = Annotated[
     list[Annotated[EventType, Field(strict=False)]] | None,
-    Field(min_length=1, max_length=100, description="the types that it receives; null: all but recipients.sent"),
+    Field(
+        min_length=1,
+        max_length=100,
+        description="the types that it receives; null: all but recipients.sent",
+    ),
 ]
 Senders = Annotated[
-    list[Annotated[str, AfterValidator(mailbox), Field(examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA)]]
+    list[
+        Annotated[
+            str,
+            AfterValidator(mailbox),
+            Field(examples=["me@example.com"], json_schema_extra=EMAIL_SCHEMA),
+        ]
+    ]
     | None,
-    Field(min_length=1, max_length=MAX_SENDERS, description="the mailboxes whose events it receives; null: all"),
+    Field(
+        min_length=1,
+        max_length=MAX_SENDERS,
+        description="the mailboxes whose events it receives; null: all",
+    ),
 ]
 
 
@@ -100,13 +115,17 @@ class WebhookChange(RequestModel):
     url: Url = ""
     types: Types = None
     senders: Senders = None
-    state: Annotated[Literal["on", "paused"], Field(description="on: missed events are due immediately")] = "on"
+    state: Annotated[
+        Literal["on", "paused"], Field(description="on: missed events are due immediately")
+    ] = "on"
 
 
 class SecretRotation(RequestModel):
     """How the signing secret is replaced."""
 
-    overlap: Annotated[int, Field(ge=0, le=MAX_OVERLAP, description="seconds that the old secret is used too")] = 86_400
+    overlap: Annotated[
+        int, Field(ge=0, le=MAX_OVERLAP, description="seconds that the old secret is used too")
+    ] = 86_400
 
 
 class EventReplay(RequestModel):
@@ -117,9 +136,9 @@ class EventReplay(RequestModel):
         BeforeValidator(read_moment),
         Field(description="events from then on", examples=["2026-12-01T09:00:00Z"]),
     ]
-    only: Annotated[Literal["all", "failed"], Field(description="failed: only deliveries with no more attempts")] = (
-        "all"
-    )
+    only: Annotated[
+        Literal["all", "failed"], Field(description="failed: only deliveries with no more attempts")
+    ] = "all"
 
 
 def refusal(by: Caller) -> Callable[[str], str]:
@@ -137,7 +156,9 @@ async def index(by: Caller) -> WebhookList:
 async def create(by: Caller, given: WebhookRequest) -> NewWebhook:
     """Make an endpoint, which receives the events from now on; the answer has its secret, once."""
     senders = events_of(by.key, given.senders) if by.key else given.senders
-    new = NewEndpoint(given.name, given.url, given.types, senders, by.key.id if by.key else OPERATOR)
+    new = NewEndpoint(
+        given.name, given.url, given.types, senders, by.key.id if by.key else OPERATOR
+    )
     made, secret = await _endpoints(by).create(new, actor=by.actor)
     _tell(by, made, "add")
     return NewWebhook(**dict(made), secret=secret)
@@ -183,18 +204,25 @@ async def deliveries(
     before: int | None = None,
     limit: int = 100,
 ) -> DeliveryPage:
-    """A page of its deliveries, the newest event first; those before the place `before` of the feed."""
+    """A page of its deliveries, the newest event first; those before the place `before` of the
+    feed.
+    """
     it = await find(by, which)
     found = await _deliveries(by).page(it.id, before=before, status=status, limit=limit + 1)
     page = found[:limit]
-    return DeliveryPage(deliveries=page, next_cursor=str(page[-1].id) if len(found) > limit else None)
+    return DeliveryPage(
+        deliveries=page, next_cursor=str(page[-1].id) if len(found) > limit else None
+    )
 
 
 @operation(Permission.WEBHOOKS)
-async def rotate(by: Caller, which: str, given: SecretRotation, *, seen: str | None = None) -> RotatedSecret:
+async def rotate(
+    by: Caller, which: str, given: SecretRotation, *, seen: str | None = None
+) -> RotatedSecret:
     """Give it a new secret; the old one signs as well for a while.
 
-    `seen`: the end of the old secret as the caller saw it, as text; WebhookError where it is another one by now.
+    `seen`: the end of the old secret as the caller saw it, as text; WebhookError where it is
+    another one by now.
     """
     it = await find(by, which)
     if seen not in {None, str(it.old_secret_until)}:
@@ -204,7 +232,9 @@ async def rotate(by: Caller, which: str, given: SecretRotation, *, seen: str | N
     )
     _tell(by, it, "rotate")
     now = await find(by, it.id)
-    return RotatedSecret.model_validate({"secret": secret, "old_secret_until": now.old_secret_until})
+    return RotatedSecret.model_validate(
+        {"secret": secret, "old_secret_until": now.old_secret_until}
+    )
 
 
 @operation(Permission.WEBHOOKS)
@@ -221,7 +251,9 @@ async def test(by: Caller, which: str) -> TestedWebhook:
             within=settings.timeout,
         )
     took = attempt.took // timedelta(milliseconds=1)
-    return TestedWebhook(delivered=attempt.succeeded, http=attempt.http, error=attempt.error, took_ms=took)
+    return TestedWebhook(
+        delivered=attempt.succeeded, http=attempt.http, error=attempt.error, took_ms=took
+    )
 
 
 @operation(Permission.WEBHOOKS)
@@ -229,7 +261,9 @@ async def replay(by: Caller, which: str, given: EventReplay) -> ReplayedEvents:
     """Deliver events once more."""
     it = await find(by, which)
     async with _place(by):
-        events = await _deliveries(by).replay(it, since=given.since, actor=by.actor, only_failed=given.only == "failed")
+        events = await _deliveries(by).replay(
+            it, since=given.since, actor=by.actor, only_failed=given.only == "failed"
+        )
     _tell(by, it, "replay")
     return ReplayedEvents(events=events)
 
@@ -244,8 +278,14 @@ def _deliveries(by: Caller) -> WebhookDeliveries:
 
 def _place(by: Caller) -> AbstractAsyncContextManager[None]:
     """What posts to a stranger, or writes without a bound, is done one at a time by each key."""
-    return by.backend.shares.webhook_calls.place(by.key) if by.backend.shares and by.key else nullcontext()
+    return (
+        by.backend.shares.webhook_calls.place(by.key)
+        if by.backend.shares and by.key
+        else nullcontext()
+    )
 
 
 def _tell(by: Caller, it: Webhook, action: str) -> None:
-    by.backend.events.webhook_action(webhook=it.name, action=action, actor=by.actor, via=by.via.value)
+    by.backend.events.webhook_action(
+        webhook=it.name, action=action, actor=by.actor, via=by.via.value
+    )

@@ -1,4 +1,6 @@
-"""Sends alerts: what stands and for whom, by a loop whose every step is bounded, so that no message is held up."""
+"""Sends alerts: what stands and for whom, by a loop whose every step is bounded, so that no message
+is held up.
+"""
 
 import asyncio
 import importlib
@@ -30,11 +32,15 @@ from mailerd.ops.outbound_http import OutboundHttp
 # What is wrong now, what has just begun and what is over: decides what an alert says, and when.
 
 _SETTLED_AFTER: Final = 75.0
-"""Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
+"""Seconds for which something must stay away before it is called resolved: a broken sign-in is
+tried every 60 s.
+"""
 _MIN_PAUSE: Final = 300.0
 """Seconds of a pause below which there is no alert: Google's ordinary throttling is shorter."""
 _OWN: Final = ("database", "stalled", "renderer", "failure rate")
-"""How the names of troubles begin that this process knows by itself; the others only the tables show."""
+"""How the names of troubles begin that this process knows by itself; the others only the tables
+show.
+"""
 _OUTCOMES_KEPT: Final = 20_000
 _MAX_LINES: Final = 20
 _MAX_SUBJECT: Final = 150
@@ -92,12 +98,16 @@ class AlertState:
     _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _told: LastMessage = LastMessage()
-    _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
+    _outcomes: deque[tuple[float, bool]] = field(
+        default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT)
+    )
     _sent: float = float("-inf")
     _why_failed: object = ""
     """The cause of the message that failed last."""
 
-    def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
+    def on_event(
+        self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None
+    ) -> None:
         """Take note of an event; `now` is for tests."""
         now = time.monotonic() if now is None else now
         if event.name in {"message_failed", "message_sent"}:
@@ -114,18 +124,30 @@ class AlertState:
                 )
             )
         elif event.name == "job_paused_for_bounces":
-            self._notes.append(t("job {job} is paused: {reason}", job=fields["job"], reason=fields["reason"]))
+            self._notes.append(
+                t("job {job} is paused: {reason}", job=fields["job"], reason=fields["reason"])
+            )
         elif event.name == "renderer_ends_often":
-            line = t("the renderer ends repeatedly, last with a template of {origin}: {cause}",
-                     origin=fields["origin"], cause=fields["cause"])  # fmt: skip
+            line = t(
+                "the renderer ends repeatedly, last with a template of {origin}: {cause}",
+                origin=fields["origin"],
+                cause=fields["cause"],
+            )
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name == "renderer_not_started":
-            line = t("no messages can be rendered: the renderer does not start: {cause}", cause=fields["cause"])
+            line = t(
+                "no messages can be rendered: the renderer does not start: {cause}",
+                cause=fields["cause"],
+            )
             self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name in {"loop_stalled", "loop_blocked"}:
-            self._stalled(str(fields.get("loop", t("event loop"))), float(str(fields["seconds"])), now)
+            self._stalled(
+                str(fields.get("loop", t("event loop"))), float(str(fields["seconds"])), now
+            )
 
-    def update(self, facts: Facts, *, now: float, stalled: Mapping[str, float] = MappingProxyType({})) -> None:
+    def update(
+        self, facts: Facts, *, now: float, stalled: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         """Compare with how it goes. `stalled`: for how many seconds a loop has made no progress."""
         found = situation(facts)
         self._stands = {it.about: self._stands.get(it.about, now) for it in found}
@@ -133,7 +155,8 @@ class AlertState:
             lasts = max(it.lasts, now - self._stands[it.about])
             if lasts >= self._patience(it, facts):
                 self._see(it.about, it.told, now, lasted=it.lasts or lasts, cause=it.code)
-        if facts.stats is None or facts.outage or facts.unknown_for:  # it is not known whether what they showed is over
+        # it is not known whether what they showed is over
+        if facts.stats is None or facts.outage or facts.unknown_for:
             for name, trouble in self._firing.items():
                 if not name.startswith(_OWN):
                     trouble.seen = now
@@ -153,9 +176,15 @@ class AlertState:
             return self.settings.database_away
         if kind == "unsure":
             return self.settings.unsure
-        if kind == "sender" and it.until is not None and it.severity is Severity.AMBER and facts.stats:
+        if (
+            kind == "sender"
+            and it.until is not None
+            and it.severity is Severity.AMBER
+            and facts.stats
+        ):
             is_long = (it.until - facts.stats.at).total_seconds() >= _MIN_PAUSE
-            return 0.0 if is_long or it.about in self._firing else math.inf  # its last minutes are a pause too
+            # its last minutes are a pause too
+            return 0.0 if is_long or it.about in self._firing else math.inf
         if kind == "sender" and it.severity is Severity.RED:
             return 0.0 if it.until is not None else self.settings.database_away
         return _MIN_PAUSE if it.code in {"late", "deferred"} else math.inf
@@ -173,32 +202,49 @@ class AlertState:
                         else t("resolved: {what}", what=what)
                     )
                 else:  # no message could be sent meanwhile, or none was taken
-                    self._resolved.append(t("resolved: {what}; it lasted {n:.0f} s", what=trouble.line, n=lasted))
+                    self._resolved.append(
+                        t("resolved: {what}; it lasted {n:.0f} s", what=trouble.line, n=lasted)
+                    )
 
     def _stalled(self, loop: str, seconds: float, now: float) -> None:
         self._see(
-            f"stalled {loop}", t("{loop} has made no progress for {n:.0f} s", loop=loop, n=seconds), now, lasted=seconds
+            f"stalled {loop}",
+            t("{loop} has made no progress for {n:.0f} s", loop=loop, n=seconds),
+            now,
+            lasted=seconds,
         )
 
     def _rate(self, now: float) -> None:
         while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
             self._outcomes.popleft()
         failed = sum(1 for _, bad in self._outcomes if bad)
-        if len(self._outcomes) >= self.settings.failure_messages and failed >= self.settings.failure_rate * len(
+        if len(
+            self._outcomes
+        ) >= self.settings.failure_messages and failed >= self.settings.failure_rate * len(
             self._outcomes
         ):
-            line = t("{failed} of the last {ended} messages failed, the last one: {cause}", failed=failed,
-                     ended=len(self._outcomes), cause=self._why_failed)  # fmt: skip
+            line = t(
+                "{failed} of the last {ended} messages failed, the last one: {cause}",
+                failed=failed,
+                ended=len(self._outcomes),
+                cause=self._why_failed,
+            )
             self._see("failure rate", line, now)
 
-    def _see(self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = "") -> None:
-        trouble = self._firing.setdefault(name, ActiveAlert(since=now - lasted, seen=now, line=line, cause=cause))
+    def _see(
+        self, name: str, line: str, now: float, *, lasted: float = 0.0, cause: str = ""
+    ) -> None:
+        trouble = self._firing.setdefault(
+            name, ActiveAlert(since=now - lasted, seen=now, line=line, cause=cause)
+        )
         if trouble.cause != cause:  # who has fixed the one learns that there is another
             trouble.told = None
         trouble.seen, trouble.line, trouble.cause = now, line, cause
 
     def message(self, *, now: float) -> Message | None:
-        """What to send now, all of it in one; None while there is nothing, or too soon after the last one."""
+        """What to send now, all of it in one; None while there is nothing, or too soon after the
+        last one.
+        """
         if now - self._sent < self.settings.min_interval:
             return None
         due = [
@@ -209,16 +255,22 @@ class AlertState:
         if not (due or self._resolved or self._notes):
             return None
         lines = [*(trouble.line for trouble in due), *self._notes, *self._resolved]
-        self._told = LastMessage(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
+        self._told = LastMessage(
+            tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved)
+        )
         for trouble in due:
             trouble.told = now
         self._notes.clear()
         self._resolved.clear()
         self._sent = now
-        return Message(subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing))
+        return Message(
+            subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing)
+        )
 
     def undelivered(self) -> None:
-        """The last message was not delivered: all of it is sent again, `min_interval` after it at the soonest."""
+        """The last message was not delivered: all of it is sent again, `min_interval` after it at
+        the soonest.
+        """
         for trouble, before in self._told.troubles:
             trouble.told = before
         self._notes = deque((*self._told.notes, *self._notes), maxlen=_MAX_KEPT)
@@ -229,17 +281,28 @@ class AlertState:
 def _subject(lines: list[str], firing: Iterable[str]) -> str:
     names = [_named(name) for name in firing]
     if not names:
-        return joined(["mailerd", t("resolved") if lines[0].startswith("resolved") else lines[0]], ": ")
+        return joined(
+            ["mailerd", t("resolved") if lines[0].startswith("resolved") else lines[0]], ": "
+        )
     return joined(["mailerd", joined(names, ", ")], ": ")
 
 
 _NAMES: Final = {
-    "database": N_("database"), "tables": N_("tables"), "claims": N_("claims"), "unsure": N_("unconfirmed messages"),
-    "daemons": N_("daemons"), "daemon": N_("daemon {name}"), "sender": N_("sender {name}"),
-    "inbox": N_("inbox of {name}"), "webhook": N_("webhook {name}"), "job": N_("job {name}"),
-    "failures": N_("failures"), "failure": N_("failure rate"), "stalled": N_("stalled: {name}"),
+    "database": N_("database"),
+    "tables": N_("tables"),
+    "claims": N_("claims"),
+    "unsure": N_("unconfirmed messages"),
+    "daemons": N_("daemons"),
+    "daemon": N_("daemon {name}"),
+    "sender": N_("sender {name}"),
+    "inbox": N_("inbox of {name}"),
+    "webhook": N_("webhook {name}"),
+    "job": N_("job {name}"),
+    "failures": N_("failures"),
+    "failure": N_("failure rate"),
+    "stalled": N_("stalled: {name}"),
     "renderer": N_("renderer {name}"),
-}  # fmt: skip
+}
 """What an alert calls a trouble, by the first word of its name."""
 
 
@@ -253,7 +316,8 @@ def _bounded(lines: list[str]) -> tuple[str, ...]:
     return (*lines[:_MAX_LINES], *([t("and {n} more", n=more)] if more > 0 else []))
 
 
-# Sends alerts: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending.
+# Sends alerts: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold
+# up the sending.
 
 SEND_TIMEOUT: Final = 15.0
 """Seconds that an alert gets to be sent."""
@@ -275,10 +339,11 @@ class Notifier(Protocol):
 
 
 class AlertWebhook:
-    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure.
+    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a
+    failure.
 
-    A setting of the operator names the address, so it may be in the operator's network, by http and at any port; the
-    addresses that nothing opens stay closed.
+    A setting of the operator names the address, so it may be in the operator's network, by http and
+    at any port; the addresses that nothing opens stay closed.
     """
 
     def __init__(self, url: str) -> None:
@@ -307,8 +372,8 @@ class AlertWebhook:
 class Apprise:
     """One address of apprise: Slack, e-mail, Feishu, DingTalk, WeCom, Telegram and many more.
 
-    It blocks, so it has a thread of its own: a target that hangs holds up neither the loop, nor the other addresses,
-    nor a stop. While it hangs nothing more is given to it.
+    It blocks, so it has a thread of its own: a target that hangs holds up neither the loop, nor the
+    other addresses, nor a stop. While it hangs nothing more is given to it.
     """
 
     def __init__(self, url: str, *, number: int) -> None:
@@ -328,17 +393,31 @@ class Apprise:
         mine = f"{threading.get_ident()} "  # all threads share apprise's log
         self._busy = True
         try:
-            with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(thread)d %(message)s") as log:
+            with self._apprise.LogCapture(
+                level=self._apprise.logging.WARNING, fmt="%(thread)d %(message)s"
+            ) as log:
                 taken = self._it.notify(title=message.subject, body=message.text)
-                said = [line.removeprefix(mine) for line in log.getvalue().splitlines() if line.startswith(mine)]
-        except Exception as error:  # whatever a plug-in of apprise's raises, it must not end the alerts
-            raise OSError(t("{name}: {error}", name=self._name, error=f"{type(error).__name__}: {error}")) from error
+                said = [
+                    line.removeprefix(mine)
+                    for line in log.getvalue().splitlines()
+                    if line.startswith(mine)
+                ]
+        except (
+            Exception
+        ) as error:  # whatever a plug-in of apprise's raises, it must not end the alerts
+            raise OSError(
+                t("{name}: {error}", name=self._name, error=f"{type(error).__name__}: {error}")
+            ) from error
         finally:
             self._busy = False
         if not taken:
             why = "".join(said[:1])
             raise OSError(
-                t("{name}: {error}", name=self._name, error=why or t("not delivered, and apprise gives no reason"))
+                t(
+                    "{name}: {error}",
+                    name=self._name,
+                    error=why or t("not delivered, and apprise gives no reason"),
+                )
             )
 
 
@@ -351,14 +430,17 @@ def _load(url: str, *, number: int) -> tuple[Any, Any]:
         ) from None
     it = apprise.Apprise(asset=_without_pool(apprise))
     if not it.add(url):
-        raise ConfigurationError(t("alerts.urls: number {n} is not an address that apprise knows", n=number))
+        raise ConfigurationError(
+            t("alerts.urls: number {n} is not an address that apprise knows", n=number)
+        )
     return apprise, it
 
 
 def _without_pool(apprise: Any) -> Any:
     """Settings by which apprise sends in the thread that asks.
 
-    Where it bounds a service by itself (2.3), it does so by a thread of a pool, which Python waits for at its end.
+    Where it bounds a service by itself (2.3), it does so by a thread of a pool, which Python waits
+    for at its end.
     """
     try:
         return apprise.AppriseAsset(service_timeout=0)
@@ -411,9 +493,12 @@ class Alerter:
         """Look and post, until cancelled."""
         heartbeat = self.heartbeats.register("alerter", limit=_TRIES * (SEND_TIMEOUT + 60))
         await every(
-            _CHECK_INTERVAL, self._check, name="alerts.check", first_after=_CHECK_INTERVAL,
+            _CHECK_INTERVAL,
+            self._check,
+            name="alerts.check",
+            first_after=_CHECK_INTERVAL,
             heartbeat=heartbeat,
-        )  # fmt: skip
+        )
 
     async def _check(self) -> None:
         now = time.monotonic()
@@ -426,7 +511,10 @@ class Alerter:
         if (message := self.state.message(now=now)) is None or not self._notifiers:
             return
         language = self.state.language
-        subject, lines = say(message.subject, language), tuple(say(line, language) for line in message.lines)
+        subject, lines = (
+            say(message.subject, language),
+            tuple(say(line, language) for line in message.lines),
+        )
         message = replace(message, subject=subject[:_MAX_SUBJECT], lines=lines)
         # Side by side: one that hangs keeps nothing from the others.
         if not any(await asyncio.gather(*(self._send(post, message) for post in self._notifiers))):
@@ -439,7 +527,9 @@ class Alerter:
                 async with asyncio.timeout(SEND_TIMEOUT + 1):
                     await post.send(message)
             except (OSError, TimeoutError) as error:
-                self.events.alert_failed(cause=str(error) or t("no response within {n:g} s", n=SEND_TIMEOUT))
+                self.events.alert_failed(
+                    cause=str(error) or t("no response within {n:g} s", n=SEND_TIMEOUT)
+                )
                 await asyncio.sleep(_REST * 2**again)
             else:
                 self.events.alert_sent(subject=message.subject)

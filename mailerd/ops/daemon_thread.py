@@ -1,4 +1,6 @@
-"""Runs work that may block for ever in a thread that is not joined at the end; asyncio joins its own threads."""
+"""Runs work that may block for ever in a thread that is not joined at the end; asyncio joins its
+own threads.
+"""
 
 import asyncio
 import threading

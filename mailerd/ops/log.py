@@ -1,7 +1,7 @@
 """Takes events and writes them for people, as JSON or to journald; only this module imports loguru.
 
-Every line goes through loguru: it is whole, it is with the kernel when `write` returns, so that kill -9 loses none, and
-its trouble stays its own.
+Every line goes through loguru: it is whole, it is with the kernel when `write` returns, so that
+kill -9 loses none, and its trouble stays its own.
 """
 
 import array
@@ -30,19 +30,25 @@ from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.locale import say
 
-# Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
+# Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what
+# is too much counted.
 #
-# The protocol is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A library that blocks when journald stops would stop the
-# sending of messages with it; this one cannot, since its socket does not block and its memory is bounded.
+# The protocol is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A library that blocks when journald
+# stops would stop the sending of messages with it; this one cannot, since its socket does not block
+# and its memory is bounded.
 
 ADDRESS: Final = "/run/systemd/journal/socket"
 MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
 """What is kept while journald does not read: some 10,000 records."""
-_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
+_NOT_NOW: Final = frozenset(
+    {errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN}
+)
 
 
 def under_systemd(environment: Mapping[str, str]) -> bool:
-    """Whether standard error goes to journald: JOURNAL_STREAM names its device and inode, see systemd.exec(5)."""
+    """Whether standard error goes to journald: JOURNAL_STREAM names its device and inode, see
+    systemd.exec(5).
+    """
     device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
     try:
         it = os.fstat(2)
@@ -64,7 +70,10 @@ def encode(fields: Mapping[str, str]) -> bytes:
 
 
 class JournaldTransport:
-    """The way to journald. `lost` makes the record that tells of so many lost ones; `told`: journald has taken it."""
+    """The way to journald.
+
+    `lost` makes the record that tells of so many lost ones; `told`: journald has taken it.
+    """
 
     def __init__(
         self,
@@ -81,10 +90,13 @@ class JournaldTransport:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
         self._backlog: deque[tuple[int, int, Mapping[str, str]]] = deque()
-        """Records, each with the nanosecond since 1970 at which it was to be written, and its size."""
+        """Records, each with the nanosecond since 1970 at which it was to be written, and its
+        size.
+        """
         self._backlog_bytes = 0
         self._lost = 0
-        # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
+        # The guard of the event loop writes from a thread of its own; a destructor may do so in the
+        # midst of a record.
         self._lock = threading.RLock()
 
     def write(self, fields: Mapping[str, str]) -> None:
@@ -96,9 +108,12 @@ class JournaldTransport:
                 self._keep(fields, size=len(record))
 
     def flush(self) -> bool:
-        """Try again what was kept; whether more is left. Called now and then, since nothing may be said for long.
+        """Try again what was kept; whether more is left.
 
-        The kernel takes some hundred records at a time (net.core.wmem_default): what is left wants another call soon.
+        Called now and then, since nothing may be said for long.
+
+        The kernel takes some hundred records at a time (net.core.wmem_default): what is left wants
+        another call soon.
         """
         with self._lock:
             return bool(self._backlog or self._lost) and not self._drain()
@@ -148,7 +163,9 @@ class JournaldTransport:
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
             rights = array.array("i", [file]).tobytes()
-            self._socket.sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], 0, self._address)
+            self._socket.sendmsg(
+                [], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], 0, self._address
+            )
         except OSError as error:
             if error.errno in _NOT_NOW:
                 return False
@@ -158,7 +175,9 @@ class JournaldTransport:
         return True
 
     def close(self) -> list[tuple[int, Mapping[str, str]]]:
-        """A last try, and the end; what journald has still not taken, each with its nanosecond since 1970."""
+        """A last try, and the end; what journald has still not taken, each with its nanosecond
+        since 1970.
+        """
         with self._lock:
             self.flush()
             self._socket.close()
@@ -168,10 +187,13 @@ class JournaldTransport:
             return left
 
 
-# What a line of the log looks like: for people, in JSON, and as journald's record; pure but for the time of day.
+# What a line of the log looks like: for people, in JSON, and as journald's record; pure but for the
+# time of day.
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error": 3, "critical": 2}
-"""syslog's, see syslog(3): a message sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
+"""syslog's, see syslog(3): a message sent is a notice; emerg (0) and alert (1) would shout on every
+terminal.
+"""
 _LEVELS: Final = {str(number): level for level, number in _PRIORITIES.items()}
 
 
@@ -181,7 +203,9 @@ def text(event: Event, *, words: str, stack: str) -> str:
 
 
 def of_record(journald_record: Mapping[str, str], *, at: int) -> str:
-    """The line for people of a record that journald did not take; `at` is its nanosecond since 1970."""
+    """The line for people of a record that journald did not take; `at` is its nanosecond since
+    1970.
+    """
     level = _LEVELS[journald_record["PRIORITY"]]
     return f"{_moment(at, ' ')} {level.upper():<8} {journald_record['MESSAGE']}\n"
 
@@ -201,7 +225,9 @@ def in_json(event: Event, *, fields: Mapping[str, object], words: str, stack: st
     return _encode(line) + "\n"
 
 
-def journald_record(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> dict[str, str]:
+def journald_record(
+    event: Event, *, fields: Mapping[str, object], words: str, stack: str
+) -> dict[str, str]:
     """A record of journald's: every field by its own name, in capitals and after MAILERD_."""
     own = {
         f"MAILERD_{name.upper()}": _plain(value)
@@ -233,7 +259,9 @@ def _now(between: str) -> str:
 
 
 def _moment(at: int, between: str) -> str:
-    """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and time."""
+    """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and
+    time.
+    """
     second, rest = divmod(at, 1_000_000_000)
     return f"{datetime.fromtimestamp(second, UTC).replace(tzinfo=None).isoformat(between)}.{rest // 1_000_000:03d}Z"
 
@@ -241,14 +269,27 @@ def _moment(at: int, between: str) -> str:
 if TYPE_CHECKING:
     from loguru import Message, Record
 
-_NUMBERS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40, "critical": 50}
+_NUMBERS: Final = {
+    "debug": 10,
+    "info": 20,
+    "success": 25,
+    "warning": 30,
+    "error": 40,
+    "critical": 50,
+}
 """loguru's own severities: https://loguru.readthedocs.io/en/stable/api/logger.html"""
 _ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
-"""What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and line feed stay."""
+"""What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and
+line feed stay.
+"""
 _FLUSH_TIMEOUT: Final = 2.0
-"""Seconds that the end waits for the reader of standard error: under systemd that is journald, which may be stopped."""
+"""Seconds that the end waits for the reader of standard error: under systemd that is journald,
+which may be stopped.
+"""
 _AT_ONCE: Final = 4096
-"""Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of pipe(7)."""
+"""Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of
+pipe(7).
+"""
 
 
 class Log:
@@ -268,7 +309,12 @@ class Log:
             self._journald = JournaldTransport(lost=self._lost, told=self._lost_told)
         logger.remove()
         logger.add(
-            self._take, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True
+            self._take,
+            level=settings.level.upper(),
+            format="{message}",
+            backtrace=True,
+            diagnose=False,
+            catch=True,
         )
 
     def write(self, event: Event, fields: Mapping[str, object], /) -> None:
@@ -283,21 +329,32 @@ class Log:
         logger.opt(exception=stack).bind(event=event, fields=fields).log(event.level.upper(), words)
 
     def flush(self) -> bool:
-        """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""
+        """Try again what journald did not take; whether more is left.
+
+        Where the log goes elsewhere, nothing is.
+        """
         return self._journald is not None and self._journald.flush()
 
     def close(self) -> None:
-        """The end: what journald does not take now goes to standard error, the reason for the end included."""
+        """The end: what journald does not take now goes to standard error, the reason for the end
+        included.
+        """
         left = self._journald.close() if self._journald is not None else []
         if left:
             heading = say(
-                t('{address} did not accept these lines; without journald, set log.format = "auto"', address=ADDRESS)
+                t(
+                    '{address} did not accept these lines; without journald, set log.format = "auto"',
+                    address=ADDRESS,
+                )
             )
             _out_at_most(f"{heading}\n" + "".join(of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         if self._language == "zh":  # an error is said by its text, where it was raised with one
-            fields = {name: str(value) if isinstance(value, Exception) else value for name, value in fields.items()}
+            fields = {
+                name: str(value) if isinstance(value, Exception) else value
+                for name, value in fields.items()
+            }
         words = say(event.words(fields), self._language)
         return words if words.isprintable() else words.translate(_ESCAPED)
 
@@ -345,13 +402,17 @@ def _stack(record: "Record") -> str:
 
 
 def _out(text: str) -> None:
-    sys.stderr.write(text)  # loguru holds its lock meanwhile: threads tell too, and each line is whole
+    # loguru holds its lock meanwhile: threads tell too, and each line is whole
+    sys.stderr.write(text)
     sys.stderr.flush()
 
 
 def _out_at_most(text: str) -> None:
     """Write to standard error what its reader takes within a bound."""
-    data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _FLUSH_TIMEOUT
+    data, end = (
+        memoryview(text.encode("utf-8", "backslashreplace")),
+        time.monotonic() + _FLUSH_TIMEOUT,
+    )
     ready = select.poll()
     ready.register(2, select.POLLOUT)
     with suppress(OSError):

@@ -1,7 +1,8 @@
 """Counts events and measurements for Prometheus; only this module imports prometheus_client.
 
-Messages, senders and the database's troubles are counted from the very events that the log tells, so that a log line
-and a metric always agree. Names and units follow https://prometheus.io/docs/practices/naming/.
+Messages, senders and the database's troubles are counted from the very events that the log tells,
+so that a log line and a metric always agree. Names and units follow
+https://prometheus.io/docs/practices/naming/.
 """
 
 import asyncio
@@ -43,11 +44,15 @@ from mailerd.events.base import Event, registered_events
 from mailerd.events.process import ProcessEvents
 from mailerd.heartbeat import Heartbeats
 
-# A sample of when each counter was made would be a third of the page; no rule and no panel reads it.
+# A sample of when each counter was made would be a third of the page; no rule and no panel reads
+# it.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # it has no types
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 MAX_SENDERS: Final = 200
-"""Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
+"""Senders with a label of their own; the others share `other`.
+
+A client names the sender, so there must be a bound.
+"""
 _TOGETHER: Final = "other"
 _WINDOWS: Final = ("minute", "day")
 _NO_SUMS: Final = frozenset({"mailerd_sender_limit_messages", "mailerd_sender_used_messages"})
@@ -95,38 +100,57 @@ class Metrics:
     def _counter(self, name: str, words: str, *labels: str) -> Counter:
         return Counter(name, words, labels, registry=self._registry)
 
-    def _histogram(self, name: str, words: str, *labels: str, buckets: Sequence[float]) -> Histogram:
+    def _histogram(
+        self, name: str, words: str, *labels: str, buckets: Sequence[float]
+    ) -> Histogram:
         return Histogram(name, words, labels, registry=self._registry, buckets=buckets)
 
     def _of_messages(self) -> None:
         self._messages = self._counter(
             "mailerd_messages", "Messages by outcome, as logged.", "outcome", "sender"
         ).labels
-        self._send = self._histogram("mailerd_send_seconds", "Seconds from claim to recorded outcome.", buckets=_FAST)
+        self._send = self._histogram(
+            "mailerd_send_seconds", "Seconds from claim to recorded outcome.", buckets=_FAST
+        )
         self._waited = self._histogram(
             "mailerd_accepted_to_sent_seconds",
             "Seconds from a job's acceptance (or its send_at) to each message sent.",
             buckets=_SLOW,
         )
-        self._jobs_accepted = self._counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.")
-        self._accepted = self._counter("mailerd_recipients_accepted", "Recipients that this daemon accepted.")
-        self._jobs_finished = self._counter("mailerd_jobs_finished", "Jobs that this daemon finished.", "result").labels
+        self._jobs_accepted = self._counter(
+            "mailerd_jobs_accepted", "Jobs that this daemon accepted."
+        )
+        self._accepted = self._counter(
+            "mailerd_recipients_accepted", "Recipients that this daemon accepted."
+        )
+        self._jobs_finished = self._counter(
+            "mailerd_jobs_finished", "Jobs that this daemon finished.", "result"
+        ).labels
         for result in ("all_sent", "with_failures", "cancelled"):
             self._jobs_finished(result)
         self._results = self._counter(
-            "mailerd_message_results", "Bounces and replies that this daemon read.", "result", "kind"
+            "mailerd_message_results",
+            "Bounces and replies that this daemon read.",
+            "result",
+            "kind",
         ).labels
         for kind in sorted(BOUNCES):
             self._results(Result.BOUNCED, kind)
         self._given_back = self._counter(
             "mailerd_messages_returned", "Messages returned by Google: sending limit reached."
         )
-        self._requests = self._counter("mailerd_http_requests", "Answered requests.", "method", "status").labels
-        self._google = self._counter("mailerd_google_calls", "Finished calls to Google.", "call", "outcome").labels
+        self._requests = self._counter(
+            "mailerd_http_requests", "Answered requests.", "method", "status"
+        ).labels
+        self._google = self._counter(
+            "mailerd_google_calls", "Finished calls to Google.", "call", "outcome"
+        ).labels
         self._google_s = self._histogram(
             "mailerd_google_call_seconds", "Seconds per call to Google.", "call", buckets=_FAST
         ).labels
-        self._tokens = self._counter("mailerd_token_refreshes", "Access token requests.", "result").labels
+        self._tokens = self._counter(
+            "mailerd_token_refreshes", "Access token requests.", "result"
+        ).labels
         for result in ("granted", "refused"):
             self._tokens(result)
 
@@ -140,12 +164,15 @@ class Metrics:
         for reason in Reason:
             self._suppressions(reason, Channel.API)
         self._suppressions_by_command = self._counter(
-            "mailerd_suppressions_added_by_command", "Suppressions added by commands; every daemon counts them."
+            "mailerd_suppressions_added_by_command",
+            "Suppressions added by commands; every daemon counts them.",
         )
 
     def _of_tables(self) -> None:
         self._jobs = self._gauge("mailerd_jobs", "Jobs in the tables.", "status")
-        self._recipients = self._gauge("mailerd_recipients", "Recipients of unfinished jobs.", "status")
+        self._recipients = self._gauge(
+            "mailerd_recipients", "Recipients of unfinished jobs.", "status"
+        )
         self._recipients_counted = self._gauge(
             "mailerd_recipients_counted_seconds",
             "Seconds since recipients of unfinished jobs were counted; -1: too many to count.",
@@ -158,15 +185,26 @@ class Metrics:
             "mailerd_oldest_unsure_message_seconds", "Age of the oldest unconfirmed message."
         )
         self._limit = self._gauge(
-            "mailerd_sender_limit_messages", "Messages that a sender may send; 0: no limit.", "sender", "window"
+            "mailerd_sender_limit_messages",
+            "Messages that a sender may send; 0: no limit.",
+            "sender",
+            "window",
         )
         self._used = self._gauge(
-            "mailerd_sender_used_messages", "Messages counted towards the limit.", "sender", "window"
+            "mailerd_sender_used_messages",
+            "Messages counted towards the limit.",
+            "sender",
+            "window",
         )
         self._paused = self._gauge(
-            "mailerd_sender_paused", "1 while paused, by cause; for `other` the number of senders.", "sender", "cause"
+            "mailerd_sender_paused",
+            "1 while paused, by cause; for `other` the number of senders.",
+            "sender",
+            "cause",
         )
-        self._stats_at = self._gauge("mailerd_stats_timestamp_seconds", "Time of the last read of the tables.")
+        self._stats_at = self._gauge(
+            "mailerd_stats_timestamp_seconds", "Time of the last read of the tables."
+        )
 
     def _of_webhooks(self) -> None:
         self._webhook_attempts = self._counter(
@@ -174,14 +212,20 @@ class Metrics:
         ).labels
         for outcome in ("delivered", "failed", "given_up"):
             self._webhook_attempts(outcome)
-        self._webhooks = self._gauge("mailerd_webhooks", "Webhook endpoints by standing.", "standing")
-        self._undelivered = self._gauge("mailerd_webhook_undelivered_events", "Events waiting for an active endpoint.")
+        self._webhooks = self._gauge(
+            "mailerd_webhooks", "Webhook endpoints by standing.", "standing"
+        )
+        self._undelivered = self._gauge(
+            "mailerd_webhook_undelivered_events", "Events waiting for an active endpoint."
+        )
         self._oldest_undelivered = self._gauge(
             "mailerd_webhook_oldest_undelivered_seconds", "Age of the oldest undelivered event."
         )
 
     def _of_database(self) -> None:
-        self._calls = self._counter("mailerd_database_calls", "Finished transactions.", "outcome").labels
+        self._calls = self._counter(
+            "mailerd_database_calls", "Finished transactions.", "outcome"
+        ).labels
         for outcome in ("ok", "refused", "unavailable", "in_doubt", "cut_off"):
             self._calls(outcome)
         self._calls_s = self._histogram(
@@ -190,18 +234,27 @@ class Metrics:
             buckets=_FAST,
         )
         self._retries = self._counter("mailerd_database_retries", "Repeated attempts.")
-        self._up = self._gauge("mailerd_database_up", "0 while the database is unavailable or accepts no writes.")
+        self._up = self._gauge(
+            "mailerd_database_up", "0 while the database is unavailable or accepts no writes."
+        )
         self._connections = self._gauge("mailerd_database_connections", "Open connections.")
-        self._server = self._gauge("mailerd_database_server", "1 for the server in use, 0 for the others.", "server")
-        self._moves = self._counter("mailerd_database_moves", "Times that writes moved to another server.")
+        self._server = self._gauge(
+            "mailerd_database_server", "1 for the server in use, 0 for the others.", "server"
+        )
+        self._moves = self._counter(
+            "mailerd_database_moves", "Times that writes moved to another server."
+        )
         self._pool = self._gauge("mailerd_database_pool_size", "Maximum number of connections.")
 
     def _of_process(self) -> None:
         self._told = self._counter("mailerd_events", "Logged events.", "event", "level").labels
-        # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
+        # A counter that is born at 1 shows no increase: every first warning would be missed by
+        # whatever watches.
         for event in registered_events().values():
             self._told(event.name, event.level)
-        self._lost = self._counter("mailerd_log_records_lost", "Log records that journald did not accept.")
+        self._lost = self._counter(
+            "mailerd_log_records_lost", "Log records that journald did not accept."
+        )
         self._in_flight = self._gauge("mailerd_messages_in_flight", "Messages in flight.")
         self._lag = self._histogram(
             "mailerd_event_loop_lag_seconds", "Delay of the event loop in seconds.", buckets=_FAST
@@ -251,14 +304,20 @@ class Metrics:
             "webhook_event_given_up": lambda _: self._webhook_attempts("given_up").inc(),
             "suppression_added": suppression_added,
             "suppression_action": suppression_action,
-            "message_bounced": lambda fields: self._results(Result.BOUNCED, str(fields["kind"])).inc(),
+            "message_bounced": lambda fields: self._results(
+                Result.BOUNCED, str(fields["kind"])
+            ).inc(),
             "message_replied": lambda fields: self._results(str(fields["result"]), "").inc(),
             "message_returned": lambda _: self._given_back.inc(),
-            "google_call_failed": lambda fields: self._google_call(fields, outcome=str(fields["outcome"])),
+            "google_call_failed": lambda fields: self._google_call(
+                fields, outcome=str(fields["outcome"])
+            ),
             "google_call_succeeded": self._google_call,
             "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),
             "message_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
-            "job_found": lambda fields: self._begin(str(fields["job"]), before=float(_number(fields["age"]))),
+            "job_found": lambda fields: self._begin(
+                str(fields["job"]), before=float(_number(fields["age"]))
+            ),
             "job_accepted": job_accepted,
             "job_finished": job_finished,
             "request_answered": request_answered,
@@ -291,7 +350,9 @@ class Metrics:
             self._begun.popitem(last=False)
 
     def _sender(self, email: str) -> str:
-        """The label of a sender, whose counters are there, at 0, from the first time that it is mentioned."""
+        """The label of a sender, whose counters are there, at 0, from the first time that it is
+        mentioned.
+        """
         if email in self._senders:
             return email
         if not email or len(self._senders) >= MAX_SENDERS:
@@ -315,7 +376,9 @@ class Metrics:
         for loop, seconds in loops.items():
             self._heartbeat_age.labels(loop).set(seconds)
 
-    def set_process(self, *, in_flight: int, database_up: bool, connections: int, pool_size: int) -> None:
+    def set_process(
+        self, *, in_flight: int, database_up: bool, connections: int, pool_size: int
+    ) -> None:
         """How this process stands now."""
         self._in_flight.set(in_flight)
         self._up.set(1 if database_up else 0)
@@ -344,7 +407,10 @@ class Metrics:
         before, self._shown = self._shown, {}
         others = dict.fromkeys(CAUSES, 0)
         for sender in stats.senders:
-            label, cause = self._sender(sender.email), sender.pause_cause if sender.paused_until is not None else ""
+            label, cause = (
+                self._sender(sender.email),
+                sender.pause_cause if sender.paused_until is not None else "",
+            )
             if label == _TOGETHER:
                 if cause in others:
                     others[cause] += 1
@@ -357,7 +423,11 @@ class Metrics:
             for each in () if (label, cause) in before.items() else CAUSES:
                 self._paused.labels(label, each).set(1 if each == cause else 0)
         for label in before.keys() - self._shown:  # it must not stay as it was
-            for gauge, values in ((self._limit, _WINDOWS), (self._used, _WINDOWS), (self._paused, CAUSES)):
+            for gauge, values in (
+                (self._limit, _WINDOWS),
+                (self._used, _WINDOWS),
+                (self._paused, CAUSES),
+            ):
                 for value in values:
                     gauge.remove(label, value)
         if len(self._senders) >= MAX_SENDERS:
@@ -366,7 +436,9 @@ class Metrics:
 
     def _set_webhooks(self, stats: QueueStats) -> None:
         for standing in WEBHOOK_STANDINGS:
-            self._webhooks.labels(standing).set(sum(it.standing == standing for it in stats.webhooks))
+            self._webhooks.labels(standing).set(
+                sum(it.standing == standing for it in stats.webhooks)
+            )
         live = [it for it in stats.webhooks if it.standing in {"on", "failing"}]
         self._undelivered.set(sum(it.undelivered for it in live))
         self._oldest_undelivered.set(max((it.oldest for it in live), default=0.0))
@@ -404,7 +476,9 @@ class _VisibleSenders(CollectorRegistry):
                 sample = each._replace(labels={**each.labels, "sender": _TOGETHER})
             place = (sample.name, *sample.labels.values())
             before = found.get(place)
-            found[place] = sample if before is None else before._replace(value=before.value + sample.value)
+            found[place] = (
+                sample if before is None else before._replace(value=before.value + sample.value)
+            )
         return list(found.values())
 
 
@@ -414,7 +488,11 @@ def _number(value: object) -> float | int:
 
 def _method(value: object) -> str:
     """A client may invent a method."""
-    return str(value) if value in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"} else "other"
+    return (
+        str(value)
+        if value in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
+        else "other"
+    )
 
 
 # Reads the counts of the tables now and then, for metrics, the status line and alerts.
@@ -431,11 +509,15 @@ class ManualChanges:
         self._paused: dict[str, tuple[str, str]] = {}
         """The pauses that were logged, by sender: until when it is paused, and why."""
         self._asked: dict[int, int] | None = None
-        """The actions that the last read showed, by id: how many messages or suppressions each had changed by then."""
+        """The actions that the last read showed, by id: how many messages or suppressions each had
+        changed by then.
+        """
         self._action_events = ActionEvents(events.sink)
 
     def compare(self, stats: QueueStats) -> None:
-        """Log what is new since the last read; a pause that stands at the first one is logged as well."""
+        """Log what is new since the last read; a pause that stands at the first one is logged as
+        well.
+        """
         now: dict[str, tuple[str, str]] = {
             sender.email: (until(sender.paused_until), sender.pause_reason)
             for sender in stats.paused
@@ -454,7 +536,9 @@ class ManualChanges:
         oldest = min(told, default=0)  # of two at once the later one may be committed first
         for one in reversed(stats.asked):
             new = one.id > oldest and one.id not in told
-            if one.actor.startswith(_COMMAND) and (new or one.messages > told.get(one.id, one.messages)):
+            if one.actor.startswith(_COMMAND) and (
+                new or one.messages > told.get(one.id, one.messages)
+            ):
                 self._log_action(one, one.messages - told.get(one.id, 0))
 
     def _log_action(self, one: RecentAction, changed: int) -> None:
@@ -500,15 +584,29 @@ _STATS_SHARE: Final = 20
 """Reading may take one twentieth of the time, by the faster one of two reads in a row."""
 _STATS_TIMEOUT: Final = 10.0
 _SETTLING: Final = 0.25
-"""Seconds from a change to the read: a message that was just posted has the database to itself until it is at Google,
-and what follows from the change is read along with it."""
+"""Seconds from a change to the read: a message that was just posted has the database to itself
+until it is at Google, and what follows from the change is read along with it.
+"""
 _GRACE: Final = 2.0
 """Seconds by which a read may be late before what it showed last counts as not known any more."""
 _CLOCK_WARNING_INTERVAL: Final = 600.0
-_CHANGES: Final = frozenset({
-    "database_back", "job_accepted", "job_found", "job_action", "job_finished", "sender_action", "sender_paused",
-    "project_paused", "sender_resumed", "message_deferred", "message_released", "message_unsure", "message_failed",
-})  # fmt: skip
+_CHANGES: Final = frozenset(
+    {
+        "database_back",
+        "job_accepted",
+        "job_found",
+        "job_action",
+        "job_finished",
+        "sender_action",
+        "sender_paused",
+        "project_paused",
+        "sender_resumed",
+        "message_deferred",
+        "message_released",
+        "message_unsure",
+        "message_failed",
+    }
+)
 """Events after which the counts are read soon, and not only at the next interval."""
 
 
@@ -525,7 +623,9 @@ class QueueChanges:
             self._changed.set()
 
     async def wait(self, *, timeout: float) -> None:  # noqa: ASYNC109 - the time-out is no failure
-        """Wait for a change since the last wait, and for what follows from it, or for the time-out."""
+        """Wait for a change since the last wait, and for what follows from it, or for the
+        time-out.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._changed.wait()
@@ -558,7 +658,9 @@ class StatsPoller:
     _manual_changes: ManualChanges = field(init=False)
     _clock_warned_at: float = -_CLOCK_WARNING_INTERVAL
     _clock_off: float = 0.0
-    """Seconds by which this machine's clock was ahead of the database's when the tables were read last."""
+    """Seconds by which this machine's clock was ahead of the database's when the tables were read
+    last.
+    """
     _gone: frozenset[str] = frozenset()
     """The daemons that were gone then."""
 
@@ -579,9 +681,14 @@ class StatsPoller:
         now = time.monotonic()
         is_known, usable_for = self.latest is not None and now < self._due, now - self._back_at
         return Facts(
-            self.latest, self.outage(), 0.0 if is_known else now - self._read_at, just_back=usable_for < SILENT,
-            usable_for=usable_for, connections=self.connections(), clock_off=self._clock_off,
-        )  # fmt: skip
+            self.latest,
+            self.outage(),
+            0.0 if is_known else now - self._read_at,
+            just_back=usable_for < SILENT,
+            usable_for=usable_for,
+            connections=self.connections(),
+            clock_off=self._clock_off,
+        )
 
     async def run(self) -> None:
         """Read, until cancelled."""
@@ -590,8 +697,9 @@ class StatsPoller:
             heartbeat.working("stats.read")
             started = time.monotonic()
             was_read = await self._read()
-            # A stream of changes costs no more than its share of the time. What had no answer cost nothing. One slow
-            # read may have met a frozen database or a daemon that was stopped; two in a row are of large tables.
+            # A stream of changes costs no more than its share of the time. What had no answer cost
+            # nothing. One slow read may have met a frozen database or a daemon that was stopped;
+            # two in a row are of large tables.
             before, took = took, time.monotonic() - started if was_read else 0.0
             least = max(MIN_STATS_INTERVAL, _STATS_SHARE * min(before, took))
             rest = max(STATS_INTERVAL, least)
@@ -619,7 +727,9 @@ class StatsPoller:
         return self.latest is not None
 
     def take(self, stats: QueueStats) -> None:
-        """Take what was read: into the metrics, into the log what people have changed, and a clock that is off."""
+        """Take what was read: into the metrics, into the log what people have changed, and a clock
+        that is off.
+        """
         self._manual_changes.compare(stats)
         self.latest, self._read_at = stats, time.monotonic()
         self.metrics.set_queue(stats)
@@ -631,4 +741,6 @@ class StatsPoller:
         self._gone = frozenset(gone)
         if abs(off) > CLOCKS_DIFFER and now - self._clock_warned_at >= _CLOCK_WARNING_INTERVAL:
             self._clock_warned_at = now
-            self.events.clock_off(seconds=abs(off), direction=t("ahead of") if off > 0 else t("behind"))
+            self.events.clock_off(
+                seconds=abs(off), direction=t("ahead of") if off > 0 else t("behind")
+            )

@@ -1,9 +1,10 @@
 """The only way for requests to URLs that a client or a setting names: webhooks, signed, and alerts.
 
-The check is bound to the connection: what a name leads to is resolved once, every address is checked, and the socket is
-made for one of those that were checked. A name that answers differently the next time gains nothing, and a literal
-address, which aiohttp gives to no resolver, is checked where its socket is made. No redirect is followed, no proxy of
-the environment is used, no cookie is kept, and no connection is used twice.
+The check is bound to the connection: what a name leads to is resolved once, every address is
+checked, and the socket is made for one of those that were checked. A name that answers differently
+the next time gains nothing, and a literal address, which aiohttp gives to no resolver, is checked
+where its socket is made. No redirect is followed, no proxy of the environment is used, no cookie is
+kept, and no connection is used twice.
 """
 
 import asyncio
@@ -33,8 +34,10 @@ from mailerd.ops.daemon_thread import in_thread
 MAX_ANSWER: Final = 4096
 """Bytes of an answer that are read."""
 MAX_RECEIVED: Final = 64 * 1024
-"""Bytes of a connection that are read, whatever they are: interim answers (1xx), headers and chunk extensions end
-nowhere by themselves, and aiohttp parses what came at once in one go, in which nothing else runs."""
+"""Bytes of a connection that are read, whatever they are: interim answers (1xx), headers and chunk
+extensions end nowhere by themselves, and aiohttp parses what came at once in one go, in which
+nothing else runs.
+"""
 MAX_REASON: Final = 300
 """Characters of what is said of a failure."""
 
@@ -71,7 +74,9 @@ class OutboundHttp:
         self._look_up = look_up or _look_up
 
     def refusal(self, url: str) -> str:
-        """Why no request to this URL is made; "" where nothing speaks against it before its name is resolved."""
+        """Why no request to this URL is made; "" where nothing speaks against it before its name is
+        resolved.
+        """
         try:
             parts = URL(url)
             host, port = parts.raw_host or "", parts.port or 0
@@ -80,8 +85,12 @@ class OutboundHttp:
         user = parts.raw_user is not None or parts.raw_password is not None
         return self._rules.refusal_of_url(parts.scheme, host, port, user=user)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, within: float) -> HttpAnswer:
-        """Post once. `within`: seconds for everything, from the look-up of the name to the end of the answer.
+    async def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, within: float
+    ) -> HttpAnswer:
+        """Post once.
+
+        `within`: seconds for everything, from the look-up of the name to the end of the answer.
 
         Raises:
             AddressRefusedError: the rules forbid it.
@@ -92,18 +101,24 @@ class OutboundHttp:
         refused: list[str] = []
         sent = {"User-Agent": f"mailerd/{__version__}", "Accept-Encoding": "identity", **headers}
         connector = _BoundedConnector(
-            resolver=_CheckedResolver(self._rules, self._look_up, refused), use_dns_cache=False, force_close=True,
+            resolver=_CheckedResolver(self._rules, self._look_up, refused),
+            use_dns_cache=False,
+            force_close=True,
             socket_factory=partial(self._socket, refused),
-        )  # fmt: skip
+        )
         try:
             async with (
                 asyncio.timeout(within),
                 aiohttp.ClientSession(
-                    connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
-                    read_bufsize=MAX_ANSWER, timeout=aiohttp.ClientTimeout(total=None),
+                    connector=connector,
+                    trust_env=False,
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    auto_decompress=False,
+                    read_bufsize=MAX_ANSWER,
+                    timeout=aiohttp.ClientTimeout(total=None),
                 ) as session,
                 session.post(URL(url), data=body, headers=sent, allow_redirects=False) as response,
-            ):  # fmt: skip
+            ):
                 return await _answer(response)
         except TimeoutError:
             raise OutboundError(t("no response within {within:g} s", within=within)) from None
@@ -113,7 +128,9 @@ class OutboundHttp:
             raise OutboundError(_cause(error)) from error
 
     def _socket(self, refused: list[str], info: AddressInfo) -> socket.socket:
-        """The socket for an address; aiohttp calls this for literal ones and for those of a name alike."""
+        """The socket for an address; aiohttp calls this for literal ones and for those of a name
+        alike.
+        """
         if why := self._rules.refusal(str(info[4][0])):
             refused.append(why)
             raise AddressRefusedError(why)
@@ -169,7 +186,9 @@ class _BoundedProtocol(asyncio.Protocol):
 
 
 class _CheckedResolver(AbstractResolver):
-    """Refuses a name as a whole if any of its addresses is refused: the next try would choose another one."""
+    """Refuses a name as a whole if any of its addresses is refused: the next try would choose
+    another one.
+    """
 
     def __init__(self, rules: NetworkRules, look_up: LookUp, refused: list[str]) -> None:
         self._rules = rules
@@ -180,20 +199,23 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await in_thread(
-            partial(self._look_up, host, port, family)
-        )  # it may hang, and must hold up no other request
+        # it may hang, and must hold up no other request
+        found = await in_thread(partial(self._look_up, host, port, family))
         for _, _, _, _, address in found:
             if why := self._rules.refusal(str(address[0])):
                 self._refused.append(t("{host} resolves to {why}", host=host, why=why))
                 raise AddressRefusedError(self._refused[-1])
         return [
             ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
             for kind, _, protocol, _, address in found
-        ]  # fmt: skip
+        ]
 
     @override
     async def close(self) -> None:
@@ -210,22 +232,31 @@ def _look_up(host: str, port: int, family: int) -> list[AddressInfo]:
 
 
 async def _answer(response: aiohttp.ClientResponse) -> HttpAnswer:
-    """The status counts; of a body, only what a failure says is read, and what is cut off or broken is left out."""
+    """The status counts; of a body, only what a failure says is read, and what is cut off or broken
+    is left out.
+    """
     text = b""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's successes
         try:
-            while len(text) < MAX_ANSWER and (more := await response.content.read(MAX_ANSWER - len(text))):
+            while len(text) < MAX_ANSWER and (
+                more := await response.content.read(MAX_ANSWER - len(text))
+            ):
                 text += more
         except aiohttp.ClientError:
             pass
     return HttpAnswer(
-        response.status, words_of(text.decode("utf-8", "replace"))[:MAX_REASON], response.headers.get("Retry-After", "")
+        response.status,
+        words_of(text.decode("utf-8", "replace"))[:MAX_REASON],
+        response.headers.get("Retry-After", ""),
     )
 
 
 def _cause(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientResponseError):  # its own text has the whole URL, and a query may be a secret
-        return f"{type(error).__name__}: {error.status}, {' '.join(error.message.split())}"[:MAX_REASON]
+    # its own text has the whole URL, and a query may be a secret
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"{type(error).__name__}: {error.status}, {' '.join(error.message.split())}"[
+            :MAX_REASON
+        ]
     inner = getattr(error, "os_error", error)
     words = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
     return f"{type(error).__name__}: {words}"[:MAX_REASON]
@@ -239,9 +270,19 @@ TEST_TYPE: Final = "webhook.test"
 
 
 async def post_event(
-    http: OutboundHttp, url: str, *, uid: str, body: bytes, secrets: Sequence[bytes], now: datetime, within: float
+    http: OutboundHttp,
+    url: str,
+    *,
+    uid: str,
+    body: bytes,
+    secrets: Sequence[bytes],
+    now: datetime,
+    within: float,
 ) -> WebhookAttempt:
-    """Post, once. `secrets`: all that sign, the newest first. `now`: the time of this attempt. `within`: seconds."""
+    """Post, once. `secrets`: all that sign, the newest first. `now`: the time of this attempt.
+
+    `within`: seconds.
+    """
     began = time.monotonic()
     http_status, said, asked = None, None, ""
     try:
@@ -275,9 +316,17 @@ def _said(status: int, text: str) -> str:
 
 
 async def post_test(
-    http: OutboundHttp, url: str, *, name: str, secrets: Sequence[bytes], now: datetime, within: float
+    http: OutboundHttp,
+    url: str,
+    *,
+    name: str,
+    secrets: Sequence[bytes],
+    now: datetime,
+    within: float,
 ) -> WebhookAttempt:
     """Post an event of the type `webhook.test`, which stands in no table and is not repeated."""
     data = json.dumps({"webhook": name}, ensure_ascii=False, separators=(",", ":"))
     body = body_of(TEST_TYPE, now.astimezone(UTC).isoformat().replace("+00:00", "Z"), data)
-    return await post_event(http, url, uid=f"evt_{new_id()}", body=body, secrets=secrets, now=now, within=within)
+    return await post_event(
+        http, url, uid=f"evt_{new_id()}", body=body, secrets=secrets, now=now, within=within
+    )

@@ -1,4 +1,6 @@
-"""The files that come with mailerd: in an installation below `share` in the package, in a checkout below its root."""
+"""The files that come with mailerd: in an installation below `share` in the package, in a checkout
+below its root.
+"""
 
 from pathlib import Path
 
@@ -17,4 +19,6 @@ def packaged(name: str) -> Path:
     for root in (package / "share", package.parent):
         if (found := root / name).exists():
             return found
-    raise MailerdError(t("{name} is missing from this installation; the wheel and a checkout have it", name=name))
+    raise MailerdError(
+        t("{name} is missing from this installation; the wheel and a checkout have it", name=name)
+    )

@@ -1,4 +1,6 @@
-"""Watches that every loop makes progress, and tells systemd: readiness, a status line, its watchdog, its sockets."""
+"""Watches that every loop makes progress, and tells systemd: readiness, a status line, its
+watchdog, its sockets.
+"""
 
 import asyncio
 import faulthandler
@@ -21,15 +23,20 @@ from mailerd.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.locale import say
 from mailerd.ops.metrics import Metrics
 
-# Watches from a thread of its own whether the event loop turns, since a loop that is blocked cannot say so itself.
+# Watches from a thread of its own whether the event loop turns, since a loop that is blocked cannot
+# say so itself.
 
 _CHECK_INTERVAL: Final = 1.0
 
 
 class EventLoopMonitor:
-    """`beat` is called by the loop; after `bound` seconds without it, one event is logged, with every stack."""
+    """`beat` is called by the loop; after `bound` seconds without it, one event is logged, with
+    every stack.
+    """
 
-    def __init__(self, *, events: ProcessEvents, bound: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, *, events: ProcessEvents, bound: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._events = events
         self._bound = bound
         self._now = now
@@ -45,7 +52,9 @@ class EventLoopMonitor:
     @contextmanager
     def watching(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         """Watch meanwhile."""
-        thread = threading.Thread(target=self._watch, args=(loop,), name="event loop monitor", daemon=True)
+        thread = threading.Thread(
+            target=self._watch, args=(loop,), name="event loop monitor", daemon=True
+        )
         thread.start()
         try:
             yield
@@ -61,7 +70,9 @@ class EventLoopMonitor:
         silent = self._now() - self._last
         if silent > self._bound and not self._told:
             self._told = True
-            self._events.loop_blocked(seconds=silent, stacks=printed(f"{dump_threads()}\n{dump_tasks(loop)}"))
+            self._events.loop_blocked(
+                seconds=silent, stacks=printed(f"{dump_threads()}\n{dump_tasks(loop)}")
+            )
 
 
 _MAX_TASKS: Final = 100
@@ -69,7 +80,9 @@ _MAX_FRAMES: Final = 30
 
 
 def dump_tasks(loop: asyncio.AbstractEventLoop) -> str:
-    """Where every task of a loop stands, as text; the values of variables are left out, they may be secrets."""
+    """Where every task of a loop stands, as text; the values of variables are left out, they may be
+    secrets.
+    """
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
     parts = [f"task {task.get_name()}:\n{_frames(task)}" for task in tasks[:_MAX_TASKS]]
     if len(tasks) > _MAX_TASKS:
@@ -85,7 +98,9 @@ def _frames(task: "asyncio.Task[object]") -> str:
         frame = getattr(it, "cr_frame", None) or getattr(it, "gi_frame", None)
         if not isinstance(frame, FrameType):
             break
-        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        lines.append(
+            f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}'
+        )
         it = getattr(it, "cr_await", None) or getattr(it, "gi_yieldfrom", None)
     return "\n".join(lines)
 
@@ -99,13 +114,15 @@ def dump_threads() -> str:
             stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
     except OSError as error:  # a disk that is full must not hide that the loop stands still
         return f"the stacks of the threads are not known: {error}"
-    stacks = re.sub(r"(hread 0x[0-9a-f]+) \[.*\] \(", r"\1 (", stacks)  # Python 3.14 adds the system's name for it
+    # Python 3.14 adds the system's name for it
+    stacks = re.sub(r"(hread 0x[0-9a-f]+) \[.*\] \(", r"\1 (", stacks)
     for thread in threading.enumerate():
         stacks = stacks.replace(f"hread 0x{thread.ident:016x} ", f"hread {thread.name} ")
     return stacks
 
 
-# Talks to systemd: readiness, status, the watchdog and inherited sockets; without systemd every call does nothing.
+# Talks to systemd: readiness, status, the watchdog and inherited sockets; without systemd every
+# call does nothing.
 #
 # The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
 
@@ -116,7 +133,9 @@ _FIRST: Final = 3
 class Systemd:
     """What this process says to its service manager, and what it got from it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None, *, language: Language = "en") -> None:
+    def __init__(
+        self, environment: Mapping[str, str] | None = None, *, language: Language = "en"
+    ) -> None:
         self.language = language
         given = os.environ if environment is None else environment
         address = given.get("NOTIFY_SOCKET", "")
@@ -135,7 +154,9 @@ class Systemd:
         return bool(self._address)
 
     def sockets(self) -> list[socket.socket]:
-        """The listening sockets that systemd keeps; they outlive this process, so that no client is refused."""
+        """The listening sockets that systemd keeps; they outlive this process, so that no client is
+        refused.
+        """
         found = []
         for number in range(_FIRST, _FIRST + self._listening):
             os.set_inheritable(number, False)
@@ -183,8 +204,8 @@ class Systemd:
     def _say(self, text: str) -> None:
         if not self._address:
             return
-        # Never in the way: a manager that does not read loses a status line, and a watchdog that is not fed is its own
-        # remedy.
+        # Never in the way: a manager that does not read loses a status line, and a watchdog that is
+        # not fed is its own remedy.
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             sock.setblocking(False)
             try:
@@ -196,7 +217,9 @@ class Systemd:
 TICK_INTERVAL: Final = 0.5
 """Seconds between two checks of the loops."""
 FLUSH_INTERVAL: Final = 0.01
-"""Seconds between two pushes at a log that has records left: 8 MiB of them are gone within seconds."""
+"""Seconds between two pushes at a log that has records left: 8 MiB of them are gone within
+seconds.
+"""
 _FLUSH_TIMEOUT: Final = 2.0
 """Seconds at the end for a journald that has not yet taken everything."""
 
@@ -233,7 +256,9 @@ class Watchdog:
 
     def stopping(self, *, in_flight: int, within: float) -> None:
         """Draining has begun and may take `within` seconds."""
-        self._note = tn("draining: {n:,} message in flight", "draining: {n:,} messages in flight", in_flight)
+        self._note = tn(
+            "draining: {n:,} message in flight", "draining: {n:,} messages in flight", in_flight
+        )
         self.systemd.stopping(self._note)
         self.systemd.extend_timeout(within)
 
@@ -269,7 +294,9 @@ class Watchdog:
         """Check the loops once and report to systemd."""
         self.monitor.beat()
         self.flush()
-        self.metrics.set_heartbeats({heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.all()})
+        self.metrics.set_heartbeats(
+            {heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.all()}
+        )
         if self._stalled():
             return
         now = time.monotonic()
@@ -297,7 +324,8 @@ class Watchdog:
         return bool(stalled)
 
     def _say_ready(self) -> None:
-        # With the database away the daemon is up all the same: it answers 503, says why, and goes on trying.
+        # With the database away the daemon is up all the same: it answers 503, says why, and goes
+        # on trying.
         if not self._ready and self._listening and (self._prepared or self.facts().outage):
             self._ready = True
             self.systemd.ready(self._status())

@@ -1,1 +1,3 @@
-"""The sandbox stands in for everything outside mailerd, on loopback only: nothing leaves this machine."""
+"""The sandbox stands in for everything outside mailerd, on loopback only: nothing leaves this
+machine.
+"""

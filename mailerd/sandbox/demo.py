@@ -1,7 +1,8 @@
-"""The sandbox as people see it: Google's stand-in, a private database, and on demand a daemon that sends a sample job.
+"""The sandbox as people see it: Google's stand-in, a private database, and on demand a daemon that
+sends a sample job.
 
-It alone decides the order: what is started, what is shown, and how everything is ended again. The daemon is run by its
-commands and spoken to by mailerd's client, as any other program would do it.
+It alone decides the order: what is started, what is shown, and how everything is ended again. The
+daemon is run by its commands and spoken to by mailerd's client, as any other program would do it.
 """
 
 import asyncio
@@ -38,17 +39,31 @@ from mailerd.sandbox.sandbox_dir import SandboxDir
 _COMMAND_LIMIT_S = 120.0
 DRAIN_S = 20
 """What the daemon's own drain_timeout is set to."""
-_DRAIN_LIMIT_S = DRAIN_S + 10.0  # above the daemon's own, so that it is killed only when that has failed
+# above the daemon's own, so that it is killed only when that has failed
+_DRAIN_LIMIT_S = DRAIN_S + 10.0
 _TAIL_LINES = 25
 
-# The daemon must see the sandbox's database and Google and no other: a DATABASE_URL of the person's own would win over
-# the file. What reaches neither, and sends nothing to others, may be chosen by the environment as everywhere.
+# The daemon must see the sandbox's database and Google and no other: a DATABASE_URL of the person's
+# own would win over the file. What reaches neither, and sends nothing to others, may be chosen by
+# the environment as everywhere.
 _SECTIONS = ("MAILERD_LOG__", "MAILERD_WEBHOOKS__", "MAILERD_INBOX__", "MAILERD_RETENTION__")
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
+_ENVIRONMENT = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "SSL_CERT_FILE",
+)
 
 
 class ProcessError(Exception):
-    """A process that the sandbox needs has failed; the text is for people and holds the end of what it said."""
+    """A process that the sandbox needs has failed; the text is for people and holds the end of what
+    it said.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +74,10 @@ class Commands:
     configuration: Path
 
     async def ask(self, *words: str) -> str:
-        """Run a command to its end; what it printed. Raises ProcessError when it fails or takes too long."""
+        """Run a command to its end; what it printed.
+
+        Raises ProcessError when it fails or takes too long.
+        """
         output, errors = asyncio.subprocess.PIPE, asyncio.subprocess.PIPE
         process = await self._start(words, output=output, errors=errors)
         try:
@@ -70,9 +88,10 @@ class Commands:
                 t(
                     "`{command}` did not end within {seconds:g} s: this machine is too busy or its disk too slow; "
                     "try again",
-                    command=self._shown(words), seconds=_COMMAND_LIMIT_S,
+                    command=self._shown(words),
+                    seconds=_COMMAND_LIMIT_S,
                 )
-            ) from None  # fmt: skip
+            ) from None
         finally:
             await _kill(process)
         if process.returncode != 0:
@@ -80,29 +99,42 @@ class Commands:
             raise ProcessError(
                 t(
                     "`{command}` ended with exit code {code}:\n{output}",
-                    command=self._shown(words), code=process.returncode, output=printed(tail),
+                    command=self._shown(words),
+                    code=process.returncode,
+                    output=printed(tail),
                 )
-            )  # fmt: skip
+            )
         return said.decode()
 
     @asynccontextmanager
     async def daemon(self, *, log: Path) -> AsyncIterator["DaemonProcess"]:
-        """A running daemon. However the block ends, it drains (SIGTERM), and is killed if that takes too long."""
+        """A running daemon.
+
+        However the block ends, it drains (SIGTERM), and is killed if that takes too long.
+        """
         with log.open("wb") as file:
-            process = await self._start(("run",), output=file.fileno(), errors=asyncio.subprocess.STDOUT)
+            process = await self._start(
+                ("run",), output=file.fileno(), errors=asyncio.subprocess.STDOUT
+            )
         try:
             yield DaemonProcess(process, shown=self._shown(("run",)), log=log)
         finally:
             await _drain(process, log)
 
-    async def _start(self, words: Sequence[str], *, output: int, errors: int) -> asyncio.subprocess.Process:
+    async def _start(
+        self, words: Sequence[str], *, output: int, errors: int
+    ) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             *child_process([*self.program, *words, "--config", str(self.configuration)]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
             cwd=self.configuration.parent,  # no .env file of the person's own here
-            env={k: value for k, value in os.environ.items() if k in _ENVIRONMENT or k.upper().startswith(_SECTIONS)},
+            env={
+                k: value
+                for k, value in os.environ.items()
+                if k in _ENVIRONMENT or k.upper().startswith(_SECTIONS)
+            },
             start_new_session=True,  # Ctrl-C is for the sandbox; it ends the daemon in its own time
         )
 
@@ -131,9 +163,12 @@ class DaemonProcess:
         raise ProcessError(
             t(
                 "`{command}` ended with exit code {code}. The end of {log}:\n{output}",
-                command=self._shown, code=code, log=self._log, output=printed(tail),
+                command=self._shown,
+                code=code,
+                log=self._log,
+                output=printed(tail),
             )
-        )  # fmt: skip
+        )
 
 
 async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
@@ -145,7 +180,11 @@ async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
             await process.wait()
     except TimeoutError:
         raise ProcessError(
-            t("the daemon did not stop within {seconds:g} s and was killed; see {log}", seconds=_DRAIN_LIMIT_S, log=log)
+            t(
+                "the daemon did not stop within {seconds:g} s and was killed; see {log}",
+                seconds=_DRAIN_LIMIT_S,
+                log=log,
+            )
         ) from None
     finally:
         await _kill(process)
@@ -163,7 +202,8 @@ def _tail(text: str) -> str:
     return "\n".join(text.rstrip().splitlines()[-_TAIL_LINES:])
 
 
-# The demonstration's job, by mailerd's own client: wait until the daemon is ready, post it, follow it to its end.
+# The demonstration's job, by mailerd's own client: wait until the daemon is ready, post it, follow
+# it to its end.
 
 JOBS = "/api/jobs/send_template_emails"
 REQUEST_LIMIT_S = 15.0
@@ -240,9 +280,13 @@ async def post(client: AsyncClient, job: Mapping[str, Any]) -> Job:
     except (NoAnswerError, ApiError) as error:
         raise ProcessError(str(error)) from error
     return Job(
-        id=answer["job_id"], total=answer["total"], status=answer["status"], counts={}, elapsed_s=0.0,
+        id=answer["job_id"],
+        total=answer["total"],
+        status=answer["status"],
+        counts={},
+        elapsed_s=0.0,
         opted_out=answer["suppressed_total"],
-    )  # fmt: skip
+    )
 
 
 async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> Job:
@@ -257,14 +301,20 @@ async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> 
         before = job.counts
         try:
             now = await client.job(job.id)
-        except (NoAnswerError, ApiError) as error:  # asking again is harmless; where the daemon died, its watch says so
+        except (
+            NoAnswerError,
+            ApiError,
+        ) as error:  # asking again is harmless; where the daemon died, its watch says so
             if not error.retry:
                 raise ProcessError(str(error)) from error
         else:
             job = replace(
-                job, status=now["status"], counts=now["counts"], elapsed_s=time.monotonic() - began,
+                job,
+                status=now["status"],
+                counts=now["counts"],
+                elapsed_s=time.monotonic() - began,
                 cause_of_wait=now["cause_of_wait"] or "",
-            )  # fmt: skip
+            )
             show(job)
         if job.counts != before:
             moved = time.monotonic()
@@ -272,17 +322,22 @@ async def follow(client: AsyncClient, job: Job, show: Callable[[Job], None]) -> 
             raise ProcessError(
                 t(
                     "job {id} made no progress for {seconds:g} s: {sent} of {total} sent",
-                    id=job.id, seconds=_STALL_LIMIT_S, sent=job.sent, total=job.total,
+                    id=job.id,
+                    seconds=_STALL_LIMIT_S,
+                    sent=job.sent,
+                    total=job.total,
                 )
-            )  # fmt: skip
+            )
     return job
 
 
-# What the sandbox says to people, on a terminal or into a file. Nothing else in the demonstration prints.
+# What the sandbox says to people, on a terminal or into a file. Nothing else in the demonstration
+# prints.
 
 _STEP_PERCENT = 5
-# Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and drafts.create and
-# drafts.send together cost 110 of them (developers.google.com/workspace/gmail/api/reference/quota).
+# Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and
+# drafts.create and drafts.send together cost 110 of them
+# (developers.google.com/workspace/gmail/api/reference/quota).
 _GOOGLES_PACE_PER_MINUTE = 54
 
 
@@ -306,7 +361,9 @@ class Summary:
     @property
     def as_promised(self) -> bool:
         """Every message was sent but those to people who have opted out, and none twice."""
-        return self.job.sent == self.job.total - self.job.opted_out <= self.received and not self.twice
+        return (
+            self.job.sent == self.job.total - self.job.opted_out <= self.received and not self.twice
+        )
 
 
 class Screen:
@@ -336,7 +393,10 @@ class Screen:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
-        """A bar on a terminal; elsewhere a line for every few percent. What holds the messages up is said beside it."""
+        """A bar on a terminal; elsewhere a line for every few percent.
+
+        What holds the messages up is said beside it.
+        """
         said, shown, bars = "", -1, self._console.is_terminal
         columns = (
             TextColumn("  " + say(t("sending"))),
@@ -357,7 +417,14 @@ class Screen:
                 share = job.done * 100 // max(job.total, 1)
                 if not bars and share // _STEP_PERCENT > shown:
                     shown = share // _STEP_PERCENT
-                    self.say(t("  {percent:3d} %  {done} of {total}", percent=share, done=job.done, total=job.total))
+                    self.say(
+                        t(
+                            "  {percent:3d} %  {done} of {total}",
+                            percent=share,
+                            done=job.done,
+                            total=job.total,
+                        )
+                    )
 
             yield show
 
@@ -371,9 +438,10 @@ class Screen:
             t(
                 "With the real Google this takes about {span}: a new Cloud project can send {n} messages per minute "
                 "from one mailbox. Sending limits and quotas are off here.",
-                span=in_words(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), n=_GOOGLES_PACE_PER_MINUTE,
+                span=in_words(job.total * 60 / _GOOGLES_PACE_PER_MINUTE),
+                n=_GOOGLES_PACE_PER_MINUTE,
             )
-        )  # fmt: skip
+        )
         self.step(t("Messages"), summary.outbox)
         self.step(t("Message files"), f"{sandbox_dir.outbox}/*.eml")
         self.step(t("Daemon's log"), str(sandbox_dir.log))
@@ -391,12 +459,16 @@ class Screen:
             "-H",
             "Content-Type: application/json",
         ]
-        self.say("  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to]))
+        self.say(
+            "  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to])
+        )
 
     def how_to(self, sandbox_dir: SandboxDir, program: Sequence[str], *, outbox: str) -> None:
         """How to run a daemon with the sandbox."""
         self.step(t("Configuration"), str(sandbox_dir.configuration))
-        self.step(t("Credentials"), t("{folder}/ (one file per mailbox)", folder=sandbox_dir.credentials))
+        self.step(
+            t("Credentials"), t("{folder}/ (one file per mailbox)", folder=sandbox_dir.credentials)
+        )
         self.step(t("Sent messages"), outbox)
         self.say(t("To run a daemon with it, in another terminal:"))
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
@@ -407,7 +479,12 @@ class Screen:
 def _outcome(summary: Summary) -> Iterator[Text]:
     """What became of the job's messages, and what the simulated Google received."""
     job = summary.job
-    sent = tn("{n:,} message sent in {span}", "{n:,} messages sent in {span}", job.sent, span=_span(job.elapsed_s))
+    sent = tn(
+        "{n:,} message sent in {span}",
+        "{n:,} messages sent in {span}",
+        job.sent,
+        span=_span(job.elapsed_s),
+    )
     rate = [t("{n:.0f} per minute", n=job.per_minute)] if job.per_minute is not None else []
     others = [
         t("{n:,} {state}", n=count, state=label(state))
@@ -417,11 +494,15 @@ def _outcome(summary: Summary) -> Iterator[Text]:
     counts = joined([sent, *rate, *others], ", ")
     yield t("{counts} (of {n:,})", counts=counts, n=job.total) if others else counts
     received = tn(
-        "The simulated Google received {n:,} message", "The simulated Google received {n:,} messages", summary.received
+        "The simulated Google received {n:,} message",
+        "The simulated Google received {n:,} messages",
+        summary.received,
     )
     if (earlier := summary.received - job.total) > 0:
         received = t("{received} ({n:,} from other jobs)", received=received, n=earlier)
-    twice = t("{n:,} more than once", n=summary.twice) if summary.twice else t("none more than once")
+    twice = (
+        t("{n:,} more than once", n=summary.twice) if summary.twice else t("none more than once")
+    )
     yield joined([received, twice], ", ")
 
 
@@ -457,7 +538,9 @@ class Options:
     mailboxes: tuple[str, ...] = ("me@example.com",)
     """Which mailboxes there are beside the one that the job needs."""
     latency_s: float = 0.15
-    """Seconds that the stand-in takes for each call, in the order of what a call over the Internet takes."""
+    """Seconds that the stand-in takes for each call, in the order of what a call over the Internet
+    takes.
+    """
     intake_port: int | None = None
     """None: 5000, as the README has it, or a free one when another process has that."""
     google_port: int = 0
@@ -469,15 +552,20 @@ class Options:
 def run(options: Options) -> int:
     """Run the sandbox until Ctrl-C, SIGTERM or SIGHUP. Never leaves a process behind.
 
-    The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every message
-    was sent exactly once.
+    The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and
+    not every message was sent exactly once.
     """
     if Path("mailerd.toml").exists():
         own = options.folder / "mailerd.toml"
         Screen().trouble(
-            t("commands in this folder use ./mailerd.toml. To use this sandbox, add --config {file}", file=own)
+            t(
+                "commands in this folder use ./mailerd.toml. To use this sandbox, add --config {file}",
+                file=own,
+            )
         )
-    os.environ["no_proxy"] = "*"  # a proxy of the environment would be asked for 127.0.0.1, and not find it
+    os.environ["no_proxy"] = (
+        "*"  # a proxy of the environment would be asked for 127.0.0.1, and not find it
+    )
     try:
         return asyncio.run(_Sandbox(options).run())
     except (ProcessError, ServerError, OSError) as error:
@@ -496,7 +584,8 @@ class _Sandbox:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 # a coroutine that runs has a task
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # A second signal cancels again: it cuts short the wait for whatever is being ended just then.
+            # A second signal cancels again: it cuts short the wait for whatever is being ended just
+            # then.
             loop.add_signal_handler(number, task.cancel)
         try:
             all_sent = await self._up()
@@ -508,11 +597,19 @@ class _Sandbox:
     async def _up(self) -> bool:
         self._screen.banner()
         if self._job:
-            self._screen.say(t("Starting a private database, a simulated Google and a daemon; about 10 s:"))
+            self._screen.say(
+                t("Starting a private database, a simulated Google and a daemon; about 10 s:")
+            )
         async with self._sandbox_dir.claimed():
             self._sandbox_dir.make()
-            with Server(data=self._sandbox_dir.database, durable=True, port=self._options.database_port) as server:
-                where = t("127.0.0.1:{port}, data in {folder}", port=server.port, folder=self._sandbox_dir.database)
+            with Server(
+                data=self._sandbox_dir.database, durable=True, port=self._options.database_port
+            ) as server:
+                where = t(
+                    "127.0.0.1:{port}, data in {folder}",
+                    port=server.port,
+                    folder=self._sandbox_dir.database,
+                )
                 self._screen.step(t("Private database"), where)
                 return await self._beside(server)
 
@@ -521,9 +618,11 @@ class _Sandbox:
         async with serve(google, port=options.google_port) as running:
             self._screen.step(t("Simulated Google"), running.url)
             intake_port, public_port = _ports(options.intake_port)
-            self._sandbox_dir.write_credential("client", google.accounts.client_file())  # as auth login looks for it
+            # as auth login looks for it
+            self._sandbox_dir.write_credential("client", google.accounts.client_file())
             self._screen.step(
-                t("Unsubscribe links"), t("http://127.0.0.1:{port}/u/, on this machine only", port=public_port)
+                t("Unsubscribe links"),
+                t("http://127.0.0.1:{port}/u/, on this machine only", port=public_port),
             )
             self._sandbox_dir.write_configuration(
                 database=server.url,
@@ -537,30 +636,46 @@ class _Sandbox:
             )
             async with _watched(_watch(server)):
                 if self._job:
-                    return await self._demonstrate(google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}")
+                    return await self._demonstrate(
+                        google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}"
+                    )
                 self._screen.how_to(self._sandbox_dir, options.program, outbox=running.url)
                 return await _until_cancelled()
 
     def _google(self) -> FakeGoogle:
-        unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
+        unlimited = (
+            {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0}
+            if self._job
+            else {}
+        )
         google = FakeGoogle(
-            FakeLimits(latency_s=self._options.latency_s, bounces=_BOUNCES, replies=_REPLIES, **unlimited),
+            FakeLimits(
+                latency_s=self._options.latency_s, bounces=_BOUNCES, replies=_REPLIES, **unlimited
+            ),
             outbox_dir=self._sandbox_dir.outbox,
         )
         senders = []
         if self._options.demo is not None:
-            senders = [job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))]
+            senders = [
+                job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))
+            ]
         for email in dict.fromkeys([*self._options.mailboxes, *senders]):
             try:
-                self._sandbox_dir.write_credential(email, google.add_mailbox(email, scopes=(COMPOSE, READONLY)))
+                self._sandbox_dir.write_credential(
+                    email, google.add_mailbox(email, scopes=(COMPOSE, READONLY))
+                )
             except ValueError as error:
                 raise ProcessError(str(error)) from None
         return google
 
     async def _demonstrate(self, google: FakeGoogle, *, outbox: str, base: str) -> bool:
-        commands = Commands(program=self._options.program, configuration=self._sandbox_dir.configuration)
+        commands = Commands(
+            program=self._options.program, configuration=self._sandbox_dir.configuration
+        )
         await commands.ask("migrate")
-        if left := _open_messages(json.loads(await commands.ask("jobs", "list", "--limit", "1000", "--json"))["jobs"]):
+        if left := _open_messages(
+            json.loads(await commands.ask("jobs", "list", "--limit", "1000", "--json"))["jobs"]
+        ):
             self._screen.say(
                 tn(
                     "  {n:,} message of an earlier run continues",
@@ -572,7 +687,9 @@ class _Sandbox:
         key = (await commands.ask("keys", "create", f"demo-{secrets.token_hex(4)}")).split()[-1]
         async with commands.daemon(log=self._sandbox_dir.log) as daemon, _watched(daemon.watch()):
             try:
-                summary = await self._send(google, commands, daemon=daemon, key=key, outbox=outbox, base=base)
+                summary = await self._send(
+                    google, commands, daemon=daemon, key=key, outbox=outbox, base=base
+                )
                 self._screen.summary(summary)
                 if not self._options.then_exit:
                     self._screen.say(t("Ctrl-C stops the sandbox."))
@@ -583,7 +700,14 @@ class _Sandbox:
                     self._screen.say(t("Stopping; the daemon finishes the messages in flight."))
 
     async def _send(
-        self, google: FakeGoogle, commands: Commands, *, daemon: DaemonProcess, key: str, outbox: str, base: str
+        self,
+        google: FakeGoogle,
+        commands: Commands,
+        *,
+        daemon: DaemonProcess,
+        key: str,
+        outbox: str,
+        base: str,
     ) -> Summary:
         demo = self._options.demo
         assert demo is not None  # noqa: S101 # only a demonstration sends
@@ -592,15 +716,26 @@ class _Sandbox:
             self._screen.step(t("Daemon"), t("{url} (process {pid})", url=base, pid=daemon.pid))
             if not base.endswith(f":{_INTAKE_PORT}") and self._options.intake_port is None:
                 self._screen.say(
-                    t("  Port {port}, which the README uses, is in use by another process.", port=_INTAKE_PORT)
+                    t(
+                        "  Port {port}, which the README uses, is in use by another process.",
+                        port=_INTAKE_PORT,
+                    )
                 )
             link = (await commands.ask("console", "login")).split()[-1]
             self._screen.step(t("Console"), t("{link} (works once)", link=link))
-            self._screen.step(t("Another link"), _command(self._options.program, self._sandbox_dir, "console", "login"))
+            self._screen.step(
+                t("Another link"),
+                _command(self._options.program, self._sandbox_dir, "console", "login"),
+            )
             posted = await post(client, self._job)
             self._screen.step(
                 t("Sample job"),
-                tn("{id}: {n:,} message accepted", "{id}: {n:,} messages accepted", posted.total, id=posted.id),
+                tn(
+                    "{id}: {n:,} message accepted",
+                    "{id}: {n:,} messages accepted",
+                    posted.total,
+                    id=posted.id,
+                ),
             )
             if posted.opted_out:
                 self._screen.say(
@@ -609,9 +744,10 @@ class _Sandbox:
                         "with new data, delete {folder}",
                         "  {n:,} messages cancelled: their recipients unsubscribed or bounced in an earlier run. To "
                         "start with new data, delete {folder}",
-                        posted.opted_out, folder=self._sandbox_dir.folder,
+                        posted.opted_out,
+                        folder=self._sandbox_dir.folder,
                     )
-                )  # fmt: skip
+                )
             with self._screen.progress(posted.total) as show:
                 done = await follow(client, posted, show)
         keys = Counter(message.key for message in google.sent if message.key)
@@ -631,7 +767,9 @@ class _Sandbox:
 def _open_messages(jobs: Sequence[Mapping[str, Any]]) -> int:
     """Messages of these jobs that are still sent."""
     running = [job["counts"] for job in jobs if job["status"] != "paused"]
-    return sum(counts.get(state, 0) for counts in running for state in ("waiting", "sending", "unsure"))
+    return sum(
+        counts.get(state, 0) for counts in running for state in ("waiting", "sending", "unsure")
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -639,14 +777,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         job = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ProcessError(t("{file} is not valid JSON: {cause}", file=path, cause=str(error))) from None
+        raise ProcessError(
+            t("{file} is not valid JSON: {cause}", file=path, cause=str(error))
+        ) from None
     if not isinstance(job, dict) or not isinstance(job.get("sender_email"), str):
         raise ProcessError(t("{file} is not a valid job: sender_email is missing", file=path))
     return job
 
 
 def _next_job(demo: Path) -> Path:
-    """The file for the curl line: the small example where it lies beside the job, otherwise the job itself."""
+    """The file for the curl line: the small example where it lies beside the job, otherwise the job
+    itself.
+    """
     small = demo.with_name("first-job.json")
     return (small if small.exists() else demo).absolute()
 
@@ -654,7 +796,9 @@ def _next_job(demo: Path) -> Path:
 async def _watch(server: Server) -> NoReturn:
     while server.running:  # noqa: ASYNC110 # a process gives no event
         await asyncio.sleep(_WATCH_S)
-    died = t("the private database server stopped unexpectedly (its log is above): start the sandbox again")
+    died = t(
+        "the private database server stopped unexpectedly (its log is above): start the sandbox again"
+    )
     raise ServerError(joined([printed(server.log_tail()), died], "\n"))
 
 
@@ -667,7 +811,8 @@ async def _watched(watch: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
             yield
             watcher.cancel()
     except BaseExceptionGroup as troubles:
-        # One trouble is reported; when the block failed as well, that is most often because of what was watched.
+        # One trouble is reported; when the block failed as well, that is most often because of what
+        # was watched.
         raise troubles.exceptions[-1] from None
 
 
@@ -677,13 +822,16 @@ async def _until_cancelled() -> NoReturn:
 
 
 def _ports(wanted: int | None) -> tuple[int, int]:
-    """Ports for the daemon's API, the usual one only while no process has it, and for its site of unsubscribe links.
+    """Ports for the daemon's API, the usual one only while no process has it, and for its site of
+    unsubscribe links.
 
     Raises:
-        ProcessError: another process has the port that is wanted. Were it another daemon, it would be taken for ours.
+        ProcessError: another process has the port that is wanted. Were it another daemon, it would
+        be taken for ours.
     """
     with socket.socket() as intake, socket.socket() as public:
-        intake.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar no new one
+        # connections that have ended bar no new one
+        intake.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             intake.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else wanted))
         except OSError as error:
@@ -692,9 +840,10 @@ def _ports(wanted: int | None) -> tuple[int, int]:
                     t(
                         "cannot listen on port {port} ({cause}): stop the process that uses it, or choose another "
                         "--intake-port",
-                        port=wanted, cause=error.strerror,
+                        port=wanted,
+                        cause=error.strerror,
                     )
-                ) from None  # fmt: skip
+                ) from None
             intake.bind(("127.0.0.1", 0))
         public.bind(("127.0.0.1", 0))  # while the other one is held: they are never the same
         return intake.getsockname()[1], public.getsockname()[1]

@@ -16,7 +16,9 @@ from typing import Any, Final
 from mailerd.core.i18n import t
 
 _PACKAGE: Final = Path(__file__).parents[1]
-_EXAMPLES: Final = [root / "examples" / "templates" for root in (_PACKAGE / "share", _PACKAGE.parent)]
+_EXAMPLES: Final = [
+    root / "examples" / "templates" for root in (_PACKAGE / "share", _PACKAGE.parent)
+]
 """Where the sample templates are: in an installed mailerd, and in a checkout."""
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
@@ -31,7 +33,10 @@ _LOCK_AGAIN_S: Final = 0.05
 
 
 class SandboxDir:
-    """The folder `.sandbox`. Its paths are absolute, so that what is printed works from anywhere."""
+    """The folder `.sandbox`.
+
+    Its paths are absolute, so that what is printed works from anywhere.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -43,7 +48,10 @@ class SandboxDir:
         self.log = self.folder / "mailerd.log"
 
     def make(self) -> None:
-        """Make the folder. The messages of an earlier run go, as they go from the stand-in's memory; its data stay."""
+        """Make the folder.
+
+        The messages of an earlier run go, as they go from the stand-in's memory; its data stay.
+        """
         for folder in (self.folder, self.credentials, self.outbox):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -56,7 +64,8 @@ class SandboxDir:
 
     @asynccontextmanager
     async def claimed(self) -> AsyncIterator[None]:
-        """Hold the lock by which commands see that a sandbox runs here (`mailerd/config/discovery.py`).
+        """Hold the lock by which commands see that a sandbox runs here
+        (`mailerd/config/discovery.py`).
 
         Raises:
             BlockingIOError: another sandbox runs in this folder.
@@ -99,7 +108,11 @@ class SandboxDir:
         sections: dict[str, dict[str, str | int | list[int]]] = {
             "database": {"url": database},
             "intake": {"host": "127.0.0.1", "port": intake_port},
-            "public": {"host": "127.0.0.1", "port": public_port, "base_url": f"http://127.0.0.1:{public_port}"},
+            "public": {
+                "host": "127.0.0.1",
+                "port": public_port,
+                "base_url": f"http://127.0.0.1:{public_port}",
+            },
             "runner": {"drain_timeout": drain_s},
             "gmail": {
                 "api_root": google,
@@ -120,7 +133,9 @@ class SandboxDir:
         for section, values in sections.items():
             lines += ["", f"[{section}]"]
             # A JSON string is a TOML string too, as long as it is not escaped down to ASCII.
-            lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+            lines += [
+                f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()
+            ]
         _write(self.configuration, "\n".join(lines) + "\n")
 
 

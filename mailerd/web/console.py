@@ -1,4 +1,6 @@
-"""The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
+"""The console: every route, and what stands around each page: hosts, forgery, sessions, errors and
+headers.
+"""
 
 import gzip
 from collections.abc import Iterator
@@ -36,11 +38,19 @@ _NOT_FOUND: Final = 404
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
-    name: (static_file(name), gzip.compress(static_file(name), mtime=0), _TYPES[name.rpartition(".")[2]])
-    for name in (
-        "console.css", "console.js", "icon.svg", "vendor/htmx.min.js", "vendor/idiomorph-ext.min.js",
+    name: (
+        static_file(name),
+        gzip.compress(static_file(name), mtime=0),
+        _TYPES[name.rpartition(".")[2]],
     )
-}  # fmt: skip
+    for name in (
+        "console.css",
+        "console.js",
+        "icon.svg",
+        "vendor/htmx.min.js",
+        "vendor/idiomorph-ext.min.js",
+    )
+}
 
 
 class Console:
@@ -69,7 +79,12 @@ class Console:
         yield "GET", "/login/{secret}", self._secured(self._sign_in.show_link)
         yield "POST", "/login/{secret}", self._secured(self._sign_in.use_link)
         yield "GET", "/static/{name:.+}", self._secured(_static)
-        yield "GET", "/letters/{id}", self._secured(_to_message)  # as the links of old alerts have it
+        # as the links of old alerts have it
+        yield (
+            "GET",
+            "/letters/{id}",
+            self._secured(_to_message),
+        )
         yield "*", "/{page:.*}", self._elsewhere
 
     def _secured(self, handler: Handler) -> Handler:
@@ -99,10 +114,14 @@ class Console:
             self.services.events.console_refused(reason=reason, address=self._address(request))
         if wants_page(request):
             return self._errors.page(request, status, text)
-        return web.Response(text=said(text, chosen_language(request)) + "\n", status=status, headers=guards.HEADERS)
+        return web.Response(
+            text=said(text, chosen_language(request)) + "\n", status=status, headers=guards.HEADERS
+        )
 
     async def _elsewhere(self, request: web.Request) -> web.StreamResponse:
-        """What no route serves: for a person a page that looks for what was meant, for programs the error as JSON."""
+        """What no route serves: for a person a page that looks for what was meant, for programs the
+        error as JSON.
+        """
         if not wants_page(request) or request.method != "GET":
             return await no_such_path(request)
         try:
@@ -116,7 +135,9 @@ class Console:
         async def answer(request: web.Request) -> web.StreamResponse:
             language = chosen_language(request)
             try:
-                key = await self._auth.look_up(request, guards.session_of(request), self.services.sessions.key_of)
+                key = await self._auth.look_up(
+                    request, guards.session_of(request), self.services.sessions.key_of
+                )
                 if key is None:
                     return await self._sign_in.lead(request)
                 if not key.may(Permission.READ):
@@ -127,7 +148,9 @@ class Console:
                 self._auth.note_use(key)
                 async with self._place(page, it):
                     with suppress(DatabaseError):  # then the page itself says so
-                        request[SIGNED_IN] = it = replace(it, seen=(await status_page.facts_for(it)).stats)
+                        request[SIGNED_IN] = it = replace(
+                            it, seen=(await status_page.facts_for(it)).stats
+                        )
                     response = await self._answer(page, it)
                 if request.method == "POST":
                     self._sign_in.held.forget(it)
@@ -144,19 +167,26 @@ class Console:
         return answer
 
     def _place(self, page: Page, it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
-        """One of the key's places for what it reads; streams, downloads and forms have places of their own."""
+        """One of the key's places for what it reads; streams, downloads and forms have places of
+        their own.
+        """
         has_own = it.http.method == "POST" or page in (self.live.stream, *DOWNLOADS)
         return nullcontext() if has_own else self.services.shares.reads.place(it.key)
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""
-        whole = it.http.path.endswith(_NOT_SHARED)  # a message has headers of its own that keep it in its frame
+        # a message has headers of its own that keep it in its frame
+        whole = it.http.path.endswith(_NOT_SHARED)
         if not it.is_refresh or whole:
             return await page(it)
 
         async def made() -> bytes:
             response = await page(it)
-            return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
+            return (
+                response.body
+                if isinstance(response, web.Response) and isinstance(response.body, bytes)
+                else b""
+            )
 
         place = (it.http.rel_url, it.key.id, it.language, it.zone)
         body = await self.services.shared.get(place, PAGE_SHARED, made)
@@ -164,7 +194,9 @@ class Console:
 
 
 async def _to_message(request: web.Request) -> web.StreamResponse:
-    return web.Response(status=301, headers={"Location": f"/messages/{quote(request.match_info['id'], safe='')}"})
+    return web.Response(
+        status=301, headers={"Location": f"/messages/{quote(request.match_info['id'], safe='')}"}
+    )
 
 
 async def _static(request: web.Request) -> web.StreamResponse:
@@ -174,12 +206,14 @@ async def _static(request: web.Request) -> web.StreamResponse:
         return web.Response(status=404)
     body, packed, kind = found
     version = version_of(name)
-    is_this = request.query.get("v") == version  # else the page came from a daemon of another version
+    # else the page came from a daemon of another version
+    is_this = request.query.get("v") == version
     headers = {
         "Cache-Control": _STATIC_AGE if is_this else "no-store",
         "ETag": f'"{version}"',
         "Vary": "Accept-Encoding",
     }
-    if "gzip" in request.headers.get("Accept-Encoding", ""):  # pages are not packed: they have secrets beside texts
+    # pages are not packed: they have secrets beside texts
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
         body, headers["Content-Encoding"] = packed, "gzip"
     return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

@@ -1,4 +1,6 @@
-"""Every address of the console for who is signed in: what shows its page, and what a form that is sent there does."""
+"""Every address of the console for who is signed in: what shows its page, and what a form that is
+sent there does.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -24,7 +26,13 @@ from mailerd.web.look import (
     status_page,
     webhooks_page,
 )
-from mailerd.web.send import send_message_page, send_page, send_preview, send_review_page, send_table
+from mailerd.web.send import (
+    send_message_page,
+    send_page,
+    send_preview,
+    send_review_page,
+    send_table,
+)
 from mailerd.web.send.draft import of_draft
 from mailerd.web.templates import template_actions, template_diff, template_editor, template_page
 

@@ -1,7 +1,8 @@
-"""Delivers events to webhooks: a loop that takes what is due, and an attempt for each, within bounds of its own.
+"""Delivers events to webhooks: a loop that takes what is due, and an attempt for each, within
+bounds of its own.
 
-Nothing here is shared with the messages: the connections to the database, the places for attempts and the heartbeat are
-its own, and names are resolved in threads of their own.
+Nothing here is shared with the messages: the connections to the database, the places for attempts
+and the heartbeat are its own, and names are resolved in threads of their own.
 """
 
 import asyncio
@@ -42,7 +43,9 @@ IDLE_INTERVAL: Final = 10.0
 MIN_REST: Final = 0.1
 """The least seconds between two such queries: a backlog leaves the processor to the messages."""
 RECORD_MARGIN: Final = 10.0
-"""Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
+"""Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its
+places for so long.
+"""
 _LOOP: Final = "webhooks.deliver"
 _JITTER: Final = (0.8, 1.2)
 
@@ -71,7 +74,9 @@ class WebhookSender:
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(self) -> None:
-        """Deliver, until cancelled; what is under way then is delivered again once its lease is over."""
+        """Deliver, until cancelled; what is under way then is delivered again once its lease is
+        over.
+        """
         heartbeat = self.heartbeats.register(_LOOP)
 
         def failed(error: DatabaseError) -> None:
@@ -79,9 +84,13 @@ class WebhookSender:
 
         async with asyncio.TaskGroup() as attempts:
             await every(
-                POLL_INTERVAL, lambda: self._step(attempts), name=_LOOP, heartbeat=heartbeat, on_error=failed,
+                POLL_INTERVAL,
+                lambda: self._step(attempts),
+                name=_LOOP,
+                heartbeat=heartbeat,
+                on_error=failed,
                 sleep=self._rest,
-            )  # fmt: skip
+            )
 
     async def _rest(self, seconds: float) -> None:
         """Rest until an attempt has ended, or for so long."""
@@ -106,7 +115,8 @@ class WebhookSender:
 
     async def _take(self, attempts: asyncio.TaskGroup, work: Work) -> None:
         """Begin attempts, as far as there are places."""
-        ready = random.sample(list(work.ready.items()), len(work.ready))  # so that no endpoint always comes last
+        # so that no endpoint always comes last
+        ready = random.sample(list(work.ready.items()), len(work.ready))
         waiting = dict(ready) | work.behind
         for id_ in in_turn(waiting, Counter(self._under_way.values())):
             owner, free = waiting[id_], self.concurrency - len(self._under_way)
@@ -129,11 +139,19 @@ class WebhookSender:
         began = time.monotonic()
         try:
             attempt = await post_event(
-                self.http, it.url, uid=it.uid, body=body_of(it.type, rfc3339(it.at), it.data), secrets=it.secrets,
-                now=self.clock.now(), within=self.timeout,
-            )  # fmt: skip
+                self.http,
+                it.url,
+                uid=it.uid,
+                body=body_of(it.type, rfc3339(it.at), it.data),
+                secrets=it.secrets,
+                now=self.clock.now(),
+                within=self.timeout,
+            )
             recorded = await self._record(it, attempt)
-        except (DatabaseError, TimeoutError) as error:  # the post has an end of its own: it is the record that has none
+        except (
+            DatabaseError,
+            TimeoutError,
+        ) as error:  # the post has an end of its own: it is the record that has none
             if not isinstance(error, DatabaseAwayError):
                 self._not_recorded(error)
         except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the messages go on
@@ -144,8 +162,12 @@ class WebhookSender:
                 self._log_attempt(it, attempt, recorded)
 
     async def _record_broken(self, it: ClaimedEvent, error: Exception, took: timedelta) -> None:
-        """A failed attempt like any other: without its record it would be repeated at once, for ever."""
-        attempt = WebhookAttempt(None, f"a bug in mailerd: {type(error).__name__}; its log has the stack", took)
+        """A failed attempt like any other: without its record it would be repeated at once, for
+        ever.
+        """
+        attempt = WebhookAttempt(
+            None, f"a bug in mailerd: {type(error).__name__}; its log has the stack", took
+        )
         try:
             await self._record(it, attempt)
         except (DatabaseError, TimeoutError) as cause:
@@ -161,18 +183,32 @@ class WebhookSender:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load
 
         def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
-            return decide(attempt, health, self.rules, number=it.number, tried_at=it.tried_at, now=now, jitter=jitter)
+            return decide(
+                attempt,
+                health,
+                self.rules,
+                number=it.number,
+                tried_at=it.tried_at,
+                now=now,
+                jitter=jitter,
+            )
 
         async with asyncio.timeout(RECORD_MARGIN):
             return await self.queue.record(it, attempt, decided)
 
-    def _log_attempt(self, it: ClaimedEvent, attempt: WebhookAttempt, recorded: RecordedAttempt) -> None:
+    def _log_attempt(
+        self, it: ClaimedEvent, attempt: WebhookAttempt, recorded: RecordedAttempt
+    ) -> None:
         step, cause = recorded.step, attempt.error or ""
         if step.status is DeliveryStatus.DELIVERED:
             ms = attempt.took // timedelta(milliseconds=1)
-            self.events.webhook_delivered(webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, ms=ms)
+            self.events.webhook_delivered(
+                webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, ms=ms
+            )
             if recorded.failures >= RESTS_FROM:
-                self.events.webhook_recovered(webhook=it.name, seconds=recorded.failing.total_seconds())
+                self.events.webhook_recovered(
+                    webhook=it.name, seconds=recorded.failing.total_seconds()
+                )
             return
         if step.status is DeliveryStatus.FAILED:
             self.events.webhook_event_given_up(
@@ -180,9 +216,13 @@ class WebhookSender:
             )
             return
         self.events.webhook_attempt_failed(
-            webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, cause=cause,
+            webhook=it.name,
+            uid=it.uid,
+            event_type=it.type,
+            number=it.number,
+            cause=cause,
             again_in=step.wait.total_seconds(),
-        )  # fmt: skip
+        )
         self._tell_of_endpoint(it, cause, recorded)
 
     def _tell_of_endpoint(self, it: ClaimedEvent, cause: str, recorded: RecordedAttempt) -> None:
@@ -195,7 +235,9 @@ class WebhookSender:
                 self.events.webhook_paused(webhook=it.name, url=url, seconds=seconds, cause=cause)
             case EndpointState.ON:
                 if recorded.step.failures == RESTS_FROM:
-                    self.events.webhook_failing(webhook=it.name, url=url, failures=RESTS_FROM, cause=cause)
+                    self.events.webhook_failing(
+                        webhook=it.name, url=url, failures=RESTS_FROM, cause=cause
+                    )
 
 
 def in_turn(waiting: Mapping[str, int], held: Mapping[int, int]) -> list[str]:
@@ -213,7 +255,8 @@ def in_turn(waiting: Mapping[str, int], held: Mapping[int, int]) -> list[str]:
 def share(*, held: int, free: int, alone: bool) -> int:
     """How many more places an owner may take who holds so many.
 
-    An owner with others beside it holds at most about as many as are free then, and the next owner finds some: one
-    busy owner has half of all, two have a third each. An attempt that hangs gives nothing back for as long as it may.
+    An owner with others beside it holds at most about as many as are free then, and the next owner
+    finds some: one busy owner has half of all, two have a third each. An attempt that hangs gives
+    nothing back for as long as it may.
     """
     return free if alone else max(0, (free - held + 1) // 2)

@@ -30,7 +30,9 @@ _TOLD_ALREADY: Final = frozenset(
         "database_crowded",
     }
 )
-"""The events that the messages' connections report as well, unless they have all that the server allows."""
+"""The events that the messages' connections report as well, unless they have all that the server
+allows.
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class WebhookService:
             await self.database.close()
 
 
-def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter) -> WebhookService:
+def build(
+    settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter
+) -> WebhookService:
     """Join the sender, with a database pool of its own."""
 
     def quiet(event: Event, fields: Mapping[str, object], /) -> None:
@@ -58,12 +62,20 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
 
     it, clock, events = settings.webhooks, Clock(), WebhookEvents(sink)
     bound = min(settings.database.statement_timeout, RECORD_MARGIN)
-    own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
+    own = settings.database.model_copy(
+        update={"pool_size": _CONNECTIONS, "statement_timeout": bound}
+    )
     database = Database(own, events=StoreEvents(quiet), meter=meter)
     sender = WebhookSender(
         queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
         feed=EventFeed(database, timeout=settings.database.connect_timeout),
-        http=OutboundHttp(it.network_rules), rules=it.retry_rules, clock=clock, events=events, heartbeats=heartbeats,
-        timeout=it.timeout, concurrency=it.concurrency, per_endpoint=it.per_endpoint,
-    )  # fmt: skip
+        http=OutboundHttp(it.network_rules),
+        rules=it.retry_rules,
+        clock=clock,
+        events=events,
+        heartbeats=heartbeats,
+        timeout=it.timeout,
+        concurrency=it.concurrency,
+        per_endpoint=it.per_endpoint,
+    )
     return WebhookService(sender, database)

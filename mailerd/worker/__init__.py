@@ -1,1 +1,3 @@
-"""The worker: claims messages, sends each by Gmail, records the result, and recovers what a crash left behind."""
+"""The worker: claims messages, sends each by Gmail, records the result, and recovers what a crash
+left behind.
+"""

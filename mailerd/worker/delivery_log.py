@@ -40,14 +40,19 @@ class PauseLog:
         self._told: dict[str, _LoggedPause] = {}
 
     def paused(self, sender: str, pause: Pause, *, began: float) -> None:
-        """A message of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
+        """A message of this sender, begun at `began` (monotonic seconds), was answered with a
+        pause.
+        """
         now, seconds = self._clock.monotonic(), pause.wait.total_seconds()
         told = self._told.get(sender)
         again = told is not None and told.cause is pause.cause
-        if told and again and remedy(pause.cause, sender=sender):  # another reason needs another remedy
+        # another reason needs another remedy
+        if told and again and remedy(pause.cause, sender=sender):
             again = told.reason == pause.reason
         if told and again and now < told.until and began < told.ordered:
-            return  # messages that were in flight together are refused together; a later one shows that it was lifted
+            # messages that were in flight together are refused together; a later one shows that it
+            # was lifted
+            return
         if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
             told.ordered, told.until = now, now + seconds
             return
@@ -60,7 +65,9 @@ class PauseLog:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=why)
 
     def sender_recovered(self, sender: str, *, began: float) -> None:
-        """A message of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
+        """A message of this sender was sent; one that had begun (monotonic seconds) before the
+        pause ends none.
+        """
         if (told := self._told.get(sender)) is not None and began >= told.ordered:
             del self._told[sender]
             self._events.sender_resumed(
@@ -81,7 +88,9 @@ class _Counts:
 
 
 class JobProgress:
-    """The numbers of `[17/200]` in the log; of a message that starts: as if all that are under way were finished."""
+    """The numbers of `[17/200]` in the log; of a message that starts: as if all that are under way
+    were finished.
+    """
 
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, _Counts] = OrderedDict()
@@ -104,7 +113,9 @@ class JobProgress:
             counts.done = max(counts.done, ended)
 
     def claimed(self, job: str, *, messages: int) -> None:
-        """Messages that are claimed are not finished, whatever they were before: given back by Google, or retried."""
+        """Messages that are claimed are not finished, whatever they were before: given back by
+        Google, or retried.
+        """
         if counts := self._jobs.get(job):
             counts.done = min(counts.done, max(counts.total - messages, 0))
 
@@ -148,22 +159,31 @@ class DeliveryLog:
 
     def claim_lost(self, message: ClaimedRecipient, change: str) -> None:
         """The claim had ended, and another daemon decides about the message."""
-        self.events.message_claim_lost(job=message.job_id, recipient=message.id, to=message.to_email, change=change)
+        self.events.message_claim_lost(
+            job=message.job_id, recipient=message.id, to=message.to_email, change=change
+        )
 
     def handover_lost(self, message: ClaimedRecipient) -> None:
         """The claim had ended before the message's next request, which is not made."""
-        self.events.message_handover_lost(job=message.job_id, recipient=message.id, to=message.to_email)
+        self.events.message_handover_lost(
+            job=message.job_id, recipient=message.id, to=message.to_email
+        )
 
-    def result(self, message: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
+    def result(
+        self, message: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float
+    ) -> None:
         """What became of a decision; `began`: when the attempt did, in monotonic seconds."""
         match written:
             case WriteResult.APPLIED:
                 self.decision(message, decision, began=began)
             case WriteResult.CANCELLED:
                 self.events.message_cancelled(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
                     cause=decision.error or "",
-                )  # fmt: skip
+                )
             case WriteResult.RESOLVED:
                 named = t(
                     "message {message_id}, named by Google to a worker whose claim had ended",
@@ -176,7 +196,11 @@ class DeliveryLog:
     def found(self, message: ClaimedRecipient, proof: str) -> None:
         """Google had the message already."""
         self.events.message_found(
-            job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, proof=proof
+            job=message.job_id,
+            recipient=message.id,
+            to=message.to_email,
+            sender=message.sender,
+            proof=proof,
         )
 
     def decision(self, message: ClaimedRecipient, decision: Decision, *, began: float) -> None:
@@ -188,32 +212,59 @@ class DeliveryLog:
                 self.pause_log.sender_recovered(message.sender, began=began)
                 done, total = self.progress.advance(message.job_id, message.id)
                 say.message_sent(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
-                    done=done, total=total, message_id=decision.message_id or "",
-                )  # fmt: skip
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    done=done,
+                    total=total,
+                    message_id=decision.message_id or "",
+                )
             case Transition.FAILED:
                 self.progress.failed += 1
                 done, total = self.progress.advance(message.job_id, message.id)
                 say.message_failed(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
-                    done=done, total=total, cause=cause,
-                )  # fmt: skip
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    done=done,
+                    total=total,
+                    cause=cause,
+                )
             case Transition.DEFERRED:
                 say.message_deferred(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
-                    attempt=message.attempt, again_in=decision.wait.total_seconds(), cause=cause,
-                )  # fmt: skip
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    attempt=message.attempt,
+                    again_in=decision.wait.total_seconds(),
+                    cause=cause,
+                )
             case Transition.LOST:
                 say.message_unsure(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
-                    cause=cause, look_in=decision.wait.total_seconds(),
-                )  # fmt: skip
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    cause=cause,
+                    look_in=decision.wait.total_seconds(),
+                )
             case Transition.SUPPRESSED:
                 self.progress.advance(message.job_id, message.id)
                 say.message_suppressed(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, cause=cause
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    cause=cause,
                 )
             case _:
                 say.message_released(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, cause=cause
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    cause=cause,
                 )

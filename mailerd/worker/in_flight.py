@@ -1,4 +1,6 @@
-"""The messages in flight in this daemon: how long each lease lasts, the loop that renews it, the circuit breaker."""
+"""The messages in flight in this daemon: how long each lease lasts, the loop that renews it, the
+circuit breaker.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +13,8 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.heartbeat import Heartbeats, every
 from mailerd.store.queue.recovery import RecoveryQueries
 
-# Circuit breakers for Google, one for all senders and one for each: while one is open, few messages are claimed.
+# Circuit breakers for Google, one for all senders and one for each: while one is open, few messages
+# are claimed.
 
 _FIRST_RETRY_DELAY: Final = 1.0
 _MAX_RETRY_DELAY: Final = 60.0
@@ -33,7 +36,10 @@ class _Outage:
         return cls(since=now, rest=_FIRST_RETRY_DELAY, until=now + _FIRST_RETRY_DELAY, told=now)
 
     def goes_on(self, now: float) -> bool:
-        """After another failure: rest twice as long. False during a rest, since calls side by side fail together."""
+        """After another failure: rest twice as long.
+
+        False during a rest, since calls side by side fail together.
+        """
         if now < self.until:
             return False
         self.rest = min(_MAX_RETRY_DELAY, 2 * self.rest)
@@ -69,7 +75,11 @@ class CircuitBreaker:
     def blocked_senders(self) -> dict[str, float]:
         """Senders whose messages must not be claimed now, and for how many seconds."""
         now = self._clock.monotonic()
-        return {sender: outage.until - now for sender, outage in self._senders.items() if outage.until > now}
+        return {
+            sender: outage.until - now
+            for sender, outage in self._senders.items()
+            if outage.until > now
+        }
 
     def failure(self, cause: str) -> None:
         """A call could not reach Google: all senders rest, twice as long as the last time."""
@@ -81,7 +91,9 @@ class CircuitBreaker:
             self._events.google_still_unreachable(seconds=now - self._all.since, cause=cause)
 
     def sender_failure(self, sender: str, cause: str) -> None:
-        """No access token could be obtained for this sender: it alone rests, twice as long as the last time."""
+        """No access token could be obtained for this sender: it alone rests, twice as long as the
+        last time.
+        """
         now = self._clock.monotonic()
         if (outage := self._senders.get(sender)) is None:
             self._senders[sender] = _Outage.begun(now)
@@ -100,12 +112,16 @@ class CircuitBreaker:
 
 
 MARGIN: Final = 1.0
-"""Seconds of a lease that are never used: the time that a statement and a turn of the event loop may take."""
+"""Seconds of a lease that are never used: the time that a statement and a turn of the event loop
+may take.
+"""
 
 
 @dataclass(slots=True)
 class _Held:
-    """When its claim was requested, and how long its lease certainly lasts, both in monotonic seconds."""
+    """When its claim was requested, and how long its lease certainly lasts, both in monotonic
+    seconds.
+    """
 
     since: float
     safe_until: float
@@ -134,7 +150,9 @@ class InFlight:
         return len(self._held)
 
     def add(self, claim: Claim, *, asked_at: float) -> None:
-        """Add a claim's messages; their leases count from `asked_at` (monotonic), before the statement was sent."""
+        """Add a claim's messages; their leases count from `asked_at` (monotonic), before the
+        statement was sent.
+        """
         safe_until = self._safe_until(asked_at)
         for message in claim.messages:
             self._held[message.id, message.token] = _Held(asked_at, safe_until)
@@ -144,7 +162,9 @@ class InFlight:
         self._held.pop((message.id, message.token), None)
 
     def lease_allows(self, message: ClaimedRecipient, *, seconds: float) -> bool:
-        """Whether a call of at most so many seconds certainly ends before the message's lease does."""
+        """Whether a call of at most so many seconds certainly ends before the message's lease
+        does.
+        """
         held = self._held.get((message.id, message.token))
         return held is not None and self._clock.monotonic() + seconds < held.safe_until
 
@@ -164,9 +184,13 @@ class InFlight:
         interval = self._lease.total_seconds() / 4
         heartbeat = self._heartbeats.register("leases.renew")
         await every(
-            interval, self._renew, name="leases.renew", first_after=interval, heartbeat=heartbeat,
+            interval,
+            self._renew,
+            name="leases.renew",
+            first_after=interval,
+            heartbeat=heartbeat,
             sleep=self._clock.sleep,
-        )  # fmt: skip
+        )
 
     async def _renew(self) -> None:
         if not (held := list(self._held)):

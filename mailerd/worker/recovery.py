@@ -1,6 +1,8 @@
-"""Recovers what a crash or a lost answer left behind: expired claims, unresolved sends, stuck jobs, orphan drafts.
+"""Recovers what a crash or a lost answer left behind: expired claims, unresolved sends, stuck jobs,
+orphan drafts.
 
-Each has its own loop: checking a large mailbox may take long, and an expired claim must not wait for that.
+Each has its own loop: checking a large mailbox may take long, and an expired claim must not wait
+for that.
 """
 
 import asyncio
@@ -32,16 +34,22 @@ from mailerd.store.queue.recovery import ExpiredClaims, RecoveryQueries
 _FIRST_RETRY_DELAY: Final = timedelta(seconds=30)
 _MAX_RETRY_DELAY: Final = timedelta(hours=1)
 _MAX_READ: Final = 500
-"""Sent messages that one check reads at most: 10,000 of Google's units. The next check goes on from there."""
+"""Sent messages that one check reads at most: 10,000 of Google's units.
+
+The next check goes on from there.
+"""
 _GOES_ON: Final = timedelta(seconds=1)
 """How long until the next check then."""
 _MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
 _MAX_MESSAGES: Final = 50_000
-"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
-goes no further back than that."""
+"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of
+Google's units. A search goes no further back than that.
+"""
 _MAY_NOT_CHECK: Final = {
-    "direct": "may_not_check_direct", "draft": "may_not_check_unknown_draft", None: "may_not_check_unknown",
-}  # fmt: skip
+    "direct": "may_not_check_direct",
+    "draft": "may_not_check_unknown_draft",
+    None: "may_not_check_unknown",
+}
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
@@ -51,16 +59,26 @@ class Reconciler:
 
     gmail: RateLimitedGmail
     late_arrival: timedelta
-    """How long a request without an answer may still reach Google, and its effect may be hidden from a check."""
+    """How long a request without an answer may still reach Google, and its effect may be hidden
+    from a check.
+    """
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
-    """The key of each sent message that was read and the time when it was sent, by sender and message id."""
-    _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """A lock for each mailbox: one scan at a time, so that many checks together read each message once."""
+    """The key of each sent message that was read and the time when it was sent, by sender and
+    message id.
+    """
+    _scanning: "defaultdict[str, asyncio.Lock]" = field(
+        default_factory=lambda: defaultdict(asyncio.Lock)
+    )
+    """A lock for each mailbox: one scan at a time, so that many checks together read each message
+    once.
+    """
 
     async def reconcile(self, message: UnresolvedSend) -> Resolution:
         """Check a message. Each answer is a beat, since a check may take long."""
         if message.known_message_id:
-            return Resolution(message, Transition.FOUND, message_id=message.known_message_id, proof=Proof.ANSWERED)
+            return Resolution(
+                message, Transition.FOUND, message_id=message.known_message_id, proof=Proof.ANSWERED
+            )
         if message.draft_id:
             return await self._by_draft(message, message.draft_id)
         return await self._search_sent(message)
@@ -69,14 +87,21 @@ class Reconciler:
         mailbox = await self.gmail.authenticate(message.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
             return await self._without_drafts(message, mailbox)
-        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(message.sender, draft_id=draft_id))
+        verdict = judge(
+            Call.DRAFTS_GET, await self.gmail.get_draft(message.sender, draft_id=draft_id)
+        )
         beat()
         match verdict.disposition:
             case Disposition.ACCEPTED:
                 return await self._shown(message)
             case Disposition.DRAFT_GONE:
                 return await self._draft_gone(message)
-            case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
+            case (
+                Disposition.REJECTED
+                | Disposition.TRANSIENT
+                | Disposition.NOT_COUNTED
+                | Disposition.UNKNOWN
+            ):
                 return unresolved(message, verdict.reason)
             case _:
                 assert_never(verdict.disposition)
@@ -90,7 +115,10 @@ class Reconciler:
         return Resolution(message, None, error=reason("may_not_check_draft"))
 
     async def _shown(self, message: UnresolvedSend) -> Resolution:
-        """The draft is there: it was not sent, or a replica lags. At a second check the sent mail is read as well."""
+        """The draft is there: it was not sent, or a replica lags.
+
+        At a second check the sent mail is read as well.
+        """
         there = Resolution(message, Transition.MISSING)
         if not message.unanswered or not message.checks:
             return there
@@ -101,13 +129,17 @@ class Reconciler:
         seen = await self._search_thread_or_sent(message)
         return seen if seen.transition is Transition.FOUND else there
 
-    async def _search_thread_or_sent(self, message: UnresolvedSend, *, drafts: bool = True) -> Resolution:
+    async def _search_thread_or_sent(
+        self, message: UnresolvedSend, *, drafts: bool = True
+    ) -> Resolution:
         if message.thread_id:
             return await self._in_thread(message, message.thread_id, drafts=drafts)
         return await self._scan(message)
 
     async def _draft_gone(self, message: UnresolvedSend) -> Resolution:
-        """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may read it."""
+        """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may
+        read it.
+        """
         mailbox = await self.gmail.authenticate(message.sender)
         beat()
         if not isinstance(mailbox, Mailbox):
@@ -120,10 +152,15 @@ class Reconciler:
             case Transition.MISSING:
                 return Resolution(message, Transition.MISSING, forgets=True)
             case _:
-                return Resolution(message, None, error=needs_person_reason(unanswered=message.unanswered))
+                return Resolution(
+                    message, None, error=needs_person_reason(unanswered=message.unanswered)
+                )
 
-    async def _in_thread(self, message: UnresolvedSend, thread_id: str, *, drafts: bool) -> Resolution:
-        """A draft that was sent left a message in its thread (https://developers.google.com/gmail/api/guides/drafts).
+    async def _in_thread(
+        self, message: UnresolvedSend, thread_id: str, *, drafts: bool
+    ) -> Resolution:
+        """A draft that was sent left a message in its thread
+        (https://developers.google.com/gmail/api/guides/drafts).
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
@@ -140,21 +177,27 @@ class Reconciler:
             ):
                 continue
             if "SENT" in labels:
-                return Resolution(message, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN)
+                return Resolution(
+                    message, Transition.FOUND, message_id=str(resource.get("id")), proof=Proof.SEEN
+                )
             if "DRAFT" in labels and drafts:
                 return unresolved(message, reason("draft_in_thread"))
-        # A message sent twice is worse than a search: what may have been sent is looked for among all sent mail, too.
+        # A message sent twice is worse than a search: what may have been sent is looked for among
+        # all sent mail, too.
         return await self._scan(message) if message.unanswered else self._nothing_sent(message)
 
     def _nothing_sent(self, message: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the message is not there.
 
-        A sent message may show a moment later: if a send had no answer, two such checks must be `late_arrival` apart.
+        A sent message may show a moment later: if a send had no answer, two such checks must be
+        `late_arrival` apart.
         """
         rested = message.nothing_found_for or timedelta(0)
         if message.unanswered and rested < self.late_arrival:
             error = reason("nothing_found_yet")
-            return Resolution(message, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True)
+            return Resolution(
+                message, None, error=error, retry_in=self.late_arrival - rested, nothing_found=True
+            )
         return Resolution(message, Transition.MISSING, forgets=True)
 
     async def _search_sent(self, message: UnresolvedSend) -> Resolution:
@@ -171,7 +214,8 @@ class Reconciler:
             return await self._read_sent(message)
 
     async def _read_sent(self, message: UnresolvedSend) -> Resolution:
-        # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
+        # What was read is kept even when this check's lease is over before its end: the next one
+        # goes on from there.
         search, page = _Search(message), ""
         while search.passed < _MAX_MESSAGES:
             reply = await self.gmail.list_sent(message.sender, page_token=page)
@@ -187,7 +231,9 @@ class Reconciler:
         return Resolution(message, None, error=error)
 
     async def _on_page(self, search: "_Search", page: Accepted) -> Resolution | None:
-        """Newest first: found, or missing once the sent mail is older than the message can be; None: read on."""
+        """Newest first: found, or missing once the sent mail is older than the message can be;
+        None: read on.
+        """
         message = search.message
         for item in _items(page, "messages"):
             search.passed += 1
@@ -205,16 +251,23 @@ class Reconciler:
                     return unresolved(message, judge(Call.MESSAGES_GET, found).reason)
                 known = self._remember(message.sender, message_id, found.body)
             key, sent_at = known
-            if (
-                sent_at < message.since - _MAX_CLOCK_DIFFERENCE
-            ):  # its key may be on it: a limit notice undid an earlier send
+            # its key may be on it: a limit notice undid an earlier send
+            if sent_at < message.since - _MAX_CLOCK_DIFFERENCE:
                 return self._nothing_sent(message)
             if key == message.key:
                 thread = str(item.get("threadId") or "") or None
-                return Resolution(message, Transition.FOUND, message_id=message_id, thread_id=thread, proof=Proof.SEEN)
+                return Resolution(
+                    message,
+                    Transition.FOUND,
+                    message_id=message_id,
+                    thread_id=thread,
+                    proof=Proof.SEEN,
+                )
         return None
 
-    def _remember(self, sender: str, message_id: str, resource: Mapping[str, object]) -> tuple[str, datetime]:
+    def _remember(
+        self, sender: str, message_id: str, resource: Mapping[str, object]
+    ) -> tuple[str, datetime]:
         known = self._read[sender, message_id] = (key_of(resource), _sent_at(resource))
         if len(self._read) > _MAX_MESSAGES:
             self._read.popitem(last=False)
@@ -238,17 +291,28 @@ def _is_not_found(reply: Reply) -> bool:
 
 
 def _sent_at(resource: Mapping[str, object]) -> datetime:
-    """internalDate, milliseconds since 1970; the end of time when it is not there, so that a scan reads on."""
+    """internalDate, milliseconds since 1970; the end of time when it is not there, so that a scan
+    reads on.
+    """
     millis = str(resource.get("internalDate", ""))
-    return datetime.fromtimestamp(int(millis) / 1000, UTC) if millis.isdecimal() else datetime.max.replace(tzinfo=UTC)
+    return (
+        datetime.fromtimestamp(int(millis) / 1000, UTC)
+        if millis.isdecimal()
+        else datetime.max.replace(tzinfo=UTC)
+    )
 
 
 def key_of(resource: Mapping[str, object]) -> str:
-    """X-Mailerd-Key of a resource as messages.get, threads.get and drafts.get show it; "" without one."""
+    """X-Mailerd-Key of a resource as messages.get, threads.get and drafts.get show it; "" without
+    one.
+    """
     payload = resource.get("payload")
     headers = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
     for header in headers:
-        if isinstance(header, Mapping) and str(header.get("name", "")).lower() == KEY_HEADER.lower():
+        if (
+            isinstance(header, Mapping)
+            and str(header.get("name", "")).lower() == KEY_HEADER.lower()
+        ):
             return str(header.get("value", "")).strip()
     return ""
 
@@ -269,15 +333,24 @@ def unresolved(message: UnresolvedSend, why: str) -> Resolution:
     return Resolution(message, None, error=reason("still_unconfirmed", reason=why), retry_in=wait)
 
 
-# Finds and deletes drafts that were created and never recorded; finds drafts that prove a message was not sent.
+# Finds and deletes drafts that were created and never recorded; finds drafts that prove a message
+# was not sent.
 
 _MAX_FOREIGN_DRAFTS: Final = 200_000
-"""The most foreign drafts that are remembered, so that each is read once; others are read at every sweep. None is
-dropped for a newer one: each sweep begins with the first drafts of the list, so these are needed again."""
+"""The most foreign drafts that are remembered, so that each is read once; others are read at every
+sweep. None is dropped for a newer one: each sweep begins with the first drafts of the list, so
+these are needed again.
+"""
 
-_WHAT_FOLLOWS: Final = {State.WAITING: t("it is sent with that draft"), State.CANCELLED: t("cancelled with its job")}
+_WHAT_FOLLOWS: Final = {
+    State.WAITING: t("it is sent with that draft"),
+    State.CANCELLED: t("cancelled with its job"),
+}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
-"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Any client may write a draft with any other."""
+"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it.
+
+Any client may write a draft with any other.
+"""
 
 
 @dataclass
@@ -292,7 +365,9 @@ class OrphanDrafts:
 
     def retain(self, senders: Collection[str]) -> None:
         """Forget the mailboxes that are no longer searched."""
-        self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
+        self._foreign = {
+            sender: drafts for sender, drafts in self._foreign.items() if sender in senders
+        }
 
     async def sweep(self, sender: str) -> int:
         """Delete the orphans of one mailbox; how many. Each answer is a beat, for it may take long.
@@ -310,10 +385,18 @@ class OrphanDrafts:
             reply = await self.gmail.list_drafts(sender, page_token=page)
             beat()
             if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
-                cause = reply.cause if isinstance(reply, UnitsUsedUp) else judge(Call.DRAFTS_LIST, reply).reason
+                cause = (
+                    reply.cause
+                    if isinstance(reply, UnitsUsedUp)
+                    else judge(Call.DRAFTS_LIST, reply).reason
+                )
                 self.events.orphans_not_searched(sender=sender, cause=cause)
                 return deleted
-            drafts = [str(item.get("id")) for item in reply.body.get("drafts", ()) if isinstance(item, Mapping)]
+            drafts = [
+                str(item.get("id"))
+                for item in reply.body.get("drafts", ())
+                if isinstance(item, Mapping)
+            ]
             listed.update(drafts)
             unknown = [draft for draft in drafts if draft not in foreign]
             known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
@@ -334,17 +417,25 @@ class OrphanDrafts:
         resource = reply.body.get("message")
         key = key_of(resource) if isinstance(resource, Mapping) else ""
         ours = _OURS.fullmatch(key)
-        orphan = await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
+        orphan = (
+            await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
+        )
         if orphan is None:
             if sum(map(len, self._foreign.values())) < _MAX_FOREIGN_DRAFTS:
                 self._foreign[sender].add(draft)
             return 0
         if not orphan:
-            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
+            if ours and (
+                undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)
+            ):
                 self.events.message_undone(
-                    job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
+                    job=undone.job_id,
+                    recipient=undone.recipient,
+                    to=undone.to_email,
+                    sender=sender,
+                    draft=draft,
                     then=_WHAT_FOLLOWS[undone.status],
-                )  # fmt: skip
+                )
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.gmail.delete_draft(sender, draft_id=draft))
         if verdict.disposition is Disposition.ACCEPTED:
@@ -354,9 +445,14 @@ class OrphanDrafts:
 
 
 _MAX_CHECKS: Final = 10
-"""Unresolved sends that are checked at once. No more are taken, so that no lease runs out while one waits its turn."""
+"""Unresolved sends that are checked at once.
+
+No more are taken, so that no lease runs out while one waits its turn.
+"""
 _MAX_CHECKS_PER_SENDER: Final = 2
-"""How many of them may be of one sender: a mailbox that is slow or large leaves most checks to the others."""
+"""How many of them may be of one sender: a mailbox that is slow or large leaves most checks to the
+others.
+"""
 _STUCK_JOBS_INTERVAL: Final = 30.0
 """Seconds between two searches for stuck and unfinished jobs."""
 _FIRST_SWEEP_AFTER: Final = 5.0
@@ -397,7 +493,9 @@ class Recovery:
     async def reconcile_loop(self) -> None:
         """Check unresolved sends at Google, until cancelled."""
         async with asyncio.TaskGroup() as checks:
-            await self._every(self.interval, lambda: self.reconcile_some(checks), name="unconfirmed.find")
+            await self._every(
+                self.interval, lambda: self.reconcile_some(checks), name="unconfirmed.find"
+            )
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs that a crashed daemon did not complete, and stuck jobs, until cancelled."""
@@ -406,10 +504,17 @@ class Recovery:
     async def sweep_loop(self) -> None:
         """Delete orphan drafts, soon after the start and now and then, until cancelled."""
         first_after = min(self.sweep_interval, _FIRST_SWEEP_AFTER)
-        await self._every(self.sweep_interval, self.sweep, name="drafts.sweep", first_after=first_after)
+        await self._every(
+            self.sweep_interval, self.sweep, name="drafts.sweep", first_after=first_after
+        )
 
     async def _every(
-        self, interval: float, step: Callable[[], Awaitable[bool]], *, name: str, first_after: float = 0.0
+        self,
+        interval: float,
+        step: Callable[[], Awaitable[bool]],
+        *,
+        name: str,
+        first_after: float = 0.0,
     ) -> None:
         """Run a step every `interval` seconds; at once again while it says that more may be due."""
         heartbeat = self.heartbeats.register(name, limit=self.heartbeats.limit + self.call_timeout)
@@ -418,9 +523,14 @@ class Recovery:
             self.runner_events.step_failed(what=name, again_in=interval, error=error)
 
         await every(
-            interval, step, name=name, first_after=first_after, heartbeat=heartbeat,
-            on_error=failed, sleep=self.clock.sleep,
-        )  # fmt: skip
+            interval,
+            step,
+            name=name,
+            first_after=first_after,
+            heartbeat=heartbeat,
+            on_error=failed,
+            sleep=self.clock.sleep,
+        )
 
     async def recover_expired(self) -> bool:
         """Recover expired claims; whether there were any."""
@@ -430,14 +540,17 @@ class Recovery:
         return bool(lapsed)
 
     async def reconcile_some(self, checks: asyncio.TaskGroup) -> bool:
-        """Take as many unresolved sends as may be checked, and start a check for each; whether there may be more.
+        """Take as many unresolved sends as may be checked, and start a check for each; whether
+        there may be more.
 
         Raises:
             DatabaseError: none was taken, or it is not known.
         """
         room, under_way = _MAX_CHECKS - self._checking.total(), bool(self._checking)
         messages = (
-            await self.rows.take_unresolved(limit=room, per_sender=_MAX_CHECKS_PER_SENDER, under_way=self._checking)
+            await self.rows.take_unresolved(
+                limit=room, per_sender=_MAX_CHECKS_PER_SENDER, under_way=self._checking
+            )
             if room
             else []
         )
@@ -446,11 +559,13 @@ class Recovery:
             checks.create_task(self._reconcile_one(message))
         if messages:
             return True
-        if not under_way:  # as before the query: a check that ended since then makes room for another
+        # as before the query: a check that ended since then makes room for another
+        if not under_way:
             return False
         current().waiting("ended_check", at_most=self.interval)
         ended = asyncio.ensure_future(self._check_ended.wait())
-        rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # another sender may have one due by then
+        # another sender may have one due by then
+        rested = asyncio.ensure_future(self.clock.sleep(self.interval))
         try:
             await asyncio.wait({ended, rested}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -460,7 +575,10 @@ class Recovery:
         return True
 
     async def _reconcile_one(self, message: UnresolvedSend) -> None:
-        """Check one message. It has a heartbeat of its own, since it may take long and no other check waits for it."""
+        """Check one message.
+
+        It has a heartbeat of its own, since it may take long and no other check waits for it.
+        """
         what = f"unconfirmed.check {message.id}"
         self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
@@ -485,7 +603,9 @@ class Recovery:
         return False
 
     async def _sweep(self, sender: str) -> None:
-        """Search one mailbox; an error, such as a row that a person has locked, concerns this mailbox only."""
+        """Search one mailbox; an error, such as a row that a person has locked, concerns this
+        mailbox only.
+        """
         try:
             await self.orphan_drafts.sweep(sender)
         except DatabaseAwayError:
@@ -519,19 +639,33 @@ class Recovery:
         if row.status in SETTLED:
             self.job_changed(row.job_id)
         self.events.lease_lapsed(
-            job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, attempt=row.attempt,
-            owner=row.daemon_id or "?", then=then,
-        )  # fmt: skip
+            job=row.job_id,
+            recipient=row.id,
+            to=row.to_email,
+            sender=row.sender,
+            attempt=row.attempt,
+            owner=row.daemon_id or "?",
+            then=then,
+        )
         if row.status is State.UNSURE:
             self.runner_events.message_unsure(
-                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, cause=row.error,
+                job=row.job_id,
+                recipient=row.id,
+                to=row.to_email,
+                sender=row.sender,
+                cause=row.error,
                 look_in=row.look_in.total_seconds(),
-            )  # fmt: skip
+            )
         elif row.status is State.FAILED:
             self.runner_events.message_failed(
-                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, done=row.done, total=row.total,
+                job=row.job_id,
+                recipient=row.id,
+                to=row.to_email,
+                sender=row.sender,
+                done=row.done,
+                total=row.total,
                 cause=row.error,
-            )  # fmt: skip
+            )
 
     async def _resolve_one(self, message: UnresolvedSend) -> None:
         try:
@@ -540,19 +674,26 @@ class Recovery:
             current().working("unconfirmed.settle")
             written = await self.rows.resolve(settled)
         except DatabaseAwayError:
-            return  # logged by the store; nothing was written, and the check is repeated when its lease expires
+            # logged by the store; nothing was written, and the check is repeated when its lease
+            # expires
+            return
         except DatabaseError as error:
             what = f"unconfirmed.settle job={message.job_id} recipient={message.id}"
-            self.runner_events.step_failed(what=what, again_in=self.rows.check_lease.total_seconds(), error=error)
+            self.runner_events.step_failed(
+                what=what, again_in=self.rows.check_lease.total_seconds(), error=error
+            )
             return
         match written:
             case WriteResult.APPLIED | WriteResult.RESOLVED:
                 self._log_resolution(settled)
             case WriteResult.CANCELLED:
                 self.runner_events.message_cancelled(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
                     cause=t("checked: Google does not have it"),
-                )  # fmt: skip
+                )
                 self.job_changed(message.job_id)
                 await self._discard(message)
             case _:
@@ -577,31 +718,53 @@ class Recovery:
             raise
         except Exception as error:  # noqa: BLE001 - the other checks go on
             self.runner_events.message_crashed(
-                job=message.job_id, recipient=message.id, to=message.to_email, then=t("it is checked again later"),
+                job=message.job_id,
+                recipient=message.id,
+                to=message.to_email,
+                then=t("it is checked again later"),
                 error=error,
-            )  # fmt: skip
+            )
             return unresolved(message, reason("internal_error", error=repr(error)))
 
     def _log_resolution(self, it: Resolution) -> None:
         message, say = it.message, self.events
         match it.transition:
             case Transition.FOUND:
-                proof = t("message {message}", message=it.message_id) if it.message_id else t("its draft is gone")
+                proof = (
+                    t("message {message}", message=it.message_id)
+                    if it.message_id
+                    else t("its draft is gone")
+                )
                 self.runner_events.message_found(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender, proof=proof
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    proof=proof,
                 )
                 self.job_changed(message.job_id)
             case Transition.MISSING:
                 say.message_missing(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
                 )
                 self.wake()
             case _ if it.retry_in is None:
                 say.message_unresolved(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
                 )
             case _:
                 say.message_still_unsure(
-                    job=message.job_id, recipient=message.id, to=message.to_email, sender=message.sender,
-                    checks=message.checks + 1, cause=it.error or "", again_in=it.retry_in.total_seconds(),
-                )  # fmt: skip
+                    job=message.job_id,
+                    recipient=message.id,
+                    to=message.to_email,
+                    sender=message.sender,
+                    checks=message.checks + 1,
+                    cause=it.error or "",
+                    again_in=it.retry_in.total_seconds(),
+                )

@@ -1,4 +1,6 @@
-"""The polling loop: waits for capacity, claims messages, starts their deliveries, and waits for new work or a poll."""
+"""The polling loop: waits for capacity, claims messages, starts their deliveries, and waits for new
+work or a poll.
+"""
 
 import asyncio
 import math
@@ -23,14 +25,16 @@ from mailerd.worker.in_flight import CircuitBreaker, InFlight
 _MAX_CLAIM: Final = 100
 """The most messages of one claim."""
 _GATHER_TIME: Final = 0.15
-"""Seconds at most that a claim waits, while messages are in flight, until it can take as many as there are slots: a
-claim costs nearly the same for ten as for fifty, and so many are claimed ahead where Google is quick
-(gmail/client.py: `_AHEAD_S`)."""
+"""Seconds at most that a claim waits, while messages are in flight, until it can take as many as
+there are slots: a claim costs nearly the same for ten as for fifty, and so many are claimed ahead
+where Google is quick (gmail/client.py: `_AHEAD_S`).
+"""
 _MIN_POLL_DELAY: Final = 0.1
-"""Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
-many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
-as for twenty. The pace loses nothing by it: a message may be claimed 0.3 s late (core/rate_limit.py:
-`_BURST_SHARE`)."""
+"""Seconds at least between a claim that found less than there was room for and the next, unless it
+is woken: where many senders are at Google's pace, one of them is due every few milliseconds, and a
+claim costs nearly the same for one as for twenty. The pace loses nothing by it: a message may be
+claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`).
+"""
 _MAX_DOUBLINGS: Final = 4
 """The most doublings of that delay: it ends at 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
@@ -41,10 +45,11 @@ _BACK_OFF: Final = (0.5, 5.0)
 
 
 def poll_delay(*, lost_races: int) -> float:
-    """Seconds to rest at least, after so many claims in a row that lost the race: other daemons had taken what was due.
+    """Seconds to rest at least, after so many claims in a row that lost the race: other daemons had
+    taken what was due.
 
-    Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
-    times a second each for what one of them takes.
+    Daemons that share a database all see the same next turn. Without this a hundred of them would
+    look some hundred times a second each for what one of them takes.
     """
     return _MIN_POLL_DELAY * 2.0 ** min(lost_races, _MAX_DOUBLINGS)
 
@@ -92,7 +97,9 @@ class Runner:
         try:
             self._last_alive = self.clock.monotonic()
             self.events.runner_started(
-                poll_interval=self.poll_interval, concurrency=self.semaphore.number, daemon=self.daemon_id
+                poll_interval=self.poll_interval,
+                concurrency=self.semaphore.number,
+                daemon=self.daemon_id,
             )
             heartbeat = self.heartbeats.register("runner")
             while True:
@@ -104,7 +111,8 @@ class Runner:
 
     async def _poll(self, messages: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
-        if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and no wake-up came since
+        # the last claim found nothing, and no wake-up came since
+        if self._idle and not self._wakeup.is_set():
             heartbeat.working("claims.due_in")
             due_in = await self._query("claims.due_in", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
@@ -128,17 +136,28 @@ class Runner:
             await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
-        """Wait for a wake-up, the next poll, or until a message is due in `next_in` seconds; None: the query failed."""
+        """Wait for a wake-up, the next poll, or until a message is due in `next_in` seconds; None:
+        the query failed.
+        """
         heartbeat.waiting("new_work", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
             await self._wait(self._back_off())
         else:
             blocked = self.breaker.blocked_senders().values()  # of senders that the answer left out
             rests_over = min(blocked, default=math.inf)
-            await self._wait(min(self.poll_interval, rests_over, max(next_in, poll_delay(lost_races=self._lost_races))))
+            await self._wait(
+                min(
+                    self.poll_interval,
+                    rests_over,
+                    max(next_in, poll_delay(lost_races=self._lost_races)),
+                )
+            )
 
-    async def _try_alone(self, recipient: int, messages: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
-        """Send a message that may have crashed several daemons while nothing else is in flight in this one.
+    async def _try_alone(
+        self, recipient: int, messages: asyncio.TaskGroup, heartbeat: Heartbeat
+    ) -> None:
+        """Send a message that may have crashed several daemons while nothing else is in flight in
+        this one.
 
         A further crash then proves that this message caused it, and no other message suffers.
         """
@@ -148,22 +167,32 @@ class Runner:
         claim = await self._claim_shielded(self.claims.claim_alone(recipient), messages)
         if claim is not None and claim.messages:
             self.events.message_tried_alone(
-                job=claim.messages[0].job_id, recipient=recipient, to=claim.messages[0].to_email, after=ALONE_AFTER
+                job=claim.messages[0].job_id,
+                recipient=recipient,
+                to=claim.messages[0].to_email,
+                after=ALONE_AFTER,
             )
             heartbeat.waiting("message_alone", at_most=None)
             await self.semaphore.wait_until_empty()
 
-    async def _claim_shielded(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
-        """Claim, and start the deliveries; a claim whose statement is under way is not cancelled."""
+    async def _claim_shielded(
+        self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup
+    ) -> Claim | None:
+        """Claim, and start the deliveries; a claim whose statement is under way is not
+        cancelled.
+        """
         taking = asyncio.ensure_future(self._claim_and_start(claiming, messages))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # The claim may still commit: its messages are sent now, and not when their leases expire.
+            # The claim may still commit: its messages are sent now, and not when their leases
+            # expire.
             await taking
             raise
 
-    async def _claim_and_start(self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup) -> Claim | None:
+    async def _claim_and_start(
+        self, claiming: Awaitable[Claim], messages: asyncio.TaskGroup
+    ) -> Claim | None:
         asked_at = self.clock.monotonic()
         claim = await self._query("claims.take", claiming)
         if claim is not None:
@@ -181,7 +210,8 @@ class Runner:
     async def _capacity(self) -> int:
         """How many messages to claim, at least one.
 
-        As many as there is capacity for. A single one, and only for a free slot, while Google is out of reach.
+        As many as there is capacity for. A single one, and only for a free slot, while Google is
+        out of reach.
         """
         if retry_in := self.breaker.retry_in():
             await self.clock.sleep(retry_in)
@@ -196,8 +226,13 @@ class Runner:
         return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:
-        """How many messages may be claimed of each sender that has a bound now; 0 where its circuit breaker is open."""
-        return {**self.semaphore.capacity_by_sender(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
+        """How many messages may be claimed of each sender that has a bound now; 0 where its circuit
+        breaker is open.
+        """
+        return {
+            **self.semaphore.capacity_by_sender(),
+            **dict.fromkeys(self.breaker.blocked_senders(), 0),
+        }
 
     async def _query[T](self, what: str, question: Awaitable[T]) -> T | None:
         """The answer; None when the query failed, which the store or this has logged."""
@@ -217,18 +252,25 @@ class Runner:
         return min(longest, first * 2.0 ** min(self._failures - 1, 6))
 
     def _announce_jobs(self, claim: Claim) -> list[str]:
-        """Log what was claimed. Returns the jobs that are new to this daemon and were begun before."""
+        """Log what was claimed.
+
+        Returns the jobs that are new to this daemon and were begun before.
+        """
         begun = []
         for job in claim.jobs:
             if not self.progress.contains(job.id):
-                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
+                self.events.job_found(
+                    job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age
+                )
                 self.progress.add(job.id, total=job.total)
                 if job.begun:
                     begun.append(job.id)
         for job_id, messages in Counter(message.job_id for message in claim.messages).items():
             self.progress.claimed(job_id, messages=messages)
         if claim.messages:
-            self.events.claimed(messages=len(claim.messages), jobs=len(claim.jobs), token=claim.token)
+            self.events.claimed(
+                messages=len(claim.messages), jobs=len(claim.jobs), token=claim.token
+            )
         return begun
 
     async def _count(self, jobs: Sequence[str]) -> None:
@@ -258,5 +300,8 @@ class Runner:
         if self.clock.monotonic() - self._last_alive >= _ALIVE_INTERVAL:
             self._last_alive = self.clock.monotonic()
             self.events.alive(
-                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_flight=len(self.in_flight)
+                polls=self._polls,
+                sent=self.progress.sent,
+                failed=self.progress.failed,
+                in_flight=len(self.in_flight),
             )

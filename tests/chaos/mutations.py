@@ -59,8 +59,8 @@ MUTATIONS: Final = (
     Mutation(
         "a message that Google has said to have is handed over again",
         "mailerd/core/moves.py",
-        "row.message_id is not None or log.answer is not None or log.unresolved is not None:",
-        "row.message_id is not None or log.unresolved is not None:",
+        "or log.answer is not None\n        or log.unresolved is not None",
+        "or log.unresolved is not None",
         "tests/core/test_moves.py::test_what_google_has_or_may_have_is_not_handed_over",
     ),
     Mutation(

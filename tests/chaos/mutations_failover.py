@@ -114,8 +114,8 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt that was looked into is told again",
         "mailerd/store/queue/failover.py",
-        "return [] if log.ended_in_doubt(one.message.token) else",
-        "return [] if False else",
+        "return (\n                []\n                if log.ended_in_doubt(one.message.token)",
+        "return (\n                []\n                if False",
         _DOUBTED + "test_a_doubt_that_somebody_has_looked_into_is_not_told_again",
     ),
     Mutation(
@@ -142,8 +142,8 @@ OF_FAILOVER: Final = (
     Mutation(
         "a message of which the log knows a doubt is handed over",
         "mailerd/core/moves.py",
-        "row.message_id is not None or log.answer is not None or log.unresolved is not None:",
-        "row.message_id is not None or log.answer is not None:",
+        "or log.answer is not None\n        or log.unresolved is not None",
+        "or log.answer is not None",
         _DOUBTED + "test_a_message_of_which_the_log_knows_a_doubt_is_not_handed_over",
     ),
     Mutation(

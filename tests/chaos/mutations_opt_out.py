@@ -69,8 +69,9 @@ OF_OPT_OUT: Final = (
     Mutation(
         "a draft that was not deleted is taken for gone",
         "mailerd/worker/delivery.py",
-        "if state.message.draft_id is None or (after := await self._discard(state, mailbox, decision)) is None:",
-        "if (after := replace(decision, forgets=True)) is None:",
+        "state.message.draft_id is None\n"
+        "            or (after := await self._discard(state, mailbox, decision)) is None",
+        "(after := replace(decision, forgets=True)) is None",
         _COPIES + "test_the_draft_of_a_message_that_was_throttled_is_made_again_without_the_copy",
     ),
     Mutation(

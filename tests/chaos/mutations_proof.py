@@ -35,8 +35,8 @@ OF_PROOF: Final = (
     Mutation(
         "a connection is kept on whose way a request still is",
         "mailerd/gmail/session.py",
-        "kept = self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()",
-        "kept = self._keep",
+        "self._keep and writing.done() and not self._writer.transport.get_write_buffer_size()",
+        "self._keep",
         "tests/gmail/test_answers.py::test_a_connection_that_was_answered_before_all_was_sent_is_not_used_again",
     ),
     Mutation(
@@ -93,8 +93,8 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that is gone speaks for sent though Google has refused every send",
         "mailerd/core/decisions.py",
-        "we have asked for the deletion ourselves\n        case _:\n            return None",
-        "we have asked for the deletion ourselves\n        case _:\n            return Transition.FOUND",
+        "return Transition.MISSING\n        case _:\n            return None",
+        "return Transition.MISSING\n        case _:\n            return Transition.FOUND",
         _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",
     ),
     Mutation(
@@ -151,8 +151,8 @@ OF_PROOF: Final = (
     Mutation(
         "a message that a person calls unsent keeps its draft",
         "mailerd/core/moves.py",
-        "mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_RESULT\n",
-        "mode=None, thread_id=None, unanswered=0, **NO_RESULT\n",
+        "mode=None, draft_id=None, thread_id=None, unanswered=0, **NO_RESULT)",
+        "mode=None, thread_id=None, unanswered=0, **NO_RESULT)",
         "tests/store/queue/test_manual_resolution.py::test_a_message_that_was_not_sent_goes_out_by_a_new_draft",
     ),
     Mutation(
@@ -208,8 +208,8 @@ OF_PROOF: Final = (
     Mutation(
         "a hand-over looks into the log of attempts alone",
         "mailerd/core/moves.py",
-        "or row.message_id is not None or log.answer is not None or log.unresolved is not None:",
-        "or log.answer is not None or log.unresolved is not None:",
+        "or row.message_id is not None\n        or log.answer is not None\n        or log.unresolved is not None",
+        "or log.answer is not None\n        or log.unresolved is not None",
         "tests/store/test_pruned.py::test_a_message_that_somebody_else_holds_by_then_is_not_handed_over",
     ),
     Mutation(
@@ -293,8 +293,8 @@ OF_PROOF: Final = (
     Mutation(
         "a result that two local parts have put between quotes is not counted",
         "mailerd/core/notices.py",
-        "    return once and ",
-        "    return ",
+        "        once\n        and ",
+        "        ",
         "tests/core/test_authentication.py::test_a_result_of_another_form_vouches_for_nobody",
     ),
     Mutation(
@@ -384,8 +384,8 @@ OF_PROOF: Final = (
     Mutation(
         "a doubt that is told late of a sending that came back makes the message unsure",
         "mailerd/core/moves.py",
-        "if log.send_came_back(message.token, draft) or row.message_id",
-        "if row.message_id",
+        "log.send_came_back(message.token, draft)\n        or row.message_id",
+        "row.message_id",
         "tests/store/queue/test_doubt_of_given_back.py::test_a_late_doubt_of_the_draft_that_came_back",
     ),
     Mutation(

@@ -46,6 +46,7 @@ class Plain:
             said = re.sub(rf"\b{part}\b ?", "{" + name + "}" if name else "", said)
         for pattern, name in _PATTERNS:
             said = pattern.sub(name, said)
+        said = re.sub(r"(?<=\S)  +", "  ", said)  # a table is as wide as a path of this machine
         said = re.sub(r"(?<=\bid=)\d+", lambda found: str(self._number(int(found[0]))), said)
         return self._caller.sub("{caller}", said)
 

@@ -1,6 +1,7 @@
 """The tree as the house tests read it: files, syntax trees, functions and calls. It alone knows what belongs to us."""
 
 import ast
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -69,6 +70,30 @@ def docstrings(path: Path) -> Iterator[str]:
 def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of a function, from its `def` to its last."""
     return (function.end_lineno or function.lineno) - function.lineno + 1
+
+
+_NO_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
+}
+
+
+@cache
+def tokens(path: Path) -> list[int]:
+    """The line of each token of code: neither comments nor docstrings, nor what a formatter adds but for a comma."""
+    told = {
+        line
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    with path.open(encoding="utf-8") as source:
+        found = [it for it in tokenize.generate_tokens(source.readline) if it.type not in _NO_CODE]
+    return [it.start[0] for it in found if it.start[0] not in told]
 
 
 def calls(path: Path) -> Iterator[ast.Call]:

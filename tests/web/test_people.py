@@ -291,7 +291,7 @@ async def test_the_pages_come_soon_over_very_many_rows(site: ConsoleSite, monkey
         ):
             await query(site.database, f"{statement.format(n=f'({part} + seq)')} FROM {numbers(4)}")
     for page in ("person", "inbox", "senders"):  # a slow machine would say that the database is away
-        monkeypatch.setattr(f"mailerd.web.{page}_page.TIMEOUT", PATIENCE)
+        monkeypatch.setattr(f"mailerd.web.look.{page}_page.TIMEOUT", PATIENCE)
     services = site.daemon.console.services
     monkeypatch.setattr(services, "backend", replace(services.backend, timeout=PATIENCE))
     browser, bound = await site.signed_in(), 2 * slowness()

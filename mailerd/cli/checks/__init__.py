@@ -1,4 +1,6 @@
-"""The checks behind `mailerd check`: they look at what could be wrong, change nothing, and name the remedy."""
+"""The checks behind `mailerd check`: they look at what could be wrong, change nothing, and name the
+remedy.
+"""
 
 from mailerd.cli.checks.check_runner import CheckRunner, RepeatedChecks
 from mailerd.cli.checks.result import CheckResult, Level, fail

@@ -1,4 +1,6 @@
-"""Examines everything at once, within a bound that holds whatever is broken; it changes nothing anywhere."""
+"""Examines everything at once, within a bound that holds whatever is broken; it changes nothing
+anywhere.
+"""
 
 import asyncio
 import threading
@@ -42,7 +44,9 @@ _PARTS: Final = (
 )
 """In the order in which their findings are shown."""
 WITHOUT_A_SHELL: Final = ("configuration", "database", "mailboxes", "clocks", "public site", "disk")
-"""Those that a running daemon can find out about itself: what is left are its own port and systemd."""
+"""Those that a running daemon can find out about itself: what is left are its own port and
+systemd.
+"""
 
 
 def _stuck(name: str, *, after: float) -> CheckResult:
@@ -69,8 +73,9 @@ class CheckRunner:
     only: Sequence[str] = _PARTS
     """The parts that are examined."""
     _parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
-    """The findings of each part, in the order in which they are shown; None: the part has not ended yet. Two threads
-    use it."""
+    """The findings of each part, in the order in which they are shown; None: the part has not ended
+    yet. Two threads use it.
+    """
     _worker: threading.Thread | None = None
 
     @property
@@ -81,15 +86,17 @@ class CheckRunner:
     def examine(self) -> tuple[list[CheckResult], bool]:
         """The findings, and whether every check has ended: if not, a thread of ours is still stuck.
 
-        The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
-        that hangs) can hold up the answer.
+        The loop runs in a thread of its own, so that not even a call that blocks it (a dead network
+        drive, a resolver that hangs) can hold up the answer.
         """
         for name in self.only:
             self._parts[name] = None
         self._parts["clocks"] = []
         started = time.monotonic()
         examined = threading.Event()
-        self._worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True)
+        self._worker = threading.Thread(
+            target=lambda: asyncio.run(self._all(examined)), name="checks", daemon=True
+        )
         self._worker.start()
         examined.wait(self.within)
         after, found = round(time.monotonic() - started, 1), list[CheckResult]()
@@ -135,7 +142,9 @@ class CheckRunner:
             self._parts[name] = [_stuck(name, after=self.each_within)]
         except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
             what = t("internal error: {kind}: {error}", kind=type(error).__name__, error=error)
-            self._parts[name] = [fail(name, what, remedy=t("this is a bug in mailerd: please report it"))]
+            self._parts[name] = [
+                fail(name, what, remedy=t("this is a bug in mailerd: please report it"))
+            ]
 
     async def _database(
         self, shown: asyncio.Future[Shown], stats: asyncio.Future[QueueStats | None], clocks: Clocks
@@ -170,12 +179,19 @@ class CheckRunner:
         ]
 
     def _folders(self) -> list[Path]:
-        return [self.settings.gmail.credentials_dir.absolute(), self.paths.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for
+        return [
+            self.settings.gmail.credentials_dir.absolute(),
+            self.paths.kept,
+            Path("/var/lib/mysql"),
+            Path("/tmp"),  # noqa: S108 - only its room is asked for
+        ]
 
 
 @dataclass
 class RepeatedChecks:
-    """What a daemon examines again and again; a run that left a thread which hangs is the last one until that ends."""
+    """What a daemon examines again and again; a run that left a thread which hangs is the last one
+    until that ends.
+    """
 
     settings: Settings
     path: Path | None

@@ -1,4 +1,6 @@
-"""Examines the database: reachable, its limits, its clock; replication, inboxes and webhooks as it knows them."""
+"""Examines the database: reachable, its limits, its clock; replication, inboxes and webhooks as it
+knows them.
+"""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -46,7 +48,9 @@ class Shown:
     """The senders that are known, and whether messages of theirs wait."""
 
     def of_mailbox(self, email: str) -> list[Condition]:
-        """What is wrong with a sender or its inbox, other than by a person's decision, the worst first."""
+        """What is wrong with a sender or its inbox, other than by a person's decision, the worst
+        first.
+        """
         mine = f"sender {email}", f"inbox {email}"
         return [it for it in self.found if it.about in mine and it.severity is not Severity.BLUE]
 
@@ -67,7 +71,9 @@ def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
             f"mailerd auth login --sender {quote(it.email)} --readonly",
         )
         behind = (it.now - it.read_at).total_seconds() if it.read_at else None
-        read = t("never read") if behind is None else t("read {behind} ago", behind=in_words(behind))
+        read = (
+            t("never read") if behind is None else t("read {behind} ago", behind=in_words(behind))
+        )
         match it.state:
             case "no scope":
                 what = t(
@@ -75,17 +81,48 @@ def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
                 )
                 found.append(warn(name, what, remedy=t("optional: {login}", login=login)))
             case "refused" if wrong := shown.of_mailbox(it.email):
-                found.append(warn(name, t("{read}; see {line}", read=read, line=name_of(wrong[0].about)),
-                                  remedy=wrong[0].remedies[0]))  # fmt: skip
+                found.append(
+                    warn(
+                        name,
+                        t("{read}; see {line}", read=read, line=name_of(wrong[0].about)),
+                        remedy=wrong[0].remedies[0],
+                    )
+                )
             case "refused":  # a finding of its own where it lasts
-                found.append(ok(name, t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail)))
+                found.append(
+                    ok(
+                        name,
+                        t("{read}; the last attempt failed: {detail}", read=read, detail=it.detail),
+                    )
+                )
             case "behind":
-                stuck = t(", stopped at notice {failing_id}", failing_id=it.failing_id) if it.failing_id else ""
-                what = t("catching up, by gmail.{scope} ({read}{stuck})", read=read, scope=it.scope, stuck=stuck)
-                found.append(warn(name, what, remedy=t("no action needed; reading is slow while messages are waiting")))
+                stuck = (
+                    t(", stopped at notice {failing_id}", failing_id=it.failing_id)
+                    if it.failing_id
+                    else ""
+                )
+                what = t(
+                    "catching up, by gmail.{scope} ({read}{stuck})",
+                    read=read,
+                    scope=it.scope,
+                    stuck=stuck,
+                )
+                found.append(
+                    warn(
+                        name,
+                        what,
+                        remedy=t("no action needed; reading is slow while messages are waiting"),
+                    )
+                )
             case "read" if it.scope == "metadata":
                 found.append(
-                    ok(name, t("{read}, by gmail.metadata: replies are seen, bounces have no class", read=read))
+                    ok(
+                        name,
+                        t(
+                            "{read}, by gmail.metadata: replies are seen, bounces have no class",
+                            read=read,
+                        ),
+                    )
                 )
             case "read":
                 found.append(ok(name, t("{read}, by gmail.{scope}", read=read, scope=it.scope)))
@@ -103,21 +140,32 @@ def read_states(known: Sequence[InboxState], shown: Shown) -> list[CheckResult]:
     return found
 
 
-# Examines what a failover would cost: which servers there are, whether one can take over, and what it may not have.
+# Examines what a failover would cost: which servers there are, whether one can take over, and what
+# it may not have.
 #
-# The settings are MySQL's and MariaDB's own (their manuals, "Replication and Binary Logging Options", "Semisynchronous
-# Replication", "Group Replication System Variables"). A server without a replica needs none of them.
+# The settings are MySQL's and MariaDB's own (their manuals, "Replication and Binary Logging
+# Options", "Semisynchronous Replication", "Group Replication System Variables"). A server without a
+# replica needs none of them.
 
 _SERVERS: Final = t("database: servers")
 _FAILOVER: Final = t("database: failover")
 PATIENCE: Final = 60_000
-"""Milliseconds: a primary that waits less for its replicas goes on without them in an ordinary hiccup."""
+"""Milliseconds: a primary that waits less for its replicas goes on without them in an ordinary
+hiccup.
+"""
 
 
 def servers(hosts: Sequence[Host]) -> Iterator[CheckResult]:
-    """What the servers of database.url said, one line for all of them, and one for each that does not answer."""
+    """What the servers of database.url said, one line for all of them, and one for each that does
+    not answer.
+    """
     writers = [one for one in hosts if not one.trouble]
-    said = joined([t("{where}: {state}", where=one.where, state=one.trouble or t("writable")) for one in hosts])
+    said = joined(
+        [
+            t("{where}: {state}", where=one.where, state=one.trouble or t("writable"))
+            for one in hosts
+        ]
+    )
     if len(writers) > 1:
         yield fail(
             _SERVERS,
@@ -184,7 +232,8 @@ def failover(variables: Mapping[str, str], *, several: bool) -> Iterator[CheckRe
             ),
             remedy=t("set sync_binlog = 1 in the server's configuration"),
         )
-    replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")  # behind a router, say
+    # behind a router, say
+    replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")
     if variables.get("group_replication_group_name"):
         yield from _in_group(variables)
     elif replicated and not variables.get("aurora_version"):
@@ -201,11 +250,21 @@ def _in_group(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     if variables.get("group_replication_consistency", "").upper() == "EVENTUAL":
         yield warn(
             _FAILOVER,
-            t("group_replication_consistency is EVENTUAL: a new primary responds before it has applied everything"),
-            remedy=t("run SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER' on every member"),
+            t(
+                "group_replication_consistency is EVENTUAL: a new primary responds before it has applied everything"
+            ),
+            remedy=t(
+                "run SET PERSIST group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER' on every member"
+            ),
         )
     else:
-        yield ok(_FAILOVER, t("group consistency: {value}", value=variables.get("group_replication_consistency", "?")))
+        yield ok(
+            _FAILOVER,
+            t(
+                "group consistency: {value}",
+                value=variables.get("group_replication_consistency", "?"),
+            ),
+        )
 
 
 def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
@@ -213,19 +272,26 @@ def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     if not _is_on(variables, f"{prefix}_enabled"):
         yield warn(
             _FAILOVER,
-            t("replication is asynchronous: a failover loses the last commits, including accepted jobs"),
+            t(
+                "replication is asynchronous: a failover loses the last commits, including accepted jobs"
+            ),
             remedy=t(
                 "set {prefix}_enabled = ON and {prefix}_timeout = 4294967295 on every server (docs/how-to/ha.md)",
                 prefix=prefix,
             ),
         )
         return
-    yield from list(_gives_up(variables, prefix)) or [ok(_FAILOVER, t("COMMIT waits for a replica"))]
+    yield from list(_gives_up(variables, prefix)) or [
+        ok(_FAILOVER, t("COMMIT waits for a replica"))
+    ]
 
 
 def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult]:
     """Under which settings a primary does not wait for its replicas."""
-    timeout, point = float(variables.get(f"{prefix}_timeout", "0")), variables.get(f"{prefix}_wait_point", "")
+    timeout, point = (
+        float(variables.get(f"{prefix}_timeout", "0")),
+        variables.get(f"{prefix}_wait_point", ""),
+    )
     if timeout < PATIENCE:
         yield warn(
             _FAILOVER,
@@ -235,15 +301,21 @@ def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult
                 timeout=timeout / 1000,
             ),
             remedy=t(
-                "set {prefix}_timeout = 4294967295: the primary then waits, and a failover loses nothing", prefix=prefix
+                "set {prefix}_timeout = 4294967295: the primary then waits, and a failover loses nothing",
+                prefix=prefix,
             ),
         )
     wait = f"{prefix}_wait_no_{'replica' if prefix.endswith('source') else 'slave'}"
     if not _is_on(variables, wait, default="ON"):
         yield warn(
             _FAILOVER,
-            t("{wait} is OFF: without a replica, the primary confirms COMMITs that no replica has", wait=wait),
-            remedy=t("set {wait} = ON: the primary then waits, and a failover loses nothing", wait=wait),
+            t(
+                "{wait} is OFF: without a replica, the primary confirms COMMITs that no replica has",
+                wait=wait,
+            ),
+            remedy=t(
+                "set {wait} = ON: the primary then waits, and a failover loses nothing", wait=wait
+            ),
         )
     if point.upper() == "AFTER_COMMIT":
         yield warn(
@@ -264,7 +336,8 @@ def _is_on(variables: Mapping[str, str], name: str, *, default: str = "OFF") -> 
     return variables.get(name, default).upper() not in {"OFF", "0", ""}
 
 
-# Examines the endpoints of webhooks: whether they take events, and whether their addresses may be reached.
+# Examines the endpoints of webhooks: whether they take events, and whether their addresses may be
+# reached.
 
 MAX_SHOWN: Final = 20
 """Endpoints with a finding of their own."""
@@ -278,22 +351,32 @@ async def examine_webhooks(
     return evaluate_webhooks(known, failing, OutboundHttp(settings.network_rules))
 
 
-def evaluate_webhooks(known: Sequence[Webhook], failing: Collection[str], http: OutboundHttp) -> list[CheckResult]:
-    """A finding for each endpoint whose URL is refused or that a person has paused, and one for all the others.
+def evaluate_webhooks(
+    known: Sequence[Webhook], failing: Collection[str], http: OutboundHttp
+) -> list[CheckResult]:
+    """A finding for each endpoint whose URL is refused or that a person has paused, and one for all
+    the others.
 
     `failing`: the endpoints of which `situation` tells.
     """
     bad = [(it, refusal) for it in known if (refusal := http.refusal(it.url))]
     well = [it for it in known if it.name not in {*failing, *(one.name for one, _ in bad)}]
     found = [
-        fail(t("webhook {name}", name=it.name), t("the URL may not be requested: {reason}", reason=refusal),
-             remedy=t("change the URL, or `[webhooks]`"))
+        fail(
+            t("webhook {name}", name=it.name),
+            t("the URL may not be requested: {reason}", reason=refusal),
+            remedy=t("change the URL, or `[webhooks]`"),
+        )
         for it, refusal in bad[:MAX_SHOWN]
-    ]  # fmt: skip
+    ]
     paused = [it for it in well if it.standing == "paused_manually"]
     if number := len(well) - len(paused):
-        text = tn("{n} of {total} endpoints is on (not tested)", "{n} of {total} endpoints are on (not tested)",
-                  number, total=len(known))  # fmt: skip
+        text = tn(
+            "{n} of {total} endpoints is on (not tested)",
+            "{n} of {total} endpoints are on (not tested)",
+            number,
+            total=len(known),
+        )
         found.append(ok(t("webhooks"), text))
     return [
         *found,
@@ -314,7 +397,9 @@ _TRY_SLACK: Final = 1.0
 _MAX_SENDERS: Final = 200
 
 PACKET_WARN: Final = 16 << 20
-"""Bytes: MariaDB's default, and what the largest template that is accepted (4,000,000 characters) may need."""
+"""Bytes: MariaDB's default, and what the largest template that is accepted (4,000,000 characters)
+may need.
+"""
 PACKET_FAIL: Final = 1 << 20
 """Bytes: MySQL's default of old, which a few hundred recipients with their variables go over."""
 
@@ -341,12 +426,23 @@ async def examine(
     try:
         database = Database(bounded, events=events)
     except ConfigurationError as error:
-        return [fail(t("database"), str(error), remedy=t("correct database.url, then check again"))], Shown()
+        return [
+            fail(t("database"), str(error), remedy=t("correct database.url, then check again"))
+        ], Shown()
     found, shown = list[CheckResult](), Shown()
     try:
-        known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
+        known = await server_info.server_facts(
+            database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT
+        )
         found += [
-            ok(t("database"), t("{where} responds in {took:.1f} ms", where=database.where, took=known.took * 1000)),
+            ok(
+                t("database"),
+                t(
+                    "{where} responds in {took:.1f} ms",
+                    where=database.where,
+                    took=known.took * 1000,
+                ),
+            ),
             *evaluate(known, settings),
         ]
         clocks.database = known.ahead
@@ -362,11 +458,14 @@ async def examine(
             stats = await StatsReader(database, Live(limits)).read(bound=ANSWER_TIMEOUT)
             seen = await look(database, intake, stats.daemons)
             its = situation(Facts(stats, seen.outage, just_back=seen.lives))
-            if not (seen.outage and any(it.level is Level.FAIL for it in found)):  # which says why, and what to do
+            # which says why, and what to do
+            if not (seen.outage and any(it.level is Level.FAIL for it in found)):
                 found += rows(stats, its)
             shown = Shown(stats, its)
             told = {it.subject for it in its if it.about.startswith("inbox ")}
-            known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
+            known_ = await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(
+                limit=_MAX_SENDERS
+            )
             found += read_states([it for it in known_ if it.email not in told], shown)
             failing = {it.subject for it in its if it.about.startswith("webhook ")}
             found += await examine_webhooks(database, hooks, failing, bound=ANSWER_TIMEOUT)
@@ -389,7 +488,13 @@ async def _lost_keys(database: Database) -> list[CheckResult]:
         await Secrets(database, timeout=ANSWER_TIMEOUT).examine()
     except LostKeysError:
         what = t("the keys of the suppressions are missing; no daemon starts without them")
-        return [fail(t("database: secrets"), what, remedy=t("restore the table secrets (docs/how-to/backup.md)"))]
+        return [
+            fail(
+                t("database: secrets"),
+                what,
+                remedy=t("restore the table secrets (docs/how-to/backup.md)"),
+            )
+        ]
     return []
 
 
@@ -410,7 +515,9 @@ _NAMES: Final = {
 
 
 def name_of(about: str) -> str:
-    """What the check is called that shows a finding about this; which one it is, the finding says."""
+    """What the check is called that shows a finding about this; which one it is, the finding
+    says.
+    """
     return _NAMES.get(about.partition(" ")[0]) or about
 
 
@@ -419,9 +526,21 @@ def rows(stats: QueueStats, found: Sequence[Condition]) -> list[CheckResult]:
     results = list[CheckResult]()
     if not any(it.about == "daemons" for it in found):
         running = [it.silent for it in stats.daemons if it.runs]
-        waiting = tn("{n:,} message waiting", "{n:,} messages waiting", stats.recipients.get(State.WAITING, 0))
-        results.append(ok(t("daemons"), t("running (last seen {span} ago); {waiting}",
-                          span=in_words(min(running, default=0)), waiting=as_counted(waiting, stats))))  # fmt: skip
+        waiting = tn(
+            "{n:,} message waiting",
+            "{n:,} messages waiting",
+            stats.recipients.get(State.WAITING, 0),
+        )
+        results.append(
+            ok(
+                t("daemons"),
+                t(
+                    "running (last seen {span} ago); {waiting}",
+                    span=in_words(min(running, default=0)),
+                    waiting=as_counted(waiting, stats),
+                ),
+            )
+        )
     for it in shortened(found):
         say = fail if it.severity is Severity.RED else warn
         results.append(say(name_of(it.about), it.text, remedy=joined(it.remedies)))
@@ -441,10 +560,16 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
             remedy = error_codes.remedy(error.errno, cause, where)
         case 0 if isinstance(cause, TimeoutError):
             said = t("no response within {within:g} s ({phase})", within=within, phase=error.phase)
-            remedy = t("check whether the server is stopped, its disk is full or a firewall drops packets")
+            remedy = t(
+                "check whether the server is stopped, its disk is full or a firewall drops packets"
+            )
         case _:
             remedy = t("check the server's error log")
-    return fail(t("database"), t("{where}: {said} ({number})", where=where, said=said, number=number), remedy=remedy)
+    return fail(
+        t("database"),
+        t("{where}: {said} ({number})", where=where, said=said, number=number),
+        remedy=remedy,
+    )
 
 
 def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckResult]:
@@ -463,7 +588,11 @@ def _version(variables: Mapping[str, str]) -> CheckResult:
         if other.lower() in maker:
             return fail(
                 t("database: version"),
-                t("{said}: {other} does not support the locks that claims need", said=said, other=other),
+                t(
+                    "{said}: {other} does not support the locks that claims need",
+                    said=said,
+                    other=other,
+                ),
                 remedy=t("use MySQL or MariaDB"),
             )
     found = re.search(r"(\d+)\.(\d+)", said)
@@ -481,10 +610,15 @@ def _version(variables: Mapping[str, str]) -> CheckResult:
 
 def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterator[CheckResult]:
     lock = _number(variables, "innodb_lock_wait_timeout")
-    statement = _number(variables, "max_statement_time") or _number(variables, "max_execution_time") / 1000
+    statement = (
+        _number(variables, "max_statement_time") or _number(variables, "max_execution_time") / 1000
+    )
     isolation = variables.get("transaction_isolation") or variables.get("tx_isolation", "")
     said = t(
-        "locks {lock:g} s, statements {statement:g} s, {isolation}", lock=lock, statement=statement, isolation=isolation
+        "locks {lock:g} s, statements {statement:g} s, {isolation}",
+        lock=lock,
+        statement=statement,
+        isolation=isolation,
     )
     check = t("database: limits")
     if (
@@ -497,21 +631,33 @@ def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterato
         yield fail(
             check,
             t("the session did not take mailerd's limits: {said}", said=said),
-            remedy=t("remove what resets them between this machine and the server (such as a proxy's multiplexing)"),
+            remedy=t(
+                "remove what resets them between this machine and the server (such as a proxy's multiplexing)"
+            ),
         )
     packet = int(_number(variables, "max_allowed_packet"))
     words = t("max_allowed_packet is {packet:g} MiB", packet=packet / (1 << 20))
     remedy = t("set max_allowed_packet = 64M in the server's configuration and restart it")
     if packet < PACKET_FAIL:
-        yield fail(t("database: packet"), t("{words}: ordinary jobs are rejected", words=words), remedy=remedy)
+        yield fail(
+            t("database: packet"),
+            t("{words}: ordinary jobs are rejected", words=words),
+            remedy=remedy,
+        )
     elif packet < PACKET_WARN:
-        yield warn(t("database: packet"), t("{words}: large templates are rejected", words=words), remedy=remedy)
+        yield warn(
+            t("database: packet"),
+            t("{words}: large templates are rejected", words=words),
+            remedy=remedy,
+        )
     else:
         yield ok(t("database: packet"), words)
 
 
 def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
-    transactions = "transaction_read_only" if "transaction_read_only" in variables else "tx_read_only"
+    transactions = (
+        "transaction_read_only" if "transaction_read_only" in variables else "tx_read_only"
+    )
     closed = [
         name
         for name in ("read_only", "super_read_only", "innodb_read_only", transactions)
@@ -544,7 +690,10 @@ def _privileges(known: ServerInfo) -> CheckResult:
     if known.by_role:
         return warn(
             check,
-            t("{words} cannot be verified: granted, if at all, by a role or on single tables", words=words),
+            t(
+                "{words} cannot be verified: granted, if at all, by a role or on single tables",
+                words=words,
+            ),
             remedy=remedy,
         )
     if _DAILY & set(missing):
@@ -559,7 +708,9 @@ def _privileges(known: ServerInfo) -> CheckResult:
 async def _time_out(database: Database) -> list[CheckResult]:
     took = await server_info.measure_timeout(database, bound=TRY_BOUND)
     words = t(
-        "a 30 s statement with a limit of {bound:g} s was cancelled after {took:.2f} s", bound=TRY_BOUND, took=took
+        "a 30 s statement with a limit of {bound:g} s was cancelled after {took:.2f} s",
+        bound=TRY_BOUND,
+        took=took,
     )
     if took <= TRY_BOUND + _TRY_SLACK:
         return [ok(t("database: time-outs"), words)]
@@ -578,12 +729,20 @@ def schema(applied: int, needed: int) -> CheckResult:
     if applied > needed:
         return fail(
             check,
-            t("at migration {applied}; this mailerd knows only {needed}", applied=applied, needed=needed),
+            t(
+                "at migration {applied}; this mailerd knows only {needed}",
+                applied=applied,
+                needed=needed,
+            ),
             remedy=t("install the newer mailerd that migrated it"),
         )
     if applied < needed:
         at = t("at migration {applied}", applied=applied) if applied else t("no schema yet")
-        return fail(check, t("{at}; this mailerd needs {needed}", at=at, needed=needed), remedy="mailerd migrate")
+        return fail(
+            check,
+            t("{at}; this mailerd needs {needed}", at=at, needed=needed),
+            remedy="mailerd migrate",
+        )
     return ok(check, t("up to date (migration {applied})", applied=applied))
 
 

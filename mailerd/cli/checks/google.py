@@ -1,4 +1,6 @@
-"""Examines Google and every mailbox: sign-in, scopes, whose account it is, and which delivery mode that makes."""
+"""Examines Google and every mailbox: sign-in, scopes, whose account it is, and which delivery mode
+that makes.
+"""
 
 import asyncio
 from email.utils import parsedate_to_datetime
@@ -42,25 +44,43 @@ _PASSING: Final = {
 
 
 async def examine(
-    settings: GmailSettings, *, clock: Clock, clocks: Clocks, events: GmailEvents,
-    shown: asyncio.Future[Shown], named: str = "",
-) -> list[CheckResult]:  # fmt: skip
+    settings: GmailSettings,
+    *,
+    clock: Clock,
+    clocks: Clocks,
+    events: GmailEvents,
+    shown: asyncio.Future[Shown],
+    named: str = "",
+) -> list[CheckResult]:
     """The findings; `shown`: what the database knows, and what is said of its senders already.
 
     They try a domain's key, and so does `named`, which is one more.
     """
     entries = inventory(settings)
-    bounded = settings.model_copy(update={"request_timeout": min(CALL_TIMEOUT, settings.request_timeout)})
-    async with Gmail(bounded, events=events, concurrency=_AT_ONCE) as google, asyncio.TaskGroup() as tasks:
-        greeting = tasks.create_task(_greet(google, settings, clock=clock, clocks=clocks, shown=shown))
+    bounded = settings.model_copy(
+        update={"request_timeout": min(CALL_TIMEOUT, settings.request_timeout)}
+    )
+    async with (
+        Gmail(bounded, events=events, concurrency=_AT_ONCE) as google,
+        asyncio.TaskGroup() as tasks,
+    ):
+        greeting = tasks.create_task(
+            _greet(google, settings, clock=clock, clocks=clocks, shown=shown)
+        )
         examiner = _Examiner(google, settings, named=named, shown=shown, greeting=greeting)
         looks = [tasks.create_task(examiner.entry(each)) for each in entries]
         missing = google.credential_file(named) if named else None
         aliases = tasks.create_task(examiner.aliases())
-    found = [*greeting.result(), *(finding for look in looks for finding in look.result()), *aliases.result()]
+    found = [
+        *greeting.result(),
+        *(finding for look in looks for finding in look.result()),
+        *aliases.result(),
+    ]
     if isinstance(missing, NoCredentials) and named not in settings.aliases:
         found.append(_unusable(named, missing.cause))
-    waiting = [each for each, waits in sorted((await shown).waits.items()) if waits and each != named]
+    waiting = [
+        each for each, waits in sorted((await shown).waits.items()) if waits and each != named
+    ]
     found += [
         _told_already(each, judge(Call.TOKEN, lacks), await shown) or _unusable(each, lacks.cause)
         for each in waiting
@@ -70,15 +90,25 @@ async def examine(
         found.append(
             fail(
                 t("mailboxes"),
-                t("no credential file in {credentials_dir}", credentials_dir=settings.credentials_dir),
-                remedy=t("mailerd auth login --sender me@example.com, or put a service account's key there"),
+                t(
+                    "no credential file in {credentials_dir}",
+                    credentials_dir=settings.credentials_dir,
+                ),
+                remedy=t(
+                    "mailerd auth login --sender me@example.com, or put a service account's key there"
+                ),
             )
         )
     return found
 
 
 async def _greet(
-    google: Gmail, settings: GmailSettings, *, clock: Clock, clocks: Clocks, shown: asyncio.Future[Shown]
+    google: Gmail,
+    settings: GmailSettings,
+    *,
+    clock: Clock,
+    clocks: Clocks,
+    shown: asyncio.Future[Shown],
 ) -> list[CheckResult]:
     answer = await google.ping()
     ours = clock.now()
@@ -86,7 +116,9 @@ async def _greet(
         what = t("{api_root} unreachable: {cause}", api_root=settings.api_root, cause=answer.cause)
         if known := (await shown).tells(("google_unreachable", "google_silent")):
             return [warn(t("google"), what, remedy=known.remedies[0])]
-        remedy = t("check this machine's internet connection: DNS, firewall, gmail.proxy and gmail.api_root")
+        remedy = t(
+            "check this machine's internet connection: DNS, firewall, gmail.proxy and gmail.api_root"
+        )
         return [fail(t("google"), what, remedy=remedy)]
     found = [ok(t("google"), t("{api_root} responds", api_root=settings.api_root))]
     try:
@@ -94,7 +126,9 @@ async def _greet(
         # The header has whole seconds, cut off: on average half a second is missing.
         clocks.google = (theirs - ours).total_seconds() + 0.5
     except (ValueError, TypeError):
-        remedy = t("something between here and Google responds in its place: check gmail.api_root and any proxy")
+        remedy = t(
+            "something between here and Google responds in its place: check gmail.api_root and any proxy"
+        )
         found.append(warn(t("google: clock"), t("Google's response has no date"), remedy=remedy))
     return found
 
@@ -132,7 +166,9 @@ class _Examiner:
             return [_unusable(entry.owner, entry.problem)]
         if not entry.owner.startswith("@"):
             return [await self._mailbox(entry.owner, kind=entry.kind)]
-        senders = sorted(each for each in {*(await self._shown).waits, *self._named} if self._by(entry, each))
+        senders = sorted(
+            each for each in {*(await self._shown).waits, *self._named} if self._by(entry, each)
+        )
         if not senders:
             return [
                 warn(
@@ -144,7 +180,9 @@ class _Examiner:
                     remedy=f"mailerd check --sender someone{entry.owner}",
                 )
             ]
-        return list(await asyncio.gather(*(self._mailbox(each, kind=entry.kind) for each in senders)))
+        return list(
+            await asyncio.gather(*(self._mailbox(each, kind=entry.kind) for each in senders))
+        )
 
     def _by(self, entry: Entry, sender: str) -> bool:
         """Whether a sender's file is this one."""
@@ -162,7 +200,10 @@ class _Examiner:
                     fail(
                         alias,
                         what,
-                        remedy=t("mailerd auth login --sender {mailbox}, or correct gmail.aliases", mailbox=mailbox),
+                        remedy=t(
+                            "mailerd auth login --sender {mailbox}, or correct gmail.aliases",
+                            mailbox=mailbox,
+                        ),
                     )
                 )
             else:
@@ -193,7 +234,10 @@ class _Examiner:
         if known := _told_already(sender, verdict, await self._shown):
             return known
         google = (await self._greeting)[0]
-        if google.level is not Level.PASS and cause_code(verdict.reason) in GOOGLE_UNREACHABLE | GOOGLE_SILENT:
+        if (
+            google.level is not Level.PASS
+            and cause_code(verdict.reason) in GOOGLE_UNREACHABLE | GOOGLE_SILENT
+        ):
             return warn(sender, t("not tested: Google cannot be reached"), remedy=google.remedy)
         return refused(sender, call, reply, kind=kind)
 
@@ -201,9 +245,16 @@ class _Examiner:
 def mode_of(box: Mailbox) -> CheckResult:
     """The delivery mode, and why it is that one."""
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
-    again = t("mailerd auth login --sender {sender} --metadata (asks for gmail.compose)", sender=quote(box.sender))
+    again = t(
+        "mailerd auth login --sender {sender} --metadata (asks for gmail.compose)",
+        sender=quote(box.sender),
+    )
     if box.mode == "draft":
-        proof = "" if box.can_read_metadata else t("; without gmail.metadata, a confirmed message has no Message-ID")
+        proof = (
+            ""
+            if box.can_read_metadata
+            else t("; without gmail.metadata, a confirmed message has no Message-ID")
+        )
         return ok(
             box.sender,
             t(
@@ -243,7 +294,11 @@ def _told_already(sender: str, verdict: Verdict, shown: Shown) -> CheckResult | 
     cause = verdict.backoff.cause if verdict.backoff else None
     for it in shown.of_mailbox(sender):
         if it.code == cause or same_cause(it.text.fields.get("reason"), verdict.reason):
-            return warn(sender, t("cannot be used now; see {line}", line=name_of(it.about)), remedy=it.remedies[0])
+            return warn(
+                sender,
+                t("cannot be used now; see {line}", line=name_of(it.about)),
+                remedy=it.remedies[0],
+            )
     return None
 
 
@@ -258,16 +313,22 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
         client_error = isinstance(reply, Refused) and reply.status < 500  # noqa: PLR2004 - HTTP's server errors
         return (fail if client_error else warn)(sender, what, remedy=INCIDENT)
     if cause in _PASSING:
-        return warn(sender, what, remedy=t("no action needed; messages wait, and no attempt is counted"))
+        return warn(
+            sender, what, remedy=t("no action needed; messages wait, and no attempt is counted")
+        )
     return fail(sender, what, remedy=_remedy(sender, reply, cause, kind=kind))
 
 
 def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
     if cause is PauseCause.API_DISABLED:
-        return t("enable the Gmail API in the Cloud project: {where}", where=repair_command(cause, sender=sender))
+        return t(
+            "enable the Gmail API in the Cloud project: {where}",
+            where=repair_command(cause, sender=sender),
+        )
     if cause is PauseCause.DOMAIN_POLICY:
         return t(
-            "ask the domain's administrator to allow this app: {where}", where=repair_command(cause, sender=sender)
+            "ask the domain's administrator to allow this app: {where}",
+            where=repair_command(cause, sender=sender),
         )
     if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
         return t(

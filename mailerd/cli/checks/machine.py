@@ -1,4 +1,6 @@
-"""Examines the machine: ports, disks, files and their rights, the public site, systemd and journald."""
+"""Examines the machine: ports, disks, files and their rights, the public site, systemd and
+journald.
+"""
 
 import asyncio
 import errno
@@ -17,7 +19,14 @@ import aiohttp
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.cli.daemon import ask_ready
-from mailerd.config import AlertSettings, IntakeSettings, LogSettings, PublicSettings, discovery, dotenv_in_use
+from mailerd.config import (
+    AlertSettings,
+    IntakeSettings,
+    LogSettings,
+    PublicSettings,
+    discovery,
+    dotenv_in_use,
+)
 from mailerd.core.i18n import t, tn
 from mailerd.core.reading import JOURNAL
 from mailerd.core.situation import Facts, situation
@@ -29,7 +38,8 @@ from mailerd.intake.unsubscribe_pages import MARK
 from mailerd.ops.alerts import build_notifiers
 from mailerd.ops.daemon_thread import in_thread
 
-# Examines the files that hold secrets: who else may read them, and who may put others in their place.
+# Examines the files that hold secrets: who else may read them, and who may put others in their
+# place.
 
 _PASSWORD: Final = re.compile("//[^@]*:[^@]+@")
 """A user with a password, in a URL."""
@@ -59,7 +69,9 @@ def configuration(path: Path | None) -> CheckResult:
 
 
 def _secrets(path: Path) -> list[str]:
-    """The keys of a file that hold secrets; what the environment has in their place is none of it."""
+    """The keys of a file that hold secrets; what the environment has in their place is none of
+    it.
+    """
     given = {
         f"{section}.{key}": value
         for section, keys in tomllib.loads(path.read_text("utf-8")).items()
@@ -69,17 +81,23 @@ def _secrets(path: Path) -> list[str]:
 
 
 def _is_secret(key: str, value: object) -> bool:
-    return bool(value) and (key in _ALL_SECRET or (key in _URLS and bool(_PASSWORD.search(str(value)))))
+    return bool(value) and (
+        key in _ALL_SECRET or (key in _URLS and bool(_PASSWORD.search(str(value))))
+    )
 
 
 def dotenv() -> list[CheckResult]:
-    """The `.env` of the working folder, which has been read and found good, when it sets anything."""
+    """The `.env` of the working folder, which has been read and found good, when it sets
+    anything.
+    """
     used = dotenv_in_use()
     if used is None:
         return []
     (path, names), check, values = used, t("the file .env"), discovery.read_dotenv()
     mode, sets = stat.S_IMODE(path.stat().st_mode), ", ".join(names)
-    if mode & 0o004 and (secrets := ", ".join(name for name in names if _is_secret(_key(name), values[name]))):
+    if mode & 0o004 and (
+        secrets := ", ".join(name for name in names if _is_secret(_key(name), values[name]))
+    ):
         return [
             warn(
                 check,
@@ -107,9 +125,24 @@ def alerts(settings: AlertSettings) -> list[CheckResult]:
     try:
         ways = len(build_notifiers(webhook=settings.webhook, urls=settings.urls))
     except ConfigurationError as error:
-        return [fail(t("alerts"), str(error), remedy=t("correct [alerts]; a daemon does not start until then"))]
+        return [
+            fail(
+                t("alerts"),
+                str(error),
+                remedy=t("correct [alerts]; a daemon does not start until then"),
+            )
+        ]
     return (
-        [ok(t("alerts"), tn("{n} channel configured (not tested)", "{n} channels configured (not tested)", ways))]
+        [
+            ok(
+                t("alerts"),
+                tn(
+                    "{n} channel configured (not tested)",
+                    "{n} channels configured (not tested)",
+                    ways,
+                ),
+            )
+        ]
         if ways
         else []
     )
@@ -121,7 +154,11 @@ def folder(path: Path) -> CheckResult:
     try:
         status = path.stat()
         if not path.is_dir():
-            return fail(check, t("{path} is not a folder", path=path), remedy=t("correct gmail.credentials_dir"))
+            return fail(
+                check,
+                t("{path} is not a folder", path=path),
+                remedy=t("correct gmail.credentials_dir"),
+            )
         list(path.iterdir())
     except FileNotFoundError:
         return warn(
@@ -132,8 +169,15 @@ def folder(path: Path) -> CheckResult:
     except OSError as error:
         return fail(
             check,
-            t("{path}: {strerror} (as user {user})", path=path, strerror=error.strerror, user=os.geteuid()),
-            remedy=t("chown the folder to mailerd's user, or run this as user {user}", user=_owner(path)),
+            t(
+                "{path}: {strerror} (as user {user})",
+                path=path,
+                strerror=error.strerror,
+                user=os.geteuid(),
+            ),
+            remedy=t(
+                "chown the folder to mailerd's user, or run this as user {user}", user=_owner(path)
+            ),
         )
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o022:
@@ -146,7 +190,9 @@ def folder(path: Path) -> CheckResult:
 
 
 def templates(named: str) -> list[CheckResult]:
-    """The folder of the named templates, where one is set; a daemon without it knows none, and refuses their jobs."""
+    """The folder of the named templates, where one is set; a daemon without it knows none, and
+    refuses their jobs.
+    """
     if not named:
         return []
     try:
@@ -197,7 +243,8 @@ _CHECK: Final = t("public: base_url")
 async def examine(settings: PublicSettings) -> list[CheckResult]:
     """The finding; none where there are no unsubscribe links.
 
-    A link that no key has made is asked for: only our site answers it with its page, and nothing is changed by it.
+    A link that no key has made is asked for: only our site answers it with its page, and nothing is
+    changed by it.
     """
     if not settings.base_url:
         return []
@@ -217,33 +264,51 @@ async def examine(settings: PublicSettings) -> list[CheckResult]:
         return [
             fail(
                 _CHECK,
-                t("{base_url} has no valid certificate: {error}", base_url=settings.base_url, error=error),
+                t(
+                    "{base_url} has no valid certificate: {error}",
+                    base_url=settings.base_url,
+                    error=error,
+                ),
                 remedy=remedy,
             )
         ]
     except TimeoutError:
-        return [await _not_reachable(settings, t("no response within {bound:g} s", bound=ANSWER_TIMEOUT))]
+        return [
+            await _not_reachable(
+                settings, t("no response within {bound:g} s", bound=ANSWER_TIMEOUT)
+            )
+        ]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return [await _not_reachable(settings, str(error) or type(error).__name__)]
     return [evaluate(settings, status=status, ours=MARK.encode() in body, location=place)]
 
 
-def evaluate(settings: PublicSettings, *, status: int, ours: bool, location: str = "") -> CheckResult:
+def evaluate(
+    settings: PublicSettings, *, status: int, ours: bool, location: str = ""
+) -> CheckResult:
     """What an answer means; `ours`: it is a page of our site."""
     base, links = settings.base_url, f"{settings.base_url}/u/"
     if ours and status == 503:  # noqa: PLR2004 - HTTP's "unavailable"
         remedy = t("see the findings of the database; mail programs retry, but not forever")
         return warn(
-            _CHECK, t("{base} leads to mailerd's site, which cannot reach its database", base=base), remedy=remedy
+            _CHECK,
+            t("{base} leads to mailerd's site, which cannot reach its database", base=base),
+            remedy=remedy,
         )
     if ours:
         return ok(_CHECK, t("{base} serves the unsubscribe page", base=base))
     if 300 <= status < 400:  # noqa: PLR2004 - HTTP's redirects
         remedy = t("let {links} respond without a redirect; mail programs follow none", links=links)
         return fail(
-            _CHECK, t("{base} redirects to {location}", base=base, location=location or t("nowhere")), remedy=remedy
+            _CHECK,
+            t("{base} redirects to {location}", base=base, location=location or t("nowhere")),
+            remedy=remedy,
         )
-    passed = f"{settings.host}:{settings.port}" if settings.port else t("the daemon whose public.port is set")
+    passed = (
+        f"{settings.host}:{settings.port}"
+        if settings.port
+        else t("the daemon whose public.port is set")
+    )
     remedy = t(
         "let the proxy pass {links} to {passed} and leave the responses unchanged, or correct public.base_url",
         links=links,
@@ -251,7 +316,11 @@ def evaluate(settings: PublicSettings, *, status: int, ours: bool, location: str
     )
     return fail(
         _CHECK,
-        t("{base} responds with {status} and a page that is not mailerd's", base=base, status=status),
+        t(
+            "{base} responds with {status} and a page that is not mailerd's",
+            base=base,
+            status=status,
+        ),
         remedy=remedy,
     )
 
@@ -265,7 +334,9 @@ async def _not_reachable(settings: PublicSettings, why: str) -> CheckResult:
             t("{what}; nothing listens on {where}", what=what, where=where),
             remedy=t("start the daemon (`mailerd run`), then check again"),
         )
-    remedy = t("check DNS, firewall and proxy; until the site responds, no recipient can unsubscribe by the links")
+    remedy = t(
+        "check DNS, firewall and proxy; until the site responds, no recipient can unsubscribe by the links"
+    )
     return fail(_CHECK, what, remedy=remedy)
 
 
@@ -293,21 +364,28 @@ _INODES_FAIL: Final = 1000
 
 @dataclass(frozen=True)
 class SystemPaths:
-    """Where systemd shows itself: sd_booted(3), sd-journal's socket, journald.conf(5)'s Storage=."""
+    """Where systemd shows itself: sd_booted(3), sd-journal's socket, journald.conf(5)'s
+    Storage=.
+    """
 
     booted: Path = Path("/run/systemd/system")
     journal: Path = Path("/run/systemd/journal/socket")
     kept: Path = Path("/var/log/journal")
 
 
-async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], paths: SystemPaths) -> CheckResult:
+async def port(
+    settings: IntakeSettings, ours: Awaitable[QueueStats | None], paths: SystemPaths
+) -> CheckResult:
     """Whether the intake can listen, or does already; `ours`: what our database shows."""
     where = settings.unix_socket or f"{settings.host}:{settings.port}"
     check = t("API: socket") if settings.unix_socket else t("API: port")
     if await _kept(where, paths):
         return ok(
             check,
-            t("systemd listens on {where} (mailerd.socket), and starts mailerd at the first request", where=where),
+            t(
+                "systemd listens on {where} (mailerd.socket), and starts mailerd at the first request",
+                where=where,
+            ),
         )
     if settings.unix_socket:
         return await _socket_file(settings, ours)
@@ -323,7 +401,11 @@ async def port(settings: IntakeSettings, ours: Awaitable[QueueStats | None], pat
         )
         return fail(
             check,
-            t("{where} cannot be listened on: {strerror}", where=where, strerror=error.strerror or error),
+            t(
+                "{where} cannot be listened on: {strerror}",
+                where=where,
+                strerror=error.strerror or error,
+            ),
             remedy=remedy,
         )
     return ok(check, t("{where} is free", where=where))
@@ -339,20 +421,29 @@ async def _kept(where: str, paths: SystemPaths) -> bool:
 
 
 def kept(shown: str, where: str) -> bool:
-    """Whether systemd listens there for a daemon that does not run; to ask who listens would start that daemon.
+    """Whether systemd listens there for a daemon that does not run; to ask who listens would start
+    that daemon.
 
     `shown`: what systemd shows of its socket; "listening" is one whose service does not run.
     """
     lines, number = shown.splitlines(), where.rpartition(":")[2]
-    addresses = [line.removeprefix("Listen=").partition(" ")[0] for line in lines if line.startswith("Listen=")]
-    found = any(where == it if "/" in where else number == it.rpartition(":")[2] for it in addresses)
+    addresses = [
+        line.removeprefix("Listen=").partition(" ")[0]
+        for line in lines
+        if line.startswith("Listen=")
+    ]
+    found = any(
+        where == it if "/" in where else number == it.rpartition(":")[2] for it in addresses
+    )
     return found and "SubState=listening" in lines
 
 
 async def _why_not_ready(settings: IntakeSettings) -> tuple[str, str]:
-    """Why the daemon that listens there can store no job, as it says itself, and the remedy; both empty when it can.
+    """Why the daemon that listens there can store no job, as it says itself, and the remedy; both
+    empty when it can.
 
-    It has met what nothing shows that is asked from here: a disk that is full takes a change of what is stored.
+    It has met what nothing shows that is asked from here: a disk that is full takes a change of
+    what is stored.
     """
     try:
         said = await ask_ready(settings)
@@ -392,13 +483,20 @@ async def _owned(
     if owner == "mailerd":  # where it can store nothing, its database has not heard of it for long
         what, remedy = await _why_not_ready(settings)
         if what:
-            return fail(check, t("the mailerd on {where} is not ready: {what}", where=where, what=what), remedy=remedy)
+            return fail(
+                check,
+                t("the mailerd on {where} is not ready: {what}", where=where, what=what),
+                remedy=remedy,
+            )
         if _is_ours(await ours):
             return ok(check, t("a mailerd listens on {where}", where=where))
     if owner == "silent":
         return fail(
             check,
-            t("{where} is in use but not responding: a daemon that hangs, or another program", where=where),
+            t(
+                "{where} is in use but not responding: a daemon that hangs, or another program",
+                where=where,
+            ),
             remedy=t("{see}; run `systemctl restart mailerd`, or stop the program", see=see),
         )
     return fail(
@@ -406,7 +504,9 @@ async def _owned(
         t(
             "{where} is in use by {owner}",
             where=where,
-            owner=t("the mailerd of another database") if owner == "mailerd" else t("another program"),
+            owner=t("the mailerd of another database")
+            if owner == "mailerd"
+            else t("another program"),
         ),
         remedy=t("{see}, then stop it or choose another {setting}", see=see, setting=setting),
     )
@@ -417,7 +517,9 @@ def _is_ours(stats: QueueStats | None) -> bool:
 
     One that is ready may not have had the time for a heartbeat since the database came back.
     """
-    return stats is None or any(it.host == socket.gethostname() and not it.is_gone for it in stats.daemons)
+    return stats is None or any(
+        it.host == socket.gethostname() and not it.is_gone for it in stats.daemons
+    )
 
 
 async def _socket_file(settings: IntakeSettings, ours: Awaitable[QueueStats | None]) -> CheckResult:
@@ -430,7 +532,9 @@ async def _socket_file(settings: IntakeSettings, ours: Awaitable[QueueStats | No
         strerror = os.strerror(number)
         remedy = t("correct intake.unix_socket, or let mailerd's user write into its folder")
         return fail(
-            check, t("{where} cannot be listened on: {strerror}", where=where, strerror=strerror), remedy=remedy
+            check,
+            t("{where} cannot be listened on: {strerror}", where=where, strerror=strerror),
+            remedy=remedy,
         )
     return ok(check, t("{where} is free", where=where))
 
@@ -445,7 +549,10 @@ def _errno_of(path: Path) -> int:
 
 
 def disks(folders: Iterable[Path]) -> list[CheckResult]:
-    """Room on the file systems under these folders, each once. It may block: a dead network drive does."""
+    """Room on the file systems under these folders, each once.
+
+    It may block: a dead network drive does.
+    """
     found: list[CheckResult] = []
     seen: set[int] = set()
     for folder in folders:
@@ -459,17 +566,26 @@ def disks(folders: Iterable[Path]) -> list[CheckResult]:
 def _is_seen(folder: Path) -> bool:
     try:
         return folder.exists()
-    except OSError:  # it lies in a folder that this user may not look into, and on the same disk or on one below it
+    except OSError:
+        # it lies in a folder that this user may not look into, and on the same disk or on one below
+        # it
         return False
 
 
 def _disk(place: Path) -> CheckResult:
     usage, inodes = shutil.disk_usage(place), os.statvfs(place)
-    return room(place, free=usage.free, total=usage.total, inodes=inodes.f_favail if inodes.f_files else None)
+    return room(
+        place,
+        free=usage.free,
+        total=usage.total,
+        inodes=inodes.f_favail if inodes.f_files else None,
+    )
 
 
 def room(place: Path, *, free: int, total: int, inodes: int | None) -> CheckResult:
-    """What it means that so many bytes of a file system are free, and so many inodes (None: it has no such thing)."""
+    """What it means that so many bytes of a file system are free, and so many inodes (None: it has
+    no such thing).
+    """
     check, words = (
         t("disk"),
         t(
@@ -493,7 +609,9 @@ def room(place: Path, *, free: int, total: int, inodes: int | None) -> CheckResu
 
 
 async def systemd(paths: SystemPaths, log: LogSettings) -> list[CheckResult]:
-    """The unit and the journal, where systemd runs; and that the log does not go to a journal where there is none."""
+    """The unit and the journal, where systemd runs; and that the log does not go to a journal where
+    there is none.
+    """
     found = _log(log, paths)
     if not paths.booted.is_dir():
         return [ok("systemd", t("not running here; nothing to check")), *found]
@@ -509,7 +627,11 @@ def _log(settings: LogSettings, paths: SystemPaths) -> list[CheckResult]:
         journal=paths.journal,
         trouble=trouble,
     )
-    return [fail(t("log"), what, remedy=t('set log.format = "auto", which uses journald where available'))]
+    return [
+        fail(
+            t("log"), what, remedy=t('set log.format = "auto", which uses journald where available')
+        )
+    ]
 
 
 async def _show(unit: str, properties: str) -> str:
@@ -553,7 +675,11 @@ def unit(shown: dict[str, str]) -> CheckResult:
     check = "systemd"
     load, active = shown.get("LoadState", ""), shown.get("ActiveState", "")
     if load == "not-found":
-        return warn(check, t("no {unit}: a daemon that crashes is not restarted", unit=UNIT), remedy="make install")
+        return warn(
+            check,
+            t("no {unit}: a daemon that crashes is not restarted", unit=UNIT),
+            remedy="make install",
+        )
     if load != "loaded":
         return fail(
             check,
@@ -601,7 +727,9 @@ def _unreachable(journal: Path) -> str:
 
 
 def journald(paths: SystemPaths) -> CheckResult:
-    """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
+    """Whether the journal can be spoken to, and has a place to keep things over a restart of the
+    machine.
+    """
     check = "journald"
     if trouble := _unreachable(paths.journal):
         return warn(

@@ -5,7 +5,13 @@ from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, warn
 from mailerd.core.i18n import t
-from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, STANDARD_FROM, STANDARD_UNITS, TIERS_PAGE, SenderLimits
+from mailerd.core.rate_limit import (
+    DRAFT_PAIR_UNITS,
+    STANDARD_FROM,
+    STANDARD_UNITS,
+    TIERS_PAGE,
+    SenderLimits,
+)
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.read import server_info
@@ -15,15 +21,23 @@ _MAX_SENDERS: Final = 20
 
 
 def configured(limits: SenderLimits) -> list[CheckResult]:
-    """A finding where the configuration gives senders more than the Standard tier, which then takes messages away."""
+    """A finding where the configuration gives senders more than the Standard tier, which then takes
+    messages away.
+    """
     return _slower(
-        t("sending limits"), limits, keep=t("set pace.units_per_minute to {standard}", standard=STANDARD_UNITS)
+        t("sending limits"),
+        limits,
+        keep=t("set pace.units_per_minute to {standard}", standard=STANDARD_UNITS),
     )
 
 
-async def of_senders(database: Database, defaults: DefaultLimits, *, bound: float) -> list[CheckResult]:
+async def of_senders(
+    database: Database, defaults: DefaultLimits, *, bound: float
+) -> list[CheckResult]:
     """A finding for each sender whose own limit is above the Standard tier's."""
-    above = await server_info.senders_above(database, defaults, units=STANDARD_UNITS, bound=bound, most=_MAX_SENDERS)
+    above = await server_info.senders_above(
+        database, defaults, units=STANDARD_UNITS, bound=bound, most=_MAX_SENDERS
+    )
     return [
         result
         for it in above

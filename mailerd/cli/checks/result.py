@@ -36,7 +36,9 @@ class CheckResult:
             raise ValueError(f"{self.check}: {self.what}: a remedy is missing")
 
     def line(self) -> str:
-        """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or done."""
+        """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or
+        done.
+        """
         check = say(self.check)
         text = f"{say(self.what)} -> {say(self.remedy)}" if self.remedy else say(self.what)
         said = say(joined([" ".join(line.split()) for line in text.splitlines()]))

@@ -40,7 +40,9 @@ def pages(document: Mapping[str, Any]) -> dict[str, Page]:
     """All pages by their names, in the language of this context."""
     schemas = document["components"]["schemas"]
     operations: list[Operation] = [
-        (method.upper(), path, it) for path, methods in document["paths"].items() for method, it in methods.items()
+        (method.upper(), path, it)
+        for path, methods in document["paths"].items()
+        for method, it in methods.items()
     ]
     groups = {
         name: [each for tag in tags for each in operations if tag in each[2]["tags"]]
@@ -53,7 +55,9 @@ def pages(document: Mapping[str, Any]) -> dict[str, Page]:
 
 
 def words(text: str) -> str:
-    """A text of the document as HTML, in the language of its reader; what is between backticks is code."""
+    """A text of the document as HTML, in the language of its reader; what is between backticks is
+    code.
+    """
     said = say(text if isinstance(text, Text) else verbatim(text))
     return re.sub("`([^`]+)`", r"<code>\1</code>", escape(said))
 
@@ -61,10 +65,11 @@ def words(text: str) -> str:
 def _start(document: Mapping[str, Any], groups: Mapping[str, list[Operation]]) -> Page:
     schemas = document["components"]["schemas"]
     title = say(t("API reference"))
-    with_key = t("All calls except `/health/…` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:")
-    intro = (
-        f'<p>{words(document["info"]["description"])} {words(with_key)} <a href="/openapi.json">openapi.json</a></p>'
+    with_key = t(
+        "All calls except `/health/…` need a key, in `X-API-Key` or as `Authorization: Bearer`. For programs:"
     )
+    about = words(document["info"]["description"])
+    intro = f'<p>{about} {words(with_key)} <a href="/openapi.json">openapi.json</a></p>'
     lists = "".join(
         f'<h2 id="{name}"><a href="/docs/api/{name}">{say(t(GROUPS[name][0]))}</a></h2><ul class="calls">'
         + "".join(
@@ -77,13 +82,17 @@ def _start(document: Mapping[str, Any], groups: Mapping[str, list[Operation]]) -
     rows = [(f"<code>{code}</code>", words(meaning)) for code, meaning in sorted(CODES.items())]
     codes = say(t("Error codes"))
     models = "".join(_object(name, schemas) for name in _ERROR_MODELS)
-    html = (
-        f'<h1>{title}</h1>{intro}{lists}<h2 id="errors">{codes}</h2>{_table((t("Code"), t("Meaning")), rows)}{models}'
-    )
+    errors = f'<h2 id="errors">{codes}</h2>{_table((t("Code"), t("Meaning")), rows)}'
+    html = f"<h1>{title}</h1>{intro}{lists}{errors}{models}"
     sections = [
         PageSection("", title, 1, say(document["info"]["description"])),
         *(PageSection(name, say(t(GROUPS[name][0])), 2, "") for name in groups),
-        PageSection("errors", codes, 2, " ".join(f"{code} {say(verbatim(text))}" for code, text in CODES.items())),
+        PageSection(
+            "errors",
+            codes,
+            2,
+            " ".join(f"{code} {say(verbatim(text))}" for code, text in CODES.items()),
+        ),
         *(PageSection(name, name, 3, "") for name in _ERROR_MODELS),
     ]
     return Page(title, html, tuple(sections))
@@ -96,7 +105,9 @@ def _group(name: str, operations: list[Operation], schemas: Mapping[str, Any]) -
     models = sorted(_reachable(json.dumps([it for _, _, it in operations], default=str), schemas))
     html = f"<h1>{said}</h1>{about}" + "".join(_operation(*each, schemas) for each in operations)
     if models:
-        html += f'<h2 id="objects">{say(t("Objects"))}</h2>' + "".join(_object(each, schemas) for each in models)
+        html += f'<h2 id="objects">{say(t("Objects"))}</h2>' + "".join(
+            _object(each, schemas) for each in models
+        )
     sections = [PageSection("", said, 1, " ".join(say(verbatim(TAGS[tag])) for tag in tags))]
     for method, path, it in operations:
         fields = " ".join(each["name"] for each in it["parameters"])
@@ -104,7 +115,9 @@ def _group(name: str, operations: list[Operation], schemas: Mapping[str, Any]) -
         sections.append(PageSection(it["operationId"], say(it["summary"]), 2, text))
     if models:
         sections.append(PageSection("objects", say(t("Objects")), 2, ""))
-    sections += [PageSection(each, each, 3, " ".join(schemas[each].get("properties", ()))) for each in models]
+    sections += [
+        PageSection(each, each, 3, " ".join(schemas[each].get("properties", ()))) for each in models
+    ]
     return Page(said, html, tuple(sections))
 
 
@@ -130,7 +143,9 @@ def _operation(method: str, path: str, it: Mapping[str, Any], schemas: Mapping[s
         f'<section class="operation"><h2 id="{name}"><a href="#{name}">{words(it["summary"])}</a></h2>',
         f"<p>{_call(method, path)}</p>",
         f"<p>{words(it['description'])}</p>" if it["description"] else "",
-        f'<p class="soft">{say(t("permission"))} <code>{it["x-call"]}</code></p>' if "x-call" in it else "",
+        f'<p class="soft">{say(t("permission"))} <code>{it["x-call"]}</code></p>'
+        if "x-call" in it
+        else "",
     ]
     body = it.get("requestBody", {}).get("content", {}).get("application/json")
     parts.append(_examples(name, method, path, body["example"] if body else None))
@@ -144,15 +159,23 @@ def _operation(method: str, path: str, it: Mapping[str, Any], schemas: Mapping[s
             )
             for each in it["parameters"]
         ]
-        parts += [f"<h3>{say(t('Parameters'))}</h3>", _table((t("Name"), t("In"), t("Type"), t("Meaning")), rows)]
+        parts += [
+            f"<h3>{say(t('Parameters'))}</h3>",
+            _table((t("Name"), t("In"), t("Type"), t("Meaning")), rows),
+        ]
     if body:
         model = body["schema"]["$ref"].removeprefix(PREFIX)
-        parts.append(f"<h3>{say(t('Request body'))}: {_type(body['schema'])}</h3>{_fields(schemas[model], schemas)}")
+        parts.append(
+            f"<h3>{say(t('Request body'))}: {_type(body['schema'])}</h3>{_fields(schemas[model], schemas)}"
+        )
     answers = [
         (f"<b>{status}</b>", words(each["description"]), _response_type(each))
         for status, each in it["responses"].items()
     ]
-    parts += [f"<h3>{say(t('Responses'))}</h3>", _table((t("Status"), t("Meaning"), t("Body")), answers)]
+    parts += [
+        f"<h3>{say(t('Responses'))}</h3>",
+        _table((t("Status"), t("Meaning"), t("Body")), answers),
+    ]
     example = next(iter(it["responses"]["200"]["content"].values()))["example"]
     shown = example if isinstance(example, str) else _json(example)
     parts.append(_details(t("Example response"), shown))
@@ -182,14 +205,20 @@ def _fields(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
     rows = []
     for name, it in schema.get("properties", {}).items():
         example = json.dumps(example_of(it, schemas, name=name), ensure_ascii=False)
-        shown = f"<code>{escape(example)}</code>" if len(example) <= _LONGEST_EXAMPLE and example != "null" else ""
+        shown = (
+            f"<code>{escape(example)}</code>"
+            if len(example) <= _LONGEST_EXAMPLE and example != "null"
+            else ""
+        )
         named = f"<code>{escape(name)}</code>{_required(yes=name in needed)}"
         rows.append((named, _type(it), words(it.get("description", "")), shown))
     return _table((t("Field"), t("Type"), t("Meaning"), t("Example")), rows) if rows else ""
 
 
 def _response_type(response: Mapping[str, Any]) -> str:
-    return "<br>".join(f"{escape(kind)}: {_type(it['schema'])}" for kind, it in response.get("content", {}).items())
+    return "<br>".join(
+        f"{escape(kind)}: {_type(it['schema'])}" for kind, it in response.get("content", {}).items()
+    )
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -205,16 +234,23 @@ def _type(schema: Mapping[str, Any]) -> str:
     if schema.get("type") == "array":
         return say(t("list of {kind}", kind=_type(schema.get("items", {}))))
     bounds = [
-        say(t(bound, n=schema[key])) for key, bound in _BOUNDS.items() if schema.get(key, ONE_LINE) not in _OF_COURSE
+        say(t(bound, n=schema[key]))
+        for key, bound in _BOUNDS.items()
+        if schema.get(key, ONE_LINE) not in _OF_COURSE
     ]
     return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
 
 
 _BOUNDS: Final = {
-    "minimum": N_("from {n}"), "maximum": N_("to {n}"), "minLength": N_("at least {n}"), "maxLength": N_("at most {n}"),
+    "minimum": N_("from {n}"),
+    "maximum": N_("to {n}"),
+    "minLength": N_("at least {n}"),
+    "maxLength": N_("at most {n}"),
     "pattern": N_("like {n}"),
-    "maxItems": N_("at most {n}"), "minItems": N_("at least {n}"), "default": N_("default {n}"),
-}  # fmt: skip
+    "maxItems": N_("at most {n}"),
+    "minItems": N_("at least {n}"),
+    "default": N_("default {n}"),
+}
 _OF_COURSE: Final = frozenset({ONE_LINE, ONE_NAME})
 """Patterns that say only that a line has no control character."""
 
@@ -229,7 +265,9 @@ def _examples(name: str, method: str, path: str, body: object) -> str:
         "Python": python(name, method, path, body),
         "JavaScript": javascript(method, path, body),
     }
-    shown = (_details(tool, text, is_open=tool == "curl", group=name) for tool, text in made.items())
+    shown = (
+        _details(tool, text, is_open=tool == "curl", group=name) for tool, text in made.items()
+    )
     return f'<div class="examples">{"".join(shown)}</div>'
 
 
@@ -252,9 +290,8 @@ def curl(method: str, path: str, body: object, server: str = SERVER) -> str:
     key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
     if body is None:
         return f'curl {"-N " if path.endswith(_STREAMS) else ""}{verb}{key}"{url}"'
-    return (
-        f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}" <<\'JSON\'\n{_json(body)}\nJSON'
-    )
+    call = f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}"'
+    return f"{call} <<'JSON'\n{_json(body)}\nJSON"
 
 
 _CLIENT: Final = {
@@ -316,8 +353,10 @@ _CLIENT: Final = {
 }
 """The calls of mailerd.client, by the ids of the operations; for others there is requests."""
 _QUERIES: Final = {
-    "search": "?q=order-1", "findRecipients": "?email=ada@example.com", "getStats": "?by=sender"
-}  # fmt: skip
+    "search": "?q=order-1",
+    "findRecipients": "?email=ada@example.com",
+    "getStats": "?by=sender",
+}
 """What calls say behind their path where they need it, or show little without."""
 _STREAMS: Final = ("/{id}/events", "/events/stream")
 """How the paths end that answer with server-sent events."""
@@ -336,7 +375,9 @@ def _id_in_python(path: str) -> str:
 def _with_email(path: str) -> str:
     """A path of an example: a sender has another address than a recipient."""
     path = path.replace("{name}", "order").replace("{version}", "3f6c1b2a9d40e85c")
-    return path.replace("{email}", "me@example.com" if path.startswith("/api/senders") else "ada@example.com")
+    return path.replace(
+        "{email}", "me@example.com" if path.startswith("/api/senders") else "ada@example.com"
+    )
 
 
 def python(name: str, method: str, path: str, body: object, server: str = SERVER) -> str:
@@ -361,7 +402,10 @@ def python(name: str, method: str, path: str, body: object, server: str = SERVER
     sent = "" if body is None else f"    json={given},\n"
     shown = f"print(response.{'text' if path.endswith('.csv') else 'json()'})"
     if path.endswith(_STREAMS):
-        sent, shown = "    stream=True,\n", "for line in response.iter_lines(decode_unicode=True):\n    print(line)"
+        sent, shown = (
+            "    stream=True,\n",
+            "for line in response.iter_lines(decode_unicode=True):\n    print(line)",
+        )
     return (
         f"import os\n\nimport requests\n\nresponse = requests.{method.lower()}(\n    {url},\n{key}{sent}"
         f"    timeout=30,\n)\n{shown}"

@@ -1,4 +1,6 @@
-"""The pages of one language: those of docs/, those that are made from the code, their order, and the search in them."""
+"""The pages of one language: those of docs/, those that are made from the code, their order, and
+the search in them.
+"""
 
 import posixpath
 import re
@@ -82,18 +84,25 @@ def files() -> Mapping[str, Path]:
         root = packaged(folder)
         for file in sorted(root.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts:
-                found[f"/docs/{folder.removeprefix('docs/')}/{file.relative_to(root).as_posix()}"] = file
+                found[
+                    f"/docs/{folder.removeprefix('docs/')}/{file.relative_to(root).as_posix()}"
+                ] = file
     return found
 
 
 class Library:
     """Every page in the language of its reader; a page without Chinese is there in English."""
 
-    def __init__(self, language: Language, commands: Commands | None, api: Mapping[str, Page]) -> None:
+    def __init__(
+        self, language: Language, commands: Commands | None, api: Mapping[str, Page]
+    ) -> None:
         """`api`: the pages of the reference of the API, by their names."""
         self.language: Final = language
         folder = packaged("docs")
-        self._files = {file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.md")}
+        self._files = {
+            file.relative_to(folder).with_suffix("").as_posix(): file
+            for file in folder.rglob("*.md")
+        }
         made: dict[str, Callable[[], str]] = {
             "reference/configuration": example.reference,
             "reference/events": partial(journald_catalog.page, journald_catalog.events()),
@@ -104,35 +113,55 @@ class Library:
             made["reference/commands"] = commands
         self._names = {name for name in self._files if not name.endswith(_CHINESE)} | made.keys()
         if "index" not in self._names:
-            raise MailerdError(t("{name} is missing from this installation; the wheel and a checkout have it",
-                                 name="docs/index.md"))  # fmt: skip
+            raise MailerdError(
+                t(
+                    "{name} is missing from this installation; the wheel and a checkout have it",
+                    name="docs/index.md",
+                )
+            )
         found = {name: self._entry(name, made.get(name)) for name in self._names}
         found |= {name: SitePage(name, page, language) for name, page in api.items()}
         self.entries: Final = {name: found[name] for name in self._ordered(found)}
-        self._sections = [(entry, section) for entry in self.entries.values() for section in entry.page.sections]
+        self._sections = [
+            (entry, section) for entry in self.entries.values() for section in entry.page.sections
+        ]
         self._words = _WordIndex(self._sections)
         of_code = made.keys() | api.keys()
         self._weights = [
-            _OF_CODE if entry.name in of_code else _WEIGHTS.get(entry.kind, 1) for entry, _ in self._sections
+            _OF_CODE if entry.name in of_code else _WEIGHTS.get(entry.kind, 1)
+            for entry, _ in self._sections
         ]
 
     def _entry(self, name: str, make: Callable[[], str] | None) -> SitePage:
         chinese = self._files.get(f"{name}{_CHINESE}")
         own = bool(make or chinese) and self.language == "zh" and name not in _LIES_AT
-        text = make() if make else ((chinese if own else None) or self._files[name]).read_text("utf-8")
+        text = (
+            make() if make else ((chinese if own else None) or self._files[name]).read_text("utf-8")
+        )
         text = _OTHER_LANGUAGE.sub("", text)
-        return SitePage(name, rendered(text, partial(self._link, _LIES_AT.get(name, name))), "zh" if own else "en")
+        return SitePage(
+            name,
+            rendered(text, partial(self._link, _LIES_AT.get(name, name))),
+            "zh" if own else "en",
+        )
 
     def _ordered(self, found: Mapping[str, SitePage]) -> list[str]:
         """By kind, and within a kind as docs/index.md names them."""
         named = re.findall(r"\]\(([\w./-]+)\.md\)", self._files["index"].read_text("utf-8"))
         kinds, places = ["index", *KINDS], {name: place for place, name in enumerate(named)}
-        known = sorted((name for name in found if found[name].kind != "api"), key=lambda it: (places.get(it, 999), it))
-        return sorted((*known, *(name for name in found if found[name].kind == "api")),
-                      key=lambda it: kinds.index(found[it].kind) if found[it].kind in kinds else 99)  # fmt: skip
+        known = sorted(
+            (name for name in found if found[name].kind != "api"),
+            key=lambda it: (places.get(it, 999), it),
+        )
+        return sorted(
+            (*known, *(name for name in found if found[name].kind == "api")),
+            key=lambda it: kinds.index(found[it].kind) if found[it].kind in kinds else 99,
+        )
 
     def _link(self, page: str, target: str) -> str | None:
-        """Where a link of a page of docs/ leads; to the same page in another language it leads without its anchor."""
+        """Where a link of a page of docs/ leads; to the same page in another language it leads
+        without its anchor.
+        """
         file, mark, anchor = target.partition("#")
         if not file or re.match(r"(?:https?|mailto):", file):
             return target
@@ -155,7 +184,9 @@ class Library:
                 yield say(t(title), self.language), entries
 
     def search(self, query: str) -> list["Hit"]:
-        """The sections that fit a query best, at most three of a page; first those whose heading says all of it."""
+        """The sections that fit a query best, at most three of a page; first those whose heading
+        says all of it.
+        """
         found = {term: self._words.found(term) for term in _terms(query)}
         words = frozenset(word for it in found.values() for word in it.words)
         shown = Counter[str]()
@@ -164,8 +195,12 @@ class Library:
             entry, section = self._sections[place]
             shown[entry.name] += 1
             if shown[entry.name] <= _MAX_OF_PAGE:
-                first = min((it.text[place][1] for it in found.values() if place in it.text), default=None)
-                terms = tuple(term for term, it in found.items() if place in it.text or place in it.heading)
+                first = min(
+                    (it.text[place][1] for it in found.values() if place in it.text), default=None
+                )
+                terms = tuple(
+                    term for term, it in found.items() if place in it.text or place in it.heading
+                )
                 kept.append(Hit(entry, section, terms, words, first))
             if len(kept) == MAX_HITS:
                 break
@@ -178,7 +213,9 @@ class Library:
         for term, it in found.items():
             weight = log(len(self._sections) / max(1, len(it.text), len(it.heading))) + 0.01
             there = it.text.keys() | it.heading
-            scores |= {place: scores[place] + weight * count for place, (count, _) in it.text.items()}
+            scores |= {
+                place: scores[place] + weight * count for place, (count, _) in it.text.items()
+            }
             for place in it.heading:
                 scores[place] += weight * 7
             letters.update(dict.fromkeys(it.heading, len(term)))
@@ -188,11 +225,16 @@ class Library:
         if not found:
             return []
         named = frozenset.intersection(*(frozenset(it.heading) for it in found.values()))
-        led_to = frozenset.intersection(*(frozenset(it.heading | it.title) for it in found.values()))
+        led_to = frozenset.intersection(
+            *(frozenset(it.heading | it.title) for it in found.values())
+        )
         for place, length in letters.items():
             scores[place] *= 1 + min(1.0, length / len(self._sections[place][1].title)) / 2
         by = self._weights
-        ranks = [((it in named) + (it in led_to), scores[it] * n * n * by[it], -it) for it, n in many.items()]
+        ranks = [
+            ((it in named) + (it in led_to), scores[it] * n * n * by[it], -it)
+            for it, n in many.items()
+        ]
         return [-place for *_, place in sorted(ranks, reverse=True)]
 
 
@@ -202,16 +244,42 @@ MAX_HITS: Final = 20
 _MAX_OF_PAGE: Final = 3
 _WEIGHTS: Final = {"internals": 0.4, "reference": 0.7}
 _OF_CODE: Final = 0.5
-"""Who searches wants to do something: guides come before tables, those most of all that are made of the code."""
+"""Who searches wants to do something: guides come before tables, those most of all that are made of
+the code.
+"""
 _MAX_TERMS: Final = 6
 _MAX_COUNT: Final = 3
 _FIRST_CHINESE: Final = "\u3400"
 _WORD: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*|[\u3400-\u9fff]+")
 _PART: Final = re.compile(r"[a-z0-9]+")
 _STOP_WORDS: Final = {
-    "a", "already", "an", "and", "are", "can", "do", "does", "for", "how", "i", "in", "is", "it", "my", "of", "on",
-    "only", "or", "the", "to", "what", "when", "where", "why", "with",
-}  # fmt: skip
+    "a",
+    "already",
+    "an",
+    "and",
+    "are",
+    "can",
+    "do",
+    "does",
+    "for",
+    "how",
+    "i",
+    "in",
+    "is",
+    "it",
+    "my",
+    "of",
+    "on",
+    "only",
+    "or",
+    "the",
+    "to",
+    "what",
+    "when",
+    "where",
+    "why",
+    "with",
+}
 _CHINESE_STOP_WORDS: Final = re.compile("如何|怎么样?|怎样|会不会|为什么|是否|什么|我的|吗")
 _SAID_AS: Final = {
     "taken": re.compile(r"\bin use\b"),
@@ -266,11 +334,16 @@ class _Places(NamedTuple):
 
 
 class _WordIndex:
-    """The words of all sections: made once, so that a search of anything costs as little as a page."""
+    """The words of all sections: made once, so that a search of anything costs as little as a
+    page.
+    """
 
     def __init__(self, sections: Sequence[tuple[SitePage, PageSection]]) -> None:
         self._text = defaultdict[str, dict[int, tuple[int, int]]](dict)
-        self._heading, self._title = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
+        self._heading, self._title = (
+            defaultdict[str, set[int]](set),
+            defaultdict[str, set[int]](set),
+        )
         for place, (entry, section) in enumerate(sections):
             for word, at in _words(section.text):
                 count, first = self._text[word].get(place, (0, at))
@@ -287,7 +360,10 @@ class _WordIndex:
         """Where a word is, whole; a long one with every ending."""
         words = [term, f"{term}s"]
         if len(term) > _SHORT:
-            begin, end = bisect_left(self._long, term), bisect_left(self._long, f"{term}{_FIRST_CHINESE}")
+            begin, end = (
+                bisect_left(self._long, term),
+                bisect_left(self._long, f"{term}{_FIRST_CHINESE}"),
+            )
             words = [word for word in self._long[begin:end] if word.isalnum() == term.isalnum()]
         found = _Places(words, {}, set(), set())
         for word in reversed(words):  # the plainest is the last, and counts
@@ -298,7 +374,9 @@ class _WordIndex:
 
 
 def _words(text: str) -> Iterator[tuple[str, int]]:
-    """The words of a text and where they are; a compound also by its parts, Chinese by its characters and pairs."""
+    """The words of a text and where they are; a compound also by its parts, Chinese by its
+    characters and pairs.
+    """
     for found in _WORD.finditer(text.lower()):
         word, at = found[0], found.start()
         if word[0] >= _FIRST_CHINESE:

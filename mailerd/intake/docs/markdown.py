@@ -1,4 +1,6 @@
-"""Markdown as pages of the site: anchors of headings, links between pages, and the words that a search finds."""
+"""Markdown as pages of the site: anchors of headings, links between pages, and the words that a
+search finds.
+"""
 
 import re
 from collections.abc import Callable, Sequence

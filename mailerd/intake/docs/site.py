@@ -1,4 +1,6 @@
-"""`/docs`, `/openapi.json`: every page in the frame of the site, its search and its files; nothing from other hosts."""
+"""`/docs`, `/openapi.json`: every page in the frame of the site, its search and its files; nothing
+from other hosts.
+"""
 
 import asyncio
 import json
@@ -27,11 +29,17 @@ _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-_SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
+_SAFE: Final = {
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "max-age=300",
+}
 _OWN: Final = {"style.css": "text/css", "script.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _SHOWN_AS: Final = {"image/png", "image/svg+xml"}
 """The types of files that a browser gets as what they are; all others are text."""
-_HOST: Final = re.compile(r"(?:[\w.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
+_HOST: Final = re.compile(
+    r"(?:[\w.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::\d{1,5})?", re.ASCII | re.IGNORECASE
+)
 _PLACEHOLDER: Final = "127.0.0.1:5000"
 _MANY_HEADINGS: Final = 60
 """A page of so many sections shows the main ones in its right column."""
@@ -42,7 +50,10 @@ _MARKS: Final = "\x02", "\x03"
 
 
 class DocsSite:
-    """The endpoints. The pages of a language are made when the first of them is wanted, once for all who ask."""
+    """The endpoints.
+
+    The pages of a language are made when the first of them is wanted, once for all who ask.
+    """
 
     def __init__(self, commands: Commands | None = None) -> None:
         self._commands = commands
@@ -79,7 +90,9 @@ class DocsSite:
         """The style sheet, the script and the icon."""
         speak("en")
         name = request.path.rpartition("/")[2]
-        return web.Response(body=_own(name), content_type=_OWN[name], charset="utf-8", headers=_SAFE)
+        return web.Response(
+            body=_own(name), content_type=_OWN[name], charset="utf-8", headers=_SAFE
+        )
 
     async def page(self, request: web.Request) -> web.Response:
         """A page, or a file that pages show."""
@@ -91,13 +104,17 @@ class DocsSite:
             body = await asyncio.to_thread(file.read_bytes)
             if kind in _SHOWN_AS:
                 return web.Response(body=body, content_type=kind, headers=_SAFE)
-            return web.Response(body=body, content_type="text/plain", charset="utf-8", headers=_SAFE)
+            return web.Response(
+                body=body, content_type="text/plain", charset="utf-8", headers=_SAFE
+            )
         entry = library.entries.get(name)
         if entry is None:
             return self._answer(request, library, _frame(library, *_not_found()), status=404)
         if (html := self._frames.get((library.language, name))) is None:
             html = self._frames[library.language, name] = _frame(library, entry.page, entry)
-        return self._answer(request, library, html.replace(api_pages.SERVER, _server(request)), entry.language)
+        return self._answer(
+            request, library, html.replace(api_pages.SERVER, _server(request)), entry.language
+        )
 
     async def search(self, request: web.Request) -> web.Response:
         """The sections that hold what was looked for."""
@@ -124,14 +141,24 @@ class DocsSite:
         return self._document
 
     def _answer(
-        self, request: web.Request, library: Library, html: str, language: Language | None = None, *, status: int = 200
+        self,
+        request: web.Request,
+        library: Library,
+        html: str,
+        language: Language | None = None,
+        *,
+        status: int = 200,
     ) -> web.Response:
-        # Chromium compares no cookies for Vary: a page that it may show unasked would stay in the language before.
+        # Chromium compares no cookies for Vary: a page that it may show unasked would stay in the
+        # language before.
         headers = {
-            "Vary": "Accept-Language, Cookie", "Content-Language": language or library.language,
+            "Vary": "Accept-Language, Cookie",
+            "Content-Language": language or library.language,
             "Cache-Control": "no-store" if "lang" in request.query else "no-cache",
-        }  # fmt: skip
-        response = web.Response(text=html, status=status, content_type="text/html", headers=_SAFE | headers)
+        }
+        response = web.Response(
+            text=html, status=status, content_type="text/html", headers=_SAFE | headers
+        )
         if "lang" in request.query:
             keep_language(response, library.language)
         return response
@@ -143,7 +170,9 @@ def _own(name: str) -> bytes:
 
 
 def _server(request: web.Request) -> str:
-    """The address by which this reader came, for the examples; one that is no plain name is not repeated."""
+    """The address by which this reader came, for the examples; one that is no plain name is not
+    repeated.
+    """
     host = request.headers.get("Host", "")
     is_https = request.headers.get("X-Forwarded-Proto", request.scheme).lower() == "https"
     return f"http{'s' * is_https}://{host if _HOST.fullmatch(host) else _PLACEHOLDER}"
@@ -151,8 +180,18 @@ def _server(request: web.Request) -> str:
 
 def _not_found() -> tuple[Page]:
     title = say(t("Page not found"))
-    said = say(t("The documents of this version have no such page. Search for it, or start on the first page."))
-    return (Page(title, f'<h1>{title}</h1><p>{said}</p><p><a href="/docs">{say(t("Documents"))}</a></p>', ()),)
+    said = say(
+        t(
+            "The documents of this version have no such page. Search for it, or start on the first page."
+        )
+    )
+    return (
+        Page(
+            title,
+            f'<h1>{title}</h1><p>{said}</p><p><a href="/docs">{say(t("Documents"))}</a></p>',
+            (),
+        ),
+    )
 
 
 def _results(hits: list[Hit]) -> str:
@@ -190,7 +229,11 @@ def _frame(library: Library, page: Page, entry: SitePage | None = None, query: s
         if each.anchor and each.level in levels
     )
     on_page = say(t("On this page"))
-    right = f'<nav class="right" aria-label="{on_page}"><h2>{on_page}</h2><ul>{headings}</ul></nav>' if headings else ""
+    right = (
+        f'<nav class="right" aria-label="{on_page}"><h2>{on_page}</h2><ul>{headings}</ul></nav>'
+        if headings
+        else ""
+    )
     search = say(t("Search"))
     return (
         f'<!doctype html>\n<html lang="{code[language]}">\n<head>\n<meta charset="utf-8">\n'

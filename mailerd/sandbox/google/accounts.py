@@ -1,4 +1,6 @@
-"""Who may do what: the credentials that the sandbox hands out, and the access tokens made of them."""
+"""Who may do what: the credentials that the sandbox hands out, and the access tokens made of
+them.
+"""
 
 import base64
 import binascii
@@ -34,7 +36,10 @@ class Credential:
     kind: Kind
     scopes: frozenset[str]
     blob: dict[str, Any] = field(repr=False)
-    """The JSON in Google's own shape. A service account's `token_uri` is filled in when the server starts."""
+    """The JSON in Google's own shape.
+
+    A service account's `token_uri` is filled in when the server starts.
+    """
     public_key: rsa.RSAPublicKey | None = None
     revoked: bool = False
 
@@ -45,7 +50,9 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An access token: for which mailbox (empty for a service account that names none), until when."""
+    """An access token: for which mailbox (empty for a service account that names none), until
+    when.
+    """
 
     email: str
     credential: Credential
@@ -120,7 +127,9 @@ class Accounts:
             credential = Credential(owner, kind, scopes, blob)
         else:
             key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-            credential = Credential(owner, kind, scopes, self._service_account(key), key.public_key())
+            credential = Credential(
+                owner, kind, scopes, self._service_account(key), key.public_key()
+            )
         self.credentials.append(credential)
         return credential
 
@@ -136,10 +145,14 @@ class Accounts:
         """The service account of that name."""
         return next((c for c in self.credentials if c.blob.get("client_email") == email), None)
 
-    def grant(self, email: str, *, credential: Credential, scopes: frozenset[str], expires_at: float) -> str:
+    def grant(
+        self, email: str, *, credential: Credential, scopes: frozenset[str], expires_at: float
+    ) -> str:
         """A new access token."""
         if len(self._grants) > _PURGE_ABOVE:
-            self._grants = {t: g for t, g in self._grants.items() if g.expires_at > expires_at - 86_400}
+            self._grants = {
+                t: g for t, g in self._grants.items() if g.expires_at > expires_at - 86_400
+            }
         token = "ya29." + secrets.token_urlsafe(48)
         self._grants[token] = Grant(email, credential, scopes, expires_at)
         return token
@@ -152,25 +165,36 @@ class Accounts:
         return grant
 
     def known(self, owner: str) -> list[Credential]:
-        """The credentials of a mailbox or domain, in any spelling; raises KeyError where there is none."""
+        """The credentials of a mailbox or domain, in any spelling; raises KeyError where there is
+        none.
+        """
         if not (found := self.of(owner.lower())):
             raise KeyError(f"no credential for {owner}")
         return found
 
     def revoke(self, owner: str) -> None:
-        """Make the owner's refresh tokens worthless and end its access tokens. Raises KeyError for an unknown one."""
+        """Make the owner's refresh tokens worthless and end its access tokens.
+
+        Raises KeyError for an unknown one.
+        """
         hit = self.known(owner)
         for credential in hit:
             credential.revoked = True
         self._grants = {t: g for t, g in self._grants.items() if g.credential not in hit}
 
     def restore(self, owner: str) -> None:
-        """Undo a revocation, as if the person had signed in again and got the same file. KeyError: it has none."""
+        """Undo a revocation, as if the person had signed in again and got the same file.
+
+        KeyError: it has none.
+        """
         for credential in self.known(owner):
             credential.revoked = False
 
     def set_scopes(self, owner: str, scopes: frozenset[str]) -> None:
-        """Change what the owner's credentials allow, tokens that are out included. KeyError: it has none."""
+        """Change what the owner's credentials allow, tokens that are out included.
+
+        KeyError: it has none.
+        """
         for credential in self.known(owner):
             credential.scopes = scopes
 
@@ -180,7 +204,9 @@ class Accounts:
 
     def _service_account(self, key: rsa.RSAPrivateKey) -> dict[str, Any]:
         pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         name = f"mailerd-{secrets.token_hex(4)}@sandbox.iam.gserviceaccount.com"
         return {
@@ -198,14 +224,15 @@ class Accounts:
         }
 
 
-# The token and consent endpoints: what they check and what they answer, as Google does; no network here.
+# The token and consent endpoints: what they check and what they answer, as Google does; no network
+# here.
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CODE_LIFETIME_S = 600
 _JWT_LIFETIME_S = 3_600
-# Google's own addresses are good audiences at Google; here they are good too, as every file that was not made by
-# a running sandbox names one of them.
+# Google's own addresses are good audiences at Google; here they are good too, as every file that
+# was not made by a running sandbox names one of them.
 _AUDIENCES = ("https://oauth2.googleapis.com/token", "https://www.googleapis.com/oauth2/v4/token")
 
 Form = Mapping[str, str]
@@ -256,12 +283,16 @@ class OAuth:
             return refused.answer
 
     def consent(self, query: Form) -> Answer:
-        """Answer the page on which a person would agree: redirects at once to the loopback address with a code."""
+        """Answer the page on which a person would agree: redirects at once to the loopback address
+        with a code.
+        """
         target = urlsplit(query.get("redirect_uri", ""))
         if query.get("client_id") != self._accounts.client_id:
             return html_page(401, "invalid_client", "The OAuth client was not found.")
         if target.scheme != "http" or target.hostname not in _LOOPBACK:
-            return html_page(400, "redirect_uri_mismatch", "Only loopback addresses may be redirected to.")
+            return html_page(
+                400, "redirect_uri_mismatch", "Only loopback addresses may be redirected to."
+            )
         problem = _consent_problem(query)
         if problem:
             return html_page(400, "invalid_request", problem)
@@ -294,7 +325,9 @@ class OAuth:
         wanted = frozenset(form.get("scope", "").split()) or credential.scopes
         if not wanted <= credential.scopes:
             return _refuse("invalid_scope", "Bad Request")
-        return self._granted(credential, email=credential.owner, scopes=wanted, shows_scope=" ".join(sorted(wanted)))
+        return self._granted(
+            credential, email=credential.owner, scopes=wanted, shows_scope=" ".join(sorted(wanted))
+        )
 
     def _redeem(self, form: Form) -> Answer:
         self._check_client(form)
@@ -308,13 +341,21 @@ class OAuth:
             verifier = form.get("code_verifier", "")
             if not verifier:
                 return _refuse("invalid_grant", "Missing code verifier.")
-            digest = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+            digest = (
+                base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+                .rstrip(b"=")
+                .decode()
+            )
             if not hmac.compare_digest(digest, consent.challenge):
                 return _refuse("invalid_grant", "Invalid code verifier.")
-        credential = self._accounts.issue(consent.email, scopes=consent.scopes, kind="authorized_user")
+        credential = self._accounts.issue(
+            consent.email, scopes=consent.scopes, kind="authorized_user"
+        )
         refresh = {"refresh_token": credential.blob["refresh_token"]} if consent.offline else {}
         shows = " ".join(sorted(consent.scopes))
-        return self._granted(credential, email=consent.email, scopes=consent.scopes, shows_scope=shows, more=refresh)
+        return self._granted(
+            credential, email=consent.email, scopes=consent.scopes, shows_scope=shows, more=refresh
+        )
 
     def _sign_in_as_service(self, form: Form) -> Answer:
         claims, signed, signature = _jwt_parts(form.get("assertion", ""))
@@ -376,9 +417,19 @@ class OAuth:
         more: Mapping[str, Any] | None = None,
     ) -> Answer:
         lifetime = self._lifetime_s()
-        token = self._accounts.grant(email, credential=credential, scopes=scopes, expires_at=self._now() + lifetime)
+        token = self._accounts.grant(
+            email, credential=credential, scopes=scopes, expires_at=self._now() + lifetime
+        )
         scope = {"scope": shows_scope} if shows_scope else {}
-        return success({"access_token": token, "expires_in": lifetime, **scope, "token_type": "Bearer", **(more or {})})
+        return success(
+            {
+                "access_token": token,
+                "expires_in": lifetime,
+                **scope,
+                "token_type": "Bearer",
+                **(more or {}),
+            }
+        )
 
 
 def _refuse(error: str, description: str) -> Answer:

@@ -1,4 +1,6 @@
-"""Google's answers, word for word: the bodies that a client has to understand, spelt out nowhere else."""
+"""Google's answers, word for word: the bodies that a client has to understand, spelt out nowhere
+else.
+"""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -48,7 +50,9 @@ def failure(
     details: Sequence[Mapping[str, Any]] = (),
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Answer:
-    """An answer in Google's error envelope; `inner` is the message inside `errors` where it differs."""
+    """An answer in Google's error envelope; `inner` is the message inside `errors` where it
+    differs.
+    """
     item: dict[str, str] = {"message": inner or message, "domain": domain, "reason": reason}
     if code == 401:  # noqa: PLR2004 -- HTTP status codes read best as numbers
         item |= {"location": "Authorization", "locationType": "header"}
@@ -80,7 +84,12 @@ def unauthenticated() -> Answer:
         "other valid authentication credential. See https://developers.google.com/identity/sign-in/web/devconsole-project.",
         inner="Invalid Credentials",
         status="UNAUTHENTICATED",
-        headers=(("WWW-Authenticate", 'Bearer realm="https://accounts.google.com/", error="invalid_token"'),),
+        headers=(
+            (
+                "WWW-Authenticate",
+                'Bearer realm="https://accounts.google.com/", error="invalid_token"',
+            ),
+        ),
     )
 
 
@@ -99,7 +108,9 @@ def login_required() -> Answer:
 
 
 def scope_insufficient(scopes: Sequence[str] = ()) -> Answer:
-    """403 for a token that lacks every scope of the method; the header names those that would do."""
+    """403 for a token that lacks every scope of the method; the header names those that would
+    do.
+    """
     hint = f'Bearer realm="https://accounts.google.com/", error="insufficient_scope", scope="{" ".join(scopes)}"'
     return failure(
         403,
@@ -120,7 +131,9 @@ def scope_insufficient(scopes: Sequence[str] = ()) -> Answer:
 
 
 def api_disabled() -> Answer:
-    """403 for every call from a Cloud project in which the Gmail API was never enabled, or was switched off."""
+    """403 for every call from a Cloud project in which the Gmail API was never enabled, or was
+    switched off.
+    """
     message = (
         f"Gmail API has not been used in project {PROJECT_NUMBER} before or it is disabled. Enable it by visiting "
         f"https://console.developers.google.com/apis/api/gmail.googleapis.com/overview?project={PROJECT_NUMBER} then "
@@ -137,7 +150,10 @@ def api_disabled() -> Answer:
                 "@type": _INFO,
                 "reason": "SERVICE_DISABLED",
                 "domain": "googleapis.com",
-                "metadata": {"service": "gmail.googleapis.com", "consumer": f"projects/{PROJECT_NUMBER}"},
+                "metadata": {
+                    "service": "gmail.googleapis.com",
+                    "consumer": f"projects/{PROJECT_NUMBER}",
+                },
             },
         ),
     )
@@ -155,12 +171,24 @@ def units_exceeded(whose: str) -> Answer:
         f"Quota exceeded for quota metric 'Total Query Cost' and limit '{limit}' of service "
         f"'gmail.googleapis.com' for consumer 'project_number:{PROJECT_NUMBER}'."
     )
-    return failure(403, reason="rateLimitExceeded", message=message, domain="usageLimits", status="PERMISSION_DENIED")
+    return failure(
+        403,
+        reason="rateLimitExceeded",
+        message=message,
+        domain="usageLimits",
+        status="PERMISSION_DENIED",
+    )
 
 
 def retry_after(until: float, *, code: int = 429, what: str = "") -> Answer:
-    """A throttle whose end stands in the text; `until` is epoch seconds, `what` is "Mail sending" for the daily cap."""
-    stamp = datetime.fromtimestamp(until, tz=UTC).isoformat(timespec="milliseconds").removesuffix("+00:00")
+    """A throttle whose end stands in the text; `until` is epoch seconds, `what` is "Mail sending"
+    for the daily cap.
+    """
+    stamp = (
+        datetime.fromtimestamp(until, tz=UTC)
+        .isoformat(timespec="milliseconds")
+        .removesuffix("+00:00")
+    )
     message = f"User-rate limit exceeded.  Retry after {stamp}Z" + (f" ({what})" if what else "")
     return failure(code, reason="rateLimitExceeded", message=message, status="RESOURCE_EXHAUSTED")
 
@@ -210,7 +238,10 @@ NAMED: dict[str, Callable[[float], Answer]] = {
     "auth_error": lambda _: unauthenticated(),
     "rate_limit": lambda _: units_exceeded("user"),
     "user_rate_limit": lambda _: failure(
-        403, reason="userRateLimitExceeded", message="User Rate Limit Exceeded", domain="usageLimits"
+        403,
+        reason="userRateLimitExceeded",
+        message="User Rate Limit Exceeded",
+        domain="usageLimits",
     ),
     "user_rate_limit_retry_after": retry_after,
     "user_rate_limit_retry_after_403": lambda until: retry_after(until, code=403),
@@ -219,25 +250,42 @@ NAMED: dict[str, Callable[[float], Answer]] = {
     "daily_limit": lambda _: failure(
         403, reason="dailyLimitExceeded", message="Daily Limit Exceeded", domain="usageLimits"
     ),
-    "quota_exceeded": lambda _: failure(403, reason="quotaExceeded", message="Quota exceeded.", domain="usageLimits"),
+    "quota_exceeded": lambda _: failure(
+        403, reason="quotaExceeded", message="Quota exceeded.", domain="usageLimits"
+    ),
     "domain_policy": lambda _: failure(
         403, reason="domainPolicy", message="The domain administrators have disabled Gmail apps."
     ),
     "api_disabled": lambda _: api_disabled(),
     "scope_insufficient": lambda _: scope_insufficient(),
     "not_found": lambda _: not_found(),
-    "backend_error": lambda _: failure(500, reason="backendError", message="Backend Error", status="INTERNAL"),
-    "unavailable": lambda _: failure(
-        503, reason="backendError", message="The service is currently unavailable.", status="UNAVAILABLE"
+    "backend_error": lambda _: failure(
+        500, reason="backendError", message="Backend Error", status="INTERNAL"
     ),
-    "html_502": lambda _: html_page(502, "Server Error", "The server encountered a temporary error."),
+    "unavailable": lambda _: failure(
+        503,
+        reason="backendError",
+        message="The service is currently unavailable.",
+        status="UNAVAILABLE",
+    ),
+    "html_502": lambda _: html_page(
+        502, "Server Error", "The server encountered a temporary error."
+    ),
     "invalid_grant": lambda _: oauth_error(
         400, error="invalid_grant", description="Token has been expired or revoked."
     ),
     "admin_policy": lambda _: oauth_error(
-        400, error="admin_policy_enforced", description="Access to your account data is restricted by policies."
+        400,
+        error="admin_policy_enforced",
+        description="Access to your account data is restricted by policies.",
     ),
-    "invalid_client": lambda _: oauth_error(401, error="invalid_client", description="The OAuth client was not found."),
-    "unauthorized_client": lambda _: oauth_error(401, error="unauthorized_client", description="Unauthorized"),
+    "invalid_client": lambda _: oauth_error(
+        401, error="invalid_client", description="The OAuth client was not found."
+    ),
+    "unauthorized_client": lambda _: oauth_error(
+        401, error="unauthorized_client", description="Unauthorized"
+    ),
 }
-"""Answers that a fault can ask for by name; the argument is the epoch time of any "Retry after" stamp."""
+"""Answers that a fault can ask for by name; the argument is the epoch time of any "Retry after"
+stamp.
+"""

@@ -1,4 +1,6 @@
-"""What comes into the mailboxes: notices and answers on demand and by rule, and what the person sends by hand."""
+"""What comes into the mailboxes: notices and answers on demand and by rule, and what the person
+sends by hand.
+"""
 
 import random
 from typing import Final, NamedTuple
@@ -19,7 +21,10 @@ class _Due(NamedTuple):
 
 
 class Arrivals:
-    """Messages on their way. There is no timer: a mailbox gets what is due whenever a client looks into it."""
+    """Messages on their way.
+
+    There is no timer: a mailbox gets what is due whenever a client looks into it.
+    """
 
     def __init__(self) -> None:
         self._due: dict[str, list[_Due]] = {}
@@ -27,7 +32,8 @@ class Arrivals:
         self._bounced = self._answered = 0
 
     def add(self, message: Message, shape: str, *, due: float, about: str = "") -> None:
-        """Let mail about a message come at `due`; raises ValueError for a shape that it cannot have.
+        """Let mail about a message come at `due`; raises ValueError for a shape that it cannot
+        have.
 
         `about`: the one of its addresses that it is about; else the first.
         """
@@ -41,7 +47,9 @@ class Arrivals:
         return message.id in self._about
 
     def by_rule(self, message: Message, rules: FakeLimits, *, now: float) -> None:
-        """Draw what becomes of a message that was just sent: by its addresses, since jobs have other keys each time."""
+        """Draw what becomes of a message that was just sent: by its addresses, since jobs have
+        other keys each time.
+        """
         for address in message.recipients:
             self._draw(message._replace(to=address), rules, now=now)
 
@@ -70,7 +78,9 @@ class Arrivals:
         self._due[box.email] = [it for it in waiting if it.at > now]
         for it in sorted((it for it in waiting if it.at <= now), key=lambda it: it.at):
             arrival = notices.write(it.shape, it.message)
-            box.receive(arrival.raw, thread_id=it.message.thread_id if arrival.in_thread else "", now=it.at)
+            box.receive(
+                arrival.raw, thread_id=it.message.thread_id if arrival.in_thread else "", now=it.at
+            )
 
     def clear(self) -> None:
         """Forget what is on its way."""

@@ -1,4 +1,6 @@
-"""The control calls under /sandbox/: everything that the Python API can do, for tests and people in other processes."""
+"""The control calls under /sandbox/: everything that the Python API can do, for tests and people in
+other processes.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -37,7 +39,9 @@ class Control:
             ("POST", "notices"): self._notify,
             ("POST", "history/forget"): self._forget_history,
             ("POST", "manual-send"): self._send_manually,
-            ("GET", "undelivered"): lambda *_: {"messages": [summary(message) for message in google.undelivered]},
+            ("GET", "undelivered"): lambda *_: {
+                "messages": [summary(message) for message in google.undelivered]
+            },
             ("GET", "drafts"): self._drafts,
             ("DELETE", "drafts"): self._delete_drafts,
             ("GET", "log"): self._log,
@@ -116,12 +120,16 @@ class Control:
         return {"removed": int(ident)}
 
     def _outbox(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
-        """Oldest first; `cursor` is the position to go on from, so a reader can follow a growing outbox."""
+        """Oldest first; `cursor` is the position to go on from, so a reader can follow a growing
+        outbox.
+        """
         start, size = int(query.get("cursor", "0")), int(query.get("limit", str(_PAGE)))
         if start < 0 or size < 1:
             raise ValueError("cursor must not be negative, limit must be positive")
         sent = self._google.sent
-        matching = ((at, x) for at, x in enumerate(islice(sent, start, None), start) if wanted(x, query))
+        matching = (
+            (at, x) for at, x in enumerate(islice(sent, start, None), start) if wanted(x, query)
+        )
         found = list(islice(matching, size))
         end = found[-1][0] + 1 if len(found) == size else max(start, len(sent))
         return {
@@ -137,12 +145,17 @@ class Control:
         return Answer(200, message.raw, "message/rfc822", (("Content-Disposition", name),))
 
     def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or an `id`).
+        """Let mail of some shape come for each sent message that matches (`sender`, `to`, `key`, or
+        an `id`).
 
-        A whole address as `to` is what it is about, a copy's too. `count`: for so many of them, the newest first, and
-        before the others those that nothing has come about.
+        A whole address as `to` is what it is about, a copy's too. `count`: for so many of them, the
+        newest first, and before the others those that nothing has come about.
         """
-        wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
+        wished = {
+            name: str(value)
+            for name, value in body.items()
+            if name in ("sender", "to", "key", "id")
+        }
         sent = reversed(self._google.sent)
         found = [it for it in sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
         found.sort(key=self._google.arrivals.has_any)
@@ -151,7 +164,9 @@ class Control:
             raise KeyError("no such message was sent")
         for message in found:
             about = next((it for it in message.recipients if it == wished.get("to")), "")
-            self._google.arrivals.add(message, str(body.get("shape", "")), due=self._google.now(), about=about)
+            self._google.arrivals.add(
+                message, str(body.get("shape", "")), due=self._google.now(), about=about
+            )
         return {"notices": len(found)}
 
     def _forget_history(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
@@ -162,16 +177,22 @@ class Control:
         return {"forgotten": len(boxes)}
 
     def _send_manually(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
-        """As the person writes a message in Gmail: it counts against the same day, and may be refused.
+        """As the person writes a message in Gmail: it counts against the same day, and may be
+        refused.
 
-        `key`: it answers in the conversation of the sent message with that key. `shape`: what comes about it.
+        `key`: it answers in the conversation of the sent message with that key. `shape`: what comes
+        about it.
         """
         key, shape = str(body.get("key", "")), str(body.get("shape", ""))
-        after = next((it for it in reversed(self._google.sent) if it.key == key), None) if key else None
+        after = (
+            next((it for it in reversed(self._google.sent) if it.key == key), None) if key else None
+        )
         if key and after is None:
             raise KeyError("no such message was sent")
         message = self._google.send_manually(
-            str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net")), after=after
+            str(body.get("email", "")).lower(),
+            str(body.get("to", "friend@example.net")),
+            after=after,
         )
         if message is not None and shape:
             self._google.arrivals.add(message, shape, due=self._google.now())
@@ -224,7 +245,9 @@ def summary(message: Message) -> dict[str, Any]:
 
 
 def wanted(message: Message, query: Query) -> bool:
-    """Whether a message is by this sender, to this address and of this key, as far as the query says."""
+    """Whether a message is by this sender, to this address and of this key, as far as the query
+    says.
+    """
     return (
         query.get("sender", "").lower() in ("", message.sender)
         and query.get("to", "").lower() in message.to.lower()
@@ -248,7 +271,11 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _strings(value: Any) -> list[str]:
-    if not isinstance(value, Iterable) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+    if (
+        not isinstance(value, Iterable)
+        or isinstance(value, str)
+        or not all(isinstance(v, str) for v in value)
+    ):
         raise ValueError("scopes and aliases are lists of strings")
     return list(value)
 

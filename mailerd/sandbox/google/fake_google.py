@@ -1,4 +1,6 @@
-"""The sandbox Google itself, without a network: who has a mailbox, what was sent, what went wrong on demand."""
+"""The sandbox Google itself, without a network: who has a mailbox, what was sent, what went wrong
+on demand.
+"""
 
 import time
 from collections import Counter, deque
@@ -28,7 +30,9 @@ from mailerd.sandbox.google.outbox import OutboxFolder
 
 
 class Entry(NamedTuple):
-    """One request in the log; a tuple because every request makes one, which costs half of a frozen dataclass."""
+    """One request in the log; a tuple because every request makes one, which costs half of a frozen
+    dataclass.
+    """
 
     seq: int
     at: float
@@ -94,11 +98,13 @@ class FakeGoogle:
         kind: Kind = "authorized_user",
         aliases: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Open a mailbox (or, for "@example.com", delegate a domain to a service account); the credential file's JSON.
+        """Open a mailbox (or, for "@example.com", delegate a domain to a service account); the
+        credential file's JSON.
 
-        A second call gives a new credential, makes the former worthless and leaves the mailbox's content alone. A
-        service account's `token_uri` is filled in, in this very dict, when the server starts. Raises ValueError for
-        what is no address, and for a domain with another kind than "service_account".
+        A second call gives a new credential, makes the former worthless and leaves the mailbox's
+        content alone. A service account's `token_uri` is filled in, in this very dict, when the
+        server starts. Raises ValueError for what is no address, and for a domain with another kind
+        than "service_account".
         """
         owner = email.lower()
         if kind not in ("authorized_user", "service_account"):
@@ -114,7 +120,9 @@ class FakeGoogle:
     def mailbox(self, email: str) -> Mailbox:
         """The mailbox of an address, opened when there was none."""
         if email not in self.mailboxes:
-            self.mailboxes[email] = Mailbox(email, self._numbers, history_id=self._numbers.history())
+            self.mailboxes[email] = Mailbox(
+                email, self._numbers, history_id=self._numbers.history()
+            )
         return self.mailboxes[email]
 
     def drafts(self, sender: str = "") -> list[Message]:
@@ -131,7 +139,10 @@ class FakeGoogle:
         self.faults.clear()
 
     def revoke(self, email: str) -> None:
-        """End the mailbox's refresh tokens and access tokens. Raises KeyError for one that has none."""
+        """End the mailbox's refresh tokens and access tokens.
+
+        Raises KeyError for one that has none.
+        """
         self.accounts.revoke(email)
 
     def restore(self, email: str) -> None:
@@ -139,7 +150,10 @@ class FakeGoogle:
         self.accounts.restore(email)
 
     def set_scopes(self, email: str, scopes: Sequence[str]) -> None:
-        """Change what the mailbox's credentials allow, at once. Raises KeyError for one that has none."""
+        """Change what the mailbox's credentials allow, at once.
+
+        Raises KeyError for one that has none.
+        """
         self.accounts.set_scopes(email, frozenset(scopes))
 
     def change_rules(self, **changes: Any) -> FakeLimits:
@@ -170,7 +184,10 @@ class FakeGoogle:
         return {key: self._keys[key] for key in sorted(self._duplicates)}
 
     def usage(self) -> dict[str, Any]:
-        """What was used of the allowances: for each mailbox and for the project. Times are epoch seconds."""
+        """What was used of the allowances: for each mailbox and for the project.
+
+        Times are epoch seconds.
+        """
         now = self.now()
         users = {email: self.limits.of(box, now=now) for email, box in self.mailboxes.items()}
         return {
@@ -182,11 +199,18 @@ class FakeGoogle:
         }
 
     def authenticate(self, authorization: str | None, *, user: str) -> tuple[Grant, Mailbox]:
-        """Whose request it is. Raises Refused with Google's 401, or 403 for another person's mailbox."""
+        """Whose request it is.
+
+        Raises Refused with Google's 401, or 403 for another person's mailbox.
+        """
         if not authorization:
             raise Refused(login_required())
         scheme, _, token = authorization.partition(" ")
-        grant = self.accounts.check(token.strip(), now=self.now()) if scheme.lower() == "bearer" else None
+        grant = (
+            self.accounts.check(token.strip(), now=self.now())
+            if scheme.lower() == "bearer"
+            else None
+        )
         if grant is None:
             raise Refused(unauthenticated())
         if not grant.email:
@@ -211,7 +235,9 @@ class FakeGoogle:
             return refused.answer
 
     def record_sent(self, message: Message) -> None:
-        """Put a message into the outbox, or give it back as Google does with what is above a limit."""
+        """Put a message into the outbox, or give it back as Google does with what is above a
+        limit.
+        """
         box, late = self.mailboxes[message.sender], self.rules.late_per_day
         if late and box.usage.delivered.used(self.now()) >= late:
             self.not_delivered(message)
@@ -231,12 +257,17 @@ class FakeGoogle:
             self._forget_body(len(self.sent) - keep - 1)
 
     def send_manually(self, email: str, to: str, *, after: Message | None = None) -> Message | None:
-        """Send a message as the person does in Gmail; None where the day has no room. KeyError: no such mailbox.
+        """Send a message as the person does in Gmail; None where the day has no room.
+
+        KeyError: no such mailbox.
 
         `after`: in the conversation of that message, as an answer to what stands last in it.
         """
         box, now = self.mailboxes[email], self.now()
-        thread, head = after.thread_id if after else "", f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n"
+        thread, head = (
+            after.thread_id if after else "",
+            f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n",
+        )
         if after:
             last = box.messages[box.threads[thread][-1]].message_id
             head += f"In-Reply-To: {last}\r\nReferences: {after.message_id} {last}\r\n"
@@ -254,12 +285,16 @@ class FakeGoogle:
         return message
 
     def not_delivered(self, message: Message) -> None:
-        """Keep a message back that was taken with a 200: it stands in the mailbox, and a limit notice follows."""
+        """Keep a message back that was taken with a 200: it stands in the mailbox, and a limit
+        notice follows.
+        """
         self.undelivered.append(message)
         self.arrivals.add(message, "limit", due=self.now() + self.rules.notice_delay_s)
 
     def note(self, method: str, *, user: str, status: int, accepted: bool, **known: Any) -> None:
-        """Write a request into the log; `known`: what else there is to say of it, as `Entry` names it."""
+        """Write a request into the log; `known`: what else there is to say of it, as `Entry` names
+        it.
+        """
         self.log.append(Entry(next(self._seq), self.now(), method, user, status, accepted, **known))
 
     def _forget_body(self, index: int) -> None:

@@ -14,7 +14,9 @@ from mailerd.sandbox.google.answers import HTML, NAMED, Answer
 from mailerd.sandbox.google.methods import METHODS
 
 Ending = Literal["answer", "reset", "hang", "cut_off"]
-"""How the client learns of it: an answer, a TCP reset, silence, or an answer that breaks off half-way."""
+"""How the client learns of it: an answer, a TCP reset, silence, or an answer that breaks off
+half-way.
+"""
 
 _UNSEEN: dict[str, Ending] = {"reset_before": "reset", "hang_before": "hang"}
 _SEEN: dict[str, Ending] = {
@@ -26,22 +28,33 @@ _SEEN: dict[str, Ending] = {
     "undelivered": "answer",
 }
 _LIES = ("garbage", "truncated", "200_without_id", "list_body", "bad_utf8", "without_scope")
-_TOKEN_ONLY = ("without_scope", "invalid_grant", "admin_policy", "invalid_client", "unauthorized_client")
+_TOKEN_ONLY = (
+    "without_scope",
+    "invalid_grant",
+    "admin_policy",
+    "invalid_client",
+    "unauthorized_client",
+)
 
 KINDS = (*_UNSEEN, *_SEEN, *_LIES, "status", *NAMED)
-"""Every kind of fault: behaviours, answers that lie, `status` with a body of one's own, Google's answers by name."""
+"""Every kind of fault: behaviours, answers that lie, `status` with a body of one's own, Google's
+answers by name.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fault:
     """Something that goes wrong for the next matching requests.
 
-    The first `skip` matching requests are spared; then it strikes with `probability` until it has struck `count` times.
+    The first `skip` matching requests are spared; then it strikes with `probability` until it has
+    struck `count` times.
     """
 
     kind: str
     method: str = ""
-    """A method such as "drafts.send", or "token"; empty for every Gmail method (not for "token")."""
+    """A method such as "drafts.send", or "token"; empty for every Gmail method (not for
+    "token").
+    """
     sender: str = ""
     """A mailbox, or empty for all."""
     skip: int = 0
@@ -49,11 +62,16 @@ class Fault:
     """How often it strikes; -1 for ever."""
     probability: float = 1.0
     seconds: float = 60.0
-    """For latency: how much longer. For a hang: when the silence ends in a reset. For late: when it is accepted."""
+    """For latency: how much longer. For a hang: when the silence ends in a reset.
+
+    For late: when it is accepted.
+    """
     status: int = 0
     """The HTTP status of kind "status" (default 500) or of a lie (default 200)."""
     body: str = ""
-    """The body of kind "status"; "{id}" in it stands for the id that was asked for, the last part of the path."""
+    """The body of kind "status"; "{id}" in it stands for the id that was asked for, the last part
+    of the path.
+    """
     content_type: str = "application/json; charset=UTF-8"
     accepts: bool | None = None
     """Whether the work is done all the same; None for what the kind suggests."""
@@ -65,9 +83,13 @@ class Fault:
         if self.method not in ("", "token", *METHODS):
             raise ValueError(f"unknown method {self.method!r}; known: token, {', '.join(METHODS)}")
         if self.kind in _TOKEN_ONLY and self.method != "token":
-            raise ValueError(f"{self.kind} happens at the token endpoint only: method must be 'token'")
+            raise ValueError(
+                f"{self.kind} happens at the token endpoint only: method must be 'token'"
+            )
         if self.skip < 0 or self.count < -1 or self.seconds < 0 or not 0 <= self.probability <= 1:
-            raise ValueError("skip and seconds must not be negative, count >= -1, probability from 0 to 1")
+            raise ValueError(
+                "skip and seconds must not be negative, count >= -1, probability from 0 to 1"
+            )
 
     @property
     def ending(self) -> Ending:
@@ -91,8 +113,12 @@ class Fault:
         if self.kind in NAMED:
             return NAMED[self.kind](retry_at)
         if self.kind == "status":
-            return Answer(self.status or 500, self.body.replace("{id}", asked_id).encode(), self.content_type)
-        return self._lie(done or Answer(200, b'{"id":"0000000000000000","message":{"id":"0000000000000000"}}'))
+            return Answer(
+                self.status or 500, self.body.replace("{id}", asked_id).encode(), self.content_type
+            )
+        return self._lie(
+            done or Answer(200, b'{"id":"0000000000000000","message":{"id":"0000000000000000"}}')
+        )
 
     def _lie(self, done: Answer) -> Answer:
         status = self.status or 200
@@ -108,7 +134,9 @@ class Fault:
             case "bad_utf8":
                 return Answer(status, b'{"id":"\xff\xfe\xfa","threadId":"\xc3("}')
             case "without_scope":
-                token = b'{"access_token":"ya29.never-issued","expires_in":3599,"token_type":"Bearer"}'
+                token = (
+                    b'{"access_token":"ya29.never-issued","expires_in":3599,"token_type":"Bearer"}'
+                )
                 return Answer(status, token)
             case _:  # cut_off and latency tell the truth, as far as they get
                 return done

@@ -1,4 +1,6 @@
-"""The methods of the Gmail API: each reads a call, changes a mailbox and returns an answer; none waits."""
+"""The methods of the Gmail API: each reads a call, changes a mailbox and returns an answer; none
+waits.
+"""
 
 import binascii
 import json
@@ -24,8 +26,10 @@ from mailerd.sandbox.google.mailbox import Added, Mailbox, Message, Permit, refe
 from mailerd.sandbox.google.methods import Route
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
-"""What is replaced, in this order. The base64 of a text has next to none of the four, and looking for them is quicker
-than a table."""
+"""What is replaced, in this order.
+
+The base64 of a text has next to none of the four, and looking for them is quicker than a table.
+"""
 _PAGE, _LARGEST_PAGE = 100, 500
 
 
@@ -37,7 +41,10 @@ class Call:
     mailbox: Mailbox
     scopes: frozenset[str]
     asked: BaseRequest
-    """The request, for its query and media type. These are parsed when a method looks at them, and most never do."""
+    """The request, for its query and media type.
+
+    These are parsed when a method looks at them, and most never do.
+    """
     body: bytes
     max_bytes: int
     now: float
@@ -69,17 +76,22 @@ def describe(call: Call) -> None:
 
 
 def _create_draft(call: Call) -> Answer:
-    raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call).get("message"), call)
+    raw, thread_id = (
+        (call.body, "") if call.route.uploaded else _raw_message(_json(call).get("message"), call)
+    )
     message = call.mailbox.draft(_bounded(raw, call), thread_id=thread_id, now=call.now)
     call.key, call.draft_id = message.key, message.draft_id
-    return Answer(200, b'{"id":"%b","message":%b}' % (message.draft_id.encode(), reference(message)))
+    return Answer(
+        200, b'{"id":"%b","message":%b}' % (message.draft_id.encode(), reference(message))
+    )
 
 
 def _send_draft(call: Call) -> Answer:
     payload = _json(call)
     draft_id = payload.get("id")
     if not isinstance(draft_id, str) or not draft_id or "message" in payload:
-        # Google would also update the draft, or send a message without one; no client that sends once does that.
+        # Google would also update the draft, or send a message without one; no client that sends
+        # once does that.
         raise Refused(invalid_argument("The sandbox sends drafts by id alone."))
     call.draft_id = draft_id
     message = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)
@@ -90,7 +102,9 @@ def _send_draft(call: Call) -> Answer:
 
 def _send_message(call: Call) -> Answer:
     raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call), call)
-    message = call.mailbox.send(_bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit)
+    message = call.mailbox.send(
+        _bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit
+    )
     call.key = message.key
     call.on_sent(message)
     return Answer(200, reference(message))
@@ -113,7 +127,11 @@ def _delete_draft(call: Call) -> Answer:
 
 
 def _list_drafts(call: Call) -> Answer:
-    found = [message for message in call.mailbox.drafts.values() if _matches(message, call.asked.query.get("q", ""))]
+    found = [
+        message
+        for message in call.mailbox.drafts.values()
+        if _matches(message, call.asked.query.get("q", ""))
+    ]
     page, more = _page(found, call)
     drafts = [{"id": d.draft_id, "message": {"id": d.id, "threadId": d.thread_id}} for d in page]
     return success(({"drafts": drafts} if drafts else {}) | more)
@@ -133,7 +151,9 @@ def _list_messages(call: Call) -> Answer:
     if query and METADATA in call.scopes:
         raise Refused(forbidden("Metadata scope does not support 'q' parameter"))
     labels = set(_named(call, "labelIds"))
-    found = [m for m in call.mailbox.messages.values() if labels <= set(m.labels) and _matches(m, query)]
+    found = [
+        m for m in call.mailbox.messages.values() if labels <= set(m.labels) and _matches(m, query)
+    ]
     page, more = _page(found, call)
     messages = [{"id": m.id, "threadId": m.thread_id} for m in page]
     return success(({"messages": messages} if messages else {}) | more)
@@ -148,8 +168,12 @@ def _get_thread(call: Call) -> Answer:
     if call.route.ident not in call.mailbox.threads:
         raise Refused(not_found())
     messages = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
-    shown = [resource(message, form=form, only=_named(call, "metadataHeaders")) for message in messages]
-    return success({"id": call.route.ident, "historyId": str(messages[-1].history_id), "messages": shown})
+    shown = [
+        resource(message, form=form, only=_named(call, "metadataHeaders")) for message in messages
+    ]
+    return success(
+        {"id": call.route.ident, "historyId": str(messages[-1].history_id), "messages": shown}
+    )
 
 
 def _get_profile(call: Call) -> Answer:
@@ -168,10 +192,15 @@ def _list_history(call: Call) -> Answer:
     """What came after startHistoryId, the oldest first; each message in a record of its own."""
     box, query = call.mailbox, call.asked.query
     try:
-        start, size = int(query["startHistoryId"]), min(int(query.get("maxResults", _PAGE)), _LARGEST_PAGE)
+        start, size = (
+            int(query["startHistoryId"]),
+            min(int(query.get("maxResults", _PAGE)), _LARGEST_PAGE),
+        )
         start = max(start, int(query.get("pageToken", "0")))
     except (KeyError, ValueError) as error:
-        raise Refused(invalid_argument("Invalid startHistoryId, pageToken or maxResults")) from error
+        raise Refused(
+            invalid_argument("Invalid startHistoryId, pageToken or maxResults")
+        ) from error
     if start < box.forgotten or start > box.history_id:
         raise Refused(not_found())
     label = query.get("labelId", "")
@@ -193,9 +222,19 @@ def _record(it: Added) -> dict[str, Any]:
 
 
 def _list_send_as(call: Call) -> Answer:
-    own = {"sendAsEmail": call.mailbox.email, "displayName": "", "isPrimary": True, "isDefault": True}
+    own = {
+        "sendAsEmail": call.mailbox.email,
+        "displayName": "",
+        "isPrimary": True,
+        "isDefault": True,
+    }
     aliases = [
-        {"sendAsEmail": alias, "displayName": "", "treatAsAlias": True, "verificationStatus": "accepted"}
+        {
+            "sendAsEmail": alias,
+            "displayName": "",
+            "treatAsAlias": True,
+            "verificationStatus": "accepted",
+        }
         for alias in sorted(call.mailbox.aliases)
     ]
     return success({"sendAs": [own, *aliases]})
@@ -206,14 +245,21 @@ def _json(call: Call) -> dict[str, Any]:
         payload = json.loads(call.body or b"{}")
     except ValueError as error:
         text = "Invalid JSON payload received. Unexpected token."
-        raise Refused(failure(400, reason="parseError", message=text, status="INVALID_ARGUMENT")) from error
+        raise Refused(
+            failure(400, reason="parseError", message=text, status="INVALID_ARGUMENT")
+        ) from error
     if not isinstance(payload, dict):
-        raise Refused(invalid_argument("Invalid JSON payload received. Root element must be a message."))
+        raise Refused(
+            invalid_argument("Invalid JSON payload received. Root element must be a message.")
+        )
     return payload
 
 
 def _raw_message(payload: Any, call: Call) -> tuple[bytes, str]:
-    """The bytes and the thread id of a message in JSON. Plain base64, with + and /, is refused as by Google."""
+    """The bytes and the thread id of a message in JSON.
+
+    Plain base64, with + and /, is refused as by Google.
+    """
     fields: dict[str, Any] = payload if isinstance(payload, dict) else {}
     raw, thread_id = fields.get("raw"), fields.get("threadId", "")
     if not isinstance(raw, str) or not raw:
@@ -225,7 +271,9 @@ def _raw_message(payload: Any, call: Call) -> tuple[bytes, str]:
         coded = raw.encode("ascii").rstrip(b"=")
         for plain, safe in _FROM_URLSAFE:
             coded = coded.replace(plain, safe)
-        return binascii.a2b_base64(coded + b"=" * (-len(coded) % 4), strict_mode=True), str(thread_id)
+        return binascii.a2b_base64(coded + b"=" * (-len(coded) % 4), strict_mode=True), str(
+            thread_id
+        )
     except (UnicodeEncodeError, binascii.Error) as error:
         raise Refused(invalid_argument(f"Invalid value for ByteString: {raw[:60]}")) from error
 
@@ -238,7 +286,9 @@ def _bounded(raw: bytes, call: Call) -> bytes:
             raise Refused(invalid_argument("The sandbox knows uploadType=media only."))
         if not call.asked.content_type.startswith("message/"):
             text = f"Media type '{call.asked.content_type}' is not supported. Valid media types: [message/*]"
-            raise Refused(failure(400, reason="badContent", message=text, status="INVALID_ARGUMENT"))
+            raise Refused(
+                failure(400, reason="badContent", message=text, status="INVALID_ARGUMENT")
+            )
     return raw
 
 
@@ -258,7 +308,8 @@ def _page(messages: list[Message], call: Call) -> tuple[list[Message], dict[str,
         before = int(call.asked.query.get("pageToken", "0"))
     except ValueError as error:
         raise Refused(invalid_argument("Invalid pageToken or maxResults")) from error
-    # The token is the history id of the last message shown, so that new messages do not shift the pages.
+    # The token is the history id of the last message shown, so that new messages do not shift the
+    # pages.
     older = [message for message in reversed(messages) if not before or message.history_id < before]
     page = older[: max(size, 1)]
     token = {"nextPageToken": str(page[-1].history_id)} if len(page) < len(older) else {}
@@ -266,7 +317,10 @@ def _page(messages: list[Message], call: Call) -> tuple[list[Message], dict[str,
 
 
 def _matches(message: Message, query: str) -> bool:
-    """Whether a message matches a search. Only the operators that a sender needs are known; others raise Refused."""
+    """Whether a message matches a search.
+
+    Only the operators that a sender needs are known; others raise Refused.
+    """
     for word in query.split():
         operator, colon, value = word.lower().partition(":")
         seen = {
@@ -278,7 +332,9 @@ def _matches(message: Message, query: str) -> bool:
             "rfc822msgid": message.message_id.strip("<>"),
         }.get(operator)
         if not colon or seen is None:
-            raise Refused(invalid_argument(f"The sandbox does not know how to search for {word!r}."))
+            raise Refused(
+                invalid_argument(f"The sandbox does not know how to search for {word!r}.")
+            )
         if value.strip("<>") not in seen.lower():
             return False
     return True

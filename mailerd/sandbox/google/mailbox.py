@@ -1,4 +1,7 @@
-"""One mailbox: its drafts, messages and threads. A sent draft is gone, and every step gives a new Message-ID."""
+"""One mailbox: its drafts, messages and threads.
+
+A sent draft is gone, and every step gives a new Message-ID.
+"""
 
 import base64
 import re
@@ -14,15 +17,20 @@ from mailerd.mail.read_notice import MAX_HEADER, UNREADABLE, decoded, decoded_wo
 from mailerd.sandbox.google.answers import NAMED, Refused, invalid_argument, not_found
 from mailerd.sandbox.google.quota import Usage
 
-# Messages as bytes: reads their headers as Google does and stamps them as Google does. Nothing here keeps anything.
+# Messages as bytes: reads their headers as Google does and stamps them as Google does. Nothing here
+# keeps anything.
 
 KEY_HEADER = "X-Mailerd-Key"
 
 _EOL = rb"(?:\r\n|\n|\r(?!\n))"
-# A bare CR ends a line too: a client that smuggles one into a header shall see it as a header. A name begins a line:
-# tried from each of its characters, a long one would take quadratic time.
+# A bare CR ends a line too: a client that smuggles one into a header shall see it as a header. A
+# name begins a line: tried from each of its characters, a long one would take quadratic time.
 _HEADER = re.compile(
-    rb"(?:\A|(?<=[\r\n]))([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:" + _EOL + rb"[ \t][^\r\n]*)*)(?:" + _EOL + rb"|\Z)"
+    rb"(?:\A|(?<=[\r\n]))([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:"
+    + _EOL
+    + rb"[ \t][^\r\n]*)*)(?:"
+    + _EOL
+    + rb"|\Z)"
 )
 _BLANK = re.compile(rb"(" + _EOL + rb")" + _EOL)
 _PLAIN_ADDRESS = re.compile(
@@ -38,10 +46,12 @@ _RECIPIENT_HEADERS = {b"to": "To", b"cc": "Cc", b"bcc": "Bcc"}
 
 
 class Message(NamedTuple):
-    """What stands in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps.
+    """What stands in a mailbox.
 
-    A tuple because every sending makes two of them, and a frozen dataclass takes 1.6 us to make and 2.6 us to replace,
-    where a tuple takes 0.7 and 1.0.
+    `raw` is what the sender handed in, byte for byte, but for Google's stamps.
+
+    A tuple because every sending makes two of them, and a frozen dataclass takes 1.6 us to make and
+    2.6 us to replace, where a tuple takes 0.7 and 1.0.
     """
 
     id: str
@@ -87,7 +97,9 @@ class Message(NamedTuple):
         ]
 
     def header(self, name: str) -> str:
-        """The first header of that name (any case), decoded for people; empty when there is none."""
+        """The first header of that name (any case), decoded for people; empty when there is
+        none.
+        """
         for key, value in self.headers:
             if key.lower() == name.lower():
                 return decoded_value(value)
@@ -122,7 +134,9 @@ class ParsedMessage:
 
 
 def decoded_value(value: str) -> str:
-    """A header's value with RFC 2047 words decoded; as it is where they are broken, or it is too long for a header."""
+    """A header's value with RFC 2047 words decoded; as it is where they are broken, or it is too
+    long for a header.
+    """
     return decoded_words(value) if len(value) <= MAX_HEADER else value
 
 
@@ -135,8 +149,8 @@ def split(raw: bytes) -> tuple[bytes, bytes]:
 def read(raw: bytes) -> ParsedMessage:
     """Read a message's headers.
 
-    Raises Refused with "Invalid To header" (or Cc, Bcc) as Google does already for a draft, and with a 400 for bytes
-    that do not begin with headers.
+    Raises Refused with "Invalid To header" (or Cc, Bcc) as Google does already for a draft, and
+    with a 400 for bytes that do not begin with headers.
     """
     recipients: list[str] = []
     froms: list[tuple[int, int]] = []
@@ -144,7 +158,8 @@ def read(raw: bytes) -> ParsedMessage:
     sender = key = ""
     at = 0
     while match := _HEADER.match(raw, at):
-        # A header's own line end belongs to it: code that cuts the header out must not leave a blank line behind.
+        # A header's own line end belongs to it: code that cuts the header out must not leave a
+        # blank line behind.
         at = match.end()
         name = match[1].lower()
         if name in _RECIPIENT_HEADERS:
@@ -169,7 +184,9 @@ def read(raw: bytes) -> ParsedMessage:
 
 
 def stamp(raw: bytes, reading: ParsedMessage, *, message_id: str, rewrite_from: str = "") -> bytes:
-    """The message with Google's Message-ID instead of its own, and From replaced when an address is given for it."""
+    """The message with Google's Message-ID instead of its own, and From replaced when an address is
+    given for it.
+    """
     eol = b"\r\n" if raw.find(b"\r\n", 0, reading.head_end + 2) >= 0 else b"\n"
     new = [b"Message-ID: " + message_id.encode("ascii") + eol]
     cuts = list(reading.id_spans)
@@ -180,12 +197,15 @@ def stamp(raw: bytes, reading: ParsedMessage, *, message_id: str, rewrite_from: 
     for start, end in sorted(cuts):
         kept.append(raw[at:start])
         at = end
-    # The stamps go on top, as the traces of a transport do, so that no other header has to be touched.
+    # The stamps go on top, as the traces of a transport do, so that no other header has to be
+    # touched.
     return b"".join((*new, *kept, raw[at:]))
 
 
 def is_address(text: str) -> bool:
-    """Whether Google would take this as an address: a dot-atom at a domain with at least one dot."""
+    """Whether Google would take this as an address: a dot-atom at a domain with at least one
+    dot.
+    """
     return _ADDRESS.fullmatch(text) is not None
 
 
@@ -202,7 +222,9 @@ def _sender(value: bytes) -> str:
 
 
 def _addresses(value: bytes) -> list[str] | None:
-    """The bare addresses of a header, or None when it cannot be parsed; an empty header has none."""
+    """The bare addresses of a header, or None when it cannot be parsed; an empty header has
+    none.
+    """
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError:
@@ -212,7 +234,8 @@ def _addresses(value: bytes) -> list[str] | None:
     plain = _PLAIN_ADDRESS.fullmatch(text)
     if plain is not None:
         return [plain[1] or plain[2]]
-    # The standard library's parser is right and two hundred times slower: only lists and oddities come here.
+    # The standard library's parser is right and two hundred times slower: only lists and oddities
+    # come here.
     try:
         header = policy.default.header_factory("To", re.sub(r"\r\n|\n|\r", "", text))
         addresses: list[str] = [address.addr_spec for address in header.addresses]
@@ -234,9 +257,13 @@ _TAGS: Final = re.compile(r"<[^<>]*>")
 
 
 def reference(message: Message) -> bytes:
-    """What Google answers to a creation or a sending, as JSON: ids and labels are ours and need no escaping."""
+    """What Google answers to a creation or a sending, as JSON: ids and labels are ours and need no
+    escaping.
+    """
     labels = '","'.join(message.labels)
-    return f'{{"id":"{message.id}","threadId":"{message.thread_id}","labelIds":["{labels}"]}}'.encode()
+    return (
+        f'{{"id":"{message.id}","threadId":"{message.thread_id}","labelIds":["{labels}"]}}'.encode()
+    )
 
 
 def resource(message: Message, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
@@ -260,8 +287,12 @@ def resource(message: Message, *, form: str, only: Collection[str] = ()) -> dict
             return shown | {"raw": encode(message.raw)}
         case "metadata":
             wanted = {name.lower() for name in only}
-            headers = [h for h in _headers(message.headers) if not wanted or h["name"].lower() in wanted]
-            return shown | {"payload": {"mimeType": _parsed(message).get_content_type(), "headers": headers}}
+            headers = [
+                h for h in _headers(message.headers) if not wanted or h["name"].lower() in wanted
+            ]
+            return shown | {
+                "payload": {"mimeType": _parsed(message).get_content_type(), "headers": headers}
+            }
         case "full":
             part = _part(_parsed(message, whole=True), ident="")
             return shown | {"payload": part | {"headers": _headers(message.headers)}}
@@ -316,7 +347,8 @@ def _decoded(part: Mail) -> str:
 def _filename(part: Mail) -> str:
     try:
         return part.get_filename() or ""
-    except UNREADABLE:  # Python 3.12 cannot sort the pieces of a parameter of which one has no number
+    except UNREADABLE:
+        # Python 3.12 cannot sort the pieces of a parameter of which one has no number
         return ""
 
 
@@ -350,7 +382,8 @@ def _part(part: Mail, *, ident: str) -> dict[str, Any]:
 class IdSequence:
     """Ids as Google makes them: never twice, rising, and higher ones in every run.
 
-    No .eml is overwritten by a later run, and an inbox that was read in a former run has no history that is forgotten.
+    No .eml is overwritten by a later run, and an inbox that was read in a former run has no history
+    that is forgotten.
     """
 
     def __init__(self, *, started_at: float) -> None:
@@ -404,13 +437,18 @@ class Mailbox:
 
     def draft(self, raw: bytes, *, thread_id: str, now: float) -> Message:
         """Create a draft. A missing recipient is no fault yet; a malformed one is."""
-        message = self._written(raw, thread_id=thread_id, now=now, draft_id=self.numbers.draft(), label="DRAFT")
+        message = self._written(
+            raw, thread_id=thread_id, now=now, draft_id=self.numbers.draft(), label="DRAFT"
+        )
         self.drafts[message.draft_id] = message
         self._keep(message)
         return message
 
     def send_draft(self, draft_id: str, *, now: float, permit: Permit) -> Message:
-        """Send a draft: it is gone, and a new message stands in its thread. `permit` may raise Refused."""
+        """Send a draft: it is gone, and a new message stands in its thread.
+
+        `permit` may raise Refused.
+        """
         draft = self.find_draft(draft_id)
         if not draft.to:
             raise Refused(NAMED["recipient_required"](0))
@@ -461,7 +499,9 @@ class Mailbox:
         return self.messages[message_id]
 
     def receive(self, raw: bytes, *, thread_id: str = "", now: float) -> Message:
-        """Take in mail that came by SMTP; into a thread that is not there any more it brings a new one."""
+        """Take in mail that came by SMTP; into a thread that is not there any more it brings a new
+        one.
+        """
         ident = self.numbers.message()
         message = Message(
             id=ident,
@@ -484,7 +524,9 @@ class Mailbox:
         self.forgotten = self.history_id
         self.history.clear()
 
-    def _written(self, raw: bytes, *, thread_id: str, now: float, draft_id: str, label: str) -> Message:
+    def _written(
+        self, raw: bytes, *, thread_id: str, now: float, draft_id: str, label: str
+    ) -> Message:
         if thread_id and thread_id not in self.threads:
             raise Refused(not_found())
         reading = read(raw)
@@ -500,7 +542,9 @@ class Mailbox:
             labels=(label,),
             history_id=self.numbers.history(),
             at=now,
-            raw=stamp(raw, reading, message_id=message_id, rewrite_from=self._rewritten_from(reading)),
+            raw=stamp(
+                raw, reading, message_id=message_id, rewrite_from=self._rewritten_from(reading)
+            ),
         )
 
     def _rewritten_from(self, reading: ParsedMessage) -> str:
@@ -513,4 +557,6 @@ class Mailbox:
         self.messages[message.id] = message
         self.threads.setdefault(message.thread_id, []).append(message.id)
         self.history_id = message.history_id
-        self.history.append(Added(message.history_id, message.id, message.thread_id, message.labels))
+        self.history.append(
+            Added(message.history_id, message.id, message.thread_id, message.labels)
+        )

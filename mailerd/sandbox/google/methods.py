@@ -1,9 +1,19 @@
-"""The methods of the Gmail API that the sandbox knows: their paths, prices in units and scopes, and nothing else."""
+"""The methods of the Gmail API that the sandbox knows: their paths, prices in units and scopes, and
+nothing else.
+"""
 
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mailerd.sandbox.google.fake_limits import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS
+from mailerd.sandbox.google.fake_limits import (
+    COMPOSE,
+    FULL,
+    METADATA,
+    MODIFY,
+    READONLY,
+    SEND,
+    SETTINGS,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +43,11 @@ METHODS = {
         Method(name="threads.get", units=40, scopes=_READ),
         Method(name="history.list", units=2, scopes=_READ),
         Method(name="getProfile", units=1, scopes=_READ | {COMPOSE}),
-        Method(name="settings.sendAs.list", units=1, scopes=frozenset({FULL, MODIFY, READONLY, SETTINGS})),
+        Method(
+            name="settings.sendAs.list",
+            units=1,
+            scopes=frozenset({FULL, MODIFY, READONLY, SETTINGS}),
+        ),
     )
 }
 """Prices as reported by several sources in May 2026; scopes as in Google's discovery document."""
@@ -60,7 +74,9 @@ UPLOAD = "/upload" + API
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a path leads: the method, whose mailbox (`me` or an address), which id, and by which way in."""
+    """Where a path leads: the method, whose mailbox (`me` or an address), which id, and by which
+    way in.
+    """
 
     method: Method
     user: str

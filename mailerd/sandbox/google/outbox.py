@@ -1,4 +1,6 @@
-"""Sent messages as .eml files in a folder, written by a thread of their own so that sending never waits for a disk."""
+"""Sent messages as .eml files in a folder, written by a thread of their own so that sending never
+waits for a disk.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +29,8 @@ class OutboxFolder:
 
     def _write(self, message: Message) -> None:
         try:
-            # The name is Google's id and nothing of the message's, so that no message chooses where it is written.
+            # The name is Google's id and nothing of the message's, so that no message chooses where
+            # it is written.
             (self._folder / f"{message.id}.eml").write_bytes(message.raw)
         except OSError as failure:
             # Kept for close(), which the server always calls: a full disk must not go unnoticed.

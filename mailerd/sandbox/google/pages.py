@@ -1,4 +1,7 @@
-"""The outbox for people, in a browser. A message's own HTML never runs a script and never fetches anything."""
+"""The outbox for people, in a browser.
+
+A message's own HTML never runs a script and never fetches anything.
+"""
 
 import base64
 import re
@@ -21,7 +24,8 @@ from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.mailbox import Message, bodies, content, decoded_value
 
-# What Gmail's "Unsubscribe" does with a message: one POST, as RFC 8058 has it, and nothing that a reader notices.
+# What Gmail's "Unsubscribe" does with a message: one POST, as RFC 8058 has it, and nothing that a
+# reader notices.
 #
 # The stand-in posts to loopback addresses alone, since nothing leaves this machine.
 
@@ -61,19 +65,28 @@ class UnsubscribeOutcome:
 
 
 def offer(message: Message) -> UnsubscribeOffer:
-    """Read the headers as Gmail does: with List-Unsubscribe-Post the first https address takes the POST."""
+    """Read the headers as Gmail does: with List-Unsubscribe-Post the first https address takes the
+    POST.
+    """
     header, post = message.header("List-Unsubscribe"), message.header("List-Unsubscribe-Post")
     urls = [it for it in _ADDRESS.findall(header) if it.lower().startswith(("https://", "http://"))]
     if not header:
         return UnsubscribeOffer(
-            header, post, "", t("The message has no List-Unsubscribe header: it belongs to no list.")
+            header,
+            post,
+            "",
+            t("The message has no List-Unsubscribe header: it belongs to no list."),
         )
     if post.strip() != ONE_CLICK:
-        why = t("Gmail posts nothing without List-Unsubscribe-Post; only the mailto address can be used.")
+        why = t(
+            "Gmail posts nothing without List-Unsubscribe-Post; only the mailto address can be used."
+        )
         return UnsubscribeOffer(header, post, "", why)
     good = [it for it in urls if it.lower().startswith("https://") or is_loopback(_host(it))]
     if not good:
-        return UnsubscribeOffer(header, post, "", t("The header has no https address, and Gmail posts to no other."))
+        return UnsubscribeOffer(
+            header, post, "", t("The header has no https address, and Gmail posts to no other.")
+        )
     if not is_loopback(_host(good[0])):
         return UnsubscribeOffer(
             header, post, "", t("{url} is not on this machine, and nothing leaves it.", url=good[0])
@@ -88,18 +101,26 @@ async def press(it: UnsubscribeOffer) -> UnsubscribeOutcome:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
     try:
         async with (
-            ClientSession(cookie_jar=DummyCookieJar(), timeout=ClientTimeout(total=TIMEOUT_S)) as session,
-            session.post(it.url, data=ONE_CLICK.encode(), headers=headers, allow_redirects=False) as answer,
+            ClientSession(
+                cookie_jar=DummyCookieJar(), timeout=ClientTimeout(total=TIMEOUT_S)
+            ) as session,
+            session.post(
+                it.url, data=ONE_CLICK.encode(), headers=headers, allow_redirects=False
+            ) as answer,
         ):
             body = (await answer.content.read(_READ)).decode("utf-8", "replace")
     except TimeoutError:
         return UnsubscribeOutcome(False, t("No response within {seconds:g} s.", seconds=TIMEOUT_S))
     except (ClientError, ValueError, OSError) as error:
-        return UnsubscribeOutcome(False, t("No response: {cause}", cause=str(error) or type(error).__name__))
+        return UnsubscribeOutcome(
+            False, t("No response: {cause}", cause=str(error) or type(error).__name__)
+        )
     line = f"{answer.status} {answer.reason or ''}".strip()
     if answer.status // 100 == 3:  # noqa: PLR2004 -- HTTP's redirects
         where = answer.headers.get("Location", "-")
-        line = t("{status}: a redirect to {url}, which Gmail does not follow", status=line, url=where)
+        line = t(
+            "{status}: a redirect to {url}, which Gmail does not follow", status=line, url=where
+        )
     return UnsubscribeOutcome(answer.status // 100 == 2, line, _readable(body))  # noqa: PLR2004 -- HTTP's successes
 
 
@@ -125,8 +146,11 @@ _OWN_POLICY = (
     "default-src 'none'; style-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )
-# `sandbox` makes the message an origin of its own without scripts, forms or pop-ups, even when it is opened by itself.
-_MESSAGE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+# `sandbox` makes the message an origin of its own without scripts, forms or pop-ups, even when it
+# is opened by itself.
+_MESSAGE_POLICY = (
+    "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+)
 
 
 class Pages:
@@ -135,14 +159,25 @@ class Pages:
     def __init__(self, google: FakeGoogle) -> None:
         self._google = google
         self._jinja = Environment(
-            loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+            loader=FileSystemLoader(_HERE),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
         )
         self._jinja.filters["moment"] = _moment
-        self._jinja.globals |= {"t": _said(t), "tn": _said(tn), "tc": _said(tc), "say": say, "language": language}
+        self._jinja.globals |= {
+            "t": _said(t),
+            "tn": _said(tn),
+            "tc": _said(tc),
+            "say": say,
+            "language": language,
+        }
         self._language = language()
 
     def speak(self, accept_language: str) -> None:
-        """Choose the language of an answer: what the browser asks for, else the one that the sandbox speaks."""
+        """Choose the language of an answer: what the browser asks for, else the one that the
+        sandbox speaks.
+        """
         speak(accepted_language(accept_language, otherwise=self._language))
 
     def answer(self, path: str, query: Mapping[str, str]) -> Answer:
@@ -173,14 +208,21 @@ class Pages:
             return self._page(404, "missing.html")
         found = offer(message)
         return self._page(
-            200, "unsubscribed.html", message=message, offer=found, body=ONE_CLICK, outcome=await press(found)
+            200,
+            "unsubscribed.html",
+            message=message,
+            offer=found,
+            body=ONE_CLICK,
+            outcome=await press(found),
         )
 
     def _list(self, query: Mapping[str, str]) -> Answer:
         wanted = query.get("q", "").strip()
         number = int(query["page"]) if query.get("page", "").isdecimal() else 1
         sent = self._google.sent
-        found: list[Message] = [x for x in sent if wanted.lower() in x.to.lower() or wanted.lower() in x.sender]
+        found: list[Message] = [
+            x for x in sent if wanted.lower() in x.to.lower() or wanted.lower() in x.sender
+        ]
         pages = max(1, -(-len(found) // _PER_PAGE))
         number = min(max(number, 1), pages)
         newest = found[::-1][(number - 1) * _PER_PAGE : number * _PER_PAGE]
@@ -204,30 +246,71 @@ class Pages:
             case "/usage":
                 heading = t("Usage of quotas")
                 headings = [
-                    t("Mailbox"), t("Sent"), t("Drafts"), t("Units in the last minute"), t("Limit"), t("Throttled")
-                ]  # fmt: skip
+                    t("Mailbox"),
+                    t("Sent"),
+                    t("Drafts"),
+                    t("Units in the last minute"),
+                    t("Limit"),
+                    t("Throttled"),
+                ]
                 rows = [
-                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or t("no limit"),
-                     sum(it["throttled"].values())]
+                    [
+                        email,
+                        it["sent"],
+                        it["drafts"],
+                        it["units_last_minute"],
+                        it["allowance"] or t("no limit"),
+                        sum(it["throttled"].values()),
+                    ]
                     for email, it in google.usage()["users"].items()
-                ]  # fmt: skip
+                ]
             case "/log":
                 heading = t("Log")
-                headings = [t("Time"), t("Mailbox"), t("Method"), t("Response"), t("Units"), t("Draft")]
+                headings = [
+                    t("Time"),
+                    t("Mailbox"),
+                    t("Method"),
+                    t("Response"),
+                    t("Units"),
+                    t("Draft"),
+                ]
                 newest = list(google.log)[: -_LOGGED - 1 : -1]
                 rows = [
-                    [_moment(it.at), it.user, it.method, it.status or t("none"), it.units, it.draft_id] for it in newest
+                    [
+                        _moment(it.at),
+                        it.user,
+                        it.method,
+                        it.status or t("none"),
+                        it.units,
+                        it.draft_id,
+                    ]
+                    for it in newest
                 ]
             case _:
                 heading = t("Faults")
-                headings = [t("ID"), t("Fault"), t("Method"), t("Mailbox"), t("How many times"), t("Occurred")]
+                headings = [
+                    t("ID"),
+                    t("Fault"),
+                    t("Method"),
+                    t("Mailbox"),
+                    t("How many times"),
+                    t("Occurred"),
+                ]
                 faults = [*google.faults.armed, *google.faults.spent]
                 rows = [
-                    [it.id, it.fault.kind, it.fault.method or t("all"), it.fault.sender or t("all"),
-                     t("until cleared") if it.fault.count < 0 else it.fault.count, it.struck]
+                    [
+                        it.id,
+                        it.fault.kind,
+                        it.fault.method or t("all"),
+                        it.fault.sender or t("all"),
+                        t("until cleared") if it.fault.count < 0 else it.fault.count,
+                        it.struck,
+                    ]
                     for it in faults
-                ]  # fmt: skip
-        return self._page(200, "table.html", title=path[1:], heading=heading, headings=headings, rows=rows)
+                ]
+        return self._page(
+            200, "table.html", title=path[1:], heading=heading, headings=headings, rows=rows
+        )
 
     def _message(self, message: Message) -> Answer:
         text, html = bodies(message.parsed)
@@ -251,7 +334,9 @@ class Pages:
         )
 
     def _page(self, status: int, template: str, **values: Any) -> Answer:
-        return _html_answer(status, self._jinja.get_template(template).render(**values), _OWN_POLICY)
+        return _html_answer(
+            status, self._jinja.get_template(template).render(**values), _OWN_POLICY
+        )
 
 
 def _html_answer(status: int, text: str, policy: str) -> Answer:
@@ -265,7 +350,9 @@ def _html_answer(status: int, text: str, policy: str) -> Answer:
 
 
 def _inert_html(mail: EmailMessage) -> str:
-    """A message's HTML with its inline pictures put into it, since `cid:` means nothing to a browser."""
+    """A message's HTML with its inline pictures put into it, since `cid:` means nothing to a
+    browser.
+    """
     pictures = {
         part["Content-ID"].strip(
             "<> "

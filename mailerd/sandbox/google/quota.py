@@ -10,13 +10,16 @@ _MINUTES_KEPT = 24 * 60
 
 
 class Window:
-    """Amounts of the last so many seconds; no window of that length, wherever it lies, holds more than was allowed."""
+    """Amounts of the last so many seconds; no window of that length, wherever it lies, holds more
+    than was allowed.
+    """
 
     __slots__ = ("_events", "_span_s", "peak", "total")
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s
-        # [first, last, amount]: what comes within one grain is one event that ages by its last part.
+        # [first, last, amount]: what comes within one grain is one event that ages by its last
+        # part.
         self._events: deque[list[float]] = deque()
         self.total = 0
         self.peak = 0

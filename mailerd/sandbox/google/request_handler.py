@@ -1,4 +1,6 @@
-"""The API and token endpoints: the only place where requests come in, wait, go wrong and are answered."""
+"""The API and token endpoints: the only place where requests come in, wait, go wrong and are
+answered.
+"""
 
 import asyncio
 import socket
@@ -31,7 +33,8 @@ class GoogleRequestHandler:
         """Answer a call of the Gmail API."""
         google = self._google
         way = route(request.method, path)
-        if way is None:  # it stands in the log all the same: what a client tries is what the log is for
+        # it stands in the log all the same: what a client tries is what the log is for
+        if way is None:
             google.note(f"{request.method} {path[:200]}", user="", status=404, accepted=False)
             return response(unknown_path())
         try:
@@ -51,7 +54,9 @@ class GoogleRequestHandler:
             body=body,
             max_bytes=google.rules.max_message_bytes,
             now=0.0,
-            permit=lambda message: google.limits.permit_sending(box, message.recipients, now=google.now()),
+            permit=lambda message: google.limits.permit_sending(
+                box, message.recipients, now=google.now()
+            ),
             on_sent=google.record_sent,
         )
         try:
@@ -70,7 +75,9 @@ class GoogleRequestHandler:
 
         fault = google.faults.pick("token", sender)
         if fault is not None:
-            return await self._misbehave(request, fault, act=lambda: google.oauth.token(form), note=note)
+            return await self._misbehave(
+                request, fault, act=lambda: google.oauth.token(form), note=note
+            )
         await asyncio.sleep(google.rules.token_latency_s)
         answer = google.oauth.token(form)
         note(answer, status=answer.status, fault="")
@@ -101,7 +108,9 @@ class GoogleRequestHandler:
         if fault is not None:
             if fault.kind == "undelivered":
                 call.on_sent = google.not_delivered
-            return await self._misbehave(request, fault, act=lambda: google.perform(call), note=note)
+            return await self._misbehave(
+                request, fault, act=lambda: google.perform(call), note=note
+            )
         answer = google.perform(call)
         note(answer, status=answer.status, fault="")
         if pause:
@@ -116,14 +125,20 @@ class GoogleRequestHandler:
         act: Callable[[], Answer],
         note: Callable[..., None],
     ) -> web.StreamResponse:
-        """Go wrong as asked. aiohttp lets this run on when the client goes, so what is late still happens."""
+        """Go wrong as asked. aiohttp lets this run on when the client goes, so what is late still
+        happens.
+        """
         if fault.kind in ("latency", "late"):
             await asyncio.sleep(fault.seconds)
         done = act() if fault.does_the_work else None
         retry_at = self._google.now() + self._google.rules.retry_after_s
         honest = fault.kind in ("latency", "undelivered")
         asked_id = request.path.rpartition("/")[2]
-        answer = done if done is not None and honest else fault.answer(done, retry_at=retry_at, asked_id=asked_id)
+        answer = (
+            done
+            if done is not None and honest
+            else fault.answer(done, retry_at=retry_at, asked_id=asked_id)
+        )
         note(done, status=answer.status if fault.ending == "answer" else 0, fault=fault.kind)
         match fault.ending:
             case "answer":
@@ -142,7 +157,9 @@ class GoogleRequestHandler:
 def response(answer: Answer) -> web.Response:
     """The answer as aiohttp wants it."""
     return web.Response(
-        status=answer.status, body=answer.body, headers=[("Content-Type", answer.content_type), *answer.headers]
+        status=answer.status,
+        body=answer.body,
+        headers=[("Content-Type", answer.content_type), *answer.headers],
     )
 
 
@@ -151,11 +168,16 @@ def _done(answer: Answer | None) -> bool:
 
 
 def _reset(request: web.BaseRequest) -> web.Response:
-    """Send a TCP reset instead of an answer; the response is only what aiohttp wants to have returned."""
+    """Send a TCP reset instead of an answer; the response is only what aiohttp wants to have
+    returned.
+    """
     transport = request.transport
     if transport is not None:
-        # Without lingering, closing sends RST and not FIN: "connection reset by peer", as a broken line gives it.
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        # Without lingering, closing sends RST and not FIN: "connection reset by peer", as a broken
+        # line gives it.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER
+        )
         transport.abort()
     return web.Response(status=500)
 

@@ -1,4 +1,6 @@
-"""Puts the sandbox Google on a loopback address: routes requests to their handler, the control calls and the pages."""
+"""Puts the sandbox Google on a loopback address: routes requests to their handler, the control
+calls and the pages.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -51,7 +53,8 @@ class _Site:
         try:
             return await self._routed(request, request.rel_url.path)
         except ConnectionError:
-            # The client went while it was still writing: there is no client to answer, and nothing has been taken.
+            # The client went while it was still writing: there is no client to answer, and nothing
+            # has been taken.
             return web.Response(status=400)
 
     async def _routed(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
@@ -71,11 +74,14 @@ class _Site:
         query = request.rel_url.query
         if path == "/o/oauth2/v2/auth" and request.method == "GET":
             return self._google.oauth.consent(query)
-        # Only a page of our own may speak to what has no password: a foreign site reaches loopback under its own name.
+        # Only a page of our own may speak to what has no password: a foreign site reaches loopback
+        # under its own name.
         if not is_loopback(request.rel_url.host or request.url.host or ""):
             return unknown_path()
         if path.startswith(PREFIX):
-            return self._control.answer(request.method, path.removeprefix(PREFIX), query, await request.read())
+            return self._control.answer(
+                request.method, path.removeprefix(PREFIX), query, await request.read()
+            )
         self._pages.speak(request.headers.get("Accept-Language", ""))
         if request.method in ("GET", "HEAD") and (path in PAGES or path.startswith(MESSAGES)):
             return self._pages.answer(path, query)
@@ -95,16 +101,24 @@ class _Site:
         # base64 in JSON is a third longer than the message in it.
         most = self._google.rules.max_message_bytes * 4 // 3 + _JSON_OVERHEAD
         return web.BaseRequest(
-            message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=most
+            message,
+            payload,
+            protocol,
+            writer,
+            task,
+            asyncio.get_running_loop(),
+            client_max_size=most,
         )
 
 
 @asynccontextmanager
-async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningServer]:
+async def serve(
+    google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[RunningServer]:
     """Serve a sandbox Google until the block ends; port 0 takes a free one.
 
-    Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the end) for messages
-    that could not be written. Requests in flight at the end are cut off.
+    Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the
+    end) for messages that could not be written. Requests in flight at the end are cut off.
     """
     if not is_loopback(host):
         raise ValueError(f"the sandbox serves loopback addresses only, not {host}")
@@ -124,6 +138,8 @@ async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -
 
 
 def _is_of_own_page(request: web.BaseRequest) -> bool:
-    """Whether a page of another site sent the form: browsers name it in Origin; what is no browser names none."""
+    """Whether a page of another site sent the form: browsers name it in Origin; what is no browser
+    names none.
+    """
     origin = request.headers.get("Origin")
     return origin is None or origin == f"http://{request.headers.get('Host', '')}"

@@ -1,4 +1,6 @@
-"""One connection to one server: its URL, the driver's log-in, its cursor, and what is known of it."""
+"""One connection to one server: its URL, the driver's log-in, its cursor, and what is known of
+it.
+"""
 
 import asyncio
 import math
@@ -20,7 +22,8 @@ from yarl import URL
 from mailerd.core.i18n import t
 from mailerd.store.db import error_codes
 
-# Times on their way to and from the database, which holds UTC without a zone and counts intervals in microseconds.
+# Times on their way to and from the database, which holds UTC without a zone and counts intervals
+# in microseconds.
 
 
 @overload
@@ -59,7 +62,9 @@ def rfc3339(moment: datetime) -> str:
 
 
 async def made_ahead[T](items: Iterator[T]) -> AsyncGenerator[T]:
-    """What an iterator makes, in a thread: each item while the caller uses the one before. None ends it.
+    """What an iterator makes, in a thread: each item while the caller uses the one before.
+
+    None ends it.
 
     A caller may end early; what the thread makes then is dropped.
     """
@@ -70,7 +75,8 @@ async def made_ahead[T](items: Iterator[T]) -> AsyncGenerator[T]:
         yield made
 
 
-# Statements on their way to the server: one at a time, and every value is escaped here and nowhere else.
+# Statements on their way to the server: one at a time, and every value is escaped here and nowhere
+# else.
 
 
 Statement = tuple[str, Sequence[object]]
@@ -81,9 +87,17 @@ _WRITE: Final = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER)\b", 
 LONG: Final = 10_000
 """Characters from which a text is escaped in a few passes of C."""
 _ESCAPES: Final = (
-    ("\\", "\\\\"), ("\0", "\\0"), ("\n", "\\n"), ("\r", "\\r"), ("\x1a", "\\Z"), ('"', '\\"'), ("'", "\\'"),
-)  # fmt: skip
-"""What the driver escapes (PyMySQL's converters), the backslash first, since the others bring more of them."""
+    ("\\", "\\\\"),
+    ("\0", "\\0"),
+    ("\n", "\\n"),
+    ("\r", "\\r"),
+    ("\x1a", "\\Z"),
+    ('"', '\\"'),
+    ("'", "\\'"),
+)
+"""What the driver escapes (PyMySQL's converters), the backslash first, since the others bring more
+of them.
+"""
 PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
 
@@ -99,14 +113,18 @@ def insert_many(insert: str, rows: Sequence[Sequence[object]], *, last: str = ""
 
 
 class Cursor:
-    """Runs statements over one connection, and refuses what the server would answer with a misleading 2006."""
+    """Runs statements over one connection, and refuses what the server would answer with a
+    misleading 2006.
+    """
 
     def __init__(self, connection: "Connection", driver: Any) -> None:
         """`driver`: a cursor of the driver's over the same connection."""
         self.connection: Final = connection
         self._driver: Final = driver
         self.wrote = False
-        """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
+        """Whether a statement was sent that a read-only server refuses, even where it matches no
+        row.
+        """
         self.changed = False
         """Whether one matched or added a row: only then has a COMMIT something to wait for."""
 
@@ -129,13 +147,16 @@ class Cursor:
         return await self.send(sql, self._encoded(sql, values))
 
     async def execute_each(self, statements: Iterator[Statement], *, bound: float) -> None:
-        """Run large statements, each of which is spelled in a thread while the server has the one before.
+        """Run large statements, each of which is spelled in a thread while the server has the one
+        before.
 
         Raises:
             MySQLError: as `execute` does.
             TimeoutError: one has taken more than `bound` seconds.
         """
-        async for sql, sent in made_ahead((sql, self._encoded(sql, values)) for sql, values in statements):
+        async for sql, sent in made_ahead(
+            (sql, self._encoded(sql, values)) for sql, values in statements
+        ):
             async with asyncio.timeout(bound):
                 await self.send(sql, sent)
 
@@ -143,7 +164,11 @@ class Cursor:
         sent = self.mogrify(sql, values).encode(self.connection.driver.encoding, "surrogateescape")
         if len(sent) > self.connection.packet - PACKET_MARGIN:
             raise DataError(
-                1153, t("a statement of {sent} bytes exceeds the server's max_allowed_packet", sent=len(sent))
+                1153,
+                t(
+                    "a statement of {sent} bytes exceeds the server's max_allowed_packet",
+                    sent=len(sent),
+                ),
             )
         return sent
 
@@ -157,7 +182,11 @@ class Cursor:
 
     def mogrify(self, sql: str, values: Sequence[object] | None = None) -> str:
         """The statement with its values, each escaped."""
-        return sql if values is None else sql % tuple([_literal(self.connection.driver, value) for value in values])
+        return (
+            sql
+            if values is None
+            else sql % tuple([_literal(self.connection.driver, value) for value in values])
+        )
 
     async def fetchone(self) -> Any:
         """The next row of the last statement; None: there is no more."""
@@ -186,14 +215,15 @@ class Cursor:
 def _literal(driver: Any, value: object) -> Any:
     """A value as it stands in a statement.
 
-    The driver examines every character of every string, which is a third of the CPU time of a record: most of what is
-    written (ids, tokens, states, numbers and NULL) takes a short way.
+    The driver examines every character of every string, which is a third of the CPU time of a
+    record: most of what is written (ids, tokens, states, numbers and NULL) takes a short way.
     """
     if value is None:
         return "NULL"
     if type(value) is int:
         return str(value)
-    if type(value) is str and value.isalnum():  # no alphanumeric character of any script needs to be escaped
+    # no alphanumeric character of any script needs to be escaped
+    if type(value) is str and value.isalnum():
         return f"'{value}'"
     if type(value) is tuple:  # the driver would call no bytes in it binary, of which MySQL warns
         return f"({','.join([_literal(driver, each) for each in value])})"
@@ -203,13 +233,16 @@ def _literal(driver: Any, value: object) -> Any:
 
 
 def _escaped(text: str) -> str:
-    """A long text as the driver would have it, which takes 40 ns for each character while nothing else runs."""
+    """A long text as the driver would have it, which takes 40 ns for each character while nothing
+    else runs.
+    """
     for plain, escaped in _ESCAPES:
         text = text.replace(plain, escaped)
     return text
 
 
-# Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or it is not taken.
+# Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or
+# it is not taken.
 
 
 def address(url: URL) -> dict[str, Any]:
@@ -223,7 +256,8 @@ def address(url: URL) -> dict[str, Any]:
         "port": url.port or 3306,
         "unix_socket": url.query.get("unix_socket"),
         "user": url.user,
-        # The driver writes a password as Latin-1; every other client, and so the server's digest of it, takes UTF-8.
+        # The driver writes a password as Latin-1; every other client, and so the server's digest of
+        # it, takes UTF-8.
         "password": (url.password or "").encode().decode("latin-1"),
         "db": url.path.strip("/"),
         "charset": "utf8mb4",
@@ -240,8 +274,12 @@ def encrypted(url: URL) -> bool:
 
 
 def proves_itself(url: URL) -> bool:
-    """Whether a server to which a log-in is sent has shown who it is: by its certificate, or by its socket file."""
-    return bool(url.query.get("unix_socket")) or (encrypted(url) and url.query.get("ssl") != "unverified")
+    """Whether a server to which a log-in is sent has shown who it is: by its certificate, or by its
+    socket file.
+    """
+    return bool(url.query.get("unix_socket")) or (
+        encrypted(url) and url.query.get("ssl") != "unverified"
+    )
 
 
 def _context(url: URL) -> ssl.SSLContext | None:
@@ -252,20 +290,27 @@ def _context(url: URL) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=authority)
     except OSError as error:  # its own words name no file
         raise OSError(
-            t("ssl_ca {authority} cannot be used: {it}", authority=authority, it=error.strerror or error)
+            t(
+                "ssl_ca {authority} cannot be used: {it}",
+                authority=authority,
+                it=error.strerror or error,
+            )
         ) from error
     if url.query.get("ssl") in {"verify_ca", "unverified"}:  # MySQL's own certificates name no host
         context.check_hostname = False
-    if url.query.get("ssl") == "unverified":  # against listeners, not against a third party in between
+    # against listeners, not against a third party in between
+    if url.query.get("ssl") == "unverified":
         context.verify_mode = ssl.CERT_NONE
     return context
 
 
-# aiomysql's connection, and what it may say at the log-in: a machine in the server's place gets no password.
+# aiomysql's connection, and what it may say at the log-in: a machine in the server's place gets no
+# password.
 
 try:
     import aiomysql
-except OSError:  # since Python 3.13 its import fails for a user without a name, as in many a container
+except OSError:
+    # since Python 3.13 its import fails for a user without a name, as in many a container
     os.environ["LOGNAME"] = "unknown user"
     import aiomysql
 
@@ -281,19 +326,23 @@ _HEADER: Final = 32
 _MAX_WORDS: Final = 1000
 """Characters of an error that are shown; a server's longest has 512."""
 _DIGESTS: Final = frozenset({0, 20, 32})
-"""Lengths of answers that do not show the password: none, mysql_native_password's, caching_sha2_password's."""
+"""Lengths of answers that do not show the password: none, mysql_native_password's,
+caching_sha2_password's.
+"""
 
 
 class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
     """A connection that is opened by `log_in`.
 
-    The driver does what the server asks for: it goes on in clear where TLS is not offered, and sends the password in
-    clear, or encrypted with a key that the server has just sent. So each packet is looked at before it goes out.
+    The driver does what the server asks for: it goes on in clear where TLS is not offered, and
+    sends the password in clear, or encrypted with a key that the server has just sent. So each
+    packet is looked at before it goes out.
     """
 
     def __init__(self, url: URL) -> None:
         super().__init__(**address(url))
-        # The driver would let one text hold several statements; without this flag the server refuses the second one.
+        # The driver would let one text hold several statements; without this flag the server
+        # refuses the second one.
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
         self._url: Final = url
         self._password_sent: Final = (url.password or "").encode() + b"\0"
@@ -306,7 +355,8 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         """Connect and log in.
 
         Raises:
-            MySQLError: there is no connection; its number is the server's, or of MySQL's own client.
+            MySQLError: there is no connection; its number is the server's, or of MySQL's own
+            client.
         """
         try:
             await self.ping()  # connects
@@ -320,13 +370,19 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
             if error_codes.number(error):
                 raise
             raise _not_understood(error) from error
-        except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
-            raise OperationalError(2013, t("the connection was closed: {error}", error=error)) from error
-        except Exception as error:  # whatever a stranger's bytes have brought the driver to is no bug of ours
+        except (
+            RuntimeError
+        ) as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
+            raise OperationalError(
+                2013, t("the connection was closed: {error}", error=error)
+            ) from error
+        except (
+            Exception
+        ) as error:  # whatever a stranger's bytes have brought the driver to is no bug of ours
             raise _not_understood(error) from error
         finally:
-            # The driver leaves it open where the first command after the log-in fails, and else closes it by TLS, which
-            # waits for 30 s for a server that does not close its side.
+            # The driver leaves it open where the first command after the log-in fails, and else
+            # closes it by TLS, which waits for 30 s for a server that does not close its side.
             if not self._logged_in:
                 self.close()
                 if self.transport is not None:
@@ -348,7 +404,9 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         super().write_packet(payload)
 
     def _shows_password(self, payload: bytes) -> bool:
-        """Whether the server, or who stands in its place, could read the password from this packet of the log-in."""
+        """Whether the server, or who stands in its place, could read the password from this packet
+        of the log-in.
+        """
         secret = self._password_sent
         if secret == b"\0":  # there is none
             return False
@@ -360,20 +418,29 @@ class Driver(aiomysql.Connection):  # type: ignore[misc]  # it has no types
         answer = payload[_HEADER:].partition(b"\0")[2]  # behind the user's name
         size = len(secret)  # as its length was agreed on: in a byte, in three, or not at all
         return answer.startswith(
-            (secret, bytes([min(size, 255)]) + secret, b"\xfc" + size.to_bytes(2, "little") + secret)
+            (
+                secret,
+                bytes([min(size, 255)]) + secret,
+                b"\xfc" + size.to_bytes(2, "little") + secret,
+            )
         )
 
 
 def _no_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return t("the server's certificate is rejected: {rstrip}", rstrip=error.verify_message.rstrip("."))
+        return t(
+            "the server's certificate is rejected: {rstrip}",
+            rstrip=error.verify_message.rstrip("."),
+        )
     return t("no TLS with this server: {it}", it=error.reason or error)
 
 
 def _on_one_line(error: Exception) -> None:
     """What a server says goes to logs and terminals, which obey control characters."""
     error.args = tuple(
-        "".join(each if each.isprintable() else " " for each in said[:_MAX_WORDS]) if isinstance(said, str) else said
+        "".join(each if each.isprintable() else " " for each in said[:_MAX_WORDS])
+        if isinstance(said, str)
+        else said
         for said in error.args
     )
 
@@ -382,13 +449,18 @@ def _not_understood(error: Exception) -> OperationalError:
     _on_one_line(error)
     said = str(error) or type(error).__name__
     return OperationalError(
-        _HANDSHAKE, t("the login failed because the server is not MySQL or MariaDB, or is a proxy: {said}", said=said)
+        _HANDSHAKE,
+        t(
+            "the login failed because the server is not MySQL or MariaDB, or is a proxy: {said}",
+            said=said,
+        ),
     )
 
 
 T = TypeVar("T")
 
-# sql_mode is strict, so what matters is an error. MySQL warns at every use of VALUES(column), which MariaDB needs.
+# sql_mode is strict, so what matters is an error. MySQL warns at every use of VALUES(column), which
+# MariaDB needs.
 warnings.filterwarnings("ignore", category=ServerWarning)
 
 
@@ -398,12 +470,15 @@ class Connection:
     def __init__(self, driver: Any, url: URL) -> None:
         self.driver: Final = driver
         self.url: Final = url
-        # The one private part of the driver: without its transport, a connection to a frozen server cannot be ended.
+        # The one private part of the driver: without its transport, a connection to a frozen server
+        # cannot be ended.
         self.transport: Final = driver.transport
         self.born = self.used = time.monotonic()
         """When the connection was opened, and when it was last put back, in monotonic seconds."""
         self.asked = -math.inf
-        """When one of several hosts last said that it takes writes, in monotonic seconds; see `writer.py`."""
+        """When one of several hosts last said that it takes writes, in monotonic seconds; see
+        `writer.py`.
+        """
         self.packet = 1 << 20
         """The server's max_allowed_packet, in bytes."""
         self.server = ""
@@ -430,14 +505,19 @@ class Connection:
         except MySQLError as error:
             _on_one_line(error)
             raise
-        except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
-            if "LOAD_LOCAL" in str(error):  # the driver sends none, as local_infile is off, and is out of step now
+        except (
+            RuntimeError
+        ) as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
+            # the driver sends none, as local_infile is off, and is out of step now
+            if "LOAD_LOCAL" in str(error):
                 raise OperationalError(
                     2068, t("the server asked for a file of this machine, which is refused")
                 ) from error
             if not self.transport.is_closing():
                 raise
-            raise OperationalError(2006, t("the connection was closed: {error}", error=error)) from error
+            raise OperationalError(
+                2006, t("the connection was closed: {error}", error=error)
+            ) from error
 
     async def ping(self) -> None:
         """Ask whether the server answers; it raises what `exchange` does."""
@@ -462,7 +542,9 @@ class Connection:
 
     @property
     def quiet(self) -> bool:
-        """Whether it is open, and nothing has come over it unasked: what does is the server's farewell."""
+        """Whether it is open, and nothing has come over it unasked: what does is the server's
+        farewell.
+        """
         if self.closed or self.transport.is_closing():
             return False
         poll = select.poll()
@@ -488,7 +570,8 @@ async def connect(url: URL) -> Connection:
 
 SINCE: Final = " since "
 """Divides the identity of a server from when it was started; see `server_behind`."""
-# Both are whole seconds of one statement's own time, so their difference is the same for every session.
+# Both are whole seconds of one statement's own time, so their difference is the same for every
+# session.
 _STARTED_AT: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
 _SERVER_OF_MYSQL: Final = f"""
 SELECT CONCAT(@@server_uuid, '{SINCE}', {_STARTED_AT})
@@ -501,4 +584,8 @@ SELECT CONCAT(CONCAT_WS(':', @@hostname, @@port, @@server_id), '{SINCE}', {_STAR
 
 async def server_behind(cursor: Cursor, version: str) -> str:
     """A name of the server and of when it was started: an address may lead to another one later."""
-    return str(await cursor.fetch_value(_SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL))
+    return str(
+        await cursor.fetch_value(
+            _SERVER_OF_MARIADB if "mariadb" in version.lower() else _SERVER_OF_MYSQL
+        )
+    )

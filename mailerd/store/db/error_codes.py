@@ -1,4 +1,6 @@
-"""What an error number of MySQL or MariaDB means for the transaction and for the connection it came on."""
+"""What an error number of MySQL or MariaDB means for the transaction and for the connection it came
+on.
+"""
 
 import asyncio
 import os
@@ -13,68 +15,167 @@ from mailerd.core.i18n import t
 from mailerd.core.reading import CORRECT_LOGIN, FEWER_CONNECTIONS, GRANT, RESTORE_TABLES
 
 LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
-"""What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
+"""What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's
+answer instead.
+"""
 
-RETRY: Final = frozenset({
-    1015,  # cannot lock: a server that was started with innodb_read_only (MySQL)
-    1020,  # record has changed since last read (MariaDB 11.6+, REPEATABLE READ)
-    1021,  # disk full
-    1036,  # table is read only
-    1037, 1041,  # out of memory
-    1040,  # too many connections
-    1053,  # server shutdown in progress
-    1105,  # unknown error
-    1114,  # table is full
-    1142, 1143,  # a privilege was taken away
-    1156, 1835,  # packets out of order, malformed: out of step
-    1158, 1159, 1160, 1161,  # network trouble
-    1180,  # error during COMMIT
-    1203,  # user has too many connections
-    1205,  # lock wait time-out
-    1213,  # deadlock
-    1226,  # user's resources used up
-    1290,  # running with --read-only
-    1317,  # query interrupted
-    1598,  # the binary log cannot be written: the server ends itself, and decides when it is back (MySQL)
-    1614,  # XA rolled back
-    1637,  # too many active transactions (undo full)
-    1665,  # binlog_format was set to STATEMENT
-    1792,  # read-only transaction
-    1836,  # running in read-only mode
-    1927,  # connection was killed (MariaDB)
-    1969,  # max_statement_time exceeded (MariaDB)
-    2002, 2003,  # cannot connect
-    2006, 2013, 2055,  # connection gone
-    3024,  # max_execution_time exceeded (MySQL)
-    3032,  # offline mode
-    3100, 3101,  # Group Replication hook, certification
-    3169,  # session was killed
-    3572,  # NOWAIT
-    3781, 3782, 3783,  # Group Replication holds all sessions until a new primary has applied what the old one sent
-    3796, 3797, 3798, 3799,  # Group Replication: this member cannot give the consistency that is asked for
-    3989,  # the schema is read-only (MySQL 8.0.22+)
-    4031,  # disconnected by the server for inactivity
-    6400,  # offline mode, with its reason (MySQL 9)
-    9001,  # ProxySQL: it reaches no server
-})  # fmt: skip
+RETRY: Final = frozenset(
+    {
+        1015,  # cannot lock: a server that was started with innodb_read_only (MySQL)
+        1020,  # record has changed since last read (MariaDB 11.6+, REPEATABLE READ)
+        1021,  # disk full
+        1036,  # table is read only
+        # out of memory
+        1037,
+        1041,
+        1040,  # too many connections
+        1053,  # server shutdown in progress
+        1105,  # unknown error
+        1114,  # table is full
+        # a privilege was taken away
+        1142,
+        1143,
+        # packets out of order, malformed: out of step
+        1156,
+        1835,
+        # network trouble
+        1158,
+        1159,
+        1160,
+        1161,
+        1180,  # error during COMMIT
+        1203,  # user has too many connections
+        1205,  # lock wait time-out
+        1213,  # deadlock
+        1226,  # user's resources used up
+        1290,  # running with --read-only
+        1317,  # query interrupted
+        # the binary log cannot be written: the server ends itself, and decides when it is back (MySQL)
+        1598,
+        1614,  # XA rolled back
+        1637,  # too many active transactions (undo full)
+        1665,  # binlog_format was set to STATEMENT
+        1792,  # read-only transaction
+        1836,  # running in read-only mode
+        1927,  # connection was killed (MariaDB)
+        1969,  # max_statement_time exceeded (MariaDB)
+        # cannot connect
+        2002,
+        2003,
+        # connection gone
+        2006,
+        2013,
+        2055,
+        3024,  # max_execution_time exceeded (MySQL)
+        3032,  # offline mode
+        # Group Replication hook, certification
+        3100,
+        3101,
+        3169,  # session was killed
+        3572,  # NOWAIT
+        # Group Replication holds all sessions until a new primary has applied what the old one sent
+        3781,
+        3782,
+        3783,
+        # Group Replication: this member cannot give the consistency that is asked for
+        3796,
+        3797,
+        3798,
+        3799,
+        3989,  # the schema is read-only (MySQL 8.0.22+)
+        4031,  # disconnected by the server for inactivity
+        6400,  # offline mode, with its reason (MySQL 9)
+        9001,  # ProxySQL: it reaches no server
+    }
+)
 """Another try of the whole transaction can help."""
 
-DROP: Final = frozenset({
-    1015, 1036, 1053, 1180, 1290, 1598, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
-    3781, 3782, 3783, 3796, 3797, 3798, 3799,
-    1142, 1143, 1665,  # a session keeps the privileges and the binlog_format that it began with
-    1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
-})  # fmt: skip
-"""The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
+DROP: Final = frozenset(
+    {
+        1015,
+        1036,
+        1053,
+        1180,
+        1290,
+        1598,
+        1792,
+        1836,
+        1927,
+        3032,
+        3100,
+        3169,
+        3989,
+        4031,
+        6400,
+        3781,
+        3782,
+        3783,
+        3796,
+        3797,
+        3798,
+        3799,
+        1142,
+        1143,
+        1665,  # a session keeps the privileges and the binlog_format that it began with
+        1156,
+        1158,
+        1159,
+        1160,
+        1161,
+        1835,  # the packets themselves went wrong
+    }
+)
+"""The session looks healthy but the server behind it is the wrong one now: never back into the
+pool.
+"""
 
 DOUBT: Final = frozenset({1021, 1053, 1105, 1180, 1317, 1598, 1927, 3169, 9001})
 """Errors that do not prove, as an answer to COMMIT, that it was rolled back."""
 
-AWAY: Final = frozenset({
-    1015, 1021, 1036, 1037, 1040, 1041, 1053, 1114, 1142, 1143, 1146, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002,
-    2003, 2006, 2013, 2055, 3032, 3100, 3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400, 9001,
-    1044, 1045, 1049,  # refused at log-in: wrong user, password or database
-})  # fmt: skip
+AWAY: Final = frozenset(
+    {
+        1015,
+        1021,
+        1036,
+        1037,
+        1040,
+        1041,
+        1053,
+        1114,
+        1142,
+        1143,
+        1146,
+        1203,
+        1226,
+        1290,
+        1598,
+        1792,
+        1836,
+        1927,
+        2002,
+        2003,
+        2006,
+        2013,
+        2055,
+        3032,
+        3100,
+        3169,
+        3781,
+        3782,
+        3783,
+        3796,
+        3797,
+        3798,
+        3799,
+        3989,
+        4031,
+        6400,
+        9001,
+        1044,
+        1045,
+        1049,  # refused at log-in: wrong user, password or database
+    }
+)
 """Nothing can be stored at the moment."""
 
 READ_ONLY: Final[Mapping[int, str]] = {
@@ -85,7 +186,9 @@ READ_ONLY: Final[Mapping[int, str]] = {
     1836: "innodb_read_only",
     3989: "READ ONLY of the schema",
 }
-"""Nothing can be stored, but everything can be read: by the number of a refused write, the variable that forbids it."""
+"""Nothing can be stored, but everything can be read: by the number of a refused write, the variable
+that forbids it.
+"""
 
 LOCKED: Final = frozenset({1205})
 """Another transaction has held a lock that is needed for longer than a statement waits."""
@@ -97,15 +200,20 @@ DISK_FULL: Final = 1021
 _FULL: Final = frozenset({DISK_FULL, 1114})
 _DENIED: Final = frozenset({1142, 1143})
 _MISSING: Final = 1146
-_NO_SPACE: Final = re.compile(r"\b(?:Errcode|error|errno):? *28\b|No space left on device", re.IGNORECASE)
+_NO_SPACE: Final = re.compile(
+    r"\b(?:Errcode|error|errno):? *28\b|No space left on device", re.IGNORECASE
+)
 _TOOK_TOO_LONG: Final = frozenset({1969})
-"""The server has ended a statement by max_statement_time, which in MariaDB alone concerns writes too."""
+"""The server has ended a statement by max_statement_time, which in MariaDB alone concerns writes
+too.
+"""
 
 
 def number(error: BaseException) -> int:
     """The error number that the driver put first into its exception; 0 when there is none.
 
-    A disk without space has a dozen numbers, one for each file that could not be written; they all become 1021.
+    A disk without space has a dozen numbers, one for each file that could not be written; they all
+    become 1021.
     """
     first = error.args[0] if error.args else 0
     if not isinstance(first, int):
@@ -118,7 +226,10 @@ def read_only(variables: str) -> tuple[str, str]:
     """What is wrong with a server that these variables keep from writing, and the remedy."""
     return (
         t("the server is read-only ({variables})", variables=variables),
-        t("point database.url at the writer, not a replica, or turn {variables} off", variables=variables),
+        t(
+            "point database.url at the writer, not a replica, or turn {variables} off",
+            variables=variables,
+        ),
     )
 
 
@@ -142,12 +253,17 @@ def away_remedy(where: str) -> str:
 
 
 def refused(errno: int, cause: BaseException | None = None) -> str:
-    """The remedy where the server answers and refuses the log-in; empty for other numbers. `cause`: what was raised."""
+    """The remedy where the server answers and refuses the log-in; empty for other numbers.
+
+    `cause`: what was raised.
+    """
     match errno:
         case 1045 | 1698:
             return CORRECT_LOGIN
         case 1044 | 1049:
-            return t("run CREATE DATABASE …, then GRANT ALL PRIVILEGES on it to the user in database.url")
+            return t(
+                "run CREATE DATABASE …, then GRANT ALL PRIVILEGES on it to the user in database.url"
+            )
         case 1040 | 1203 | 1226:
             return FEWER_CONNECTIONS
         case 1037 | 1041:
@@ -175,7 +291,9 @@ def refused(errno: int, cause: BaseException | None = None) -> str:
                 " it does, the password is wrong, or another server responds there"
             )
         case 2068:
-            return t("check which server responds at host and port in database.url; mailerd requested no such thing")
+            return t(
+                "check which server responds at host and port in database.url; mailerd requested no such thing"
+            )
         case _:
             return ""
 
@@ -188,7 +306,9 @@ def no_entry(errno: int) -> str:
 
 
 def refusal(errno: int) -> str:
-    """Which kind of refusal of a statement the number is, as `Database.outage` calls it; empty for other numbers."""
+    """Which kind of refusal of a statement the number is, as `Database.outage` calls it; empty for
+    other numbers.
+    """
     if errno in READ_ONLY:
         return "read-only"
     if errno in _FULL:
@@ -205,17 +325,22 @@ def is_stuck(error: BaseException | None, errno: int) -> bool:
 
 STUCK: Final = (
     t("responds, but does not finish writes in time"),
-    t("see `df -h` on its server, its log, and SHOW FULL PROCESSLIST: is its disk full or slow, is a table locked?"),
+    t(
+        "see `df -h` on its server, its log, and SHOW FULL PROCESSLIST: is its disk full or slow, is a table locked?"
+    ),
 )
 """What is to be said of a database whose writes hang, after "the database", and the remedy."""
 COMMITS_HANG: Final = (
     t("does not respond to COMMIT"),
-    t("see that the primary's replicas are connected, and that the disk of its binary log has room"),
+    t(
+        "see that the primary's replicas are connected, and that the disk of its binary log has room"
+    ),
 )
 
 
 def explained(errno: int) -> tuple[str, str]:
-    """What is to be said of a database that refused a statement in this way, after "the database", and the remedy.
+    """What is to be said of a database that refused a statement in this way, after "the database",
+    and the remedy.
 
     Both are empty for other numbers.
     """
@@ -248,14 +373,19 @@ def sentence(explanation: tuple[str, str]) -> str:
 
 
 def words(error: BaseException) -> str:
-    """The driver's words without their number, and the system's own below them; empty for a bare time-out."""
+    """The driver's words without their number, and the system's own below them; empty for a bare
+    time-out.
+    """
     said = str(error.args[1]) if number(error) and len(error.args) > 1 else str(error)
     below = error.__cause__
-    if isinstance(below, OSError) and not isinstance(below, ssl.SSLError):  # whose errno is not the system's
+    # whose errno is not the system's
+    if isinstance(below, OSError) and not isinstance(below, ssl.SSLError):
         said += f": {os.strerror(below.errno) if below.errno and below.errno > 0 else below}"
     return said
 
 
 def from_server(errno: int) -> bool:
-    """Whether the number came in a whole error packet, so that client and server are still in step."""
+    """Whether the number came in a whole error packet, so that client and server are still in
+    step.
+    """
     return 0 < errno < 2000 or errno >= 3000  # below 1000: of the file system

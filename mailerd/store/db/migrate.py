@@ -1,4 +1,6 @@
-"""Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema is newer."""
+"""Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema
+is newer.
+"""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +16,9 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 
 _LOCK_WAIT: Final = 20
-"""Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none is ever stale."""
+"""Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none
+is ever stale.
+"""
 
 _LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
 _BOUND: Final = 600.0
@@ -36,8 +40,9 @@ _RESTORE: Final = t("{remedy}; nothing was changed", remedy=RESTORE_TABLES)
 
 _CHANGE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
 _INSERT_NOTHING: Final = "INSERT INTO job_recipients SELECT * FROM job_recipients WHERE id = 0"
-"""There is no such row, and yet it is refused where a server takes no writes, or where its user may not write. Its
-variables would not tell: a privilege may lift them for this user."""
+"""There is no such row, and yet it is refused where a server takes no writes, or where its user may
+not write. Its variables would not tell: a privilege may lift them for this user.
+"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,11 @@ async def applied_migration(cursor: Cursor) -> int:
         "SELECT COUNT(*) FROM information_schema.tables "
         "WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
     )
-    return int(await cursor.fetch_value("SELECT COALESCE(MAX(number), 0) FROM schema_version")) if is_there else 0
+    return (
+        int(await cursor.fetch_value("SELECT COALESCE(MAX(number), 0) FROM schema_version"))
+        if is_there
+        else 0
+    )
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,9 @@ class _Table:
     view: bool = False
 
     def differs_from(self, ours: "_Table", added: Collection[str]) -> str:
-        """Why this cannot be `ours`, to which later migrations have `added` columns; empty: it can."""
+        """Why this cannot be `ours`, to which later migrations have `added` columns; empty: it
+        can.
+        """
         if self.view:
             return t("a view")
         if lacking := [name for name in ours.columns if name not in self.columns]:
@@ -96,17 +107,23 @@ class _Table:
 
 def _created(statement: str) -> tuple[str, _Table] | None:
     """The table that a statement makes, and its name; None: it makes none."""
-    if not (made := re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*)\)", statement, re.DOTALL)):
+    if not (
+        made := re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+) \((.*)\)", statement, re.DOTALL)
+    ):
         return None
     body, nested = made[2].lower(), 1
     while nested:  # the commas that are left divide the columns
-        body, nested = re.subn(r"\(([^()]*)\)", lambda inner: f"<{inner[1].replace(',', ';')}>", body)
+        body, nested = re.subn(
+            r"\(([^()]*)\)", lambda inner: f"<{inner[1].replace(',', ';')}>", body
+        )
     columns: dict[str, str] = {}
     key: list[str] = []
     for part in map(str.strip, body.split(",")):
         if together := re.match("primary key <(.*)>", part):
             key = together[1].split("; ")
-        elif part.split()[0] not in _NO_COLUMN and (column := re.match(r"(\w+) (\w+(?:<\d+>)?(?: unsigned)?)", part)):
+        elif part.split()[0] not in _NO_COLUMN and (
+            column := re.match(r"(\w+) (\w+(?:<\d+>)?(?: unsigned)?)", part)
+        ):
             columns[column[1]] = column[2].replace("<", "(").replace(">", ")")
             key += [column[1]] * ("primary key" in part)
     return made[1], _Table(columns, {name: columns[name] for name in key})
@@ -114,12 +131,15 @@ def _created(statement: str) -> tuple[str, _Table] | None:
 
 async def _tables(cursor: Cursor, names: Collection[str]) -> dict[str, _Table]:
     """The tables of these names that the database has."""
-    folded = (
-        int(await cursor.fetch_value("SELECT @@lower_case_table_names")) > 0
-    )  # else `Jobs` and `jobs` are two tables
+    # else `Jobs` and `jobs` are two tables
+    folded = int(await cursor.fetch_value("SELECT @@lower_case_table_names")) > 0
     found: dict[str, tuple[bool, list[Any]]] = {}
-    where = "WHERE table_schema = DATABASE() AND table_name IN %s"  # on MariaDB without regard to case
-    await cursor.execute(f"SELECT table_name, table_type FROM information_schema.tables {where}", (tuple(names),))
+    where = (
+        "WHERE table_schema = DATABASE() AND table_name IN %s"  # on MariaDB without regard to case
+    )
+    await cursor.execute(
+        f"SELECT table_name, table_type FROM information_schema.tables {where}", (tuple(names),)
+    )
     for name, kind in await cursor.fetchall():
         found[name.lower() if folded else name] = (kind != "BASE TABLE", [])
     await cursor.execute(
@@ -129,7 +149,8 @@ async def _tables(cursor: Cursor, names: Collection[str]) -> dict[str, _Table]:
         (tuple(names),),
     )
     for table, name, kind, *facts in await cursor.fetchall():
-        width = re.sub(r"int\(\d+\)", "int", kind.lower())  # MariaDB and older MySQL show how wide a number is
+        # MariaDB and older MySQL show how wide a number is
+        width = re.sub(r"int\(\d+\)", "int", kind.lower())
         found[table.lower() if folded else table][1].append((name.lower(), width, *facts))
     return {
         name: _Table(
@@ -148,10 +169,12 @@ def _some(columns: Sequence[str]) -> str:
 
 
 async def own_migration(cursor: Cursor) -> int:
-    """As `applied_migration`, of a database whose tables that are named as ours are ours, and all there.
+    """As `applied_migration`, of a database whose tables that are named as ours are ours, and all
+    there.
 
-    CREATE TABLE IF NOT EXISTS would pass over others in silence. What a migration of ours leaves behind that was cut
-    off has all columns, since a server makes a table whole or not at all; and no number.
+    CREATE TABLE IF NOT EXISTS would pass over others in silence. What a migration of ours leaves
+    behind that was cut off has all columns, since a server makes a table whole or not at all; and
+    no number.
 
     Raises:
         SchemaError: it holds tables of another program or of another version, or not all of ours.
@@ -167,16 +190,25 @@ async def own_migration(cursor: Cursor) -> int:
     if applied > known[-1].number:  # a newer mailerd's, which may look otherwise
         return applied
     added = {name for sql in statements for name in re.findall(r"\bADD COLUMN (\w+)", sql)}
-    differing = {name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))}
+    differing = {
+        name: why for name, table in there.items() if (why := table.differs_from(ours[name], added))
+    }
     if said := joined(
-        [t("{name} ({why})", name=name, why=differing[name]) for name in ours if name in differing], ", "
+        [t("{name} ({why})", name=name, why=differing[name]) for name in ours if name in differing],
+        ", ",
     ):
         if applied and all(there[name].key == ours[name].key for name in differing):
-            found = t("the database is of another version of mailerd, or was altered: {said}", said=said)
+            found = t(
+                "the database is of another version of mailerd, or was altered: {said}", said=said
+            )
             raise SchemaError(joined([found, _OTHER_VERSION]))
-        found = t("the database contains tables of another program, or altered ones: {said}", said=said)
+        found = t(
+            "the database contains tables of another program, or altered ones: {said}", said=said
+        )
         raise SchemaError(joined([found, _OWN_DATABASE]))
-    made = [sql for migration in known if migration.number <= applied for sql in migration.statements]
+    made = [
+        sql for migration in known if migration.number <= applied for sql in migration.statements
+    ]
     if missing := [table[0] for table in map(_created, made) if table and table[0] not in there]:
         raise SchemaError(
             joined(
@@ -215,7 +247,8 @@ async def check(database: Database) -> None:
 
 
 async def check_writable(database: Database) -> None:
-    """Make sure that a job could be stored: the schema is this code's, and the database takes writes.
+    """Make sure that a job could be stored: the schema is this code's, and the database takes
+    writes.
 
     Raises:
         SchemaError: the schema is older or newer.
@@ -233,7 +266,9 @@ async def check_writable(database: Database) -> None:
     _require_current(await database.transaction(work, what=what))
     if trouble := database.trouble:  # this had nothing to wait for, and needed no room
         cause = TimeoutError(trouble.cause)
-        error = DatabaseAwayError(what, phase="commit", cause=cause, errno=0, retry=True, in_doubt=False)
+        error = DatabaseAwayError(
+            what, phase="commit", cause=cause, errno=0, retry=True, in_doubt=False
+        )
         error.said = trouble.said
         raise error
 
@@ -252,14 +287,18 @@ def _require_current(applied: int) -> None:
 
 
 async def migrate(database: Database, *, events: StoreEvents) -> int:
-    """Bring the schema up to date; safe when several daemons do it at once. The number that it is at now.
+    """Bring the schema up to date; safe when several daemons do it at once.
 
-    DDL commits by itself, so a migration that was cut off may have left a part of its statements done and no row in
-    schema_version. It is then run again, from its first statement on: CREATE TABLE IF NOT EXISTS passes over what is
-    there, and so does an ALTER whose columns and keys are there. Nothing is dropped, and no row is touched.
+    The number that it is at now.
+
+    DDL commits by itself, so a migration that was cut off may have left a part of its statements
+    done and no row in schema_version. It is then run again, from its first statement on: CREATE
+    TABLE IF NOT EXISTS passes over what is there, and so does an ALTER whose columns and keys are
+    there. Nothing is dropped, and no row is touched.
 
     Raises:
-        SchemaError: the schema is newer than this code, or another program's, it was altered by hand, or another
+        SchemaError: the schema is newer than this code, or another program's, it was altered by
+        hand, or another
             daemon has been migrating for too long.
     """
     known = migrations()
@@ -276,7 +315,8 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
         try:
             return await _apply(cursor, known, events)
         finally:
-            # A connection that was cut off has lost its lock already, and asking it would hide why it was cut off.
+            # A connection that was cut off has lost its lock already, and asking it would hide why
+            # it was cut off.
             if not cursor.connection.closed:
                 await cursor.execute(f"SELECT RELEASE_LOCK({_LOCK})")
                 await cursor.execute(limit)
@@ -285,7 +325,9 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
 
 
 async def without_limit(cursor: Cursor) -> str:
-    """Lift the session's limit on a statement, which large tables would meet; the statement that sets it again."""
+    """Lift the session's limit on a statement, which large tables would meet; the statement that
+    sets it again.
+    """
     mariadb = "mariadb" in (await cursor.fetch_value("SELECT VERSION()")).lower()
     name = "max_statement_time" if mariadb else "max_execution_time"
     limit = await cursor.fetch_value(f"SELECT @@SESSION.{name}")
@@ -296,14 +338,17 @@ async def without_limit(cursor: Cursor) -> str:
 async def _is_applied(cursor: Cursor, statement: str, *, of: Migration) -> bool:
     """Whether an ALTER that adds columns and keys was done before the migration was cut off.
 
-    Asked for, since ADD COLUMN IF NOT EXISTS is MariaDB's alone. Both servers do an ALTER whole or not at all.
+    Asked for, since ADD COLUMN IF NOT EXISTS is MariaDB's alone. Both servers do an ALTER whole or
+    not at all.
 
     Raises:
         SchemaError: a part of it is there, which no crash leaves behind.
     """
     if not (table := re.match(r"ALTER TABLE (\w+)", statement)):
         return False
-    wanted = [(kind.lower(), name) for kind, name in re.findall(r"\bADD (COLUMN|KEY) (\w+)", statement)]
+    wanted = [
+        (kind.lower(), name) for kind, name in re.findall(r"\bADD (COLUMN|KEY) (\w+)", statement)
+    ]
     await cursor.execute(
         "SELECT 'column', column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
         "AND table_name = %s UNION SELECT 'key', index_name FROM information_schema.statistics "

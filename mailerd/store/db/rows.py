@@ -1,4 +1,6 @@
-"""Rows by the names of their columns: a model says what is selected for each field, and what its value becomes."""
+"""Rows by the names of their columns: a model says what is selected for each field, and what its
+value becomes.
+"""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -13,7 +15,8 @@ from mailerd.store.db.connection import utc
 class Select[Row]:
     """The columns of a model or dataclass, in the order of its fields.
 
-    A field without a Sql is the column of its name in the table `of`; where there is no `of`, it is given to `row`.
+    A field without a Sql is the column of its name in the table `of`; where there is no `of`, it is
+    given to `row`.
     """
 
     def __init__(self, model: type[Row], *, of: str | None = None) -> None:
@@ -32,7 +35,9 @@ class Select[Row]:
 
     def row(self, values: Sequence[Any], **others: Any) -> Row:
         """What has these values for `columns`, and these for the other fields."""
-        return self._model(**{name: read(*values[place]) for name, place, read in self._fields}, **others)
+        return self._model(
+            **{name: read(*values[place]) for name, place, read in self._fields}, **others
+        )
 
 
 def _reader(hint: Any) -> Callable[[Any], Any]:

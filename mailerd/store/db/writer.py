@@ -1,8 +1,10 @@
-"""Several hosts in database.url: one that takes writes is used, as with libpq's target_session_attrs=read-write.
+"""Several hosts in database.url: one that takes writes is used, as with libpq's
+target_session_attrs=read-write.
 
-They are tried in turn until one takes writes. It is used until it cannot be reached, is read-only or answers no COMMIT;
-then they are tried again. Of a single host nothing is asked. That no two servers take writes at once is ensured by the
-replicated database (a group, semi-synchronous replication, fencing) and not here: docs/how-to/ha.md.
+They are tried in turn until one takes writes. It is used until it cannot be reached, is read-only
+or answers no COMMIT; then they are tried again. Of a single host nothing is asked. That no two
+servers take writes at once is ensured by the replicated database (a group, semi-synchronous
+replication, fencing) and not here: docs/how-to/ha.md.
 """
 
 import asyncio
@@ -21,9 +23,13 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Connection, Cursor
 
 HOST_TIMEOUT: Final = 2.0
-"""Seconds in which one of several hosts has to say that it takes writes; less where connect_timeout is short."""
+"""Seconds in which one of several hosts has to say that it takes writes; less where connect_timeout
+is short.
+"""
 ASK_AFTER: Final = 2.0
-"""Seconds after which a server is asked again before a connection to it is used: a replica refuses no SELECT."""
+"""Seconds after which a server is asked again before a connection to it is used: a replica refuses
+no SELECT.
+"""
 _ASK: Final = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')"
 
 
@@ -38,7 +44,8 @@ class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has n
     )
 
     def __init__(self, cause: str) -> None:
-        super().__init__(2003, cause)  # the driver's number for "cannot connect": it is cured by trying again
+        # the driver's number for "cannot connect": it is cured by trying again
+        super().__init__(2003, cause)
 
 
 class Writer:
@@ -90,7 +97,9 @@ class Writer:
                 try:
                     connection = await asyncio.wait_for(to(url), self._bound)
                 except error_codes.LOST as error:
-                    troubles[url] = error_codes.words(error) or t("no response within {bound:g} s", bound=self._bound)
+                    troubles[url] = error_codes.words(error) or t(
+                        "no response within {bound:g} s", bound=self._bound
+                    )
                     self._put_last(url)
                     if url == self.current and error_codes.number(error) in error_codes.CROWDED:
                         crowded = partial(OperationalError, *error.args)
@@ -98,14 +107,16 @@ class Writer:
                     self._use(url, troubles)
                     return connection
             said = "; ".join(f"{place(url)}: {trouble}" for url, trouble in troubles.items())
-            # The writer that only has no connection more is still the writer: its connections go on.
+            # The writer that only has no connection more is still the writer: its connections go
+            # on.
             none = partial(NoWriterError, t("no server accepts writes ({said})", said=said))
             failure = crowded or none
             self._failed = time.monotonic(), failure
             raise failure()
 
     async def check(self, connection: Connection) -> None:
-        """Make sure that one of several hosts takes writes now, unless it has said so within the last seconds.
+        """Make sure that one of several hosts takes writes now, unless it has said so within the
+        last seconds.
 
         Raises:
             MySQLError: it does not, or does not answer.
@@ -119,7 +130,8 @@ class Writer:
     def doubt(self, connection: Connection) -> bool:
         """Try the other hosts first: a COMMIT got no answer. Whether there are others.
 
-        One that has lost its group, or its semi-synchronous replicas, says that it takes writes, and answers no COMMIT.
+        One that has lost its group, or its semi-synchronous replicas, says that it takes writes,
+        and answers no COMMIT.
         """
         if not self.alone:
             self._put_last(connection.url)
@@ -142,7 +154,9 @@ class Writer:
 async def read_only(cursor: Cursor) -> str:
     """The variables that keep a server from taking writes; empty: it takes them."""
     await cursor.execute(_ASK)
-    return ", ".join(name for name, value in await cursor.fetchall() if value.upper() not in {"OFF", "0"})
+    return ", ".join(
+        name for name, value in await cursor.fetchall() if value.upper() not in {"OFF", "0"}
+    )
 
 
 def place(url: URL) -> str:

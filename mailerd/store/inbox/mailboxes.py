@@ -1,4 +1,6 @@
-"""The inboxes that are read: which is due, whose turn it is, how far it is read, and what was noted there."""
+"""The inboxes that are read: which is due, whose turn it is, how far it is read, and what was noted
+there.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +9,14 @@ from typing import Annotated, Any, Final
 
 from mailerd.clock import new_id
 from mailerd.config import Live
-from mailerd.core.bounce_rule import BRAKE_SPAN, LAST, YOUNG_FOR, YOUNG_MESSAGES, YOUNG_POLL, BounceRule
+from mailerd.core.bounce_rule import (
+    BRAKE_SPAN,
+    LAST,
+    YOUNG_FOR,
+    YOUNG_MESSAGES,
+    YOUNG_POLL,
+    BounceRule,
+)
 from mailerd.core.inbox_findings import InboxCursor, InboxLease, SentMessage
 from mailerd.core.notices import BOUNCES
 from mailerd.core.rate_limit import DAY, counted_for, most_of_round
@@ -23,7 +32,8 @@ from mailerd.store.write import job_changes
 
 # Lets a job wait while what came back of it is read, and says which mailboxes are read often.
 #
-# Messages that something came back of and of which nothing is known yet: by thread, so nothing is fetched for it.
+# Messages that something came back of and of which nothing is known yet: by thread, so nothing is
+# fetched for it.
 COUNT_UNREAD: Final = """
 SELECT r.job_id, COUNT(*) FROM job_recipients r FORCE INDEX (thread) JOIN jobs j ON j.id = r.job_id
  WHERE r.thread_id IN %s AND r.status = 'sent' AND r.result IS NULL
@@ -55,13 +65,18 @@ def has_young_job(sender: str) -> tuple[str, tuple[object, ...]]:
 async def brake_jobs(
     database: Database, sender: str, threads: Collection[str], rule: BounceRule
 ) -> tuple[dict[str, int], set[str], int]:
-    """Let those jobs of a sender wait of which so much came back unread, in these threads, that it may break the rule.
+    """Let those jobs of a sender wait of which so much came back unread, in these threads, that it
+    may break the rule.
 
-    Returns how many messages came back of each job that waits from now on, all jobs that wait for this, and how many
-    messages came back unread in all.
+    Returns how many messages came back of each job that waits from now on, all jobs that wait for
+    this, and how many messages came back unread in all.
     """
     values = (tuple(threads), micros(BRAKE_SPAN), sender)
-    unread = await database.read_rows(COUNT_UNREAD, values, what="notices.count_unread") if threads else ()
+    unread = (
+        await database.read_rows(COUNT_UNREAD, values, what="notices.count_unread")
+        if threads
+        else ()
+    )
     begun: dict[str, int] = {}
     for job, number in sorted(unread):
         if await _is_braked(database, job, int(number), rule):
@@ -83,7 +98,8 @@ async def _is_braked(database: Database, job: str, unread: int, rule: BounceRule
     return await database.transaction(work, what="jobs.brake")
 
 
-# Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is read.
+# Reads notices for commands and pages: bounces, one by one and by domain; and how far each inbox is
+# read.
 
 BOUNCE_KINDS: Final = tuple(sorted(kind.value for kind in BOUNCES))
 _BOUNCES: Final = """
@@ -120,7 +136,9 @@ class Notice:
 
 _NOTICE: Final = Select(Notice, of="n")
 _SELECT_NOTICES: Final = f"SELECT {_NOTICE.columns} FROM notices n"
-_NOTICES: Final = f"{_SELECT_NOTICES} {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
+_NOTICES: Final = (
+    f"{_SELECT_NOTICES} {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
+)
 _READ_OF_MESSAGE: Final = f"{_SELECT_NOTICES} WHERE n.recipient_id = %s ORDER BY n.id"
 READ_OF_MESSAGES: Final = f"""
 {_SELECT_NOTICES} FORCE INDEX (recipient) WHERE n.recipient_id IN %s ORDER BY n.id DESC LIMIT %s"""
@@ -180,7 +198,9 @@ class NoticeReader:
         limit: int = 100,
     ) -> list[Notice]:
         """The newest notices of these kinds, those between two ids; `senders` None: of all."""
-        rows = await self._read(*latest_statement(kinds, senders, limit, job=job, after=after, before=before))
+        rows = await self._read(
+            *latest_statement(kinds, senders, limit, job=job, after=after, before=before)
+        )
         return [_NOTICE.row(each) for each in rows]
 
     async def newest(self) -> int:
@@ -217,7 +237,9 @@ class NoticeReader:
         return [_INBOX.row(each) for each in await self._read(_READ_INBOXES, (limit,))]
 
     async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        rows = await self._database.request_rows(statement, values, what="notices.list", bound=self._timeout)
+        rows = await self._database.request_rows(
+            statement, values, what="notices.list", bound=self._timeout
+        )
         return list(rows)
 
 
@@ -228,7 +250,9 @@ def _counts(rows: Sequence[tuple[Any, ...]]) -> list[BounceCounts]:
     return sorted((BounceCounts(*it) for it in found.items()), key=lambda it: (-it.total, it.name))
 
 
-def counts_statement(span: timedelta, sender: str | None, most: int | None, *, by_sender: bool) -> Statement:
+def counts_statement(
+    span: timedelta, sender: str | None, most: int | None, *, by_sender: bool
+) -> Statement:
     """What `by_domain` and `by_sender` ask; a test has it explained."""
     where, values = "", list[object]([BOUNCE_KINDS, span // timedelta(hours=1)])
     if sender:
@@ -237,7 +261,9 @@ def counts_statement(span: timedelta, sender: str | None, most: int | None, *, b
     if most is not None:
         where += " LIMIT %s" if sender else " ORDER BY n.id DESC LIMIT %s"
         values.append(most)
-    index = "FORCE INDEX (by_sender)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
+    index = (
+        "FORCE INDEX (by_sender)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
+    )
     bounces = _BOUNCES.format(index=index, where=where)
     return (_COUNT_BY_SENDER if by_sender else _COUNT_BY_DOMAIN).format(bounces=bounces), values
 
@@ -251,17 +277,24 @@ def latest_statement(
     after: int | None = None,
     before: int | None = None,
 ) -> Statement:
-    """What `latest` asks; a test has it explained. `after` bounds how many rows are read where few are of a kind."""
+    """What `latest` asks; a test has it explained.
+
+    `after` bounds how many rows are read where few are of a kind.
+    """
     where, values = "", list[object]([tuple(kinds)])
     mine = None if senders is None else tuple(senders) or ("",)
     for condition, value in (
-        (" AND n.sender_email IN %s", mine), (" AND n.job_id = %s", job), (" AND n.id > %s", after),
+        (" AND n.sender_email IN %s", mine),
+        (" AND n.job_id = %s", job),
+        (" AND n.id > %s", after),
         (" AND n.id < %s", before),
-    ):  # fmt: skip
+    ):
         if value is not None:
             where += condition
             values.append(value)
-    index = "FORCE INDEX (job)" if job else "" if senders and after is None else "FORCE INDEX (PRIMARY)"
+    index = (
+        "FORCE INDEX (job)" if job else "" if senders and after is None else "FORCE INDEX (PRIMARY)"
+    )
     return _NOTICES.format(index=index, where=where), [*values, limit]
 
 
@@ -304,7 +337,9 @@ SELECT COALESCE(SUM(units), 0) FROM mailbox_units FORCE INDEX (PRIMARY)
 _ADD_UNITS_OF_CRASH: Final = """
 INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, %s, %s)
 ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
-_ADD_UNITS: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
+_ADD_UNITS: Final = (
+    "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
+)
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, detail_code = %s,
@@ -317,15 +352,22 @@ SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE
 _READ_FIRST_SENT: Final = """
 SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
  WHERE sender_email = %s AND messages > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
-SELECT_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+SELECT_KNOWN: Final = (
+    "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+)
 _MESSAGES: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id, r.came_back,
        COALESCE(r.copy_list, j.copy_list), j.from_address
   FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
-_BY_THREAD: Final = _MESSAGES.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
-_BY_KEY: Final = _MESSAGES.format(index="FORCE INDEX (message)", where="r.job_id = %s AND r.seq = %s")
+_BY_THREAD: Final = _MESSAGES.format(
+    index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s"
+)
+_BY_KEY: Final = _MESSAGES.format(
+    index="FORCE INDEX (message)", where="r.job_id = %s AND r.seq = %s"
+)
 _BY_ID: Final = _MESSAGES.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
-# By the unfinished jobs: a message in doubt that nothing will check has no lease by which it could be found.
+# By the unfinished jobs: a message in doubt that nothing will check has no lease by which it could
+# be found.
 _READ_UNDECIDED: Final = """
 SELECT UTC_TIMESTAMP(6), MIN(COALESCE(r.handed_over_at, r.updated_at))
   FROM jobs j FORCE INDEX (finished) JOIN job_recipients r FORCE INDEX (claim)
@@ -339,7 +381,9 @@ UNDECIDED_WAIT: Final = timedelta(days=1)
 BUSY_FOR: Final = timedelta(minutes=10)
 QUIET_FOR: Final = timedelta(days=1)
 READ_FOR: Final = timedelta(days=5)
-"""How long a mailbox is read after its last message: Gmail tries for about three days, and reports delays meanwhile."""
+"""How long a mailbox is read after its last message: Gmail tries for about three days, and reports
+delays meanwhile.
+"""
 QUIET: Final = 5
 LATE: Final = 30
 """How many busy intervals lie between two reads: QUIET after BUSY_FOR, LATE after QUIET_FOR."""
@@ -362,9 +406,12 @@ def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
 
 @dataclass(frozen=True)
 class Mailboxes:
-    """Whose turn a mailbox is. `lease`: for how long; `interval`: between two reads of a busy mailbox.
+    """Whose turn a mailbox is.
 
-    `replay_log`: nothing is read while rows may have forgotten what was sent, since a notice tells of no other message.
+    `lease`: for how long; `interval`: between two reads of a busy mailbox.
+
+    `replay_log`: nothing is read while rows may have forgotten what was sent, since a notice tells
+    of no other message.
     """
 
     database: Database
@@ -377,7 +424,9 @@ class Mailboxes:
         """Mailboxes that should be read now and that no daemon reads; new senders' included."""
         missing, found = await self._due(limit)
         if missing:
-            await self.database.transaction(lambda cursor: cursor.execute(_INSERT_NEW), what="mailboxes.add")
+            await self.database.transaction(
+                lambda cursor: cursor.execute(_INSERT_NEW), what="mailboxes.add"
+            )
             _, found = await self._due(limit)
         return found
 
@@ -389,7 +438,8 @@ class Mailboxes:
 
     @transaction("mailboxes.lease")
     async def lease(self, cursor: Cursor, email: str) -> InboxLease | None:
-        """Take a mailbox for a while; None: another daemon has it, or this daemon has not replayed all yet.
+        """Take a mailbox for a while; None: another daemon has it, or this daemon has not replayed
+        all yet.
 
         Raises:
             DatabaseError: it is not known to be ours; then its lease runs out.
@@ -407,16 +457,25 @@ class Mailboxes:
         default = self.defaults.now.default
         limits = default if own is None else replace(default, units_per_minute=own)
         units = limits.on(utc(now), since=utc(now)).units_per_minute
-        if lapsed is not None and units:  # its round was never given back: it may have used all that it might
+        # its round was never given back: it may have used all that it might
+        if lapsed is not None and units:
             await cursor.execute(_ADD_UNITS_OF_CRASH, (email, lapsed, most_of_round(units)))
         spent, ((today,),) = await cursor.fetch_batch(
             [(_READ_SPENT, (email, micros(counted_for(units)))), (_SUM_TODAY, (email, micros(DAY)))]
         )
         return InboxLease(
-            email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle), units_per_minute=units,
-            spent=tuple((utc(at), used) for at, used in spent), today=int(today), scope=scope,
-            failing_id=failing, failures=failures,
-        )  # fmt: skip
+            email,
+            token,
+            InboxCursor(history, date, waiting),
+            utc(now),
+            idle=bool(idle),
+            units_per_minute=units,
+            spent=tuple((utc(at), used) for at, used in spent),
+            today=int(today),
+            scope=scope,
+            failing_id=failing,
+            failures=failures,
+        )
 
     @transaction("mailboxes.release")
     async def release(
@@ -433,8 +492,8 @@ class Mailboxes:
     ) -> None:
         """Give a mailbox back, with the units that its round has used.
 
-        `wait`: until it is read next; None: as long as its last message lets it wait. `often`: no longer than
-        YOUNG_POLL where a job of the sender is young.
+        `wait`: until it is read next; None: as long as its last message lets it wait. `often`: no
+        longer than YOUNG_POLL where a job of the sender is young.
 
         Raises:
             DatabaseError: then its lease runs out.
@@ -461,27 +520,36 @@ class Mailboxes:
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first message that was sent within that time; None: nothing was."""
         values = (email, int(within.total_seconds() // 3600))
-        ((hour,),) = await self.database.read_rows(_READ_FIRST_SENT, values, what="mailboxes.first_sent")
+        ((hour,),) = await self.database.read_rows(
+            _READ_FIRST_SENT, values, what="mailboxes.first_sent"
+        )
         first: datetime | None = utc(hour)
         return first
 
     async def undecided(self, email: str) -> tuple[datetime, datetime | None]:
-        """The time now, and when the first of the messages was handed over whose outcome and thread are not known yet.
+        """The time now, and when the first of the messages was handed over whose outcome and thread
+        are not known yet.
 
         Those that were handed over longer ago than UNDECIDED_WAIT do not count.
         """
         values = (email, micros(UNDECIDED_WAIT))
-        ((now, first),) = await self.database.read_rows(_READ_UNDECIDED, values, what="mailboxes.find_undecided")
+        ((now, first),) = await self.database.read_rows(
+            _READ_UNDECIDED, values, what="mailboxes.find_undecided"
+        )
         return utc(now), utc(first) if first else None
 
     async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
         """Those of the ids that are noted already."""
         if not gmail_ids:
             return set()
-        rows = await self.database.read_rows(SELECT_KNOWN, (email, tuple(gmail_ids)), what="notices.find_known")
+        rows = await self.database.read_rows(
+            SELECT_KNOWN, (email, tuple(gmail_ids)), what="notices.find_known"
+        )
         return {gmail_id for (gmail_id,) in rows}
 
-    async def messages_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentMessage]]:
+    async def messages_in(
+        self, email: str, threads: Collection[str]
+    ) -> dict[str, list[SentMessage]]:
         """The sender's messages by thread."""
         found: dict[str, list[SentMessage]] = {}
         if not threads:
@@ -526,7 +594,12 @@ async def follow_clock(database: Database) -> None:
 
 
 async def move_on(
-    cursor: Cursor, lease: InboxLease, to: InboxCursor, *, failing: tuple[str, int] | None, lease_time: timedelta
+    cursor: Cursor,
+    lease: InboxLease,
+    to: InboxCursor,
+    *,
+    failing: tuple[str, int] | None,
+    lease_time: timedelta,
 ) -> bool:
     """Note how far a mailbox is read, and prolong the lease; False: another daemon has it by now.
 

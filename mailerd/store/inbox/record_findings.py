@@ -1,4 +1,6 @@
-"""Writes what was found in an inbox and how far it is read, in one transaction, under the reader's lease."""
+"""Writes what was found in an inbox and how far it is read, in one transaction, under the reader's
+lease.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,7 +67,8 @@ from mailerd.store.write.messages import NOT_LOCKED, Locked, short
 from mailerd.store.write.sender_changes import add_elsewhere, pause_sender
 from mailerd.store.write.suppressions import NewSuppression, add, list_names
 
-# Pauses a job whose list is bad, in the transaction that writes what came back of it; warns of it before.
+# Pauses a job whose list is bad, in the transaction that writes what came back of it; warns of it
+# before.
 #
 # A person's resume is not overruled: only messages that were sent since count.
 
@@ -75,8 +78,8 @@ ACTOR: Final = "mailerd"
 _LOCK_JOB: Final = """
 SELECT status, sender_email, reference, bounce_warning, bounces_seen FROM jobs FORCE INDEX (PRIMARY)
  WHERE id = %s AND status IN ('queued', 'sending') AND next_claim_at IS NOT NULL AND on_bounces = 'pause' FOR UPDATE"""
-# The newest in the order of the claim, as below: one that was retried is newer than its number says, and is none until
-# it comes back again.
+# The newest in the order of the claim, as below: one that was retried is newer than its number
+# says, and is none until it comes back again.
 NEWEST_DEAD: Final = """
 SELECT r.due_at, r.id
   FROM notices n FORCE INDEX (job) STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
@@ -92,10 +95,11 @@ SELECT result, result_kind, result_code, result_reason, sent_at FROM job_recipie
 
 
 async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tuple[int, int]:
-    """How many of the last messages of a job have dead addresses, and how many these are; `since`: sent after that.
+    """How many of the last messages of a job have dead addresses, and how many these are; `since`:
+    sent after that.
 
-    The last up to the newest dead one: notices are read more slowly than messages are sent, so of those that were sent
-    later nothing is known.
+    The last up to the newest dead one: notices are read more slowly than messages are sent, so of
+    those that were sent later nothing is known.
     """
     await cursor.execute(NEWEST_DEAD, (job, tuple({code for code, _ in MICROSOFT_DEAD})))
     if (newest := await cursor.fetchone()) is None:
@@ -111,7 +115,9 @@ async def dead_of_job(cursor: Cursor, job: str, *, since: datetime | None) -> tu
 
 
 async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | None:
-    """Pause a job if its list is bad, or warn of it once; its messages are locked, and its row is from here on."""
+    """Pause a job if its list is bad, or warn of it once; its messages are locked, and its row is
+    from here on.
+    """
     if not rule.is_on:
         return None
     await cursor.execute(_LOCK_JOB, (job,))
@@ -120,25 +126,41 @@ async def judge_job(cursor: Cursor, job: str, rule: BounceRule) -> BadList | Non
     status, sender, reference, warned, seen = row
     dead, sent = await dead_of_job(cursor, job, since=seen)
     if not rule.is_broken(dead, sent):
-        words = job_warning(job, dead=dead, sent=sent, limit=rule.limit(sent)) if rule.is_near(dead, sent) else None
+        words = (
+            job_warning(job, dead=dead, sent=sent, limit=rule.limit(sent))
+            if rule.is_near(dead, sent)
+            else None
+        )
         if words != warned:
             await job_changes.set_warning(cursor, job, words)
         return BadList(job, sender, words, paused=False) if words and not warned else None
     why = job_reason(job, dead=dead, sent=sent)
     paused = job_after(JobStatus(status), JobChange.PAUSE)
     await job_changes.set_paused(cursor, job, paused, cause=BOUNCES, reason=why)
-    await cursor.execute(*note_action(JobChange.PAUSE.value, ACTOR, job=job, detail=f"{dead}/{sent}"))
+    await cursor.execute(
+        *note_action(JobChange.PAUSE.value, ACTOR, job=job, detail=f"{dead}/{sent}")
+    )
     data = {
-        "job_id": job, "sender_email": sender, "reference": reference, "actor": ACTOR, "cause": BOUNCES,
-        "reason": why, "bounced": dead, "of": sent,
-    }  # fmt: skip
-    await cursor.execute(*insert_events([NewEvent(EventType.JOB_PAUSED, new_id(), data, job, sender)]))
+        "job_id": job,
+        "sender_email": sender,
+        "reference": reference,
+        "actor": ACTOR,
+        "cause": BOUNCES,
+        "reason": why,
+        "bounced": dead,
+        "of": sent,
+    }
+    await cursor.execute(
+        *insert_events([NewEvent(EventType.JOB_PAUSED, new_id(), data, job, sender)])
+    )
     return BadList(job, sender, why, paused=True)
 
 
-# Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an index.
+# Counts of bounces by which an address is suppressed or a sender pauses; each reads few rows by an
+# index.
 #
-# The messages of one person, the newest first. One of which nothing was heard went well, or it is not known yet.
+# The messages of one person, the newest first. One of which nothing was heard went well, or it is
+# not known yet.
 _READ_LAST_RESULTS: Final = """
 SELECT o.result, o.result_kind, o.result_at > UTC_TIMESTAMP(6) - INTERVAL 30 DAY
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN job_recipients o FORCE INDEX (person) ON o.person = r.person
@@ -151,7 +173,8 @@ _COUNT_BLOCKED: Final = """
 SELECT COUNT(DISTINCT recipient_id), COUNT(DISTINCT IF(gmail_id IN %s, NULL, recipient_id))
   FROM notices FORCE INDEX (by_kind)
  WHERE mailbox = %s AND kind = 'blocked' AND believed = 1 AND at >= %s"""
-# Of every job, also of those that are paused for it: who posts a bad list piece by piece has each piece paused.
+# Of every job, also of those that are paused for it: who posts a bad list piece by piece has each
+# piece paused.
 _READ_DEAD: Final = """
 SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
   FROM notices n FORCE INDEX (by_kind) JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
@@ -159,7 +182,9 @@ SELECT n.recipient_id, n.gmail_id, r.sent_at, n.kind, n.code, n.detail
    AND n.believed = 1 AND (n.kind = 'hard' OR n.code IN %s) AND r.sent_at > %s AND n.email = r.to_email
    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = r.job_id AND jobs.type = 'test')"""
 # What was sent before a person resumed the sender has been seen. A lock: what is read is of now.
-_LOCK_SEEN: Final = "SELECT bounces_seen FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_LOCK_SEEN: Final = (
+    "SELECT bounces_seen FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+)
 # Each minute by its key: the minutes of other senders are not read.
 COUNT_SENT: Final = """
 SELECT minute, SUM(sent) FROM tallies FORCE INDEX (PRIMARY)
@@ -180,7 +205,8 @@ async def is_third_soft(cursor: Cursor, recipient: int) -> bool:
 
 
 async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> int:
-    """How many of the sender's last messages were blocked: at the first above the share, and each tenth; else 0.
+    """How many of the sender's last messages were blocked: at the first above the share, and each
+    tenth; else 0.
 
     `fresh`: the ids of the notices that are new, of which one tenth or several may come at once.
     """
@@ -194,7 +220,8 @@ async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> 
         return 0
     await cursor.execute(_COUNT_BLOCKED, (tuple(fresh), sender, since))
     blocked, before = map(int, await cursor.fetchone())
-    # Then at each tenth, so that a person who has looked and resumes the sender is not overruled by the next one.
+    # Then at each tenth, so that a person who has looked and resumes the sender is not overruled by
+    # the next one.
     is_next = blocked // MIN_BLOCKED > before // MIN_BLOCKED or before <= BLOCKED_SHARE * sent
     return blocked if is_next and blocked >= MIN_BLOCKED and blocked > BLOCKED_SHARE * sent else 0
 
@@ -202,21 +229,29 @@ async def count_blocked(cursor: Cursor, sender: str, fresh: Collection[str]) -> 
 async def dead_of_sender(
     cursor: Cursor, sender: str, fresh: Collection[str], rule: BounceRule
 ) -> tuple[int, int] | None:
-    """How many of the sender's last messages have dead addresses, and how many these are, where it has to rest.
+    """How many of the sender's last messages have dead addresses, and how many these are, where it
+    has to rest.
 
-    Else None. The last up to the newest dead one, by whole minutes. At the first that breaks the rule, and then each
-    `at_least` more: a person's resume is not overruled by the next one. `fresh`: the ids of the notices that are new.
+    Else None. The last up to the newest dead one, by whole minutes. At the first that breaks the
+    rule, and then each `at_least` more: a person's resume is not overruled by the next one.
+    `fresh`: the ids of the notices that are new.
     """
     if not rule.is_on:
         return None
     seen = await cursor.fetch_value(_LOCK_SEEN, (sender,)) or _LONG_AGO
     await cursor.execute(_READ_DEAD, (sender, tuple({code for code, _ in MICROSOFT_DEAD}), seen))
-    rows = [(message, notice, at) for message, notice, at, *bounce in await cursor.fetchall() if is_dead(*bounce)]
+    rows = [
+        (message, notice, at)
+        for message, notice, at, *bounce in await cursor.fetchall()
+        if is_dead(*bounce)
+    ]
     if not rows:
         return None
     newest = max(at for _, _, at in rows).replace(second=0, microsecond=0)
     minutes = tuple(
-        at for n in range(_MINUTES) if (at := newest - timedelta(minutes=n)) >= seen.replace(second=0, microsecond=0)
+        at
+        for n in range(_MINUTES)
+        if (at := newest - timedelta(minutes=n)) >= seen.replace(second=0, microsecond=0)
     )
     await cursor.execute(COUNT_SENT, (minutes, sender))
     sent, since = 0, newest
@@ -237,12 +272,19 @@ async def count_unknown(cursor: Cursor, sender: str) -> int:
 
 
 async def rest_sender(
-    cursor: Cursor, sender: str, defaults: DefaultLimits, *, at_least: timedelta, reason: str, full: bool
+    cursor: Cursor,
+    sender: str,
+    defaults: DefaultLimits,
+    *,
+    at_least: timedelta,
+    reason: str,
+    full: bool,
 ) -> timedelta | None:
-    """Pause a sender that has reached its limit, and set its day to full; how long, or None where it rests longer.
+    """Pause a sender that has reached its limit, and set its day to full; how long, or None where
+    it rests longer.
 
-    `full`: Google said so. Then messages that our counts lack were sent by a person or by another program, at an
-    unknown time: they count from now.
+    `full`: Google said so. Then messages that our counts lack were sent by a person or by another
+    program, at an unknown time: they count from now.
     """
     if (it := await lock_sender(cursor, sender, defaults)) is None:
         return None
@@ -256,7 +298,12 @@ async def rest_sender(
         free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
         wait = max(wait, free_at - it.now) if free_at else wait
     paused = await pause_sender(
-        cursor, sender, cause=PauseCause.DAILY_LIMIT.value, reason=reason, wait=wait, pauses=it.pauses
+        cursor,
+        sender,
+        cause=PauseCause.DAILY_LIMIT.value,
+        reason=reason,
+        wait=wait,
+        pauses=it.pauses,
     )
     return wait if paused else None
 
@@ -272,7 +319,9 @@ _DAY: Final = timedelta(hours=24)
 
 
 class LeaseLostError(Exception):
-    """What was read is not written, and is read again: another daemon has the mailbox, or a message is being sent."""
+    """What was read is not written, and is read again: another daemon has the mailbox, or a message
+    is being sent.
+    """
 
 
 @dataclass(frozen=True)
@@ -285,7 +334,9 @@ class FindingsWriter:
     lease_time: timedelta
     min_pause: timedelta
     undo: bool
-    """Whether a limit notice lets its message wait again; otherwise it is noted, and its sender pauses."""
+    """Whether a limit notice lets its message wait again; otherwise it is noted, and its sender
+    pauses.
+    """
     rules: BounceRules = NO_RULES
     """By which a bad list pauses its job, and its sender."""
     replay_log: ReplayLog | None = None
@@ -302,10 +353,12 @@ class FindingsWriter:
     ) -> Written:
         """Write all of it, or nothing; what it changed.
 
-        `failing`: the received mail that could not be read, and how often. What is in doubt is repeated.
+        `failing`: the received mail that could not be read, and how often. What is in doubt is
+        repeated.
 
         Raises:
-            LeaseLostError: another daemon reads this mailbox, this daemon has not replayed all to this server yet, or
+            LeaseLostError: another daemon reads this mailbox, this daemon has not replayed all to
+            this server yet, or
                 a message that Google gave back is being sent anew.
             DatabaseError: nothing was written.
         """
@@ -320,13 +373,17 @@ class FindingsWriter:
             return await batch.write(found)
 
         async def was_written(database_cursor: Cursor, done: Written) -> bool:
-            """Whether what was fresh then is known: no other daemon can have written under our lease."""
+            """Whether what was fresh then is known: no other daemon can have written under our
+            lease.
+            """
             noted = [it.gmail_id for it in done.fresh]
             await database_cursor.execute(SELECT_KNOWN, (lease.email, tuple(noted) or ("",)))
             return bool(noted) and len(await database_cursor.fetchall()) == len(noted)
 
         what = "notices.record"
-        return await self.database.retry_until_committed(work, what=what, proof=was_written, only_in_doubt=True)
+        return await self.database.retry_until_committed(
+            work, what=what, proof=was_written, only_in_doubt=True
+        )
 
 
 @dataclass
@@ -362,22 +419,31 @@ class _FindingsBatch:
         undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
         undone = self._undo(undoing) if self.writer.undo else []
         done = await door.move(
-            self.cursor, self._moves, by=self.writer.daemon_id, also=partial(self._write_jobs_and_sender, undoing)
+            self.cursor,
+            self._moves,
+            by=self.writer.daemon_id,
+            also=partial(self._write_jobs_and_sender, undoing),
         )
         now = {row.id: row.status for row in done}
-        self.done.undone = [UndoneByLimit(it, cancelled=now[it.id] is State.CANCELLED) for it in undone]
+        self.done.undone = [
+            UndoneByLimit(it, cancelled=now[it.id] is State.CANCELLED) for it in undone
+        ]
         if self._suppress:
             added = await add(self.cursor, self._suppress)
             names = await list_names(self.cursor, {it.list_id for it in added.changed})
             self.done.suppressed += [
-                AddedSuppression(it.address or "", names[it.list_id], it.reason, it.source) for it in added.changed
+                AddedSuppression(it.address or "", names[it.list_id], it.reason, it.source)
+                for it in added.changed
             ]
         if self._news:
             await self.cursor.execute(*insert_events(self._news))
         return self.done
 
     async def _unknown(self, found: Sequence[Found]) -> list[Found]:
-        """Those that were not noted before, each once. The mailbox's row is locked: no other daemon notes any now."""
+        """Those that were not noted before, each once.
+
+        The mailbox's row is locked: no other daemon notes any now.
+        """
         if not found:
             return []
         once = {it.gmail_id: it for it in found}
@@ -390,8 +456,16 @@ class _FindingsBatch:
         what: tuple[Any, ...]
         match it:
             case Finding(message=message, meaning=meaning):
-                whose = (message.id, message.job_id, it.about, message.from_address) if message else _NOBODY
-                what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
+                whose = (
+                    (message.id, message.job_id, it.about, message.from_address)
+                    if message
+                    else _NOBODY
+                )
+                what = (
+                    meaning.kind.value,
+                    meaning.code or None,
+                    short(meaning.reason, 500) or None,
+                )
                 believed = it.consequence.believed
             case SentElsewhere():
                 whose, what, believed = _NOBODY, ("manual", None, None), True
@@ -400,7 +474,9 @@ class _FindingsBatch:
             case _:
                 assert_never(it)
         place = (self.lease.email, it.gmail_id, it.thread_id)
-        await self.cursor.execute(_INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
+        await self.cursor.execute(
+            _INSERT_NOTICE, (*place, *whose, *what, int(believed), naive(it.at))
+        )
 
     async def _lock(self, found: Sequence[Found]) -> None:
         """Lock the messages that are concerned."""
@@ -413,16 +489,26 @@ class _FindingsBatch:
         self._locked.rows[move.after.id] = move.after
 
     def _as_row_allows(self, it: Found) -> Found | None:
-        """What a finding is to its message's row; None: to nothing, since its person was forgotten."""
+        """What a finding is to its message's row; None: to nothing, since its person was
+        forgotten.
+        """
         if not isinstance(it, Finding) or it.message is None:
             return it
         row = self._locked.rows.get(it.message.id)
-        if row is not None and row.is_forgotten:  # docs/how-to/security.md: nothing is noted of its person any more
+        # docs/how-to/security.md: nothing is noted of its person any more
+        if row is not None and row.is_forgotten:
             return replace(it, message=None) if it.unsubscribes else None
-        if it.consequence.step is Step.UNDO and it.message.id in self._given_back and self.writer.undo:
-            # It was sent again, and is not a third time: it has come back, and a person may retry it.
+        if (
+            it.consequence.step is Step.UNDO
+            and it.message.id in self._given_back
+            and self.writer.undo
+        ):
+            # It was sent again, and is not a third time: it has come back, and a person may retry
+            # it.
             meaning = replace(it.meaning, kind=Kind.UNKNOWN)
-            return replace(it, meaning=meaning, consequence=replace(it.consequence, result=Result.BOUNCED))
+            return replace(
+                it, meaning=meaning, consequence=replace(it.consequence, result=Result.BOUNCED)
+            )
         return it
 
     def _decide(self, it: Finding) -> None:
@@ -440,28 +526,49 @@ class _FindingsBatch:
             if result is Result.BOUNCED and is_dead(new[1], it.meaning.code, it.meaning.reason):
                 self._dead.setdefault(message.job_id, set()).add(it.gmail_id)
 
-    def _resultd(self, it: Finding, message: SentMessage, row: Row, new: tuple[Result, str]) -> Move | None:
+    def _resultd(
+        self, it: Finding, message: SentMessage, row: Row, new: tuple[Result, str]
+    ) -> Move | None:
         if row.job_id != message.job_id:
             return None
         return moves.resulted(
-            row, result=new[0].value, kind=new[1] or None, code=it.meaning.code or None,
-            reason=short(it.meaning.reason, 500) or None, at=it.at, sender=self.lease.email, now=self._locked.now,
-        )  # fmt: skip
+            row,
+            result=new[0].value,
+            kind=new[1] or None,
+            code=it.meaning.code or None,
+            reason=short(it.meaning.reason, 500) or None,
+            at=it.at,
+            sender=self.lease.email,
+            now=self._locked.now,
+        )
 
     def _note_copies(self, it: Finding) -> None:
-        """Copies that bounced: each has an event, and an address that does not exist is suppressed."""
+        """Copies that bounced: each has an event, and an address that does not exist is
+        suppressed.
+        """
         message = it.message
         if message is None or message.id not in self._locked.rows:
             return
         for number, copy in enumerate(it.copies):
             meaning = copy.meaning
             data: dict[str, object] = {
-                "recipient_id": message.id, "job_id": message.job_id, "seq": message.seq, "email": message.to_email,
-                "sender_email": message.sender, "at": rfc3339(it.at), "copy_email": copy.email,
-                "kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None,
-            }  # fmt: skip
+                "recipient_id": message.id,
+                "job_id": message.job_id,
+                "seq": message.seq,
+                "email": message.to_email,
+                "sender_email": message.sender,
+                "at": rfc3339(it.at),
+                "copy_email": copy.email,
+                "kind": kind_of(meaning),
+                "code": meaning.code or None,
+                "reason": meaning.reason or None,
+            }
             cause = f"{message.id}:{it.gmail_id}:{number}"
-            self._news.append(NewEvent(EventType.RECIPIENT_COPY_BOUNCED, cause, data, message.job_id, message.sender))
+            self._news.append(
+                NewEvent(
+                    EventType.RECIPIENT_COPY_BOUNCED, cause, data, message.job_id, message.sender
+                )
+            )
             if copy.step is Step.SUPPRESS:
                 self._suppress_address(copy.email, message, _said(meaning))
 
@@ -473,9 +580,12 @@ class _FindingsBatch:
             if it.message is None or row is None or row.job_id != it.message.job_id:
                 continue
             if row.status in {State.SENDING, State.UNSURE} and not row.given_back:
-                # It was claimed since the look. The notice waits, and is read again: else it would be lost.
+                # It was claimed since the look. The notice waits, and is read again: else it would
+                # be lost.
                 raise LeaseLostError(self.lease.email)
-            made = moves.given_back(row, it, token=new_id(), sender=self.lease.email, now=self._locked.now)
+            made = moves.given_back(
+                row, it, token=new_id(), sender=self.lease.email, now=self._locked.now
+            )
             if made:
                 self._become(made)
                 undone.append(it.message)
@@ -484,27 +594,41 @@ class _FindingsBatch:
     def _log_result(self, it: Finding, message: SentMessage, result: Result) -> None:
         meaning = it.meaning
         type_ = {
-            Result.BOUNCED: EventType.RECIPIENT_BOUNCED, Result.REPLIED: EventType.RECIPIENT_REPLIED,
-            Result.OTHER_REPLIED: EventType.RECIPIENT_REPLIED, Result.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
-        }.get(result)  # fmt: skip
+            Result.BOUNCED: EventType.RECIPIENT_BOUNCED,
+            Result.REPLIED: EventType.RECIPIENT_REPLIED,
+            Result.OTHER_REPLIED: EventType.RECIPIENT_REPLIED,
+            Result.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
+        }.get(result)
         if type_ is None:
             return
         data: dict[str, object] = {
-            "recipient_id": message.id, "job_id": message.job_id, "index": message.seq, "email": message.to_email,
-            "sender_email": message.sender, "at": rfc3339(it.at),
-        }  # fmt: skip
+            "recipient_id": message.id,
+            "job_id": message.job_id,
+            "index": message.seq,
+            "email": message.to_email,
+            "sender_email": message.sender,
+            "at": rfc3339(it.at),
+        }
         if result is Result.BOUNCED:
-            data |= {"kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None}
+            data |= {
+                "kind": kind_of(meaning),
+                "code": meaning.code or None,
+                "reason": meaning.reason or None,
+            }
         else:
             data |= {"by": next(iter(meaning.addresses), None)}
-        self._news.append(NewEvent(type_, f"{message.id}:{it.gmail_id}", data, message.job_id, message.sender))
+        self._news.append(
+            NewEvent(type_, f"{message.id}:{it.gmail_id}", data, message.job_id, message.sender)
+        )
 
     async def _step(self, it: Finding, message: SentMessage) -> None:
         match it.consequence.step:
             case Step.SUPPRESS:
                 self._suppress_address(message.to_email, message, _said(it.meaning))
             case Step.COUNT_SOFT if await is_third_soft(self.cursor, message.id):
-                self._suppress_address(message.to_email, message, t("3 soft bounces in a row within 30 days"))
+                self._suppress_address(
+                    message.to_email, message, t("3 soft bounces in a row within 30 days")
+                )
             case _:
                 pass
 
@@ -527,15 +651,30 @@ class _FindingsBatch:
         list_id, digest = it.unsubscribes or (EVERYTHING, b"")
         message = it.message
         address, recipient, origin = (
-            (message.to_email, message.id, message.from_address or "") if message else (None, None, "")
+            (message.to_email, message.id, message.from_address or "")
+            if message
+            else (None, None, "")
         )
         self._suppress.append(
-            NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient, origin=origin)
+            NewSuppression(
+                digest,
+                list_id,
+                Reason.UNSUBSCRIBED,
+                Channel.MAILTO,
+                address,
+                recipient,
+                origin=origin,
+            )
         )
 
     async def _write_jobs_and_sender(self, undoing: Sequence[Finding]) -> None:
         for it in self.done.fresh:
-            if isinstance(it, Finding) and it.message and it.consequence.result and it.message.id in self._locked.rows:
+            if (
+                isinstance(it, Finding)
+                and it.message
+                and it.consequence.result
+                and it.message.id in self._locked.rows
+            ):
                 await self._step(it, it.message)
         for job in sorted(self._dead):
             if bad := await judge_job(self.cursor, job, self.writer.rules.job):
@@ -545,33 +684,49 @@ class _FindingsBatch:
                 await add_elsewhere(self.cursor, self.lease.email, at=it.at, messages=1)
         # That its message was given back before says nothing new, however often it is written.
         believed = [
-            it for it in undoing
-            if it.consequence.believed and it.message is not None and it.message.id not in self._given_back
-        ]  # fmt: skip
+            it
+            for it in undoing
+            if it.consequence.believed
+            and it.message is not None
+            and it.message.id not in self._given_back
+        ]
         # A notice of yesterday's limit says nothing about today's.
         if recent := [it for it in believed if self.lease.now - it.at < timedelta(hours=24)]:
-            said, _, _ = recent[-1].meaning.reason[:200].partition(". ")  # its first sentence says it all
+            # its first sentence says it all
+            said, _, _ = recent[-1].meaning.reason[:200].partition(". ")
             await self._pause_for_limit(reason("limit_notice", said=said.rstrip(".")), full=True)
         changed = {it.consequence.step for it in self.done.changed}
         findings = [it for it in self.done.fresh if isinstance(it, Finding)]
-        if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
+        if Step.COUNT_UNKNOWN in changed and (
+            domains := await count_unknown(self.cursor, self.lease.email)
+        ):
             await self._pause_for_limit(reason("unknown_failures", domains=domains), full=False)
         refused = [it.gmail_id for it in findings if it.consequence.step is Step.COUNT_BLOCKED]
         if refused and (blocked := await count_blocked(self.cursor, self.lease.email, refused)):
             await self._pause_for_a_day("blocked", reason("many_blocked", blocked=blocked))
         dead = {gmail_id for ids in self._dead.values() for gmail_id in ids}
-        if dead and (found := await dead_of_sender(self.cursor, self.lease.email, dead, self.writer.rules.sender)):
+        if dead and (
+            found := await dead_of_sender(
+                self.cursor, self.lease.email, dead, self.writer.rules.sender
+            )
+        ):
             await self._pause_for_a_day(BOUNCES, sender_reason(*found))
 
     async def _pause_for_a_day(self, cause: str, why: str) -> None:
-        if await pause_sender(self.cursor, self.lease.email, cause=cause, reason=why, wait=_DAY, pauses=0):
+        if await pause_sender(
+            self.cursor, self.lease.email, cause=cause, reason=why, wait=_DAY, pauses=0
+        ):
             self.done.paused.append((cause, why, _DAY.total_seconds()))
 
     async def _pause_for_limit(self, why: str, *, full: bool) -> None:
         wait = await rest_sender(
-            self.cursor, self.lease.email, self.writer.defaults.now, at_least=self.writer.min_pause, reason=why,
+            self.cursor,
+            self.lease.email,
+            self.writer.defaults.now,
+            at_least=self.writer.min_pause,
+            reason=why,
             full=full,
-        )  # fmt: skip
+        )
         if wait is not None:
             self.done.paused.append(("daily_limit", why, wait.total_seconds()))
 

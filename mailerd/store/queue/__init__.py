@@ -1,1 +1,3 @@
-"""The queue: claims messages, records outcomes, recovers what crashed daemons left, and keeps the rate limits."""
+"""The queue: claims messages, records outcomes, recovers what crashed daemons left, and keeps the
+rate limits.
+"""

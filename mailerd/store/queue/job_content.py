@@ -1,4 +1,6 @@
-"""What the messages of a job are made of: its template and what is attached, stored once per job, in pieces."""
+"""What the messages of a job are made of: its template and what is attached, stored once per job,
+in pieces.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Final
@@ -62,7 +64,9 @@ async def job_content(database: Database, job: str) -> JobContent:
 
 
 async def _languages(cursor: Cursor, job: str) -> tuple[TemplateLanguage, ...]:
-    await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
+    await cursor.execute(
+        "SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,)
+    )
     return tuple(TemplateLanguage(*each) for each in await cursor.fetchall())
 
 
@@ -79,7 +83,9 @@ async def _attached_bytes(cursor: Cursor, job: str) -> int:
     return sum(sizes.values())
 
 
-async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
+async def attachments(
+    database: Database, job_id: str, *, recipient: int | None
+) -> list[StoredAttachment]:
     """What all recipients get (`recipient` is None), or what one recipient gets in addition."""
     found = await database.read_rows(
         "SELECT filename, content_type, content_id, digest FROM job_attachments "
@@ -87,17 +93,26 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
         (job_id, recipient),
         what="attachments.read",
     )
-    contents = {digest: await _content(database, job_id, digest) for digest in {digest for *_, digest in found}}
+    contents = {
+        digest: await _content(database, job_id, digest)
+        for digest in {digest for *_, digest in found}
+    }
     return [
-        StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
+        StoredAttachment(
+            name, kind, contents[digest], digest, content_id=content_id, recipient=recipient
+        )
         for name, kind, content_id, digest in found
     ]
 
 
 async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
     """A content; each piece in a transaction of its own, so that none is long."""
-    statement = "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
+    statement = (
+        "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s"
+    )
     pieces: list[bytes] = []
-    while rows := await database.read_rows(statement, (job_id, digest, len(pieces)), what="attachments.read_one"):
+    while rows := await database.read_rows(
+        statement, (job_id, digest, len(pieces)), what="attachments.read_one"
+    ):
         pieces += [bytes(content) for (content,) in rows]
     return b"".join(pieces)

@@ -1,4 +1,6 @@
-"""The recovery: expired claims, doubts that are due for a check, what a person settles, restored databases."""
+"""The recovery: expired claims, doubts that are due for a check, what a person settles, restored
+databases.
+"""
 
 import socket
 from collections import Counter, defaultdict
@@ -29,7 +31,8 @@ from mailerd.store.write.job_changes import MAX_FOUND, UNFINISHED, CompletedJob,
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
-# It locks nothing: by this index it would lock messages in doubt too, for which others wait that hold their jobs.
+# It locks nothing: by this index it would lock messages in doubt too, for which others wait that
+# hold their jobs.
 _FIND_EXPIRED: Final = """
 SELECT id FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s"""
@@ -52,7 +55,9 @@ class ExpiredClaims:
     late_arrival: timedelta
     """The longest time for which a request without an answer may still reach Google."""
     replay_log: ReplayLog
-    """The sends of a daemon: a database that has lost commits gets them before its claims are recovered."""
+    """The sends of a daemon: a database that has lost commits gets them before its claims are
+    recovered.
+    """
 
     async def recover(self, *, limit: int = 100) -> list[ExpiredClaim]:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
@@ -72,8 +77,9 @@ class ExpiredClaims:
     async def recover_batch(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
 
-        It recovers none on a server to which not all was replayed: after a failover that took longer than a lease, a
-        row that looks abandoned may be in flight, with a draft that only its daemon knows.
+        It recovers none on a server to which not all was replayed: after a failover that took
+        longer than a lease, a row that looks abandoned may be in flight, with a draft that only its
+        daemon knows.
         """
         if not self.replay_log.is_replayed(cursor):
             return []
@@ -83,22 +89,37 @@ class ExpiredClaims:
         locked = await messages.lock(cursor, ids, wait=False)
         await cursor.execute(_READ_OWNERS, (ids,))
         owners = {id_: (sender, bool(crashed)) for id_, sender, crashed in await cursor.fetchall()}
-        # One whose job or sender another transaction holds comes again: it holds up the claims of no other sender.
-        jobs = await job_changes.lock_jobs(cursor, {row.job_id for row in locked.rows.values()}, wait=False)
-        senders = await sender_changes.lock_senders(cursor, {sender for sender, _ in owners.values()})
+        # One whose job or sender another transaction holds comes again: it holds up the claims of
+        # no other sender.
+        jobs = await job_changes.lock_jobs(
+            cursor, {row.job_id for row in locked.rows.values()}, wait=False
+        )
+        senders = await sender_changes.lock_senders(
+            cursor, {sender for sender, _ in owners.values()}
+        )
         made = [
             move
             for id_, row in locked.rows.items()
-            if id_ in owners and row.job_id in jobs and owners[id_][0] in senders
+            if id_ in owners
+            and row.job_id in jobs
+            and owners[id_][0] in senders
             and (
                 move := moves.lapsed(
-                    row, sender=owners[id_][0], by=self.daemon_id, crashed=owners[id_][1],
-                    late_arrival=self.late_arrival, now=locked.now,
+                    row,
+                    sender=owners[id_][0],
+                    by=self.daemon_id,
+                    crashed=owners[id_][1],
+                    late_arrival=self.late_arrival,
+                    now=locked.now,
                 )
             )
-        ]  # fmt: skip
+        ]
         done = await messages.move(cursor, made, by=self.daemon_id)
-        ended = Counter(it.before.job_id for it, row in zip(made, done, strict=True) if row.status is State.FAILED)
+        ended = Counter(
+            it.before.job_id
+            for it, row in zip(made, done, strict=True)
+            if row.status is State.FAILED
+        )
         found = []
         for it, row in zip(made, done, strict=True):
             ended[it.before.job_id] -= row.status is State.FAILED
@@ -110,18 +131,31 @@ class ExpiredClaims:
             cursor, found[0].id, token=found[0].token, event="lapsed", by=self.daemon_id
         )
 
-    async def _found(self, cursor: Cursor, it: moves.Move, status: State, *, later: int) -> ExpiredClaim:
-        """`later`: how many messages of its job have failed in this transaction, and are reported after it."""
+    async def _found(
+        self, cursor: Cursor, it: moves.Move, status: State, *, later: int
+    ) -> ExpiredClaim:
+        """`later`: how many messages of its job have failed in this transaction, and are reported
+        after it.
+        """
         done = total = 0
         if status is State.FAILED:
             await cursor.execute(_COUNT_DONE, (it.before.job_id,))
             done, total = await cursor.fetchone()
             done -= later
         return ExpiredClaim(
-            id=it.before.id, job_id=it.before.job_id, sender=it.sender, to_email=it.before.to_email,
-            attempt=it.before.attempts, token=it.token, daemon_id=it.before.daemon_id, status=status,
-            error=it.reason or "", look_in=self.late_arrival, done=done, total=total,
-        )  # fmt: skip
+            id=it.before.id,
+            job_id=it.before.job_id,
+            sender=it.sender,
+            to_email=it.before.to_email,
+            attempt=it.before.attempts,
+            token=it.token,
+            daemon_id=it.before.daemon_id,
+            status=status,
+            error=it.reason or "",
+            look_in=self.late_arrival,
+            done=done,
+            total=total,
+        )
 
 
 # Manual resolution: a person has checked the mailbox and says what became of a message.
@@ -155,7 +189,9 @@ async def settle(
     message_id: str | None = None,
     attempt: int | None = None,
 ) -> ManualResolution:
-    """Write what a person found out: FOUND or MISSING. `actor`: who says so; `attempt`: of which attempt, None: any.
+    """Write what a person found out: FOUND or MISSING.
+
+    `actor`: who says so; `attempt`: of which attempt, None: any.
 
     Its job may end by it, which is said at once: who waits for the answer looks at the job next.
 
@@ -182,23 +218,35 @@ async def settle(
             )
         if attempt not in {None, row.attempts}:  # who looked before that knows nothing of it
             raise NotUnsureError(
-                t("recipient {recipient} was retried in the meantime; check the mailbox again", recipient=recipient)
+                t(
+                    "recipient {recipient} was retried in the meantime; check the mailbox again",
+                    recipient=recipient,
+                )
             )
         await cursor.execute(_READ_SENDER, (row.job_id,))
         ((sender,),) = await cursor.fetchall()
         made = moves.settled(
-            row, change, actor=actor, message_id=message_id, token=token, sender=sender, now=locked.now
+            row,
+            change,
+            actor=actor,
+            message_id=message_id,
+            token=token,
+            sender=sender,
+            now=locked.now,
         )
         (now,) = await messages.move(cursor, [made] if made else [], by=token)
         detail = t("{status}, recipient {recipient}", status=now.status, recipient=recipient)
-        await cursor.execute(*note_action("settle", actor, job=row.job_id, detail=detail, messages=1))
+        await cursor.execute(
+            *note_action("settle", actor, job=row.job_id, detail=detail, messages=1)
+        )
         finished = tuple(await complete(cursor, [row.job_id]))
         return ManualResolution(recipient, row.job_id, row.to_email, State(now.status), finished)
 
     return await database.request(work, what="unconfirmed.confirm")
 
 
-# After a restore from a backup: messages that were open then may have been sent since, so all are checked first.
+# After a restore from a backup: messages that were open then may have been sent since, so all are
+# checked first.
 
 _ROWS_AT_ONCE: Final = 500
 """The most messages of one transaction."""
@@ -209,10 +257,13 @@ SELECT host, pid, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP(6)), DATABAS
  WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL 30 SECOND"""
 # A message that was not due yet cannot have been sent.
 _OPEN_JOB: Final = f"{UNFINISHED} AND j.send_at <= UTC_TIMESTAMP(6)"
-# One that waits for a person is looked for again, since a sign-in that may read the sent mail can have come meanwhile.
-# One that was in doubt then may have got another draft since, as those below.
-_IN_DOUBT: Final = "r.status = 'unsure' AND (r.lease_until IS NULL OR r.unanswered = 0 OR r.discarding = 0)"
-# What waits for another attempt is due within an hour; what is due later has a time of its own and was not tried.
+# One that waits for a person is looked for again, since a sign-in that may read the sent mail can
+# have come meanwhile. One that was in doubt then may have got another draft since, as those below.
+_IN_DOUBT: Final = (
+    "r.status = 'unsure' AND (r.lease_until IS NULL OR r.unanswered = 0 OR r.discarding = 0)"
+)
+# What waits for another attempt is due within an hour; what is due later has a time of its own and
+# was not tried.
 _WAITS: Final = (
     "(r.status = 'sending' OR (r.status = 'waiting' AND (r.attempts > 0 OR r.due_at <= UTC_TIMESTAMP(6) + INTERVAL 1 "
     "HOUR)))"
@@ -221,7 +272,8 @@ _COUNT_OPEN: Final = f"""
 SELECT j.sender_email, COUNT(*) FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id
  WHERE {_OPEN_JOB} AND ({_WAITS} OR ({_IN_DOUBT})) GROUP BY j.sender_email ORDER BY j.sender_email"""
 _SELECT_OPEN_JOBS: Final = f"SELECT j.id FROM jobs j WHERE {_OPEN_JOB} ORDER BY j.id"
-# Job by job, and in no order: what is marked is not read again, however many messages there are, open or ended.
+# Job by job, and in no order: what is marked is not read again, however many messages there are,
+# open or ended.
 _SELECT_OPEN: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (claim) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.job_id IN %s AND {which} LIMIT %s"""
@@ -252,7 +304,9 @@ class RestoredQueue:
         return await self.database.read(work, what="messages.count_open")
 
     async def doubt_all(self) -> int:
-        """Make each of them unsure, so that it is checked before it is sent; how many. Repeated, it does the rest.
+        """Make each of them unsure, so that it is checked before it is sent; how many.
+
+        Repeated, it does the rest.
 
         The ids of further events lie behind all that a client can have seen.
 
@@ -266,7 +320,9 @@ class RestoredQueue:
         for some in batched((job for (job,) in rows), _JOBS_AT_ONCE):
             for which in (_IN_DOUBT, _WAITS):  # what is marked would be read again as unsure
                 work = partial(_doubt, jobs=some, which=which)
-                while number := await self.database.transaction(work, what="failover.mark_unconfirmed"):
+                while number := await self.database.transaction(
+                    work, what="failover.mark_unconfirmed"
+                ):
                     done += number
         return done
 
@@ -274,8 +330,9 @@ class RestoredQueue:
 async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     """A daemon that was stopped before the restore is in the backup as one that runs.
 
-    It is known to have ended where its process is gone from this machine and there is no other connection: a container
-    may bear the machine's name and have process ids of its own, but a daemon keeps connections.
+    It is known to have ended where its process is gone from this machine and there is no other
+    connection: a container may bear the machine's name and have process ids of its own, but a
+    daemon keeps connections.
     """
     await cursor.execute(_FIND_RUNNING_DAEMONS)
     if not (seen := await cursor.fetchall()):
@@ -284,15 +341,19 @@ async def _refuse_if_daemon_runs(cursor: Cursor) -> None:
     here = socket.gethostname()
     if all(at == here and not is_there(its) for at, its, *_ in seen):
         await cursor.execute("SHOW PROCESSLIST")
-        if not any(of == database and id_ != connection for id_, _, _, of, *_ in await cursor.fetchall()):
+        if not any(
+            of == database and id_ != connection for id_, _, _, of, *_ in await cursor.fetchall()
+        ):
             return
     raise DaemonRunsError(
         t(
             "daemon {host}:{pid} was running on this database {age} s ago; stop it, then repeat this command. If it "
             "is stopped, wait until that is 30 s ago",
-            host=host, pid=pid, age=age,
+            host=host,
+            pid=pid,
+            age=age,
         )
-    )  # fmt: skip
+    )
 
 
 async def _leap(cursor: Cursor) -> None:
@@ -307,7 +368,10 @@ async def _doubt(cursor: Cursor, *, jobs: tuple[str, ...], which: str) -> int:
     if not (senders := dict(await cursor.fetchall())):
         return 0
     locked, token = await messages.lock(cursor, senders), new_id()
-    made = [moves.doubted(row, token=token, sender=senders[id_], now=locked.now) for id_, row in locked.rows.items()]
+    made = [
+        moves.doubted(row, token=token, sender=senders[id_], now=locked.now)
+        for id_, row in locked.rows.items()
+    ]
     await messages.move(cursor, made, by=token)
     return len(made)
 
@@ -333,7 +397,8 @@ class UndoneSend:
 
 
 async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
-    """Let the message wait again if `draft`, which is there, disproves that it was sent; None: it does not.
+    """Let the message wait again if `draft`, which is there, disproves that it was sent; None: it
+    does not.
 
     Of two who find the draft one does it. What is in doubt is repeated.
     """
@@ -346,18 +411,27 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
         id_, sender = found
         locked = await messages.lock(cursor, [id_])
         row = locked.rows.get(id_)
-        if row is None or (made := moves.undone(row, draft, token=token, sender=sender, now=locked.now)) is None:
+        if (
+            row is None
+            or (made := moves.undone(row, draft, token=token, sender=sender, now=locked.now))
+            is None
+        ):
             return None
         (now,) = await messages.move(cursor, [made], by=by)
         return UndoneSend(id_, job, row.to_email, sender, token=token, status=now.status)
 
     async def was_undone(cursor: Cursor, it: UndoneSend | None) -> bool:
-        return it is not None and await messages.is_logged(cursor, it.recipient, token=token, event="undone", by=by)
+        return it is not None and await messages.is_logged(
+            cursor, it.recipient, token=token, event="undone", by=by
+        )
 
-    return await database.retry_until_committed(work, what="messages.undo", proof=was_undone, only_in_doubt=True)
+    return await database.retry_until_committed(
+        work, what="messages.undo", proof=was_undone, only_in_doubt=True
+    )
 
 
-# Of one sender's unresolved sends only the first few are of use: it is left out while it has its share of checks.
+# Of one sender's unresolved sends only the first few are of use: it is left out while it has its
+# share of checks.
 _DUE_CHECKS: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.lease_until < UTC_TIMESTAMP(6) AND r.status = 'unsure' AND j.sender_email NOT IN %s
@@ -407,17 +481,25 @@ class RecoveryQueries:
     async def take_unresolved(
         self, *, limit: int = 5, per_sender: int = 5, under_way: Mapping[str, int] | None = None
     ) -> list[UnresolvedSend]:
-        """Take unresolved sends for a check: at most `limit`, of each sender `per_sender` less its checks `under_way`.
+        """Take unresolved sends for a check: at most `limit`, of each sender `per_sender` less its
+        checks `under_way`.
 
         Raises:
-            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its check expires.
+            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of
+            its check expires.
         """
         under_way = under_way or {}
         busy = "", *(sender for sender, checks in under_way.items() if checks >= per_sender)
         found = await self.database.read_rows(
-            _DUE_CHECKS, (busy, _MAX_CANDIDATES), what="unconfirmed.due", bound=self.database.probe_timeout
+            _DUE_CHECKS,
+            (busy, _MAX_CANDIDATES),
+            what="unconfirmed.due",
+            bound=self.database.probe_timeout,
         )
-        room = defaultdict(lambda: per_sender, {sender: per_sender - checks for sender, checks in under_way.items()})
+        room = defaultdict(
+            lambda: per_sender,
+            {sender: per_sender - checks for sender, checks in under_way.items()},
+        )
         ids: list[int] = []
         for id_, sender in found:
             if room[sender] > 0 and len(ids) < limit:
@@ -430,25 +512,54 @@ class RecoveryQueries:
             lambda cursor: self._take_unresolved(cursor, token, ids), what="unconfirmed.take"
         )
 
-    async def _take_unresolved(self, cursor: Cursor, token: str, ids: Sequence[int]) -> list[UnresolvedSend]:
-        taken = await messages.take_for_check(cursor, ids, token=token, daemon=self.daemon_id, lease=self.check_lease)
+    async def _take_unresolved(
+        self, cursor: Cursor, token: str, ids: Sequence[int]
+    ) -> list[UnresolvedSend]:
+        taken = await messages.take_for_check(
+            cursor, ids, token=token, daemon=self.daemon_id, lease=self.check_lease
+        )
         if not taken:
             return []
         logs = await messages.read_log(cursor, taken)
         await cursor.execute(_READ_UNRESOLVED, (taken, token))
         return [
             UnresolvedSend(
-                id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
-                mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
+                id=id_,
+                job_id=job,
+                seq=seq,
+                sender=sender,
+                to_email=to,
+                token=token,
+                attempt=attempts,
+                checks=checks,
+                mode=mode,
+                draft_id=draft,
+                thread_id=thread,
+                unanswered=bool(unanswered),
+                discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
-                known_message_id=logs[id_].known_message or message_id, since=utc(since),
+                known_message_id=logs[id_].known_message or message_id,
+                since=utc(since),
                 came_back=frozenset(logs[id_].messages_that_came_back),
             )
             for (
-                id_, job, seq, sender, to, attempts, checks, mode, draft, thread, since, unanswered, discarding,
-                nothing, message_id,
+                id_,
+                job,
+                seq,
+                sender,
+                to,
+                attempts,
+                checks,
+                mode,
+                draft,
+                thread,
+                since,
+                unanswered,
+                discarding,
+                nothing,
+                message_id,
             ) in await cursor.fetchall()
-        ]  # fmt: skip
+        ]
 
     async def resolve(self, settled: Resolution) -> WriteResult:
         """Write the result of a check, fenced; what became of it: never `resolved`.
@@ -456,12 +567,15 @@ class RecoveryQueries:
         What is in doubt is repeated.
 
         Raises:
-            DatabaseError: not written; the row is checked again when the lease of the check expires.
+            DatabaseError: not written; the row is checked again when the lease of the check
+            expires.
         """
         written = await self.database.retry_until_committed(
-            lambda cursor: self._resolve(cursor, settled), what="unconfirmed.settle",
-            proof=lambda cursor, _: self._was_resolved(cursor, settled), only_in_doubt=True,
-        )  # fmt: skip
+            lambda cursor: self._resolve(cursor, settled),
+            what="unconfirmed.settle",
+            proof=lambda cursor, _: self._was_resolved(cursor, settled),
+            only_in_doubt=True,
+        )
         if written is WriteResult.CANCELLED:
             self.replay_log.remember_cancelled(settled.message)
         return written
@@ -480,16 +594,24 @@ class RecoveryQueries:
         message = it.message
         if it.transition:
             event = it.transition.value
-            return await messages.is_logged(cursor, message.id, token=message.token, event=event, by=self.daemon_id)
-        # A check without a result is not in the log. If another daemon has checked since and found the same, the two
-        # cannot be distinguished: then both report it, which is better than neither.
+            return await messages.is_logged(
+                cursor, message.id, token=message.token, event=event, by=self.daemon_id
+            )
+        # A check without a result is not in the log. If another daemon has checked since and found
+        # the same, the two cannot be distinguished: then both report it, which is better than
+        # neither.
         row = (await messages.lock(cursor, [message.id])).rows.get(message.id)
         return row is not None and (row.status, row.checks, row.error) == (
-            State.UNSURE, message.checks + 1, messages.short(it.error),
-        )  # fmt: skip
+            State.UNSURE,
+            message.checks + 1,
+            messages.short(it.error),
+        )
 
-    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
-        """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held.
+    async def renew(
+        self, held: Iterable[tuple[int, str]], *, lease: timedelta
+    ) -> set[tuple[int, str]]:
+        """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still
+        held.
 
         Raises:
             DatabaseError: nothing was prolonged, or in doubt: count on the old end.
@@ -500,19 +622,25 @@ class RecoveryQueries:
         )
 
     async def senders_with_drafts(self) -> list[str]:
-        """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
+        """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two
+        days.
+        """
         rows = await self.database.read_rows(SENDERS_WITH_DRAFTS, what="drafts.list_senders")
         return [sender for (sender,) in rows]
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs."""
-        rows = await self.database.read_rows(_OWN_DRAFTS, (sender, tuple(drafts)), what="drafts.find_own")
+        rows = await self.database.read_rows(
+            _OWN_DRAFTS, (sender, tuple(drafts)), what="drafts.find_own"
+        )
         return {draft for (draft,) in rows}
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
-        """Let the unsure messages of this sender that wait for a person, and own one of `drafts`, be checked; how many.
+        """Let the unsure messages of this sender that wait for a person, and own one of `drafts`,
+        be checked; how many.
 
-        Their draft was not there when they were checked last, and now it is: one of Google's replicas lagged.
+        Their draft was not there when they were checked last, and now it is: one of Google's
+        replicas lagged.
         """
 
         async def work(cursor: Cursor) -> int:
@@ -526,18 +654,21 @@ class RecoveryQueries:
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
         """Whether `draft` of this message is an orphan; None: the message is not in this database.
 
-        While the row is `sending`, its worker may be about to record the draft. In any other state, the worker that
-        made a draft that is not on the row has lost the token that it would need to record it. Where a person has said
-        that the message is sent, no daemon sends this draft any more, but the mailbox's owner might.
+        While the row is `sending`, its worker may be about to record the draft. In any other state,
+        the worker that made a draft that is not on the row has lost the token that it would need to
+        record it. Where a person has said that the message is sent, no daemon sends this draft any
+        more, but the mailbox's owner might.
 
         Raises:
-            NotReplayedError: the server may have forgotten what its daemon is about to tell it again.
+            NotReplayedError: the server may have forgotten what its daemon is about to tell it
+            again.
         """
 
         async def work(cursor: Cursor) -> bool | None:
             self.replay_log.require_replayed(cursor)
             await cursor.execute(
-                "SELECT status, draft_id, proof FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
+                "SELECT status, draft_id, proof FROM job_recipients WHERE job_id = %s AND seq = %s",
+                (job, seq),
             )
             if (row := await cursor.fetchone()) is None:
                 return None
@@ -549,16 +680,23 @@ class RecoveryQueries:
         return await self.database.read(work, what="drafts.find")
 
     async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
-        """Take back that a message is sent if `draft`, which is there, disproves it; None: it does not."""
+        """Take back that a message is sent if `draft`, which is there, disproves it; None: it does
+        not.
+        """
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished_jobs(self) -> list[str]:
-        """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
-        rows = await self.database.read_rows(UNFINISHED_JOBS, (MAX_FOUND,), what="jobs.find_unfinished")
+        """Jobs in which nothing is open and that are not completed: their daemon died between the
+        two commits.
+        """
+        rows = await self.database.read_rows(
+            UNFINISHED_JOBS, (MAX_FOUND,), what="jobs.find_unfinished"
+        )
         return [job for (job,) in rows]
 
     async def reschedule_stuck_jobs(self) -> list[str]:
-        """Reschedule stuck jobs, whose messages wait though no claim would ever find them; the ids of these jobs.
+        """Reschedule stuck jobs, whose messages wait though no claim would ever find them; the ids
+        of these jobs.
 
         What is in doubt is repeated. All that were found by any try are
         returned: another daemon may have rescheduled one meanwhile, and returns it too.
@@ -577,4 +715,6 @@ class RecoveryQueries:
 
         if not await self.database.read(job_changes.stuck_jobs, what="jobs.find_stuck"):
             return []
-        return await self.database.retry_until_committed(work, what="jobs.reschedule_stuck", only_in_doubt=True)
+        return await self.database.retry_until_committed(
+            work, what="jobs.reschedule_stuck", only_in_doubt=True
+        )

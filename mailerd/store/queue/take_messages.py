@@ -1,7 +1,9 @@
-"""The messages' side of a claim: a job of each sender, the messages of each job, and the statement that takes them.
+"""The messages' side of a claim: a job of each sender, the messages of each job, and the statement
+that takes them.
 
-What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
-end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
+What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read
+their index from one end and stop: as exact as one by one, in one round trip. Each locks the rows
+that it returns and no others.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +63,9 @@ SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
 
 _ALONE_DELAY: Final = timedelta(seconds=1)
-"""How long a job waits whose due messages must all be sent alone, so that claims do not try it all the time."""
+"""How long a job waits whose due messages must all be sent alone, so that claims do not try it all
+the time.
+"""
 
 
 @dataclass(frozen=True)
@@ -110,9 +114,16 @@ async def lock_job(cursor: Cursor, id_: str) -> ClaimedJob | None:
 def _job(row: Sequence[Any]) -> ClaimedJob:
     sender, id_, type_, total, age, begun, list_id, overrides, copy_list = row
     return ClaimedJob(
-        id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun),
-        list_id=list_id or EVERYTHING, overrides=bool(overrides), copy_list=copy_list,
-    )  # fmt: skip
+        id=id_,
+        type=type_,
+        sender=sender,
+        total=total,
+        age=age / 1e6,
+        begun=bool(begun),
+        list_id=list_id or EVERYTHING,
+        overrides=bool(overrides),
+        copy_list=copy_list,
+    )
 
 
 async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
@@ -123,25 +134,33 @@ async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetim
     return {sender: utc(due) for sender, due in await cursor.fetchall()}
 
 
-async def take_messages(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
+async def take_messages(
+    cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner
+) -> None:
     """Take of each job as many messages as its sender's turn may have."""
     if not selections:
         return
     asked = [
-        value for selection in selections for value in (selection.job.id, State.WAITING.value, selection.turn.share)
+        value
+        for selection in selections
+        for value in (selection.job.id, State.WAITING.value, selection.turn.share)
     ]
     await cursor.execute(union_all(ROWS, len(selections)), asked)
     await _take(cursor, selections, owner)
 
 
-async def take_message(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
+async def take_message(
+    cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int
+) -> None:
     """Take this message of the job, and no other."""
     await cursor.execute(_SELECT_ALONE, (recipient, State.WAITING.value))
     await _take(cursor, [selection], owner)
 
 
 async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
-    """Take the rows that were found, as far as the senders' days have room, and end the turns of their jobs."""
+    """Take the rows that were found, as far as the senders' days have room, and end the turns of
+    their jobs.
+    """
     rows = await cursor.fetchall()
     found: dict[str, int] = {selection.job.id: 0 for selection in selections}
     by_job = {selection.job.id: selection for selection in selections}
@@ -153,11 +172,28 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
         if not selection.turn.take(cost):
             continue
         row = Row(
-            id_, lock_job, seq, to, State.WAITING, attempts=attempts, draft_id=draft, thread_id=thread,
-            unanswered=unanswered, checks=checks, error=from_row(*error), copies=cost,
-        )  # fmt: skip
+            id_,
+            lock_job,
+            seq,
+            to,
+            State.WAITING,
+            attempts=attempts,
+            draft_id=draft,
+            thread_id=thread,
+            unanswered=unanswered,
+            checks=checks,
+            error=from_row(*error),
+            copies=cost,
+        )
         sender, now = selection.turn.sender.email, selection.turn.now
-        move = claimed(row, token=owner.token, daemon=owner.daemon_id, until=now + owner.lease, now=now, sender=sender)
+        move = claimed(
+            row,
+            token=owner.token,
+            daemon=owner.daemon_id,
+            until=now + owner.lease,
+            now=now,
+            sender=sender,
+        )
         made.append(move)
         message = _message(move.after, name, variables, selection, owner)
         if headers:
@@ -168,12 +204,20 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
     await messages.move(cursor, made, by=owner.daemon_id)
     for selection in selections:
         selection.short = found[selection.job.id] < selection.turn.share
-    await _end_jobs(cursor, selections, short=[selection.job.id for selection in selections if selection.short])
+    await _end_jobs(
+        cursor, selections, short=[selection.job.id for selection in selections if selection.short]
+    )
 
 
-async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
-    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its next message is due."""
-    next_at: dict[str, datetime | None] = {selection.job.id: selection.turn.now for selection in selections}
+async def _end_jobs(
+    cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]
+) -> None:
+    """Set the next turn of each job: now, or, for a job that gave fewer than it might, when its
+    next message is due.
+    """
+    next_at: dict[str, datetime | None] = {
+        selection.job.id: selection.turn.now for selection in selections
+    }
     if short:
         asked = [value for lock_job in short for value in (lock_job, State.WAITING.value)]
         await cursor.execute(union_all(NEXT_ROW, len(short)), asked)
@@ -196,14 +240,31 @@ def _message(
 ) -> ClaimedRecipient:
     turn = selection.turn
     return ClaimedRecipient(
-        id=row.id, job_id=row.job_id, seq=row.seq, sender=turn.sender.email, to_email=row.to_email, to_name=name,
-        variables=variables, attempt=row.attempts, token=owner.token, draft_id=row.draft_id, thread_id=row.thread_id,
-        unanswered=bool(row.unanswered), checks=row.checks, error=row.error, pauses=turn.sender.pauses,
-        probing=turn.probing, sender_mode=turn.sender.mode, sender_project=turn.sender.project,
-        latency_threshold=turn.sender.latency_threshold, hour=turn.hour, digest=owner.digest(row.to_email),
-        proof=owner.proof(message_key(row.job_id, row.seq)), list_id=selection.job.list_id,
+        id=row.id,
+        job_id=row.job_id,
+        seq=row.seq,
+        sender=turn.sender.email,
+        to_email=row.to_email,
+        to_name=name,
+        variables=variables,
+        attempt=row.attempts,
+        token=owner.token,
+        draft_id=row.draft_id,
+        thread_id=row.thread_id,
+        unanswered=bool(row.unanswered),
+        checks=row.checks,
+        error=row.error,
+        pauses=turn.sender.pauses,
+        probing=turn.probing,
+        sender_mode=turn.sender.mode,
+        sender_project=turn.sender.project,
+        latency_threshold=turn.sender.latency_threshold,
+        hour=turn.hour,
+        digest=owner.digest(row.to_email),
+        proof=owner.proof(message_key(row.job_id, row.seq)),
+        list_id=selection.job.list_id,
         overrides=selection.job.overrides,
-    )  # fmt: skip
+    )
 
 
 def _copies(own: str | None, job: ClaimedJob, owner: ClaimOwner) -> tuple[Copy, ...]:
@@ -216,7 +277,11 @@ def union_all(select: str, number: int) -> str:
     return " UNION ALL ".join([select] * number)
 
 
-async def as_allowed(cursor: Cursor, claimed_: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The messages with what their suppressions say; one without a draft is made without the copies that may not go."""
+async def as_allowed(
+    cursor: Cursor, claimed_: Sequence[ClaimedRecipient]
+) -> list[ClaimedRecipient]:
+    """The messages with what their suppressions say; one without a draft is made without the copies
+    that may not go.
+    """
     marked = await messages.mark_suppressed(cursor, claimed_)
     return [it.without_draft() if it.barred and it.draft_id is None else it for it in marked]

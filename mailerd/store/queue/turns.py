@@ -1,6 +1,7 @@
 """The senders' side of a claim: whose turn it is, how much each may have, and what it then pays.
 
-A function here is one statement for all senders, or one for each kind of limit that some of them have.
+A function here is one statement for all senders, or one for each kind of limit that some of them
+have.
 """
 
 import random
@@ -28,8 +29,10 @@ _WAIT_WHEN_FULL: Final = timedelta(milliseconds=500)
 
 
 _PROJECT_JITTER: Final = timedelta(milliseconds=1)
-"""All senders of a project that is used up are due in the same microsecond, and those that are due together are served
-by their names: without a jitter the first of them would get all that the project may send."""
+"""All senders of a project that is used up are due in the same microsecond, and those that are due
+together are served by their names: without a jitter the first of them would get all that the
+project may send.
+"""
 
 
 @dataclass
@@ -48,7 +51,11 @@ class ProjectBudget:
     def budget(self, turn: "Turn") -> Budget:
         """What is left when all that was promised is taken."""
         return rate_limit.project(
-            self.limit, tat=self.promised, now=turn.now, units=turn.sender.units, latency=self.latency
+            self.limit,
+            tat=self.promised,
+            now=turn.now,
+            units=turn.sender.units,
+            latency=self.latency,
         )
 
     def promise(self, turn: "Turn") -> None:
@@ -61,7 +68,11 @@ class ProjectBudget:
 
     def _after(self, tat: datetime | None, turn: "Turn", messages: int) -> datetime | None:
         return rate_limit.project_debit(
-            self.limit, tat=tat, now=turn.now, units=messages * turn.sender.units, latency=self.latency
+            self.limit,
+            tat=tat,
+            now=turn.now,
+            units=messages * turn.sender.units,
+            latency=self.latency,
         )
 
 
@@ -84,7 +95,9 @@ class Turn:
     left: int | None = None
     """What is left of its day; None: the day has no limit."""
     too_dear: int = 0
-    """What the next message costs, where no more is left for it: none of those behind it goes before it."""
+    """What the next message costs, where no more is left for it: none of those behind it goes
+    before it.
+    """
     next_at: datetime | None = None
     """When its next turn is; None: no message of it waits."""
     project: ProjectBudget | None = None
@@ -114,10 +127,14 @@ class Turn:
 
     def minute(self) -> Budget:
         """How many messages the minute allows."""
-        return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.sender.units)
+        return rate_limit.minute(
+            self.allowance, tat=self.tat, now=self.now, units=self.sender.units
+        )
 
     def cap(self, budget: Budget) -> None:
-        """Limit the share to this budget; the first limit that allows nothing says when the next turn is."""
+        """Limit the share to this budget; the first limit that allows nothing says when the next
+        turn is.
+        """
         if not self.share or budget.messages is None:
             return
         self.share = min(self.share, budget.messages)
@@ -125,7 +142,10 @@ class Turn:
             self.next_at = budget.next_at
 
     def project_budget(self) -> Budget:
-        """What its project has left. When there is more, any of its senders is as likely to be the first as another."""
+        """What its project has left.
+
+        When there is more, any of its senders is as likely to be the first as another.
+        """
         if self.project is None:
             return Budget(messages=None, next_at=None)
         left = self.project.budget(self)
@@ -133,7 +153,9 @@ class Turn:
         return Budget(left.messages, left.next_at and left.next_at + jitter)
 
     def take(self, copies: int) -> bool:
-        """Take a message whose copies cost so much beside it off what is left of the day; whether that has room."""
+        """Take a message whose copies cost so much beside it off what is left of the day; whether
+        that has room.
+        """
         if self.too_dear or (self.left is not None and self.left <= copies):
             self.too_dear = self.too_dear or 1 + copies
             return False
@@ -143,16 +165,23 @@ class Turn:
         return True
 
     def wait_for_job(self, due: datetime | None) -> None:
-        """End the turn without a job; `due`: when the first of its jobs is due, if there are any."""
+        """End the turn without a job; `due`: when the first of its jobs is due, if there are
+        any.
+        """
         self.next_at = due and max(due, self.now + BUSY)
 
     def follow_job(self, due: datetime | None) -> None:
-        """Put the next turn off to when the first of its jobs is due; without any it ends, and a new job begins one."""
+        """Put the next turn off to when the first of its jobs is due; without any it ends, and a
+        new job begins one.
+        """
         if self.next_at is not None:
             self.next_at = due and max(due, self.next_at)
 
     def finish(self, messages: int, *, chance: float) -> None:
-        """End the turn with so many messages: debit them, and set the next turn. `chance` (0 to 1) is for jitter."""
+        """End the turn with so many messages: debit them, and set the next turn.
+
+        `chance` (0 to 1) is for jitter.
+        """
         if not self.share:
             return
         self.taken = messages
@@ -176,8 +205,12 @@ class Turn:
             self.project.pay(self)
 
 
-async def lock_due(cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: Sequence[str]) -> list[Turn]:
-    """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
+async def lock_due(
+    cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: Sequence[str]
+) -> list[Turn]:
+    """The turns of the senders that have waited longest, at most so many, each locked; none of
+    those in `but`.
+    """
     await cursor.execute(DUE, (tuple(but), limit))
     states = [rate_limits.sender_state(row, defaults) for row in await cursor.fetchall()]
     return [Turn(it, it.allowance, it.tat, it.gap_until) for it in states]
@@ -189,23 +222,33 @@ async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn
     return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
 
 
-async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
+async def apply_limits(
+    cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]
+) -> None:
     """Set how many of `share` messages each sender may have, by its own limits and by its room."""
     for turn in turns:
-        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.sender.email, share))
+        turn.share = (
+            1
+            if turn.probing or turn.allowance.min_gap
+            else min(share, rooms.get(turn.sender.email, share))
+        )
         if turn.sender.paused:
             turn.cap(Budget(messages=0, next_at=turn.sender.paused_until))
         turn.cap(turn.minute())
         if turn.gap_until and turn.gap_until > turn.now:
             turn.cap(Budget(messages=0, next_at=turn.gap_until))
     await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
-    await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.sender.concurrency is not None])
+    await _allow_concurrency(
+        cursor, [turn for turn in turns if turn.share and turn.sender.concurrency is not None]
+    )
 
 
 async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    hours = await rate_limits.sent_by_hour(cursor, [turn.sender.email for turn in turns], now=turns[0].now)
+    hours = await rate_limits.sent_by_hour(
+        cursor, [turn.sender.email for turn in turns], now=turns[0].now
+    )
     for turn in turns:
         turn.hours = hours[turn.sender.email]
         budget = rate_limit.day(turn.allowance, hours=turn.hours, now=turn.now)
@@ -216,7 +259,9 @@ async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
 async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    in_flight_by_sender = await sender_changes.in_flight_by_sender(cursor, [turn.sender.email for turn in turns])
+    in_flight_by_sender = await sender_changes.in_flight_by_sender(
+        cursor, [turn.sender.email for turn in turns]
+    )
     for turn in turns:
         free = max(0, (turn.sender.concurrency or 0) - in_flight_by_sender[turn.sender.email])
         turn.cap(Budget(messages=free, next_at=turn.now + _WAIT_WHEN_FULL))
@@ -235,27 +280,37 @@ def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
 async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
     """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
 
-    So has one whose project is locked by another transaction, or has no row yet; returns these new projects. A sender
-    without a limit of units is not counted at all, neither for itself nor for its project.
+    So has one whose project is locked by another transaction, or has no row yet; returns these new
+    projects. A sender without a limit of units is not counted at all, neither for itself nor for
+    its project.
     """
     counted = [
-        turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.sender.project
+        turn
+        for turn in turns
+        if limit and turn.share and turn.allowance.units_per_minute and turn.sender.project
     ]
     if not counted:
         return set()
-    found, new = await rate_limits.lock_projects(cursor, [turn.sender.project or "" for turn in counted])
+    found, new = await rate_limits.lock_projects(
+        cursor, [turn.sender.project or "" for turn in counted]
+    )
     budgets = {
-        name: ProjectBudget(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()
+        name: ProjectBudget(name, limit, it.tat, promised=it.tat, latency=it.latency)
+        for name, it in found.items()
     }
     for turn in counted:
         turn.project = budgets.get(turn.sender.project or "")
         turn.passed_by = turn.project is None
-        turn.cap(turn.project_budget() if turn.project else Budget(messages=0, next_at=turn.now + BUSY))
+        turn.cap(
+            turn.project_budget() if turn.project else Budget(messages=0, next_at=turn.now + BUSY)
+        )
     return new
 
 
 def allocate(turns: Sequence[Turn], want: int) -> None:
-    """Divide the wanted messages, and what the projects have left, between turns that have a job, in their order."""
+    """Divide the wanted messages, and what the projects have left, between turns that have a job,
+    in their order.
+    """
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:
@@ -272,5 +327,6 @@ async def write_turns(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await sender_changes.set_project_tats(cursor, tats)
     await sender_changes.end_turns(
-        cursor, [(turn.sender.email, turn.next_at, turn.tat, turn.gap_until, turn.now) for turn in turns]
+        cursor,
+        [(turn.sender.email, turn.next_at, turn.tat, turn.gap_until, turn.now) for turn in turns],
     )

@@ -1,4 +1,7 @@
-"""The audit: checks that every job's counts add up and that no row contradicts itself. It only reads."""
+"""The audit: checks that every job's counts add up and that no row contradicts itself.
+
+It only reads.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,16 +40,21 @@ _UNTOLD_RETURN: Final = N_("returned without an event")
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
 _AS_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
 """A cause in the character set of the events' column, so that its index is used."""
-_CAUSE_OF_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
+_CAUSE_OF_FINISH: Final = (
+    "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
+)
 _CAUSE_OF_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
-# What is older than the first event that is kept may have had one that was deleted by age, at a day at least. Places
-# are in the order of the commits, which is that of the times but for what a transaction lasts.
+# What is older than the first event that is kept may have had one that was deleted by age, at a day
+# at least. Places are in the order of the commits, which is that of the times but for what a
+# transaction lasts.
 _DELETED_UP_TO: Final = """(
 SELECT IF(p.pruned = 0, CAST('1970-01-01' AS DATETIME(6)), LEAST(UTC_TIMESTAMP(6) - INTERVAL 1 DAY, COALESCE(
          (SELECT k.at + INTERVAL 1 HOUR FROM events k FORCE INDEX (position)
            WHERE k.position > p.pruned ORDER BY k.position LIMIT 1), UTC_TIMESTAMP(6))))
   FROM event_positions p WHERE p.id = 1)"""
-_COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof"
+_COUNT_PROOFS: Final = (
+    "SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof"
+)
 _RECIPIENTS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -154,7 +162,9 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         N_("sent without proof"),
-        _RECIPIENTS.format(what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"),
+        _RECIPIENTS.format(
+            what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"
+        ),
     ),
     (
         N_("proof of nothing"),
@@ -188,7 +198,8 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
         "WHERE a.event IN ('sent', 'answered') AND a.message_id IS NOT NULL AND r.status IN ('failed', 'cancelled') "
         "AND NOT EXISTS (SELECT 1 FROM attempts u "
-        "WHERE u.recipient_id = r.id AND u.event IN ('undone', 'retried') AND u.id > a.id) "  # it was given back since
+        # it was given back since
+        "WHERE u.recipient_id = r.id AND u.event IN ('undone', 'retried') AND u.id > a.id) "
         "GROUP BY r.job_id, r.id, r.status",
     ),
     (
@@ -226,10 +237,13 @@ CHECKS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-async def audit(database: Database, *, defaults: DefaultLimits | None = None) -> tuple[int, list[AuditFinding]]:
+async def audit(
+    database: Database, *, defaults: DefaultLimits | None = None
+) -> tuple[int, list[AuditFinding]]:
     """How many jobs there are, and every finding.
 
-    `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
+    `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is
+    too late.
     """
     ((jobs,),) = await _rows(database, "SELECT COUNT(*) FROM jobs", what="audit.count_jobs")
     findings: list[AuditFinding] = []
@@ -238,7 +252,9 @@ async def audit(database: Database, *, defaults: DefaultLimits | None = None) ->
     if defaults is not None:
         asleep = await rate_limits.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
         findings += [
-            AuditFinding(t("sleeps for no reason"), t("sender {sender}", sender=one.email), _stale_turn(one))
+            AuditFinding(
+                t("sleeps for no reason"), t("sender {sender}", sender=one.email), _stale_turn(one)
+            )
             for one in asleep[:MAX_FINDINGS]
         ]
     return jobs, findings
@@ -263,17 +279,24 @@ def _where(job: str | None, recipient: int | None) -> str:
 def _stale_turn(one: rate_limits.StaleTurn) -> str:
     when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
     return t(
-        "has due messages that nothing holds, but its turn is at {when}; check that a daemon is running", when=when
+        "has due messages that nothing holds, but its turn is at {when}; check that a daemon is running",
+        when=when,
     )
 
 
 async def _check(database: Database, kind: str, statement: str) -> list[AuditFinding]:
     rows = await _rows(database, f"{statement} LIMIT %s", (MAX_FINDINGS,), what="audit.check")
-    return [AuditFinding(t(kind), _where(job, recipient), str(what)) for job, recipient, what in rows]
+    return [
+        AuditFinding(t(kind), _where(job, recipient), str(what)) for job, recipient, what in rows
+    ]
 
 
-async def _rows(database: Database, statement: str, values: tuple[object, ...] = (), *, what: str) -> Sequence[Any]:
-    """Those of a SELECT that may take long: millions of rows take longer than any statement of a daemon may."""
+async def _rows(
+    database: Database, statement: str, values: tuple[object, ...] = (), *, what: str
+) -> Sequence[Any]:
+    """Those of a SELECT that may take long: millions of rows take longer than any statement of a
+    daemon may.
+    """
 
     async def work(cursor: Cursor) -> Sequence[Any]:
         limit = await without_limit(cursor)

@@ -1,4 +1,7 @@
-"""Queries of the console that nothing else asks. None counts messages; each has a bound and reads by an index."""
+"""Queries of the console that nothing else asks.
+
+None counts messages; each has a bound and reads by an index.
+"""
 
 import hashlib
 import json
@@ -29,7 +32,9 @@ MAX_EVENTS: Final = 20_000
 """The newest events, in which failures are looked for."""
 MAX_FAILED_JOBS: Final = 500
 MAX_PAUSES: Final = 1_000
-"""The most pauses of all senders, and the most ends of pauses, in which those of one are looked for."""
+"""The most pauses of all senders, and the most ends of pauses, in which those of one are looked
+for.
+"""
 MAX_OPEN: Final = 1_000
 MAX_UNDONE: Final = 1_000
 """The most undone messages that are read."""
@@ -49,10 +54,11 @@ OPEN_JOBS: Final = """
 SELECT j.id FROM jobs j FORCE INDEX (finished) WHERE j.finished_at IS NULL AND {which} {senders}
  ORDER BY j.id DESC LIMIT %s"""
 _WHICH: Final = {
-    "progress": "j.send_at <= UTC_TIMESTAMP(6)", "scheduled": "j.send_at > UTC_TIMESTAMP(6)",
+    "progress": "j.send_at <= UTC_TIMESTAMP(6)",
+    "scheduled": "j.send_at > UTC_TIMESTAMP(6)",
     "unsure": "EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) "
-              "WHERE r.job_id = j.id AND r.status = 'unsure')",
-}  # fmt: skip
+    "WHERE r.job_id = j.id AND r.status = 'unsure')",
+}
 JOBS_ENDING: Final = """
 SELECT id FROM (SELECT id FROM jobs FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT 20000) j WHERE RIGHT(id, 6) = %s"""
 MAX_ACTIONS: Final = 20_000
@@ -63,7 +69,8 @@ REPLIES: Final = f"""
 SELECT {{columns}} FROM (SELECT id, sender_email, recipient_id, email, kind, at FROM notices FORCE INDEX (PRIMARY)
                         ORDER BY id DESC LIMIT {MAX_NOTICES}) n {{join}}
  WHERE n.kind = '{Kind.REPLY.value}' {{mine}}"""
-# `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
+# `cause` holds type and id: the newest of a type are found without reading their rows, however many
+# there are.
 UNDONE: Final = f"""
 SELECT e.id, e.data, e.at, e.sender_email FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
@@ -151,7 +158,9 @@ class LoggedAction:
     messages: int
     at: datetime
     sender: Annotated[str | None, Sql("COALESCE(j.from_address, a.sender)")]
-    """The sender of the job, or the sender that it was asked of; None: it was asked of something else."""
+    """The sender of the job, or the sender that it was asked of; None: it was asked of something
+    else.
+    """
     webhook: str | None
     """The name of the webhook that it was asked of."""
 
@@ -161,7 +170,9 @@ _SELECT_ACTIONS: Final = f"""
 SELECT {_ACTION.columns} FROM {{actions}} LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {{where}} ORDER BY a.id DESC LIMIT %s"""
 _ALL_ACTIONS: Final = "job_actions a FORCE INDEX (PRIMARY)"
-_NEWEST_ACTIONS: Final = f"(SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a"
+_NEWEST_ACTIONS: Final = (
+    f"(SELECT * FROM job_actions FORCE INDEX (PRIMARY) ORDER BY id DESC LIMIT {MAX_ACTIONS}) a"
+)
 
 
 @dataclass(frozen=True)
@@ -250,7 +261,9 @@ class ConsoleQueries:
     database: Database
 
     async def failures(self, job: str) -> list[FailureCause]:
-        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES messages."""
+        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES
+        messages.
+        """
         return group_failures(await self._rows((FAILURES, (job,)), what="failures.group"))
 
     async def has_soft_bounce(self, job: str) -> bool:
@@ -265,7 +278,9 @@ class ConsoleQueries:
     async def open_jobs(
         self, which: Literal["progress", "scheduled", "unsure"], senders: Collection[str] | None
     ) -> list[str]:
-        """Unfinished jobs whose time has come, or is to come, or with unsure messages; the newest MAX_OPEN of them."""
+        """Unfinished jobs whose time has come, or is to come, or with unsure messages; the newest
+        MAX_OPEN of them.
+        """
         rows = await self._rows(open_jobs_statement(which, senders), what="jobs.list_open")
         return [job for (job,) in rows]
 
@@ -279,39 +294,67 @@ class ConsoleQueries:
         return [_DOUBT.row(each) for each in rows]
 
     async def action_log(
-        self, *, limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
+        self,
+        *,
+        limit: int,
+        before: int | None,
+        senders: Collection[str] | None,
+        only: ActionFilter | None = None,
     ) -> list[LoggedAction]:
         """What was asked, the newest first; with a filter, of the last MAX_ACTIONS."""
-        rows = await self._rows(actions_statement(limit, before, senders, only), what="actions.list")
+        rows = await self._rows(
+            actions_statement(limit, before, senders, only), what="actions.list"
+        )
         return [_ACTION.row(each) for each in rows]
 
     async def latest_replies(self, *, limit: int, senders: Collection[str] | None) -> list[Reply]:
         """The newest replies, by whom."""
         join = "LEFT JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id"
-        statement, mine = replies_statement("n.recipient_id, n.email, r.to_name, n.at", join, senders)
-        rows = await self._rows((f"{statement} ORDER BY n.id DESC LIMIT %s", (*mine, limit)), what="replies.list")
+        statement, mine = replies_statement(
+            "n.recipient_id, n.email, r.to_name, n.at", join, senders
+        )
+        rows = await self._rows(
+            (f"{statement} ORDER BY n.id DESC LIMIT %s", (*mine, limit)), what="replies.list"
+        )
         return [Reply(recipient, email or "", name, utc(at)) for recipient, email, name, at in rows]
 
-    async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneMessage]:
-        """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE that are kept."""
+    async def undone(
+        self, *, limit: int, before: int | None, senders: Collection[str] | None
+    ) -> list[UndoneMessage]:
+        """Messages that were recorded as sent and wait again, newest first: of the last MAX_UNDONE
+        that are kept.
+        """
         rows = await self._rows(undone_statement(limit, before, senders), what="undone.list")
         found = [(id_, from_event(json.loads(data)), at, sender) for id_, data, at, sender in rows]
         messages = tuple(it["recipient_id"] for _, it, _, _ in found)
-        now = dict(await self._rows((_READ_STATUS, (messages,)), what="undone.list")) if messages else {}
-        return [_undone(id_, it, at, sender, now.get(it["recipient_id"])) for id_, it, at, sender in found]
+        now = (
+            dict(await self._rows((_READ_STATUS, (messages,)), what="undone.list"))
+            if messages
+            else {}
+        )
+        return [
+            _undone(id_, it, at, sender, now.get(it["recipient_id"]))
+            for id_, it, at, sender in found
+        ]
 
     async def pauses(self, sender: str, *, limit: int) -> list[PauseChange]:
-        """When a sender was paused and resumed, the newest first: of the last MAX_PAUSES of all that are kept."""
+        """When a sender was paused and resumed, the newest first: of the last MAX_PAUSES of all
+        that are kept.
+        """
         rows = await self._rows((PAUSES, (sender, limit)), what="pauses.list")
         return [_pause(type_, from_event(json.loads(data)), at) for type_, data, at in rows]
 
     async def template_uses(self, senders: Collection[str] | None) -> dict[str, TemplateUse]:
-        """By the names of templates, how the newest MAX_USES jobs have used them; tests are no use."""
+        """By the names of templates, how the newest MAX_USES jobs have used them; tests are no
+        use.
+        """
         mine, values = _of(senders)
         rows = await self._rows((USES.format(senders=mine), values), what="templates.uses")
         return {name: TemplateUse(utc(last), int(sent)) for name, last, sent in rows}
 
-    async def latest_readers(self, template: str, senders: Collection[str] | None) -> list[LatestReader]:
+    async def latest_readers(
+        self, template: str, senders: Collection[str] | None
+    ) -> list[LatestReader]:
         """Some recipients of the newest jobs of a template."""
         mine, values = _of(senders)
         statement = LATEST_READERS.format(senders=mine), (template, *values)
@@ -326,8 +369,12 @@ class ConsoleQueries:
         return await self.database.request_rows(*statement, what=what, bound=READ_TIMEOUT)
 
 
-def group_failures(rows: Iterable[tuple[int, int, str | None, str | None, str | None]]) -> list[FailureCause]:
-    """Rows of a message, whether a retry would take it, and its reason, by the cause that they share."""
+def group_failures(
+    rows: Iterable[tuple[int, int, str | None, str | None, str | None]],
+) -> list[FailureCause]:
+    """Rows of a message, whether a retry would take it, and its reason, by the cause that they
+    share.
+    """
     messages, taken = dict[str, list[int]](), Counter[str]()
     for id_, retriable, *error in rows:
         said = from_row(*error) or ""
@@ -338,12 +385,15 @@ def group_failures(rows: Iterable[tuple[int, int, str | None, str | None, str | 
         groups.setdefault(_without_names(said), []).append(said)
     causes = [
         FailureCause(
-            hashlib.sha256(text.encode()).hexdigest()[:12], text if len(reasons) > 1 else reasons[0],
-            sum(len(messages[reason]) for reason in reasons), min(min(messages[reason]) for reason in reasons),
-            frozenset(reasons), sum(taken[reason] for reason in reasons),
+            hashlib.sha256(text.encode()).hexdigest()[:12],
+            text if len(reasons) > 1 else reasons[0],
+            sum(len(messages[reason]) for reason in reasons),
+            min(min(messages[reason]) for reason in reasons),
+            frozenset(reasons),
+            sum(taken[reason] for reason in reasons),
         )
         for text, reasons in groups.items()
-    ]  # fmt: skip
+    ]
     return sorted(causes, key=lambda it: -it.messages)[:MAX_CAUSES]
 
 
@@ -352,7 +402,9 @@ def _without_names(said: str) -> str:
     english = _IDENTIFIER.sub("…", _ADDRESS.sub("…", said))
     if not isinstance(said, Text) or not said.msgid:
         return english
-    fields = {name: _without_names(it) if isinstance(it, str) else it for name, it in said.fields.items()}
+    fields = {
+        name: _without_names(it) if isinstance(it, str) else it for name, it in said.fields.items()
+    }
     return Text(english, said.msgid, fields)
 
 
@@ -373,19 +425,30 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
 
 
-def _undone(id_: int, it: Mapping[str, Any], at: datetime, sender: str, status: str | None) -> UndoneMessage:
+def _undone(
+    id_: int, it: Mapping[str, Any], at: datetime, sender: str, status: str | None
+) -> UndoneMessage:
     return UndoneMessage(
-        id_, it["recipient_id"], it["job_id"], it["email"], sender, it.get("reason") or "", utc(at),
+        id_,
+        it["recipient_id"],
+        it["job_id"],
+        it["email"],
+        sender,
+        it.get("reason") or "",
+        utc(at),
         State(status) if status else None,
-    )  # fmt: skip
+    )
 
 
 def _pause(type_: str, it: Mapping[str, Any], at: datetime) -> PauseChange:
     until = it.get("until")
     return PauseChange(
-        utc(at), type_ == EventType.SENDER_PAUSED, it.get("cause") or "", it.get("reason") or "",
+        utc(at),
+        type_ == EventType.SENDER_PAUSED,
+        it.get("cause") or "",
+        it.get("reason") or "",
         datetime.fromisoformat(until) if until else None,
-    )  # fmt: skip
+    )
 
 
 def undone_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:
@@ -399,7 +462,10 @@ def undone_statement(limit: int, before: int | None, senders: Collection[str] | 
 
 
 def actions_statement(
-    limit: int, before: int | None, senders: Collection[str] | None, only: ActionFilter | None = None
+    limit: int,
+    before: int | None,
+    senders: Collection[str] | None,
+    only: ActionFilter | None = None,
 ) -> Statement:
     """What `action_log` asks; a test has it explained."""
     where = ["a.id < %s"] if before is not None else []
@@ -428,7 +494,11 @@ def actions_statement(
     return _SELECT_ACTIONS.format(actions=actions, where=clause), (*values, limit)
 
 
-def replies_statement(columns: str, join: str, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:
+def replies_statement(
+    columns: str, join: str, senders: Collection[str] | None
+) -> tuple[str, tuple[object, ...]]:
     """What is asked for replies, without what follows; a test has it explained."""
     mine = "" if senders is None else "AND n.sender_email IN %s"
-    return REPLIES.format(columns=columns, join=join, mine=mine), () if senders is None else (tuple(senders) or ("",),)
+    return REPLIES.format(columns=columns, join=join, mine=mine), () if senders is None else (
+        tuple(senders) or ("",),
+    )

@@ -20,7 +20,9 @@ from mailerd.store.write.daemon_changes import set_stopped, write_heartbeat
 _STOP_TIMEOUT: Final = 2.0
 """The most seconds that a stop waits for the database to record it."""
 CLOCK_STEP: Final = timedelta(minutes=1)
-"""By how much the database's clock may go back without a word: all that waits comes late by no more than that."""
+"""By how much the database's clock may go back without a word: all that waits comes late by no more
+than that.
+"""
 
 
 @dataclass
@@ -30,7 +32,9 @@ class Daemons:
     database: Database
     daemon_id: str
     replay_log: ReplayLog
-    """It meets each server that takes a heartbeat: so a daemon that claims nothing replays its sends to a new one."""
+    """It meets each server that takes a heartbeat: so a daemon that claims nothing replays its
+    sends to a new one.
+    """
     events: StoreEvents
     _heartbeats: int = field(default=0, init=False)
     """How many heartbeats the database has acknowledged."""
@@ -39,16 +43,21 @@ class Daemons:
 
     async def heartbeat(self) -> None:
         """Write a heartbeat."""
-        asked_at = time.monotonic()  # a daemon that is stopped after the answer must not take that for a step
+        # a daemon that is stopped after the answer must not take that for a step
+        asked_at = time.monotonic()
         heartbeats, now, last, server = await self._write_heartbeat()
         if heartbeats <= self._heartbeats:  # some were forgotten, and so perhaps other commits
             self.replay_log.replay_again()
         self._heartbeats = heartbeats
-        await self.replay_log.meet(server)  # first: others wait for it, and a new server's clock may be an older one
+        # first: others wait for it, and a new server's clock may be an older one
+        await self.replay_log.meet(server)
         await self._follow_clock(now, last, asked_at=asked_at)
 
     async def _follow_clock(self, now: datetime, last: datetime | None, *, asked_at: float) -> None:
-        """Put right what waits for a moment of a clock that was ahead. `last`: the latest heartbeat of any daemon."""
+        """Put right what waits for a moment of a clock that was ahead.
+
+        `last`: the latest heartbeat of any daemon.
+        """
         expected = last
         if self._clock is not None:  # a row may have been written since the clock went back
             before, at = self._clock
@@ -60,13 +69,17 @@ class Daemons:
         self._clock = now, time.monotonic()
 
     async def mark_stopped(self) -> None:
-        """Record that this daemon stops in order: what it leaves in flight is no crash. A failure is ignored.
+        """Record that this daemon stops in order: what it leaves in flight is no crash.
+
+        A failure is ignored.
 
         It has nothing to replay any more either, so other daemons need not wait for it.
         """
         with suppress(DatabaseError):
             await self.database.transaction(
-                lambda cursor: set_stopped(cursor, self.daemon_id), what="daemons.leave", bound=_STOP_TIMEOUT
+                lambda cursor: set_stopped(cursor, self.daemon_id),
+                what="daemons.leave",
+                bound=_STOP_TIMEOUT,
             )
 
     async def _write_heartbeat(self) -> tuple[int, datetime, datetime | None, str]:

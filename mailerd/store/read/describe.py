@@ -1,4 +1,6 @@
-"""What became of a message, why it or its job waits and what comes next, in plain sentences; reads nothing itself."""
+"""What became of a message, why it or its job waits and what comes next, in plain sentences; reads
+nothing itself.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,25 +50,43 @@ class Waits(StrEnum):
 
 _LIVE: Final = frozenset({JobStatus.QUEUED, JobStatus.SENDING})
 _WORDS: Final[Mapping[str, Waits | None]] = {
-    **{it.value: it for it in Waits}, "day_full": Waits.LIMIT, "google_silent": Waits.DEFERRED,
-    "google_unreachable": Waits.DEFERRED, "others_first": None, "retry": None, "job_paused": None,
-}  # fmt: skip
+    **{it.value: it for it in Waits},
+    "day_full": Waits.LIMIT,
+    "google_silent": Waits.DEFERRED,
+    "google_unreachable": Waits.DEFERRED,
+    "others_first": None,
+    "retry": None,
+    "job_paused": None,
+}
 """By the codes of causes; the others are outages, and pauses of the sender."""
 
 
 def reading_of(job: Job, known: SenderStats | None = None) -> Reading:
     """Why a job waits is judged by this: its row, and what is `known` of its sender beside that."""
-    due, unsure = max(job.send_at, job.deferred_until or job.send_at), job.counts.get(State.UNSURE, 0)
+    due, unsure = (
+        max(job.send_at, job.deferred_until or job.send_at),
+        job.counts.get(State.UNSURE, 0),
+    )
     return Reading(
-        job.at, newest(known, job.sender), job.outage, waiting=bool(job.counts.get(State.WAITING)),
-        due=due if due > job.at else None, tried=job.tried, job_paused=job.status is JobStatus.PAUSED,
-        job_reason=job.own_reason, braked_until=job.braked_until,
+        job.at,
+        newest(known, job.sender),
+        job.outage,
+        waiting=bool(job.counts.get(State.WAITING)),
+        due=due if due > job.at else None,
+        tried=job.tried,
+        job_paused=job.status is JobStatus.PAUSED,
+        job_reason=job.own_reason,
+        braked_until=job.braked_until,
         unresolved=UnresolvedSends(unsure, 0, None) if unsure else None,
-    )  # fmt: skip
+    )
 
 
 def waits_for(
-    job: Job, *, daemon: bool, inputs: ForecastInputs | None = None, known: SenderStats | None = None
+    job: Job,
+    *,
+    daemon: bool,
+    inputs: ForecastInputs | None = None,
+    known: SenderStats | None = None,
 ) -> Waits | None:
     """What the job waits for; None: it has ended, is paused itself, or is being sent.
 
@@ -75,14 +95,29 @@ def waits_for(
     if job.status not in _LIVE:
         return None
     it = inputs.reading(compute_forecast(inputs)) if inputs else reading_of(job, known)
-    causes = waits(replace(it, runs=daemon, in_flight=bool(job.counts.get(State.SENDING)), tried=it.tried or job.tried))
+    causes = waits(
+        replace(
+            it,
+            runs=daemon,
+            in_flight=bool(job.counts.get(State.SENDING)),
+            tried=it.tried or job.tried,
+        )
+    )
     if not causes or (causes[0].code == "unsure" and it.waiting):
         return None
     code = causes[0].code
-    return Waits.NO_DATABASE if code.startswith("database_") else _WORDS.get(code, Waits.SENDER_PAUSED)
+    return (
+        Waits.NO_DATABASE if code.startswith("database_") else _WORDS.get(code, Waits.SENDER_PAUSED)
+    )
 
 
-def standing(job: Job, *, daemon: bool, inputs: ForecastInputs | None = None, known: SenderStats | None = None) -> Text:
+def standing(
+    job: Job,
+    *,
+    daemon: bool,
+    inputs: ForecastInputs | None = None,
+    known: SenderStats | None = None,
+) -> Text:
     """What it waits for, or its status, for people; and that it is a test."""
     word = worded(waits_for(job, daemon=daemon, inputs=inputs, known=known) or job.status)
     return t("{status} (test)", status=word) if job.type == JobType.TEST else word
@@ -111,7 +146,9 @@ _EVENT_WORDS: Final = {
 _PROOF_WORDS: Final = {
     Proof.ANSWERED: t("Google returned the message's ID"),
     Proof.SEEN: t("no response came, but the message was found in Sent"),
-    Proof.GONE: t("no response came, and its draft is gone; a draft that someone deleted looks the same"),
+    Proof.GONE: t(
+        "no response came, and its draft is gone; a draft that someone deleted looks the same"
+    ),
     Proof.PERSON: t("someone checked the mailbox and confirmed it"),
     None: t("nothing, which is an error: `mailerd audit` lists it"),
 }
@@ -119,7 +156,10 @@ _PROOF_WORDS: Final = {
 
 def by_proof(counts: Mapping[Proof | None, int]) -> Text:
     """How many messages are sent by each proof."""
-    return joined([_number(n, coded(proof) if proof else t("without proof")) for proof, n in counts.items()], ", ")
+    return joined(
+        [_number(n, coded(proof) if proof else t("without proof")) for proof, n in counts.items()],
+        ", ",
+    )
 
 
 def _number(n: int, what: Text) -> Text:
@@ -156,8 +196,12 @@ def of_message(story: RecipientHistory, queue: Queue) -> list[Text]:
     """What happened to one message, why it waits, and what comes next."""
     head = t(
         "Recipient {id}: {email}, no. {n:,} of job {job}, from {sender}.",
-        id=story.id, email=story.to_email, n=story.index + 1, job=story.job_id, sender=story.sender,
-    )  # fmt: skip
+        id=story.id,
+        email=story.to_email,
+        n=story.index + 1,
+        job=story.job_id,
+        sender=story.sender,
+    )
     if story.job_type == JobType.TEST:
         head = joined([head, t("It is a test.")], " ")
     return [head, *timeline(story), *standing_of(story, queue)]
@@ -167,11 +211,22 @@ def timeline(story: RecipientHistory) -> list[Text]:
     """What happened to one message, and when."""
     log = [_at(one.at, _attempt(one)) for one in story.log]
     if more := story.left_out:
-        log.insert(FIRST, tn("… {n:,} more line is in the table attempts …",
-                             "… {n:,} more lines are in the table attempts …", more))  # fmt: skip
+        log.insert(
+            FIRST,
+            tn(
+                "… {n:,} more line is in the table attempts …",
+                "… {n:,} more lines are in the table attempts …",
+                more,
+            ),
+        )
     lines = [_at(story.accepted_at, t("accepted.")), *log]
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
-        lines.append(t("Its draft at Google is {draft}; it is sent by that draft only.", draft=story.draft_id))
+        lines.append(
+            t(
+                "Its draft at Google is {draft}; it is sent by that draft only.",
+                draft=story.draft_id,
+            )
+        )
     return lines
 
 
@@ -205,15 +260,24 @@ def standing_of(story: RecipientHistory, queue: Queue) -> list[Text]:
             if not story.retriable:  # refused before any attempt, say
                 return [
                     t("Now: failed: {reason}. It is not retried automatically.", reason=why),
-                    t("Next: nothing; a retry does not take it. Fix the cause, and post the message in another job."),
+                    t(
+                        "Next: nothing; a retry does not take it. Fix the cause, and post the message in another job."
+                    ),
                 ]
             return [
                 t("Now: failed: {reason}. It is not retried automatically.", reason=why),
-                t("Next: fix the cause, then run `mailerd jobs retry {job}` to retry what failed.", job=story.job_id),
+                t(
+                    "Next: fix the cause, then run `mailerd jobs retry {job}` to retry what failed.",
+                    job=story.job_id,
+                ),
             ]
         case State.CANCELLED:
             return [
-                t("Now: cancelled at {at}: {reason}. Nothing more happens.", at=moment(story.updated_at), reason=why)
+                t(
+                    "Now: cancelled at {at}: {reason}. Nothing more happens.",
+                    at=moment(story.updated_at),
+                    reason=why,
+                )
             ]
         case State.SENDING:
             return _sending(story)
@@ -230,11 +294,14 @@ def _sent(story: RecipientHistory) -> list[Text]:
     now = (
         t(
             "Now: sent at {at}, Google's message ID is {message}. Nothing more happens.",
-            at=moment(story.sent_at), message=message,
+            at=moment(story.sent_at),
+            message=message,
         )
         if story.sent_at
-        else t("Now: sent, Google's message ID is {message}. Nothing more happens.", message=message)
-    )  # fmt: skip
+        else t(
+            "Now: sent, Google's message ID is {message}. Nothing more happens.", message=message
+        )
+    )
     return [now, t("Confirmation: {how}.", how=_PROOF_WORDS[story.proof]), *_result(story)]
 
 
@@ -242,7 +309,13 @@ def _result(story: RecipientHistory) -> list[Text]:
     """What the sender's inbox says of it since."""
     if story.result is None or story.result_at is None:
         return []
-    kind = joined([*([coded(story.result_kind)] if story.result_kind else []), *filter(None, [story.result_code])], " ")
+    kind = joined(
+        [
+            *([coded(story.result_kind)] if story.result_kind else []),
+            *filter(None, [story.result_code]),
+        ],
+        " ",
+    )
     words = {
         Result.BOUNCED: t("bounced ({kind})", kind=kind),
         Result.REPLIED: t("the recipient replied"),
@@ -259,24 +332,36 @@ def _result(story: RecipientHistory) -> list[Text]:
     if story.result is not Result.BOUNCED:
         return [result]
     if story.result_kind == Kind.HARD:
-        further = t("The bounce suppressed the address; `mailerd suppress remove {address}` ends that.",
-                    address=story.to_email)  # fmt: skip
+        further = t(
+            "The bounce suppressed the address; `mailerd suppress remove {address}` ends that.",
+            address=story.to_email,
+        )
     else:
-        further = t("`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
-                    job=story.job_id, kind=story.result_kind)  # fmt: skip
+        further = t(
+            "`mailerd jobs retry {job} --bounced {kind}` sends such messages again.",
+            job=story.job_id,
+            kind=story.result_kind,
+        )
     return [joined([result, further], " ")]
 
 
 def _sending(story: RecipientHistory) -> list[Text]:
     if story.lease_until and story.lease_until > story.now:
         return [
-            t("Now: being sent by daemon {daemon}, whose lease ends in {span}.",
-              daemon=story.daemon, span=span(story.lease_until - story.now)),
-            t("Next: the outcome is recorded; if that daemon dies, the message is recovered when the lease ends."),
-        ]  # fmt: skip
+            t(
+                "Now: being sent by daemon {daemon}, whose lease ends in {span}.",
+                daemon=story.daemon,
+                span=span(story.lease_until - story.now),
+            ),
+            t(
+                "Next: the outcome is recorded; if that daemon dies, the message is recovered when the lease ends."
+            ),
+        ]
     return [
         t("Now: daemon {daemon} had claimed it and is not responding.", daemon=story.daemon),
-        t("Next: any running daemon recovers it within seconds; is one running? `systemctl status mailerd`"),
+        t(
+            "Next: any running daemon recovers it within seconds; is one running? `systemctl status mailerd`"
+        ),
     ]
 
 
@@ -284,11 +369,18 @@ def _unsure(story: RecipientHistory) -> list[Text]:
     why = story.error or t("the response to the send was lost")
     now = t("Now: unconfirmed: {reason}. It is not resent until that is known.", reason=why)
     if story.lease_until is None:
-        further = t("Next: check Sent in {sender}, then run `mailerd settle {id} --sent` or `--not-sent`.",
-                    sender=story.sender, id=story.id)  # fmt: skip
+        further = t(
+            "Next: check Sent in {sender}, then run `mailerd settle {id} --sent` or `--not-sent`.",
+            sender=story.sender,
+            id=story.id,
+        )
     else:
-        further = t("Next: checked at Google in {span}, at {at} (check {n}).", n=story.checks + 1,
-                    span=span(story.lease_until - story.now), at=moment(story.lease_until))  # fmt: skip
+        further = t(
+            "Next: checked at Google in {span}, at {at} (check {n}).",
+            n=story.checks + 1,
+            span=span(story.lease_until - story.now),
+            at=moment(story.lease_until),
+        )
     return [now, further]
 
 
@@ -305,17 +397,23 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[Text]:
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
-    """How many messages go before it, those of other jobs included, and when it goes as far as can be foreseen."""
+    """How many messages go before it, those of other jobs included, and when it goes as far as can
+    be foreseen.
+    """
     before, inputs = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
     if inputs is None:
         return before, None
     # Its job as if it were the last message of it; those that become due later are not counted.
-    forecast = compute_forecast(replace(inputs, messages=before + 1, last_due=None, later=None, unresolved=None))
+    forecast = compute_forecast(
+        replace(inputs, messages=before + 1, last_due=None, later=None, unresolved=None)
+    )
     return before + forecast.messages_ahead, forecast.done_at
 
 
 def _limited(story: RecipientHistory, queue: Queue, *, held: datetime) -> datetime | None:
-    """When the first in line goes; None: when nothing holds it any more, at `held`, or within a minute of that."""
+    """When the first in line goes; None: when nothing holds it any more, at `held`, or within a
+    minute of that.
+    """
     _, at = _place(story, queue)
     return at if at and at > held + _A_MINUTE else None
 
@@ -325,7 +423,11 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[Text, Text] | None:
     before, at = _place(story, queue)
     if not before:
         return None
-    first = tn("{n:,} message of its sender is sent first", "{n:,} messages of its sender are sent first", before)
+    first = tn(
+        "{n:,} message of its sender is sent first",
+        "{n:,} messages of its sender are sent first",
+        before,
+    )
     if queue.before.get(story.id, 0) >= MAX_BEFORE:
         first, at = t("more than {n:,} messages of its sender are sent first", n=MAX_BEFORE), None
     if at is None:
@@ -341,10 +443,16 @@ def _reading(story: RecipientHistory, queue: Queue) -> Reading:
     """Why a message waits is judged by this."""
     inputs = queue.outlooks.get(story.job_id)
     return Reading(
-        story.now, newest(inputs.stats if inputs else None, story.row), queue.outage,
-        due=story.due_at if story.due_at > story.now else None, tried=story.error is not None, error=story.error,
-        job_paused=story.job_status is JobStatus.PAUSED, job_reason=story.job_reason, braked_until=story.braked_until,
-    )  # fmt: skip
+        story.now,
+        newest(inputs.stats if inputs else None, story.row),
+        queue.outage,
+        due=story.due_at if story.due_at > story.now else None,
+        tried=story.error is not None,
+        error=story.error,
+        job_paused=story.job_status is JobStatus.PAUSED,
+        job_reason=story.job_reason,
+        braked_until=story.braked_until,
+    )
 
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text, bool]:
@@ -365,7 +473,11 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[Text, Text, bool]:
         turn = max(limited, turn or limited)
     if turn and turn > story.now:
         return (
-            t("the limits of {sender} allow no message before {at}", sender=story.sender, at=moment(turn)),
+            t(
+                "the limits of {sender} allow no message before {at}",
+                sender=story.sender,
+                at=moment(turn),
+            ),
             t("the sender's next messages are sent in {span}", span=span(turn - story.now)),
             False,
         )
@@ -382,7 +494,9 @@ def _after_hold(story: RecipientHistory, queue: Queue, it: Reading) -> Text:
             return t("it is sent once that is done, and not before {at}", at=moment(it.due))
         return t("it is sent once that is done; until then one message is tried each minute")
     if paused_until == FOREVER:
-        return t("nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender)
+        return t(
+            "nothing, until it is resumed: `mailerd senders resume {sender}`", sender=story.sender
+        )
     if line := _in_line(story, queue):
         return line[1]
     if limited := _limited(story, queue, held=max(paused_until or story.now, story.due_at)):
@@ -403,25 +517,36 @@ def of_job(
     runs: bool = False,
     known: SenderStats | None = None,
 ) -> list[Text]:
-    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next.
+    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits
+    and what is next.
 
-    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says. `known`: of its sender,
-    where there are no `inputs`.
+    `inputs` and `daemons` say what is next; `runs`: a daemon runs, whatever its heartbeat says.
+    `known`: of its sender, where there are no `inputs`.
     """
     runs = runs or inputs is None or heard_of(daemons)
     first = t(
         "Job {job} from {sender}: {status}, {recipients}: {counts}.",
-        job=job.id, sender=job.sender_email, status=standing(job, daemon=runs, inputs=inputs, known=known),
+        job=job.id,
+        sender=job.sender_email,
+        status=standing(job, daemon=runs, inputs=inputs, known=known),
         recipients=tn("{n:,} recipient", "{n:,} recipients", job.total),
         counts=joined([_number(n, worded(state)) for state, n in job.counts.items() if n], ", "),
-    )  # fmt: skip
-    heard = [_number(n, worded(result)) for n, result in ((job.bounced, "bounced"), (job.replied, "replied")) if n]
+    )
+    heard = [
+        _number(n, worded(result))
+        for n, result in ((job.bounced, "bounced"), (job.replied, "replied"))
+        if n
+    ]
     if heard:
-        first = joined([first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " ")
+        first = joined(
+            [first, t("Of the sent messages: {results}.", results=joined(heard, ", "))], " "
+        )
     dates = [t("accepted {at}", at=moment(job.created_at))]
     if job.send_at > job.created_at:
         dates.append(t("to be sent from {at}", at=moment(job.send_at)))
-    dates.append(t("started {at}", at=moment(job.started_at)) if job.started_at else t("not started"))
+    dates.append(
+        t("started {at}", at=moment(job.started_at)) if job.started_at else t("not started")
+    )
     if job.finished_at:
         dates.append(t("finished {at}", at=moment(job.finished_at)))
     lines = [first, t("History: {dates}.", dates=joined(dates, ", "))]
@@ -436,7 +561,8 @@ def of_job(
         lines.append(t("Warning: {reason}.", reason=job.warning))
     if inputs is None:
         return [*lines, *held(job, known=known)]
-    is_open = any(job.counts.get(state) for state in OPEN)  # its own end is recorded a moment after its last message's
+    # its own end is recorded a moment after its last message's
+    is_open = any(job.counts.get(state) for state in OPEN)
     return [*lines, *_ahead(inputs, daemons, runs=runs, is_open=is_open)]
 
 
@@ -449,8 +575,12 @@ def _asked(one: RecordedAction) -> Text:
     return t("{action} by {actor}: {messages}.", action=what, actor=one.actor, messages=messages)
 
 
-def held(job: Job, inputs: ForecastInputs | None = None, *, known: SenderStats | None = None) -> list[Text]:
-    """Why it waits, by a forecast's inputs, or as far as its own row and what is `known` of its sender say."""
+def held(
+    job: Job, inputs: ForecastInputs | None = None, *, known: SenderStats | None = None
+) -> list[Text]:
+    """Why it waits, by a forecast's inputs, or as far as its own row and what is `known` of its
+    sender say.
+    """
     if job.finished_at:
         return []
     it = inputs.reading(compute_forecast(inputs)) if inputs else reading_of(job, known)
@@ -458,13 +588,17 @@ def held(job: Job, inputs: ForecastInputs | None = None, *, known: SenderStats |
     return [t("Waiting: {reason}.", reason=cause)] if cause else []
 
 
-def _ahead(it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool, is_open: bool) -> list[Text]:
+def _ahead(
+    it: ForecastInputs, daemons: Sequence[DaemonInfo], *, runs: bool, is_open: bool
+) -> list[Text]:
     runs = runs or bool(it.outage)  # of which the daemons cannot tell by their heartbeats
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
     lines = [t("Waiting: {reason}.", reason=cause)] if cause else []
     if not (it.messages or it.unresolved):
-        what = t("the messages in flight finish") if is_open else t("the end of the job is recorded")
+        what = (
+            t("the messages in flight finish") if is_open else t("the end of the job is recorded")
+        )
         return [*lines, *_next(what, daemons, runs=runs)]
     what, minute = describe(it, forecast), forecast.per_minute if forecast.starts_at else None
     if minute:

@@ -1,4 +1,6 @@
-"""What a new message takes from an earlier job: its people, page by page, and how it was written."""
+"""What a new message takes from an earlier job: its people, page by page, and how it was
+written.
+"""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +17,20 @@ from mailerd.store.read.jobs import Jobs
 
 PAGE: Final = 200
 """Recipients that are read at once: some 4 ms of the event loop."""
-# By the notices: a bounce takes the place of a reply in the message's row, in whichever order they come.
+# By the notices: a bounce takes the place of a reply in the message's row, in whichever order they
+# come.
 READ_HEARD: Final = """
 SELECT n.recipient_id, MAX(n.kind = 'reply'), MIN(r.to_email) FROM notices n FORCE INDEX (job)
        STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
  WHERE n.job_id = %s AND n.recipient_id > %s AND n.kind IN ('reply', 'unsubscribe') AND n.believed = 1
  GROUP BY n.recipient_id ORDER BY n.recipient_id LIMIT %s"""
-READ_VARIABLES: Final = "SELECT id, variables FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
-READ_SIZES: Final = (
-    "SELECT id, COALESCE(OCTET_LENGTH(variables), 0) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
+READ_VARIABLES: Final = (
+    "SELECT id, variables FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 )
+READ_SIZES: Final = """
+SELECT id, COALESCE(OCTET_LENGTH(variables), 0) FROM job_recipients FORCE INDEX (PRIMARY)
+WHERE id IN %s
+"""
 MAX_AT_ONCE: Final = 1024 * 1024
 """Bytes of variables that are read at once, unless one recipient has more."""
 
@@ -76,7 +82,9 @@ class EarlierJob:
 
 
 _JOB: Final = Select(EarlierJob, of="j")
-READ_JOB: Final = f"SELECT {_JOB.columns} FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"
+READ_JOB: Final = (
+    f"SELECT {_JOB.columns} FROM jobs j LEFT JOIN lists l ON l.id = j.list_id WHERE j.id = %s"
+)
 
 
 @dataclass(frozen=True)
@@ -88,20 +96,31 @@ class EarlierJobs:
 
     async def read(self, job: str) -> EarlierJob | None:
         """How a job was written; None: it is not there any more."""
-        rows = await self.database.request_rows(READ_JOB, (job,), what="jobs.read_content", bound=self.timeout)
+        rows = await self.database.request_rows(
+            READ_JOB, (job,), what="jobs.read_content", bound=self.timeout
+        )
         return next(map(_JOB.row, rows), None)
 
     async def people(self, job: str, which: MessageOutcome | None) -> AsyncIterator[list[Person]]:
-        """Those of one outcome, None: all; in their order, some at a time, and without those who were forgotten."""
+        """Those of one outcome, None: all; in their order, some at a time, and without those who
+        were forgotten.
+        """
         jobs, after, more = Jobs(self.database, timeout=self.timeout), -1, True
         while more:
             found = await jobs.recipients(job, after=after, limit=PAGE, **listed(which))
             more, after = len(found) == PAGE, found[-1].index if found else after
-            some = {each.id: each for each in found if each.email != f"forgotten-{each.id}@example.invalid"}
+            some = {
+                each.id: each
+                for each in found
+                if each.email != f"forgotten-{each.id}@example.invalid"
+            }
             for ids in batches(await self._rows(READ_SIZES, some)):
                 given = dict(await self._rows(READ_VARIABLES, ids))
-                yield [Person(some[id_].email, some[id_].name, given[id_], bool(some[id_].copies))
-                       for id_ in ids if id_ in given]  # fmt: skip
+                yield [
+                    Person(some[id_].email, some[id_].name, given[id_], bool(some[id_].copies))
+                    for id_ in ids
+                    if id_ in given
+                ]
 
     async def _rows(self, statement: str, ids: Iterable[int]) -> Sequence[Any]:
         return await self.database.request_rows(
@@ -109,7 +128,9 @@ class EarlierJobs:
         )
 
     async def heard_of(self, job: str) -> dict[str, Kind]:
-        """Who has replied to a message of the job, and who has left its list by mail; by addresses in one form."""
+        """Who has replied to a message of the job, and who has left its list by mail; by addresses
+        in one form.
+        """
         found, after, more = dict[str, Kind](), 0, True
         while more:
             rows = await self.database.request_rows(

@@ -1,4 +1,5 @@
-"""Reads what a forecast needs: jobs, the state of their senders, and the other jobs of these senders.
+"""Reads what a forecast needs: jobs, the state of their senders, and the other jobs of these
+senders.
 
 Whatever is asked for many jobs costs the same few statements as for one.
 """
@@ -33,7 +34,9 @@ MAX_COUNTED_MESSAGES: Final = 100_000
 _MAX_JOBS: Final = 200
 """The most jobs of a sender's queue that are read."""
 _MAX_COUNTED_JOBS: Final = 1000
-"""The most jobs whose messages are counted; for the others the size of the job is taken, which is never too few."""
+"""The most jobs whose messages are counted; for the others the size of the job is taken, which is
+never too few.
+"""
 
 # The index has all that is asked of waiting messages; of unsure ones there are few.
 # What waits for another attempt is due before that.
@@ -56,7 +59,9 @@ class _JobRow:
     sender: Annotated[str, Sql("j.sender_email")]
     precedence: Annotated[int, Sql("j.precedence")]
     status: Annotated[JobStatus, Sql("j.status")]
-    send_at: Annotated[datetime | None, Sql("GREATEST(j.send_at, COALESCE(j.next_claim_at, j.send_at))")]
+    send_at: Annotated[
+        datetime | None, Sql("GREATEST(j.send_at, COALESCE(j.next_claim_at, j.send_at))")
+    ]
     """When it is claimed at the earliest."""
     waiting: Annotated[int, Sql("w.messages", read=_whole)]
     due: Annotated[datetime | None, Sql("w.due")] = None
@@ -69,11 +74,13 @@ class _JobRow:
     copies: Annotated[float, Sql("j.copies / j.total", read=_share)] = 0.0
     """What the copies of a message cost of the day, on average."""
     reason: Annotated[
-        str | None, Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+        str | None,
+        Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row),
     ] = None
     """Why it is paused, if not by a person."""
     braked_until: Annotated[
-        datetime | None, Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)")
+        datetime | None,
+        Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)"),
     ] = None
 
 
@@ -94,9 +101,12 @@ _READ_FIRST: Final = """
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _NEXT: Final = f"(SELECT %s, {NEXT_COPIES}, NULL, NULL, NULL)".format(mine="TRUE")
 """The same of the sender's jobs, in the same columns: what is claimed next."""
-_READ_SENDERS: Final = f"SELECT {SENDER.columns} FROM senders s FORCE INDEX (PRIMARY) WHERE email IN %s"
-# As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
-# A longer silence between two messages is a time in which there was nothing to send: it says nothing of the pace.
+_READ_SENDERS: Final = (
+    f"SELECT {SENDER.columns} FROM senders s FORCE INDEX (PRIMARY) WHERE email IN %s"
+)
+# As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the
+# pace. A longer silence between two messages is a time in which there was nothing to send: it says
+# nothing of the pace.
 _MEASURE_GAPS: Final = """
 SELECT sender_email, COUNT(*), SUM(gap) FROM
   (SELECT j.sender_email,
@@ -183,8 +193,8 @@ class ForecastReader:
     ) -> ForecastInputs:
         """What there would be to know of a job, if it were accepted now.
 
-        `due`: how many of its messages are due at which time, the first ones first. `copies`: what all of them cost of
-        the day.
+        `due`: how many of its messages are due at which time, the first ones first. `copies`: what
+        all of them cost of the day.
         """
         first, last = min(due), max(due)
         later = {at: number for at, number in due.items() if at > first + _LATER}
@@ -205,24 +215,41 @@ class ForecastReader:
             return await self._inputs(cursor, [job])
 
         found = (await self._ask(work))[""]
-        # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to do now has it then.
-        return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
+        # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to
+        # do now has it then.
+        return replace(
+            found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due)
+        )
 
-    async def _ask(self, work: Callable[[Cursor], Awaitable[dict[str, ForecastInputs]]]) -> dict[str, ForecastInputs]:
-        found = await self.database.request(work, what="forecast.read", bound=self.timeout, read_only=True)
+    async def _ask(
+        self, work: Callable[[Cursor], Awaitable[dict[str, ForecastInputs]]]
+    ) -> dict[str, ForecastInputs]:
+        found = await self.database.request(
+            work, what="forecast.read", bound=self.timeout, read_only=True
+        )
         known = await authorizations(self.authorization, {it.sender.email for it in found.values()})
         return {
-            id_: replace(it, authorization=known[it.sender.email]) if it.sender.email in known else it
+            id_: replace(it, authorization=known[it.sender.email])
+            if it.sender.email in known
+            else it
             for id_, it in found.items()
         }
 
     async def _inputs(self, cursor: Cursor, jobs: Sequence[_JobRow]) -> dict[str, ForecastInputs]:
         known = await self._senders(cursor, tuple(sorted({job.sender for job in jobs})))
-        # A job that has not begun has no attempt behind it; what its first message costs is asked where it has copies.
-        asked = [job.id for job in jobs if job.id and job.waiting and (job.status != JobStatus.QUEUED or job.copies)]
+        # A job that has not begun has no attempt behind it; what its first message costs is asked
+        # where it has copies.
+        asked = [
+            job.id
+            for job in jobs
+            if job.id and job.waiting and (job.status != JobStatus.QUEUED or job.copies)
+        ]
         first, costs = await _first(cursor, asked, known)
         states = {email: it.state for email, it in known.items()}
-        measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, tuple(states))
+        measured, tried = (
+            await _measured(cursor, states),
+            await rate_limits.read_attempts(cursor, tuple(states)),
+        )
         found = {}
         for job in jobs:
             it = known[job.sender]
@@ -239,7 +266,9 @@ class ForecastReader:
                 last_due=job.last_due,
                 later=LaterMessages(job.later, later) if job.later and later else None,
                 error=error,
-                unresolved=UnresolvedSends(job.unsure, job.manual, job.look_at) if job.unsure else None,
+                unresolved=UnresolvedSends(job.unsure, job.manual, job.look_at)
+                if job.unsure
+                else None,
                 job_paused=job.status == JobStatus.PAUSED,
                 job_reason=job.reason,
                 braked_until=job.braked_until,
@@ -256,7 +285,8 @@ class ForecastReader:
         await cursor.execute(_READ_SENDERS, (senders,))
         rows = map(SENDER.row, await cursor.fetchall())
         found = {it.email: KnownSender(it.state(defaults), it.hours, it.turn) for it in rows}
-        if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
+        # the sender's first job, which is not stored yet
+        if missing := set(senders) - found.keys():
             now = await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")
             for it in missing:
                 state = rate_limits.default_state(it, now=utc(now), defaults=defaults)
@@ -286,16 +316,29 @@ class WaitingMessages:
     """The same as `due`, were nothing that bounced read first."""
 
     def braked_until(self, now: datetime) -> datetime | None:
-        """Until when all of them wait, though some are due: what bounced of their jobs is read first."""
+        """Until when all of them wait, though some are due: what bounced of their jobs is read
+        first.
+        """
         return self.due if self.due and self.own_due and self.own_due <= now < self.due else None
 
 
 async def of_senders(
-    cursor: Cursor, known: Mapping[str, KnownSender], *, waiting: Mapping[str, WaitingMessages], most: int, outage: str
+    cursor: Cursor,
+    known: Mapping[str, KnownSender],
+    *,
+    waiting: Mapping[str, WaitingMessages],
+    most: int,
+    outage: str,
 ) -> dict[str, ForecastInputs]:
-    """What is known of all that waits of each sender, as if it were one job. `most`: so many messages were counted."""
+    """What is known of all that waits of each sender, as if it were one job.
+
+    `most`: so many messages were counted.
+    """
     states = {email: it.state for email, it in known.items()}
-    measured, tried = await _measured(cursor, states), await rate_limits.read_attempts(cursor, tuple(states))
+    measured, tried = (
+        await _measured(cursor, states),
+        await rate_limits.read_attempts(cursor, tuple(states)),
+    )
     found = {}
     for email, it in known.items():
         its, now = waiting[email], it.state.now
@@ -323,14 +366,17 @@ async def _union(cursor: Cursor, select: str, values: Sequence[Sequence[object]]
     """The rows of a SELECT for each of these values, in one round trip."""
     if not values:
         return []
-    await cursor.execute(" UNION ALL ".join([select] * len(values)), [value for each in values for value in each])
+    await cursor.execute(
+        " UNION ALL ".join([select] * len(values)), [value for each in values for value in each]
+    )
     return await cursor.fetchall()
 
 
 async def _first(
     cursor: Cursor, jobs: Sequence[str], known: Mapping[str, KnownSender]
 ) -> tuple[dict[str, tuple[int, str | None]], dict[str, int]]:
-    """Of each job what the message that is due first costs, and its error; of senders what their next one costs.
+    """Of each job what the message that is due first costs, and its error; of senders what their
+    next one costs.
 
     That is asked where the day has little room.
     """
@@ -342,14 +388,22 @@ async def _first(
     if not (jobs or tight):
         return {}, {}
     parts = [_READ_FIRST] * len(jobs) + [_NEXT] * len(tight)
-    await cursor.execute(" UNION ALL ".join(parts), [value for it in (*jobs, *tight) for value in (it, it)])
-    rows = {id_: (1 + int(copies), from_row(*error)) for id_, copies, *error in await cursor.fetchall()}
+    await cursor.execute(
+        " UNION ALL ".join(parts), [value for it in (*jobs, *tight) for value in (it, it)]
+    )
+    rows = {
+        id_: (1 + int(copies), from_row(*error)) for id_, copies, *error in await cursor.fetchall()
+    }
     return rows, {email: rows.pop(email)[0] for email in tight if email in rows}
 
 
 async def _measured(cursor: Cursor, senders: Mapping[str, SenderState]) -> dict[str, float]:
     """Messages a minute of the last minute, of those whose limits do not tell it."""
-    free = tuple(it.email for it in senders.values() if not (rate_limit.rate(it.allowance) or it.limits.min_gap))
+    free = tuple(
+        it.email
+        for it in senders.values()
+        if not (rate_limit.rate(it.allowance) or it.limits.min_gap)
+    )
     if not free:
         return {}
     await cursor.execute(_MEASURE_GAPS, (free,))
@@ -370,14 +424,20 @@ async def _with_queues(
         job = _QUEUED.row(row)
         queues[job.sender].append(job)
     others = {
-        id_: _others(it, [job for job in queues[it.sender.email] if job.id != id_], precedence=precedences[id_])
+        id_: _others(
+            it,
+            [job for job in queues[it.sender.email] if job.id != id_],
+            precedence=precedences[id_],
+        )
         for id_, it in found.items()
     }
     most: dict[str, int] = {}
     until = max(max(it.due, it.last_due or it.due) for it in found.values()) + _LATER
     for job, queued in chain.from_iterable(others.values()):
         # Of one that has not begun all messages wait.
-        if job.status == JobStatus.SENDING or (job.last_due and job.last_due > max(queued.due, until)):
+        if job.status == JobStatus.SENDING or (
+            job.last_due and job.last_due > max(queued.due, until)
+        ):
             most[job.id] = max(queued.messages, most.get(job.id, 0))
     asked = [(it, it, naive(until), most[it]) for it in list(most)[:_MAX_COUNTED_JOBS]]
     counted = dict(await _union(cursor, _WAITING, asked))
@@ -385,18 +445,24 @@ async def _with_queues(
         id_: replace(
             it,
             queue=tuple(
-                replace(queued, messages=min(queued.messages, counted.get(other.id, queued.messages)))
+                replace(
+                    queued, messages=min(queued.messages, counted.get(other.id, queued.messages))
+                )
                 for other, queued in others[id_]
             ),
             queue_cut_off=_is_cut_off(
-                id_, it, [job.id for job in queues[it.sender.email] if job.precedence <= precedences[id_]]
+                id_,
+                it,
+                [job.id for job in queues[it.sender.email] if job.precedence <= precedences[id_]],
             ),
         )
         for id_, it in found.items()
     }
 
 
-def _others(it: ForecastInputs, jobs: Iterable[_QueuedRow], *, precedence: int) -> list[tuple[_QueuedRow, Queued]]:
+def _others(
+    it: ForecastInputs, jobs: Iterable[_QueuedRow], *, precedence: int
+) -> list[tuple[_QueuedRow, Queued]]:
     """Those of a sender's other jobs of which messages can go before its last one."""
     found = []
     for job in jobs:
@@ -414,7 +480,8 @@ def _limit(it: ForecastInputs, order: int, due: datetime) -> int:
 
 
 def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
-    """Whether jobs that were not read may go before its last message: they stand behind all that go before or with it.
+    """Whether jobs that were not read may go before its last message: they stand behind all that go
+    before or with it.
 
     A single message goes at its own turn, whatever stands behind it.
     """
@@ -422,9 +489,13 @@ def _is_cut_off(id_: str, it: ForecastInputs, before: Sequence[str]) -> bool:
 
 
 async def read_queue(
-    found: Sequence[RecipientHistory], *, history: HistoryReader, forecasts: ForecastReader, outage: str = "",
+    found: Sequence[RecipientHistory],
+    *,
+    history: HistoryReader,
+    forecasts: ForecastReader,
+    outage: str = "",
     runs: bool = False,
-) -> Queue:  # fmt: skip
+) -> Queue:
     """What those of the messages that wait have before them; `outage` and `runs` as in `Queue`."""
     waiting = [story for story in found if story.status is State.WAITING]
     return Queue(

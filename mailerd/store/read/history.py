@@ -1,4 +1,6 @@
-"""Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
+"""Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain`
+and `jobs`.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +27,9 @@ MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
 _MAX_SHOWN: Final = 10
 """The most failures of a job, or daemons, that are returned."""
-_READ_RETRIABLE: Final = f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
+_READ_RETRIABLE: Final = (
+    f"SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND {RETRIABLE}"
+)
 # By the index of the claim, in its order.
 _COUNT_BEFORE: Final = """
 SELECT COUNT(*) FROM (
@@ -42,13 +46,17 @@ FIRST: Final = 10
 """Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
-_COUNT_LOG: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
+_COUNT_LOG: Final = (
+    "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
+)
 # Those who have opted out come last, so that however many they are, they hide no failure.
 _READ_FAILURES: Final = """
 SELECT r.to_email, r.id, r.updated_at, r.status, r.job_id, r.error, r.error_code, r.error_args FROM job_recipients r
  WHERE r.job_id = %s AND (r.status IN ('failed', 'unsure') OR (r.status = 'cancelled' AND r.error_code = 'suppressed'))
  ORDER BY r.status = 'cancelled', r.id LIMIT %s"""
-_COUNT_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
+_COUNT_PROOFS: Final = """
+SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof
+"""
 _READ_LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.event, r.job_id, a.error, a.error_code, a.error_args
   FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
@@ -69,7 +77,8 @@ class Attempt:
 
 
 _ATTEMPT: Final = Select(Attempt, of="attempts")
-# `event_of_claim` finds the rows of one message; without it the server might read the whole log from its end.
+# `event_of_claim` finds the rows of one message; without it the server might read the whole log
+# from its end.
 _READ_LOG: Final = f"""
 SELECT id, {_ATTEMPT.columns} FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {{order}} LIMIT %s"""
@@ -110,11 +119,13 @@ class RecipientHistory:
     result_reason: Annotated[str | None, Sql("r.result_reason")] = None
     result_at: Annotated[datetime | None, Sql("r.result_at")] = None
     job_reason: Annotated[
-        str | None, Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+        str | None,
+        Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row),
     ] = None
     """Why its job is paused, if not by a person."""
     braked_until: Annotated[
-        datetime | None, Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)")
+        datetime | None,
+        Sql("IF(LEAST(j.braked_until, j.next_claim_at) > UTC_TIMESTAMP(6), j.braked_until, NULL)"),
     ] = None
     """Until when its job waits, since what came back of it is read first."""
     log: tuple[Attempt, ...] = ()
@@ -128,8 +139,12 @@ class RecipientHistory:
     name: Annotated[str | None, Sql("r.to_name")] = None
     from_address: Annotated[str | None, Sql("j.from_address")] = None
     """The sender as the job was posted: the mailbox, or an alias of it."""
-    metadata: Annotated[Mapping[str, str], Sql("r.metadata", read=read_metadata)] = field(default_factory=dict)
-    copies: Annotated[tuple[Copy, ...], Sql("COALESCE(r.copy_list, j.copy_list)", read=from_json)] = ()
+    metadata: Annotated[Mapping[str, str], Sql("r.metadata", read=read_metadata)] = field(
+        default_factory=dict
+    )
+    copies: Annotated[
+        tuple[Copy, ...], Sql("COALESCE(r.copy_list, j.copy_list)", read=from_json)
+    ] = ()
     """Who gets a copy."""
     job_type: Annotated[JobType, Sql("j.type")] = JobType.TEMPLATE
 
@@ -165,7 +180,9 @@ class HistoryReader:
 
     async def of_address(self, email: str) -> list[RecipientHistory]:
         """The newest messages to an address, in whatever spelling it was posted."""
-        return await self._read("WHERE r.person = %s ORDER BY r.id DESC LIMIT %s", (canonical(email), MAX_RECIPIENTS))
+        return await self._read(
+            "WHERE r.person = %s ORDER BY r.id DESC LIMIT %s", (canonical(email), MAX_RECIPIENTS)
+        )
 
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:
@@ -174,7 +191,11 @@ class HistoryReader:
             for *row, id_ in await cursor.fetchall():
                 log, left_out = await _log(cursor, id_)
                 found.append(_RECIPIENT.row(row, log=log, left_out=left_out))
-            failed = tuple(it.id for it in found if it.status is State.FAILED and it.job_status != JobStatus.CANCELLED)
+            failed = tuple(
+                it.id
+                for it in found
+                if it.status is State.FAILED and it.job_status != JobStatus.CANCELLED
+            )
             await cursor.execute(_READ_RETRIABLE, (failed or (0,),))
             taken = {id_ for (id_,) in await cursor.fetchall()}
             return [replace(it, retriable=True) if it.id in taken else it for it in found]
@@ -182,10 +203,14 @@ class HistoryReader:
         return await self.database.read(work, what="history.read", bound=self.timeout)
 
     async def queued_before(self, story: RecipientHistory) -> int:
-        """How many messages of its own job are claimed before a message that waits: MAX_BEFORE where they are more."""
+        """How many messages of its own job are claimed before a message that waits: MAX_BEFORE
+        where they are more.
+        """
         due, what = naive(story.due_at), "history.read_place"
         values = (story.job_id, due, due, story.id, MAX_BEFORE)
-        ((number,),) = await self.database.read_rows(_COUNT_BEFORE, values, what=what, bound=self.timeout)
+        ((number,),) = await self.database.read_rows(
+            _COUNT_BEFORE, values, what=what, bound=self.timeout
+        )
         return int(number)
 
     async def suppressed(self, waiting: Sequence[RecipientHistory]) -> dict[int, str]:
@@ -205,7 +230,9 @@ class HistoryReader:
     async def failures_of(self, job: str) -> list[MessageFailure]:
         """What has failed or is in doubt in a job, and the messages to suppressed addresses."""
         values = (job, _MAX_SHOWN)
-        rows = await self.database.read_rows(_READ_FAILURES, values, what="failures.read", bound=self.timeout)
+        rows = await self.database.read_rows(
+            _READ_FAILURES, values, what="failures.read", bound=self.timeout
+        )
         return [
             MessageFailure(utc(at), to, id_, from_row(*error) or "", status, job_id)
             for to, id_, at, status, job_id, *error in rows
@@ -213,7 +240,9 @@ class HistoryReader:
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many messages of a job are sent by each proof, the strongest first."""
-        rows = await self.database.read_rows(_COUNT_PROOFS, (job,), what="history.count_proofs", bound=self.timeout)
+        rows = await self.database.read_rows(
+            _COUNT_PROOFS, (job,), what="history.count_proofs", bound=self.timeout
+        )
         found = dict(rows)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
@@ -233,7 +262,9 @@ class HistoryReader:
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
-    """The first and the last lines of a message's log of attempts, and how many stand between them."""
+    """The first and the last lines of a message's log of attempts, and how many stand between
+    them.
+    """
     first, last, ((lines,),) = await cursor.fetch_batch(
         [
             (_READ_LOG.format(order="ASC"), (recipient, FIRST)),
@@ -241,6 +272,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
             (_COUNT_LOG, (recipient,)),
         ]
     )
-    rows = {id_: row for id_, *row in (*first, *reversed(last))}  # those of a short log stand in both
+    # those of a short log stand in both
+    rows = {id_: row for id_, *row in (*first, *reversed(last))}
     log = tuple(_ATTEMPT.row(row) for row in rows.values())
     return log, lines - len(log)

@@ -1,7 +1,8 @@
-"""What became of everybody in a job: counted by an outcome for each message, and the messages of one outcome.
+"""What became of everybody in a job: counted by an outcome for each message, and the messages of
+one outcome.
 
-Messages by state are counted with the job. Those with a result are found by their notices, so that a report costs what
-came back and not what was sent.
+Messages by state are counted with the job. Those with a result are found by their notices, so that
+a report costs what came back and not what was sent.
 """
 
 from collections.abc import Mapping
@@ -29,8 +30,8 @@ SELECT r.result, r.result_kind, COUNT(*)
 CHARTED: Final = (Tally.SENT, Tally.BOUNCED, Tally.FAILED, Tally.REPLIED)
 """What the chart of a job shows."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-# No index has the times: each message that has ended is looked up, 300,000 in about a second. What was refused at the
-# intake was never tried.
+# No index has the times: each message that has ended is looked up, 300,000 in about a second. What
+# was refused at the intake was never tried.
 COUNT_ENDED: Final = f"""
 SELECT IF(status = 'sent', '{Tally.SENT}', '{Tally.FAILED}') kind,
        TIMESTAMPDIFF(MINUTE, '1970-01-01', COALESCE(sent_at, updated_at)) minute, COUNT(*)
@@ -50,7 +51,9 @@ SELECT COUNT(*) FROM (
      AND reason = '{Reason.UNSUBSCRIBED.value}' ORDER BY created_at LIMIT {MAX_UNSUBSCRIBED}) s
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = s.recipient_id AND r.job_id = %s"""
 
-_LOOKS_LIKE: Final = "(LOCATE(%s, LOWER(r.to_email)) = 1 OR LOCATE(%s, r.to_name COLLATE utf8mb4_general_ci))"
+_LOOKS_LIKE: Final = (
+    "(LOCATE(%s, LOWER(r.to_email)) = 1 OR LOCATE(%s, r.to_name COLLATE utf8mb4_general_ci))"
+)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class JobReports:
 
     async def results(self, job: str) -> dict[MessageOutcome, int]:
         """The sent messages of a job of which something was heard."""
-        rows = await self.database.request_rows(COUNT_RESULTS, (job, job), what="results.count", bound=self.timeout)
+        rows = await self.database.request_rows(
+            COUNT_RESULTS, (job, job), what="results.count", bound=self.timeout
+        )
         found = dict[MessageOutcome, int]()
         for result, kind, number in rows:
             outcome = MessageOutcome.of(result, kind)
@@ -80,12 +85,17 @@ class JobReports:
         ]
 
     async def unsubscribed(self, job: str) -> int:
-        """How many people have unsubscribed by a message of a job: by its link or by mail, whatever else they did."""
+        """How many people have unsubscribed by a message of a job: by its link or by mail, whatever
+        else they did.
+        """
         for list_id, since in await self.database.request_rows(
             READ_LIST, (job,), what="unsubscribes.count", bound=self.timeout
         ):
             ((number,),) = await self.database.request_rows(
-                COUNT_UNSUBSCRIBED, (list_id, since, job), what="unsubscribes.count", bound=self.timeout
+                COUNT_UNSUBSCRIBED,
+                (list_id, since, job),
+                what="unsubscribes.count",
+                bound=self.timeout,
             )
             return int(number)
         return 0
@@ -101,9 +111,16 @@ def outcomes(job: Job, results: Mapping[MessageOutcome, int]) -> dict[MessageOut
     return found
 
 
-def listed(which: MessageOutcome | State | Result | None, *, text: str = "", after: int = -1) -> dict[str, Any]:
-    """What `Jobs.recipients` is asked for these messages; None: for all. `text`: of their addresses or names."""
-    status, result, kind = which.meaning if isinstance(which, MessageOutcome) else (None, None, None)
+def listed(
+    which: MessageOutcome | State | Result | None, *, text: str = "", after: int = -1
+) -> dict[str, Any]:
+    """What `Jobs.recipients` is asked for these messages; None: for all.
+
+    `text`: of their addresses or names.
+    """
+    status, result, kind = (
+        which.meaning if isinstance(which, MessageOutcome) else (None, None, None)
+    )
     status = which if isinstance(which, State) else status
     result = which if isinstance(which, Result) else result
     sql, values = NO_CONDITION[0], list[object]()

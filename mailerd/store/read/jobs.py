@@ -58,7 +58,10 @@ class Job:
     template_version: Annotated[str | None, Sql("j.template_version")]
     took: Annotated[
         float | None,
-        Sql("TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6)))", read=_some_seconds),
+        Sql(
+            "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6)))",
+            read=_some_seconds,
+        ),
     ]
     """Seconds from its first message to its end, or until now."""
     counts: Mapping[State, int]
@@ -66,9 +69,9 @@ class Job:
     """How many of its sent messages came back."""
     replied: Annotated[int, Sql("j.replied")] = 0
     """How many of its sent messages a person has answered."""
-    deferred_until: Annotated[datetime | None, Sql("IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL)")] = (
-        None
-    )
+    deferred_until: Annotated[
+        datetime | None, Sql("IF(j.next_claim_at > UTC_TIMESTAMP(6), j.next_claim_at, NULL)")
+    ] = None
     """When the first of its messages that wait is due; None: that is past."""
     tried: Annotated[bool, Sql(messages.NEXT_WAS_TRIED)] = False
     """That message has been tried before."""
@@ -77,11 +80,13 @@ class Job:
     own_pause: Annotated[str | None, Sql("j.pause_cause")] = None
     """The cause of its own pause, while it is paused: "manual" or "bounces"."""
     own_reason: Annotated[
-        str | None, Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row)
+        str | None,
+        Sql("j.pause_reason", "j.pause_reason_code", "j.pause_reason_args", read=from_row),
     ] = None
     """Why it is paused, and what to do; None where a person did it."""
     warning: Annotated[
-        str | None, Sql("j.bounce_warning", "j.bounce_warning_code", "j.bounce_warning_args", read=from_row)
+        str | None,
+        Sql("j.bounce_warning", "j.bounce_warning_code", "j.bounce_warning_args", read=from_row),
     ] = None
     """Half of what pauses it has come back, in words."""
     braked_until: Annotated[
@@ -90,8 +95,12 @@ class Job:
     ] = None
     """Until when it waits, since what came back of it is read first."""
     outage: str = ""
-    """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it can."""
-    metadata: Annotated[Mapping[str, str], Sql("j.metadata", read=read_metadata)] = field(default_factory=dict)
+    """How the database cannot be used, though it can be read, as `Database.outage` says it; "": it
+    can.
+    """
+    metadata: Annotated[Mapping[str, str], Sql("j.metadata", read=read_metadata)] = field(
+        default_factory=dict
+    )
     tags: Annotated[Sequence[str], Sql(SELECT_TAGS, read=read_tags)] = ()
 
     @property
@@ -100,7 +109,9 @@ class Job:
         return (self.send_at - self.at).total_seconds()
 
     def per_minute(self, *, least: float) -> float | None:
-        """Messages sent per minute, from its first one to its end or until now; None: for less than `least` seconds."""
+        """Messages sent per minute, from its first one to its end or until now; None: for less than
+        `least` seconds.
+        """
         if self.took is None or self.took < least:
             return None
         return round(60 * self.counts[State.SENT] / self.took, 1)
@@ -160,7 +171,9 @@ class Jobs:
         return next(iter(await _read_jobs(cursor, [job_id], outage=self.database.outage)), None)
 
     async def seen_by(self, key: ApiKey | None, job_id: str) -> Job | None:
-        """A job that a key may see, None: any; another's is as good as none, so that no answer shows its id."""
+        """A job that a key may see, None: any; another's is as good as none, so that no answer
+        shows its id.
+        """
         job = await self.job(job_id) if ULID.fullmatch(job_id) else None
         return None if job is None or (key and not key.may_send(job.sender_email)) else job
 
@@ -177,7 +190,8 @@ class Jobs:
     ) -> list[Job]:
         """Jobs from the newest on, those before an id; `senders` None means those of all senders.
 
-        `counted`: messages that may be counted for it; the jobs that are left over then have no counts.
+        `counted`: messages that may be counted for it; the jobs that are left over then have no
+        counts.
         """
         where, values = only.conditions() if only else ([], [])
         tagged = only is not None and only.tag is not None
@@ -187,30 +201,50 @@ class Jobs:
             values.append(before)
         if senders is not None:
             where.append("j.from_address IN %s")
-            values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
+            # the driver spells it as a list in brackets, never an empty one
+            values.append(tuple(senders) or ("",))
         clause = f"WHERE {' AND '.join(where)} " if where else ""
         statement = f"SELECT j.id, j.total {start} {clause}ORDER BY {id_} DESC LIMIT %s"
         await cursor.execute(statement, (*values, limit))
         rows, outage = await cursor.fetchall(), self.database.outage
-        return await _read_jobs(cursor, [job for job, _ in rows], uncounted=_uncounted(rows, counted), outage=outage)
+        return await _read_jobs(
+            cursor, [job for job, _ in rows], uncounted=_uncounted(rows, counted), outage=outage
+        )
 
     async def recipients(
-        self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None,
-        result: Result | None = None, also: Statement = NO_CONDITION,
-    ) -> list[Recipient]:  # fmt: skip
-        """Recipients in the order of the request, those whose `index` is above `after`; `also`: another condition."""
+        self,
+        job_id: str,
+        *,
+        status: State | None,
+        after: int,
+        limit: int,
+        email: str | None = None,
+        result: Result | None = None,
+        also: Statement = NO_CONDITION,
+    ) -> list[Recipient]:
+        """Recipients in the order of the request, those whose `index` is above `after`; `also`:
+        another condition.
+        """
         statement = recipients_statement(
             job_id, status=status, after=after, limit=limit, email=email, result=result, also=also
         )
-        rows = await self.database.request_rows(*statement, what="recipients.list", bound=self.timeout)
+        rows = await self.database.request_rows(
+            *statement, what="recipients.list", bound=self.timeout
+        )
         return [RECIPIENT.row(each) for each in rows]
 
 
 def _uncounted(rows: Sequence[tuple[str, int]], most: int | None) -> set[str]:
-    """The jobs whose messages are not counted, since together they are too many; the smallest are counted first."""
+    """The jobs whose messages are not counted, since together they are too many; the smallest are
+    counted first.
+    """
     ordered = sorted(rows, key=itemgetter(1))
     sums = accumulate(total for _, total in ordered)
-    return {job for (job, _), total in zip(ordered, sums, strict=True) if most is not None and total > most}
+    return {
+        job
+        for (job, _), total in zip(ordered, sums, strict=True)
+        if most is not None and total > most
+    }
 
 
 async def _read_jobs(
@@ -219,11 +253,14 @@ async def _read_jobs(
     """These jobs, in this order; one that is missing is left out."""
     if not ids:
         return []
-    await cursor.execute(_READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
+    await cursor.execute(
+        _READ_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids))
+    )
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
     rows: dict[str, Sequence[Any]] = {}
     for *row, job_id, status, number in await cursor.fetchall():
         rows[job_id] = row
-        if status is not None:  # a job without recipients does not exist, but this must not be what says so
+        # a job without recipients does not exist, but this must not be what says so
+        if status is not None:
             counts[job_id][State(status)] = number
     return [_JOB.row(rows[it], counts=counts[it], outage=outage) for it in ids if it in rows]

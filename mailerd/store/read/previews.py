@@ -1,4 +1,6 @@
-"""What a message is made of again, for a person who only looks: nothing of it is claimed, and nothing is written."""
+"""What a message is made of again, for a person who only looks: nothing of it is claimed, and
+nothing is written.
+"""
 
 from dataclasses import dataclass
 from typing import Final
@@ -51,14 +53,27 @@ async def read_message(database: Database, id_: int, *, bound: float) -> Claimed
         return None
     ((is_known, row, job, seq, sender, email, name, variables, copies, headers),) = rows
     if not is_known:
-        raise ForgottenError(t("the person was forgotten, and what was written to them is no longer stored"))
+        raise ForgottenError(
+            t("the person was forgotten, and what was written to them is no longer stored")
+        )
     return ClaimedRecipient(
-        id=row, job_id=job, seq=seq, sender=sender, to_email=email, to_name=name, variables=variables, attempt=0,
-        token="", copies=from_json(copies), headers=headers,
-    )  # fmt: skip
+        id=row,
+        job_id=job,
+        seq=seq,
+        sender=sender,
+        to_email=email,
+        to_name=name,
+        variables=variables,
+        attempt=0,
+        token="",
+        copies=from_json(copies),
+        headers=headers,
+    )
 
 
-async def read_attached(database: Database, it: ClaimedRecipient, *, bound: float) -> list[AttachedFile]:
+async def read_attached(
+    database: Database, it: ClaimedRecipient, *, bound: float
+) -> list[AttachedFile]:
     """What it carries, its images among it; what all messages of its job carry comes first."""
     values = (it.job_id, it.seq)
     rows = await database.request_rows(_READ_ATTACHED, values, what="attachments.list", bound=bound)

@@ -1,4 +1,6 @@
-"""Recipients and where they stand: one person's messages over all jobs, by any spelling, or those of a job."""
+"""Recipients and where they stand: one person's messages over all jobs, by any spelling, or those
+of a job.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -59,13 +61,23 @@ class Recipient:
     updated_at: Annotated[datetime, Sql("r.updated_at")]
     result: Annotated[
         MessageResult | None,
-        Sql("r.result", "r.result_kind", "r.result_code", "r.result_reason", "r.result_at", read=_result),
+        Sql(
+            "r.result",
+            "r.result_kind",
+            "r.result_code",
+            "r.result_reason",
+            "r.result_at",
+            read=_result,
+        ),
     ]
     """Its result after it was sent; None: nothing was heard of it."""
     metadata: Annotated[Mapping[str, str], Sql("r.metadata", read=read_metadata)]
     copies: Annotated[
         tuple[Copy, ...],
-        Sql("COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))", read=copies_of),
+        Sql(
+            "COALESCE(r.copy_list, (SELECT o.copy_list FROM jobs o WHERE o.id = r.job_id))",
+            read=copies_of,
+        ),
     ]
     """Who gets a copy."""
 
@@ -97,17 +109,21 @@ RECIPIENT: Final = Select(Recipient)
 PERSONS_MESSAGE: Final = Select(PersonsMessage)
 
 
-_RECIPIENTS: Final = f"SELECT {RECIPIENT.columns} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
-
-
-# The messages of one person, over all jobs, are few; those of a job may be very many.
-_RECIPIENTS_BY_ADDRESS: Final = (
-    f"SELECT {RECIPIENT.columns} FROM job_recipients r FORCE INDEX (person) WHERE r.job_id = %s AND r.seq > %s"
+_RECIPIENTS: Final = (
+    f"SELECT {RECIPIENT.columns} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 )
 
 
-# A message that has a result has a notice. The notices of a job are read in the order of its messages, whose ids rise
-# with `seq`, from the one at the cursor on: as many rows are read as are shown, however large the job is.
+# The messages of one person, over all jobs, are few; those of a job may be very many.
+_RECIPIENTS_BY_ADDRESS: Final = f"""
+SELECT {RECIPIENT.columns} FROM job_recipients r FORCE INDEX (person)
+WHERE r.job_id = %s AND r.seq > %s
+"""
+
+
+# A message that has a result has a notice. The notices of a job are read in the order of its
+# messages, whose ids rise with `seq`, from the one at the cursor on: as many rows are read as are
+# shown, however large the job is.
 _RECIPIENTS_WITH_RESULT: Final = f"""
 SELECT {RECIPIENT.columns} FROM notices n FORCE INDEX (job)
        STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = n.recipient_id
@@ -127,8 +143,8 @@ _NOTICE_KINDS: Final = {
 """The kinds of notices that cause each result."""
 
 
-# Index and order are given: the server may else read all messages from the newest back, since LIMIT makes that look
-# cheap, or begin with all jobs of the senders.
+# Index and order are given: the server may else read all messages from the newest back, since LIMIT
+# makes that look cheap, or begin with all jobs of the senders.
 _SELECT_MESSAGES: Final = (
     f"SELECT {PERSONS_MESSAGE.columns} "
     "FROM job_recipients r FORCE INDEX (person) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id "
@@ -144,7 +160,10 @@ _SELECT_MESSAGES_BY_ID: Final = (
 
 
 class Recipients:
-    """Queries over the recipients of all jobs. `timeout`: seconds that the database gets for an answer."""
+    """Queries over the recipients of all jobs.
+
+    `timeout`: seconds that the database gets for an answer.
+    """
 
     def __init__(self, database: Database, *, timeout: float) -> None:
         self.database = database
@@ -153,24 +172,37 @@ class Recipients:
     async def of_person(
         self, email: str, *, before: int | None, limit: int, senders: Collection[str] | None
     ) -> list[PersonsMessage]:
-        """Messages to a person, the newest first, those before an id; `senders` None: those of all senders."""
+        """Messages to a person, the newest first, those before an id; `senders` None: those of all
+        senders.
+        """
         statement = messages_statement(email, before=before, limit=limit, senders=senders)
-        rows = await self.database.request_rows(*statement, what="people.list_messages", bound=self.timeout)
+        rows = await self.database.request_rows(
+            *statement, what="people.list_messages", bound=self.timeout
+        )
         return [PERSONS_MESSAGE.row(each) for each in rows]
 
-    async def of_ids(self, ids: Collection[int], *, senders: Collection[str] | None) -> list[PersonsMessage]:
-        """Those of these messages that are there, oldest first; `senders` None: those of all senders."""
+    async def of_ids(
+        self, ids: Collection[int], *, senders: Collection[str] | None
+    ) -> list[PersonsMessage]:
+        """Those of these messages that are there, oldest first; `senders` None: those of all
+        senders.
+        """
         where, values = "", list[object]([tuple(ids) or (0,)])
         if senders is not None:
             where = " AND j.from_address IN %s"
             values.append(tuple(senders) or ("",))
         rows = await self.database.request_rows(
-            f"{_SELECT_MESSAGES_BY_ID}{where} ORDER BY r.id", values, what="messages.read", bound=self.timeout
+            f"{_SELECT_MESSAGES_BY_ID}{where} ORDER BY r.id",
+            values,
+            what="messages.read",
+            bound=self.timeout,
         )
         return [PERSONS_MESSAGE.row(each) for each in rows]
 
 
-def messages_statement(email: str, *, before: int | None, limit: int, senders: Collection[str] | None) -> Statement:
+def messages_statement(
+    email: str, *, before: int | None, limit: int, senders: Collection[str] | None
+) -> Statement:
     """What `of_person` asks; a test has it explained."""
     where, values = "", list[object]([canonical(email)])
     if before is not None:
@@ -178,23 +210,36 @@ def messages_statement(email: str, *, before: int | None, limit: int, senders: C
         values.append(before)
     if senders is not None:
         where += " AND j.from_address IN %s"
-        values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
+        # the driver spells it as a list in brackets, never an empty one
+        values.append(tuple(senders) or ("",))
     return f"{_SELECT_MESSAGES}{where} ORDER BY r.id DESC LIMIT %s", [*values, limit]
 
 
 def recipients_statement(
-    job_id: str, *, status: State | None, after: int, limit: int, email: str | None, result: Result | None,
+    job_id: str,
+    *,
+    status: State | None,
+    after: int,
+    limit: int,
+    email: str | None,
+    result: Result | None,
     also: Statement = NO_CONDITION,
-) -> Statement:  # fmt: skip
+) -> Statement:
     """What `recipients` asks; a test has it explained."""
     order = "r.seq"
     if result is not None and email is None:
         kinds, order = _NOTICE_KINDS[result], "n.recipient_id"
-        sql, values = _RECIPIENTS_WITH_RESULT, [job_id, job_id, after, kinds, after, result.value, kinds]
+        sql, values = (
+            _RECIPIENTS_WITH_RESULT,
+            [job_id, job_id, after, kinds, after, result.value, kinds],
+        )
     else:
         sql = _RECIPIENTS if email is None else _RECIPIENTS_BY_ADDRESS
         values = [job_id, after]
-        given = {"r.person = %s": email and canonical(email), "r.result = %s": result and result.value}
+        given = {
+            "r.person = %s": email and canonical(email),
+            "r.result = %s": result and result.value,
+        }
         for condition, value in given.items():
             if value is not None:
                 sql += f" AND {condition}"

@@ -1,4 +1,6 @@
-"""Numbers of a period: by hour and sender from the tallies, by template from the jobs that ended in it."""
+"""Numbers of a period: by hour and sender from the tallies, by template from the jobs that ended in
+it.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,7 +17,8 @@ MAX_JOBS: Final = 50_000
 """The most jobs that are summed up."""
 _COLUMNS: Final = ", ".join(Tally)
 _BY: Final = {"hour": "hour", "sender": "sender_email"}
-# A minute becomes part of its hour's row when that hour has been over for a day: no message is in both tables.
+# A minute becomes part of its hour's row when that hour has been over for a day: no message is in
+# both tables.
 _SUM_TALLIES: Final = f"""
 SELECT {{by}}, {TALLY_SUMS} FROM (
   SELECT hour, sender_email, {_COLUMNS} FROM tally_hours FORCE INDEX (PRIMARY)
@@ -58,21 +61,28 @@ class TooManyJobsError(Exception):
 
 @dataclass(frozen=True)
 class Reports:
-    """Reads them. `timeout`: seconds that the database gets for an answer; `senders` None: all senders."""
+    """Reads them.
+
+    `timeout`: seconds that the database gets for an answer; `senders` None: all senders.
+    """
 
     database: Database
     timeout: float
     senders: Collection[str] | None
 
     async def behind_aliases(self) -> list[str]:
-        """The mailboxes of which `senders` names only an alias: what is kept by mailbox is not that alias's."""
+        """The mailboxes of which `senders` names only an alias: what is kept by mailbox is not that
+        alias's.
+        """
         if self.senders is None:
             return []
         names = self.senders
         found = await self.database.request(
-            lambda cursor: find_mailboxes(cursor, names), what="stats.find_mailboxes", bound=self.timeout,
+            lambda cursor: find_mailboxes(cursor, names),
+            what="stats.find_mailboxes",
+            bound=self.timeout,
             read_only=True,
-        )  # fmt: skip
+        )
         return sorted(found.aliases)
 
     async def tallies(
@@ -83,11 +93,15 @@ class Reports:
         given = [naive(since), naive(until), *values] * 2
         rows = await self._rows(_SUM_TALLIES.format(by=_BY[by], mine=mine), given)
         return {
-            utc(key) if by == "hour" else key: {it: int(n) for it, n in zip(Tally, sums, strict=True)}
+            utc(key) if by == "hour" else key: {
+                it: int(n) for it, n in zip(Tally, sums, strict=True)
+            }
             for key, *sums in rows
         }
 
-    async def jobs(self, by: Literal["template", "tag"], since: datetime, until: datetime) -> list[JobSums]:
+    async def jobs(
+        self, by: Literal["template", "tag"], since: datetime, until: datetime
+    ) -> list[JobSums]:
         """The jobs that ended in the period, by their template or by each of their tags.
 
         Raises:
@@ -99,7 +113,10 @@ class Reports:
         if number > MAX_JOBS:
             raise TooManyJobsError
         statement = _SUM_JOBS if by == "template" else _SUM_TAGGED
-        return [JobSums(name, *map(int, sums)) for name, *sums in await self._rows(statement.format(mine=mine), given)]
+        return [
+            JobSums(name, *map(int, sums))
+            for name, *sums in await self._rows(statement.format(mine=mine), given)
+        ]
 
     def _mine(self, column: str) -> tuple[str, list[object]]:
         if self.senders is None:
@@ -107,4 +124,8 @@ class Reports:
         return f"AND {column} IN %s", [tuple(self.senders) or ("",)]
 
     async def _rows(self, statement: str, values: list[object]) -> list[tuple[Any, ...]]:
-        return list(await self.database.request_rows(statement, values, what="stats.read", bound=self.timeout))
+        return list(
+            await self.database.request_rows(
+                statement, values, what="stats.read", bound=self.timeout
+            )
+        )

@@ -1,4 +1,6 @@
-"""What the rows of senders show of them: the one place that reads these, for whatever is shown of a sender or a job."""
+"""What the rows of senders show of them: the one place that reads these, for whatever is shown of a
+sender or a job.
+"""
 
 import asyncio
 import json
@@ -39,7 +41,9 @@ Ask = Callable[[str], Authorization] | None
 
 
 async def authorizations(ask: Ask, emails: Collection[str]) -> dict[str, Authorization]:
-    """What is known of the authorization of each; the disk is asked in a thread, and not for ever."""
+    """What is known of the authorization of each; the disk is asked in a thread, and not for
+    ever.
+    """
     if ask is None or not emails:
         return {}
     try:
@@ -51,7 +55,10 @@ async def authorizations(ask: Ask, emails: Collection[str]) -> dict[str, Authori
 
 def _hours(found: str | None) -> dict[datetime, int]:
     hours = json.loads(found) if found else {}
-    return {datetime.fromisoformat(hour).replace(tzinfo=UTC): int(messages) for hour, messages in hours.items()}
+    return {
+        datetime.fromisoformat(hour).replace(tzinfo=UTC): int(messages)
+        for hour, messages in hours.items()
+    }
 
 
 def _values(*row: Any) -> tuple[Any, ...]:
@@ -64,7 +71,9 @@ class StoredSender:
 
     email: Annotated[str, Sql("s.email")]
     hours: Annotated[Mapping[datetime, int], Sql(_HOURS, read=_hours)]
-    """By clock hour: messages, by whomever they were sent, and the cost of copies; as far back as a day can reach."""
+    """By clock hour: messages, by whomever they were sent, and the cost of copies; as far back as a
+    day can reach.
+    """
     turn: Annotated[datetime | None, Sql("s.next_claim_at")]
     """When the next claim considers it."""
     values: Annotated[tuple[Any, ...], Sql(*STATE, read=_values)]
@@ -79,7 +88,12 @@ SENDER: Final = Select(StoredSender)
 
 
 def _sender(
-    email: str, turn: datetime | None, end: datetime | None, cause: str | None, now: datetime, *reason: str | None
+    email: str,
+    turn: datetime | None,
+    end: datetime | None,
+    cause: str | None,
+    now: datetime,
+    *reason: str | None,
 ) -> SenderStats:
     why, until = from_row(*reason), utc(end)
     return SenderStats(
@@ -97,7 +111,16 @@ def _sender(
 
 
 OF_JOB: Final = Sql(
-    "j.sender_email", "s.next_claim_at", "s.paused_until", "s.pause_cause", "UTC_TIMESTAMP(6)",
-    "s.pause_reason", "s.pause_reason_code", "s.pause_reason_args", read=_sender,
-)  # fmt: skip
-"""Of a job `j` and its sender `s`: when it is claimed next, and its pause; neither its limits nor its attempts."""
+    "j.sender_email",
+    "s.next_claim_at",
+    "s.paused_until",
+    "s.pause_cause",
+    "UTC_TIMESTAMP(6)",
+    "s.pause_reason",
+    "s.pause_reason_code",
+    "s.pause_reason_args",
+    read=_sender,
+)
+"""Of a job `j` and its sender `s`: when it is claimed next, and its pause; neither its limits nor
+its attempts.
+"""

@@ -52,7 +52,9 @@ _VARIABLES: Final = (
     "version",
     "version_comment",
 )
-_GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
+_GRANT: Final = re.compile(
+    r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE
+)
 _GRANT_ALL: Final = "GRANT ALL PRIVILEGES ON `%s`.* TO '%s'"
 _SLEEP: Final = 30.0
 """How long the statement that is to be cut off would take, in seconds."""
@@ -67,7 +69,9 @@ class ServerInfo:
     privileges: frozenset[str]
     """The privileges for the whole database, in capitals; "ALL PRIVILEGES" stands for all."""
     by_role: bool
-    """Whether there is a grant of another kind (a role, single tables, a revocation), which may change this."""
+    """Whether there is a grant of another kind (a role, single tables, a revocation), which may
+    change this.
+    """
     ahead: float
     """Seconds by which the database's clock is ahead of this machine's."""
     took: float
@@ -96,7 +100,9 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
         matches = [_GRANT.match(grant) for grant in grants]
         return ServerInfo(
             variables=variables,
-            privileges=frozenset().union(*(_privileges(m["what"]) for m in matches if m and _covers(m["where"], name))),
+            privileges=frozenset().union(
+                *(_privileges(m["what"]) for m in matches if m and _covers(m["where"], name))
+            ),
             by_role=None in matches,
             ahead=_seconds(theirs, asked) - took / 2,
             took=took,
@@ -112,7 +118,11 @@ def _seconds(theirs: datetime, ours: datetime) -> float:
 
 def _privileges(what: str) -> frozenset[str]:
     """Single words; a grant on columns ("SELECT (a, b)") is none on the table."""
-    return frozenset(each.strip().upper() for each in re.sub(r"\w+ \([^)]*\)", "", what).split(",") if each.strip())
+    return frozenset(
+        each.strip().upper()
+        for each in re.sub(r"\w+ \([^)]*\)", "", what).split(",")
+        if each.strip()
+    )
 
 
 def _covers(where: str, database: str) -> bool:
@@ -133,7 +143,9 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
     """
     started = time.monotonic()
     try:
-        await database.read_rows("SELECT SLEEP(%s)", (_SLEEP,), what="server.try_timeout", bound=bound)
+        await database.read_rows(
+            "SELECT SLEEP(%s)", (_SLEEP,), what="server.try_timeout", bound=bound
+        )
     except DatabaseError as error:
         if isinstance(error.__cause__, TimeoutError):
             return time.monotonic() - started
@@ -144,7 +156,12 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
 _WAITS_FOR_REPLICAS: Final = ("rpl_semi_sync_master_enabled", "rpl_semi_sync_source_enabled")
 """MariaDB and older MySQL say master, MySQL 8.0.26 and newer say source."""
 _REPLICAS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
-_OF_A_HOST: Final = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog", *_WAITS_FOR_REPLICAS)
+_OF_A_HOST: Final = (
+    "innodb_flush_log_at_trx_commit",
+    "log_bin",
+    "sync_binlog",
+    *_WAITS_FOR_REPLICAS,
+)
 
 
 @dataclass(frozen=True)
@@ -186,7 +203,9 @@ async def _host(url: URL) -> Host:
         connection.abort()
     waits = "ON" in {variables.get(name) for name in _WAITS_FOR_REPLICAS}
     trouble = t("read-only ({closed})", closed=closed) if closed else ""
-    return Host(place(url), trouble=trouble, variables=variables, replicas=replicas if waits else None)
+    return Host(
+        place(url), trouble=trouble, variables=variables, replicas=replicas if waits else None
+    )
 
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:
@@ -202,9 +221,11 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
 async def senders(database: Database, *, bound: float, most: int) -> dict[str, bool]:
     """The mailboxes that jobs were posted for, and whether messages of theirs wait."""
     rows = await database.read_rows(
-        "SELECT email, next_claim_at IS NOT NULL FROM senders ORDER BY next_claim_at IS NULL, email LIMIT %s", (most,),
-        what="server.read_senders", bound=bound,
-    )  # fmt: skip
+        "SELECT email, next_claim_at IS NOT NULL FROM senders ORDER BY next_claim_at IS NULL, email LIMIT %s",
+        (most,),
+        what="server.read_senders",
+        bound=bound,
+    )
     return {email: bool(waits) for email, waits in rows}
 
 
@@ -214,13 +235,17 @@ async def senders_above(
     """The senders whose own limit of units a minute is above `units`."""
     rows = await database.read_rows(
         f"SELECT {COLUMNS} FROM senders WHERE units_per_minute > %s ORDER BY email LIMIT %s",
-        (units, most), what="server.read_pace", bound=bound,
-    )  # fmt: skip
+        (units, most),
+        what="server.read_pace",
+        bound=bound,
+    )
     return [sender_state(row, defaults) for row in rows]
 
 
 async def database_now(database: Database, *, bound: float) -> datetime:
     """The database's clock, by which messages become due. `bound`: seconds that it gets for it."""
-    ((now,),) = await database.request_rows("SELECT UTC_TIMESTAMP(6)", (), what="clock.read", bound=bound)
+    ((now,),) = await database.request_rows(
+        "SELECT UTC_TIMESTAMP(6)", (), what="clock.read", bound=bound
+    )
     found: datetime = utc(now)
     return found

@@ -1,10 +1,12 @@
-"""Reads all that tells how it goes, by the one set of queries that `situation` is fed by; and the tallies of charts."""
+"""Reads all that tells how it goes, by the one set of queries that `situation` is fed by; and the
+tallies of charts.
+"""
 
 import socket
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import batched
 from typing import Annotated, Any, Final
@@ -67,21 +69,34 @@ class Tallies:
     database: Database
     timeout: float = 2.0
 
-    async def minutes(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
+    async def minutes(
+        self, span: timedelta, *, senders: Collection[str] | None = None
+    ) -> list[TallyPoint]:
         """The minutes of the last while in which something happened; `senders` None: of all."""
         return await self._read(_READ_MINUTES, span, senders)
 
-    async def hours(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
-        """The hours of the last while in which something happened, those of the kept minutes included."""
+    async def hours(
+        self, span: timedelta, *, senders: Collection[str] | None = None
+    ) -> list[TallyPoint]:
+        """The hours of the last while in which something happened, those of the kept minutes
+        included.
+        """
         sums: dict[datetime, Counter[Tally]] = {}
         points = await self._read(_READ_HOURS, span, senders)
-        for point in [*points, *await self._read(_READ_MINUTES, MINUTES_KEPT + timedelta(hours=2), senders)]:
+        for point in [
+            *points,
+            *await self._read(_READ_MINUTES, MINUTES_KEPT + timedelta(hours=2), senders),
+        ]:
             sums.setdefault(point.at.replace(minute=0), Counter()).update(point.counts)
         return [TallyPoint(at, dict(counts)) for at, counts in sorted(sums.items())]
 
     @request("stats.read_sent", read_only=True)
-    async def sent_of_day(self, cursor: Cursor, *, senders: Collection[str] | None = None) -> dict[str, list[int]]:
-        """What each sender has sent in each of the last 24 hours; who has sent nothing is missing."""
+    async def sent_of_day(
+        self, cursor: Cursor, *, senders: Collection[str] | None = None
+    ) -> dict[str, list[int]]:
+        """What each sender has sent in each of the last 24 hours; who has sent nothing is
+        missing.
+        """
         await cursor.execute("SELECT UTC_TIMESTAMP()")
         now = (await cursor.fetchone())[0].replace(minute=0, second=0)
         first, found = now - timedelta(hours=HOURS_OF_DAY - 1), dict[str, list[int]]()
@@ -110,11 +125,15 @@ def points_statement(statement: str, since: datetime, senders: Collection[str] |
 
 def _point(row: tuple[Any, ...]) -> TallyPoint:
     at, *sums = row
-    return TallyPoint(utc(at), {tally: int(number) for tally, number in zip(Tally, sums, strict=True)})
+    return TallyPoint(
+        utc(at), {tally: int(number) for tally, number in zip(Tally, sums, strict=True)}
+    )
 
 
 MAX_SENDERS: Final = 200
-"""The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
+"""The most senders that are read, busy and paused ones first: a label of a metric must not grow
+without bound.
+"""
 
 # What there is at all: of what there is nothing, nothing is asked.
 
@@ -125,9 +144,12 @@ class _Look:
 
     now: Annotated[datetime, Sql("UTC_TIMESTAMP(6)")]
     last_beat: Annotated[
-        int | None, Sql("(SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons)")
+        int | None,
+        Sql("(SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons)"),
     ]
-    is_open: Annotated[bool, Sql(f"(SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1)")]
+    is_open: Annotated[
+        bool, Sql(f"(SELECT 1 FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} LIMIT 1)")
+    ]
     was_tried: Annotated[
         bool,
         Sql(f"""(SELECT 1 FROM attempts FORCE INDEX (at)
@@ -149,9 +171,10 @@ SELECT status, COUNT(*) FROM jobs j FORCE INDEX (by_status)
  WHERE status IN ('queued', 'sending', 'paused') AND {mine} GROUP BY status"""
 _SUM_TOTALS: Final = f"""
 SELECT COALESCE(SUM(total), 0) FROM jobs j FORCE INDEX (finished) WHERE {UNFINISHED} AND {{mine}}"""
-# All messages of a job are due at once, and go as their sender's turns come: a message is late only from its turn on.
-# A sender without a next claim whose messages are due would never be claimed: that counts as well.
-# Only jobs of senders whose turn has come, and of each the first message that waits: no other is late for longer.
+# All messages of a job are due at once, and go as their sender's turns come: a message is late only
+# from its turn on. A sender without a next claim whose messages are due would never be claimed:
+# that counts as well. Only jobs of senders whose turn has come, and of each the first message that
+# waits: no other is late for longer.
 _OLDEST_CLAIMABLE: Final = f"""
 SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALESCE(resumed, due)))
   FROM (SELECT j.braked_until, s.next_claim_at turn, s.paused_until resumed,
@@ -161,7 +184,8 @@ SELECT MIN(GREATEST(due, COALESCE(braked_until, due), COALESCE(turn, due), COALE
           FROM senders s STRAIGHT_JOIN jobs j FORCE INDEX (finished) ON j.sender_email = s.email AND {UNFINISHED}
          WHERE j.status <> 'paused' AND COALESCE(s.next_claim_at, '1970-01-01') <= UTC_TIMESTAMP(6)
            AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6) AND {{mine}}) first WHERE due IS NOT NULL"""
-# Whatever is in flight has a lease. For how long the oldest is at a daemon that runs, or, if shorter, none has ended.
+# Whatever is in flight has a lease. For how long the oldest is at a daemon that runs, or, if
+# shorter, none has ended.
 _COUNT_IN_FLIGHT: Final = f"""
 SELECT COUNT(*), LEAST(TIMESTAMPDIFF(MICROSECOND, MIN(IF(d.id IS NULL, NULL, r.updated_at)), UTC_TIMESTAMP(6)),
                        COALESCE((SELECT TIMESTAMPDIFF(MICROSECOND, MAX(at), UTC_TIMESTAMP(6)) FROM attempts), 1e12))
@@ -174,7 +198,9 @@ SELECT COUNT(*), MIN(r.updated_at), MIN(CONCAT_WS('/', r.updated_at, r.job_id, r
   STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
  WHERE {UNFINISHED} AND {{mine}}"""
 _OTHERS: Final = (State.WAITING, State.SENT, State.FAILED, State.CANCELLED)
-"""The states of which there may be as many messages as there are rows: there is no short way to count these."""
+"""The states of which there may be as many messages as there are rows: there is no short way to
+count these.
+"""
 _COUNT_OTHERS: Final = f"""
 SELECT {", ".join(f"COALESCE(SUM(r.status = '{state}'), 0)" for state in _OTHERS)} FROM jobs j FORCE INDEX (finished)
   STRAIGHT_JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id WHERE {UNFINISHED} AND {{mine}}"""
@@ -183,11 +209,14 @@ SELECT status, COUNT(*) FROM jobs FORCE INDEX (by_status) WHERE status IN ('comp
 COUNTED_EACH_TIME: Final = 50_000
 """So many rows are counted in each look."""
 ROWS_PER_SECOND: Final = 5_000
-"""Where there are more they are counted less often, so that no more than these are read a second: a million rows every
-200 s. At the pace of a whole Cloud project some three hundredths of them are sent meanwhile, however many there are."""
+"""Where there are more they are counted less often, so that no more than these are read a second: a
+million rows every 200 s. At the pace of a whole Cloud project some three hundredths of them are
+sent meanwhile, however many there are.
+"""
 MAX_ROWS_COUNTED: Final = 5_000_000
 """The most rows that are counted at all: it takes a second or two."""
-# Some of each cause of a pause, and of those that are not paused: two hundred of one kind hide no other.
+# Some of each cause of a pause, and of those that are not paused: two hundred of one kind hide no
+# other.
 _READ_SENDERS: Final = f"""
 SELECT {SENDER.columns} FROM (
   SELECT named FROM (
@@ -198,8 +227,9 @@ SELECT {SENDER.columns} FROM (
   STRAIGHT_JOIN senders s FORCE INDEX (PRIMARY) ON s.email = found.named
  ORDER BY s.next_claim_at IS NULL, s.paused_until DESC, s.email"""
 READ_NEXT_COST: Final = f"(SELECT %s, 1 + {NEXT_COPIES})"
-# Those of commands alone, of the newest ACTIONS_READ: programs suppress addresses by thousands meanwhile. As many
-# as there may be lists: an import counts on in the row of each of them, and a script asks many times in a look.
+# Those of commands alone, of the newest ACTIONS_READ: programs suppress addresses by thousands
+# meanwhile. As many as there may be lists: an import counts on in the row of each of them, and a
+# script asks many times in a look.
 ACTIONS_READ: Final = 20_000
 _READ_ACTIONS: Final = f"""
 SELECT id, job_id, action, actor, messages, detail, sender, webhook,
@@ -213,7 +243,8 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 _READ_ENDED: Final = f"""
 SELECT sender_email, SUM(sent), SUM(failed) FROM tallies FORCE INDEX (PRIMARY)
  WHERE minute > UTC_TIMESTAMP() - INTERVAL {int(RECENT.total_seconds())} SECOND GROUP BY sender_email"""
-# The tallies are a mailbox's, with any From: the newest lines of the log tell what became of a key's own messages.
+# The tallies are a mailbox's, with any From: the newest lines of the log tell what became of a
+# key's own messages.
 COUNT_ENDED: Final = f"""
 SELECT j.sender_email, SUM(a.event <> 'failed'), SUM(a.event = 'failed')
   FROM (SELECT recipient_id, event FROM attempts FORCE INDEX (at)
@@ -221,7 +252,8 @@ SELECT j.sender_email, SUM(a.event <> 'failed'), SUM(a.event = 'failed')
            AND event IN ('sent', 'found', 'failed') ORDER BY at DESC LIMIT 5000) a
   STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
   STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id WHERE {{mine}} GROUP BY j.sender_email"""
-# Through which mailboxes these addresses send: that of the newest job of each, and of all that have not ended.
+# Through which mailboxes these addresses send: that of the newest job of each, and of all that have
+# not ended.
 _READ_OPEN_MAILBOXES: Final = f"""
 SELECT DISTINCT j.from_address, j.sender_email FROM jobs j FORCE INDEX (finished)
  WHERE {UNFINISHED} AND j.from_address IN %s"""
@@ -283,9 +315,13 @@ READ_FAILED_JOBS: Final = """
   WHERE EXISTS (SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = 'failed')
   ORDER BY finished_at DESC LIMIT %s)"""
 LOOKED_AT: Final = 200
-"""Ended jobs of one sender in which failures are looked for; of many senders, a tenth of it in those of each."""
+"""Ended jobs of one sender in which failures are looked for; of many senders, a tenth of it in
+those of each.
+"""
 SHOWN_FAILED: Final = 10
-"""Jobs with failures that are counted of one sender; of many senders, of each of them at least one."""
+"""Jobs with failures that are counted of one sender; of many senders, of each of them at least
+one.
+"""
 _COUNT_FAILED: Final = f"""
 (SELECT %s, (SELECT COUNT(*) FROM (SELECT 1 FROM job_recipients FORCE INDEX (claim)
                                     WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILED}) counted),
@@ -294,7 +330,13 @@ _COUNT_FAILED: Final = f"""
 _READ_WHY_FAILED: Final = """
 (SELECT job_id, error, error_code, error_args FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'failed' LIMIT 1)"""
-_OF_OPEN_JOBS: Final = (_COUNT_OPEN_JOBS, _OLDEST_CLAIMABLE, _COUNT_IN_FLIGHT, _COUNT_UNSURE, _READ_BAD_JOBS)
+_OF_OPEN_JOBS: Final = (
+    _COUNT_OPEN_JOBS,
+    _OLDEST_CLAIMABLE,
+    _COUNT_IN_FLIGHT,
+    _COUNT_UNSURE,
+    _READ_BAD_JOBS,
+)
 OVERDUE: Final = LATE
 """Seconds without a heartbeat after which the next one is overdue."""
 
@@ -302,23 +344,31 @@ OVERDUE: Final = LATE
 async def read_daemons(cursor: Cursor) -> tuple[DaemonInfo, ...]:
     """The daemons that were heard of lately and have not stopped in order.
 
-    Of this machine's it is seen which are gone. A process id may be that of another container, which shares the
-    machine's name: so a heartbeat has to be overdue too.
+    Of this machine's it is seen which are gone. A process id may be that of another container,
+    which shares the machine's name: so a heartbeat has to be overdue too.
     """
     await cursor.execute(_READ_DAEMONS)
     rows, here = await cursor.fetchall(), socket.gethostname()
     return tuple(
         DaemonInfo(
-            id_, host, pid, version, silent, age,
-            is_gone=host == here and silent > OVERDUE and not is_there(pid), is_replaced=bool(replaced),
+            id_,
+            host,
+            pid,
+            version,
+            silent,
+            age,
+            is_gone=host == here and silent > OVERDUE and not is_there(pid),
+            is_replaced=bool(replaced),
         )
         for id_, host, pid, version, silent, age, replaced in rows
-    )  # fmt: skip
+    )
 
 
 @dataclass(frozen=True)
 class KeyMailboxes:
-    """What a limited key may see: jobs by what From says, and the state of the mailboxes through which they go."""
+    """What a limited key may see: jobs by what From says, and the state of the mailboxes through
+    which they go.
+    """
 
     names: tuple[str, ...]
     """The addresses that it may send as, mailboxes and aliases."""
@@ -328,7 +378,9 @@ class KeyMailboxes:
 
 
 def _about(statement: str, mine: KeyMailboxes | None) -> Statement:
-    """What is asked of all, or of these: of jobs by what From says, and of what a mailbox is by the mailbox."""
+    """What is asked of all, or of these: of jobs by what From says, and of what a mailbox is by the
+    mailbox.
+    """
     if mine is None:
         return statement.format(mine="TRUE", email="TRUE"), ()
     columns = statement.format(mine="j.from_address IN %s", email="email IN %s")
@@ -349,11 +401,57 @@ async def find_mailboxes(cursor: Cursor, senders: Collection[str]) -> KeyMailbox
     for name, mailbox in sorted({row for rows in found for row in rows}):
         if mailbox not in names:
             aliases.setdefault(mailbox, []).append(name)
-    return KeyMailboxes(names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()})
+    return KeyMailboxes(
+        names, (*names, *aliases), {mailbox: ", ".join(its) for mailbox, its in aliases.items()}
+    )
 
 
-async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -> tuple[int, dict[State, int]]:
-    """The size of the unfinished jobs, and how many of their messages are in which state; beyond `most` all wait."""
+@dataclass(frozen=True)
+class _OpenWork:
+    """What is left to do, by what is asked in one go."""
+
+    due: datetime | None = None
+    """When the message that could be claimed longest became due."""
+    unsure_since: datetime | None = None
+    awaiting_google: float = 0.0
+    """Seconds for which the oldest call waits while none has ended."""
+    unsure_longest: tuple[str, int] | None = None
+    """A message by its job and number."""
+    jobs: Mapping[JobStatus, int] = field(default_factory=dict)
+    recipients: Mapping[State, int] = field(default_factory=dict)
+    in_trouble: Sequence[_BadJob] = ()
+
+
+async def _read_open(cursor: Cursor, mine: KeyMailboxes | None) -> _OpenWork:
+    found = await cursor.fetch_batch([_about(each, mine) for each in _OF_OPEN_JOBS])
+    open_jobs, ((due,),), ((in_flight, awaiting),), ((in_doubt, since, longest),), bad = found
+    _, job, seq = longest.split("/") if longest else ("", "", 0)
+    small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
+    return _OpenWork(
+        utc(due),
+        utc(since),
+        float(awaiting or 0) / 1e6,
+        (job, int(seq)) if job else None,
+        jobs={JobStatus(status): number for status, number in open_jobs},
+        recipients={state: number for state, number in small if number},
+        in_trouble=[_BAD_JOB.row(row) for row in bad],
+    )
+
+
+async def _unread(cursor: Cursor, mine: KeyMailboxes | None) -> tuple[UnreadInbox, ...]:
+    await cursor.execute(*_about(_READ_REFUSED, mine))
+    return tuple(
+        UnreadInbox(email, from_row(*why) or "", utc(read_at))
+        for email, *why, read_at in await cursor.fetchall()
+    )
+
+
+async def _count_open(
+    cursor: Cursor, mine: KeyMailboxes | None, *, most: int
+) -> tuple[int, dict[State, int]]:
+    """The size of the unfinished jobs, and how many of their messages are in which state; beyond
+    `most` all wait.
+    """
     await cursor.execute(*_about(_SUM_TOTALS, mine))
     total = int((await cursor.fetchone())[0])
     if not 0 < total <= most:
@@ -364,11 +462,18 @@ async def _count_open(cursor: Cursor, mine: KeyMailboxes | None, *, most: int) -
 
 
 async def _next_costs(
-    cursor: Cursor, senders: Sequence[StoredSender], defaults: DefaultLimits, mine: KeyMailboxes | None
+    cursor: Cursor,
+    senders: Sequence[StoredSender],
+    defaults: DefaultLimits,
+    mine: KeyMailboxes | None,
 ) -> dict[str, int]:
     """What the next message of those senders costs whose day has little room."""
     states = [(it, it.state(defaults)) for it in senders]
-    tight = [it.email for it, state in states if 0 < state.allowance.per_day - used_day(it.hours, state.now) < MAX_COST]
+    tight = [
+        it.email
+        for it, state in states
+        if 0 < state.allowance.per_day - used_day(it.hours, state.now) < MAX_COST
+    ]
     if not tight:
         return {}
     part, names = _about(READ_NEXT_COST, mine)
@@ -377,22 +482,35 @@ async def _next_costs(
     return {email: int(cost) for email, cost in await cursor.fetchall()}
 
 
-async def _failed_jobs(cursor: Cursor, senders: Sequence[str], mine: KeyMailboxes | None) -> tuple[FailedJob, ...]:
+async def _failed_jobs(
+    cursor: Cursor, senders: Sequence[str], mine: KeyMailboxes | None
+) -> tuple[FailedJob, ...]:
     if not senders:
         return ()
     bounds = max(LOOKED_AT // 10, LOOKED_AT // len(senders)), max(1, SHOWN_FAILED // len(senders))
     part, names = _about(READ_FAILED_JOBS, mine)
     values = [it for sender in senders for it in (sender, *names, *bounds)]
-    await cursor.execute(f"{' UNION ALL '.join([part] * len(senders))} ORDER BY finished_at DESC", values)
+    await cursor.execute(
+        f"{' UNION ALL '.join([part] * len(senders))} ORDER BY finished_at DESC", values
+    )
     if not (rows := await cursor.fetchall()):
         return ()
     ids = [id_ for id_, *_ in rows]
-    await cursor.execute(" UNION ALL ".join([_COUNT_FAILED] * len(ids)), [it for it in ids for _ in range(3)])
+    await cursor.execute(
+        " UNION ALL ".join([_COUNT_FAILED] * len(ids)), [it for it in ids for _ in range(3)]
+    )
     counts = {id_: (int(failed), bool(taken)) for id_, failed, taken in await cursor.fetchall()}
     await cursor.execute(" UNION ALL ".join([_READ_WHY_FAILED] * len(ids)), ids)
     why = {id_: from_row(*error) or "" for id_, *error in await cursor.fetchall()}
     return tuple(
-        FailedJob(id_, sender, failed=counts[id_][0], total=total, retriable=counts[id_][1], reason=why.get(id_, ""))
+        FailedJob(
+            id_,
+            sender,
+            failed=counts[id_][0],
+            total=total,
+            retriable=counts[id_][1],
+            reason=why.get(id_, ""),
+        )
         for id_, sender, total, _ in rows
     )
 
@@ -422,7 +540,8 @@ class StatsReader:
 
     `authorization` says what is known of that of a mailbox; it asks the disk.
 
-    What costs more the more messages there are is counted now and then, and kept until the next time.
+    What costs more the more messages there are is counted now and then, and kept until the next
+    time.
     """
 
     database: Database
@@ -432,10 +551,13 @@ class StatsReader:
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
         """Read all counts."""
-        return await self._authorized(await self.database.read(self._read, what="stats.read", bound=bound))
+        return await self._authorized(
+            await self.database.read(self._read, what="stats.read", bound=bound)
+        )
 
     async def read_of(self, senders: Collection[str], *, bound: float | None = None) -> QueueStats:
-        """Read what concerns those who send as these: their jobs, and the mailboxes through which they go.
+        """Read what concerns those who send as these: their jobs, and the mailboxes through which
+        they go.
 
         Neither jobs that have ended are counted, nor webhooks and actions.
         """
@@ -443,29 +565,48 @@ class StatsReader:
         async def read(cursor: Cursor) -> QueueStats:
             return await self._read(cursor, await find_mailboxes(cursor, senders))
 
-        return await self._authorized(await self.database.read(read, what="stats.read", bound=bound))
+        return await self._authorized(
+            await self.database.read(read, what="stats.read", bound=bound)
+        )
 
     async def _authorized(self, stats: QueueStats) -> QueueStats:
-        known = await authorizations(self.authorization, [it.email for it in stats.senders if it.turn])
+        known = await authorizations(
+            self.authorization, [it.email for it in stats.senders if it.turn]
+        )
         none = Authorization()
-        return replace(stats, senders=tuple(authorized(it, known.get(it.email, none)) for it in stats.senders))
+        return replace(
+            stats, senders=tuple(authorized(it, known.get(it.email, none)) for it in stats.senders)
+        )
 
     async def _count(self, cursor: Cursor, *, is_open: bool) -> _Counted:
-        """What was counted last, or, where it is time for that, what is counted now. `is_open`: a job has not ended."""
+        """What was counted last, or, where it is time for that, what is counted now.
+
+        `is_open`: a job has not ended.
+        """
         last = self._counted
         if last and last.rows > COUNTED_EACH_TIME and last.age < last.rows / ROWS_PER_SECOND:
             return last
-        total, recipients = await _count_open(cursor, None, most=MAX_ROWS_COUNTED) if is_open else (0, {})
+        total, recipients = (
+            await _count_open(cursor, None, most=MAX_ROWS_COUNTED) if is_open else (0, {})
+        )
         await cursor.execute(_COUNT_ENDED_JOBS)
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
         self._counted = _Counted(
-            time.monotonic(), total + sum(jobs.values()), recipients, jobs, is_whole=total <= MAX_ROWS_COUNTED
+            time.monotonic(),
+            total + sum(jobs.values()),
+            recipients,
+            jobs,
+            is_whole=total <= MAX_ROWS_COUNTED,
         )
         return self._counted
 
     async def _count_of(self, cursor: Cursor, mine: KeyMailboxes, *, is_open: bool) -> _Counted:
-        total, recipients = await _count_open(cursor, mine, most=COUNTED_EACH_TIME) if is_open else (0, {})
-        return _Counted(time.monotonic(), total, recipients, {}, is_whole=total <= COUNTED_EACH_TIME)
+        total, recipients = (
+            await _count_open(cursor, mine, most=COUNTED_EACH_TIME) if is_open else (0, {})
+        )
+        return _Counted(
+            time.monotonic(), total, recipients, {}, is_whole=total <= COUNTED_EACH_TIME
+        )
 
     async def _read(self, cursor: Cursor, mine: KeyMailboxes | None = None) -> QueueStats:
         await cursor.execute(_LOOK)
@@ -475,32 +616,24 @@ class StatsReader:
         else:
             counted = await self._count_of(cursor, mine, is_open=look.is_open)
         jobs, recipients = counted.jobs.copy(), counted.recipients.copy() if look.is_open else {}
-        bad: Sequence[Any] = ()
-        oldest, unsure, longest, awaiting = look.now, look.now, "", None
-        if look.is_open:
-            (
-                open_jobs,
-                ((due,),),
-                ((in_flight, awaiting),),
-                ((in_doubt, since, longest),),
-                bad,
-            ) = await cursor.fetch_batch([_about(each, mine) for each in _OF_OPEN_JOBS])
-            jobs |= {JobStatus(status): number for status, number in open_jobs}
-            small = (State.SENDING, in_flight), (State.UNSURE, in_doubt)
-            recipients |= {state: number for state, number in small if number}
-            oldest, unsure = utc(due) or look.now, utc(since) or look.now
-        minute, sums, fails = await self._recent(cursor, mine) if look.was_tried or look.is_open else ({}, {}, {})
-        refused = await cursor.fetch_batch([_about(_READ_REFUSED, mine)]) if look.is_refused else [()]
+        work = await _read_open(cursor, mine) if look.is_open else _OpenWork()
+        jobs |= work.jobs
+        recipients |= work.recipients
+        minute, sums, fails = (
+            await self._recent(cursor, mine) if look.was_tried or look.is_open else ({}, {}, {})
+        )
         webhooks = await read_webhooks(cursor) if look.has_webhooks and mine is None else ()
         (asked,) = await cursor.fetch_batch([(_READ_ACTIONS, ())]) if mine is None else ((),)
         daemons = await read_daemons(cursor)
         statement, values = _about(_READ_SENDERS, mine)
         await cursor.execute(statement, (*values, tuple(fails) or ("",)))
         senders = [SENDER.row(row) for row in await cursor.fetchall()]
-        failed = await _failed_jobs(cursor, [it.email for it in senders], mine) if look.has_ended else ()
+        failed = (
+            await _failed_jobs(cursor, [it.email for it in senders], mine) if look.has_ended else ()
+        )
         costs = await _next_costs(cursor, senders, self.defaults.now, mine) if look.is_open else {}
-        aliases, in_trouble = mine.aliases if mine else {}, [_BAD_JOB.row(row) for row in bad]
-        braked = {it.sender: it.braked_until for it in in_trouble if it.braked_until}
+        aliases = mine.aliases if mine else {}
+        braked = {it.sender: it.braked_until for it in work.in_trouble if it.braked_until}
         shown = [
             sender_stats(
                 it.state(self.defaults.now),
@@ -520,20 +653,20 @@ class StatsReader:
             jobs=jobs,
             recipients=recipients,
             counted=counted.age if counted.is_whole else None,
-            oldest_claimable=max(0.0, (look.now - oldest).total_seconds()),
-            oldest_unsure=(look.now - unsure).total_seconds(),
-            awaiting_google=float(awaiting or 0) / 1e6,
-            unsure_longest=(longest.split("/")[1], int(longest.split("/")[2])) if longest else None,
+            oldest_claimable=max(0.0, (look.now - (work.due or look.now)).total_seconds()),
+            oldest_unsure=(look.now - (work.unsure_since or look.now)).total_seconds(),
+            awaiting_google=work.awaiting_google,
+            unsure_longest=work.unsure_longest,
             senders=tuple(shown),
             webhooks=webhooks,
             asked=tuple(RecentAction(*row) for row in asked),
             daemons=daemons,
             last_beat=look.last_beat,
-            inboxes=tuple(
-                UnreadInbox(email, from_row(*why) or "", utc(read_at)) for email, *why, read_at in refused[0]
-            ),
+            inboxes=await _unread(cursor, mine) if look.is_refused else (),
             jobs_in_trouble=tuple(
-                JobTrouble(it.id, it.sender, it.reason, it.is_paused) for it in in_trouble if it.reason
+                JobTrouble(it.id, it.sender, it.reason, it.is_paused)
+                for it in work.in_trouble
+                if it.reason
             ),
             failed_jobs=failed,
         )
@@ -541,18 +674,23 @@ class StatsReader:
     async def _recent(
         self, cursor: Cursor, mine: KeyMailboxes | None
     ) -> tuple[dict[str, int], dict[str, tuple[int, int]], dict[str, FailingAttempts]]:
-        """By mailbox: the messages sent in the last minute, those sent and failed of late, and how attempts fail."""
+        """By mailbox: the messages sent in the last minute, those sent and failed of late, and how
+        attempts fail.
+        """
         statements = _COUNT_LAST_MINUTE, COUNT_ENDED if mine else _READ_ENDED
         minute, ended = await cursor.fetch_batch([_about(it, mine) for it in statements])
         sums = {sender: (int(sent), int(failed)) for sender, sent, failed in ended}
         attempts = await read_attempts(cursor, mine.mailboxes if mine else None)
         fails = {sender: found for sender, its in attempts.items() if (found := failing(its))}
-        if mine and fails:  # all who send through a mailbox see how it goes, and only their own messages
+        # all who send through a mailbox see how it goes, and only their own messages
+        if mine and fails:
             examples = tuple(it.example for it in fails.values())
             (own,) = await cursor.fetch_batch([(_READ_OWN, (examples, mine.names))])
             known = {id_ for (id_,) in own}
-            fails = {sender: replace(it, example=it.example if it.example in known else 0)
-                     for sender, it in fails.items()}  # fmt: skip
+            fails = {
+                sender: replace(it, example=it.example if it.example in known else 0)
+                for sender, it in fails.items()
+            }
         return dict(minute), sums, fails
 
 
@@ -580,7 +718,11 @@ async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
     return tuple(
         WebhookStats(
             name,
-            standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None),
+            standing(
+                EndpointState(state),
+                PauseReason(cause) if cause else None,
+                is_failing=failing is not None,
+            ),
             (failing or 0) / 1e6,
             int(count),
             (oldest or 0) / 1e6,

@@ -1,4 +1,6 @@
-"""The log of what people and programs asked of jobs, senders, webhooks, suppressions, lists, keys: `job_actions`."""
+"""The log of what people and programs asked of jobs, senders, webhooks, suppressions, lists, keys:
+`job_actions`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +27,8 @@ def note_action(
     changed: bool = True,
     messages: int = 0,
 ) -> Statement:
-    """The statement that records one request of a job, a sender or a webhook; `detail` names a list or a key.
+    """The statement that records one request of a job, a sender or a webhook; `detail` names a list
+    or a key.
 
     `messages`: how many messages, or suppressions, it changed.
     """
@@ -35,7 +38,9 @@ def note_action(
 
 @dataclass
 class ListLog:
-    """The rows of one act in the log of actions, one for each list; of a command's the daemons log what it changed."""
+    """The rows of one act in the log of actions, one for each list; of a command's the daemons log
+    what it changed.
+    """
 
     action: Literal["suppress", "unsuppress"]
     actor: str
@@ -45,12 +50,16 @@ class ListLog:
     """The ids of the rows, by list, once a transaction that wrote them is committed."""
 
     async def count(self, cursor: Cursor, changed: Mapping[int, int]) -> dict[int, int]:
-        """Count what this transaction changed, by list: the first call makes a list's row, others add to it."""
+        """Count what this transaction changed, by list: the first call makes a list's row, others
+        add to it.
+        """
         rows = dict(self.rows)
         for list_id, number in changed.items():
             if list_id in rows:
                 await cursor.execute(_ADD_MESSAGES, (number, rows[list_id]))
                 continue
-            await cursor.execute(*note_action(self.action, self.actor, detail=self.lists[list_id], messages=number))
+            await cursor.execute(
+                *note_action(self.action, self.actor, detail=self.lists[list_id], messages=number)
+            )
             rows[list_id] = int(await cursor.fetch_value("SELECT LAST_INSERT_ID()"))
         return rows

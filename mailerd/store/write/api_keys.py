@@ -1,4 +1,6 @@
-"""API keys and sessions of the console: made, found by their digest, listed, revoked; no secret is ever stored."""
+"""API keys and sessions of the console: made, found by their digest, listed, revoked; no secret is
+ever stored.
+"""
 
 import hashlib
 import json
@@ -39,20 +41,29 @@ class Permission(StrEnum):
     OVERRIDE = "override"
     """Post jobs that go also to addresses that have opted out."""
     SUPPRESS = "suppress"
-    """See, add and remove suppressions and lists; a key for some senders must be given it by name, and does so with
-    those of these senders only."""
+    """See, add and remove suppressions and lists; a key for some senders must be given it by name,
+    and does so with those of these senders only.
+    """
     WEBHOOKS = "webhooks"
-    """See, add and change endpoints that events are posted to; a key for some senders must be given it by name, and
-    sees the endpoints of these senders only."""
+    """See, add and change endpoints that events are posted to; a key for some senders must be given
+    it by name, and sees the endpoints of these senders only.
+    """
     SENDERS = "senders"
-    """Change the limits of mailboxes, which bind every key: a key for some senders must be given it by name."""
+    """Change the limits of mailboxes, which bind every key: a key for some senders must be given it
+    by name.
+    """
 
     TEMPLATES = "templates"
-    """Store, publish, render and delete templates of the API; a key for some senders must be given it by name, and
-    changes those of these senders only."""
+    """Store, publish, render and delete templates of the API; a key for some senders must be given
+    it by name, and changes those of these senders only.
+    """
 
 
-_ONLY_IF_NAMED: Final = frozenset(Permission) - {Permission.SEND, Permission.READ, Permission.CONTROL}
+_ONLY_IF_NAMED: Final = frozenset(Permission) - {
+    Permission.SEND,
+    Permission.READ,
+    Permission.CONTROL,
+}
 """What a key for some senders may do only if it is named."""
 
 
@@ -108,8 +119,9 @@ class ApiKey:
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
         if self.permissions is None:
-            # A suppression binds the messages of every sender: a key for some of them adds one only if that is named.
-            # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
+            # A suppression binds the messages of every sender: a key for some of them adds one only
+            # if that is named. An endpoint makes the daemon post to an address of the client's
+            # choice: who may do that is named.
             return call not in _ONLY_IF_NAMED or self.senders is None
         return call in self.permissions
 
@@ -125,7 +137,9 @@ class ApiKey:
 
     @property
     def origin(self) -> str:
-        """What it adds itself belongs to it by this name; empty: it is for all senders, and so is what it adds."""
+        """What it adds itself belongs to it by this name; empty: it is for all senders, and so is
+        what it adds.
+        """
         return "" if self.senders is None else f"key:{self.id}"
 
     def may_send(self, sender: str) -> bool:
@@ -134,9 +148,11 @@ class ApiKey:
 
 
 _KEY: Final = Select(ApiKey, of="k")
-# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
-# would be named by the bytes in it, which the driver cannot read.
-_BY_SECRET: Final = _KEY.columns.replace("k.digest", "IF(k.digest = %s, k.digest, k.old_digest) AS digest")
+# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name
+# of its own the column would be named by the bytes in it, which the driver cannot read.
+_BY_SECRET: Final = _KEY.columns.replace(
+    "k.digest", "IF(k.digest = %s, k.digest, k.old_digest) AS digest"
+)
 
 
 def digest(secret: str) -> bytes:
@@ -162,13 +178,19 @@ class ApiKeys:
     ) -> str:
         """Make a key and return its secret, which is stored nowhere and cannot be shown again.
 
-        None is any mailbox, and every permission. `actor`: who asks, for the log of actions; None: a test, or the demo.
+        None is any mailbox, and every permission. `actor`: who asks, for the log of actions; None:
+        a test, or the demo.
 
         Raises:
-            KeyChoiceError: none of them at all.
-            KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
+            KeyChoiceError: none of them at all. KeyNameError: the name is empty, too long, nothing
+            but digits (it would pass for an id), or in use.
         """
-        if not name.strip() or len(name) > MAX_NAME_LENGTH or name.isdigit() or not name.isprintable():
+        if (
+            not name.strip()
+            or len(name) > MAX_NAME_LENGTH
+            or name.isdigit()
+            or not name.isprintable()
+        ):
             raise KeyNameError(
                 t(
                     "the name of a key has 1 to {max_name_length} printable characters and is not just a number",
@@ -204,7 +226,9 @@ class ApiKeys:
         return secret
 
     async def active(self, digest: bytes) -> ApiKey | None:
-        """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
+        """The key with this digest, unless it is revoked, or was rotated away and its overlap is
+        over.
+        """
         rows = await self.database.request_rows(
             f"SELECT {_BY_SECRET} FROM api_keys k WHERE k.revoked_at IS NULL "
             "AND (k.digest = %s OR (k.old_digest = %s AND k.old_until > UTC_TIMESTAMP(6)))",
@@ -238,18 +262,27 @@ class ApiKeys:
             KeyNameError: no key that is still good goes by it.
         """
         number = await _only(cursor, which)
-        await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
+        await cursor.execute(
+            "UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,)
+        )
         await _note(cursor, "revoke_key", actor, await _name_of(cursor, number))
         return number
 
     @request("keys.rotate")
     async def rotate(
-        self, cursor: Cursor, which: str, *, overlap: timedelta, seen: str | None = None, actor: str | None = None
+        self,
+        cursor: Cursor,
+        which: str,
+        *,
+        overlap: timedelta,
+        seen: str | None = None,
+        actor: str | None = None,
     ) -> str:
-        """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
+        """Give a key, by its id or its name, a new secret, which is returned; the one before is
+        good for `overlap`.
 
-        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once. `seen`: the
-        hint of the secret that is to be replaced; None: whatever it is.
+        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at
+        once. `seen`: the hint of the secret that is to be replaced; None: whatever it is.
 
         Raises:
             KeyNameError: no key that is still good goes by it, or it has another secret by now.
@@ -276,17 +309,27 @@ class ApiKeys:
     async def sent_tables(self, api_key_id: int) -> list[dict[str, Any]]:
         """What is known of the last tables that a key sent in the console, the newest first."""
         rows = await self.database.request_rows(
-            "SELECT sent_tables FROM api_keys WHERE id = %s", (api_key_id,), what="keys.find", bound=self.timeout
+            "SELECT sent_tables FROM api_keys WHERE id = %s",
+            (api_key_id,),
+            what="keys.find",
+            bound=self.timeout,
         )
         return [table for (known,) in rows for table in json.loads(known or "[]")]
 
     @request("keys.note_table")
     async def note_table(self, cursor: Cursor, api_key_id: int, table: Mapping[str, Any]) -> None:
-        """Note a table that a key has sent; of its "job" there is one. The oldest of many are lost."""
-        known = await cursor.fetch_value("SELECT sent_tables FROM api_keys WHERE id = %s FOR UPDATE", (api_key_id,))
+        """Note a table that a key has sent; of its "job" there is one.
+
+        The oldest of many are lost.
+        """
+        known = await cursor.fetch_value(
+            "SELECT sent_tables FROM api_keys WHERE id = %s FOR UPDATE", (api_key_id,)
+        )
         others = [each for each in json.loads(known or "[]") if each["job"] != table["job"]]
         kept = json.dumps([table, *others][:MAX_SENT_TABLES], ensure_ascii=False)
-        await cursor.execute("UPDATE api_keys SET sent_tables = %s WHERE id = %s", (kept, api_key_id))
+        await cursor.execute(
+            "UPDATE api_keys SET sent_tables = %s WHERE id = %s", (kept, api_key_id)
+        )
 
     async def note_use(self, ids: Collection[int]) -> None:
         """Write that these keys were used about now."""
@@ -328,12 +371,17 @@ async def _only(cursor: Cursor, which: str) -> int:
                 join=", ".join(map(str, ids)),
             )
             if ids
-            else t("no active key has the {column} {which!r}; see `mailerd keys list`", column=column, which=which)
+            else t(
+                "no active key has the {column} {which!r}; see `mailerd keys list`",
+                column=column,
+                which=which,
+            )
         )
     return int(ids[0])
 
 
-# Who is signed in to the console: rows that end with their key, and one-time links that sign a person in.
+# Who is signed in to the console: rows that end with their key, and one-time links that sign a
+# person in.
 
 IDLE: Final = timedelta(hours=12)
 """How long a session lasts without a request."""
@@ -347,7 +395,8 @@ _SECRET_BYTES: Final = 32
 _INSERT_SESSION: Final = """
 INSERT INTO sessions (digest, api_key_id, key_digest, is_link, ip, created_at, seen_at)
 SELECT %s, id, COALESCE(%s, digest), %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM api_keys WHERE id = %s"""
-# A session lasts as long as the secret that it was begun with: a rotation ends it as well, after its overlap.
+# A session lasts as long as the secret that it was begun with: a rotation ends it as well, after
+# its overlap.
 _KEY_IS_VALID: Final = """k.revoked_at IS NULL
    AND (s.key_digest = k.digest OR (s.key_digest = k.old_digest AND k.old_until > UTC_TIMESTAMP(6)))"""
 _FIND: Final = f"""
@@ -359,7 +408,9 @@ SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {_KEY.columns}
 _FIND_ENDED: Final = f"""
 SELECT s.api_key_id FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
  WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}"""
-_SET_SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
+_SET_SEEN: Final = (
+    "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
+)
 _USE_LINK: Final = f"""
 SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
  WHERE s.digest = %s AND s.is_link = 1 AND {_KEY_IS_VALID}
@@ -376,7 +427,9 @@ class Sessions:
 
     @request("sessions.begin")
     async def create(self, cursor: Cursor, key: ApiKey, *, ip: str) -> str:
-        """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
+        """Begin a session of a key, found by the secret that was shown; its own secret, which is
+        stored nowhere.
+        """
         return await _insert(cursor, key.id, key_digest=key.digest, ip=ip)
 
     @request("sessions.make_link")
@@ -385,30 +438,45 @@ class Sessions:
         return await _insert(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
 
     async def key_of(self, secret: str) -> ApiKey | None:
-        """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
+        """The key of a session that has not ended; None: there is none, or its key was revoked or
+        rotated.
+        """
         wanted = digest(secret)
-        rows = await self.database.request_rows(_FIND, (wanted,), what="sessions.find", bound=self.timeout)
+        rows = await self.database.request_rows(
+            _FIND, (wanted,), what="sessions.find", bound=self.timeout
+        )
         for unseen, *key in rows:
             if unseen:
                 with suppress(DatabaseError):  # a server that takes no writes may still be read
-                    await self.database.execute(_SET_SEEN, (wanted,), what="sessions.note", bound=self.timeout)
+                    await self.database.execute(
+                        _SET_SEEN, (wanted,), what="sessions.note", bound=self.timeout
+                    )
             return _KEY.row(key)
         return None
 
     async def ended(self, secret: str) -> int | None:
-        """The id of the key of a session that may have ended; None: it was signed out of, or its key has ended, too."""
+        """The id of the key of a session that may have ended; None: it was signed out of, or its
+        key has ended, too.
+        """
         wanted = digest(secret)
-        rows = await self.database.request_rows(_FIND_ENDED, (wanted,), what="sessions.find", bound=self.timeout)
+        rows = await self.database.request_rows(
+            _FIND_ENDED, (wanted,), what="sessions.find", bound=self.timeout
+        )
         return next((key for (key,) in rows), None)
 
     async def is_open(self, secret: str) -> bool:
         """Whether a session has not ended; asking does not make it last longer."""
         wanted = digest(secret)
-        return bool(await self.database.request_rows(_FIND, (wanted,), what="sessions.find", bound=self.timeout))
+        return bool(
+            await self.database.request_rows(
+                _FIND, (wanted,), what="sessions.find", bound=self.timeout
+            )
+        )
 
     @request("sessions.use_link")
     async def use_link(self, cursor: Cursor, secret: str, *, ip: str) -> str | None:
-        """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
+        """Use a one-time link up and begin a session of its key; None: it was used, is too old, or
+        was never made.
 
         Raises:
             DatabaseError: it was not used.
@@ -427,14 +495,23 @@ class Sessions:
         Raises:
             DatabaseError: it goes on.
         """
-        ended = await self.database.execute(_END_SESSION, (digest(secret),), what="sessions.end", bound=self.timeout)
+        ended = await self.database.execute(
+            _END_SESSION, (digest(secret),), what="sessions.end", bound=self.timeout
+        )
         return bool(ended) or None
 
 
 async def _insert(
-    cursor: Cursor, api_key_id: int, *, key_digest: bytes | None, ip: str | None, is_link: bool = False
+    cursor: Cursor,
+    api_key_id: int,
+    *,
+    key_digest: bytes | None,
+    ip: str | None,
+    is_link: bool = False,
 ) -> str:
     """`key_digest`: of the key's secret that it lasts with; None: the present one."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    await cursor.execute(_INSERT_SESSION, (digest(secret), key_digest, int(is_link), ip, api_key_id))
+    await cursor.execute(
+        _INSERT_SESSION, (digest(secret), key_digest, int(is_link), ip, api_key_id)
+    )
     return secret

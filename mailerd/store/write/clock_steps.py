@@ -1,8 +1,9 @@
 """Puts right what a database's clock that was ahead has left behind, once it has gone back.
 
-Turns, pace and leases are moments of the database's clock. What was written while it was ahead (a machine that starts
-with a wrong clock, a failover to a server whose clock is behind) would hold up senders until that moment comes. So each
-such moment is brought back to where it may lie at most; the next claim sets it anew. To do it twice changes nothing.
+Turns, pace and leases are moments of the database's clock. What was written while it was ahead (a
+machine that starts with a wrong clock, a failover to a server whose clock is behind) would hold up
+senders until that moment comes. So each such moment is brought back to where it may lie at most;
+the next claim sets it anew. To do it twice changes nothing.
 """
 
 from mailerd.store.db.database import Database

@@ -1,4 +1,6 @@
-"""Every change of a row of `daemons`: no other file writes that table, but for what is deleted by age."""
+"""Every change of a row of `daemons`: no other file writes that table, but for what is deleted by
+age.
+"""
 
 from datetime import datetime
 from typing import Final
@@ -19,8 +21,12 @@ _RECORD_REPLAY: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
     ON DUPLICATE KEY UPDATE replayed_to = %s, heartbeat_at = UTC_TIMESTAMP(6)"""
-_SET_STOPPED: Final = "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
-_CLOCK_WENT_BACK: Final = ("UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE heartbeat_at > UTC_TIMESTAMP(6)",)
+_SET_STOPPED: Final = (
+    "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s"
+)
+_CLOCK_WENT_BACK: Final = (
+    "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE heartbeat_at > UTC_TIMESTAMP(6)",
+)
 
 
 async def follow_clock(database: Database) -> None:
@@ -32,7 +38,8 @@ async def follow_clock(database: Database) -> None:
 async def write_heartbeat(
     cursor: Cursor, daemon: str, *, process: tuple[str, int, str]
 ) -> tuple[int, datetime, datetime | None]:
-    """Note that a daemon lives; how often it has, the time of now, and the latest heartbeat before of any daemon.
+    """Note that a daemon lives; how often it has, the time of now, and the latest heartbeat before
+    of any daemon.
 
     `process`: its host, its process id and its version.
     """

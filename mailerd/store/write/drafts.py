@@ -1,10 +1,12 @@
-"""Jobs that a person is preparing in the console: rows of `job_drafts`, which lose nothing at a reload or a restart.
+"""Jobs that a person is preparing in the console: rows of `job_drafts`, which lose nothing at a
+reload or a restart.
 
-A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON, the file that it was
-read from, and the attachments of its message, which no save of the rest touches: what two tabs attach is kept.
+A draft is one row, and further rows with what is large, in pieces: its table as compressed JSON,
+the file that it was read from, and the attachments of its message, which no save of the rest
+touches: what two tabs attach is kept.
 
-Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is deleted minutes
-later, so that an undo may reopen it.
+Its job has the draft's idempotency key; once it is stored, the draft is not found any more, and is
+deleted minutes later, so that an undo may reopen it.
 """
 
 import json
@@ -40,29 +42,39 @@ FILE: Final = 2
 COPY: Final = 3
 """What was copied of a draft in Gmail, as JSON."""
 FILES: Final = 10
-"""The first part that is an attachment; the first row of such a part has its `DraftFile` as `mapping`."""
+"""The first part that is an attachment; the first row of such a part has its `DraftFile` as
+`mapping`.
+"""
 _LAST_PART: Final = 255
 
 _ADD: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, mapping, message, options, kept_from)
 VALUES (%s, 0, 0, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
-_OLDEST: Final = (
-    "SELECT id FROM job_drafts WHERE api_key_id = %s AND part = 0 ORDER BY kept_from DESC LIMIT %s OFFSET %s"
-)
+_OLDEST: Final = """
+SELECT id FROM job_drafts WHERE api_key_id = %s AND part = 0 ORDER BY kept_from DESC
+LIMIT %s OFFSET %s
+"""
 _SAVE: Final = "UPDATE job_drafts SET {fields} WHERE id = %s AND part = 0"
-_LOCK: Final = "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 AND NOT is_sent FOR UPDATE"
+_LOCK: Final = (
+    "SELECT kept_from FROM job_drafts WHERE id = %s AND part = 0 AND NOT is_sent FOR UPDATE"
+)
 _DROP_PART: Final = "DELETE FROM job_drafts WHERE id = %s AND part = %s"
 _ADD_PIECE: Final = """
 INSERT INTO job_drafts (id, part, seq, api_key_id, content, kept_from) VALUES (%s, %s, %s, %s, %s, %s)"""
 _READ_PART: Final = "SELECT content FROM job_drafts WHERE id = %s AND part = %s ORDER BY seq"
 _NAME_FILE: Final = "UPDATE job_drafts SET mapping = %s WHERE id = %s AND part = %s AND seq = 0"
-_FILES: Final = f"SELECT part, mapping FROM job_drafts WHERE id = %s AND part >= {FILES} AND seq = 0 ORDER BY part"
+_FILES: Final = f"""
+SELECT part, mapping FROM job_drafts WHERE id = %s AND part >= {FILES} AND seq = 0 ORDER BY part
+"""
 _CONTENTS: Final = f"""
 SELECT mapping, content FROM job_drafts WHERE id = %s AND part >= {FILES} ORDER BY part, seq"""
 _DETACH: Final = """
 DELETE f FROM job_drafts f JOIN job_drafts n ON n.id = f.id AND n.part = f.part AND n.seq = 0
  WHERE f.id = %s AND f.part = %s AND NOT f.is_sent AND JSON_VALUE(n.mapping, '$.name') = %s"""
-_PRESS: Final = "UPDATE job_drafts SET pressed_at = COALESCE(pressed_at, UTC_TIMESTAMP(6)) WHERE id = %s AND part = 0"
+_PRESS: Final = """
+UPDATE job_drafts SET pressed_at = COALESCE(pressed_at, UTC_TIMESTAMP(6))
+WHERE id = %s AND part = 0
+"""
 _RELEASE: Final = "UPDATE job_drafts SET pressed_at = NULL WHERE id = %s AND part = 0"
 _SENT: Final = """
 UPDATE job_drafts SET is_sent = 1, kept_from = UTC_TIMESTAMP(6) - INTERVAL %s SECOND WHERE id = %s"""
@@ -82,11 +94,17 @@ class Draft:
 
     id: str
     api_key_id: int
-    mapping: Annotated[dict[str, Any], Sql("mapping", read=json.loads)] = field(default_factory=dict)
+    mapping: Annotated[dict[str, Any], Sql("mapping", read=json.loads)] = field(
+        default_factory=dict
+    )
     """What the table is called, which row names its columns, and what each column is used as."""
-    message: Annotated[dict[str, Any], Sql("message", read=json.loads)] = field(default_factory=dict)
+    message: Annotated[dict[str, Any], Sql("message", read=json.loads)] = field(
+        default_factory=dict
+    )
     """Sender, template or text, and the like, by the names of the form's fields."""
-    options: Annotated[dict[str, Any], Sql("options", read=json.loads)] = field(default_factory=dict)
+    options: Annotated[dict[str, Any], Sql("options", read=json.loads)] = field(
+        default_factory=dict
+    )
     """What was decided about problems, and when it is sent."""
     kept_from: datetime | None = None
 
@@ -127,9 +145,12 @@ class DraftFile:
 
 @dataclass(frozen=True)
 class Drafts:
-    """Queries for drafts. `timeout`: seconds that the database gets; `keep`: for how long an idempotency key is known.
+    """Queries for drafts.
 
-    A draft whose button was pressed longer ago is not found any more: its job would be stored once more.
+    `timeout`: seconds that the database gets; `keep`: for how long an idempotency key is known.
+
+    A draft whose button was pressed longer ago is not found any more: its job would be stored once
+    more.
     """
 
     database: Database
@@ -138,9 +159,13 @@ class Drafts:
 
     @request("drafts.create")
     async def create(
-        self, cursor: Cursor, api_key_id: int, mapping: Mapping[str, Any], message: Mapping[str, Any],
+        self,
+        cursor: Cursor,
+        api_key_id: int,
+        mapping: Mapping[str, Any],
+        message: Mapping[str, Any],
         parts: Mapping[int, bytes],
-    ) -> str:  # fmt: skip
+    ) -> str:
         """Store a new draft; its id.
 
         Raises:
@@ -156,11 +181,17 @@ class Drafts:
 
     @request("drafts.save")
     async def save(
-        self, cursor: Cursor, draft: Draft, parts: Mapping[int, bytes] | None = None, *, only: Collection[str] = FIELDS
+        self,
+        cursor: Cursor,
+        draft: Draft,
+        parts: Mapping[int, bytes] | None = None,
+        *,
+        only: Collection[str] = FIELDS,
     ) -> bool:
         """Store what has changed of a draft; False: it was sent or deleted meanwhile.
 
-        `only`: which of FIELDS has changed; the others may have been changed by another tab meanwhile.
+        `only`: which of FIELDS has changed; the others may have been changed by another tab
+        meanwhile.
 
         Raises:
             DraftTooLargeError: a part is too large.
@@ -169,16 +200,23 @@ class Drafts:
         if await cursor.fetchone() is None:
             return False
         fields = ", ".join(f"{name} = %s" for name in only)
-        await cursor.execute(_SAVE.format(fields=fields), (*(_json(getattr(draft, name)) for name in only), draft.id))
+        await cursor.execute(
+            _SAVE.format(fields=fields), (*(_json(getattr(draft, name)) for name in only), draft.id)
+        )
         await self._write(cursor, draft.id, draft.api_key_id, parts or {})
         return True
 
-    async def _write(self, cursor: Cursor, id_: str, api_key_id: int, parts: Mapping[int, bytes]) -> None:
+    async def _write(
+        self, cursor: Cursor, id_: str, api_key_id: int, parts: Mapping[int, bytes]
+    ) -> None:
         kept_from = await cursor.fetch_value(_LOCK, (id_,))
         for part, content in parts.items():
             if part < FILES and len(content) > MAX_PART:
                 raise DraftTooLargeError(
-                    t("The table is larger than {most:,} bytes. Split it. Nothing was changed.", most=MAX_PART)
+                    t(
+                        "The table is larger than {most:,} bytes. Split it. Nothing was changed.",
+                        most=MAX_PART,
+                    )
                 )
             await cursor.execute(_DROP_PART, (id_, part))
             for seq, start in enumerate(range(0, len(content), PIECE)):
@@ -198,10 +236,15 @@ class Drafts:
 
     async def read(self, draft: Draft, part: int) -> bytes:
         """A part of it; empty: it has none."""
-        return b"".join(bytes(content) for (content,) in await self._rows(_READ_PART, (draft.id, part)))
+        return b"".join(
+            bytes(content) for (content,) in await self._rows(_READ_PART, (draft.id, part))
+        )
 
     async def attach(
-        self, draft: Draft, files: Sequence[tuple[DraftFile, bytes]], check: Callable[[Collection[DraftFile]], None]
+        self,
+        draft: Draft,
+        files: Sequence[tuple[DraftFile, bytes]],
+        check: Callable[[Collection[DraftFile]], None],
     ) -> bool:
         """Add attachments, all of them or none; False: the draft was sent or deleted meanwhile.
 
@@ -225,8 +268,12 @@ class Drafts:
         return await self.database.request(work, what="drafts.attach", bound=bound)
 
     async def detach(self, draft: Draft, part: int, name: str) -> None:
-        """Remove the attachment of this part, unless another tab has put one of another name there."""
-        await self.database.execute(_DETACH, (draft.id, part, name), what="drafts.change", bound=self.timeout)
+        """Remove the attachment of this part, unless another tab has put one of another name
+        there.
+        """
+        await self.database.execute(
+            _DETACH, (draft.id, part, name), what="drafts.change", bound=self.timeout
+        )
 
     async def files(self, draft: Draft) -> dict[int, DraftFile]:
         """Its attachments by their parts, without their contents."""
@@ -235,8 +282,14 @@ class Drafts:
     async def contents(self, draft: Draft) -> list[tuple[DraftFile, bytes]]:
         """Its attachments with their contents, as they were at one moment."""
         size = sum(each.size for each in (await self.files(draft)).values())
-        bound, found, pieces = self.timeout + size / BYTES_PER_SECOND, list[tuple[DraftFile, list[bytes]]](), []
-        rows = await self.database.request_rows(_CONTENTS, (draft.id,), what="drafts.read", bound=bound)
+        bound, found, pieces = (
+            self.timeout + size / BYTES_PER_SECOND,
+            list[tuple[DraftFile, list[bytes]]](),
+            [],
+        )
+        rows = await self.database.request_rows(
+            _CONTENTS, (draft.id,), what="drafts.read", bound=bound
+        )
         for mapping, content in rows:
             if mapping:
                 pieces = list[bytes]()
@@ -258,9 +311,13 @@ class Drafts:
         await self.database.execute(_SENT, values, what="drafts.change", bound=self.timeout)
 
     async def reopen(self, api_key_id: int, id_: str) -> str | None:
-        """Make a draft of one whose job was cancelled; its new id, since its next job is another; None: it is gone."""
+        """Make a draft of one whose job was cancelled; its new id, since its next job is another;
+        None: it is gone.
+        """
         new = new_id()
-        found = await self.database.execute(_REOPEN, (new, id_, api_key_id), what="drafts.change", bound=self.timeout)
+        found = await self.database.execute(
+            _REOPEN, (new, id_, api_key_id), what="drafts.change", bound=self.timeout
+        )
         return new if found else None
 
     async def delete(self, draft: Draft) -> None:

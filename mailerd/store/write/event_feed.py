@@ -1,11 +1,14 @@
-"""The outbox and the feed: every event has one place, and one that can be seen has none before it that cannot.
+"""The outbox and the feed: every event has one place, and one that can be seen has none before it
+that cannot.
 
-The ids of the table come at the INSERT, and transactions commit in another order: a reader who goes by ids passes by
-what is committed late. So an event gets its place after its COMMIT, under the lock of the row that counts the places.
-However long a transaction stays open, its events come after those that were committed before, and hold up none of them.
+The ids of the table come at the INSERT, and transactions commit in another order: a reader who goes
+by ids passes by what is committed late. So an event gets its place after its COMMIT, under the lock
+of the row that counts the places. However long a transaction stays open, its events come after
+those that were committed before, and hold up none of them.
 
-A server that takes over may lack the last commits of the one before. It gives no place again that a client may have
-seen: its places begin a leap further on. A client that goes on from a place in between has seen what is lost.
+A server that takes over may lack the last commits of the one before. It gives no place again that a
+client may have seen: its places begin a leap further on. A client that goes on from a place in
+between has seen what is lost.
 """
 
 import json
@@ -29,7 +32,8 @@ from mailerd.store.write.tags import SELECT_TAGS, read_tags
 
 # The transactional outbox: an event is written in the transaction that makes the change.
 #
-# So neither is without the other. It has no place in the feed yet; `event_feed.py` gives it one after the COMMIT.
+# So neither is without the other. It has no place in the feed yet; `event_feed.py` gives it one
+# after the COMMIT.
 #
 # A repeated transaction writes its events again: those that are there stay as they are.
 _INSERT: Final = """
@@ -55,13 +59,18 @@ def insert_events(events: Sequence[NewEvent]) -> Statement:
     for it in events:
         data = json.dumps(in_event(it.data), ensure_ascii=False, separators=(",", ":"))
         recipient = it.data.get("recipient_id")
-        rows.append((f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, recipient, data))
+        rows.append(
+            (f"evt_{new_id()}", it.type.value, it.cause, it.job, it.sender, recipient, data)
+        )
     return insert_many(_INSERT, rows, last=NOW)
 
 
-# `recipients.sent`: what one commit has sent, in one event for each job, and only while an endpoint asks for it.
+# `recipients.sent`: what one commit has sent, in one event for each job, and only while an endpoint
+# asks for it.
 MAX_SENT_BYTES: Final = 18_000
-"""The most bytes of what one event tells, with metadata: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
+"""The most bytes of what one event tells, with metadata: Standard Webhooks 1.0.0 wants bodies below
+20 kB.
+"""
 ASKS_FOR_SENT: Final = """
 EXISTS (SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%')"""
 """Whether an endpoint asks for it; no key of the feed does."""
@@ -81,9 +90,27 @@ async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
         return
     await cursor.execute(_READ_SENT, (tuple(recipients),))
     made, data, size = list[NewEvent](), dict[str, Any](), 0
-    for job, mailbox, sender, of_job, recipient, seq, email, message, at, metadata in await cursor.fetchall():
-        it = {"recipient_id": recipient, "job_id": job, "index": seq, "email": email, "message_id": message,
-              "sent_at": rfc3339(utc(at)), **({"metadata": read_metadata(metadata)} if metadata else {})}  # fmt: skip
+    for (
+        job,
+        mailbox,
+        sender,
+        of_job,
+        recipient,
+        seq,
+        email,
+        message,
+        at,
+        metadata,
+    ) in await cursor.fetchall():
+        it = {
+            "recipient_id": recipient,
+            "job_id": job,
+            "index": seq,
+            "email": email,
+            "message_id": message,
+            "sent_at": rfc3339(utc(at)),
+            **({"metadata": read_metadata(metadata)} if metadata else {}),
+        }
         more = len(json.dumps(it, ensure_ascii=False).encode())
         if not made or made[-1].job != job or size + more > MAX_SENT_BYTES:
             data, size = {"sender_email": mailbox, "recipients": []}, of_job
@@ -97,31 +124,43 @@ async def sent_events(cursor: Cursor, recipients: Collection[int]) -> None:
 MAX_PAGE: Final = 1000
 """The most events of one page."""
 MAX_BYTES: Final = 1_000_000
-"""Where a page ends that has so much in it. An event of `recipients.sent` may have 18 kB, and a thousand of them in one
-answer held up the daemon for more than a second."""
+"""Where a page ends that has so much in it.
+
+An event of `recipients.sent` may have 18 kB, and a thousand of them in one answer held up the
+daemon for more than a second.
+"""
 FIRST_EVENTS: Final = 20
-"""Events that are read however large they are, which is all that a client that follows the feed has to read."""
+"""Events that are read however large they are, which is all that a client that follows the feed has
+to read.
+"""
 BATCH: Final = 500
 """The most events that get their places in one transaction."""
 LEAP: Final = 1_000_000
 """Places that are passed over when another server gives them: more than events that it can lack."""
 
 _RESTORED: Final = "(restored)"
-"""What stands for the server that gave places last, once the database was restored from a backup."""
+"""What stands for the server that gave places last, once the database was restored from a
+backup.
+"""
 
 ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT last, server FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
-# Without a lock it sees one moment: if it sees an event, it sees all that were committed before that one was written,
-# and they have lower ids. A locking read sees each row at another moment.
-_SELECT_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
+# Without a lock it sees one moment: if it sees an event, it sees all that were committed before
+# that one was written, and they have lower ids. A locking read sees each row at another moment.
+_SELECT_NEW: Final = (
+    "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
+)
 # A transaction that repeats an event locks its row. Such an event gets its place later.
 _LOCK_FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
-_SET_PLACES: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
-# What wrote an event knew neither the alias that its job was posted for, whose event it is, nor what the application
-# has given to the job and to the message. So `number` adds it, to events of all types in one statement.
-# The jobs are read without a lock, since a change of a large one locks its row for seconds.
+_SET_PLACES: Final = (
+    "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
+)
+# What wrote an event knew neither the alias that its job was posted for, whose event it is, nor
+# what the application has given to the job and to the message. So `number` adds it, to events of
+# all types in one statement. The jobs are read without a lock, since a change of a large one locks
+# its row for seconds.
 _READ_GIVEN: Final = f"""
 SELECT e.id, j.from_email, r.metadata, j.metadata, {SELECT_TAGS}
   FROM events e FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = e.job_id
@@ -132,13 +171,18 @@ _ADD_GIVEN: Final = """
 UPDATE ({rows}) v STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = v.id
    SET e.data = CONCAT(LEFT(e.data, CHAR_LENGTH(e.data) - 1), v.more COLLATE utf8mb4_bin)"""
 _ADDED_AT_ONCE: Final = 50
-"""Events of one such statement: each gets 11 kB at most, which is twice as much once it is escaped."""
+"""Events of one such statement: each gets 11 kB at most, which is twice as much once it is
+escaped.
+"""
 _SET_SENDER: Final = "UPDATE events FORCE INDEX (PRIMARY) SET sender_email = %s WHERE id IN %s"
 _SET_LAST: Final = "UPDATE event_positions SET last = %s, server = %s WHERE id = 1"
 _SET_SERVER: Final = "UPDATE event_positions SET server = %s WHERE id = 1"
 _READ_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
-_READ_LAST_UP_TO: Final = "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
-# One read in the order of `KEY sender` for each sender: of them all at once the server would sort every event there is.
+_READ_LAST_UP_TO: Final = (
+    "SELECT MAX(position) FROM events FORCE INDEX (position) WHERE position <= %s"
+)
+# One read in the order of `KEY sender` for each sender: of them all at once the server would sort
+# every event there is.
 _READ_PAGE_OF_SENDERS: Final = "SELECT * FROM ({each}) page ORDER BY position LIMIT %s"
 
 type _Rows = tuple[list[Any], bool]
@@ -231,9 +275,14 @@ class EventFeed:
         async def work(cursor: Cursor) -> EventPage:
             await cursor.execute(_READ_LAST)
             last, _ = await cursor.fetchone()
-            rows, full = await _read_page(cursor, limit, lambda at, most: _page(at, last, most, types, senders), after)
-            # The mark is read after the page: what is deleted between the two is missing in the page.
-            ((before,),), ((_, pruned),) = await cursor.fetch_batch([(_READ_LAST_UP_TO, (after,)), (_READ_LAST, ())])
+            rows, full = await _read_page(
+                cursor, limit, lambda at, most: _page(at, last, most, types, senders), after
+            )
+            # The mark is read after the page: what is deleted between the two is missing in the
+            # page.
+            ((before,),), ((_, pruned),) = await cursor.fetch_batch(
+                [(_READ_LAST_UP_TO, (after,)), (_READ_LAST, ())]
+            )
             if 0 < after < pruned:
                 raise PrunedPositionError(pruned)
             if after > max(before or 0, pruned):
@@ -241,7 +290,9 @@ class EventFeed:
             events = [_EVENT.row(each) for each in rows]
             return EventPage(events, events[-1].position if full else last, full)
 
-        return await self._database.request(work, what="events.read", bound=self._timeout, read_only=True)
+        return await self._database.request(
+            work, what="events.read", bound=self._timeout, read_only=True
+        )
 
     async def number_new(self) -> bool:
         """Give their places to the events that have none; whether there were any.
@@ -253,8 +304,12 @@ class EventFeed:
         """
         any_new = False
         try:
-            while await self._database.read_rows(ANY_NEW, what="events.find_new", bound=self._timeout):
-                numbered = await self._database.transaction(number, what="events.number", bound=self._timeout)
+            while await self._database.read_rows(
+                ANY_NEW, what="events.find_new", bound=self._timeout
+            ):
+                numbered = await self._database.transaction(
+                    number, what="events.number", bound=self._timeout
+                )
                 any_new = any_new or numbered > 0
                 if numbered < BATCH:
                     break
@@ -265,7 +320,9 @@ class EventFeed:
 
 
 async def number(cursor: Cursor) -> int:
-    """Give places to a batch of committed events, in the caller's transaction; how many there were."""
+    """Give places to a batch of committed events, in the caller's transaction; how many there
+    were.
+    """
     await cursor.execute(_LOCK)
     if (given := await cursor.fetchone()) is None:
         return 0
@@ -293,8 +350,10 @@ async def _add_given(cursor: Cursor, ids: Sequence[int]) -> None:
         if alias:
             aliases.setdefault(alias, []).append(id_)
         given = {
-            "metadata": metadata, "job_metadata": job_metadata, "tags": json.dumps(read_tags(tags)) if tags else None
-        }  # fmt: skip
+            "metadata": metadata,
+            "job_metadata": job_metadata,
+            "tags": json.dumps(read_tags(tags)) if tags else None,
+        }
         if text := "".join(f',"{name}":{value}' for name, value in given.items() if value):
             more.append((id_, f"{text}}}"))
     for alias, its in sorted(aliases.items()):
@@ -305,14 +364,17 @@ async def _add_given(cursor: Cursor, ids: Sequence[int]) -> None:
 
 
 async def leap_at_next(cursor: Cursor) -> None:
-    """Let the next event's place begin a leap further on: places that were given since the backup are not given again.
+    """Let the next event's place begin a leap further on: places that were given since the backup
+    are not given again.
 
     It holds also where a server does not say which it is.
     """
     await cursor.execute(_SET_SERVER, (_RESTORED,))
 
 
-async def _read_page(cursor: Cursor, limit: int, behind: Callable[[int, int], Statement], after: int) -> _Rows:
+async def _read_page(
+    cursor: Cursor, limit: int, behind: Callable[[int, int], Statement], after: int
+) -> _Rows:
     """The rows, and whether there may be more: as many as were asked for, or as come to MAX_BYTES.
 
     `behind`: what reads so many events behind a place.
@@ -325,8 +387,11 @@ async def _read_page(cursor: Cursor, limit: int, behind: Callable[[int, int], St
     *_, (last, *_) = rows
     sql, values = behind(last, left)
     ((*sizes,),) = await cursor.fetch_batch([(sql.replace(_EVENT.columns, _SIZE), values)])
-    so_far = accumulate((size for _, size in sizes), initial=sum(len(data.encode()) for *_, data in rows))
-    fits = sum(size <= MAX_BYTES for size in so_far) - 1  # the first is what was read: it may be too much by itself
+    so_far = accumulate(
+        (size for _, size in sizes), initial=sum(len(data.encode()) for *_, data in rows)
+    )
+    # the first is what was read: it may be too much by itself
+    fits = sum(size <= MAX_BYTES for size in so_far) - 1
     if fits > 0:
         (more,) = await cursor.fetch_batch([behind(last, fits)])
         rows += more
@@ -353,6 +418,8 @@ _SET_PRUNED: Final = "UPDATE event_positions SET pruned = %s WHERE id = 1"
 
 
 async def delete_events(cursor: Cursor, *, behind: int, up_to: int) -> None:
-    """Delete the events of these places, the first that are left, under the lock of the row that counts the places."""
+    """Delete the events of these places, the first that are left, under the lock of the row that
+    counts the places.
+    """
     await cursor.execute(_DELETE, (behind, up_to))
     await cursor.execute(_SET_PRUNED, (up_to,))

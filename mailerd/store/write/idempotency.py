@@ -11,12 +11,15 @@ from mailerd.store.db.connection import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.rows import Select
 
-# A second request with the key waits here until the first one has committed or rolled back. The update is a no-op.
+# A second request with the key waits here until the first one has committed or rolled back. The
+# update is a no-op.
 _CLAIM: Final = (
     "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
     "VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE job_id = job_id"
 )
-_ANSWER: Final = "UPDATE idempotency_responses SET response = %s WHERE api_key_id = %s AND idempotency_key = %s"
+_ANSWER: Final = (
+    "UPDATE idempotency_responses SET response = %s WHERE api_key_id = %s AND idempotency_key = %s"
+)
 _EXPIRE: Final = (
     "DELETE FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s "
     "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
@@ -38,14 +41,18 @@ class StoredResponse:
 
 
 _RESPONSE: Final = Select(StoredResponse, of="idempotency_responses")
-_FIND: Final = f"SELECT {_RESPONSE.columns} FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s"
+_FIND: Final = f"""
+SELECT {_RESPONSE.columns} FROM idempotency_responses
+WHERE api_key_id = %s AND idempotency_key = %s
+"""
 
 
 @dataclass(frozen=True)
 class IdempotencyKey:
     """A key that a job will claim; `make_response` makes the response's JSON.
 
-    It is given the time at which the job is sent, and the id of the recipient of a job that is one message.
+    It is given the time at which the job is sent, and the id of the recipient of a job that is one
+    message.
     """
 
     api_key_id: int
@@ -63,7 +70,9 @@ class DuplicateKeyError(MailerdError):
         self.stored = stored
 
 
-async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_at: datetime) -> None:
+async def claim_key(
+    cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_at: datetime
+) -> None:
     """Claim a key inside the transaction that stores `job_id`.
 
     Raises:
@@ -71,7 +80,8 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
     """
     await cursor.execute(_EXPIRE, (once.api_key_id, once.key, int(once.keep.total_seconds())))
     await cursor.execute(
-        _CLAIM, (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at, 0))
+        _CLAIM,
+        (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at, 0)),
     )
     await cursor.execute(_FIND, (once.api_key_id, once.key))
     found = _RESPONSE.row(await cursor.fetchone())
@@ -79,9 +89,15 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
         raise DuplicateKeyError(found)
 
 
-async def answer_key(cursor: Cursor, once: IdempotencyKey, *, send_at: datetime, recipient: int) -> None:
-    """Put the id of the only recipient into the response, in the transaction that stores the job."""
-    await cursor.execute(_ANSWER, (once.make_response(send_at, recipient), once.api_key_id, once.key))
+async def answer_key(
+    cursor: Cursor, once: IdempotencyKey, *, send_at: datetime, recipient: int
+) -> None:
+    """Put the id of the only recipient into the response, in the transaction that stores the
+    job.
+    """
+    await cursor.execute(
+        _ANSWER, (once.make_response(send_at, recipient), once.api_key_id, once.key)
+    )
 
 
 class IdempotencyStore:

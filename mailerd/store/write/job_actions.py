@@ -1,6 +1,8 @@
-"""What people ask of jobs: cancel, pause, resume, retry, another priority; each in one transaction, each noted.
+"""What people ask of jobs: cancel, pause, resume, retry, another priority; each in one transaction,
+each noted.
 
-A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
+A job's row is locked first, so whatever a claim or a record does to it comes wholly before or
+wholly after.
 """
 
 import json
@@ -35,7 +37,9 @@ from mailerd.store.write.tags import SELECT_TAGS, read_tags
 MAX_ACTIONS: Final = 100
 """The most requests of a job that are shown."""
 MESSAGES_PER_SECOND: Final = 5_000
-"""How many messages the slowest acceptable database changes in a second; it gives a big job its time."""
+"""How many messages the slowest acceptable database changes in a second; it gives a big job its
+time.
+"""
 
 _READ_DESCRIPTION: Final = f"SELECT j.metadata, {SELECT_TAGS} FROM jobs j WHERE j.id = %s"
 _COUNT_BEGUN: Final = """
@@ -44,7 +48,10 @@ SELECT COUNT(*), SUM(status = 'sent') FROM job_recipients FORCE INDEX (claim)
 _COUNT_OWN_TIMES: Final = """
 SELECT COUNT(send_at) AND COUNT(send_at) = COUNT(*), COALESCE(SUM(send_at < %s), 0)
   FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"""
-_NEXT_DUE: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
+_NEXT_DUE: Final = """
+SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim)
+WHERE job_id = %s AND status = 'waiting'
+"""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,9 @@ class ActionResult:
 
 
 class BegunError(MailerdError):
-    """A job has begun, or has ended, or times of its messages' own forbid the new one: its time is not changed."""
+    """A job has begun, or has ended, or times of its messages' own forbid the new one: its time is
+    not changed.
+    """
 
 
 class NotWaitingError(MailerdError):
@@ -110,7 +119,8 @@ _LOCK_JOB: Final = f"SELECT {_JOB.columns} FROM jobs WHERE id = %s FOR UPDATE"
 class JobActions:
     """Applies what is asked of jobs.
 
-    `timeout`: seconds for an answer; `late_arrival`: for how long a send without an answer may still reach Google.
+    `timeout`: seconds for an answer; `late_arrival`: for how long a send without an answer may
+    still reach Google.
     """
 
     def __init__(self, database: Database, *, timeout: float, late_arrival: timedelta) -> None:
@@ -132,13 +142,15 @@ class JobActions:
     ) -> ActionResult:
         """Do what is asked and record it. `messages`: the job's size.
 
-        `unsure`: retry means to check the unsure messages; `bounced`: to send those again that bounced, of these kinds.
+        `unsure`: retry means to check the unsure messages; `bounced`: to send those again that
+        bounced, of these kinds.
 
         `errors`: retry only the messages that failed with one of these reasons.
 
         Raises:
-            ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.
-            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+            ImpossibleRequestError: the job's status does not allow it; nothing was changed or
+            noted. DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the
+            way to know.
         """
 
         async def work(cursor: Cursor) -> ActionResult:
@@ -149,11 +161,26 @@ class JobActions:
             elif errors is not None and change is JobChange.RETRY and not unsure:
                 done = await _retry(cursor, job, status, errors=errors)
             else:
-                done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
-            retried = f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
+                done = await self._do(
+                    cursor,
+                    job,
+                    change,
+                    status=status,
+                    priority=priority,
+                    unsure=unsure,
+                    actor=actor,
+                )
+            retried = (
+                f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
+            )
             detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: retried}.get(change)
             note = note_action(
-                change.value, actor, job=job_id, detail=detail, changed=done.changed, messages=done.messages
+                change.value,
+                actor,
+                job=job_id,
+                detail=detail,
+                changed=done.changed,
+                messages=done.messages,
             )
             await cursor.execute(*note)
             return done
@@ -192,16 +219,21 @@ class JobActions:
                 await job_changes.set_priority(cursor, job.id, priority)
                 return ActionResult(priority != job.priority, 0, job.status)
 
-    async def change(self, job_id: str, fields: Mapping[str, Any], *, actor: str, messages: int = 0) -> ActionResult:
-        """Change `reference`, `metadata`, `tags`, `priority` or `send_at` of a job, what is given, and record it.
+    async def change(
+        self, job_id: str, fields: Mapping[str, Any], *, actor: str, messages: int = 0
+    ) -> ActionResult:
+        """Change `reference`, `metadata`, `tags`, `priority` or `send_at` of a job, what is given,
+        and record it.
 
-        `send_at`: aware; None or past: now. The messages that have a time of their own keep it. `messages`: the job's
-        size.
+        `send_at`: aware; None or past: now. The messages that have a time of their own keep it.
+        `messages`: the job's size.
 
         Raises:
-            BegunError: with `send_at`: a message of it is sent or being sent, or has a time of its own before it, or
+            BegunError: with `send_at`: a message of it is sent or being sent, or has a time of its
+            own before it, or
                 all have one, or the job has ended; nothing was changed.
-            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to
+            know.
         """
 
         async def work(cursor: Cursor) -> ActionResult:
@@ -222,7 +254,14 @@ class JobActions:
             detail = ", ".join(f"{name} {value}" for name, value in done.items())
             changed = bool(done)
             await cursor.execute(
-                *note_action("change", actor, job=job_id, detail=detail or None, changed=changed, messages=moved)
+                *note_action(
+                    "change",
+                    actor,
+                    job=job_id,
+                    detail=detail or None,
+                    changed=changed,
+                    messages=moved,
+                )
             )
             return ActionResult(changed, moved, job.status)
 
@@ -235,7 +274,8 @@ class JobActions:
 
         Raises:
             NotWaitingError: it is being sent or has ended; nothing was changed or noted.
-            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to
+            know.
         """
 
         async def work(cursor: Cursor) -> CancelledMessage:
@@ -245,18 +285,32 @@ class JobActions:
                 return CancelledMessage(changed=False)
             if row is None or row.status is not State.WAITING:
                 status = "" if row is None else row.status
-                raise NotWaitingError(t("this message is {status}; only a waiting one can be cancelled", status=status))
-            made = moves.cancelled(row, said_of_row(actor) or actor, now=locked.now, code="recipient_cancelled")
+                raise NotWaitingError(
+                    t(
+                        "this message is {status}; only a waiting one can be cancelled",
+                        status=status,
+                    )
+                )
+            made = moves.cancelled(
+                row, said_of_row(actor) or actor, now=locked.now, code="recipient_cancelled"
+            )
             await door.move(cursor, [made], by=new_id())
             detail = t("recipient {recipient}", recipient=recipient)
-            await cursor.execute(*note_action("cancel", actor, job=row.job_id, detail=detail, messages=1))
-            return CancelledMessage(changed=True, finished=tuple(await job_changes.complete(cursor, [row.job_id])))
+            await cursor.execute(
+                *note_action("cancel", actor, job=row.job_id, detail=detail, messages=1)
+            )
+            return CancelledMessage(
+                changed=True, finished=tuple(await job_changes.complete(cursor, [row.job_id]))
+            )
 
         return await self._database.request(work, what="messages.cancel", bound=self._timeout)
 
 
 async def activity_of(database: Database, job_id: str, *, bound: float) -> list[RecordedAction]:
-    """What was asked of a job, the newest of at most `MAX_ACTIONS` first. `bound`: seconds for the answer."""
+    """What was asked of a job, the newest of at most `MAX_ACTIONS` first.
+
+    `bound`: seconds for the answer.
+    """
     rows = await database.request_rows(
         f"SELECT {_ACTION.columns} FROM job_actions WHERE job_id = %s ORDER BY id DESC LIMIT %s",
         (job_id, MAX_ACTIONS),
@@ -266,8 +320,12 @@ async def activity_of(database: Database, job_id: str, *, bound: float) -> list[
     return [_ACTION.row(each) for each in rows]
 
 
-async def _unlimited(work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor) -> ActionResult:
-    """Do it without the limit of one statement: one changes all messages, and the caller's bound ends it."""
+async def _unlimited(
+    work: Callable[[Cursor], Awaitable[ActionResult]], cursor: Cursor
+) -> ActionResult:
+    """Do it without the limit of one statement: one changes all messages, and the caller's bound
+    ends it.
+    """
     limit = await without_limit(cursor)
     try:
         return await work(cursor)
@@ -287,7 +345,9 @@ async def _describe(cursor: Cursor, job: str, fields: Mapping[str, Any]) -> dict
     column, found = await cursor.fetchone()
     done = dict[str, str]()
     if "metadata" in fields and (metadata := fields["metadata"] or {}) != read_metadata(column):
-        await job_changes.set_metadata(cursor, job, json.dumps(metadata, ensure_ascii=False) if metadata else None)
+        await job_changes.set_metadata(
+            cursor, job, json.dumps(metadata, ensure_ascii=False) if metadata else None
+        )
         done["metadata"] = ", ".join(sorted(metadata)) or "-"
     if "tags" in fields and set(tags := fields["tags"] or []) != {*read_tags(found)}:
         await job_changes.set_tags(cursor, job, tags)
@@ -299,22 +359,30 @@ async def _send_at(cursor: Cursor, job: _Found, at: datetime) -> int:
     """Give a job that has not begun another time; how many messages have it.
 
     Raises:
-        BegunError: it has, or a message would have to be sent before the job's time, or none has the job's time.
+        BegunError: it has, or a message would have to be sent before the job's time, or none has
+        the job's time.
     """
     await cursor.execute(_COUNT_BEGUN, (job.id,))
     begun, sent = await cursor.fetchone()
     if job.started or begun or job.status not in {JobStatus.QUEUED, JobStatus.PAUSED}:
         raise BegunError(
-            t("this job is {status}, {sent:,} of its messages are sent; `send_at` can be changed before the first one",
-              status=coded(job.status), sent=int(sent or 0))
-        )  # fmt: skip
+            t(
+                "this job is {status}, {sent:,} of its messages are sent; `send_at` can be changed "
+                "before the first one",
+                status=coded(job.status),
+                sent=int(sent or 0),
+            )
+        )
     await cursor.execute(_COUNT_OWN_TIMES, (naive(at), job.id))
     all_own, own = await cursor.fetchone()
     if own:
         raise BegunError(
-            tn("{n:,} message has a send_at of its own before this time", "{n:,} messages have a send_at of their own "
-               "before this time", int(own))
-        )  # fmt: skip
+            tn(
+                "{n:,} message has a send_at of its own before this time",
+                "{n:,} messages have a send_at of their own before this time",
+                int(own),
+            )
+        )
     if all_own:
         raise BegunError(t("every message of this job has a send_at of its own and keeps it"))
     await job_changes.set_send_at(cursor, job.id, at)
@@ -336,12 +404,16 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
 
 
 async def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
-    data = {"job_id": job.id, "sender_email": job.sender, "reference": job.reference, "actor": actor}
+    data = {
+        "job_id": job.id,
+        "sender_email": job.sender,
+        "reference": job.reference,
+        "actor": actor,
+    }
     if type_ is EventType.JOB_PAUSED:
         data["cause"] = MANUAL
-    await cursor.execute(
-        *insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)])
-    )  # the job's row is locked
+    # the job's row is locked
+    await cursor.execute(*insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)]))
 
 
 async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:
@@ -364,7 +436,9 @@ async def _retry(
     return ActionResult(changed=True, messages=messages, status=status)
 
 
-async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: Sequence[str]) -> ActionResult:
+async def _retry_bounced(
+    cursor: Cursor, job: _Found, status: JobStatus, kinds: Sequence[str]
+) -> ActionResult:
     messages = await door.send_bounced_again(cursor, job.id, token=new_id(), kinds=kinds)
     if not messages:
         return ActionResult(changed=False, messages=0, status=job.status)

@@ -1,6 +1,7 @@
 """Every change of a row of `jobs`: no other file writes that table.
 
-A job into which a message comes back must never get stuck, and a job ends when nothing of it is open any more.
+A job into which a message comes back must never get stuck, and a job ends when nothing of it is
+open any more.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -58,11 +59,15 @@ class LockedJob:
         return self.status is JobStatus.CANCELLED
 
 
-async def lock_jobs(cursor: Cursor, ids: Collection[str], *, wait: bool = True) -> dict[str, LockedJob]:
-    """Lock these jobs, in the order of their ids; unless it may `wait`, those that another transaction holds are left.
+async def lock_jobs(
+    cursor: Cursor, ids: Collection[str], *, wait: bool = True
+) -> dict[str, LockedJob]:
+    """Lock these jobs, in the order of their ids; unless it may `wait`, those that another
+    transaction holds are left.
 
-    A resume waits for it: between an UPDATE that finds a paused job and the COMMIT, a job that is resumed would look
-    for its next message before ours can be seen, find none, and never be claimed again.
+    A resume waits for it: between an UPDATE that finds a paused job and the COMMIT, a job that is
+    resumed would look for its next message before ours can be seen, find none, and never be claimed
+    again.
     """
     if not ids:
         return {}
@@ -81,20 +86,30 @@ async def who_cancelled(cursor: Cursor, job: str) -> str:
 async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> None:
     """Let a locked job be claimed in so long at the latest; None: none of its messages waits again.
 
-    A completed one goes on. A cancelled one is finished once more, with other counts: the recovery does that, with an
-    event. No message that comes back ends a brake.
+    A completed one goes on. A cancelled one is finished once more, with other counts: the recovery
+    does that, with an event. No message that comes back ends a brake.
     """
     if wait is None:
         return
     match job.status:
         case JobStatus.QUEUED | JobStatus.SENDING:
-            at = job.now + wait if job.next_claim_at is None else min(job.next_claim_at, job.now + wait)
+            at = (
+                job.now + wait
+                if job.next_claim_at is None
+                else min(job.next_claim_at, job.now + wait)
+            )
             at = at if job.braked_until is None else max(at, job.braked_until)
             if at != job.next_claim_at:
                 await cursor.execute(_SET_NEXT_CLAIM, (naive(at), job.id))
         case JobStatus.COMPLETED:
-            at = job.now + wait if job.braked_until is None else max(job.now + wait, job.braked_until)
-            await cursor.execute(_REOPEN, (job_after(job.status, JobChange.RETRY).value, naive(at), job.id))
+            at = (
+                job.now + wait
+                if job.braked_until is None
+                else max(job.now + wait, job.braked_until)
+            )
+            await cursor.execute(
+                _REOPEN, (job_after(job.status, JobChange.RETRY).value, naive(at), job.id)
+            )
         case JobStatus.CANCELLED if job.finished_at is not None:
             await cursor.execute(_NOT_FINISHED, (job.id,))
         case _:
@@ -102,11 +117,20 @@ async def wake_job(cursor: Cursor, job: LockedJob, wait: timedelta | None) -> No
 
 
 async def count_results(cursor: Cursor, job: str, more: Mapping[str, int] | None) -> None:
-    """Count how many more messages of a locked job have come back (`bounced`) or were answered (`replied`)."""
+    """Count how many more messages of a locked job have come back (`bounced`) or were answered
+    (`replied`).
+    """
     if more:
         bounced, replied = more.get("bounced", 0), more.get("replied", 0)
         less_bounced, less_replied = max(-bounced, 0), max(-replied, 0)
-        values = (max(bounced, 0), less_bounced, less_bounced, max(replied, 0), less_replied, less_replied)
+        values = (
+            max(bounced, 0),
+            less_bounced,
+            less_bounced,
+            max(replied, 0),
+            less_replied,
+            less_replied,
+        )
         await cursor.execute(_COUNT_RESULTS, (*values, job))
 
 
@@ -115,16 +139,20 @@ async def subtract_bounced(cursor: Cursor, job: str, messages: int) -> None:
     await cursor.execute(_SUBTRACT_BOUNCED, (messages, job))
 
 
-async def end_turns(cursor: Cursor, turns: Mapping[str, datetime | None], *, began: Collection[str]) -> None:
+async def end_turns(
+    cursor: Cursor, turns: Mapping[str, datetime | None], *, began: Collection[str]
+) -> None:
     """Set the next turn of locked jobs; `began`: those of which messages were claimed."""
     began = tuple(began) or ("",)
     whens = [value for job, at in sorted(turns.items()) for value in (job, naive(at))]
     statement = _END_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(turns)))
-    await cursor.execute(statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(turns))))
+    await cursor.execute(
+        statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(turns)))
+    )
 
 
-# The audit's two cases: a job with waiting messages has no next claim, or its sender has none. LIMIT 1 keeps
-# MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
+# The audit's two cases: a job with waiting messages has no next claim, or its sender has none.
+# LIMIT 1 keeps MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
 STUCK_JOBS: Final = """
 SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
  WHERE j.status IN ('queued', 'sending')
@@ -140,8 +168,8 @@ MAX_FOUND: Final = 200
 async def stuck_jobs(cursor: Cursor) -> dict[str, str]:
     """Jobs that no claim would ever find though something of them waits, and the sender of each.
 
-    One statement sees one moment, and all that lets a message wait wakes its job in the same commit: what is found here
-    is the result of a fault.
+    One statement sees one moment, and all that lets a message wait wakes its job in the same
+    commit: what is found here is the result of a fault.
     """
     await cursor.execute(STUCK_JOBS, (MAX_FOUND,))
     return dict(await cursor.fetchall())
@@ -149,20 +177,29 @@ async def stuck_jobs(cursor: Cursor) -> dict[str, str]:
 
 async def write_stuck(cursor: Cursor, jobs: Collection[str]) -> None:
     """Write the events of jobs that were stuck and are woken in this transaction."""
-    await cursor.execute("SELECT id, sender_email, reference FROM jobs WHERE id IN %s", (tuple(jobs),))
+    await cursor.execute(
+        "SELECT id, sender_email, reference FROM jobs WHERE id IN %s", (tuple(jobs),)
+    )
     events = [
         NewEvent(
-            EventType.JOB_STUCK, new_id(), {"job_id": job, "sender_email": sender, "reference": reference}, job, sender
+            EventType.JOB_STUCK,
+            new_id(),
+            {"job_id": job, "sender_email": sender, "reference": reference},
+            job,
+            sender,
         )
         for job, sender, reference in await cursor.fetchall()
-    ]  # fmt: skip
+    ]
     await cursor.execute(*insert_events(events))
 
 
 # The end of a job.
 
 UNFINISHED: Final = "j.finished_at IS NULL"
-"""A job `j` that has not ended. A cancelled job ends when its last message is no longer in flight."""
+"""A job `j` that has not ended.
+
+A cancelled job ends when its last message is no longer in flight.
+"""
 # LIMIT keeps MariaDB from making one list of all open messages of all jobs out of three NOT EXISTS.
 _ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
 _SELECT_FINISHED: Final = f"""
@@ -180,10 +217,13 @@ UPDATE jobs j FORCE INDEX (PRIMARY)
 _COUNT_ENDED: Final = """
 SELECT job_id, COUNT(*) FROM job_recipients
  WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
-_READ_DURATION: Final = (
-    "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
+_READ_DURATION: Final = """
+SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs
+WHERE id = %s
+"""
+_READ_FINISHED_JOB: Final = (
+    "SELECT sender_email, reference, status, total, finished_at FROM jobs WHERE id = %s"
 )
-_READ_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, finished_at FROM jobs WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -198,7 +238,9 @@ class CompletedJob:
 
 
 async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
-    """Complete those of the jobs in which nothing is open and whose counts add up, in the caller's transaction."""
+    """Complete those of the jobs in which nothing is open and whose counts add up, in the caller's
+    transaction.
+    """
     await cursor.execute(_SELECT_FINISHED, (tuple(ids),))
     done = []
     for job in sorted(job for (job,) in await cursor.fetchall()):
@@ -208,26 +250,35 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
         if OPEN & counts.keys():
             continue
         ended = counts.get("sent", 0), counts.get("failed", 0)
-        await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, *ended, job, sum(counts.values())))
+        await cursor.execute(
+            _FINISH, (JobStatus.COMPLETED.value, *ended, job, sum(counts.values()))
+        )
         if cursor.rowcount == 1:
             await write_finished(cursor, job, counts)
             done.append(
                 CompletedJob(
-                    job=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
-                    cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
+                    job=job,
+                    sent=counts.get("sent", 0),
+                    failed=counts.get("failed", 0),
+                    cancelled=counts.get("cancelled", 0),
+                    seconds=await _took(cursor, job),
                 )
-            )  # fmt: skip
+            )
     return done
 
 
 def say_finished(events: RunnerEvents, jobs: Iterable[CompletedJob]) -> None:
     """Log that these jobs have ended."""
     for it in jobs:
-        events.job_finished(job=it.job, sent=it.sent, failed=it.failed, cancelled=it.cancelled, seconds=it.seconds)
+        events.job_finished(
+            job=it.job, sent=it.sent, failed=it.failed, cancelled=it.cancelled, seconds=it.seconds
+        )
 
 
 async def was_completed(cursor: Cursor, done: Sequence[CompletedJob]) -> bool:
-    """Whether this transaction completed the jobs: another daemon's would have ended at another microsecond."""
+    """Whether this transaction completed the jobs: another daemon's would have ended at another
+    microsecond.
+    """
     if not done:
         return False
     await lock_jobs(cursor, [done[0].job])  # a commit that is under way comes first
@@ -235,13 +286,24 @@ async def was_completed(cursor: Cursor, done: Sequence[CompletedJob]) -> bool:
 
 
 async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) -> None:
-    """Write the event of a job that has just finished, in the same transaction; `counts`: its recipients by status."""
+    """Write the event of a job that has just finished, in the same transaction; `counts`: its
+    recipients by status.
+    """
     await cursor.execute(_READ_FINISHED_JOB, (job,))
     sender, reference, status, total, at = await cursor.fetchone()
     ended = {name: counts.get(name, 0) for name in ("sent", "failed", "cancelled")}
-    data = {"job_id": job, "sender_email": sender, "reference": reference, "status": status, "total": total, **ended}
+    data = {
+        "job_id": job,
+        "sender_email": sender,
+        "reference": reference,
+        "status": status,
+        "total": total,
+        **ended,
+    }
     cause = f"{job}:{at.isoformat(timespec='microseconds')}"
-    await cursor.execute(*insert_events([NewEvent(EventType.JOB_FINISHED, cause, data, job, sender)]))
+    await cursor.execute(
+        *insert_events([NewEvent(EventType.JOB_FINISHED, cause, data, job, sender)])
+    )
 
 
 async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:
@@ -272,8 +334,9 @@ _SET_RUNNING: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = %s, finished_at = NULL,
        next_claim_at = GREATEST(CAST(%s AS DATETIME(6)), COALESCE(braked_until, '1970-01-01')) WHERE id = %s"""
-# What came back before has been seen by who resumes a job that was paused for it: it pauses the job no more
-# (core/bounce_rule.py). After any other pause it counts on: a program that pauses and resumes has seen nothing.
+# What came back before has been seen by who resumes a job that was paused for it: it pauses the job
+# no more (core/bounce_rule.py). After any other pause it counts on: a program that pauses and
+# resumes has seen nothing.
 _HAS_SEEN_BOUNCES: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET bounces_seen = UTC_TIMESTAMP(6), bounce_warning = NULL, braked_until = NULL, brakes = 0
@@ -304,15 +367,21 @@ async def set_cancelled(cursor: Cursor, job: str, status: JobStatus) -> None:
     await cursor.execute(_SET_CANCELLED, (status.value, job))
 
 
-async def set_paused(cursor: Cursor, job: str, status: JobStatus, *, cause: str, reason: str | None = None) -> None:
+async def set_paused(
+    cursor: Cursor, job: str, status: JobStatus, *, cause: str, reason: str | None = None
+) -> None:
     """Pause a job; with a `reason`, what was a warning has come true."""
     await cursor.execute(_SET_PAUSED, (status.value, cause, job))
     if reason is not None:
         await cursor.execute(_SET_REASON, (*in_row(reason, 500), job))
 
 
-async def set_running(cursor: Cursor, job: str, status: JobStatus, *, next_at: datetime | None) -> None:
-    """Let a job be claimed from, or completed; `next_at`: when its first message is due, as the database has it."""
+async def set_running(
+    cursor: Cursor, job: str, status: JobStatus, *, next_at: datetime | None
+) -> None:
+    """Let a job be claimed from, or completed; `next_at`: when its first message is due, as the
+    database has it.
+    """
     await cursor.execute(_SET_RUNNING, (status.value, next_at, job))
 
 
@@ -403,7 +472,9 @@ async def keep_markdown(database: Database, job: str, markdown: str, *, bound: f
 
 
 async def sent_at_once(database: Database) -> list[tuple[str, datetime]]:
-    """Jobs that were posted by a clock that was ahead, to be sent at once, with the time that it gave them."""
+    """Jobs that were posted by a clock that was ahead, to be sent at once, with the time that it
+    gave them.
+    """
     return [(job, at) for job, at in await database.read_rows(_SENT_AT_ONCE, what="clock.follow")]
 
 

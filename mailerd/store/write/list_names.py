@@ -41,6 +41,9 @@ def check_list_title(title: str) -> str:
     """
     if not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable():
         raise ListNameError(
-            t("the title of a list has 1 to {max_list_title} printable characters", max_list_title=MAX_LIST_TITLE)
+            t(
+                "the title of a list has 1 to {max_list_title} printable characters",
+                max_list_title=MAX_LIST_TITLE,
+            )
         )
     return title

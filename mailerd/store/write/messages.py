@@ -1,14 +1,18 @@
-"""The door to the messages: no other file writes `job_recipients` or `attempts`, and a message changes by `move`.
+"""The door to the messages: no other file writes `job_recipients` or `attempts`, and a message
+changes by `move`.
 
-    lock the rows ▶ what each becomes (core/moves.py) ▶ move: the rows, the log of attempts, their jobs, their senders,
-                                                             what else the caller changes, the tallies, the events
+    lock the rows ▶ what each becomes (core/moves.py) ▶ move: the rows, the log of attempts, their
+    jobs, their senders,
+                                                             what else the caller changes, the
+                                                             tallies, the events
 
-Locks are taken in this order everywhere: messages by their ids, jobs by theirs, senders by their addresses, then the
-hours, the tallies and the outbox. A line of `attempts` is unique by recipient, token and event, and is written in the
-transaction that makes the change: so it answers what became of a COMMIT without an answer.
+Locks are taken in this order everywhere: messages by their ids, jobs by theirs, senders by their
+addresses, then the hours, the tallies and the outbox. A line of `attempts` is unique by recipient,
+token and event, and is written in the transaction that makes the change: so it answers what became
+of a COMMIT without an answer.
 
-What changes a whole job at once (cancel, retry) locks the job first, and is one statement for each table here. What
-only holds a message (a lease, a check's turn) is no change of it.
+What changes a whole job at once (cancel, retry) locks the job first, and is one statement for each
+table here. What only holds a message (a lease, a check's turn) is no change of it.
 """
 
 from collections import Counter, defaultdict
@@ -21,7 +25,16 @@ from typing import Any, Final
 
 from mailerd.core.claims import ClaimedRecipient, Handover
 from mailerd.core.extras import Extras
-from mailerd.core.moves import NEVER_HANDED_OVER, NO_LOG, TRIED_ANEW, AttemptLog, Line, Move, Row, cancelled
+from mailerd.core.moves import (
+    NEVER_HANDED_OVER,
+    NO_LOG,
+    TRIED_ANEW,
+    AttemptLog,
+    Line,
+    Move,
+    Row,
+    cancelled,
+)
 from mailerd.core.reasons import from_row, in_row
 from mailerd.core.results import Result
 from mailerd.core.states import FOLLOWS, ImpossibleTransitionError, State, Tally, Transition, after
@@ -42,7 +55,9 @@ def _expanded(names: Iterable[str]) -> str:
 
 _REASON: Final = ("error", "error_code", "error_args")
 """The columns of a reason, as `in_row` has them."""
-_IS_TEST: Final = "EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_recipients.job_id AND jobs.type = 'test')"
+_IS_TEST: Final = (
+    "EXISTS (SELECT 1 FROM jobs WHERE jobs.id = job_recipients.job_id AND jobs.type = 'test')"
+)
 _COLUMNS: Final = _expanded(_IS_TEST if name == "is_test" else name for name in Row._fields)
 _LOCK: Final = f"""
 SELECT {_COLUMNS}, {ASKS_FOR_SENT}, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (PRIMARY)
@@ -54,14 +69,24 @@ IF(j.next_claim_at > UTC_TIMESTAMP(6),
 """Of a job `j` that is not due: whether the message that is due next has been tried."""
 _TIMES: Final = tuple(
     Row._fields.index(name)
-    for name in ("due_at", "lease_until", "handed_over_at", "nothing_found_at", "result_at", "sent_at", "updated_at")
+    for name in (
+        "due_at",
+        "lease_until",
+        "handed_over_at",
+        "nothing_found_at",
+        "result_at",
+        "sent_at",
+        "updated_at",
+    )
 )
 _STATUS: Final = Row._fields.index("status")
 _ERROR: Final = Row._fields.index("error")
 _ERROR_OF_LINE: Final = Line._fields.index("error")
 _READ_LOG: Final = f"""
 SELECT {_expanded(Line._fields)} FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s ORDER BY id"""
-_READ_LOGGED: Final = "SELECT DISTINCT recipient_id FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s"
+_READ_LOGGED: Final = """
+SELECT DISTINCT recipient_id FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id IN %s
+"""
 _FIND_LINE: Final = """
 SELECT 1 FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
@@ -111,7 +136,8 @@ class Locked:
 
 
 async def lock(cursor: Cursor, ids: Iterable[int], *, wait: bool = True) -> Locked:
-    """Lock these rows, in the order of their ids; unless it may `wait`, those that another transaction holds are left.
+    """Lock these rows, in the order of their ids; unless it may `wait`, those that another
+    transaction holds are left.
 
     First of all in a transaction. What is read here stays so until the COMMIT.
     """
@@ -132,8 +158,21 @@ async def read_log(cursor: Cursor, ids: Iterable[int]) -> Mapping[int, AttemptLo
     """The log of attempts of each of these messages, whose rows are locked."""
     lines = defaultdict[int, list[Line]](list)
     await cursor.execute(_READ_LOG, (tuple(ids),))
-    for recipient, attempt, token, event, draft, message, error, code, args, id_ in await cursor.fetchall():
-        line = Line(recipient, attempt, token, event, draft, message, from_row(error, code, args), id_)
+    for (
+        recipient,
+        attempt,
+        token,
+        event,
+        draft,
+        message,
+        error,
+        code,
+        args,
+        id_,
+    ) in await cursor.fetchall():
+        line = Line(
+            recipient, attempt, token, event, draft, message, from_row(error, code, args), id_
+        )
         lines[line.recipient_id].append(line)
     return defaultdict(lambda: NO_LOG, {id_: AttemptLog(some) for id_, some in lines.items()})
 
@@ -146,11 +185,13 @@ async def move(
     also: Callable[[], Awaitable[None]] | None = None,
     asks_for_sent: bool = True,
 ) -> list[Row]:
-    """Write these moves of locked rows and all that follows from them; what became of the row of each.
+    """Write these moves of locked rows and all that follows from them; what became of the row of
+    each.
 
-    Of several moves of one message each begins where the one before ended. `by`: the daemon that does it, or a token of
-    its own. `also`: what else the caller changes of these jobs and senders, under the same locks.
-    `asks_for_sent`: False where it is known that no endpoint asks for `recipients.sent`.
+    Of several moves of one message each begins where the one before ended. `by`: the daemon that
+    does it, or a token of its own. `also`: what else the caller changes of these jobs and senders,
+    under the same locks. `asks_for_sent`: False where it is known that no endpoint asks for
+    `recipients.sent`.
 
     Raises:
         ImpossibleTransitionError: a move is not in the table of transitions: a bug in mailerd.
@@ -164,9 +205,17 @@ async def move(
     waits, senders = _turns(moves)
     results = _results(zip(first.values(), last.values(), strict=True))
     found = await jobs.lock_jobs(cursor, {*waits, *results}) if waits or results else {}
-    for row in list(last.values()):  # a message that comes back into a cancelled job has nothing to wait for
-        if row.status == State.WAITING and (job := found.get(row.job_id)) and job.is_cancelled and row.job_id in waits:
-            last[row.id] = cancelled(row, await jobs.who_cancelled(cursor, row.job_id), now=job.now).after
+    # a message that comes back into a cancelled job has nothing to wait for
+    for row in list(last.values()):
+        if (
+            row.status == State.WAITING
+            and (job := found.get(row.job_id))
+            and job.is_cancelled
+            and row.job_id in waits
+        ):
+            last[row.id] = cancelled(
+                row, await jobs.who_cancelled(cursor, row.job_id), now=job.now
+            ).after
     await _write_rows(cursor, [(first[id_], row) for id_, row in last.items() if row != first[id_]])
     if lines := [line for it in moves for line in it.lines]:
         await write_lines(cursor, lines, by=by)
@@ -186,16 +235,21 @@ async def move(
     if events := [event for it in moves if (event := _event(it))]:
         await cursor.execute(*insert_events(events))
     if asks_for_sent:
-        await sent_events(cursor, [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status])
+        await sent_events(
+            cursor,
+            [id_ for id_, row in last.items() if row.status == State.SENT != first[id_].status],
+        )
     return [last[it.before.id] for it in moves]
 
 
 async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
-    """Hand new messages over, in a statement that is a transaction of its own; False: not all of them were.
+    """Hand new messages over, in a statement that is a transaction of its own; False: not all of
+    them were.
 
-    It is the move `handed_over` of rows that need not be read: of a message that is new, all that a former worker makes
-    known stands in its row. Where one of the addresses, a copy's among them, has a suppression, or one of the jobs or
-    senders was stopped, none is handed over. Those that were may be handed over again.
+    It is the move `handed_over` of rows that need not be read: of a message that is new, all that a
+    former worker makes known stands in its row. Where one of the addresses, a copy's among them,
+    has a suppression, or one of the jobs or senders was stopped, none is handed over. Those that
+    were may be handed over again.
     """
     ids = [it.message.id for it in records]
     values: list[object] = [after(State.SENDING, Transition.HANDED_OVER).value]
@@ -204,7 +258,10 @@ async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
     pairs = tuple((it.message.id, it.message.token) for it in records)
     digests = tuple({digest for it in records for digest in it.message.digests})
     lists = tuple({EVERYTHING, *(it.message.list_id for it in records)})
-    jobs_and_senders = [tuple({it.message.job_id for it in records}), tuple({it.message.sender for it in records})]
+    jobs_and_senders = [
+        tuple({it.message.job_id for it in records}),
+        tuple({it.message.sender for it in records}),
+    ]
     each = ", ".join(["%s"] * len(ids))
     values += [tuple(ids), pairs, digests, lists, *jobs_and_senders]
     await cursor.execute(_HAND_OVER.format(each=each), values)
@@ -212,7 +269,9 @@ async def hand_over(cursor: Cursor, records: Sequence[Handover]) -> bool:
 
 
 async def stopped(cursor: Cursor, ids: Collection[int]) -> set[int]:
-    """Those of these messages whose job is paused or cancelled, or whose sender a person has paused."""
+    """Those of these messages whose job is paused or cancelled, or whose sender a person has
+    paused.
+    """
     if not ids:
         return set()
     await cursor.execute(_SELECT_STOPPED, (tuple(ids),))
@@ -220,7 +279,8 @@ async def stopped(cursor: Cursor, ids: Collection[int]) -> set[int]:
 
 
 async def is_logged(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
-    """Whether the log has this line of this daemon: its transaction that made the change was committed.
+    """Whether the log has this line of this daemon: its transaction that made the change was
+    committed.
 
     It waits for one that is still being committed, so that "not there" is a proof too.
     """
@@ -280,12 +340,17 @@ def _event(it: Move) -> NewEvent | None:
     if it.transition is None or (type_ := FOLLOWS[it.transition].event) is None:
         return None
     data: dict[str, object] = {
-        "recipient_id": row.id, "job_id": row.job_id, "index": row.seq, "email": row.to_email,
+        "recipient_id": row.id,
+        "job_id": row.job_id,
+        "index": row.seq,
+        "email": row.to_email,
         "sender_email": it.sender,
-    }  # fmt: skip
+    }
     if type_ is EventType.RECIPIENT_FAILED:
         data["attempts"] = it.lines[0].attempt
-    return NewEvent(type_, f"{row.id}:{it.token}", data | {"reason": it.reason}, row.job_id, it.sender)
+    return NewEvent(
+        type_, f"{row.id}:{it.token}", data | {"reason": it.reason}, row.job_id, it.sender
+    )
 
 
 async def _write_rows(cursor: Cursor, changed: Iterable[tuple[Row, Row]]) -> None:
@@ -298,7 +363,9 @@ async def _write_rows(cursor: Cursor, changed: Iterable[tuple[Row, Row]]) -> Non
 
 
 def _changed(before: Row, now: Row) -> tuple[str, ...]:
-    return tuple(name for name, was, is_ in zip(Row._fields, before, now, strict=True) if was != is_)
+    return tuple(
+        name for name, was, is_ in zip(Row._fields, before, now, strict=True) if was != is_
+    )
 
 
 def _update(changed: Sequence[str], rows: Sequence[Row]) -> Statement:
@@ -311,12 +378,21 @@ def _update(changed: Sequence[str], rows: Sequence[Row]) -> Statement:
     each = [name for name in values if name not in same]
     if not each:
         sets = ", ".join(f"{name} = %s" for name in same)
-        return _SET_SAME.format(sets=sets), [*(values[name][0] for name in same), tuple(row.id for row in rows)]
-    sets = ", ".join([*(f"r.{name} = v.{name}" for name in each), *(f"r.{name} = %s" for name in same)])
+        return _SET_SAME.format(sets=sets), [
+            *(values[name][0] for name in same),
+            tuple(row.id for row in rows),
+        ]
+    sets = ", ".join(
+        [*(f"r.{name} = v.{name}" for name in each), *(f"r.{name} = %s" for name in same)]
+    )
     head = "SELECT %s id, " + ", ".join(f"%s {name}" for name in each)
     more = "SELECT " + ", ".join(["%s"] * (len(each) + 1))
     union = " UNION ALL ".join([head, *[more] * (len(rows) - 1)])
-    given = [value for place, row in enumerate(rows) for value in (row.id, *(values[name][place] for name in each))]
+    given = [
+        value
+        for place, row in enumerate(rows)
+        for value in (row.id, *(values[name][place] for name in each))
+    ]
     return _SET_EACH.format(rows=union, sets=sets), [*given, *(values[name][0] for name in same)]
 
 
@@ -334,16 +410,19 @@ def short(text: str | None, limit: int = 1000) -> str | None:
 
 # Suppressions: a claim marks the messages that have one, and no hand-over is written for these.
 #
-# The look of the claim spares Google the message. That of the hand-over is the promise: it is made under the row's
-# lock, in the transaction after whose COMMIT Google is asked to send.
+# The look of the claim spares Google the message. That of the hand-over is the promise: it is made
+# under the row's lock, in the transaction after whose COMMIT Google is asked to send.
 
-BINDING: Final = (
-    "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
-)
+BINDING: Final = """
+SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY)
+WHERE digest IN %s AND list_id IN %s
+"""
 
 
 async def mark_new(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The claimed messages, whose rows are locked; those of which the log of attempts has nothing are new."""
+    """The claimed messages, whose rows are locked; those of which the log of attempts has nothing
+    are new.
+    """
     if not messages:
         return []
     await cursor.execute(_READ_LOGGED, (tuple(it.id for it in messages),))
@@ -351,14 +430,22 @@ async def mark_new(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list
     return [replace(it, is_new=it.id not in logged and it.draft_id is None) for it in messages]
 
 
-async def mark_suppressed(cursor: Cursor, messages: Sequence[ClaimedRecipient]) -> list[ClaimedRecipient]:
-    """The claimed messages, each with why it may not go, where it may not, and with the copies that may not."""
+async def mark_suppressed(
+    cursor: Cursor, messages: Sequence[ClaimedRecipient]
+) -> list[ClaimedRecipient]:
+    """The claimed messages, each with why it may not go, where it may not, and with the copies that
+    may not.
+    """
     digests = tuple({digest for it in messages for digest in it.digests if digest})
     if not digests:
         return list(messages)
     await cursor.execute(BINDING, (digests, tuple({EVERYTHING, *(it.list_id for it in messages)})))
     found = dict[tuple[bytes, int], Reason]()
-    for digest, list_id, reason in await cursor.fetchall():  # of several origins; a bounce is the strongest reason
+    for (
+        digest,
+        list_id,
+        reason,
+    ) in await cursor.fetchall():  # of several origins; a bounce is the strongest reason
         place = bytes(digest), list_id
         if found.get(place) is not Reason.HARD_BOUNCE:
             found[place] = Reason(reason)
@@ -371,7 +458,9 @@ def _marked(it: ClaimedRecipient, found: dict[tuple[bytes, int], Reason]) -> Cla
     return replace(it, suppressed=suppressed, barred=barred) if suppressed or barred else it
 
 
-def _reason(it: ClaimedRecipient, digest: bytes, found: dict[tuple[bytes, int], Reason]) -> Reason | None:
+def _reason(
+    it: ClaimedRecipient, digest: bytes, found: dict[tuple[bytes, int], Reason]
+) -> Reason | None:
     reasons = {found.get((digest, list_id)) for list_id in (EVERYTHING, it.list_id)} - {None}
     if Reason.HARD_BOUNCE in reasons:
         return Reason.HARD_BOUNCE
@@ -397,8 +486,8 @@ _CANCEL_WAITING: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, error = %s, error_code = %s, error_args = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
-# What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
-# does what a worker reported as sent after it had been given up: Google has it.
+# What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and
+# stays failed. So does what a worker reported as sent after it had been given up: Google has it.
 RETRIABLE: Final = f"""
 status = 'failed' AND attempts > 0 AND message_id IS NULL AND {NOT_FORGOTTEN} AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event IN ('sent', 'answered')
@@ -420,8 +509,8 @@ _WHY_BOUNCED: Final = """
 draft_id, message_id, CONCAT('bounced: ', COALESCE(result_reason, result_kind)), 'bounced',
        JSON_OBJECT('reason', COALESCE(result_reason, result_kind))"""
 _NO_ERROR: Final[Mapping[str, Any]] = dict.fromkeys(_REASON)
-# Every hand-over asks the log whether Google has the message. It had, and it came back. A join: before MariaDB 11.1 and
-# MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.
+# Every hand-over asks the log whether Google has the message. It had, and it came back. A join:
+# before MariaDB 11.1 and MySQL 8.0.21 an UPDATE with IN (SELECT …) reads the whole log.
 _FORGET_MESSAGES_OF_BOUNCED: Final = f"""
 UPDATE (SELECT id AS recipient FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED}) r
   STRAIGHT_JOIN attempts a FORCE INDEX (event_of_claim) ON a.recipient_id = r.recipient
@@ -437,20 +526,32 @@ def _let_wait(values: Mapping[str, Any]) -> Statement:
 
 async def cancel_waiting(cursor: Cursor, job: str, *, reason: str) -> int:
     """Cancel the messages of a locked job that wait; how many."""
-    await cursor.execute(_CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, *in_row(reason), job))
+    await cursor.execute(
+        _CANCEL_WAITING, (after(State.WAITING, Transition.CANCELLED).value, *in_row(reason), job)
+    )
     return cursor.rowcount
 
 
 async def move_due(cursor: Cursor, job: str, at: datetime) -> int:
-    """Let those messages of a locked, unbegun job wait until `at` that have no time of their own; how many."""
+    """Let those messages of a locked, unbegun job wait until `at` that have no time of their own;
+    how many.
+    """
     await cursor.execute(_MOVE_DUE, (naive(at), job))
     return cursor.rowcount
 
 
-async def retry_failed(cursor: Cursor, job: str, *, token: str, errors: Collection[str] | None = None) -> int:
-    """Let the failed messages of a locked job be tried anew, or only those with one of these errors; how many."""
+async def retry_failed(
+    cursor: Cursor, job: str, *, token: str, errors: Collection[str] | None = None
+) -> int:
+    """Let the failed messages of a locked job be tried anew, or only those with one of these
+    errors; how many.
+    """
     after(State.FAILED, Transition.RETRIED)
-    which, given = (_FAILED, [job]) if errors is None else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
+    which, given = (
+        (_FAILED, [job])
+        if errors is None
+        else (_FAILED + _OF_ERRORS, [job, tuple(errors) or ("",)])
+    )
     columns = "NULL, NULL, error, error_code, error_args"
     await cursor.execute(_LOG_RETRIED.format(columns=columns) + which, (token, token, *given))
     start, values = _let_wait({**TRIED_ANEW, **_NO_ERROR})
@@ -462,7 +563,9 @@ async def send_bounced_again(cursor: Cursor, job: str, *, token: str, kinds: Seq
     """Let those messages of a locked job wait again that bounced, of these kinds; how many."""
     after(State.SENT, Transition.RETRIED)
     given = (job, tuple(kinds))
-    await cursor.execute(_LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", (token, token, *given))
+    await cursor.execute(
+        _LOG_RETRIED.format(columns=_WHY_BOUNCED) + _BOUNCED + " FOR UPDATE", (token, token, *given)
+    )
     await cursor.execute(_FORGET_MESSAGES_OF_BOUNCED, given)
     start, values = _let_wait({"attempts": 0, **_NO_ERROR, **NEVER_HANDED_OVER})
     await cursor.execute(start + _BOUNCED, (*values, *given))
@@ -487,8 +590,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 _CHECK_AGAIN: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
  WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
-# Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
-# or missing; a message that is being checked (it has a token) is left alone.
+# Checked now, but never before a request without an answer can no longer arrive. It stays unsure
+# until it is found or missing; a message that is being checked (it has a token) is left alone.
 _CHECK_JOB_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
@@ -496,8 +599,12 @@ UPDATE job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
 
 
-async def renew(cursor: Cursor, held: Collection[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
-    """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held."""
+async def renew(
+    cursor: Cursor, held: Collection[tuple[int, str]], *, lease: timedelta
+) -> set[tuple[int, str]]:
+    """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still
+    held.
+    """
     pairs = tuple(held)
     ids = tuple({id_ for id_, _ in pairs})  # for the range; the pairs are the fence
     await cursor.execute(_RENEW_LEASES, (micros(lease), ids, pairs))
@@ -510,7 +617,9 @@ async def renew(cursor: Cursor, held: Collection[tuple[int, str]], *, lease: tim
 async def take_for_check(
     cursor: Cursor, ids: Sequence[int], *, token: str, daemon: str, lease: timedelta
 ) -> tuple[int, ...]:
-    """Take unresolved sends for a check that is due, those that no other transaction holds; their ids."""
+    """Take unresolved sends for a check that is due, those that no other transaction holds; their
+    ids.
+    """
     await cursor.execute(_LOCK_CHECKS, (tuple(ids),))
     if free := tuple(id_ for (id_,) in await cursor.fetchall()):
         await cursor.execute(_TAKE_FOR_CHECK, (token, daemon, micros(lease), free))
@@ -538,9 +647,14 @@ _INSERT_RECIPIENTS: Final = (
 _MORE: Final = ", send_at" + "".join(f", {name}" for name in Extras._fields)
 _RECIPIENT_ROW: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
-_ROW_WITH_EXTRAS: Final = f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %%s{', %%s' * len(Extras._fields)})"
-"""The same for jobs of which a recipient has `Extras` or its own time: the others do not pay for them."""
-# A message that waits for a later try keeps its time, and so does one for whose time a client has asked.
+_ROW_WITH_EXTRAS: Final = (
+    f"(%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %%s{', %%s' * len(Extras._fields)})"
+)
+"""The same for jobs of which a recipient has `Extras` or its own time: the others do not pay for
+them.
+"""
+# A message that waits for a later try keeps its time, and so does one for whose time a client has
+# asked.
 _DUE_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET due_at = GREATEST(UTC_TIMESTAMP(6), COALESCE(send_at, UTC_TIMESTAMP(6)))
  WHERE job_id = %s AND status = 'waiting' AND due_at = %s AND due_at > UTC_TIMESTAMP(6)"""
@@ -559,21 +673,35 @@ async def add_recipients(
     due: datetime | None,
     bound: float,
 ) -> None:
-    """Add the messages of a new job, a statement a batch. `due`: when all are due; None: each row says when, and more.
+    """Add the messages of a new job, a statement a batch.
+
+    `due`: when all are due; None: each row says when, and more.
 
     `now` and `due` are the database's, naive; `bound`: seconds for each statement.
     """
-    # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
+    # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead
+    # of 3.
     if due is None:
-        insert, row = _INSERT_RECIPIENTS.format(more=_MORE), cursor.mogrify(_ROW_WITH_EXTRAS, (job, now))
+        insert, row = (
+            _INSERT_RECIPIENTS.format(more=_MORE),
+            cursor.mogrify(_ROW_WITH_EXTRAS, (job, now)),
+        )
     else:
-        insert, row = _INSERT_RECIPIENTS.format(more=""), cursor.mogrify(_RECIPIENT_ROW, (job, due, now))
-    statements = ((insert + ", ".join([row] * len(batch)), list(chain.from_iterable(batch))) for batch in batches)
+        insert, row = (
+            _INSERT_RECIPIENTS.format(more=""),
+            cursor.mogrify(_RECIPIENT_ROW, (job, due, now)),
+        )
+    statements = (
+        (insert + ", ".join([row] * len(batch)), list(chain.from_iterable(batch)))
+        for batch in batches
+    )
     await cursor.execute_each(statements, bound=bound)
 
 
 async def bring_forward(database: Database, job: str, due_at: datetime) -> None:
-    """Let the messages of a job be due now that were due at that time, which a clock that was ahead has written."""
+    """Let the messages of a job be due now that were due at that time, which a clock that was ahead
+    has written.
+    """
     await database.execute(_DUE_NOW, (job, due_at), what="clock.follow")
 
 

@@ -21,7 +21,9 @@ from mailerd.store.write.idempotency import IdempotencyKey, answer_key, claim_ke
 
 
 class NewRecipient(NamedTuple):
-    """One recipient as it is to be stored; `error` says why it is rejected, None means that it is accepted."""
+    """One recipient as it is to be stored; `error` says why it is rejected, None means that it is
+    accepted.
+    """
 
     email: str
     name: str | None
@@ -91,7 +93,9 @@ class NewJob:
     """Whether it goes also to addresses that have opted out; never to those of a hard bounce."""
 
     def due(self, now: datetime) -> dict[datetime, int]:
-        """How many of its messages are due at which time, if it is stored now; the first ones first."""
+        """How many of its messages are due at which time, if it is stored now; the first ones
+        first.
+        """
         first, found = max(now, self.send_at or now), Counter[datetime]()
         for at, number in Counter(it.send_at for it in self.recipients if it.error is None).items():
             found[max(first, at or first)] += number
@@ -108,29 +112,47 @@ class TemplateLanguage(NamedTuple):
 
 
 PIECE: Final = 64 * 1024
-"""Bytes of one row: escaped it is twice as much. To spell the statement takes some 4 ms of the event loop."""
+"""Bytes of one row: escaped it is twice as much.
+
+To spell the statement takes some 4 ms of the event loop.
+"""
 
 
-_ADD_PIECE: Final = "INSERT INTO attachment_chunks (job_id, digest, seq, content) VALUES (%s, %s, %s, %s)"
-
-
-_ADD: Final = (
-    "INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size) VALUES %s"
+_ADD_PIECE: Final = (
+    "INSERT INTO attachment_chunks (job_id, digest, seq, content) VALUES (%s, %s, %s, %s)"
 )
+
+
+_ADD: Final = """
+INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size)
+VALUES %s
+"""
 
 
 _ROWS_AT_ONCE: Final = 500
 
 
-async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment], *, job_id: str, bound: float) -> None:
+async def store_attachments(
+    cursor: Cursor, attached: Sequence[StoredAttachment], *, job_id: str, bound: float
+) -> None:
     """Store them inside the transaction that stores the job; equal contents once."""
     contents = {each.digest: each.content for each in attached}
     for digest, content in contents.items():
         for number, start in enumerate(range(0, max(len(content), 1), PIECE)):
             async with asyncio.timeout(bound):
-                await cursor.execute(_ADD_PIECE, (job_id, digest, number, content[start : start + PIECE]))
+                await cursor.execute(
+                    _ADD_PIECE, (job_id, digest, number, content[start : start + PIECE])
+                )
     rows = [
-        (job_id, each.recipient, each.filename, each.content_type, each.content_id, each.digest, len(each.content))
+        (
+            job_id,
+            each.recipient,
+            each.filename,
+            each.content_type,
+            each.content_id,
+            each.digest,
+            len(each.content),
+        )
         for each in attached
     ]
     for some in batched(rows, _ROWS_AT_ONCE):
@@ -139,7 +161,9 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
 
 
 ROWS_PER_STATEMENT: Final = 1000
-"""Recipients of one INSERT: some 4 ms of escaping, so that the loop is not held for long, and few turns of it."""
+"""Recipients of one INSERT: some 4 ms of escaping, so that the loop is not held for long, and few
+turns of it.
+"""
 
 
 CHARACTERS_PER_STATEMENT: Final = 200_000
@@ -147,7 +171,9 @@ CHARACTERS_PER_STATEMENT: Final = 200_000
 
 
 ROWS_PER_SECOND: Final = 5_000
-"""How many recipients the slowest acceptable database stores in a second (a good one: 90,000); it sets the bound."""
+"""How many recipients the slowest acceptable database stores in a second (a good one: 90,000); it
+sets the bound.
+"""
 
 
 BYTES_PER_SECOND: Final = 2_000_000
@@ -166,7 +192,9 @@ SELECT send_at, IF(type <> '{JobType.MESSAGE}', 0, (SELECT id FROM job_recipient
   FROM jobs WHERE id = %s FOR UPDATE"""
 
 
-_ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
+_ADD_LANGUAGE: Final = (
+    "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
+)
 
 
 class StoredJob(NamedTuple):
@@ -193,31 +221,41 @@ class NewJobs:
         try:
             attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
             bound = self.timeout + len(job.recipients) / ROWS_PER_SECOND + attached
-            return await self.database.request(lambda cursor: self._store(cursor, job), what="jobs.accept", bound=bound)
+            return await self.database.request(
+                lambda cursor: self._store(cursor, job), what="jobs.accept", bound=bound
+            )
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
             found = await self._resolve_commit(job.id, doubt=error)
             if found is None:
                 raise DatabaseAwayError(
-                    error.what, phase="commit", cause=error, errno=error.errno, retry=True, in_doubt=False
+                    error.what,
+                    phase="commit",
+                    cause=error,
+                    errno=error.errno,
+                    retry=True,
+                    in_doubt=False,
                 ) from error
             return found
 
     async def _store(self, cursor: Cursor, job: NewJob) -> "StoredJob":
-        # Recipients first, the job next, its sender last: no claim sees an unfinished job, and the sender's row, which
-        # every claim of that sender needs, is locked for the last moment only.
+        # Recipients first, the job next, its sender last: no claim sees an unfinished job, and the
+        # sender's row, which every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
         async with asyncio.timeout(self.timeout):
             now: datetime = await cursor.fetch_value("SELECT UTC_TIMESTAMP(6)")
         earliest, recipient = max(now, naive(job.send_at) or now), 0
         due = naive(next(iter(job.due(utc(now)))))
-        if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
+        # before anything else: of many that race with one key, one goes on and the rest wait
+        if job.once is not None:
             async with asyncio.timeout(self.timeout):
                 await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         extras = any(it.extras is not NO_EXTRAS or it.send_at for it in job.recipients)
         batches = _batches(job.recipients, not_before=earliest if extras else None)
-        await messages.add_recipients(cursor, job.id, batches, now=now, due=None if extras else due, bound=self.timeout)
+        await messages.add_recipients(
+            cursor, job.id, batches, now=now, due=None if extras else due, bound=self.timeout
+        )
         if job.type is JobType.MESSAGE:
             async with asyncio.timeout(self.timeout):
                 recipient = await cursor.fetch_value(_FIND_ONLY_RECIPIENT, (job.id,))
@@ -225,18 +263,34 @@ class NewJobs:
                     await answer_key(cursor, job.once, send_at=utc(due), recipient=recipient)
         await store_attachments(cursor, job.attachments, job_id=job.id, bound=self.timeout)
         values = {
-            "id": job.id, "type": job.type.value, "sender_email": job.sender_email, "from_email": job.from_email,
-            "sender_name": job.sender_name, "reply_to": job.reply_to,
-            "subject": job.subject, "html": job.html, "text": job.text,
-            "variables": job.variables, **job.extras._asdict(),
-            "template_name": job.template_name, "template_version": job.template_version,
-            "inline_css": int(job.inline_css), "defaults": job.defaults, "attachments": len(job.attachments),
-            "reference": job.reference, "priority": job.priority, "api_key_id": job.api_key_id,
-            "list_id": job.list_id, "override_suppression": int(job.override_suppression),
+            "id": job.id,
+            "type": job.type.value,
+            "sender_email": job.sender_email,
+            "from_email": job.from_email,
+            "sender_name": job.sender_name,
+            "reply_to": job.reply_to,
+            "subject": job.subject,
+            "html": job.html,
+            "text": job.text,
+            "variables": job.variables,
+            **job.extras._asdict(),
+            "template_name": job.template_name,
+            "template_version": job.template_version,
+            "inline_css": int(job.inline_css),
+            "defaults": job.defaults,
+            "attachments": len(job.attachments),
+            "reference": job.reference,
+            "priority": job.priority,
+            "api_key_id": job.api_key_id,
+            "list_id": job.list_id,
+            "override_suppression": int(job.override_suppression),
             "on_bounces": job.on_bounces,
-            "status": JobStatus.QUEUED.value, "total": len(job.recipients),
-            "next_claim_at": due, "send_at": due, "created_at": now,
-        }  # fmt: skip
+            "status": JobStatus.QUEUED.value,
+            "total": len(job.recipients),
+            "next_claim_at": due,
+            "send_at": due,
+            "created_at": now,
+        }
         async with asyncio.timeout(self.timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
@@ -246,15 +300,21 @@ class NewJobs:
         return StoredJob(utc(due), recipient)
 
     async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> "StoredJob | None":
-        """Find out whether a COMMIT without an answer happened: the job, or None if it is not stored and will not be.
+        """Find out whether a COMMIT without an answer happened: the job, or None if it is not
+        stored and will not be.
 
-        The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
+        The locking read waits for a transaction that is still being committed, so that "absent" is
+        a proof.
         """
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
-                rows = await self.database.read_rows(_FIND_IN_DOUBT, (job_id,), what="jobs.find_in_doubt", bound=left)
-                return next((StoredJob(utc(send_at), int(recipient)) for send_at, recipient in rows), None)
+                rows = await self.database.read_rows(
+                    _FIND_IN_DOUBT, (job_id,), what="jobs.find_in_doubt", bound=left
+                )
+                return next(
+                    (StoredJob(utc(send_at), int(recipient)) for send_at, recipient in rows), None
+                )
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error
@@ -262,8 +322,11 @@ class NewJobs:
         raise doubt
 
 
-def _batches(recipients: Iterable[NewRecipient], *, not_before: datetime | None) -> Iterator[list[tuple[object, ...]]]:
-    """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one.
+def _batches(
+    recipients: Iterable[NewRecipient], *, not_before: datetime | None
+) -> Iterator[list[tuple[object, ...]]]:
+    """What the rows do not share, for one INSERT after the other; a packet of the server's would
+    end a larger one.
 
     `not_before`: the job's time, where a recipient has one of its own or `Extras`.
     """

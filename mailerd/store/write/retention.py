@@ -1,8 +1,8 @@
 """Deletes what is old: a table of what goes when and why, and one loop over it, in small batches.
 
-Rows are found without a lock and deleted by their primary keys, in the order of these: two daemons that delete the same
-rows never hold each other up for good, and nothing that lies between them is locked. Each is deleted only if it is
-still old by then.
+Rows are found without a lock and deleted by their primary keys, in the order of these: two daemons
+that delete the same rows never hold each other up for good, and nothing that lies between them is
+locked. Each is deleted only if it is still old by then.
 """
 
 import asyncio
@@ -51,7 +51,9 @@ SELECT MIN(LEAST(w.position,
 _READ_OLDEST: Final = """
 SELECT position, at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND FROM events FORCE INDEX (position)
  WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"""
-_LOCK_STOPPED: Final = "SELECT id, name, state, types, senders, position FROM webhooks WHERE state <> 'on' FOR UPDATE"
+_LOCK_STOPPED: Final = (
+    "SELECT id, name, state, types, senders, position FROM webhooks WHERE state <> 'on' FOR UPDATE"
+)
 _COUNT_UNDELIVERED: Final = """
 SELECT COUNT(*) FROM webhook_deliveries
  WHERE webhook_id = %s AND position <= %s AND status IN ('waiting', 'sending')"""
@@ -118,7 +120,9 @@ class ByAge:
                 deleted += cursor.rowcount
             return deleted
 
-        return Deleted(await database.transaction(work, what="retention.delete"), more=len(found) == BATCH)
+        return Deleted(
+            await database.transaction(work, what="retention.delete"), more=len(found) == BATCH
+        )
 
     @property
     def find(self) -> str:
@@ -134,7 +138,9 @@ class ByAge:
 
 @dataclass(frozen=True)
 class OldMinutes:
-    """The tallies of minutes that are over for a day: each hour of them becomes one row, so that nothing is lost."""
+    """The tallies of minutes that are over for a day: each hour of them becomes one row, so that
+    nothing is lost.
+    """
 
     async def delete(self, database: Database) -> Deleted:
         """Merge the oldest hour."""
@@ -146,9 +152,9 @@ class OldMinutes:
 class OldEvents:
     """Events with their deliveries, in the order of their places in the feed and without a gap.
 
-    An endpoint that is on holds up the deletion of what it has not got. One that is paused or gone does not: what it
-    loses is counted and told. Where no endpoint is on and no client reads the feed, nothing else gives events their
-    places.
+    An endpoint that is on holds up the deletion of what it has not got. One that is paused or gone
+    does not: what it loses is counted and told. Where no endpoint is on and no client reads the
+    feed, nothing else gives events their places.
     """
 
     days: int
@@ -189,7 +195,9 @@ class OldEvents:
         await cursor.execute(_LOCK_STOPPED)
         stopped = await cursor.fetchall()
         held = await cursor.fetch_value(_READ_HELD_AT)
-        await cursor.execute(_READ_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH))
+        await cursor.execute(
+            _READ_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH)
+        )
         up_to, rows = pruned, 0
         for position, old in await cursor.fetchall():
             if not old:
@@ -225,21 +233,41 @@ class DeliveriesOfRemoved:
 def rules(*, event_days: int, answers: timedelta, events: WebhookEvents) -> tuple[Rule, ...]:
     """What goes when. `event_days`: retention.events; `answers`: intake.idempotency_keep."""
     return (
-        # A post that is repeated gets its first answer for so long. A key that is older may have been used anew since
-        # the row was found: that row is young, and stays.
+        # A post that is repeated gets its first answer for so long. A key that is older may have
+        # been used anew since the row was found: that row is young, and stays.
         ByAge(
-            "idempotency_responses", ("api_key_id", "idempotency_key"), by="created_at", index="created", age=answers
+            "idempotency_responses",
+            ("api_key_id", "idempotency_key"),
+            by="created_at",
+            index="created",
+            age=answers,
         ),
         # None lasts longer, however it is used; one-time links end with the minutes.
         ByAge("sessions", ("digest",), by="seen_at", index="seen", age=LONGEST),
         ByAge("job_drafts", ("id", "part", "seq"), by="kept_from", index="kept", age=drafts.AGE),
-        # For so long `explain` knows the host of a daemon, and a claim that it left says whether it had crashed.
+        # For so long `explain` knows the host of a daemon, and a claim that it left says whether it
+        # had crashed.
         ByAge("daemons", ("id",), by="heartbeat_at", index="heartbeat", age=timedelta(days=7)),
-        # The units of a round count for a day, and longer where a mailbox may use very few: 1 a minute is the least.
-        ByAge("mailbox_units", ("mailbox", "at"), by="at", index="at", age=max(_DAY, counted_for(1))),
+        # The units of a round count for a day, and longer where a mailbox may use very few: 1 a
+        # minute is the least.
+        ByAge(
+            "mailbox_units", ("mailbox", "at"), by="at", index="at", age=max(_DAY, counted_for(1))
+        ),
         # Charts go back no further.
-        ByAge("tally_hours", ("hour", "sender_email"), by="hour", index="PRIMARY", age=timedelta(days=400)),
-        ByAge("troubles", ("about", "code", "until"), by="until", index="until", age=trouble_history.KEPT),
+        ByAge(
+            "tally_hours",
+            ("hour", "sender_email"),
+            by="hour",
+            index="PRIMARY",
+            age=timedelta(days=400),
+        ),
+        ByAge(
+            "troubles",
+            ("about", "code", "until"),
+            by="until",
+            index="until",
+            age=trouble_history.KEPT,
+        ),
         OldMinutes(),
         OldEvents(event_days, events),
         DeliveriesOfRemoved(),
@@ -261,7 +289,10 @@ class Retention:
         await every(INTERVAL, self._step, name=_LOOP, first_after=INTERVAL, heartbeat=heartbeat)
 
     async def _step(self) -> bool:
-        """Delete a batch by each rule; whether there may be more. A rule that fails holds up no other."""
+        """Delete a batch by each rule; whether there may be more.
+
+        A rule that fails holds up no other.
+        """
         more = False
         for rule in self.rules:
             beat()
@@ -290,7 +321,9 @@ async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) 
         events = await cursor.fetch_value(_COUNT_UNDELIVERED, (id_, up_to))
         if up_to > position:
             condition, values = wanted(types, senders)
-            events += await cursor.fetch_value(_COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
+            events += await cursor.fetch_value(
+                _COUNT_NOT_QUEUED.format(wanted=condition), (position, up_to, *values)
+            )
             await webhooks.move_on(cursor, id_, up_to)
         if events and state == EndpointState.PAUSED:
             lost.append(LostEvents(name, events))

@@ -21,7 +21,9 @@ MAX_TOKEN_KEYS: Final = 255
 """Token keys that a token can name: it has one byte for it."""
 
 KEY_INTERVAL: Final = 1.0
-"""Seconds for which a key of addresses is not read again: fewer than the 2.5 s that an unsubscribe's answer takes."""
+"""Seconds for which a key of addresses is not read again: fewer than the 2.5 s that an
+unsubscribe's answer takes.
+"""
 
 _WHAT: Final = "secrets.read"
 _READ: Final = "SELECT name, value FROM secrets"
@@ -38,7 +40,10 @@ class SecretKeys:
     """What suppressions and unsubscribe links are made with."""
 
     address: bytes
-    """The key of the digests of addresses and the proofs of messages. It never changes: neither could be made anew."""
+    """The key of the digests of addresses and the proofs of messages.
+
+    It never changes: neither could be made anew.
+    """
     tokens: dict[int, bytes]
     """Every key that ever signed a link, by its id: old links go on working."""
 
@@ -54,7 +59,9 @@ class Secrets:
     `for_messages`: they do not stand in one line with the callers who wait (`Database.request`).
     """
 
-    def __init__(self, database: Database, *, timeout: float | None, for_messages: bool = False) -> None:
+    def __init__(
+        self, database: Database, *, timeout: float | None, for_messages: bool = False
+    ) -> None:
         self.database = database
         self.timeout = timeout
         self._read = database.read if for_messages else partial(database.request, read_only=True)
@@ -77,7 +84,11 @@ class Secrets:
             found = await self.database.request(make, what=_WHAT, bound=self.timeout)
         return SecretKeys(
             address=found[_ADDRESS],
-            tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
+            tokens={
+                int(name.removeprefix(_TOKEN)): key
+                for name, key in found.items()
+                if name.startswith(_TOKEN)
+            },
         )
 
     async def examine(self) -> None:
@@ -98,9 +109,17 @@ class Secrets:
             DatabaseError: it was not made.
         """
         await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
-        number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
+        number = (
+            max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0)
+            + 1
+        )
         if number > MAX_TOKEN_KEYS:
-            raise MailerdError(t("the limit of {max_token_keys} token keys is reached", max_token_keys=MAX_TOKEN_KEYS))
+            raise MailerdError(
+                t(
+                    "the limit of {max_token_keys} token keys is reached",
+                    max_token_keys=MAX_TOKEN_KEYS,
+                )
+            )
         await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
         return number
 
@@ -146,9 +165,12 @@ async def _read(cursor: Cursor) -> dict[str, bytes]:
 
 
 async def _never_made(cursor: Cursor) -> list[str]:
-    """The names of the keys that are yet to be made. Raises LostKeysError when they were made and are gone.
+    """The names of the keys that are yet to be made.
 
-    The suppressions are read first: a process that has stored one had the keys, which are read after it.
+    Raises LostKeysError when they were made and are gone.
+
+    The suppressions are read first: a process that has stored one had the keys, which are read
+    after it.
     """
     await cursor.execute(_ANY_SUPPRESSION)
     used = bool(await cursor.fetchall())

@@ -1,4 +1,6 @@
-"""What people ask of senders: other limits, a pause, its end; each in one transaction, and each may be repeated."""
+"""What people ask of senders: other limits, a pause, its end; each in one transaction, and each may
+be repeated.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,10 +21,18 @@ from mailerd.store.write import sender_changes
 from mailerd.store.write.action_log import note_action
 
 LIMITS: Final[Mapping[str, int | float]] = {
-    "units_per_minute": 100_000_000, "per_minute": 100_000_000, "per_day": 100_000_000, "reserve": 100_000_000,
-    "min_gap": MAX_GAP, "warm_up": 9_999_999, "warm_up_growth": 999_999,
-}  # fmt: skip
-"""The limits that a sender may have of its own, and the most of each. Those without a fraction are whole numbers."""
+    "units_per_minute": 100_000_000,
+    "per_minute": 100_000_000,
+    "per_day": 100_000_000,
+    "reserve": 100_000_000,
+    "min_gap": MAX_GAP,
+    "warm_up": 9_999_999,
+    "warm_up_growth": 999_999,
+}
+"""The limits that a sender may have of its own, and the most of each.
+
+Those without a fraction are whole numbers.
+"""
 
 
 class SenderError(MailerdError):
@@ -55,7 +65,8 @@ class SenderActions:
     async def change(
         self, cursor: Cursor, email: str, limits: Mapping[str, float | None], *, actor: str
     ) -> tuple[SenderState, bool]:
-        """Give a sender limits of its own (None: the default again); one that is not known yet is made.
+        """Give a sender limits of its own (None: the default again); one that is not known yet is
+        made.
 
         Returns how it is now, and whether anything was changed.
 
@@ -80,16 +91,23 @@ class SenderActions:
                 )
             )
         warm = ("warm_up", "warm_up_growth")
-        if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
+        if (
+            any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm)
+            and after.limits.warm_up
+        ):
             await sender_changes.restart_warm_up(cursor, email)
         if after.limits.min_gap < before.limits.min_gap:
             await sender_changes.shorten_gap(cursor, email, timedelta(seconds=after.limits.min_gap))
         await sender_changes.claim_now(cursor, email)
         changed = _limits(before) != _limits(after)
         if limits:
-            given = {name: "default" if value is None else f"{value:g}" for name, value in limits.items()}
+            given = {
+                name: "default" if value is None else f"{value:g}" for name, value in limits.items()
+            }
             detail = ", ".join(f"{name} {value}" for name, value in given.items())
-            await cursor.execute(*note_action("limits", actor, sender=email, detail=detail, changed=changed))
+            await cursor.execute(
+                *note_action("limits", actor, sender=email, detail=detail, changed=changed)
+            )
         return await self._read(cursor, email), changed
 
     @request("senders.pause")
@@ -98,8 +116,8 @@ class SenderActions:
     ) -> PauseResult:
         """Claim nothing for a sender for so long, or until it is resumed.
 
-        A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
-        next order would cut it short.
+        A pause that Google asked for and that ends later stays as it is, with its cause: were it
+        called a person's, the next order would cut it short.
         """
         await sender_changes.add_sender(cursor, email)
         it = await self._read(cursor, email)
@@ -109,8 +127,12 @@ class SenderActions:
         else:
             tell = (it.paused_until, it.pause_cause) != (until, MANUAL)
             done = PauseResult(until, reason, changed=tell or it.pause_reason != reason)
-            await sender_changes.pause_by_hand(cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell)
-        await cursor.execute(*note_action("pause", actor, sender=email, detail=reason, changed=done.changed))
+            await sender_changes.pause_by_hand(
+                cursor, email, cause=MANUAL, reason=reason, until=until, tell=tell
+            )
+        await cursor.execute(
+            *note_action("pause", actor, sender=email, detail=reason, changed=done.changed)
+        )
         return done
 
     @request("senders.resume")
@@ -119,8 +141,8 @@ class SenderActions:
     ) -> SenderState:
         """End any pause of a sender, whatever its cause; the state before.
 
-        A pause for the quota of its Cloud project is one of all its senders: it ends for all of them, or for those of
-        `others` that a limited key covers.
+        A pause for the quota of its Cloud project is one of all its senders: it ends for all of
+        them, or for those of `others` that a limited key covers.
 
         Raises:
             SenderError: it is not known.
@@ -140,9 +162,16 @@ class SenderActions:
         Raises:
             SenderError: no sender uses this project.
         """
-        await cursor.execute("SELECT 1 FROM senders FORCE INDEX (project) WHERE project = %s LIMIT 1", (project,))
+        await cursor.execute(
+            "SELECT 1 FROM senders FORCE INDEX (project) WHERE project = %s LIMIT 1", (project,)
+        )
         if await cursor.fetchone() is None:
-            raise SenderError(t("no sender uses the project {project}; see `mailerd senders list`", project=project))
+            raise SenderError(
+                t(
+                    "no sender uses the project {project}; see `mailerd senders list`",
+                    project=project,
+                )
+            )
         paused = await sender_changes.paused_by_project(cursor, project)
         for email in paused:
             await cursor.execute(*note_action("resume", actor, sender=email))
@@ -151,7 +180,9 @@ class SenderActions:
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
         if (state := await rate_limits.lock_sender(cursor, email, self.defaults)) is None:
-            raise SenderError(t("sender {email} not found; see `mailerd senders list`", email=email))
+            raise SenderError(
+                t("sender {email} not found; see `mailerd senders list`", email=email)
+            )
         return state
 
 

@@ -15,7 +15,14 @@ from mailerd.clock import EPOCH
 from mailerd.core import owners
 from mailerd.core.i18n import t
 from mailerd.core.owners import MAX_OWN, Owners
-from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
+from mailerd.core.suppression import (
+    EVERYTHING,
+    EVERYTHING_NAME,
+    Channel,
+    Reason,
+    canonical,
+    digest_of,
+)
 from mailerd.core.webhooks import EventType
 from mailerd.errors import MailerdError
 from mailerd.model.suppressions import MailingList, Place, Suppression
@@ -28,7 +35,8 @@ from mailerd.store.write.event_feed import NewEvent, insert_events
 from mailerd.store.write.list_names import ListNameError, check_list, check_list_title
 from mailerd.store.write.secrets import Secrets
 
-# Mailing lists: what a person can leave, how a list may be called, and the statements that find and make one.
+# Mailing lists: what a person can leave, how a list may be called, and the statements that find and
+# make one.
 
 MAX_LISTS: Final = 1000
 """The most lists: an answer shows them all."""
@@ -51,7 +59,9 @@ class ListTakenError(ListNameError):
     """Another key's list has the name, which is all that is said of it."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(t("the name {name!r} is taken; choose another. Nothing was stored", name=name))
+        super().__init__(
+            t("the name {name!r} is taken; choose another. Nothing was stored", name=name)
+        )
 
 
 class OthersListError(MailerdError):
@@ -59,7 +69,10 @@ class OthersListError(MailerdError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            t("list {name!r} belongs to other senders, too; its title stays. Nothing was changed", name=name)
+            t(
+                "list {name!r} belongs to other senders, too; its title stays. Nothing was changed",
+                name=name,
+            )
         )
 
 
@@ -67,8 +80,11 @@ class LimitedKeyError(MailerdError):
     """What a key for some senders may not do with suppressions."""
 
 
-async def write_list(cursor: Cursor, name: str, title: str | None, senders: Owners = None) -> tuple[MailingList, bool]:
-    """Find the list of this name, or make it for these senders; a title that is given takes the place of the old one.
+async def write_list(
+    cursor: Cursor, name: str, title: str | None, senders: Owners = None
+) -> tuple[MailingList, bool]:
+    """Find the list of this name, or make it for these senders; a title that is given takes the
+    place of the old one.
 
     `senders`: those of the key that asks. Whether it was made or has another title now.
 
@@ -101,18 +117,24 @@ async def _require_place(cursor: Cursor, senders: Owners) -> None:
         raise ListNameError(t("the limit of {max_lists:,} lists is reached", max_lists=MAX_LISTS))
     if senders is not None and sum(owners.may_change(senders, each) for each in whose) >= MAX_OWN:
         raise ListNameError(
-            t("the limit of {max_own} lists of these senders is reached; use one of them", max_own=MAX_OWN)
+            t(
+                "the limit of {max_own} lists of these senders is reached; use one of them",
+                max_own=MAX_OWN,
+            )
         )
 
 
 async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
-    """The names of these lists, by their ids; an older backup may have brought a link's list to nothing."""
+    """The names of these lists, by their ids; an older backup may have brought a link's list to
+    nothing.
+    """
     await cursor.execute(_READ_NAMES, (tuple(ids) or (EVERYTHING,),))
     lost = {list_id: f"list {list_id}" for list_id in ids}
     return {**lost, EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}
 
 
-# Pages of suppressions: their order, a place in it as a text, and the statement that reads one page.
+# Pages of suppressions: their order, a place in it as a text, and the statement that reads one
+# page.
 
 type Origins = frozenset[str] | None
 """Whose suppressions a key sees; None: everybody's."""
@@ -132,7 +154,12 @@ def place_of(cursor: str) -> Place | None:
     if found is None:
         return None
     at = EPOCH + timedelta(microseconds=int(found[1]))
-    return at, bytes.fromhex(found[2]), int(found[3]), bytes.fromhex(found[4]).decode(errors="replace")
+    return (
+        at,
+        bytes.fromhex(found[2]),
+        int(found[3]),
+        bytes.fromhex(found[4]).decode(errors="replace"),
+    )
 
 
 _ORDER: Final = "s.created_at, s.digest, s.list_id, s.origin"
@@ -142,10 +169,18 @@ _SUPPRESSIONS: Final = Select(Suppression)
 
 
 def page_statement(
-    *, list_id: int | None, reason: Reason | None, after: Place | None, limit: int, origins: Origins = None
+    *,
+    list_id: int | None,
+    reason: Reason | None,
+    after: Place | None,
+    limit: int,
+    origins: Origins = None,
 ) -> Statement:
     """One page of suppressions, as `Suppressions.page` describes it; None: of every origin."""
-    wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
+    wanted: dict[str, object] = {
+        "s.list_id = %s": list_id,
+        "s.reason = %s": reason and reason.value,
+    }
     where = [condition for condition, value in wanted.items() if value is not None]
     values: list[object] = [value for value in wanted.values() if value is not None]
     if after is not None:
@@ -164,8 +199,12 @@ def page_statement(
     ), [*values, limit]
 
 
-def _page_of_origins(origins: Sequence[str], where: Sequence[str], values: Sequence[object], limit: int) -> Statement:
-    """The page of some origins: the first of each, in the order of its index, and of these the first."""
+def _page_of_origins(
+    origins: Sequence[str], where: Sequence[str], values: Sequence[object], limit: int
+) -> Statement:
+    """The page of some origins: the first of each, in the order of its index, and of these the
+    first.
+    """
     one = (
         "(SELECT s.digest, s.list_id, s.origin FROM suppressions s FORCE INDEX (by_origin)"
         f" WHERE {' AND '.join(['s.origin = %s', *where])} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s)"
@@ -192,8 +231,9 @@ _INSERT_NEW: Final = (
     "INSERT IGNORE INTO suppressions"  # it counts what it inserts, and not what was there
     " (digest, list_id, origin, reason, source, address, recipient_id, detail, actor, created_at) VALUES %s"
 )
-# A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
-# other one stays as it was first given. Only what is as it was read: meanwhile it may have ended, or be stronger.
+# A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no
+# undo lifts it. Any other one stays as it was first given. Only what is as it was read: meanwhile
+# it may have ended, or be stronger.
 _STRENGTHEN: Final = """
 UPDATE suppressions SET reason = %s, source = %s, detail = %s
  WHERE digest = %s AND list_id = %s AND origin = %s AND reason = %s"""
@@ -203,14 +243,21 @@ _LOCK_OF_LINKS: Final = f"""
 {_LOCK} AND origin = %s AND reason = '{Reason.UNSUBSCRIBED.value}' AND source IN ('one_click', 'page', 'mailto')
    FOR UPDATE"""
 _REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AND origin IN %s"
-_INSERT_LOG: Final = (
-    "INSERT INTO suppression_log (digest, list_id, origin, action, reason, source, actor, at) VALUES %s"
+_INSERT_LOG: Final = """
+INSERT INTO suppression_log (digest, list_id, origin, action, reason, source, actor, at)
+VALUES %s
+"""
+_OF: Final = f"""
+SELECT {_SUPPRESSIONS.columns} {_FROM} WHERE s.digest = %s
+ORDER BY s.list_id, s.created_at, s.origin
+"""
+_READ_BINDING: Final = (
+    "SELECT digest, list_id, origin, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 )
-_OF: Final = f"SELECT {_SUPPRESSIONS.columns} {_FROM} WHERE s.digest = %s ORDER BY s.list_id, s.created_at, s.origin"
-_READ_BINDING: Final = "SELECT digest, list_id, origin, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
-_LEFT: Final = (
-    f"SELECT s.digest, s.list_id, s.origin, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
-)
+_LEFT: Final = f"""
+SELECT s.digest, s.list_id, s.origin, l.name, s.created_at {_FROM}
+WHERE s.digest IN %s AND s.list_id IN %s
+"""
 _MESSAGES: Final = """
 SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
  WHERE r.id IN %s"""
@@ -263,12 +310,15 @@ class AddedSuppressions:
 class Suppressions:
     """Reads and changes suppressions and lists.
 
-    `key` makes the digests; `timeout`: seconds for an answer of the database. `limited_to`: the key that asks; None: it
-    is the daemon, or a person at this machine. A key for some senders sees and ends what came by messages of these and
-    what it added itself, and sees and uses lists of these and everybody's: what is another's is as good as none.
+    `key` makes the digests; `timeout`: seconds for an answer of the database. `limited_to`: the key
+    that asks; None: it is the daemon, or a person at this machine. A key for some senders sees and
+    ends what came by messages of these and what it added itself, and sees and uses lists of these
+    and everybody's: what is another's is as good as none.
     """
 
-    def __init__(self, database: Database, *, key: bytes, timeout: float, limited_to: ApiKey | None = None) -> None:
+    def __init__(
+        self, database: Database, *, key: bytes, timeout: float, limited_to: ApiKey | None = None
+    ) -> None:
         self.database = database
         self._key = key
         self.timeout = timeout
@@ -296,11 +346,13 @@ class Suppressions:
         """What stands for the address in the table."""
         return digest_of(address, self._key)
 
-    async def add(self, new: Sequence[NewSuppression], *, log: ListLog | None = None) -> AddedSuppressions:
+    async def add(
+        self, new: Sequence[NewSuppression], *, log: ListLog | None = None
+    ) -> AddedSuppressions:
         """Make them, in one transaction; what that has changed. To repeat it is harmless.
 
-        `log`: the act's rows in the log of actions, which count them in the same transaction. What a key for some
-        senders adds is its own.
+        `log`: the act's rows in the log of actions, which count them in the same transaction. What
+        a key for some senders adds is its own.
 
         Raises:
             LimitedKeyError: one is of all messages, and the key is for some senders.
@@ -342,13 +394,14 @@ class Suppressions:
         actor: str | None = None,
         log: ListLog | None = None,
     ) -> tuple[int, bool]:
-        """End what keeps messages of a list, or all, from an address; None: of every origin that the key sees.
+        """End what keeps messages of a list, or all, from an address; None: of every origin that
+        the key sees.
 
         How many there were, and whether these messages stay away still. `log`: see `add`.
 
         Raises:
-            LimitedKeyError: a person has asked for no messages at all, and the key is for some senders.
-            DatabaseError: it is not known to have ended.
+            LimitedKeyError: a person has asked for no messages at all, and the key is for some
+            senders. DatabaseError: it is not known to have ended.
         """
         await cursor.execute(_LOCK_ALL, (digest, list_id))
         found = {
@@ -356,7 +409,11 @@ class Suppressions:
             for its, reason in await cursor.fetchall()
             if origin in {None, its} and (self._origins is None or its in self._origins)
         }
-        if list_id == EVERYTHING and self._senders is not None and Reason.UNSUBSCRIBED in found.values():
+        if (
+            list_id == EVERYTHING
+            and self._senders is not None
+            and Reason.UNSUBSCRIBED in found.values()
+        ):
             raise LimitedKeyError(
                 t(
                     "this person has asked for no messages at all: only a key for all senders or `mailerd suppress "
@@ -369,8 +426,11 @@ class Suppressions:
         return len(found), still_out
 
     @request("suppressions.end")
-    async def undo(self, cursor: Cursor, digest: bytes, *, list_id: int, origin: str) -> tuple[bool, bool]:
-        """End what links in messages of one origin did; whether they had, and whether the list stays away still.
+    async def undo(
+        self, cursor: Cursor, digest: bytes, *, list_id: int, origin: str
+    ) -> tuple[bool, bool]:
+        """End what links in messages of one origin did; whether they had, and whether the list
+        stays away still.
 
         Who has a link of one tenant ends no wish that came by another's.
 
@@ -379,12 +439,16 @@ class Suppressions:
         """
         await cursor.execute(_LOCK_OF_LINKS, (digest, list_id, origin))
         found = [origin for origin, _ in await cursor.fetchall()]
-        return bool(found), await _end(cursor, digest, list_id, found, source=Channel.PAGE, actor=None)
+        return bool(found), await _end(
+            cursor, digest, list_id, found, source=Channel.PAGE, actor=None
+        )
 
     async def of(self, address: str) -> list[Suppression]:
         """Everything that keeps messages from this address, as far as the key sees it."""
         digest = self.digest(address)
-        rows = await self.database.request_rows(_OF, (digest,), what="suppressions.find", bound=self.timeout)
+        rows = await self.database.request_rows(
+            _OF, (digest,), what="suppressions.find", bound=self.timeout
+        )
         found = map(_SUPPRESSIONS.row, rows)
         return [it for it in found if self._origins is None or it.origin in self._origins]
 
@@ -396,15 +460,23 @@ class Suppressions:
         after: Place | None = None,
         limit: int = MAX_PAGE,
     ) -> list[Suppression]:
-        """Those that the key sees, by age, the oldest first; those behind `after`, which is the last one's `place`."""
+        """Those that the key sees, by age, the oldest first; those behind `after`, which is the
+        last one's `place`.
+        """
         statement, values = page_statement(
             list_id=list_id, reason=reason, after=after, limit=limit, origins=self._origins
         )
-        rows = await self.database.request_rows(statement, values, what="suppressions.list", bound=self.timeout)
+        rows = await self.database.request_rows(
+            statement, values, what="suppressions.list", bound=self.timeout
+        )
         return [_SUPPRESSIONS.row(each) for each in rows]
 
-    async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
-        """Which of the addresses get no message of this list, or of no list (None), and why; of whatever origin."""
+    async def binding(
+        self, addresses: Collection[str], *, list_id: int | None
+    ) -> dict[str, Reason]:
+        """Which of the addresses get no message of this list, or of no list (None), and why; of
+        whatever origin.
+        """
         lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)
         found: dict[str, Reason] = {}
 
@@ -429,7 +501,9 @@ class Suppressions:
     async def lists(self, *, after: str = "", limit: int = MAX_LISTS) -> list[MailingList]:
         """The lists that the key sees, by name; those behind the name `after`."""
         most = limit if self._senders is None else MAX_LISTS
-        rows = await self.database.request_rows(LISTS, (after, most), what="lists.list", bound=self.timeout)
+        rows = await self.database.request_rows(
+            LISTS, (after, most), what="lists.list", bound=self.timeout
+        )
         return [it for it in map(_LIST.row, rows) if self._sees(it)][:limit]
 
     async def list_by_id(self, list_id: int) -> MailingList | None:
@@ -446,7 +520,9 @@ class Suppressions:
         Raises:
             ListTakenError: one has it.
         """
-        rows = await self.database.request_rows(FIND_LIST, (name,), what="lists.find", bound=self.timeout)
+        rows = await self.database.request_rows(
+            FIND_LIST, (name,), what="lists.find", bound=self.timeout
+        )
         if not all(map(self._sees, map(_LIST.row, rows))):
             raise ListTakenError(name)
 
@@ -454,11 +530,14 @@ class Suppressions:
         return owners.sees(self._senders, it.senders)
 
     async def _list(self, statement: str, value: object) -> MailingList | None:
-        rows = await self.database.request_rows(statement, (value,), what="lists.find", bound=self.timeout)
+        rows = await self.database.request_rows(
+            statement, (value,), what="lists.find", bound=self.timeout
+        )
         return next(filter(self._sees, map(_LIST.row, rows)), None)
 
     async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
-        """The list of this name, made where there was none; a title that is given takes the place of the old one.
+        """The list of this name, made where there was none; a title that is given takes the place
+        of the old one.
 
         Raises:
             ListNameError: the name or the title cannot be used, or another key's list has the name.
@@ -470,7 +549,9 @@ class Suppressions:
     async def save_list(
         self, name: str, title: str | None = None, *, actor: str | None = None
     ) -> tuple[MailingList, bool]:
-        """As `make_list`, and whether that has changed anything; `actor`: who asked, for the log of actions."""
+        """As `make_list`, and whether that has changed anything; `actor`: who asked, for the log of
+        actions.
+        """
         check_list(name)
         if title is not None:
             check_list_title(title)
@@ -483,16 +564,20 @@ class Suppressions:
 
         return await self.database.request(work, what="lists.make", bound=self.timeout)
 
-    async def make_lists(self, wanted: Collection[tuple[str | None, Reason]]) -> dict[str | None, int]:
-        """The ids of the lists of these names, on which there will be suppressions for these reasons.
+    async def make_lists(
+        self, wanted: Collection[tuple[str | None, Reason]]
+    ) -> dict[str | None, int]:
+        """The ids of the lists of these names, on which there will be suppressions for these
+        reasons.
 
         Those that are not there are made, all of them or none. None: all messages.
 
         Raises:
-            LimitedKeyError: the key is for some senders, and it would suppress for all messages, or, for a reason that
+            LimitedKeyError: the key is for some senders, and it would suppress for all messages,
+            or, for a reason that
                 others cannot see and hardly override, on a list that is theirs, too.
-            ListNameError: a name cannot be used or is another key's list, or there would be too many lists.
-            DatabaseError: they were not made.
+            ListNameError: a name cannot be used or is another key's list, or there would be too
+            many lists. DatabaseError: they were not made.
         """
         names = {name for name, _ in wanted}
         if None in names:
@@ -514,7 +599,11 @@ class Suppressions:
                     )
             return {its.name: its.id for its in found}
 
-        made = await self.database.request(work, what="lists.make_many", bound=self.timeout) if named else {}
+        made = (
+            await self.database.request(work, what="lists.make_many", bound=self.timeout)
+            if named
+            else {}
+        )
         return {None: EVERYTHING, **made}
 
     async def message_of(self, recipient_id: int) -> tuple[str, str] | None:
@@ -535,14 +624,25 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
                 part[it.key] = it
         known = await _insert_missing(cursor, part)
         fresh = [it for key, it in part.items() if key not in known]
-        stronger = [it for key, it in part.items() if key in known and it.reason.strength > Reason(known[key]).strength]
+        stronger = [
+            it
+            for key, it in part.items()
+            if key in known and it.reason.strength > Reason(known[key]).strength
+        ]
         for it in stronger:
-            await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, *it.key, known[it.key]))
+            await cursor.execute(
+                _STRENGTHEN, (it.reason.value, it.source.value, it.detail, *it.key, known[it.key])
+            )
             if cursor.rowcount != 1:  # the whole transaction is done again
                 raise OperationalError(1020, "a suppression has changed since it was read")
         if changed := [*fresh, *stronger]:
             await cursor.execute(
-                *_log([(*it.key, "added", it.reason.value, it.source.value, it.actor) for it in changed])
+                *_log(
+                    [
+                        (*it.key, "added", it.reason.value, it.source.value, it.actor)
+                        for it in changed
+                    ]
+                )
             )
         await _write_events(cursor, fresh)
         added.fresh.extend(fresh)
@@ -551,12 +651,20 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> AddedSuppression
 
 
 async def _end(
-    cursor: Cursor, digest: bytes, list_id: int, origins: Collection[str], *, source: Channel, actor: str | None
+    cursor: Cursor,
+    digest: bytes,
+    list_id: int,
+    origins: Collection[str],
+    *,
+    source: Channel,
+    actor: str | None,
 ) -> bool:
     """End those of these origins; whether messages of the list, or all, stay away still."""
     if origins:
         await cursor.execute(_REMOVE, (digest, list_id, tuple(origins)))
-        lines = [(digest, list_id, origin, "removed", None, source.value, actor) for origin in origins]
+        lines = [
+            (digest, list_id, origin, "removed", None, source.value, actor) for origin in origins
+        ]
         await cursor.execute(*_log(lines))
     await cursor.execute(_READ_BINDING, ((digest,), (EVERYTHING, list_id)))
     return bool(await cursor.fetchall())
@@ -565,13 +673,18 @@ async def _end(
 async def _insert_missing(cursor: Cursor, part: Mapping[Key, NewSuppression]) -> dict[Key, str]:
     """Insert those that are not there; the reasons of those that were.
 
-    Of two transactions that insert one at once, the second finds that it has inserted fewer, and looks once more: so
-    each is counted, logged and told by one of them alone.
+    Of two transactions that insert one at once, the second finds that it has inserted fewer, and
+    looks once more: so each is counted, logged and told by one of them alone.
     """
-    digests, lists = tuple({it.digest for it in part.values()}), tuple({it.list_id for it in part.values()})
+    digests, lists = (
+        tuple({it.digest for it in part.values()}),
+        tuple({it.list_id for it in part.values()}),
+    )
     while True:
         await cursor.execute(_READ_BINDING, (digests, lists))
-        known = {(bytes(digest), *rest): reason for digest, *rest, reason in await cursor.fetchall()}
+        known = {
+            (bytes(digest), *rest): reason for digest, *rest, reason in await cursor.fetchall()
+        }
         missing = [_row(it) for key, it in part.items() if key not in known]
         if not missing:
             return known
@@ -583,25 +696,47 @@ async def _insert_missing(cursor: Cursor, part: Mapping[Key, NewSuppression]) ->
 
 
 async def _write_events(cursor: Cursor, fresh: Sequence[NewSuppression]) -> None:
-    """Write the events of people who left a list or everything; two who do it at once for one row cause one."""
-    if not (left := [it for it in fresh if it.reason is Reason.UNSUBSCRIBED and it.source is not Channel.IMPORT]):
+    """Write the events of people who left a list or everything; two who do it at once for one row
+    cause one.
+    """
+    if not (
+        left := [
+            it
+            for it in fresh
+            if it.reason is Reason.UNSUBSCRIBED and it.source is not Channel.IMPORT
+        ]
+    ):
         return
     messages = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
     found, sent = await cursor.fetch_batch(
-        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_MESSAGES, (messages,))]
+        [
+            (_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))),
+            (_MESSAGES, (messages,)),
+        ]
     )
-    rows = {(bytes(digest), list_id, origin): (name, at) for digest, list_id, origin, name, at in found}
+    rows = {
+        (bytes(digest), list_id, origin): (name, at) for digest, list_id, origin, name, at in found
+    }
     message_of = {recipient: message for recipient, *message in sent}
-    await cursor.execute(*insert_events([_event(it, rows, message_of) for it in left if it.key in rows]))
+    await cursor.execute(
+        *insert_events([_event(it, rows, message_of) for it in left if it.key in rows])
+    )
 
 
-def _event(it: NewSuppression, rows: Mapping[Key, Sequence[Any]], message_of: Mapping[int, Sequence[Any]]) -> NewEvent:
+def _event(
+    it: NewSuppression, rows: Mapping[Key, Sequence[Any]], message_of: Mapping[int, Sequence[Any]]
+) -> NewEvent:
     name, at = rows[it.key]
     job, seq, to, sender = message_of.get(it.recipient_id or 0, (None, None, it.address, None))
     data = {
-        "recipient_id": it.recipient_id if job else None, "job_id": job, "index": seq, "email": to,
-        "sender_email": sender, "list": name, "source": it.source.value,
-    }  # fmt: skip
+        "recipient_id": it.recipient_id if job else None,
+        "job_id": job,
+        "index": seq,
+        "email": to,
+        "sender_email": sender,
+        "list": name,
+        "source": it.source.value,
+    }
     whose = hashlib.sha256(it.origin.encode()).hexdigest()[:_ORIGIN_IN_CAUSE]
     cause = f"{it.digest.hex()}:{it.list_id}:{at.isoformat()}:{whose}"
     return NewEvent(EventType.RECIPIENT_UNSUBSCRIBED, cause, data, job, sender)
@@ -609,7 +744,15 @@ def _event(it: NewSuppression, rows: Mapping[Key, Sequence[Any]], message_of: Ma
 
 def _row(it: NewSuppression) -> tuple[object, ...]:
     address = it.address and canonical(it.address)
-    return (*it.key, it.reason.value, it.source.value, address, it.recipient_id, it.detail, it.actor)
+    return (
+        *it.key,
+        it.reason.value,
+        it.source.value,
+        address,
+        it.recipient_id,
+        it.detail,
+        it.actor,
+    )
 
 
 def _log(lines: Sequence[tuple[object, ...]]) -> Statement:

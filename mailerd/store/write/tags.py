@@ -13,7 +13,9 @@ MAX_TAGS: Final = 10
 TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,50}")
 SELECT_TAGS: Final = """
 (SELECT GROUP_CONCAT(t.tag ORDER BY t.tag) FROM job_tags t FORCE INDEX (job) WHERE t.job_id = j.id)"""
-"""The tags of a job `j`: in none of them is a comma, and together they are shorter than `group_concat_max_len`."""
+"""The tags of a job `j`: in none of them is a comma, and together they are shorter than
+`group_concat_max_len`.
+"""
 
 
 def check_tag(given: str) -> str:

@@ -1,8 +1,9 @@
-"""Tallies: how many messages came to what, by minute and sender, written beside the outcomes: no query counts messages.
+"""Tallies: how many messages came to what, by minute and sender, written beside the outcomes: no
+query counts messages.
 
-Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After a day the
-minutes of an hour become one row of `tally_hours`. Tallies are for charts, and say how much a sender has sent of
-late; the messages' own rows are what counts.
+Each daemon has a row of its own for each minute and sender, so that no two of them wait for one
+row. After a day the minutes of an hour become one row of `tally_hours`. Tallies are for charts, and
+say how much a sender has sent of late; the messages' own rows are what counts.
 """
 
 from collections.abc import Mapping
@@ -53,8 +54,11 @@ SELECT %s, sender_email, {TALLY_SUMS} FROM tallies FORCE INDEX (PRIMARY)
 _DELETE_MINUTES: Final = "DELETE FROM tallies WHERE minute >= %s AND minute < %s + INTERVAL 1 HOUR"
 
 
-def count_tallies(daemon_id: str, counts: Mapping[tuple[str, datetime | None, Tally], int]) -> Statement | None:
-    """The statement that counts messages of senders, or None; for the transaction that changes them, and once.
+def count_tallies(
+    daemon_id: str, counts: Mapping[tuple[str, datetime | None, Tally], int]
+) -> Statement | None:
+    """The statement that counts messages of senders, or None; for the transaction that changes
+    them, and once.
 
     The time: when it happened; None: now.
     """
@@ -66,18 +70,25 @@ def count_tallies(daemon_id: str, counts: Mapping[tuple[str, datetime | None, Ta
     if not sums:
         return None
     rows = sorted(sums.items(), key=lambda it: (it[0][0], str(it[0][1])))
-    values = [value for (sender, minute), its in rows for value in (minute, sender, daemon_id, *its.values())]
+    values = [
+        value
+        for (sender, minute), its in rows
+        for value in (minute, sender, daemon_id, *its.values())
+    ]
     return _ADD_TALLIES.format(rows=", ".join([_ROW] * len(rows))), values
 
 
 async def merge_oldest_hour(cursor: Cursor) -> bool:
-    """Make one row of the oldest hour that is over for a day; False: there is none (store/write/retention.py)."""
+    """Make one row of the oldest hour that is over for a day; False: there is none
+    (store/write/retention.py).
+    """
     age = MINUTES_KEPT.total_seconds() // 3600 + 1
     oldest: datetime | None = await cursor.fetch_value(_OLDEST_MINUTE, (age,))
     if oldest is None:
         return False
     hour = oldest.replace(minute=0)
-    if await cursor.fetch_value(_LOCK_HOUR, (hour, hour)):  # another daemon that does the same finds nothing afterwards
+    # another daemon that does the same finds nothing afterwards
+    if await cursor.fetch_value(_LOCK_HOUR, (hour, hour)):
         await cursor.execute(_MERGE_INTO_HOUR, (hour, hour, hour))
         await cursor.execute(_DELETE_MINUTES, (hour, hour))
     return True

@@ -1,4 +1,6 @@
-"""The named templates of the API: their versions, which one is published, and what a repetition of each change does."""
+"""The named templates of the API: their versions, which one is published, and what a repetition of
+each change does.
+"""
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +20,10 @@ from mailerd.store.write.action_log import note_action
 from mailerd.store.write.new_jobs import PIECE
 
 MAX_NAMES: Final = 1000
-"""The most templates: a list shows them all. Of those that were deleted a key's oldest makes place for its new one."""
+"""The most templates: a list shows them all.
+
+Of those that were deleted a key's oldest makes place for its new one.
+"""
 MAX_VERSIONS: Final = 200
 """The most versions of one: the oldest one that is not published makes place for a new one."""
 ABOUT: Final = "template.json"
@@ -42,7 +47,9 @@ _HAS: Final = "SELECT 1 FROM template_versions WHERE name = %s AND version = %s"
 _ADD: Final = """
 INSERT INTO template_versions (name, version, about, files, subject, comment, created_by, created_at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
-_ADD_CHUNK: Final = "INSERT INTO template_chunks (name, version, seq, content) VALUES (%s, %s, %s, %s)"
+_ADD_CHUNK: Final = (
+    "INSERT INTO template_chunks (name, version, seq, content) VALUES (%s, %s, %s, %s)"
+)
 _OLD_VERSIONS: Final = """
 SELECT v.version FROM template_versions v JOIN templates t ON t.name = v.name
  WHERE v.name = %s AND v.version != %s AND NOT (t.published <=> v.version)
@@ -69,8 +76,13 @@ SELECT t.senders, t.name, v.version, v.about, v.files, v.subject
 _PUBLISHED: Final = """
 SELECT t.name, v.about FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = t.published
  WHERE t.archived_at IS NULL"""
-_DRAFTS: Final = "SELECT senders, name FROM templates WHERE published IS NULL AND archived_at IS NULL ORDER BY name"
-_UNPUBLISHED: Final = "SELECT senders, archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
+_DRAFTS: Final = """
+SELECT senders, name FROM templates WHERE published IS NULL AND archived_at IS NULL
+ORDER BY name
+"""
+_UNPUBLISHED: Final = (
+    "SELECT senders, archived_at IS NOT NULL FROM templates WHERE name = %s AND published IS NULL"
+)
 _FILES: Final = """
 SELECT t.senders, v.about, v.files, c.seq, c.content
   FROM templates t JOIN template_versions v ON v.name = t.name AND v.version = {version}
@@ -88,7 +100,9 @@ class VersionMovedError(MailerdError):
     """Another version is published than the one that was expected."""
 
     def __init__(self, published: str | None) -> None:
-        super().__init__(t("the published version is {published}", published=published or t("none")))
+        super().__init__(
+            t("the published version is {published}", published=published or t("none"))
+        )
         self.published = published
 
 
@@ -96,7 +110,9 @@ class NameTakenError(MailerdError):
     """Another key's template has the name, which is all that is said of it."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(t("the name {name!r} is taken; choose another. Nothing was stored", name=name))
+        super().__init__(
+            t("the name {name!r} is taken; choose another. Nothing was stored", name=name)
+        )
 
 
 class OthersTemplateError(MailerdError):
@@ -161,7 +177,9 @@ class TemplateVersion:
 
 
 _TEMPLATE: Final = Select(TemplateState, of="templates")
-_STATE: Final = f"SELECT senders, {_TEMPLATE.columns} FROM templates WHERE name = %s AND archived_at IS NULL"
+_STATE: Final = (
+    f"SELECT senders, {_TEMPLATE.columns} FROM templates WHERE name = %s AND archived_at IS NULL"
+)
 _VERSION: Final = Select(TemplateVersion, of="v")
 _VERSIONS: Final = f"""
 SELECT t.senders, {_VERSION.columns} FROM templates t JOIN template_versions v ON v.name = t.name
@@ -185,7 +203,14 @@ class TemplateStore:
 
     @request("templates.put")
     async def put(
-        self, cursor: Cursor, name: str, version: str, files: Mapping[str, bytes], *, comment: str | None, actor: str
+        self,
+        cursor: Cursor,
+        name: str,
+        version: str,
+        files: Mapping[str, bytes],
+        *,
+        comment: str | None,
+        actor: str,
     ) -> bool:
         """Store a version; whether it is new. One that is there stays as it is.
 
@@ -206,7 +231,9 @@ class TemplateStore:
         others = {path: content for path, content in files.items() if path != ABOUT}
         sizes = json.dumps([(path, len(content)) for path, content in others.items()])
         subject = files.get("subject.txt", b"").decode()[:_MAX_SUBJECT]  # a layout needs none
-        await cursor.execute(_ADD, (name, version, files[ABOUT].decode(), sizes, subject, comment, actor))
+        await cursor.execute(
+            _ADD, (name, version, files[ABOUT].decode(), sizes, subject, comment, actor)
+        )
         whole = b"".join(others.values())
         for number, start in enumerate(range(0, len(whole), PIECE)):
             await cursor.execute(_ADD_CHUNK, (name, version, number, whole[start : start + PIECE]))
@@ -219,14 +246,23 @@ class TemplateStore:
 
     @request("templates.publish")
     async def publish(
-        self, cursor: Cursor, name: str, version: str, *, expect: str | None, actor: str,
-        layouts: Collection[str] = (), users: Collection[str] = (),
-    ) -> bool | None:  # fmt: skip
-        """Publish a version if `expect` is the one that is published; whether that has changed anything.
+        self,
+        cursor: Cursor,
+        name: str,
+        version: str,
+        *,
+        expect: str | None,
+        actor: str,
+        layouts: Collection[str] = (),
+        users: Collection[str] = (),
+    ) -> bool | None:
+        """Publish a version if `expect` is the one that is published; whether that has changed
+        anything.
 
-        None: there is no such template, or it has no such version. What is published already changes nothing, whatever
-        is expected: the answer to the first request may have been lost. `layouts`: those of the folder. `users`: the
-        templates of the folder that have it for their layout, where it belongs to all as they do.
+        None: there is no such template, or it has no such version. What is published already
+        changes nothing, whatever is expected: the answer to the first request may have been lost.
+        `layouts`: those of the folder. `users`: the templates of the folder that have it for their
+        layout, where it belongs to all as they do.
 
         Raises:
             VersionMovedError: another one is published.
@@ -250,14 +286,19 @@ class TemplateStore:
             if not of_layout.get("is_layout") or not owners.has_all(whose[layout], whose[name]):
                 raise NoLayoutError(layout)
         if not about.get("is_layout"):
-            await _require_unused(cursor, name, published[name], users if whose[name] is None else ())
+            await _require_unused(
+                cursor, name, published[name], users if whose[name] is None else ()
+            )
         await cursor.execute(_PUBLISH, (version, actor, name))
         await cursor.execute(*note_action("publish_template", actor, detail=f"{name} {version}"))
         return True
 
     @request("templates.archive")
-    async def archive(self, cursor: Cursor, name: str, *, actor: str, users: Collection[str] = ()) -> bool:
-        """Let a name find nothing any more, until a version of it is stored again; whether it found anything.
+    async def archive(
+        self, cursor: Cursor, name: str, *, actor: str, users: Collection[str] = ()
+    ) -> bool:
+        """Let a name find nothing any more, until a version of it is stored again; whether it found
+        anything.
 
         `users`: as in `publish`.
 
@@ -277,7 +318,9 @@ class TemplateStore:
         await cursor.execute(*note_action("archive_template", actor, detail=name))
         return True
 
-    def _locked(self, rows: Iterable[Sequence[Any]]) -> tuple[dict[str, str | None], dict[str, Owners]]:
+    def _locked(
+        self, rows: Iterable[Sequence[Any]]
+    ) -> tuple[dict[str, str | None], dict[str, Owners]]:
         """Of rows of _LOCK that the key sees, the published versions, and whose each is."""
         whose = {name: owners.from_row(senders) for name, _, senders in rows}
         seen = {name: its for name, its in whose.items() if owners.sees(self.senders, its)}
@@ -288,7 +331,9 @@ class TemplateStore:
             raise OthersTemplateError(name)
 
     async def _make_place(self, cursor: Cursor) -> None:
-        """Delete the oldest of the own archived ones where a new one is one too many, of all or of a limited key's."""
+        """Delete the oldest of the own archived ones where a new one is one too many, of all or of
+        a limited key's.
+        """
         await cursor.execute(_ALL_OWNERS)
         whose = [owners.from_row(senders) for (senders,) in await cursor.fetchall()]
         own = sum(owners.may_change(self.senders, each) for each in whose)
@@ -303,9 +348,14 @@ class TemplateStore:
                 return
         if too_many_own:
             raise TooManyTemplatesError(
-                t("the limit of {max_own} templates of these senders is reached; delete one", max_own=MAX_OWN)
+                t(
+                    "the limit of {max_own} templates of these senders is reached; delete one",
+                    max_own=MAX_OWN,
+                )
             )
-        raise TooManyTemplatesError(t("the limit of {max_names:,} templates is reached", max_names=MAX_NAMES))
+        raise TooManyTemplatesError(
+            t("the limit of {max_names:,} templates is reached", max_names=MAX_NAMES)
+        )
 
     async def state(self, name: str) -> TemplateState | None:
         """A template; None: there is none."""
@@ -316,7 +366,9 @@ class TemplateStore:
         return [_VERSION.row(each) for each in await self._rows(_VERSIONS, (name,))]
 
     async def published(self) -> list[tuple[str, str, str, str, str]]:
-        """All that are published, by name: name, version, template.json, paths and sizes of other files, subject."""
+        """All that are published, by name: name, version, template.json, paths and sizes of other
+        files, subject.
+        """
         return [(*row,) for row in await self._rows(_LIST)]
 
     async def drafts(self) -> list[str]:
@@ -324,15 +376,21 @@ class TemplateStore:
         return [name for (name,) in await self._rows(_DRAFTS)]
 
     async def is_archived(self, name: str) -> bool | None:
-        """Of one that is not published: whether it was archived; None: it is published, or there is none."""
+        """Of one that is not published: whether it was archived; None: it is published, or there is
+        none.
+        """
         rows = await self._rows(_UNPUBLISHED, (name,))
         return next((bool(is_archived) for (is_archived,) in rows), None)
 
     async def files(self, name: str, version: str | None) -> dict[str, bytes] | None:
         """The files of a version, or of the published one; None: there is none."""
-        found = await self._rows(*(
-            (_PUBLISHED_FILES, (name,)) if version is None else (_FILES_OF_VERSION, (version, name))
-        ))  # fmt: skip
+        found = await self._rows(
+            *(
+                (_PUBLISHED_FILES, (name,))
+                if version is None
+                else (_FILES_OF_VERSION, (version, name))
+            )
+        )
         if not found:
             return None
         (about, sizes, *_), *_ = found
@@ -345,7 +403,9 @@ class TemplateStore:
 
     async def _rows(self, sql: str, values: Sequence[object] | None = None) -> list[Any]:
         """The rows that the key sees, without the first column, which is whose the template is."""
-        rows = await self.database.request_rows(sql, values, what="templates.read", bound=self.timeout)
+        rows = await self.database.request_rows(
+            sql, values, what="templates.read", bound=self.timeout
+        )
         return [row for whose, *row in rows if owners.sees(self.senders, owners.from_row(whose))]
 
 
@@ -355,7 +415,9 @@ async def _about(cursor: Cursor, name: str, version: str | None) -> dict[str, An
     return json.loads(about) if about else None
 
 
-async def _require_unused(cursor: Cursor, name: str, published: str | None, users: Collection[str]) -> None:
+async def _require_unused(
+    cursor: Cursor, name: str, published: str | None, users: Collection[str]
+) -> None:
     """A template whose row is locked is no layout of others, as it is published.
 
     Raises:

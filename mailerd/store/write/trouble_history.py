@@ -1,8 +1,9 @@
-"""What was red in the last days: since when, until when and why; each daemon notes it where it changes, and only then.
+"""What was red in the last days: since when, until when and why; each daemon notes it where it
+changes, and only then.
 
-A cause is open in one row at most, since `until` belongs to the key; a daemon that opens or closes it locks that row
-first. What begins within a minute of its own end goes on, so that daemons which see a change at different times make
-one row of it.
+A cause is open in one row at most, since `until` belongs to the key; a daemon that opens or closes
+it locks that row first. What begins within a minute of its own end goes on, so that daemons which
+see a change at different times make one row of it.
 """
 
 import json
@@ -38,9 +39,13 @@ _OPEN_IT: Final = f"""
 INSERT INTO troubles (about, code, until, since, text) VALUES (%s, %s, {_OPEN}, %s, %s)
     ON DUPLICATE KEY UPDATE since = LEAST(since, VALUES(since)), text = VALUES(text)"""
 _ENDED_JUST_NOW: Final = f"about = %s AND code = %s AND until >= %s AND until < {_OPEN}"
-_READ_BEGIN: Final = f"SELECT MIN(since) FROM troubles FORCE INDEX (PRIMARY) WHERE {_ENDED_JUST_NOW}"
+_READ_BEGIN: Final = (
+    f"SELECT MIN(since) FROM troubles FORCE INDEX (PRIMARY) WHERE {_ENDED_JUST_NOW}"
+)
 _DELETE_ENDED: Final = f"DELETE FROM troubles WHERE {_ENDED_JUST_NOW}"
-_GO_ON: Final = f"UPDATE troubles SET since = LEAST(since, %s) WHERE about = %s AND code = %s AND until = {_OPEN}"
+_GO_ON: Final = f"""
+UPDATE troubles SET since = LEAST(since, %s) WHERE about = %s AND code = %s AND until = {_OPEN}
+"""
 _CLOSE: Final = f"""
 UPDATE troubles SET until = GREATEST(since, %s), text = %s WHERE about = %s AND code = %s AND until = {_OPEN}"""
 _READ_OPEN: Final = f"SELECT about, code FROM troubles FORCE INDEX (until) WHERE until = {_OPEN}"
@@ -104,9 +109,15 @@ class TroubleHistory:
         heartbeat = self.heartbeats.register(_LOOP)
         self._compare_at = self.clock.monotonic() + SETTLED.total_seconds()
         await every(
-            _INTERVAL, self.note, name=_LOOP, first_after=_INTERVAL, heartbeat=heartbeat,
-            on_error=lambda error: self.events.step_failed(what=_LOOP, again_in=_INTERVAL, error=error),
-        )  # fmt: skip
+            _INTERVAL,
+            self.note,
+            name=_LOOP,
+            first_after=_INTERVAL,
+            heartbeat=heartbeat,
+            on_error=lambda error: self.events.step_failed(
+                what=_LOOP, again_in=_INTERVAL, error=error
+            ),
+        )
 
     async def note(self) -> bool:
         """Note what has changed since the last time; whether there is more to write."""
@@ -118,7 +129,9 @@ class TroubleHistory:
         if facts.outage or facts.stats is None or facts.unknown_for:
             return False  # it is kept until it can be written, and until it is known what is over
         over = {key: it for key, it in self._standing.items() if now - it.seen >= SETTLED}
-        changes = [(key, it) for key, it in sorted(self._standing.items()) if not it.is_open or key in over]
+        changes = [
+            (key, it) for key, it in sorted(self._standing.items()) if not it.is_open or key in over
+        ]
         if changes:
             await self.database.transaction(
                 lambda cursor: _write(cursor, changes[:_MAX_AT_ONCE], over), what="troubles.note"
@@ -145,22 +158,34 @@ class TroubleHistory:
             await self.database.transaction(work, what="troubles.close_left")
 
     async def past(self, *, is_admin: bool, senders: Collection[str] | None) -> list[PastTrouble]:
-        """What is over, the newest end first: of everything, or of senders; `senders` None: of all."""
+        """What is over, the newest end first: of everything, or of senders; `senders` None: of
+        all.
+        """
         statement, values = past_statement(is_admin=is_admin, senders=senders)
-        rows = await self.database.request_rows(statement, values, what="troubles.list", bound=self.timeout)
-        return [PastTrouble(code, utc(since), utc(until), _text(text) or about)
-                for about, code, since, until, text in rows]  # fmt: skip
+        rows = await self.database.request_rows(
+            statement, values, what="troubles.list", bound=self.timeout
+        )
+        return [
+            PastTrouble(code, utc(since), utc(until), _text(text) or about)
+            for about, code, since, until, text in rows
+        ]
 
 
-def past_statement(*, is_admin: bool, senders: Collection[str] | None) -> tuple[str, tuple[object, ...]]:
+def past_statement(
+    *, is_admin: bool, senders: Collection[str] | None
+) -> tuple[str, tuple[object, ...]]:
     """What is asked for causes that are over; a test has it explained."""
     if senders is not None:
-        return READ_PAST.format(mine=f"{_OF_SENDERS} AND SUBSTRING(about, 8) IN %s"), (tuple(senders) or ("",),)
+        return READ_PAST.format(mine=f"{_OF_SENDERS} AND SUBSTRING(about, 8) IN %s"), (
+            tuple(senders) or ("",),
+        )
     return READ_PAST.format(mine="" if is_admin else _OF_SENDERS), ()
 
 
 async def _write(
-    cursor: Cursor, changes: list[tuple[tuple[str, str], _CurrentTrouble]], over: Collection[tuple[str, str]]
+    cursor: Cursor,
+    changes: list[tuple[tuple[str, str], _CurrentTrouble]],
+    over: Collection[tuple[str, str]],
 ) -> None:
     for key, it in changes:
         text = json.dumps(to_json(it.text), ensure_ascii=False)

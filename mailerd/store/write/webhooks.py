@@ -46,7 +46,9 @@ SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of Standard Webhooks 1.0.0
 SECRET_BYTES: Final = 32
 _DUPLICATE: Final = 1062
 _OBEYED: Final = re.compile(r"""^\s*-|[;&|<>()$`"'\\*?\[\]{}!#~^%]""")
-"""What a shell obeys: console, alerts and log name the commands that mend an endpoint, and a person pastes them."""
+"""What a shell obeys: console, alerts and log name the commands that mend an endpoint, and a person
+pastes them.
+"""
 
 
 _COUNT_ENDPOINTS: Final = """
@@ -56,8 +58,9 @@ INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, posit
 SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
 _SWAP_SECRETS: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
-# One that is switched on anew begins without its past, and so does everything that waits: it is due, and has its
-# whole schedule. Else an endpoint that is resumed too early would lose what has failed often.
+# One that is switched on anew begins without its past, and so does everything that waits: it is
+# due, and has its whole schedule. Else an endpoint that is resumed too early would lose what has
+# failed often.
 _SWITCH_ON: Final = """
 UPDATE webhooks SET state = 'on', pause_cause = NULL, failures = 0, failing_since = NULL, retry_at = NULL
  WHERE id = %s"""
@@ -90,19 +93,28 @@ class NewEndpoint:
 
 
 def check_name(name: str) -> str:
-    """What is wrong with an endpoint's name; "" where nothing is. A name is no id, since either finds it."""
+    """What is wrong with an endpoint's name; "" where nothing is.
+
+    A name is no id, since either finds it.
+    """
     if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or ULID.fullmatch(name):
         return t(
             "the name of a webhook has 1 to {max_name} printable characters and does not look like an ID",
             max_name=MAX_NAME,
         )
     if found := _OBEYED.search(name):
-        return t("the name of a webhook is used in commands; it must not start with - or contain {it}", it=found[0])
+        return t(
+            "the name of a webhook is used in commands; it must not start with - or contain {it}",
+            it=found[0],
+        )
     return ""
 
 
 def check_url(url: str) -> str:
-    """What is wrong with the characters of an endpoint's URL; "" where nothing is. It is shown in lists and the log."""
+    """What is wrong with the characters of an endpoint's URL; "" where nothing is.
+
+    It is shown in lists and the log.
+    """
     if not url or len(url) > MAX_URL or not url.isprintable() or " " in url:
         return t("a URL has 1 to {max_url} printable characters and no spaces", max_url=MAX_URL)
     return ""
@@ -128,7 +140,8 @@ def action_of(given: Mapping[str, Any]) -> str:
 class Webhooks:
     """Reads and changes endpoints. `timeout`: seconds that the database gets for an answer.
 
-    `senders`, where a method has it: a key for these alone sees only the endpoints that are limited to some of them.
+    `senders`, where a method has it: a key for these alone sees only the endpoints that are limited
+    to some of them.
     """
 
     def __init__(self, database: Database, *, timeout: float) -> None:
@@ -136,22 +149,26 @@ class Webhooks:
         self.timeout = timeout
 
     async def create(self, new: NewEndpoint, *, actor: str) -> tuple[Webhook, str]:
-        """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
+        """Make an endpoint, which gets the events from now on; with its secret, which cannot be
+        shown again.
 
         Raises:
-            WebhookError: the URL has characters that none may have, the name is taken, or there are too many.
-            DatabaseError: it is not known to be made.
+            WebhookError: the URL has characters that none may have, the name is taken, or there are
+            too many. DatabaseError: it is not known to be made.
         """
         _refuse(check_url(new.url))
         id_, secret = new_id(), new_secret()
-        # While no endpoint is on, events get no places: those that are committed get theirs before the endpoint's.
+        # While no endpoint is on, events get no places: those that are committed get theirs before
+        # the endpoint's.
         await EventFeed(self.database, timeout=self.timeout).number_new()
 
         async def work(cursor: Cursor) -> Webhook:
             await cursor.execute(_COUNT_ENDPOINTS, (new.owner, new.name))
             number, own, same = await cursor.fetchone()
             if same:
-                raise WebhookError(t("webhook {name!r} already exists; choose another name", name=new.name))
+                raise WebhookError(
+                    t("webhook {name!r} already exists; choose another name", name=new.name)
+                )
             if own >= MAX_WEBHOOKS:
                 raise WebhookError(
                     t(
@@ -167,7 +184,16 @@ class Webhooks:
                     )
                 )
             await cursor.execute(
-                _INSERT, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
+                _INSERT,
+                (
+                    id_,
+                    new.owner,
+                    new.name,
+                    new.url,
+                    secret,
+                    types_json(new.types),
+                    senders_json(new.senders),
+                ),
             )
             await cursor.execute(*note_action("add", actor, webhook=new.name))
             return await _one(cursor, id_)
@@ -176,14 +202,18 @@ class Webhooks:
             made = await self.database.request(work, what="webhooks.make", bound=self.timeout)
         except DatabaseError as error:
             if error.errno == _DUPLICATE:  # two were made at once
-                raise WebhookError(t("webhook {name!r} already exists; choose another name", name=new.name)) from None
+                raise WebhookError(
+                    t("webhook {name!r} already exists; choose another name", name=new.name)
+                ) from None
             raise
         return made, shown_secret(secret)
 
     async def all(self, *, senders: Collection[str] | None = None) -> list[Webhook]:
         """Every endpoint, by name."""
         rows = await self.database.request_rows(
-            f"SELECT {_ENDPOINT.columns} FROM webhooks ORDER BY name", what="webhooks.list", bound=self.timeout
+            f"SELECT {_ENDPOINT.columns} FROM webhooks ORDER BY name",
+            what="webhooks.list",
+            bound=self.timeout,
         )
         found = [_ENDPOINT.row(each) for each in rows]
         return [it for it in found if _is_seen(it, senders)]
@@ -191,11 +221,15 @@ class Webhooks:
     async def made_by(self, owner: int) -> list[str]:
         """The names of the endpoints that a key has made, which go on when it is revoked."""
         statement = "SELECT name FROM webhooks WHERE owner = %s ORDER BY name"
-        rows = await self.database.request_rows(statement, (owner,), what="webhooks.list", bound=self.timeout)
+        rows = await self.database.request_rows(
+            statement, (owner,), what="webhooks.list", bound=self.timeout
+        )
         return [name for (name,) in rows]
 
     @request("webhooks.find", read_only=True)
-    async def find(self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None) -> Webhook:
+    async def find(
+        self, cursor: Cursor, which: str, *, senders: Collection[str] | None = None
+    ) -> Webhook:
         """The endpoint of this id or name.
 
         Raises:
@@ -209,7 +243,8 @@ class Webhooks:
     async def change(self, id_: str, given: Mapping[str, Any], *, actor: str) -> Webhook:
         """Change what is `given`: name, url, types, senders, state; and record it.
 
-        One that is switched on again gets at once what it has missed, as far as the events are kept.
+        One that is switched on again gets at once what it has missed, as far as the events are
+        kept.
 
         Raises:
             WebhookError: the name is taken, or the URL has characters that none may have.
@@ -225,24 +260,34 @@ class Webhooks:
         async def work(cursor: Cursor) -> Webhook:
             before = await _locked(cursor, id_)
             if "name" in given:
-                await cursor.execute("SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_))
+                await cursor.execute(
+                    "SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_)
+                )
                 if await cursor.fetchone():
-                    raise WebhookError(t("webhook {it!r} already exists; choose another name", it=given["name"]))
+                    raise WebhookError(
+                        t("webhook {it!r} already exists; choose another name", it=given["name"])
+                    )
             if values:
                 assignments = ", ".join(f"{name} = %s" for name in values)
-                await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
+                await cursor.execute(
+                    f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_)
+                )
             await _switch(cursor, id_, given.get("state"))
             after, action = await _one(cursor, id_), action_of(given)
             detail = ", ".join(given) if action == "change" else None
             await cursor.execute(
-                *note_action(action, actor, webhook=before.name, detail=detail, changed=before != after)
+                *note_action(
+                    action, actor, webhook=before.name, detail=detail, changed=before != after
+                )
             )
             return after
 
         return await self.database.request(work, what="webhooks.change", bound=self.timeout)
 
     async def remove(self, id_: str, *, actor: str) -> None:
-        """Remove an endpoint; an attempt under way ends without a record. Its deliveries are deleted bit by bit later.
+        """Remove an endpoint; an attempt under way ends without a record.
+
+        Its deliveries are deleted bit by bit later.
 
         Raises:
             UnknownWebhookError: there is none.
@@ -255,10 +300,13 @@ class Webhooks:
 
         await self.database.request(work, what="webhooks.remove", bound=self.timeout)
 
-    async def rotate(self, id_: str, *, overlap: timedelta, actor: str, seen: Webhook | None = None) -> str:
+    async def rotate(
+        self, id_: str, *, overlap: timedelta, actor: str, seen: Webhook | None = None
+    ) -> str:
         """Give it a new secret, which is returned; the old one signs as well for `overlap`.
 
-        `seen`: only if it has the secret still that it had when this was read; None: whatever it has.
+        `seen`: only if it has the secret still that it had when this was read; None: whatever it
+        has.
 
         Raises:
             UnknownWebhookError: there is none.
@@ -270,7 +318,10 @@ class Webhooks:
             it = await _locked(cursor, id_)
             if seen is not None and it.old_secret_until != seen.old_secret_until:
                 raise WebhookError(
-                    t("webhook {name} received another secret in the meantime; nothing was changed", name=seen.name)
+                    t(
+                        "webhook {name} received another secret in the meantime; nothing was changed",
+                        name=seen.name,
+                    )
                 )
             await cursor.execute(_SWAP_SECRETS, (int(overlap.total_seconds()), secret, id_))
             await cursor.execute(*note_action("rotate", actor, webhook=it.name))
@@ -281,7 +332,9 @@ class Webhooks:
     async def secrets(self, id_: str) -> list[bytes]:
         """What signs now: the secret, and the one before it while both are good."""
         statement = "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s"
-        rows = await self.database.request_rows(statement, (id_,), what="webhooks.read_secret", bound=self.timeout)
+        rows = await self.database.request_rows(
+            statement, (id_,), what="webhooks.read_secret", bound=self.timeout
+        )
         if not rows:
             raise _unknown(id_)
         return [bytes(each) for secrets_ in rows for each in secrets_ if each is not None]
@@ -294,7 +347,8 @@ async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None
             await cursor.execute(_MAKE_DUE, (id_,))
         case EndpointState.PAUSED:
             await cursor.execute(
-                "UPDATE webhooks SET state = 'paused', pause_cause = %s WHERE id = %s", (PauseReason.MANUAL.value, id_)
+                "UPDATE webhooks SET state = 'paused', pause_cause = %s WHERE id = %s",
+                (PauseReason.MANUAL.value, id_),
             )
         case EndpointState.GONE | None:
             pass
@@ -309,7 +363,9 @@ async def _locked(cursor: Cursor, id_: str) -> Webhook:
 
 
 async def _one(cursor: Cursor, which: str) -> Webhook:
-    await cursor.execute(f"SELECT {_ENDPOINT.columns} FROM webhooks WHERE id = %s OR name = %s", (which, which))
+    await cursor.execute(
+        f"SELECT {_ENDPOINT.columns} FROM webhooks WHERE id = %s OR name = %s", (which, which)
+    )
     found = [_ENDPOINT.row(each) for each in await cursor.fetchall()]
     if not found:
         raise _unknown(which)
@@ -322,7 +378,9 @@ def _refuse(why: str) -> None:
 
 
 def _unknown(which: str) -> UnknownWebhookError:
-    return UnknownWebhookError(t("webhook {which!r} not found; see `mailerd webhooks list`", which=which))
+    return UnknownWebhookError(
+        t("webhook {which!r} not found; see `mailerd webhooks list`", which=which)
+    )
 
 
 def _is_seen(it: Webhook, senders: Collection[str] | None) -> bool:
@@ -342,7 +400,11 @@ def senders_json(senders: Collection[str] | None) -> str | None:
 def wanted(types: str | None, senders: str | None) -> tuple[str, list[object]]:
     """What an endpoint's columns ask for, as conditions on the events `e`."""
     condition, values = " AND e.type IN %s", list[object]()
-    values.append(tuple(json.loads(types)) if types else tuple(it.value for it in EventType if it not in ONLY_IF_ASKED))
+    values.append(
+        tuple(json.loads(types))
+        if types
+        else tuple(it.value for it in EventType if it not in ONLY_IF_ASKED)
+    )
     if senders is not None:
         condition += " AND e.sender_email IN %s"
         values.append(tuple(json.loads(senders)) or ("",))
@@ -356,12 +418,16 @@ MAX_PAGE: Final = 1000
 _REPLAYED_AT_ONCE: Final = 1000
 """Places of the feed that one transaction of a replay covers."""
 
-# The deletion of old events locks this row first. Beside a replay it would leave deliveries without an event, or take
-# along those that were just made. While the row is locked no events are deleted: the next round does it.
+# The deletion of old events locks this row first. Beside a replay it would leave deliveries without
+# an event, or take along those that were just made. While the row is locked no events are deleted:
+# the next round does it.
 _LOCK_FEED: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE"
-# And who claims or records a delivery locks this one: what ended between the two counts would be subtracted.
+# And who claims or records a delivery locks this one: what ended between the two counts would be
+# subtracted.
 _LOCK_ENDPOINT: Final = "SELECT 1 FROM webhooks WHERE id = %s FOR UPDATE"
-_RANGE: Final = "SELECT (SELECT MIN(position) FROM events WHERE at >= %s), position FROM webhooks WHERE id = %s"
+_RANGE: Final = (
+    "SELECT (SELECT MIN(position) FROM events WHERE at >= %s), position FROM webhooks WHERE id = %s"
+)
 _REPLAY: Final = """
 INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at)
 SELECT %s, e.position, 'waiting', 0, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM events e FORCE INDEX (position)
@@ -390,27 +456,39 @@ SELECT {_DELIVERY.columns}
 
 
 class WebhookDeliveries:
-    """Reads deliveries and repeats them. `timeout`: seconds that the database gets for an answer."""
+    """Reads deliveries and repeats them.
+
+    `timeout`: seconds that the database gets for an answer.
+    """
 
     def __init__(self, database: Database, *, timeout: float) -> None:
         self.database = database
         self.timeout = timeout
 
     async def page(
-        self, id_: str, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
+        self,
+        id_: str,
+        *,
+        before: int | None = None,
+        status: DeliveryStatus | None = None,
+        limit: int = 100,
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
         rows = await self.database.request_rows(
-            *deliveries_statement(id_, before, status, limit), what="webhooks.list_deliveries", bound=self.timeout
+            *deliveries_statement(id_, before, status, limit),
+            what="webhooks.list_deliveries",
+            bound=self.timeout,
         )
         return [_DELIVERY.row(each) for each in rows]
 
-    async def replay(self, it: Webhook, *, since: datetime, actor: str, only_failed: bool = False) -> int:
+    async def replay(
+        self, it: Webhook, *, since: datetime, actor: str, only_failed: bool = False
+    ) -> int:
         """Deliver the events since then once more, with their old ids, and record it; how many.
 
-        `only_failed`: those that were given up. Events from before the endpoint was made are among them; what waits
-        already is not doubled. Each thousand is a transaction of its own: one that breaks off has replayed the first
-        ones, and may be repeated.
+        `only_failed`: those that were given up. Events from before the endpoint was made are among
+        them; what waits already is not doubled. Each thousand is a transaction of its own: one that
+        breaks off has replayed the first ones, and may be repeated.
 
         Raises:
             DatabaseError: it is not known how many.
@@ -430,7 +508,9 @@ class WebhookDeliveries:
             _RANGE, (moment, it.id), what="webhooks.find_events", bound=self.timeout
         )
         start, last = next(iter(rows), (None, 0))  # it was removed meanwhile
-        note = note_action("replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None)
+        note = note_action(
+            "replay", actor, webhook=it.name, detail=rfc3339(since), changed=start is not None
+        )
         await self.database.execute(*note, what="webhooks.note_replay", bound=self.timeout)
         while start is not None and start <= last:
             end = min(start + _REPLAYED_AT_ONCE, last + 1)
@@ -439,9 +519,16 @@ class WebhookDeliveries:
         return total
 
 
-def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | None, limit: int) -> Statement:
+def deliveries_statement(
+    id_: str, before: int | None, status: DeliveryStatus | None, limit: int
+) -> Statement:
     """What `page` asks; a test has it explained."""
-    values = (id_, before if before is not None else 1 << 62, *([status.value] if status else []), limit)
+    values = (
+        id_,
+        before if before is not None else 1 << 62,
+        *([status.value] if status else []),
+        limit,
+    )
     one = " AND d.status = %s" if status else ""
     return _READ_DELIVERIES.format(index="undelivered" if status else "PRIMARY", status=one), values
 
@@ -449,7 +536,9 @@ def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | 
 # What is deleted by age (store/write/retention.py), and what a clock that was ahead has left.
 
 _MOVE_ON: Final = "UPDATE webhooks SET position = GREATEST(position, %s) WHERE id = %s"
-_DELETE_DELIVERIES: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position <= %s"
+_DELETE_DELIVERIES: Final = (
+    "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position <= %s"
+)
 _DELETE_OF_REMOVED: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s LIMIT %s"
 _CLOCK_WENT_BACK: Final = (
     "UPDATE webhooks SET retry_at = UTC_TIMESTAMP(6) WHERE retry_at > UTC_TIMESTAMP(6)",
@@ -482,7 +571,8 @@ async def follow_clock(database: Database) -> None:
         await database.execute(statement, what="clock.follow")
 
 
-# The deliveries that are due: made from the feed, taken by one daemon at a time, and recorded under its token.
+# The deliveries that are due: made from the feed, taken by one daemon at a time, and recorded under
+# its token.
 
 FAN_OUT_BATCH: Final = 1000
 """Events of the feed from which one transaction makes deliveries."""
@@ -497,10 +587,12 @@ SELECT w.id, w.owner FROM webhooks w
                  WHERE d.webhook_id = w.id AND d.status = 'waiting' AND d.due_at <= UTC_TIMESTAMP(6))
      OR EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (due)
                  WHERE d.webhook_id = w.id AND d.status = 'sending' AND d.lease_until <= UTC_TIMESTAMP(6)))"""
-# The endpoint's row is locked first by everybody. A daemon that has it, or that was stopped with it, is not waited for.
-_LOCK_TO_FAN_OUT: Final = (
-    "SELECT position, types, senders FROM webhooks WHERE id = %s AND state = 'on' FOR UPDATE SKIP LOCKED"
-)
+# The endpoint's row is locked first by everybody. A daemon that has it, or that was stopped with
+# it, is not waited for.
+_LOCK_TO_FAN_OUT: Final = """
+SELECT position, types, senders FROM webhooks
+WHERE id = %s AND state = 'on' FOR UPDATE SKIP LOCKED
+"""
 _READ_NEXT: Final = """
 SELECT last, (SELECT e.position FROM events e FORCE INDEX (position)
                WHERE e.position > %s ORDER BY e.position LIMIT 1 OFFSET %s)
@@ -514,11 +606,14 @@ _SET_POSITION: Final = "UPDATE webhooks SET position = %s WHERE id = %s AND posi
 _LOCK_TO_CLAIM: Final = """
 SELECT name, url, secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL), failures FROM webhooks
  WHERE id = %s AND state = 'on' AND (retry_at IS NULL OR retry_at <= UTC_TIMESTAMP(6)) FOR UPDATE SKIP LOCKED"""
-# A daemon that died in the midst of an attempt: whether the endpoint got it is not known, so it gets it again.
+# A daemon that died in the midst of an attempt: whether the endpoint got it is not known, so it
+# gets it again.
 _FREE_EXPIRED: Final = """
 UPDATE webhook_deliveries FORCE INDEX (due) SET status = 'waiting', token = NULL, lease_until = NULL
  WHERE webhook_id = %s AND status = 'sending' AND lease_until <= UTC_TIMESTAMP(6)"""
-_COUNT_UNDER_WAY: Final = "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = %s AND status = 'sending'"
+_COUNT_UNDER_WAY: Final = (
+    "SELECT COUNT(*) FROM webhook_deliveries WHERE webhook_id = %s AND status = 'sending'"
+)
 _SELECT_DUE: Final = """
 SELECT d.position, d.attempts, d.tried_at FROM webhook_deliveries d FORCE INDEX (due)
  WHERE d.webhook_id = %s AND d.status = 'waiting' AND d.due_at <= UTC_TIMESTAMP(6)
@@ -527,10 +622,16 @@ _TAKE_DUE: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = 'sending', token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, attempts = attempts + 1
  WHERE webhook_id = %s AND position IN %s"""
-_DELETE_WITHOUT_EVENT: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position IN %s"
-_READ_EVENTS: Final = "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
+_DELETE_WITHOUT_EVENT: Final = (
+    "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position IN %s"
+)
+_READ_EVENTS: Final = (
+    "SELECT position, uid, type, at, data FROM events FORCE INDEX (position) WHERE position IN %s"
+)
 
-_LOCK_HEALTH: Final = "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FROM webhooks WHERE id = %s FOR UPDATE"
+_LOCK_HEALTH: Final = (
+    "SELECT failures, failing_since, UTC_TIMESTAMP(6), url FROM webhooks WHERE id = %s FOR UPDATE"
+)
 _RECORD_ATTEMPT: Final = """
 UPDATE webhook_deliveries FORCE INDEX (PRIMARY)
    SET status = %s, due_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, token = NULL, lease_until = NULL, http = %s,
@@ -587,7 +688,10 @@ class RecordedAttempt:
 
 
 class WebhookQueue:
-    """The queue of one daemon. `lease`: for how long a claim holds, more than an attempt and its record take."""
+    """The queue of one daemon.
+
+    `lease`: for how long a claim holds, more than an attempt and its record take.
+    """
 
     def __init__(self, database: Database, *, lease: timedelta) -> None:
         self.database = database
@@ -595,7 +699,9 @@ class WebhookQueue:
 
     @read("webhooks.due")
     async def read_work(self, cursor: Cursor) -> Work:
-        """What there is to do; where no endpoint is on, the server is not asked for their deliveries."""
+        """What there is to do; where no endpoint is on, the server is not asked for their
+        deliveries.
+        """
         await cursor.execute(_READ_OWNERS)
         if not (live := await cursor.fetchall()):
             return Work(0, {}, {})
@@ -618,13 +724,17 @@ class WebhookQueue:
         return bool(up_to < last)
 
     @transaction("webhooks.take")
-    async def claim(self, cursor: Cursor, id_: str, *, most: int, at_once: int) -> list[ClaimedEvent]:
-        """Take up to `most` events of an endpoint that are due; no more than `at_once` are under way in all daemons.
+    async def claim(
+        self, cursor: Cursor, id_: str, *, most: int, at_once: int
+    ) -> list[ClaimedEvent]:
+        """Take up to `most` events of an endpoint that are due; no more than `at_once` are under
+        way in all daemons.
 
         An endpoint that rests gets one.
 
         Raises:
-            DatabaseError: nothing is known to be taken; what was is free again when its lease is over.
+            DatabaseError: nothing is known to be taken; what was is free again when its lease is
+            over.
         """
         await cursor.execute(_LOCK_TO_CLAIM, (id_,))
         if (endpoint := await cursor.fetchone()) is None:
@@ -656,12 +766,19 @@ class WebhookQueue:
         keys = tuple(bytes(each) for each in (secret, old_secret) if each is not None)
         return [
             ClaimedEvent(
-                webhook=id_, name=name, url=url, secrets=keys, position=position, token=token, number=attempts + 1,
-                tried_at=utc(tried_at), **events[position],
+                webhook=id_,
+                name=name,
+                url=url,
+                secrets=keys,
+                position=position,
+                token=token,
+                number=attempts + 1,
+                tried_at=utc(tried_at),
+                **events[position],
             )
             for position, attempts, tried_at in rows
             if position in events
-        ]  # fmt: skip
+        ]
 
     @transaction("webhooks.record")
     async def record(
@@ -673,8 +790,8 @@ class WebhookQueue:
     ) -> RecordedAttempt | None:
         """Record an attempt; None: the claim is not this one's any more, and nothing was written.
 
-        `decided`: what it means for an endpoint that stands so, at this time of the database. Repeated, it writes
-        nothing the second time.
+        `decided`: what it means for an endpoint that stands so, at this time of the database.
+        Repeated, it writes nothing the second time.
 
         Raises:
             DatabaseError: it is not known to be recorded.
@@ -686,13 +803,24 @@ class WebhookQueue:
         since, now = utc(since), utc(now)
         step = decided(EndpointHealth(failures, since), now)
         moved = url != it.url and step.status is not DeliveryStatus.DELIVERED
-        if moved:  # its old address has failed: that says nothing of the new one, which gets the event at once
-            step = WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None)
+        # its old address has failed: that says nothing of the new one, which gets the event at once
+        if moved:
+            step = WebhookOutcome(
+                DeliveryStatus.WAITING, timedelta(), EndpointState.ON, failures, since, None
+            )
         await cursor.execute(
             _RECORD_ATTEMPT,
-            (step.status.value, micros(step.wait), attempt.http, *in_row(attempt.error, 300),
-             attempt.took // timedelta(milliseconds=1), it.webhook, it.position, it.token),
-        )  # fmt: skip
+            (
+                step.status.value,
+                micros(step.wait),
+                attempt.http,
+                *in_row(attempt.error, 300),
+                attempt.took // timedelta(milliseconds=1),
+                it.webhook,
+                it.position,
+                it.token,
+            ),
+        )
         if cursor.rowcount != 1:
             return None
         if not moved and (step.status is not DeliveryStatus.DELIVERED or failures or since):
@@ -700,7 +828,14 @@ class WebhookQueue:
             cause = PauseReason.FAILING.value if step.state is EndpointState.PAUSED else None
             await cursor.execute(
                 _UPDATE_ENDPOINT,
-                (step.failures, naive(step.failing_since), rest, step.state.value, cause, step.state.value,
-                 it.webhook),
-            )  # fmt: skip
+                (
+                    step.failures,
+                    naive(step.failing_since),
+                    rest,
+                    step.state.value,
+                    cause,
+                    step.state.value,
+                    it.webhook,
+                ),
+            )
         return RecordedAttempt(step, failures, now - since if since else timedelta())

@@ -1,6 +1,7 @@
 """Charts, which pages draw as SVG, and bars; colours are the style sheet's.
 
-Places are in per cent, so that words keep their size on a phone. A script puts times into the reader's own zone.
+Places are in per cent, so that words keep their size on a phone. A script puts times into the
+reader's own zone.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,12 +74,23 @@ class Chart:
     @property
     def highest(self) -> int:
         """The highest bar as it is drawn; at least 1."""
-        return max((sum(bar.counts.get(kind, 0) for kind in self.kinds) for bar in self.bars), default=0) or 1
+        return (
+            max(
+                (sum(bar.counts.get(kind, 0) for kind in self.kinds) for bar in self.bars),
+                default=0,
+            )
+            or 1
+        )
 
     @cached_property
     def lines(self) -> list[int]:
         """The round values at which the grid has a line, from 0 to the top of the scale."""
-        step = next(n * 10**power for power in count() for n in (1, 2, 5) if n * 10**power * _LINES >= self.highest)
+        step = next(
+            n * 10**power
+            for power in count()
+            for n in (1, 2, 5)
+            if n * 10**power * _LINES >= self.highest
+        )
         return [step * n for n in range(-(-self.highest // step) + 1)]
 
     def height(self, value: float) -> float:
@@ -86,7 +98,9 @@ class Chart:
         return round(_BASE - (_BASE - _TOP) * value / self.lines[-1], 1)
 
     def drawn(self, bar: Bar) -> Iterator[tuple[Tally, float, float]]:
-        """Each kind of a bar that is shown, where it begins and how high it is; few messages are seen too."""
+        """Each kind of a bar that is shown, where it begins and how high it is; few messages are
+        seen too.
+        """
         base = _BASE
         for kind in self.kinds:
             if number := bar.counts.get(kind, 0):
@@ -107,7 +121,8 @@ class Chart:
     def every(self) -> timedelta:
         """The time between two ticks."""
         return next(
-            (each for each in _TICK_INTERVALS if (self.end - self.bars[0].at) / each <= _TICKS), _TICK_INTERVALS[-1]
+            (each for each in _TICK_INTERVALS if (self.end - self.bars[0].at) / each <= _TICKS),
+            _TICK_INTERVALS[-1],
         )
 
     @property
@@ -116,15 +131,22 @@ class Chart:
         first, every = self.bars[0].at, self.every.total_seconds()
         begin, end = first.timestamp(), self.end.timestamp()
         moments = range(int(-(-begin // every) * every), int(end), int(every))
-        return [(100 * (at - begin) / (end - begin), datetime.fromtimestamp(at, tz=UTC)) for at in moments]
+        return [
+            (100 * (at - begin) / (end - begin), datetime.fromtimestamp(at, tz=UTC))
+            for at in moments
+        ]
 
     def toggled(self, kind: Tally) -> str:
         """What is hidden once this kind is switched, as it stands in an address."""
         return ",".join(each for each in self.shown if (each in self.hidden) != (each is kind))
 
 
-def bars_of(points: Sequence[TallyPoint], *, now: datetime, step: timedelta, many: int) -> list[Bar]:
-    """The points in `many` bars of `step` each, up to now; a span without a point has an empty bar."""
+def bars_of(
+    points: Sequence[TallyPoint], *, now: datetime, step: timedelta, many: int
+) -> list[Bar]:
+    """The points in `many` bars of `step` each, up to now; a span without a point has an empty
+    bar.
+    """
     seconds = step.total_seconds()
     last = int(now.timestamp() // seconds)
     sums: list[dict[Tally, int]] = [{} for _ in range(many)]
@@ -134,10 +156,20 @@ def bars_of(points: Sequence[TallyPoint], *, now: datetime, step: timedelta, man
             for kind, count in point.counts.items():
                 sums[place][kind] = sums[place].get(kind, 0) + count
     first = last - many + 1
-    return [Bar(datetime.fromtimestamp((first + n) * seconds, tz=now.tzinfo), counts) for n, counts in enumerate(sums)]
+    return [
+        Bar(datetime.fromtimestamp((first + n) * seconds, tz=now.tzinfo), counts)
+        for n, counts in enumerate(sums)
+    ]
 
 
-_ORDER: Final = (State.SENT, State.FAILED, State.CANCELLED, State.UNSURE, State.SENDING, State.WAITING)
+_ORDER: Final = (
+    State.SENT,
+    State.FAILED,
+    State.CANCELLED,
+    State.UNSURE,
+    State.SENDING,
+    State.WAITING,
+)
 
 
 def progress_svg(counts: Mapping[State, int], total: int, *, language: Language) -> Markup:
@@ -153,7 +185,9 @@ def progress_svg(counts: Mapping[State, int], total: int, *, language: Language)
                 )
             )
             left += wide
-    figures = [f"{say(label(state), language)} {counts[state]:,}" for state in _ORDER if counts.get(state)]
+    figures = [
+        f"{say(label(state), language)} {counts[state]:,}" for state in _ORDER if counts.get(state)
+    ]
     return Markup(
         '<svg class="progress" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>'
     ).format(", ".join(figures) or "–", Markup("").join(parts))

@@ -1,4 +1,6 @@
-"""Runs on demand what `mailerd check` finds out without a shell, once at a time, and keeps what was found."""
+"""Runs on demand what `mailerd check` finds out without a shell, once at a time, and keeps what was
+found.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -28,7 +30,10 @@ class CheckFinding(Protocol):
 
 @dataclass
 class ChecksOnDemand:
-    """The checks of one daemon. They send nothing and change nothing, and end within their own bound of time."""
+    """The checks of one daemon.
+
+    They send nothing and change nothing, and end within their own bound of time.
+    """
 
     clock: Clock
     examine: Callable[[], Sequence[CheckFinding]] | None = None
@@ -45,7 +50,9 @@ class ChecksOnDemand:
         return self._running is not None and not self._running.done()
 
     async def run(self) -> None:
-        """Run them, or wait for the run that is under way; it goes on where the one who asked leaves."""
+        """Run them, or wait for the run that is under way; it goes on where the one who asked
+        leaves.
+        """
         if not self.is_running and self.clock.monotonic() >= self._again_at:
             self._running = asyncio.create_task(self._run(), name="checks")
         if self._running is not None:

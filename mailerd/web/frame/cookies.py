@@ -1,4 +1,6 @@
-"""What the console keeps in a browser beside its session: the theme, the reader's zone, and what the last form did."""
+"""What the console keeps in a browser beside its session: the theme, the reader's zone, and what
+the last form did.
+"""
 
 from typing import Final
 from urllib.parse import unquote
@@ -13,7 +15,9 @@ _YEAR: Final = 365 * 86_400
 
 
 def theme_of(request: web.Request) -> str:
-    """What its reader has chosen by `?theme=`, now or before: `light` or `dark`; else `auto`, as the browser has it."""
+    """What its reader has chosen by `?theme=`, now or before: `light` or `dark`; else `auto`, as
+    the browser has it.
+    """
     wish = request.query.get("theme") or request.cookies.get(_THEME, "")
     return wish if wish in {"light", "dark"} else "auto"
 
@@ -24,7 +28,9 @@ def keep_theme(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def zone_of(request: web.Request) -> ZoneInfo:
-    """The zone of the reader, as a script has found it; without one UTC, in which the page then is."""
+    """The zone of the reader, as a script has found it; without one UTC, in which the page then
+    is.
+    """
     try:
         return ZoneInfo(unquote(request.cookies.get("mailerd-zone", "")) or "UTC")
     except (KeyError, ValueError, OSError):  # no such zone, or no name of one
@@ -40,7 +46,9 @@ def said_before(request: web.Request) -> str:
 
 
 def keep_said(response: web.StreamResponse, text: str, *, lasts: float = 60) -> None:
-    """Let the next page say it, as a cookie can hold it, within so many seconds; "": nothing any more."""
+    """Let the next page say it, as a cookie can hold it, within so many seconds; "": nothing any
+    more.
+    """
     if text:
         shown = text[:_MAX_SAID].encode("utf-8", "replace").hex()
         response.set_cookie(_SAID, shown, max_age=int(lasts), httponly=True, samesite="Strict")

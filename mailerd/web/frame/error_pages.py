@@ -1,4 +1,6 @@
-"""The pages of errors, for a person with a browser: what happened, what to do, and the navigation as ever."""
+"""The pages of errors, for a person with a browser: what happened, what to do, and the navigation
+as ever.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -23,9 +25,15 @@ SIGNED_IN: Final = web.RequestKey("signed_in", ConsoleRequest)
 _STRANGER: Final[dict[str, Any]] = {"key": None, "it": None, "outbox": "", "flash": ""}
 _ERROR: Final = t("This page cannot be shown")
 _HEADINGS: Final = {
-    403: t("Not allowed"), 404: t("Page not found"), 405: t("Not possible here"), 413: t("Too large"),
-    421: t("Unknown host"), 429: t("Too many requests"), 500: t("Internal error"), 503: t("Temporarily unavailable"),
-}  # fmt: skip
+    403: t("Not allowed"),
+    404: t("Page not found"),
+    405: t("Not possible here"),
+    413: t("Too large"),
+    421: t("Unknown host"),
+    429: t("Too many requests"),
+    500: t("Internal error"),
+    503: t("Temporarily unavailable"),
+}
 
 
 class ErrorPages:
@@ -35,7 +43,10 @@ class ErrorPages:
         self._services = services
 
     def failed(self, request: web.Request, error: MailerdError) -> web.Response:
-        """Why there is no page. While the database is unavailable, no session can be looked up: it has no secrets."""
+        """Why there is no page.
+
+        While the database is unavailable, no session can be looked up: it has no secrets.
+        """
         status = _status(error)
         if status == _UNAVAILABLE and isinstance(error, DatabaseError):
             return self.away(request)
@@ -50,13 +61,22 @@ class ErrorPages:
         trouble = Trouble(database(self._services.outage()), is_admin=it is None or it.key.is_admin)
         return self.page(request, _UNAVAILABLE, trouble.it.text, [trouble])
 
-    def page(self, request: web.Request, status: int, text: str, troubles: Sequence[Trouble] = ()) -> web.Response:
+    def page(
+        self, request: web.Request, status: int, text: str, troubles: Sequence[Trouble] = ()
+    ) -> web.Response:
         """The page that says it, in the layout of who is signed in."""
         it = request.get(SIGNED_IN)
-        values = (it.shared() if it else _STRANGER | {"path": request.path, "theme": theme_of(request)}) | {
-            "active": "", "live": False, "status": status, "text": text, "troubles": troubles,
-            "heading": _HEADINGS.get(status, _ERROR), "request_id": REQUEST.get(""),
-        }  # fmt: skip
+        values = (
+            it.shared() if it else _STRANGER | {"path": request.path, "theme": theme_of(request)}
+        ) | {
+            "active": "",
+            "live": False,
+            "status": status,
+            "text": text,
+            "troubles": troubles,
+            "heading": _HEADINGS.get(status, _ERROR),
+            "request_id": REQUEST.get(""),
+        }
         html = self._services.pages.render("error.html", chosen_language(request), values)
         headers = guards.HEADERS | (_AGAIN if status == _UNAVAILABLE else {})
         return web.Response(text=html, status=status, content_type="text/html", headers=headers)

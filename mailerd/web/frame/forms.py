@@ -46,12 +46,17 @@ class Form:
     fields: Sequence[tuple[str, str | bytes]]
 
     def text(self, name: str) -> str:
-        """The first text of a name, without the blanks around it; "" where there is none: a file is no text."""
+        """The first text of a name, without the blanks around it; "" where there is none: a file is
+        no text.
+        """
         return next(iter(self.all(name)), "").strip()
 
     def content(self, name: str) -> bytes:
         """The first content of a name that is a file, or was to be left as it came."""
-        return next((value for field, value in self.fields if field == name and isinstance(value, bytes)), b"")
+        return next(
+            (value for field, value in self.fields if field == name and isinstance(value, bytes)),
+            b"",
+        )
 
     def all(self, name: str) -> list[str]:
         """Every text of a name."""
@@ -59,12 +64,16 @@ class Form:
 
     def files(self, name: str) -> list[tuple[str, bytes]]:
         """Name and content of each file of a field."""
-        contents = (value for field, value in self.fields if field == name and isinstance(value, bytes))
+        contents = (
+            value for field, value in self.fields if field == name and isinstance(value, bytes)
+        )
         return [*zip(self.all(f"{name}.name"), contents, strict=False)]
 
     def texts(self) -> dict[str, str]:
         """The first text of each name."""
-        return {field: value.strip() for field, value in reversed(self.fields) if isinstance(value, str)}
+        return {
+            field: value.strip() for field, value in reversed(self.fields) if isinstance(value, str)
+        }
 
 
 def read_number[N: (int, float)](text: str, *, least: N, most: N) -> N:
@@ -120,18 +129,26 @@ def mailboxes(text: str) -> set[str]:
 
 
 async def read_form(
-    request: web.Request, *, most: int = MAX_FORM, large: Collection[str] = (), within: float = FORM_TIMEOUT
+    request: web.Request,
+    *,
+    most: int = MAX_FORM,
+    large: Collection[str] = (),
+    within: float = FORM_TIMEOUT,
 ) -> Form:
-    """The fields of a form. `large`: those that are left as they came, since they may be large. `within`: seconds.
+    """The fields of a form. `large`: those that are left as they came, since they may be large.
+
+    `within`: seconds.
 
     Raises:
         ApiError: it is too large, too slow, or cannot be read.
     """
     async with _within(within, most):
-        return Form([
-            (name, value if name in large or is_file else value.decode())
-            async for name, value, is_file in _fields(request, most)
-        ])  # fmt: skip
+        return Form(
+            [
+                (name, value if name in large or is_file else value.decode())
+                async for name, value, is_file in _fields(request, most)
+            ]
+        )
 
 
 async def read_login(request: web.Request) -> Form:
@@ -146,12 +163,16 @@ async def read_login(request: web.Request) -> Form:
 
 @asynccontextmanager
 async def _within(seconds: float, most: int) -> AsyncIterator[None]:
-    """Say what is wrong with a form of which at most so many bytes are read, for so many seconds."""
+    """Say what is wrong with a form of which at most so many bytes are read, for so many
+    seconds.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        text = t("The form did not arrive within {seconds:g} s. Nothing was changed.", seconds=seconds)
+        text = t(
+            "The form did not arrive within {seconds:g} s. Nothing was changed.", seconds=seconds
+        )
         raise ApiError(408, "timeout", text) from None
     except web.HTTPRequestEntityTooLarge:
         text = t("The form is larger than {most:,} bytes. Nothing was changed.", most=most)
@@ -160,11 +181,16 @@ async def _within(seconds: float, most: int) -> AsyncIterator[None]:
         text = t("The connection was lost before the form was complete. Nothing was changed.")
         raise ApiError(400, "cut_off", text) from error
     except Exception as error:
-        raise ApiError(400, "bad_request", t("The form could not be read. Nothing was changed.")) from error
+        raise ApiError(
+            400, "bad_request", t("The form could not be read. Nothing was changed.")
+        ) from error
 
 
 async def _in_one_piece(request: web.Request, most: int, fields: int) -> list[tuple[str, str]]:
-    """Name and text of each field of a form without a file. Any charset but UTF-8 is refused: some take minutes."""
+    """Name and text of each field of a form without a file.
+
+    Any charset but UTF-8 is refused: some take minutes.
+    """
     if (request.charset or "utf-8").lower() != "utf-8":
         raise ValueError(request.charset)
     body = bytearray()
@@ -176,12 +202,15 @@ async def _in_one_piece(request: web.Request, most: int, fields: int) -> list[tu
 
 
 async def _fields(request: web.Request, most: int) -> AsyncIterator[tuple[str, bytes, bool]]:
-    """Name and content of each field, and whether it is a file, whose name is a field of its own."""
+    """Name and content of each field, and whether it is a file, whose name is a field of its
+    own.
+    """
     if request.content_type != "multipart/form-data":
         for name, text in await _in_one_piece(request, min(most, MAX_FORM), MAX_FIELDS):
             yield name, text.encode(), False
         return
-    # Not aiohttp's reader: it reads what comes before the first boundary line by line, and blocks the loop.
+    # Not aiohttp's reader: it reads what comes before the first boundary line by line, and blocks
+    # the loop.
     parser = PushMultipartParser(_boundary(request), max_segment_count=MAX_FIELDS, strict=True)
     size, part, content = 0, None, bytearray()
     while piece := await request.content.read(_CHUNK):

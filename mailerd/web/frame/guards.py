@@ -1,4 +1,6 @@
-"""What keeps strangers out of the console: names of hosts, the origin of a request, headers, and the cookie."""
+"""What keeps strangers out of the console: names of hosts, the origin of a request, headers, and
+the cookie.
+"""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -10,7 +12,9 @@ from mailerd.core import network_rules
 COOKIE: Final = "mailerd"
 """The cookie of the session's secret over http, which is for this machine alone."""
 SECURE_COOKIE: Final = "__Host-mailerd"
-"""The cookie of the session's secret over https: no other host and no page without TLS can set it."""
+"""The cookie of the session's secret over https: no other host and no page without TLS can set
+it.
+"""
 HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -29,7 +33,9 @@ MESSAGE_HEADERS: Final = HEADERS | {
     ),
     "X-Frame-Options": "SAMEORIGIN",
 }
-"""The headers of a message that is shown in a frame: it runs no script, loads nothing and has no origin."""
+"""The headers of a message that is shown in a frame: it runs no script, loads nothing and has no
+origin.
+"""
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
@@ -41,7 +47,8 @@ def host_of(request: web.Request) -> str:
 def is_plain(request: web.Request) -> bool:
     """Whether a browser called over http from another machine, and keeps no session.
 
-    A proxy with TLS calls over http too; but a browser says Sec-Fetch-Site over https and to its own machine only.
+    A proxy with TLS calls over http too; but a browser says Sec-Fetch-Site over https and to its
+    own machine only.
     """
     is_safe = request.scheme == "https" or "Sec-Fetch-Site" in request.headers
     return not is_safe and not network_rules.is_loopback(host_of(request))
@@ -76,10 +83,14 @@ def session_of(request: web.Request) -> str:
 def set_session(request: web.Request, response: web.StreamResponse, secret: str) -> None:
     """Give the browser its session."""
     name = cookie_name(request)
-    response.set_cookie(name, secret, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE)
+    response.set_cookie(
+        name, secret, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE
+    )
 
 
 def clear_session(request: web.Request, response: web.StreamResponse) -> None:
     """Take it back."""
     name = cookie_name(request)
-    response.del_cookie(name, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE)
+    response.del_cookie(
+        name, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE
+    )

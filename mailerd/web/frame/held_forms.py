@@ -1,4 +1,6 @@
-"""Forms that came after their session had ended: shown once more to the same key, and sent only by its person."""
+"""Forms that came after their session had ended: shown once more to the same key, and sent only by
+its person.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +23,9 @@ MAX_OF_KEY: Final = 4
 HELD_FOR: Final = 900.0
 """Seconds between the form and the sign-in, at most."""
 MAX_READING: Final = 32
-"""Forms that are read at once, MAX_OF_KEY of one key: one that comes slowly holds up its own key alone."""
+"""Forms that are read at once, MAX_OF_KEY of one key: one that comes slowly holds up its own key
+alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ class HeldForm:
 
 
 class HeldForms:
-    """Holds them in memory, by the secret of the session that has ended, and after the sign-in by that of the new one.
+    """Holds them in memory, by the secret of the session that has ended, and after the sign-in by
+    that of the new one.
 
-    Only forms of our own pages come here: `guards` has refused the others. Only who shows a secret that was a session
-    is heard: strangers fill no memory. And only the key of that session is shown the form: for another one it is gone.
+    Only forms of our own pages come here: `guards` has refused the others. Only who shows a secret
+    that was a session is heard: strangers fill no memory. And only the key of that session is shown
+    the form: for another one it is gone.
     """
 
     def __init__(self, services: Services) -> None:
@@ -53,7 +59,11 @@ class HeldForms:
         secret = session_of(request)
         try:
             key_id = await self._services.sessions.ended(secret) if secret else None
-            if key_id is None or self._reading[key_id] >= MAX_OF_KEY or self._reading.total() >= MAX_READING:
+            if (
+                key_id is None
+                or self._reading[key_id] >= MAX_OF_KEY
+                or self._reading.total() >= MAX_READING
+            ):
                 return False
             self._reading[key_id] += 1
             try:
@@ -64,7 +74,11 @@ class HeldForms:
             return False
         files = {name for name, value in form.fields if isinstance(value, bytes)}
         gone = files | {f"{name}.name" for name in files}
-        kept = [(name, value) for name, value in form.fields if isinstance(value, str) and name not in gone]
+        kept = [
+            (name, value)
+            for name, value in form.fields
+            if isinstance(value, str) and name not in gone
+        ]
         until = self._services.clock.monotonic() + HELD_FOR
         return self._keep(secret, HeldForm(key_id, request.raw_path, kept, bool(files), until))
 

@@ -1,4 +1,6 @@
-"""Makes the pages of the console by Jinja2, of our own templates; clients' run in a child process."""
+"""Makes the pages of the console by Jinja2, of our own templates; clients' run in a child
+process.
+"""
 
 import hashlib
 import re
@@ -25,9 +27,13 @@ _ISO: Final = "{:%Y-%m-%dT%H:%M:%SZ}"
 """A moment as a script reads it."""
 _MINUTE: Final = "{:%Y-%m-%dT%H:%MZ}"
 _DAYS: Final = {
-    say(t(name), language): day for language in get_args(Language.__value__) for day, name in enumerate(WEEKDAYS)
+    say(t(name), language): day
+    for language in get_args(Language.__value__)
+    for day, name in enumerate(WEEKDAYS)
 }
-_MOMENT: Final = re.compile(rf"(?:(\d{{4}}-\d\d-\d\d) |({'|'.join(_DAYS)}) ?)?(\d\d:\d\d(?::\d\d)?) UTC")
+_MOMENT: Final = re.compile(
+    rf"(?:(\d{{4}}-\d\d-\d\d) |({'|'.join(_DAYS)}) ?)?(\d\d:\d\d(?::\d\d)?) UTC"
+)
 """As stories and forecasts write it (`moment_in_words`)."""
 _LATELY: Final = timedelta(hours=1)
 """What is younger is shown by its age."""
@@ -53,7 +59,9 @@ class PageRenderer:
         words = {
             "t": lambda msgid, /, **fields: filled(t(msgid, **fields), language),
             "tn": lambda one, many, n, /, **fields: filled(tn(one, many, n, **fields), language),
-            "tc": lambda context, msgid, /, **fields: filled(tc(context, msgid, **fields), language),
+            "tc": lambda context, msgid, /, **fields: filled(
+                tc(context, msgid, **fields), language
+            ),
             "say": partial(said, language=language),
             "label": lambda code: say(label(code), language),
             "span": lambda value: say(in_units(value), language),
@@ -69,8 +77,13 @@ def said(text: str, language: Language) -> str:
 
 
 def filled(text: Text, language: Language) -> Markup:
-    """A text in HTML: what its fields hold is escaped, unless it is HTML itself, such as a moment."""
-    fields = {name: say(value, language) if isinstance(value, Text) else value for name, value in text.fields.items()}
+    """A text in HTML: what its fields hold is escaped, unless it is HTML itself, such as a
+    moment.
+    """
+    fields = {
+        name: say(value, language) if isinstance(value, Text) else value
+        for name, value in text.fields.items()
+    }
     return escape(template(text, language)).format(**fields)
 
 
@@ -85,7 +98,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(moment=moment, iso=_ISO.format, clock=clock, num="{:,}".format, story=line_of_story)
+    made.filters.update(
+        moment=moment, iso=_ISO.format, clock=clock, num="{:,}".format, story=line_of_story
+    )
     made.globals.update(State=State, JobStatus=JobStatus, FOREVER=FOREVER, gauge=gauge_svg)
     made.globals.update(static=lambda name: f"/static/{name}?v={version_of(name)}")
     return made
@@ -99,12 +114,16 @@ def static_file(name: str) -> bytes:
 
 @cache
 def version_of(name: str) -> str:
-    """What stands in the address of such a file: browsers keep it for a day, and after an upgrade ask for another."""
+    """What stands in the address of such a file: browsers keep it for a day, and after an upgrade
+    ask for another.
+    """
     return hashlib.sha256(static_file(name)).hexdigest()[:12]
 
 
 def moment(at: datetime | None, *, has_seconds: bool = True) -> Markup:
-    """A moment; a script shows it in the reader's own time, in the same form, so that nothing moves."""
+    """A moment; a script shows it in the reader's own time, in the same form, so that nothing
+    moves.
+    """
     if at is None:
         return Markup("–")
     iso, whole = (_ISO, "%Y-%m-%d %H:%M:%S") if has_seconds else (_MINUTE, "%Y-%m-%d %H:%M")
@@ -123,9 +142,12 @@ def line_of_story(line: str) -> Markup:
     """A line of a story: its moments as those of lists are, so that one page has one time zone."""
     shown, at = Markup(), 0
     for found in _MOMENT.finditer(line):
-        with suppress(ValueError):  # a reason in foreign words may hold what only looks like a moment
+        # a reason in foreign words may hold what only looks like a moment
+        with suppress(ValueError):
             has_seconds = found[3].count(":") > 1  # a forecast goes by the minute
-            shown += escape(line[at : found.start()]) + moment(_read_moment(*found.groups()), has_seconds=has_seconds)
+            shown += escape(line[at : found.start()]) + moment(
+                _read_moment(*found.groups()), has_seconds=has_seconds
+            )
             at = found.end()
     return shown + escape(line[at:])
 
@@ -143,15 +165,17 @@ def _read_moment(date: str | None, day: str | None, time: str) -> datetime:
 
 @pass_context
 def clock(page: Context, at: datetime | None) -> Markup:
-    """A moment, short: its age below an hour, a time of today, or a day; a script keeps it so in the reader's time."""
+    """A moment, short: its age below an hour, a time of today, or a day; a script keeps it so in
+    the reader's time.
+    """
     if at is None:
         return Markup("–")
     past = datetime.now(UTC) - at
     is_late = timedelta() <= past < _LATELY
     text = say(age(max(1.0, past.total_seconds())), page["lang"]) if is_late else _shown(at)
-    return Markup('<time class="short" datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>').format(
-        _ISO.format(at), at, text
-    )
+    return Markup(
+        '<time class="short" datetime="{}" title="{:%Y-%m-%d %H:%M:%S} UTC">{}</time>'
+    ).format(_ISO.format(at), at, text)
 
 
 def age(seconds: float) -> Text:

@@ -1,4 +1,6 @@
-"""One stream for all who watch: it says that something has changed, and pages then fetch themselves anew."""
+"""One stream for all who watch: it says that something has changed, and pages then fetch themselves
+anew.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,18 +17,27 @@ from mailerd.web.frame.services import ConsoleRequest
 TICK_INTERVAL: Final = 3.0
 TICK_PER_VIEWER: Final = 0.5
 LONGEST_TICK: Final = 15.0
-"""Seconds between two signals at least, however much happens: the more watch, the longer, so that all of them together
-fetch two pages a second at most."""
+"""Seconds between two signals at least, however much happens: the more watch, the longer, so that
+all of them together fetch two pages a second at most.
+"""
 QUIET_INTERVAL: Final = 10.0
 """Seconds between two signals where this daemon does nothing: another one may."""
 GONE_INTERVAL: Final = 0.5
-"""Seconds between two looks whether the browser has gone: who leaves a page holds its place no longer than that."""
+"""Seconds between two looks whether the browser has gone: who leaves a page holds its place no
+longer than that.
+"""
 MAX_VIEWERS: Final = 100
 _LATER: Final = {"Retry-After": "30"}
-_QUIET: Final = frozenset({"request_answered", "probe_answered", "anonymous_answered", "console_signed_in"})
-"""Events that change no page; were a viewer's own requests among them, they would call for the next ones."""
+_QUIET: Final = frozenset(
+    {"request_answered", "probe_answered", "anonymous_answered", "console_signed_in"}
+)
+"""Events that change no page; were a viewer's own requests among them, they would call for the next
+ones.
+"""
 PAGE_SHARED: Final = 2.0
-"""Seconds for which a page that fetches itself anew is shared by those who watch it with one key in one language."""
+"""Seconds for which a page that fetches itself anew is shared by those who watch it with one key in
+one language.
+"""
 
 
 class LiveUpdates:
@@ -48,16 +59,22 @@ class LiveUpdates:
             self._changed.set()
 
     async def run(self) -> None:
-        """Signal, until cancelled; then every stream ends. It waits for events, so it is no `every()`."""
+        """Signal, until cancelled; then every stream ends.
+
+        It waits for events, so it is no `every()`.
+        """
         try:
-            await asyncio.to_thread(self._load_pages)  # beside the start, or the first viewer would wait for it
+            # beside the start, or the first viewer would wait for it
+            await asyncio.to_thread(self._load_pages)
             while True:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(QUIET_INTERVAL):
                         await self._changed.wait()
                 self._changed.clear()
                 self._signal()
-                await asyncio.sleep(min(LONGEST_TICK, TICK_INTERVAL + TICK_PER_VIEWER * len(self._viewers)))
+                await asyncio.sleep(
+                    min(LONGEST_TICK, TICK_INTERVAL + TICK_PER_VIEWER * len(self._viewers))
+                )
         finally:
             await self.stop()
 
@@ -82,7 +99,11 @@ class LiveUpdates:
             return web.Response(status=429, headers=_LATER)
 
     async def _stream(self, it: ConsoleRequest) -> web.StreamResponse:
-        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        }
         response = web.StreamResponse(headers=headers)
         await response.prepare(it.http)
         if not self._viewers:
@@ -90,14 +111,19 @@ class LiveUpdates:
         self._viewers.add(told := asyncio.Event())
         try:
             await response.write(b"retry: 5000\n\n")
-            while not self._stopping and it.http.transport is not None and not it.http.transport.is_closing():
+            while (
+                not self._stopping
+                and it.http.transport is not None
+                and not it.http.transport.is_closing()
+            ):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(GONE_INTERVAL):
                         await told.wait()
                 if not told.is_set():
                     continue
                 told.clear()
-                with suppress(DatabaseError):  # while it is away the signals go on, and the page says so
+                # while it is away the signals go on, and the page says so
+                with suppress(DatabaseError):
                     if not await it.services.sessions.is_open(session_of(it.http)):
                         break
                 async with asyncio.timeout(QUIET_INTERVAL):

@@ -23,7 +23,9 @@ _MAX_TEXTS: Final = 2_000
 """Texts of which a piece is made: each takes half a microsecond."""
 
 
-async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:
+async def render_one(
+    it: ConsoleRequest, template: Template, reader: RecipientData
+) -> Content | str:
     """A message, made where the clients' templates are made, or why it cannot be."""
     try:
         (made,) = await it.services.renderer.render(template, [reader], origin=f"key {it.key.name}")
@@ -35,9 +37,12 @@ async def render_one(it: ConsoleRequest, template: Template, reader: RecipientDa
 async def frame(
     it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]
 ) -> web.StreamResponse:
-    """A message for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids.
+    """A message for a sandboxed frame.
 
-    It is written piece by piece: in one it would hold the event loop, and all of it would be in memory.
+    `pictures`: type and content of its inline images, by their content ids.
+
+    It is written piece by piece: in one it would hold the event loop, and all of it would be in
+    memory.
     """
     if isinstance(made, str) or made.html is None:
         subject, text = ("", made) if isinstance(made, str) else (made.subject, made.text)
@@ -58,7 +63,8 @@ async def frame(
 def _pieces(html: str, pictures: Mapping[str, tuple[str, bytes]]) -> Iterator[bytes]:
     """The HTML with its pictures in it, in pieces that take a millisecond or so.
 
-    A message carries a picture once and may show it ten thousand times: it is shown as far as there is room.
+    A message carries a picture once and may show it ten thousand times: it is shown as far as there
+    is room.
     """
     piece, texts = list[str](), _texts(html, pictures)
     size = 0
@@ -82,7 +88,10 @@ def _texts(html: str, pictures: Mapping[str, tuple[str, bytes]]) -> Iterator[str
         room -= len(content)
         if kind.startswith("image/") and room >= 0:
             yield f"data:{kind};base64,"
-            yield from (b64encode(content[start : start + _PIECE]).decode() for start in range(0, len(content), _PIECE))
+            yield from (
+                b64encode(content[start : start + _PIECE]).decode()
+                for start in range(0, len(content), _PIECE)
+            )
         else:
             yield "data:,"
     yield from _cut(html, at, len(html))

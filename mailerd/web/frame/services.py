@@ -55,7 +55,9 @@ TIMEOUT: Final = 2.0
 
 
 class TemplateCalls(Protocol):
-    """What the API does with its templates: checks one, stores a version, publishes it, archives; or an ApiError."""
+    """What the API does with its templates: checks one, stores a version, publishes it, archives;
+    or an ApiError.
+    """
 
     @property
     def store(self) -> TemplateStore: ...
@@ -63,8 +65,12 @@ class TemplateCalls(Protocol):
     async def checked(
         self, name: str, raw: bytearray, key: ApiKey
     ) -> tuple[NamedTemplate, dict[str, bytes], str | None]: ...
-    async def save(self, by: Caller, name: str, raw: bytearray, key: ApiKey) -> tuple[str, bool]: ...
-    async def publish_version(self, by: Caller, name: str, version: str, *, expect: str | None) -> bool: ...
+    async def save(
+        self, by: Caller, name: str, raw: bytearray, key: ApiKey
+    ) -> tuple[str, bool]: ...
+    async def publish_version(
+        self, by: Caller, name: str, version: str, *, expect: str | None
+    ) -> bool: ...
     async def archive_template(self, by: Caller, name: str) -> None: ...
 
 
@@ -133,7 +139,11 @@ class ConsoleRequest:
     @property
     def needing(self) -> int:
         """How much waits for a person: unconfirmed messages, and jobs of today with failures."""
-        return self.seen.recipients.get(State.UNSURE, 0) + len(self.seen.failed_jobs) if self.seen else 0
+        return (
+            self.seen.recipients.get(State.UNSURE, 0) + len(self.seen.failed_jobs)
+            if self.seen
+            else 0
+        )
 
     @property
     def is_refresh(self) -> bool:
@@ -159,9 +169,13 @@ class ConsoleRequest:
         return str(self.http.rel_url.update_query(query))
 
     def word(self, job: Job) -> str:
-        """The one word for how a job stands, the same in each list and command: what it waits for, or its status."""
+        """The one word for how a job stands, the same in each list and command: what it waits for,
+        or its status.
+        """
         stats = self.services.stats()
-        known, daemon = (stats.sender(job.sender.email), heard_of(stats.daemons)) if stats else (None, True)
+        known, daemon = (
+            (stats.sender(job.sender.email), heard_of(stats.daemons)) if stats else (None, True)
+        )
         return waits_for(job, daemon=daemon, known=known) or job.status
 
     @property
@@ -184,7 +198,9 @@ class ConsoleRequest:
         return self.key.may(permission) and (sender is None or self.key.may_send(sender))
 
     def senders(self, stats: QueueStats | None) -> list[SenderStats]:
-        """Of the senders in the daemon's numbers, those that the key may see; none while there are no numbers."""
+        """Of the senders in the daemon's numbers, those that the key may see; none while there are
+        no numbers.
+        """
         return [each for each in stats.senders if self.key.may_send(each.email)] if stats else []
 
     def require(self, permission: Permission, sender: str | None = None) -> None:
@@ -194,7 +210,13 @@ class ConsoleRequest:
             ApiError: 403, it may not.
         """
         if not self.may(permission, sender):
-            raise not_allowed(t("Key {key} lacks the {right} permission.", key=self.key.name, right=permission.value))
+            raise not_allowed(
+                t(
+                    "Key {key} lacks the {right} permission.",
+                    key=self.key.name,
+                    right=permission.value,
+                )
+            )
 
     def require_admin(self) -> None:
         """End the request unless nothing limits the key.
@@ -203,19 +225,28 @@ class ConsoleRequest:
             ApiError: 403, something does.
         """
         if not self.key.is_admin:
-            raise not_allowed(t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name))
+            raise not_allowed(
+                t("Key {key} is limited. Sign in with a key without limits.", key=self.key.name)
+            )
 
     def missing(self) -> NoReturn:
         """End the request: there is nothing here that the key may see."""
         raise not_found(t("Page not found."))
 
     def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
-        """A page. It tells once what the last action said; a refresh never does, since all who watch share it."""
+        """A page.
+
+        It tells once what the last action said; a refresh never does, since all who watch share it.
+        """
         shared = self.shared()
-        return self._response(self.services.pages.render(name, self.language, shared | values), status, shared)
+        return self._response(
+            self.services.pages.render(name, self.language, shared | values), status, shared
+        )
 
     async def long_page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
-        """The same of a page whose length a client has chosen: it is made in turns, and others have theirs."""
+        """The same of a page whose length a client has chosen: it is made in turns, and others have
+        theirs.
+        """
         shared, pieces, began = self.shared(), list[str](), time.monotonic()
         for piece in self.services.pages.pieces(name, self.language, shared | values):
             pieces.append(piece)
@@ -233,10 +264,15 @@ class ConsoleRequest:
     def shared(self) -> dict[str, Any]:
         """What every page has."""
         return {
-            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
-            "flash": "" if self.is_refresh else said_before(self.http), "now": self.services.clock.now(),
-            "word": self.word, "theme": theme_of(self.http),
-        }  # fmt: skip
+            "it": self,
+            "key": self.key,
+            "path": self.http.path,
+            "outbox": self.services.settings.web.outbox,
+            "flash": "" if self.is_refresh else said_before(self.http),
+            "now": self.services.clock.now(),
+            "word": self.word,
+            "theme": theme_of(self.http),
+        }
 
     def back(self, to: str, text: str = "") -> web.Response:
         """Lead to a page after an action, which then tells what was done."""

@@ -18,7 +18,10 @@ class SharedReads:
         self._kept: dict[Hashable, tuple[float, asyncio.Future[Any]]] = {}
 
     async def get[T](self, key: Hashable, seconds: float, read: Callable[[], Awaitable[T]]) -> T:
-        """The value, read at most so many seconds ago. What `read` raises is raised to all who wait, and not kept."""
+        """The value, read at most so many seconds ago.
+
+        What `read` raises is raised to all who wait, and not kept.
+        """
         now = self._clock.monotonic()
         kept = self._kept.get(key)
         if kept is not None and now < kept[0]:

@@ -1,4 +1,6 @@
-"""The way in and out: by a key, by a link that works once; who was led away from a page is led back to it."""
+"""The way in and out: by a key, by a link that works once; who was led away from a page is led back
+to it.
+"""
 
 import asyncio
 import re
@@ -22,8 +24,9 @@ from mailerd.web.frame.services import Services
 
 NO_READ: Final = t("This key can't open the console: it lacks the read permission.")
 LOGINS_PER_ADDRESS: Final = 8
-"""Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429: a form of a browser
-comes whole, in milliseconds."""
+"""Sign-ins of one address whose forms are being read at once; one more, and the oldest gets a 429:
+a form of a browser comes whole, in milliseconds.
+"""
 _MAX_NEXT: Final = 1_000
 _OWN_PAGE: Final = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 """The path and query of a page here: no other host, no backslash, no control character."""
@@ -42,9 +45,19 @@ class LoginPages:
         """The pages that show no error, as strangers ask for them."""
 
     async def lead(self, request: web.Request) -> web.Response:
-        """Lead a browser without a session to the form, and later back; what it had entered is kept, or called lost."""
-        is_lost = request.method == "POST" and not request.path.endswith("/html") and not await self.held.hold(request)
-        here = "" if request.path in {"/", "/live"} else f"?next={quote(request.raw_path[:_MAX_NEXT], safe='')}"
+        """Lead a browser without a session to the form, and later back; what it had entered is
+        kept, or called lost.
+        """
+        is_lost = (
+            request.method == "POST"
+            and not request.path.endswith("/html")
+            and not await self.held.hold(request)
+        )
+        here = (
+            ""
+            if request.path in {"/", "/live"}
+            else f"?next={quote(request.raw_path[:_MAX_NEXT], safe='')}"
+        )
         if "HX-Request" in request.headers or request.path == "/live":
             response = web.Response(status=401, headers={"HX-Redirect": f"/login{here}"})
         else:
@@ -54,8 +67,14 @@ class LoginPages:
             keep_said(response, said(text, chosen_language(request)), lasts=HELD_FOR)
         return response
 
-    def _page(self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False) -> web.Response:
-        language, plain, theme = chosen_language(request), guards.is_plain(request), theme_of(request)
+    def _page(
+        self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
+    ) -> web.Response:
+        language, plain, theme = (
+            chosen_language(request),
+            guards.is_plain(request),
+            theme_of(request),
+        )
         place, back = (language, link, plain, theme), _next(request)
         html = "" if error or back else self._pages.get(place, "")
         if not html:
@@ -108,7 +127,10 @@ class LoginPages:
                 return (await read_login(request)).text("key")
         except TimeoutError:
             raise ApiError(
-                429, "too_fast", t("Too many sign-ins from this address. Try again in a second."), retry_after=1
+                429,
+                "too_fast",
+                t("Too many sign-ins from this address. Try again in a second."),
+                retry_after=1,
             ) from None
         finally:
             if turn in reading:
@@ -148,7 +170,9 @@ class LoginPages:
         return response
 
     def _begin(self, request: web.Request, session: str) -> web.Response:
-        """A session of its own for each login: one that a stranger has set before is worth nothing."""
+        """A session of its own for each login: one that a stranger has set before is worth
+        nothing.
+        """
         to = "/again" if self.held.hand_over(request, session) else _next(request) or "/"
         response = web.Response(status=303, headers={"Location": to})
         guards.set_session(request, response, session)

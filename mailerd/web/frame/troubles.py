@@ -1,4 +1,6 @@
-"""A finding as the console shows it: what it means and what to do by the runbook, and where to look."""
+"""A finding as the console shows it: what it means and what to do by the runbook, and where to
+look.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,9 +14,14 @@ from mailerd.core.reading import Condition
 from mailerd.events.runbook import Runbook, finding_runbook
 
 _PAGES: Final[Mapping[str, str]] = {
-    "sender": "/senders/{}", "webhook": "/webhooks", "job": "/jobs/{}", "inbox": "/inbox",
-    "unsure": "/jobs?tab=attention", "claims": "/jobs?status=sending", "failures": "/jobs?tab=attention",
-}  # fmt: skip
+    "sender": "/senders/{}",
+    "webhook": "/webhooks",
+    "job": "/jobs/{}",
+    "inbox": "/inbox",
+    "unsure": "/jobs?tab=attention",
+    "claims": "/jobs?status=sending",
+    "failures": "/jobs?tab=attention",
+}
 
 
 @dataclass(frozen=True)
@@ -30,12 +37,18 @@ class Trouble:
     @property
     def level(self) -> str:
         """Its class in the style sheet."""
-        return {"green": "good", "blue": "note", "amber": "warning", "red": "bad"}[self.it.severity.value]
+        return {"green": "good", "blue": "note", "amber": "warning", "red": "bad"}[
+            self.it.severity.value
+        ]
 
     @property
     def runbook(self) -> Runbook | None:
         """What its code has; None: a person ordered it, or it only counts others."""
-        if self.it.code == MANUAL or not self.it.remedies or (not self.is_admin and _is_of_the_machine(self.it)):
+        if (
+            self.it.code == MANUAL
+            or not self.it.remedies
+            or (not self.is_admin and _is_of_the_machine(self.it))
+        ):
             return None
         return finding_runbook(self.it.code)
 
@@ -46,7 +59,9 @@ class Trouble:
             return f"/messages/{self.it.example}"
         if not self.is_shown:
             return ""
-        return _PAGES.get(self.it.about.partition(" ")[0], "").format(quote(self.it.subject, safe="@"))
+        return _PAGES.get(self.it.about.partition(" ")[0], "").format(
+            quote(self.it.subject, safe="@")
+        )
 
     @property
     def remedies(self) -> list[str]:
@@ -60,7 +75,9 @@ class Trouble:
 
     @property
     def steps(self) -> list[tuple[str, str]]:
-        """What to do about it, as every surface says; then the likely causes, each with what shows or cures it."""
+        """What to do about it, as every surface says; then the likely causes, each with what shows
+        or cures it.
+        """
         kind, name = self.it.about.partition(" ")[0], self.it.subject
         names = {"sender": "ADDRESS", "webhook": "NAME", "job": "ID"}
         names |= {kind: name} if kind in names else {}
@@ -84,7 +101,9 @@ def seen_by(findings: Iterable[Condition], *, is_admin: bool) -> list[Condition]
 
 
 _MACHINE: Final = frozenset({"database", "tables", "clock", "daemons", "claims"})
-_ON_THE_MACHINE: Final = re.compile(r"\b(?:systemctl|journalctl|mariadb|df|mailerd run|timedatectl)\b")
+_ON_THE_MACHINE: Final = re.compile(
+    r"\b(?:systemctl|journalctl|mariadb|df|mailerd run|timedatectl)\b"
+)
 """What helps only a person who can sign in to the machine."""
 
 

@@ -44,9 +44,15 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page; a limited key sees the actions on its own jobs."""
     log, last = split_page(await _log(it, it.number("before"), MAX_LISTED + 1))
     return it.page(
-        "activity.html", active="activity", log=log, everything=EVERYTHING_NAME, actions=ACTIONS, live=True,
-        given={name: it.http.query[name] for name in _FILTERS if it.http.query.get(name)}, more=last and last.id,
-    )  # fmt: skip
+        "activity.html",
+        active="activity",
+        log=log,
+        everything=EVERYTHING_NAME,
+        actions=ACTIONS,
+        live=True,
+        given={name: it.http.query[name] for name in _FILTERS if it.http.query.get(name)},
+        more=last and last.id,
+    )
 
 
 async def table(it: ConsoleRequest) -> web.StreamResponse:
@@ -54,11 +60,31 @@ async def table(it: ConsoleRequest) -> web.StreamResponse:
 
     async def pages() -> AsyncGenerator[Rows]:
         yield [
-            (f"{each.at:%Y-%m-%dT%H:%M:%SZ}", str(each.actor), each.action, each.detail, each.job_id, each.sender,
-             each.webhook, int(each.changed), each.messages) for each in await _log(it, None, MAX_ROWS)
-        ]  # fmt: skip
+            (
+                f"{each.at:%Y-%m-%dT%H:%M:%SZ}",
+                str(each.actor),
+                each.action,
+                each.detail,
+                each.job_id,
+                each.sender,
+                each.webhook,
+                int(each.changed),
+                each.messages,
+            )
+            for each in await _log(it, None, MAX_ROWS)
+        ]
 
-    columns = ("at", "actor", "action", "detail", "job_id", "sender", "webhook", "changed", "messages")
+    columns = (
+        "at",
+        "actor",
+        "action",
+        "detail",
+        "job_id",
+        "sender",
+        "webhook",
+        "changed",
+        "messages",
+    )
     async with it.services.shares.downloads.place(it.key):
         return await write_csv(it.http, pages(), columns=columns, filename="activity.csv")
 
@@ -67,7 +93,12 @@ async def _log(it: ConsoleRequest, before: int | None, limit: int) -> list[Logge
     """The newest actions before an id that the filters find and the key may see."""
     query = it.http.query
     only = ActionFilter(
-        actor=query.get("actor", "").strip(), action=query.get("action", ""), about=query.get("about", "").strip(),
-        since=read_day(query.get("from", ""), it.zone), until=read_day(query.get("until", ""), it.zone),
-    )  # fmt: skip
-    return await it.services.queries.action_log(limit=limit, before=before, senders=it.key.senders, only=only)
+        actor=query.get("actor", "").strip(),
+        action=query.get("action", ""),
+        about=query.get("about", "").strip(),
+        since=read_day(query.get("from", ""), it.zone),
+        until=read_day(query.get("until", ""), it.zone),
+    )
+    return await it.services.queries.action_log(
+        limit=limit, before=before, senders=it.key.senders, only=only
+    )

@@ -1,4 +1,6 @@
-"""What can be done to one job: pause, resume, cancel, retry, check, another priority, another time."""
+"""What can be done to one job: pause, resume, cancel, retry, check, another priority, another
+time.
+"""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -8,7 +10,13 @@ from aiohttp import web
 from mailerd.core.i18n import Text, t, tn
 from mailerd.core.labels import label
 from mailerd.core.notices import Kind
-from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange, JobStatus
+from mailerd.core.states import (
+    MAX_PRIORITY,
+    MIN_PRIORITY,
+    ImpossibleRequestError,
+    JobChange,
+    JobStatus,
+)
 from mailerd.operations import jobs
 from mailerd.store.read import describe
 from mailerd.store.read.console_queries import FailureCause
@@ -23,8 +31,10 @@ from mailerd.web.look.undo_job import undo
 MAX_AHEAD: Final = timedelta(days=366)
 """How far ahead a job may be rescheduled, as in the API."""
 _RETRIES: Final[dict[str, dict[str, Any]]] = {
-    "retry": {}, "retry-soft": {"bounced": (Kind.SOFT.value,)}, "look": {"unsure": True},
-}  # fmt: skip
+    "retry": {},
+    "retry-soft": {"bounced": (Kind.SOFT.value,)},
+    "look": {"unsure": True},
+}
 """The messages that a retry means, by the button that was pressed."""
 
 
@@ -44,7 +54,9 @@ async def act(it: ConsoleRequest) -> web.Response:
     try:
         done = await jobs.act(it.caller, job, change, **options)
     except ImpossibleRequestError as error:
-        return it.back(here, t("Nothing was changed. Job status: {status}.", status=label(error.status)))
+        return it.back(
+            here, t("Nothing was changed. Job status: {status}.", status=label(error.status))
+        )
     if not done.changed:
         return it.back(here, NO_CHANGE)
     return it.back(here, _said(change, done.messages, look="unsure" in options))
@@ -61,7 +73,9 @@ async def _reschedule(it: ConsoleRequest, job: Job, form: Form) -> Text:
     try:
         done = await jobs.change(it.caller, job, {"send_at": at})
     except BegunError:
-        return t("Nothing was changed. A job can be rescheduled only before its first message is sent.")
+        return t(
+            "Nothing was changed. A job can be rescheduled only before its first message is sent."
+        )
     if not done.changed:
         return NO_CHANGE
     if at <= it.services.clock.now() and done.status is not JobStatus.PAUSED:
@@ -77,16 +91,24 @@ def _said(change: JobChange, n: int, *, look: bool) -> Text:
         case JobChange.RESUME:
             return t("Job resumed.")
         case JobChange.CANCEL:
-            return tn("Job cancelled: {n:,} message is not sent.", "Job cancelled: {n:,} messages are not sent.", n)
+            return tn(
+                "Job cancelled: {n:,} message is not sent.",
+                "Job cancelled: {n:,} messages are not sent.",
+                n,
+            )
         case JobChange.RETRY if look:
-            return tn("Checking {n:,} unconfirmed message.", "Checking {n:,} unconfirmed messages.", n)
+            return tn(
+                "Checking {n:,} unconfirmed message.", "Checking {n:,} unconfirmed messages.", n
+            )
         case JobChange.RETRY:
             return tn("{n:,} message requeued.", "{n:,} messages requeued.", n)
         case JobChange.PRIORITY:
             return t("Priority changed.")
 
 
-async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, dict[str, Any]] | str:
+async def _asked(
+    it: ConsoleRequest, job: Job, form: Form
+) -> tuple[JobChange, dict[str, Any]] | str:
     """The change that a form asks for; or why there is none, in words."""
     match action := form.text("action"):
         case "pause" | "resume" | "cancel":
@@ -96,7 +118,9 @@ async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, d
         case "retry-cause":
             cause = await _cause(it, job, form.text("cause"))
             if cause is None:
-                return t("Nothing was changed: these messages have changed since the page was loaded.")
+                return t(
+                    "Nothing was changed: these messages have changed since the page was loaded."
+                )
             return JobChange.RETRY, {"errors": cause.errors}
         case "priority":
             try:
@@ -109,4 +133,6 @@ async def _asked(it: ConsoleRequest, job: Job, form: Form) -> tuple[JobChange, d
 
 
 async def _cause(it: ConsoleRequest, job: Job, id_: str) -> FailureCause | None:
-    return next((cause for cause in await it.services.queries.failures(job.id) if cause.id == id_), None)
+    return next(
+        (cause for cause in await it.services.queries.failures(job.id) if cause.id == id_), None
+    )

@@ -1,4 +1,6 @@
-"""Bounces and replies, newest first, and bounces by domain; what Google returned; and how far each inbox is read."""
+"""Bounces and replies, newest first, and bounces by domain; what Google returned; and how far each
+inbox is read.
+"""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -32,7 +34,17 @@ _KINDS: Final = {"bounces": BOUNCE_KINDS, "replies": _REPLIES} | {
     kind.value: (kind.value,) for kind in Kind if kind is not Kind.OTHER
 }
 """The kinds of notices that a choice of the filter means; an empty one means all."""
-_COLUMNS: Final = ("time", "kind", "email", "code", "reason", "sender_email", "job_id", "recipient_id", "believed")
+_COLUMNS: Final = (
+    "time",
+    "kind",
+    "email",
+    "code",
+    "reason",
+    "sender_email",
+    "job_id",
+    "recipient_id",
+    "believed",
+)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -40,22 +52,38 @@ async def show(it: ConsoleRequest) -> web.Response:
     query, before = it.http.query, it.number("before")
     notices, undone, more = list[Notice](), list[UndoneMessage](), None
     if is_undone := query.get("show") == "undone":
-        found = await it.services.queries.undone(limit=MAX_LISTED + 1, before=before, senders=it.key.senders)
+        found = await it.services.queries.undone(
+            limit=MAX_LISTED + 1, before=before, senders=it.key.senders
+        )
         undone, last = split_page(found)
         more = last and last.id
     else:
         notices, more = await _notices(it, before, MAX_LISTED)
     mine = [None] if it.key.senders is None else sorted(it.key.senders)[:MAX_SENDERS]
-    inboxes, aliases = await _reader(it).inboxes(limit=MAX_INBOXES), it.services.settings.gmail.aliases
+    inboxes, aliases = (
+        await _reader(it).inboxes(limit=MAX_INBOXES),
+        it.services.settings.gmail.aliases,
+    )
     by_sender = await bounces_by("sender", it, mine)
     return it.page(
-        "inbox.html", active="inbox", notices=notices, undone=undone, is_undone=is_undone, more=more, live=True,
+        "inbox.html",
+        active="inbox",
+        notices=notices,
+        undone=undone,
+        is_undone=is_undone,
+        more=more,
+        live=True,
         given={name: query[name] for name in ("kind", "sender", "job") if query.get(name)},
-        domains=await bounces_by("domain", it, mine), by_sender=by_sender,
-        linked=[each.name for each in by_sender if it.key.may_send(aliases.get(each.name, each.name))],
-        inboxes=[each for each in inboxes if it.key.may_send(each.email)], kinds=BOUNCE_KINDS,
-        choices=list(_KINDS)[2:], groups={"bounces": t("All bounces"), "replies": t("All replies")},
-    )  # fmt: skip
+        domains=await bounces_by("domain", it, mine),
+        by_sender=by_sender,
+        linked=[
+            each.name for each in by_sender if it.key.may_send(aliases.get(each.name, each.name))
+        ],
+        inboxes=[each for each in inboxes if it.key.may_send(each.email)],
+        kinds=BOUNCE_KINDS,
+        choices=list(_KINDS)[2:],
+        groups={"bounces": t("All bounces"), "replies": t("All replies")},
+    )
 
 
 async def results(it: ConsoleRequest) -> web.StreamResponse:
@@ -68,20 +96,38 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
             found, before = await _notices(it, place, ROWS_AT_ONCE)
             if found:
                 yield [
-                    (rfc3339(one.at), one.kind, one.email, one.code, one.detail, one.sender, one.job_id,
-                     one.recipient_id, one.believed) for one in found
-                ]  # fmt: skip
+                    (
+                        rfc3339(one.at),
+                        one.kind,
+                        one.email,
+                        one.code,
+                        one.detail,
+                        one.sender,
+                        one.job_id,
+                        one.recipient_id,
+                        one.believed,
+                    )
+                    for one in found
+                ]
             place = before or 0
             await shares.rows.turn()
 
     async with shares.downloads.place(it.key):
-        return await write_csv(it.http, pages(), columns=_COLUMNS, filename="bounces-and-replies.csv")
+        return await write_csv(
+            it.http, pages(), columns=_COLUMNS, filename="bounces-and-replies.csv"
+        )
 
 
-async def _notices(it: ConsoleRequest, before: int | None, limit: int) -> tuple[list[Notice], int | None]:
-    """The newest ones before an id that the filter finds and the key may see, and before which id more may be."""
+async def _notices(
+    it: ConsoleRequest, before: int | None, limit: int
+) -> tuple[list[Notice], int | None]:
+    """The newest ones before an id that the filter finds and the key may see, and before which id
+    more may be.
+    """
     query, reader = it.http.query, _reader(it)
-    kinds = _KINDS.get(query.get("kind", ""), tuple(kind.value for kind in Kind if kind is not Kind.OTHER))
+    kinds = _KINDS.get(
+        query.get("kind", ""), tuple(kind.value for kind in Kind if kind is not Kind.OTHER)
+    )
     senders: Collection[str] | None = it.key.senders
     if sender := query.get("sender", "").strip().lower():
         senders = [sender] if it.key.may_send(sender) else []
@@ -90,7 +136,9 @@ async def _notices(it: ConsoleRequest, before: int | None, limit: int) -> tuple[
         return [], None
     top = before or await reader.newest() + 1
     after = max(0, top - 1 - MAX_SEARCHED)
-    found = await reader.latest(kinds=kinds, senders=senders, job=job, after=after, before=top, limit=limit + 1)
+    found = await reader.latest(
+        kinds=kinds, senders=senders, job=job, after=after, before=top, limit=limit + 1
+    )
     if len(found) > limit:
         return found[:limit], found[limit - 1].id
     return found, after + 1 if after else None
@@ -103,7 +151,9 @@ def _reader(it: ConsoleRequest) -> NoticeReader:
 async def bounces_by(
     what: Literal["domain", "sender"], it: ConsoleRequest, senders: Sequence[str | None]
 ) -> list[BounceCounts]:
-    """Bounces of the last while by domain or by sender, the most first, read once a while for all who look."""
+    """Bounces of the last while by domain or by sender, the most first, read once a while for all
+    who look.
+    """
     counts = _reader(it).by_domain if what == "domain" else _reader(it).by_sender
 
     async def read() -> list[BounceCounts]:
@@ -111,6 +161,8 @@ async def bounces_by(
         for sender in senders:
             for each in await counts(span=SPAN, sender=sender, most=MAX_NOTICES):
                 sums.setdefault(each.name, Counter()).update(each.kinds)
-        return sorted((BounceCounts(*each) for each in sums.items()), key=lambda one: -one.total)[:MAX_SUMS]
+        return sorted((BounceCounts(*each) for each in sums.items()), key=lambda one: -one.total)[
+            :MAX_SUMS
+        ]
 
     return await it.services.shared.get(("bounces by", what, *senders), SUMS_SHARED, read)

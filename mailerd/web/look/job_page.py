@@ -1,4 +1,6 @@
-"""One job: what became of everybody, what failed and why, its people, a preview, and what can be done."""
+"""One job: what became of everybody, what failed and why, its people, a preview, and what can be
+done.
+"""
 
 import re
 from collections.abc import Sequence
@@ -31,7 +33,9 @@ from mailerd.web.look.undo_job import may_undo
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""
 _TEMPLATE_MARKS: Final = re.compile(r"\{\{.{0,300}?\}\}|\{%.{0,300}?%\}")
-"""What differs from message to message in a subject, as the job has it; without its bound it takes quadratic time."""
+"""What differs from message to message in a subject, as the job has it; without its bound it takes
+quadratic time.
+"""
 
 
 async def find_job(it: ConsoleRequest) -> Job:
@@ -50,35 +54,66 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
     job = await find_job(it)
     services, query = it.services, it.http.query
-    tab, text, after = _tab(query.get("tab", "")), query.get("email", "").strip(), it.number("after")
+    tab, text, after = (
+        _tab(query.get("tab", "")),
+        query.get("email", "").strip(),
+        it.number("after"),
+    )
     first = -1 if after is None else min(after, job.total)
     email = _address(text)
     found = await services.jobs.recipients(
-        job.id, after=first, limit=MAX_LISTED + 1, email=email,
+        job.id,
+        after=first,
+        limit=MAX_LISTED + 1,
+        email=email,
         **listed(tab, text="" if email else text, after=first),
-    )  # fmt: skip
+    )
     more = found[MAX_LISTED - 1].index if len(found) > MAX_LISTED else None
     if more is None and text and not email and first + MAX_SEARCHED < job.total:
         more = first + MAX_SEARCHED
     asked = await activity_of(services.database, job.id, bound=TIMEOUT)
     subject, template, sender_name = await services.queries.subject(job.id)
-    causes, parts = await _failures(it, job) if job.counts[State.FAILED] else [], await read_parts(it, job)
+    causes, parts = (
+        await _failures(it, job) if job.counts[State.FAILED] else [],
+        await read_parts(it, job),
+    )
     return it.page(
-        "job.html", active="jobs", job=job, tab=tab, parts=parts, bar=bar_svg(parts, it), text=text,
-        unsubscribed=await read_unsubscribed(it, job), recipients=found[:MAX_LISTED], more=more,
-        title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject), subject=subject, template=template,
-        sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
-        asked=asked, story=await _story(it, job), rate=job.per_minute(least=60),
-        may_control=it.may(Permission.CONTROL), may_send=it.may(Permission.SEND), changes=_possible(job), live=True,
+        "job.html",
+        active="jobs",
+        job=job,
+        tab=tab,
+        parts=parts,
+        bar=bar_svg(parts, it),
+        text=text,
+        unsubscribed=await read_unsubscribed(it, job),
+        recipients=found[:MAX_LISTED],
+        more=more,
+        title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject),
+        subject=subject,
+        template=template,
+        sender_name=sender_name,
+        causes=causes,
+        grouped=MAX_FAILURES,
+        asked=asked,
+        story=await _story(it, job),
+        rate=job.per_minute(least=60),
+        may_control=it.may(Permission.CONTROL),
+        may_send=it.may(Permission.SEND),
+        changes=_possible(job),
+        live=True,
         progress_words=progress_words(job),
-        actions=await _actions(it, job, causes), chart_drawn=await chart_of_job(it, job),
+        actions=await _actions(it, job, causes),
+        chart_drawn=await chart_of_job(it, job),
         spans={name: said(words, it.language) for name, words in JOB_SPANS.items()},
         span_chosen="sending" if query.get("span") == "sending" else "all",
-        undo=may_undo(it, job), seconds=max(0, ceil(job.starts_in)),
-    )  # fmt: skip
+        undo=may_undo(it, job),
+        seconds=max(0, ceil(job.starts_in)),
+    )
 
 
-async def _actions(it: ConsoleRequest, job: Job, causes: Sequence[FailureCause]) -> dict[str, tuple[str, Text]]:
+async def _actions(
+    it: ConsoleRequest, job: Job, causes: Sequence[FailureCause]
+) -> dict[str, tuple[str, Text]]:
     """What can be done about the parts, where it would take a message."""
     if not it.may(Permission.CONTROL):
         return {}
@@ -92,13 +127,19 @@ async def _actions(it: ConsoleRequest, job: Job, causes: Sequence[FailureCause])
 
 
 async def _failures(it: ConsoleRequest, job: Job) -> list[FailureCause]:
-    """What failed by its cause, read once a while for all who look, and anew when the number of failures changes."""
+    """What failed by its cause, read once a while for all who look, and anew when the number of
+    failures changes.
+    """
     place = ("failures", job.id, job.counts[State.FAILED])
-    return await it.services.shared.get(place, FAILURES_SHARED, lambda: it.services.queries.failures(job.id))
+    return await it.services.shared.get(
+        place, FAILURES_SHARED, lambda: it.services.queries.failures(job.id)
+    )
 
 
 def _tab(text: str) -> MessageOutcome | State | Result | None:
-    """The messages that are asked for: a part of the report, or those in a state or with a result; None: all."""
+    """The messages that are asked for: a part of the report, or those in a state or with a result;
+    None: all.
+    """
     kinds: tuple[type[MessageOutcome | State | Result], ...] = (MessageOutcome, State, Result)
     return next((kind(text) for kind in kinds if text in set(kind)), None)
 
@@ -142,7 +183,12 @@ async def results(it: ConsoleRequest) -> web.StreamResponse:
     jobs = Jobs(it.services.database, timeout=it.services.settings.database.connect_timeout)
     async with it.services.shares.downloads.place(it.key):
         return await write_results(
-            it.http, job.id, jobs, pace=it.services.shares.rows, which=listed(tab), part=tab.value if tab else ""
+            it.http,
+            job.id,
+            jobs,
+            pace=it.services.shares.rows,
+            which=listed(tab),
+            part=tab.value if tab else "",
         )
 
 

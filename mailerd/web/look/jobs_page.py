@@ -1,4 +1,6 @@
-"""The list of jobs: by tab, text, sender, status and time; several are paused, resumed or cancelled at once."""
+"""The list of jobs: by tab, text, sender, status and time; several are paused, resumed or cancelled
+at once.
+"""
 
 import re
 from collections.abc import Mapping
@@ -28,8 +30,11 @@ FAILURES: Final = "failures"
 """What old links have for the jobs that need attention, in place of a status."""
 IN_BULK: Final = (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL)
 TABS: Final = {
-    "": N_("All"), "progress": N_("In progress"), "scheduled": N_("Scheduled"), "attention": N_("Needs attention"),
-}  # fmt: skip
+    "": N_("All"),
+    "progress": N_("In progress"),
+    "scheduled": N_("Scheduled"),
+    "attention": N_("Needs attention"),
+}
 _SHORT_ID: Final = re.compile("[0-9A-Z]{6}")
 FIELDS: Final = ("tab", "q", "sender", "status", "from", "until")
 """What an address of the list may have: the filters."""
@@ -46,14 +51,30 @@ async def show(it: ConsoleRequest) -> web.Response:
         response = it.back(_address(tab=given.get("tab", "")))
         response.del_cookie(kept, path="/jobs")
         return response
-    if not query and not it.is_refresh and (last := _given(dict(parse_qsl(unquote(it.http.cookies.get(kept, "")))))):
+    if (
+        not query
+        and not it.is_refresh
+        and (last := _given(dict(parse_qsl(unquote(it.http.cookies.get(kept, ""))))))
+    ):
         return it.back(_address(**last))
-    only, tab, may_control = await _filter(it, given), given.get("tab", ""), it.may(Permission.CONTROL)
+    only, tab, may_control = (
+        await _filter(it, given),
+        given.get("tab", ""),
+        it.may(Permission.CONTROL),
+    )
     found = await it.services.jobs.newest(
-        before=before if ULID.fullmatch(before) else None, limit=MAX_LISTED + 1, senders=it.key.senders, only=only,
+        before=before if ULID.fullmatch(before) else None,
+        limit=MAX_LISTED + 1,
+        senders=it.key.senders,
+        only=only,
         counted=MAX_COUNTED,
-    )  # fmt: skip
-    shown, has_more, doubts, filters = found[:MAX_LISTED], len(found) > MAX_LISTED, [], given.keys() - {"tab"}
+    )
+    shown, has_more, doubts, filters = (
+        found[:MAX_LISTED],
+        len(found) > MAX_LISTED,
+        [],
+        given.keys() - {"tab"},
+    )
     if tab == "attention":  # a retry may have mended what failed
         shown = [job for job in shown if _needs_attention(job) or not sum(job.counts.values())]
         if not filters:
@@ -62,16 +83,33 @@ async def show(it: ConsoleRequest) -> web.Response:
     if may_control and (has_more or before or tab == "attention"):
         matching = await _matching(it, given, limit=MAX_BULK + 1)
     response = it.page(
-        "jobs.html", active="jobs", jobs=shown, more=found[MAX_LISTED - 1].id if has_more else "",
-        given=given, tab=tab, tabs=TABS, filtered=filters, statuses=list(JobStatus), address=_address,
-        rest=urlencode(given), matching=len(matching), newest=matching[0].id if matching else "", most=MAX_BULK,
-        progress_words=progress_words, doubts=doubts[:MAX_DOUBTS], more_doubts=len(doubts) > MAX_DOUBTS,
-        senders=[each.email for each in it.senders(it.services.stats())], may_control=may_control, live=True,
-    )  # fmt: skip
+        "jobs.html",
+        active="jobs",
+        jobs=shown,
+        more=found[MAX_LISTED - 1].id if has_more else "",
+        given=given,
+        tab=tab,
+        tabs=TABS,
+        filtered=filters,
+        statuses=list(JobStatus),
+        address=_address,
+        rest=urlencode(given),
+        matching=len(matching),
+        newest=matching[0].id if matching else "",
+        most=MAX_BULK,
+        progress_words=progress_words,
+        doubts=doubts[:MAX_DOUBTS],
+        more_doubts=len(doubts) > MAX_DOUBTS,
+        senders=[each.email for each in it.senders(it.services.stats())],
+        may_control=may_control,
+        live=True,
+    )
     if query.keys() >= set(FIELDS[1:]):  # the form was sent, which has them all; a link has one
         last_given = quote(urlencode({name: given[name] for name in sorted(filters)}))
         last_given = last_given if len(last_given) <= _MAX_KEPT else ""
-        response.set_cookie(kept, last_given, max_age=_YEAR, path="/jobs", httponly=True, samesite="Lax")
+        response.set_cookie(
+            kept, last_given, max_age=_YEAR, path="/jobs", httponly=True, samesite="Lax"
+        )
     return response
 
 
@@ -85,18 +123,25 @@ def _needs_attention(job: Job) -> bool:
     return bool(job.counts[State.FAILED] or job.counts[State.UNSURE])
 
 
-async def _matching(it: ConsoleRequest, given: Mapping[str, str], *, limit: int = MAX_BULK) -> list[Job]:
+async def _matching(
+    it: ConsoleRequest, given: Mapping[str, str], *, limit: int = MAX_BULK
+) -> list[Job]:
     """What "all" means: what the filters find, but nothing that the list does not show."""
     is_counted = given.get("tab") == "attention"
     found = await it.services.jobs.newest(
-        before=None, limit=limit, senders=it.key.senders, only=await _filter(it, given),
+        before=None,
+        limit=limit,
+        senders=it.key.senders,
+        only=await _filter(it, given),
         counted=MAX_COUNTED if is_counted else 0,
-    )  # fmt: skip
+    )
     return [job for job in found if not is_counted or _needs_attention(job)]
 
 
 def _given(fields: Mapping[str, str]) -> dict[str, str]:
-    """The filters, as they stand in an address or in a form; what is empty or unknown is left out."""
+    """The filters, as they stand in an address or in a form; what is empty or unknown is left
+    out.
+    """
     given = {name: fields[name].strip() for name in FIELDS if fields.get(name, "").strip()}
     if given.get("status") == FAILURES:
         given["tab"] = "attention"
@@ -105,7 +150,9 @@ def _given(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 async def _filter(it: ConsoleRequest, given: Mapping[str, str]) -> JobFilter:
-    """The jobs that are meant: those of a tab and of a text are found first, of which there are few."""
+    """The jobs that are meant: those of a tab and of a text are found first, of which there are
+    few.
+    """
     queries, senders = it.services.queries, it.key.senders
     ids: set[str] | None = None
     if (tab := given.get("tab")) == "attention":
@@ -113,16 +160,20 @@ async def _filter(it: ConsoleRequest, given: Mapping[str, str]) -> JobFilter:
     elif tab:
         ids = {*await queries.open_jobs("scheduled" if tab == "scheduled" else "progress", senders)}
     if text := given.get("q"):
-        hits = await Search(it.services.database, timeout=TIMEOUT, senders=senders).jobs(text, limit=MAX_BULK)
+        hits = await Search(it.services.database, timeout=TIMEOUT, senders=senders).jobs(
+            text, limit=MAX_BULK
+        )
         found = {job.job_id for job in hits.items}
         if _SHORT_ID.fullmatch(text.upper()):
             found |= {*await queries.jobs_ending(text.upper())}
         ids = found if ids is None else ids & found
     return JobFilter(
-        ids=ids, status=JobStatus(given["status"]) if "status" in given else None,
-        sender=given["sender"].lower() if "sender" in given else None, since=read_day(given.get("from", ""), it.zone),
+        ids=ids,
+        status=JobStatus(given["status"]) if "status" in given else None,
+        sender=given["sender"].lower() if "sender" in given else None,
+        since=read_day(given.get("from", ""), it.zone),
         until=read_day(given.get("until", ""), it.zone),
-    )  # fmt: skip
+    )
 
 
 async def doubts(it: ConsoleRequest) -> web.Response:
@@ -155,7 +206,8 @@ async def act(it: ConsoleRequest) -> web.Response:
     ids = [each for each in form.all("job") if ULID.fullmatch(each)][:MAX_LISTED]
     if change is None or not (ids or form.text("all")):
         return it.back(here, t("Nothing was changed. Select at least one job."))
-    if newest := form.text("all"):  # of those that the page counted: who pressed the button knows of no later one
+    # of those that the page counted: who pressed the button knows of no later one
+    if newest := form.text("all"):
         ids = [job.id for job in await _matching(it, given) if job.id <= newest]
     done = messages = refused = 0
     for job_id in ids:

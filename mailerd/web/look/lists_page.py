@@ -1,4 +1,6 @@
-"""Suppressions and lists: who gets no messages, why, and since when; adding, importing, exporting and ending them."""
+"""Suppressions and lists: who gets no messages, why, and since when; adding, importing, exporting
+and ending them.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -20,7 +22,12 @@ from mailerd.model.suppressions import Suppression, SuppressionPage
 from mailerd.operations import suppressions
 from mailerd.operations.caller import Caller
 from mailerd.operations.inputs import WrongFieldError, read_fields
-from mailerd.operations.suppressions import MailingListRequest, NotSuppressedError, SuppressionRequest, UnknownListError
+from mailerd.operations.suppressions import (
+    MailingListRequest,
+    NotSuppressedError,
+    SuppressionRequest,
+    UnknownListError,
+)
 from mailerd.store.db.connection import rfc3339
 from mailerd.store.write.api_keys import Permission
 from mailerd.store.write.list_names import ListNameError
@@ -59,10 +66,20 @@ async def show(it: ConsoleRequest, *trouble: str) -> web.Response:
         page, is_unknown = SuppressionPage(suppressions=[], next_cursor=None), True
     known = await suppressions.lists(it.caller, limit=MAX_LISTED)
     return it.page(
-        "suppressions.html", status=422 if trouble else 200, active="people", trouble=trouble,
-        suppressions=page.suppressions, lists=known.lists, named=named, is_unknown=is_unknown, reason=reason,
-        reasons=list(Reason), email=email, live=False, more=page.next_cursor,
-    )  # fmt: skip
+        "suppressions.html",
+        status=422 if trouble else 200,
+        active="people",
+        trouble=trouble,
+        suppressions=page.suppressions,
+        lists=known.lists,
+        named=named,
+        is_unknown=is_unknown,
+        reason=reason,
+        reasons=list(Reason),
+        email=email,
+        live=False,
+        more=page.next_cursor,
+    )
 
 
 async def results(it: ConsoleRequest) -> web.StreamResponse:
@@ -96,12 +113,19 @@ async def _rows(pages: AsyncGenerator[Sequence[Suppression]]) -> AsyncGenerator[
 
 async def lists(it: ConsoleRequest, trouble: str = "") -> web.Response:
     """A page of the lists, by name."""
-    found = await suppressions.lists(it.caller, after=it.http.query.get("after", ""), limit=MAX_LISTED + 1)
+    found = await suppressions.lists(
+        it.caller, after=it.http.query.get("after", ""), limit=MAX_LISTED + 1
+    )
     shown, last = split_page(found.lists)
     return it.page(
-        "lists.html", status=422 if trouble else 200, active="people", trouble=trouble, lists=shown, live=False,
+        "lists.html",
+        status=422 if trouble else 200,
+        active="people",
+        trouble=trouble,
+        lists=shown,
+        live=False,
         more=last and last.name,
-    )  # fmt: skip
+    )
 
 
 async def make_list(it: ConsoleRequest) -> web.Response:
@@ -141,11 +165,16 @@ async def _import(it: ConsoleRequest, form: Form) -> web.Response:
     try:
         read = await asyncio.to_thread(read_file, form.content("table"), bad, most=MAX_IMPORTED)
         rows = [(email, name or its_list or None, reason, None) for email, its_list, reason in read]
-        made = await suppressions.import_rows(_patient(it), rows, {(its_list, why) for _, its_list, why, _ in rows})
+        made = await suppressions.import_rows(
+            _patient(it), rows, {(its_list, why) for _, its_list, why, _ in rows}
+        )
     except (SuppressionTableError, ListNameError) as error:
         return await show(it, str(error))
-    done = t("{read}, {new:,} newly suppressed.", new=made.added,
-             read=tn("{n:,} address read", "{n:,} addresses read", len(rows)))  # fmt: skip
+    done = t(
+        "{read}, {new:,} newly suppressed.",
+        new=made.added,
+        read=tn("{n:,} address read", "{n:,} addresses read", len(rows)),
+    )
     if not bad:
         return it.back("/suppressions", done)
     skipped = [t("Skipped: {what}", what=each) for each in bad[:MAX_SHOWN]]

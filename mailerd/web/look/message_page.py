@@ -1,4 +1,6 @@
-"""One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm it."""
+"""One message: its history, its preview, and, where it is unconfirmed, the two buttons that confirm
+it.
+"""
 
 import json
 from typing import Final
@@ -30,7 +32,9 @@ from mailerd.web.look.jobs_page import NO_CHANGE
 _PROOFS: Final = {
     Proof.ANSWERED: t("Google returned the message ID."),
     Proof.SEEN: t("Google did not respond, but the message is in Sent."),
-    Proof.GONE: t("Google did not respond, but the draft is gone. Deleting the draft manually looks the same."),
+    Proof.GONE: t(
+        "Google did not respond, but the draft is gone. Deleting the draft manually looks the same."
+    ),
     Proof.PERSON: t("Someone checked the mailbox and confirmed it."),
 }
 """What proves that a message was sent."""
@@ -53,19 +57,31 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
     story = await find_message(it)
     services = it.services
-    queue = await read_queue([story], history=services.history, forecasts=services.forecasts, outage=services.outage())
+    queue = await read_queue(
+        [story], history=services.history, forecasts=services.forecasts, outage=services.outage()
+    )
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_message(story.id)
     content = await job_content(services.database, story.job_id)
-    headers = json.loads(content.headers or "{}") | json.loads(await _own_headers(it, story.id) or "{}")
+    headers = json.loads(content.headers or "{}") | json.loads(
+        await _own_headers(it, story.id) or "{}"
+    )
     standing = [] if story.status is State.SENT else describe.standing_of(story, queue)
     if story.status is State.UNSURE and story.lease_until is None:
         standing = standing[:1]  # what comes next is the page's own buttons
     return it.page(
-        "message.html", active="jobs", story=story, notices=notices, lines=describe.timeline(story),
-        standing=standing, proof=_PROOFS[story.proof] if story.proof else "", mailbox=sent_mail(it, story),
-        content=content, headers=headers,
-        may_settle=it.may(Permission.CONTROL, _sender(story)), live=story.status is not State.UNSURE,
-    )  # fmt: skip
+        "message.html",
+        active="jobs",
+        story=story,
+        notices=notices,
+        lines=describe.timeline(story),
+        standing=standing,
+        proof=_PROOFS[story.proof] if story.proof else "",
+        mailbox=sent_mail(it, story),
+        content=content,
+        headers=headers,
+        may_settle=it.may(Permission.CONTROL, _sender(story)),
+        live=story.status is not State.UNSURE,
+    )
 
 
 def _sender(story: RecipientHistory) -> str:
@@ -82,10 +98,14 @@ async def _own_headers(it: ConsoleRequest, id_: int) -> str | None:
 
 
 def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
-    """Where a person sees what the mailbox has sent to this address: Gmail's search, or the outbox of the sandbox."""
+    """Where a person sees what the mailbox has sent to this address: Gmail's search, or the outbox
+    of the sandbox.
+    """
     settings = it.services.settings
     if is_loopback(urlsplit(settings.gmail.api_root).hostname or ""):
-        return f"{settings.web.outbox or settings.gmail.api_root}?{urlencode({'q': story.to_email})}"
+        return (
+            f"{settings.web.outbox or settings.gmail.api_root}?{urlencode({'q': story.to_email})}"
+        )
     query = urlencode({"authuser": story.sender})
     return f"https://mail.google.com/mail/?{query}#search/{urlencode({'q': f'in:sent to:{story.to_email}'})[2:]}"
 
@@ -114,12 +134,16 @@ async def html(it: ConsoleRequest) -> web.StreamResponse:
         it.missing()
     attached = await attachments(database, row.job_id, recipient=None)
     attached += await attachments(database, row.job_id, recipient=row.seq)
-    pictures = {each.content_id: (each.content_type, each.content) for each in attached if each.content_id}
+    pictures = {
+        each.content_id: (each.content_type, each.content) for each in attached if each.content_id
+    }
     return await frame(it, await rendered(it, row), pictures)
 
 
 async def rendered(it: ConsoleRequest, row: ClaimedRecipient) -> Content | str:
-    """The message as it goes out, but that its unsubscribe link does nothing; or why it cannot be made."""
+    """The message as it goes out, but that its unsubscribe link does nothing; or why it cannot be
+    made.
+    """
     try:
         return (await it.services.preview(row, f"key {it.key.name}"))[0]
     except (MailerdError, ValueError) as error:

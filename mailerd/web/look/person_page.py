@@ -1,4 +1,6 @@
-"""People: found by the beginning of an address or by name; one person's messages, replies and suppressions."""
+"""People: found by the beginning of an address or by name; one person's messages, replies and
+suppressions.
+"""
 
 from aiohttp import web
 
@@ -13,7 +15,10 @@ from mailerd.web.frame.services import MAX_LISTED, TIMEOUT, ConsoleRequest, spli
 
 
 async def show(it: ConsoleRequest) -> web.Response:
-    """One person, where the text is a whole address; else all whom it finds. Without a text only the form."""
+    """One person, where the text is a whole address; else all whom it finds.
+
+    Without a text only the form.
+    """
     text = it.http.query.get("q", it.http.query.get("email", "")).strip()
     try:
         email = Addresses().check(text) if "@" in text else ""
@@ -46,12 +51,22 @@ async def _person(it: ConsoleRequest, email: str) -> web.Response:
         email, before=it.number("before"), limit=MAX_LISTED + 1, senders=it.key.senders
     )
     (messages, last), kept, lists = split_page(found), [], []
-    notices = await NoticeReader(database, timeout=TIMEOUT).of_messages([one.id for one in messages], limit=MAX_LISTED)
+    notices = await NoticeReader(database, timeout=TIMEOUT).of_messages(
+        [one.id for one in messages], limit=MAX_LISTED
+    )
     if may_suppress := it.may(Permission.SUPPRESS):
         kept = (await suppressions.index(it.caller, email=email)).suppressions
         lists = (await suppressions.lists(it.caller, limit=MAX_LISTED)).lists
     return it.page(
-        "person.html", active="people", email=email, messages=messages, kept=kept, lists=lists, notices=notices,
-        person=next((one.name for one in messages if one.name), ""), may_suppress=may_suppress, live=False,
+        "person.html",
+        active="people",
+        email=email,
+        messages=messages,
+        kept=kept,
+        lists=lists,
+        notices=notices,
+        person=next((one.name for one in messages if one.name), ""),
+        may_suppress=may_suppress,
+        live=False,
         more=last and last.id,
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""What became of everybody in a job: one bar, and for each part of it a number, a share, a list and an action."""
+"""What became of everybody in a job: one bar, and for each part of it a number, a share, a list and
+an action.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +41,10 @@ class ReportPart:
 
 async def read_parts(it: ConsoleRequest, job: Job) -> list[ReportPart]:
     """The parts that are not empty; together they are the whole job."""
-    place, reports = ("results", job.id, job.bounced, job.replied), JobReports(it.services.database, TIMEOUT)
+    place, reports = (
+        ("results", job.id, job.bounced, job.replied),
+        JobReports(it.services.database, TIMEOUT),
+    )
     names, results = {}, dict[MessageOutcome, int]()
     try:
         results = await it.services.shared.get(place, SHARED, lambda: reports.results(job.id))
@@ -60,19 +65,23 @@ def _percent(number: int, total: int) -> str:
 async def read_unsubscribed(it: ConsoleRequest, job: Job) -> int:
     """How many people unsubscribed by a message of the job."""
     reports = JobReports(it.services.database, TIMEOUT)
-    return await it.services.shared.get(("unsubscribed", job.id), SHARED, lambda: reports.unsubscribed(job.id))
+    return await it.services.shared.get(
+        ("unsubscribed", job.id), SHARED, lambda: reports.unsubscribed(job.id)
+    )
 
 
 def bar_svg(parts: Sequence[ReportPart], it: ConsoleRequest) -> Markup:
     """The parts side by side, each as wide as its share and with its figures as a tooltip."""
     total, left, shown = sum(part.messages for part in parts) or 1, 0.0, list[Markup]()
-    figures = [f"{say(label(part.name), it.language)} {part.messages:,} ({part.share})" for part in parts]
+    figures = [
+        f"{say(label(part.name), it.language)} {part.messages:,} ({part.share})" for part in parts
+    ]
     for part, text in zip(parts, figures, strict=True):
         wide = 100 * part.messages / total
         shown.append(
-            Markup('<rect class="o-{}" x="{}" y="0" width="{}" height="6"><title>{}</title></rect>').format(
-                part.name, f"{left:.2f}", f"{wide:.2f}", text
-            )
+            Markup(
+                '<rect class="o-{}" x="{}" y="0" width="{}" height="6"><title>{}</title></rect>'
+            ).format(part.name, f"{left:.2f}", f"{wide:.2f}", text)
         )
         left += wide
     return Markup(

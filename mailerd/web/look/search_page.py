@@ -11,7 +11,9 @@ from mailerd.web.frame.services import TIMEOUT, ConsoleRequest
 MAX_FOUND: Final = 20
 """Jobs, and people, that are shown."""
 _ID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}|[0-9]{1,19}|[^/@\s]+@[^/@\s]+", re.IGNORECASE)
-"""What in the address of a page that does not exist is worth a search: an ID, or the address of a person."""
+"""What in the address of a page that does not exist is worth a search: an ID, or the address of a
+person.
+"""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -25,19 +27,37 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 
 async def lost(it: ConsoleRequest) -> web.Response:
-    """What stands in place of a page that does not exist: what is found of the ID in its address."""
+    """What stands in place of a page that does not exist: what is found of the ID in its
+    address.
+    """
     last = it.http.path.rstrip("/").rpartition("/")[2]
     text = last if _ID.fullmatch(last) else ""
     return await _page(it, text, text, status=404, lost=True)
 
 
 async def _page(
-    it: ConsoleRequest, given: str, text: str, *, wrong: str = "", status: int = 200, lost: bool = False
+    it: ConsoleRequest,
+    given: str,
+    text: str,
+    *,
+    wrong: str = "",
+    status: int = 200,
+    lost: bool = False,
 ) -> web.Response:
-    search, found = Search(it.services.database, timeout=TIMEOUT, senders=it.key.senders), dict[str, Hits[Any]]()
+    search, found = (
+        Search(it.services.database, timeout=TIMEOUT, senders=it.key.senders),
+        dict[str, Hits[Any]](),
+    )
     if text:
         found["jobs"] = await search.jobs(text, limit=MAX_FOUND)
         found["people"] = await search.people(text, limit=MAX_FOUND)
     return it.page(
-        "search.html", status=status, active="search", text=given, wrong=wrong, found=found, lost=lost, live=False
+        "search.html",
+        status=status,
+        active="search",
+        text=given,
+        wrong=wrong,
+        found=found,
+        lost=lost,
+        live=False,
     )

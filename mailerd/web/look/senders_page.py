@@ -1,4 +1,6 @@
-"""Senders: what each has used of its minute and its day, its pause, its limits; pausing, resuming, changing them."""
+"""Senders: what each has used of its minute and its day, its pause, its limits; pausing, resuming,
+changing them.
+"""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -32,17 +34,23 @@ from mailerd.web.look.inbox_page import SPAN, bounces_by
 
 HOUR: Final = timedelta(hours=1)
 PAUSES: Final[Mapping[str, timedelta | None]] = {
-    "10m": timedelta(minutes=10), "1h": HOUR, "1d": timedelta(days=1), "7d": timedelta(days=7), "": None,
-}  # fmt: skip
+    "10m": timedelta(minutes=10),
+    "1h": HOUR,
+    "1d": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "": None,
+}
 MAX_CHANGES: Final = 20
 """Pauses and their ends that a sender's page lists."""
 SHARED: Final = 60.0
 """Seconds for which what senders have sent and what bounced is shared."""
 _AUTHORIZED: Final = {
-    AuthorizationState.OK: t("Authorized"), AuthorizationState.MISSING: t("Not authorized"),
-    AuthorizationState.REFUSED: t("Rejected by Google"), AuthorizationState.UNUSABLE: t("Not usable"),
+    AuthorizationState.OK: t("Authorized"),
+    AuthorizationState.MISSING: t("Not authorized"),
+    AuthorizationState.REFUSED: t("Rejected by Google"),
+    AuthorizationState.UNUSABLE: t("Not usable"),
     AuthorizationState.UNKNOWN: t("Not used yet"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -84,14 +92,18 @@ def _senders(it: ConsoleRequest) -> Senders:
     return Senders(it.services.database, it.services.limits.now, TIMEOUT)
 
 
-async def _read(it: ConsoleRequest, only: Collection[str] | None, after: str = "") -> list[SenderRow]:
+async def _read(
+    it: ConsoleRequest, only: Collection[str] | None, after: str = ""
+) -> list[SenderRow]:
     """The first senders behind an address, one more than a page shows."""
     aliases = None if it.key.senders is None else dict[str, str]()
     found = await _senders(it).page(only=only, after=after, limit=MAX_LISTED + 1, aliases=aliases)
     sent, ended = await _numbers(it)
     known = await _authorizations(it, [one.state.email for one in found])
     return [
-        SenderRow(one.authorized(its), sent.get(one.state.email, ()), ended.get(one.state.email, {}))
+        SenderRow(
+            one.authorized(its), sent.get(one.state.email, ()), ended.get(one.state.email, {})
+        )
         for one, its in zip(found, known, strict=True)
     ]
 
@@ -111,24 +123,38 @@ async def _one(it: ConsoleRequest, email: str) -> SenderRow:
     return SenderRow(unused.authorized(known), (), {})
 
 
-async def _numbers(it: ConsoleRequest) -> tuple[dict[str, list[int]], dict[datetime | str, dict[Tally, int]]]:
+async def _numbers(
+    it: ConsoleRequest,
+) -> tuple[dict[str, list[int]], dict[datetime | str, dict[Tally, int]]]:
     """What each sender of the key has sent by the hour, and what became of its messages."""
     mine, now, ask = it.key.senders, it.services.clock.now(), it.services.shared.get
     reports = Reports(it.services.database, TIMEOUT, mine)
     try:
         return (
-            await ask(("sent by hour", mine), SHARED, lambda: it.services.tallies.sent_of_day(senders=mine)),
-            await ask(("ended by sender", mine), SHARED, lambda: reports.tallies("sender", now - SPAN, now + HOUR)),
+            await ask(
+                ("sent by hour", mine),
+                SHARED,
+                lambda: it.services.tallies.sent_of_day(senders=mine),
+            ),
+            await ask(
+                ("ended by sender", mine),
+                SHARED,
+                lambda: reports.tallies("sender", now - SPAN, now + HOUR),
+            ),
         )
     except DatabaseError:
         return {}, {}
 
 
 async def _authorizations(it: ConsoleRequest, emails: Sequence[str]) -> list[Authorization]:
-    """What is known of the authorization of each; the disk is asked in a thread, and not for ever."""
+    """What is known of the authorization of each; the disk is asked in a thread, and not for
+    ever.
+    """
     try:
         async with asyncio.timeout(TIMEOUT):
-            return await asyncio.to_thread(lambda: [it.services.authorization(email) for email in emails])
+            return await asyncio.to_thread(
+                lambda: [it.services.authorization(email) for email in emails]
+            )
     except TimeoutError:
         return [Authorization()] * len(emails)
 
@@ -136,11 +162,19 @@ async def _authorizations(it: ConsoleRequest, emails: Sequence[str]) -> list[Aut
 async def show(it: ConsoleRequest) -> web.Response:
     """A page of those that the key may see, by address."""
     shown, last = split_page(await _read(it, it.key.senders, it.http.query.get("after", "")))
-    return it.page("senders.html", active="senders", senders=shown, live=True, more=last and last.it.state.email)
+    return it.page(
+        "senders.html",
+        active="senders",
+        senders=shown,
+        live=True,
+        more=last and last.it.state.email,
+    )
 
 
 def _mailbox(it: ConsoleRequest) -> str:
-    """The mailbox of the path; an alias, which a job may name, stands for its mailbox as in every command."""
+    """The mailbox of the path; an alias, which a job may name, stands for its mailbox as in every
+    command.
+    """
     email = it.http.match_info["email"].lower()
     email = it.services.settings.gmail.aliases.get(email, email)
     if not it.key.may_send(email):
@@ -160,15 +194,26 @@ async def one(it: ConsoleRequest) -> web.Response:
     found = await _one(it, email)
     span, state, finding = wish if wish in SPANS else "24h", found.it.state, found.it.finding
     return it.page(
-        "sender.html", active="senders", sender=found, chart_drawn=await chart_of(it, span, [email]),
-        spans=spans_in(it.language), span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL),
-        may_limit=it.may(Permission.SENDERS), book=pause_runbook(state.pause_cause or "") if state.paused else None,
-        mend=found.it.stats.repair, live=False,
-        trouble=Trouble(finding, is_shown=False, is_admin=it.key.is_admin) if finding and not state.paused else None,
+        "sender.html",
+        active="senders",
+        sender=found,
+        chart_drawn=await chart_of(it, span, [email]),
+        spans=spans_in(it.language),
+        span_chosen=span,
+        names=LIMITS,
+        may_control=it.may(Permission.CONTROL),
+        may_limit=it.may(Permission.SENDERS),
+        book=pause_runbook(state.pause_cause or "") if state.paused else None,
+        mend=found.it.stats.repair,
+        live=False,
+        trouble=Trouble(finding, is_shown=False, is_admin=it.key.is_admin)
+        if finding and not state.paused
+        else None,
         defaults=default_state(email, now=state.now, defaults=it.services.limits.now).limits,
         changes=await it.services.queries.pauses(email, limit=MAX_CHANGES),
-        domains=await bounces_by("domain", it, _names(it, email)), bounce_kinds=BOUNCE_KINDS,
-    )  # fmt: skip
+        domains=await bounces_by("domain", it, _names(it, email)),
+        bounce_kinds=BOUNCE_KINDS,
+    )
 
 
 async def act(it: ConsoleRequest) -> web.Response:
@@ -216,8 +261,14 @@ def _limits(form: Form) -> dict[str, float | None]:
             limits[name] = read_number(given, least=type(most)(0), most=most) if given else None
         except ValueError:
             if isinstance(most, int):
-                text = t("{limit}: enter a whole number from 0 to {most:,}.", limit=label(name), most=most)
+                text = t(
+                    "{limit}: enter a whole number from 0 to {most:,}.",
+                    limit=label(name),
+                    most=most,
+                )
             else:
-                text = t("{limit}: enter a number from 0 to {most:,.0f}.", limit=label(name), most=most)
+                text = t(
+                    "{limit}: enter a number from 0 to {most:,.0f}.", limit=label(name), most=most
+                )
             raise WrongFieldError(text) from None
     return limits

@@ -22,15 +22,24 @@ async def show(it: ConsoleRequest) -> web.Response:
     facts, is_admin, past = await seen_facts(it), it.key.is_admin, None
     with suppress(DatabaseError):
         past = await it.services.shared.get(
-            ("past troubles", is_admin, it.key.senders), OWN_SHARED,
+            ("past troubles", is_admin, it.key.senders),
+            OWN_SHARED,
             lambda: it.services.troubles.past(is_admin=is_admin, senders=it.key.senders),
-        )  # fmt: skip
+        )
     stats = facts.stats
     return it.page(
-        "status.html", active="health", well=stats and under_way(stats), troubles=troubles_for(it, facts, short=True),
-        stats=stats, note=stats and count_note(stats), daemons=stats.daemons if stats else (), past=past,
-        where=it.services.database.where, checks=it.services.checks, live=True,
-    )  # fmt: skip
+        "status.html",
+        active="health",
+        well=stats and under_way(stats),
+        troubles=troubles_for(it, facts, short=True),
+        stats=stats,
+        note=stats and count_note(stats),
+        daemons=stats.daemons if stats else (),
+        past=past,
+        where=it.services.database.where,
+        checks=it.services.checks,
+        live=True,
+    )
 
 
 async def check(it: ConsoleRequest) -> web.Response:
@@ -46,7 +55,11 @@ async def check(it: ConsoleRequest) -> web.Response:
 
 def troubles_for(it: ConsoleRequest, facts: Facts, *, short: bool = False) -> list[Trouble]:
     """What is wrong, as the key may see it; `short`: of what many have in common a few."""
-    found, hidden, is_admin = seen_by(situation(facts), is_admin=it.key.is_admin), hidden_from(facts), it.key.is_admin
+    found, hidden, is_admin = (
+        seen_by(situation(facts), is_admin=it.key.is_admin),
+        hidden_from(facts),
+        it.key.is_admin,
+    )
     found = newest_first(shortened(found) if short else found, it.services.clock.now())
     return [Trouble(each, each.about not in hidden, is_admin) for each in found]
 
@@ -72,10 +85,16 @@ async def seen_facts(it: ConsoleRequest) -> Facts:
         return await facts_for(it)
     except DatabaseError:
         facts = it.services.facts()
-        return replace(facts, stats=None, outage=it.services.outage(), unknown_for=facts.unknown_for or 1)
+        return replace(
+            facts, stats=None, outage=it.services.outage(), unknown_for=facts.unknown_for or 1
+        )
 
 
 def hidden_from(facts: Facts) -> Collection[str]:
-    """What findings are about that the key may not see: mailboxes of which it names only an alias."""
+    """What findings are about that the key may not see: mailboxes of which it names only an
+    alias.
+    """
     senders = facts.stats.senders if facts.stats else ()
-    return {f"{kind} {each.email}" for each in senders if each.alias for kind in ("sender", "inbox")}
+    return {
+        f"{kind} {each.email}" for each in senders if each.alias for kind in ("sender", "inbox")
+    }

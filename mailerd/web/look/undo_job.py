@@ -18,7 +18,10 @@ def may_undo(it: ConsoleRequest, job: Job) -> str:
 
 
 async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
-    """Cancel a job of which nothing was sent, and make its draft one again. What was sent, the rows say: no clock."""
+    """Cancel a job of which nothing was sent, and make its draft one again.
+
+    What was sent, the rows say: no clock.
+    """
     has_begun = it.back(f"/jobs/{job.id}", t("Nothing was changed: sending has begun."))
     if job.started_at:
         return has_begun
@@ -28,9 +31,13 @@ async def undo(it: ConsoleRequest, job: Job, id_: str) -> web.Response:
         return has_begun
     left = await it.services.jobs.seen_by(it.key, job.id)
     if left is None or any(left.counts[each] for each in (State.SENT, State.SENDING, State.UNSURE)):
-        return it.back(f"/jobs/{job.id}", t("Sending had begun: only the messages that waited were cancelled."))
+        return it.back(
+            f"/jobs/{job.id}", t("Sending had begun: only the messages that waited were cancelled.")
+        )
     own = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
     new = await drafts(it).reopen(it.key.id, id_) if done.changed and own == job.id else None
     if new is None:
         return it.back(f"/jobs/{job.id}", t("Job cancelled. Nothing was sent."))
-    return it.back(f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back."))
+    return it.back(
+        f"/send/{new}/review", t("Job cancelled. Nothing was sent, and the draft is back.")
+    )

@@ -1,4 +1,6 @@
-"""Webhooks: endpoints that events are posted to, and the result of each delivery; tests, replays, secrets."""
+"""Webhooks: endpoints that events are posted to, and the result of each delivery; tests, replays,
+secrets.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -28,9 +30,14 @@ async def show(it: ConsoleRequest) -> web.Response:
     """Every endpoint that the key may see."""
     found = await webhooks.index(it.caller)
     return it.page(
-        "webhooks.html", active="webhooks", endpoints=found.webhooks, counted=_counted(it), types=list(EventType),
-        only_if_asked=ONLY_IF_ASKED, live=True,
-    )  # fmt: skip
+        "webhooks.html",
+        active="webhooks",
+        endpoints=found.webhooks,
+        counted=_counted(it),
+        types=list(EventType),
+        only_if_asked=ONLY_IF_ASKED,
+        live=True,
+    )
 
 
 async def add(it: ConsoleRequest) -> web.Response:
@@ -43,7 +50,9 @@ async def add(it: ConsoleRequest) -> web.Response:
     return await _page(it, made, secret=made.secret)
 
 
-def _described[M: (WebhookRequest, WebhookChange)](it: ConsoleRequest, form: Form, model: type[M]) -> M:
+def _described[M: (WebhookRequest, WebhookChange)](
+    it: ConsoleRequest, form: Form, model: type[M]
+) -> M:
     """What a form describes.
 
     Raises:
@@ -70,14 +79,26 @@ async def one(it: ConsoleRequest) -> web.Response:
 async def _page(it: ConsoleRequest, found: Webhook, *, secret: str = "") -> web.Response:
     query = it.http.query
     status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
-    page = await webhooks.deliveries(it.caller, found.id, before=it.number("before"), status=status, limit=MAX_LISTED)
+    page = await webhooks.deliveries(
+        it.caller, found.id, before=it.number("before"), status=status, limit=MAX_LISTED
+    )
     return it.page(
-        "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
-        deliveries=page.deliveries, more=page.next_cursor, tabs=list(DeliveryStatus), types=list(EventType),
-        only_if_asked=ONLY_IF_ASKED, book=RUNBOOKS.get(f"webhook_{found.standing}"), live=not secret,
+        "webhook.html",
+        active="webhooks",
+        one=found,
+        counted=_counted(it).get(found.name),
+        secret=secret,
+        tab=status,
+        deliveries=page.deliveries,
+        more=page.next_cursor,
+        tabs=list(DeliveryStatus),
+        types=list(EventType),
+        only_if_asked=ONLY_IF_ASKED,
+        book=RUNBOOKS.get(f"webhook_{found.standing}"),
+        live=not secret,
         here=f"/webhooks/{found.id}",
         an_hour_ago=(it.services.clock.now() - timedelta(hours=1)).astimezone(it.zone),
-    )  # fmt: skip
+    )
 
 
 async def act(it: ConsoleRequest) -> web.Response:
@@ -91,7 +112,8 @@ async def act(it: ConsoleRequest) -> web.Response:
             case "replay":
                 said = await _replay(it, which, form)
             case "change":
-                await webhooks.change(by, which, _described(it, form, WebhookChange))  # its secret stays
+                # its secret stays
+                await webhooks.change(by, which, _described(it, form, WebhookChange))
                 said = t("Endpoint changed.")
             case "pause":
                 await webhooks.change(by, which, WebhookChange(state="paused"))
@@ -118,8 +140,14 @@ async def act(it: ConsoleRequest) -> web.Response:
 
 def _said(tested: TestedWebhook) -> str:
     if tested.delivered:
-        return t("Test event accepted: HTTP {status} after {ms:,} ms.", status=tested.http, ms=tested.took_ms)
-    return t("Test event not accepted after {ms:,} ms: {why}", ms=tested.took_ms, why=tested.error or "")
+        return t(
+            "Test event accepted: HTTP {status} after {ms:,} ms.",
+            status=tested.http,
+            ms=tested.took_ms,
+        )
+    return t(
+        "Test event not accepted after {ms:,} ms: {why}", ms=tested.took_ms, why=tested.error or ""
+    )
 
 
 async def _replay(it: ConsoleRequest, which: str, form: Form) -> str:

@@ -1,4 +1,6 @@
-"""A draft between the three pages of a new message: its table, its template, and the job that it becomes."""
+"""A draft between the three pages of a new message: its table, its template, and the job that it
+becomes.
+"""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -39,12 +41,16 @@ def drafts(it: ConsoleRequest) -> Drafts:
 async def job_of(it: ConsoleRequest, once: str) -> str | None:
     """The job of an idempotency key of the console; None: it has none."""
     store = drafts(it)
-    known = await IdempotencyStore(store.database, timeout=store.timeout, keep=store.keep).find(it.key.id, once)
+    known = await IdempotencyStore(store.database, timeout=store.timeout, keep=store.keep).find(
+        it.key.id, once
+    )
     return known.job_id if known else None
 
 
 def place(it: ConsoleRequest) -> AbstractAsyncContextManager[None]:
-    """The key's place for a page of a draft: what it is made of may take the memory of many others."""
+    """The key's place for a page of a draft: what it is made of may take the memory of many
+    others.
+    """
     return it.services.shares.drafts.place(it.key)
 
 
@@ -72,8 +78,14 @@ def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.Stream
             async with place(it):
                 if draft := await drafts(it).find(it.key.id, id_) if is_known else None:
                     return await page(it, draft)
-        elif is_known and await drafts(it).find(it.key.id, id_) and not await job_of(it, f"draft-{id_}"):
-            try:  # its form may be long in coming: what it has is read then, and it may have been sent meanwhile
+        elif (
+            is_known
+            and await drafts(it).find(it.key.id, id_)
+            and not await job_of(it, f"draft-{id_}")
+        ):
+            try:
+                # its form may be long in coming: what it has is read then, and it may have been
+                # sent meanwhile
                 return await page(it, Draft(id_, it.key.id))
             except ApiError as error:
                 if error.status != _NOT_FOUND:
@@ -81,15 +93,23 @@ def of_draft(page: DraftPage) -> Callable[[ConsoleRequest], Awaitable[web.Stream
         job = await job_of(it, f"draft-{id_}"[:255]) if id_.isascii() else None
         if job is None:
             it.missing()
-        return it.back(f"/jobs/{job}?draft={id_}", t("This draft has become this job. Nothing was sent again."))
+        return it.back(
+            f"/jobs/{job}?draft={id_}", t("This draft has become this job. Nothing was sent again.")
+        )
 
     return answer
 
 
 async def save(
-    it: ConsoleRequest, draft: Draft, parts: Mapping[int, bytes] | None = None, *, only: Collection[str] = FIELDS
+    it: ConsoleRequest,
+    draft: Draft,
+    parts: Mapping[int, bytes] | None = None,
+    *,
+    only: Collection[str] = FIELDS,
 ) -> None:
-    """Store a draft. `only`: which of FIELDS this step changes; another tab may have changed the others.
+    """Store a draft.
+
+    `only`: which of FIELDS this step changes; another tab may have changed the others.
 
     Raises:
         ApiError: 404, it is not there any more.
@@ -126,7 +146,12 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         TemplateErrors, TemplateLibraryError: it cannot be used.
         RendererError: nothing can be rendered now.
     """
-    message, services, origin, kind = draft.message, it.services, f"key {it.key.name}", draft.message.get("kind", "")
+    message, services, origin, kind = (
+        draft.message,
+        it.services,
+        f"key {it.key.name}",
+        draft.message.get("kind", ""),
+    )
     if not message.get({"write": "body", "gmail": "gmail", "job": "job"}.get(kind, "template")):
         return None
     languages, attachments, fields = list[str](), list[Attached](), dict[str, Any]()
@@ -137,21 +162,30 @@ async def read_message(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
         pictures = {each.filename: (each.content_type, each.content) for each in copied.pictures}
         attachments = [(each.fields, each.content) for each in copied.pictures]
     elif kind == "write":
-        subject, html = message.get("subject", ""), await services.renderer.html_of(message["body"], origin=origin)
+        subject, html = (
+            message.get("subject", ""),
+            await services.renderer.html_of(message["body"], origin=origin),
+        )
         fields, pictures = {"template": {"subject": subject, "html": html}}, {}
         template = Template(Source(subject, html, None))
     elif kind == "job":
         if (given := await template_of(it, message["job"])) is None:
-            raise TemplateLibraryError(t("The job with this text was not found. Write the message here."))
+            raise TemplateLibraryError(
+                t("The job with this text was not found. Write the message here.")
+            )
         fields, pictures = {"template": given}, {}
         template = Template(Source(given["subject"], given.get("html"), given.get("text")))
     else:
         named = await it.library.find(message["template"])
         if named is None:
             raise TemplateLibraryError(t("template {name} not found", name=message["template"]))
-        fields, template = {"template_name": named.name, "template_version": named.version}, named.template
+        fields, template = (
+            {"template_name": named.name, "template_version": named.version},
+            named.template,
+        )
         pictures = {each.filename: (each.content_type, each.content) for each in named.images}
-        languages = [named.language or "und", *named.languages] if named.languages else []  # und: the default texts
+        # und: the default texts
+        languages = [named.language or "und", *named.languages] if named.languages else []
     if own := message.get("variables"):
         fields, template = fields | {"variables": own}, replace(template, variables=own)
     names = await services.renderer.compile(template, origin=origin)

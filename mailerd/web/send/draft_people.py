@@ -1,4 +1,6 @@
-"""The table of a draft: who gets the message, what the columns mean, and what was decided about problems."""
+"""The table of a draft: who gets the message, what the columns mean, and what was decided about
+problems.
+"""
 
 import asyncio
 import json
@@ -40,10 +42,15 @@ FIRST: Final = PersonChoice()
 
 
 def reader_of(people: CheckedDraft, link: str = "", language: str = "") -> RecipientData | None:
-    """The recipient that is shown, as the template sees it. `language`: another one than the table says."""
+    """The recipient that is shown, as the template sees it.
+
+    `language`: another one than the table says.
+    """
     if people.person is None or people.person.recipient is None:
         return None
-    one: Mapping[str, Any] = {**people.person.recipient} | ({"language": language} if language else {})
+    one: Mapping[str, Any] = {**people.person.recipient} | (
+        {"language": language} if language else {}
+    )
     given = one.get("variables", {}) | ({"language": one["language"]} if "language" in one else {})
     return RecipientData(one["email"], one.get("name"), json.dumps(given, ensure_ascii=False), link)
 
@@ -53,15 +60,22 @@ def decisions(draft: Draft) -> Decisions:
     options = draft.options
     empty: dict[str, str] = options.get("empty", {})
     return Decisions(
-        skip_invalid=bool(options.get("skip_invalid")), allow_duplicates=bool(options.get("allow_duplicates")),
-        defaults={name: options.get("defaults", {}).get(name, "") for name, it in empty.items() if it == "default"},
+        skip_invalid=bool(options.get("skip_invalid")),
+        allow_duplicates=bool(options.get("allow_duplicates")),
+        defaults={
+            name: options.get("defaults", {}).get(name, "")
+            for name, it in empty.items()
+            if it == "default"
+        },
         accepted={name for name, it in empty.items() if it == "accept"},
         skip_empty={name for name, it in empty.items() if it == "skip"},
-    )  # fmt: skip
+    )
 
 
 @asynccontextmanager
-async def draft_table(it: ConsoleRequest, draft: Draft, *, is_download: bool = False) -> AsyncIterator[DraftTable]:
+async def draft_table(
+    it: ConsoleRequest, draft: Draft, *, is_download: bool = False
+) -> AsyncIterator[DraftTable]:
     """The table of a draft, to be asked about; as `TableChecker.table`.
 
     Raises:
@@ -69,7 +83,9 @@ async def draft_table(it: ConsoleRequest, draft: Draft, *, is_download: bool = F
     """
     packed = await drafts(it).read(draft, PEOPLE)
     try:
-        async with it.services.tables.table(packed, origin=f"key {it.key.name}", is_download=is_download) as table:
+        async with it.services.tables.table(
+            packed, origin=f"key {it.key.name}", is_download=is_download
+        ) as table:
             yield table
     except SpreadsheetError as error:
         raise ApiError(422, "table_too_large", str(error)) from error
@@ -95,23 +111,36 @@ async def read_recipients(
 
 
 async def check_people(
-    it: ConsoleRequest, draft: Draft, written: DraftMessage | None, table: DraftTable, shown: PersonChoice = FIRST
+    it: ConsoleRequest,
+    draft: Draft,
+    written: DraftMessage | None,
+    table: DraftTable,
+    shown: PersonChoice = FIRST,
 ) -> CheckedDraft:
     """What the table comes to, without those of whom is known here that they get no message."""
     used = written.names if written else None
     question = TableQuestion(
-        draft.mapping["header"], draft.mapping["uses"],
+        draft.mapping["header"],
+        draft.mapping["uses"],
         wanted=[*(used or frozenset()).difference(OWN, draft.message.get("variables", ()))],
-        optional=[*written.given] if written else [], used=None if used is None else [*used],
-        decisions=decisions(draft), person=shown.person, sought=shown.sought, text=shown.text,
-    )  # fmt: skip
+        optional=[*written.given] if written else [],
+        used=None if used is None else [*used],
+        decisions=decisions(draft),
+        person=shown.person,
+        sought=shown.sought,
+        text=shown.text,
+    )
     people, addresses = await table.check(question)
     suppressions = await Suppressions.open(it.services.database, timeout=TIMEOUT, limited_to=it.key)
     named = draft.message.get("list", "")
     mailing_list = await suppressions.list_named(named) if named else None
-    reasons = await suppressions.binding(addresses, list_id=mailing_list.id if mailing_list else None)
+    reasons = await suppressions.binding(
+        addresses, list_id=mailing_list.id if mailing_list else None
+    )
     heard = await _heard_of(it, draft)
-    found = await asyncio.to_thread(_left_out, addresses, heard, reasons) if heard or reasons else {}
+    found = (
+        await asyncio.to_thread(_left_out, addresses, heard, reasons) if heard or reasons else {}
+    )
     return (await table.check(question, found))[0] if found else people
 
 
@@ -122,7 +151,9 @@ def _left_out(
     found = defaultdict[tuple[ProblemKind, Text], list[str]](list)
     for address in addresses:
         if why := reasons.get(address):
-            kind = ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED
+            kind = (
+                ProblemKind.UNSUBSCRIBED if why is Reason.UNSUBSCRIBED else ProblemKind.SUPPRESSED
+            )
             found[kind, why_suppressed(why)].append(address)
         elif (said := heard.get(canonical(address)) if heard else None) is Kind.REPLY:
             found[ProblemKind.REPLIED, t("has replied since")].append(address)
@@ -132,6 +163,8 @@ def _left_out(
 
 
 async def _heard_of(it: ConsoleRequest, draft: Draft) -> dict[str, Kind]:
-    """Who has replied to an earlier job, or left its list, since those without a reply became this table."""
+    """Who has replied to an earlier job, or left its list, since those without a reply became this
+    table.
+    """
     job = draft.mapping.get(WITHOUT_REPLY)
     return {} if job is None else await EarlierJobs(it.services.database, TIMEOUT).heard_of(job)

@@ -1,4 +1,6 @@
-"""New message, step 2: a draft that was written in the sender's Gmail becomes the message; the draft is only read."""
+"""New message, step 2: a draft that was written in the sender's Gmail becomes the message; the
+draft is only read.
+"""
 
 import asyncio
 import re
@@ -52,16 +54,27 @@ async def copy_draft(it: ConsoleRequest, draft: Draft, chosen: str) -> str:
     packed = copied.pack()
     version = (await asyncio.to_thread(sha256, packed)).hexdigest()[:16]
     about = {
-        "id": chosen, "sender": sender, "subject": copied.subject, "left_out": copied.left_out, "version": version,
-    }  # fmt: skip
-    now = await drafts(it).find(it.key.id, draft.id) or it.missing()  # another request may have saved it meanwhile
+        "id": chosen,
+        "sender": sender,
+        "subject": copied.subject,
+        "left_out": copied.left_out,
+        "version": version,
+    }
+    # another request may have saved it meanwhile
+    now = await drafts(it).find(it.key.id, draft.id) or it.missing()
     message = {name: value for name, value in now.message.items() if name != "tested"}
-    await save(it, replace(now, message={**message, "kind": "gmail", "gmail": about}), {COPY: packed}, only=["message"])
+    await save(
+        it,
+        replace(now, message={**message, "kind": "gmail", "gmail": about}),
+        {COPY: packed},
+        only=["message"],
+    )
     return ""
 
 
 def _mailbox(it: ConsoleRequest, sender: str) -> str:
-    """The mailbox of a sender, if the key may send from it: a key that may use an alias alone sees none of its drafts.
+    """The mailbox of a sender, if the key may send from it: a key that may use an alias alone sees
+    none of its drafts.
 
     Raises:
         DraftsUnreadableError: it may not.
@@ -71,9 +84,13 @@ def _mailbox(it: ConsoleRequest, sender: str) -> str:
     if not sender:
         raise DraftsUnreadableError(t("Choose a sender."))
     if not (it.key.may_send(sender) and it.key.may_send(mailbox)):
-        raise DraftsUnreadableError(t("Key {key} may not read the drafts of {email}.", key=it.key.name, email=sender))
+        raise DraftsUnreadableError(
+            t("Key {key} may not read the drafts of {email}.", key=it.key.name, email=sender)
+        )
     return mailbox
 
 
 def _late() -> str:
-    return t("Google did not respond within {n:g} s. Nothing was changed. Try again.", n=GOOGLE_TIMEOUT)
+    return t(
+        "Google did not respond within {n:g} s. Nothing was changed. Try again.", n=GOOGLE_TIMEOUT
+    )

@@ -1,4 +1,6 @@
-"""A job that the console posts as the API does, and what the API says of it, by the rows of its table."""
+"""A job that the console posts as the API does, and what the API says of it, by the rows of its
+table.
+"""
 
 import asyncio
 import json
@@ -23,7 +25,9 @@ from mailerd.web.frame.services import TIMEOUT, ConsoleRequest
 _STEP: Final = 3 * 64 * 1024
 """Bytes, or characters, that are encoded in one step; base64 goes by threes."""
 LARGE_FORM: Final = 128 * 1024
-"""Bytes above which a form with a table or files takes one of the key's places for large bodies before it is read."""
+"""Bytes above which a form with a table or files takes one of the key's places for large bodies
+before it is read.
+"""
 MAX_SHOWN: Final = 20
 """Faults of a job that are shown."""
 _RECIPIENT: Final = re.compile(r"recipients\[(\d{1,9})\](\.?)")
@@ -49,7 +53,10 @@ class PostedJob:
     """Where a test of the job goes; None: it is no test."""
 
     def body(self) -> bytearray:
-        """It as the API takes it. It is made in a thread, step by step: none of them holds up others."""
+        """It as the API takes it.
+
+        It is made in a thread, step by step: none of them holds up others.
+        """
         body = bytearray(b"" if self.test_to is None else b'{"job":')
         body += _json(self.fields)[:-1] + (b"," if self.fields else b"") + b'"recipients":'
         for start in range(0, len(self.recipients), _STEP):
@@ -81,17 +88,24 @@ def _json(value: Any) -> bytes:
 
 
 def job_fields(message: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
-    """The job of a draft without its recipients and attachments. `written`: its template, or the name of one."""
+    """The job of a draft without its recipients and attachments.
+
+    `written`: its template, or the name of one.
+    """
     fields = {
-        "sender_email": message.get("sender", ""), "sender_name": message.get("sender_name", ""),
-        "reply_to": message.get("reply_to", ""), "list": message.get("list", ""),
+        "sender_email": message.get("sender", ""),
+        "sender_name": message.get("sender_name", ""),
+        "reply_to": message.get("reply_to", ""),
+        "list": message.get("list", ""),
         "reference": message.get("reference", ""),
-    }  # fmt: skip
+    }
     return {name: value for name, value in fields.items() if value} | {**written}
 
 
 async def template_of(it: ConsoleRequest, job: str) -> dict[str, str] | None:
-    """The template of an earlier job, as the API takes it; None: there is none that the key may see."""
+    """The template of an earlier job, as the API takes it; None: there is none that the key may
+    see.
+    """
     seen = await it.services.jobs.seen_by(it.key, job)
     written = await EarlierJobs(it.services.database, TIMEOUT).read(job) if seen else None
     if written is None:
@@ -102,9 +116,15 @@ async def template_of(it: ConsoleRequest, job: str) -> dict[str, str] | None:
 
 
 async def post_job(
-    it: ConsoleRequest, body: bytearray, *, once: str | None = None, type_: JobType = JobType.TEMPLATE
+    it: ConsoleRequest,
+    body: bytearray,
+    *,
+    once: str | None = None,
+    type_: JobType = JobType.TEMPLATE,
 ) -> tuple[dict[str, Any], bool]:
-    """Post a job as the API does, or a test. `once`: its idempotency key. What is answered, and whether it was before.
+    """Post a job as the API does, or a test. `once`: its idempotency key.
+
+    What is answered, and whether it was before.
 
     Raises:
         ApiError: it was refused.
@@ -117,10 +137,15 @@ async def post_job(
 
 
 async def post_table(
-    it: ConsoleRequest, job: PostedJob, *, once: str | None = None, type_: JobType = JobType.TEMPLATE,
+    it: ConsoleRequest,
+    job: PostedJob,
+    *,
+    once: str | None = None,
+    type_: JobType = JobType.TEMPLATE,
     has_place: bool = False,
-) -> dict[str, Any]:  # fmt: skip
-    """Post a job that may be large, or a test of it, in the key's places for such, unless the caller has one.
+) -> dict[str, Any]:
+    """Post a job that may be large, or a test of it, in the key's places for such, unless the
+    caller has one.
 
     What the API answers.
 
@@ -153,13 +178,18 @@ def is_large(it: ConsoleRequest) -> bool:
 async def upload_place(it: ConsoleRequest) -> AsyncIterator[None]:
     """The key's places for a form with a file, before it is read."""
     shares = it.services.shares
-    async with shares.posts.place(it.key), shares.large_bodies.place(it.key) if is_large(it) else nullcontext():
+    async with (
+        shares.posts.place(it.key),
+        shares.large_bodies.place(it.key) if is_large(it) else nullcontext(),
+    ):
         yield
 
 
 def explain(it: ConsoleRequest, error: ApiError) -> str:
     """Why a job was refused, in one line."""
-    details = "; ".join(f"{each.field}: {said(each.message, it.language)}" for each in error.errors[:3])
+    details = "; ".join(
+        f"{each.field}: {said(each.message, it.language)}" for each in error.errors[:3]
+    )
     return f"{said(str(error), it.language)} {details}"
 
 

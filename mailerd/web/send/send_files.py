@@ -1,4 +1,6 @@
-"""The attachments of a new message: parts of its draft, checked as the API checks them, and a field of its job."""
+"""The attachments of a new message: parts of its draft, checked as the API checks them, and a field
+of its job.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -28,7 +30,12 @@ async def attach(it: ConsoleRequest, draft: Draft, files: Sequence[tuple[str, by
             raise ValueError(t("are more than {n}", n=MAX_ATTACHMENTS))
         check_together((each.name, each.size) for each in together)
         if sum(4 * -(-each.size // 3) for each in together) > most:
-            raise ValueError(t("make the job larger than {most:,} bytes, the limit of intake.max_body", most=most))
+            raise ValueError(
+                t(
+                    "make the job larger than {most:,} bytes, the limit of intake.max_body",
+                    most=most,
+                )
+            )
 
     for given, content in files:
         try:
@@ -48,7 +55,9 @@ async def attach(it: ConsoleRequest, draft: Draft, files: Sequence[tuple[str, by
 
 
 @asynccontextmanager
-async def attached(it: ConsoleRequest, draft: Draft, files: Collection[DraftFile]) -> AsyncIterator[list[Attached]]:
+async def attached(
+    it: ConsoleRequest, draft: Draft, files: Collection[DraftFile]
+) -> AsyncIterator[list[Attached]]:
     """The attachments: they are read in the key's place for large bodies, which lasts as long.
 
     Raises:
@@ -61,7 +70,9 @@ async def attached(it: ConsoleRequest, draft: Draft, files: Collection[DraftFile
         contents = await drafts(it).contents(draft)
         if [each for each, _ in contents] != [*files]:
             raise ApiError(
-                409, "conflict", t("The attachments have changed since the page was loaded. Check them again.")
+                409,
+                "conflict",
+                t("The attachments have changed since the page was loaded. Check them again."),
             )
         found: list[Attached] = [({"filename": each.name}, content) for each, content in contents]
         contents.clear()

@@ -25,9 +25,11 @@ from mailerd.web.send.draft_people import WITHOUT_REPLY
 
 DUPLICATE: Final = "duplicate"
 WHO: Final = {
-    "all": t("Everyone"), "no_reply": label("no_reply"), "bounced_soft": label("bounced_soft"),
+    "all": t("Everyone"),
+    "no_reply": label("no_reply"),
+    "bounced_soft": label("bounced_soft"),
     "failed": label("failed"),
-}  # fmt: skip
+}
 """Whose messages are asked for, by the name of their outcome."""
 MAX_TEMPLATE: Final = 200
 """Characters of the name of a template, which has at most 64."""
@@ -37,7 +39,9 @@ MAX_VARIABLES: Final = 100_000
 
 async def jobs_to_choose(it: ConsoleRequest) -> list[Job]:
     """The newest jobs with a table that the key may see."""
-    found = await it.services.jobs.newest(before=None, limit=2 * MAX_LISTED, senders=it.key.senders, counted=0)
+    found = await it.services.jobs.newest(
+        before=None, limit=2 * MAX_LISTED, senders=it.key.senders, counted=0
+    )
     return [job for job in found if job.type == JobType.TEMPLATE][:MAX_LISTED]
 
 
@@ -56,7 +60,9 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
     which = MessageOutcome(who) if who in set(MessageOutcome) else None
     try:
         table = await it.services.tables.of_people(
-            earlier.people(job.id, which), most=settings.intake.max_recipients, origin=f"key {it.key.name}"
+            earlier.people(job.id, which),
+            most=settings.intake.max_recipients,
+            origin=f"key {it.key.name}",
         )
     except RendererError as error:
         raise cannot_render(error) from error
@@ -68,8 +74,13 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
     title = job.reference or job.template_name or written.subject
     mapping = {
         "file": title if whole else f"{title} ({said(WHO[who], it.language)})",
-        "sheet": "", "sheets": [], "encoding": "", "is_guess": False, "header": 1, "uses": table.uses,
-    }  # fmt: skip
+        "sheet": "",
+        "sheets": [],
+        "encoding": "",
+        "is_guess": False,
+        "header": 1,
+        "uses": table.uses,
+    }
     if who == MessageOutcome.NO_REPLY:
         mapping[WITHOUT_REPLY] = job.id
     message = _message(job, written, whole=whole)
@@ -80,18 +91,26 @@ async def take(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Respo
         id_ = await drafts(it).create(it.key.id, mapping, message, parts)
     else:
         id_ = draft.id
-        kept = {name: value for name, value in draft.message.items() if name != "list" or not written.list_name}
+        kept = {
+            name: value
+            for name, value in draft.message.items()
+            if name != "list" or not written.list_name
+        }
         await save(it, replace(draft, mapping=mapping, message=message | kept, options={}), parts)
     lost = _lost(job, written, table, whole=whole)
-    return it.back(f"/send/{id_}/people", t("Not taken over: {what}", what=joined(lost, ", ")) if lost else "")
+    return it.back(
+        f"/send/{id_}/people", t("Not taken over: {what}", what=joined(lost, ", ")) if lost else ""
+    )
 
 
 def _message(job: Job, written: EarlierJob, *, whole: bool) -> dict[str, Any]:
     """The message of the draft. The list always comes along: who has left it gets no message."""
     found: dict[str, Any] = {
-        "sender": job.sender_email, "sender_name": written.sender_name, "reply_to": written.reply_to,
+        "sender": job.sender_email,
+        "sender_name": written.sender_name,
+        "reply_to": written.reply_to,
         "list": written.list_name,
-    }  # fmt: skip
+    }
     if whole:
         found["reference"] = job.reference
         if job.template_name:
@@ -110,9 +129,13 @@ def _lost(job: Job, written: EarlierJob, table: JobPeopleTable, *, whole: bool) 
     found: list[Text | str] = [*table.left_out]
     if whole:
         parts = {
-            t("attachments"): written.has_files, t("copies (Cc, Bcc)"): table.has_copies,
-            t("headers"): written.has_headers, t("tags"): job.tags, t("metadata"): job.metadata,
-            t("priority"): job.priority, t("variables of the job"): len(written.variables) > MAX_VARIABLES,
-        }  # fmt: skip
+            t("attachments"): written.has_files,
+            t("copies (Cc, Bcc)"): table.has_copies,
+            t("headers"): written.has_headers,
+            t("tags"): job.tags,
+            t("metadata"): job.metadata,
+            t("priority"): job.priority,
+            t("variables of the job"): len(written.variables) > MAX_VARIABLES,
+        }
         found += [name for name, value in parts.items() if value]
     return found

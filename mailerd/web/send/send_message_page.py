@@ -1,4 +1,6 @@
-"""New message, step 2: the sender, what is written and attached, how it looks for each person, and a test."""
+"""New message, step 2: the sender, what is written and attached, how it looks for each person, and
+a test.
+"""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -44,8 +46,17 @@ from mailerd.web.send.send_preview import (
 from mailerd.web.send.send_test import last_address, remember, send_test
 
 FIELDS: Final = (
-    "kind", "template", "sender", "sender_name", "reply_to", "subject", "body", "list", "reference", "test_to",
-)  # fmt: skip
+    "kind",
+    "template",
+    "sender",
+    "sender_name",
+    "reply_to",
+    "subject",
+    "body",
+    "list",
+    "reference",
+    "test_to",
+)
 """What the form has; each is a text of the draft's message."""
 NOT_SENT: Final = frozenset({"tested", "tab"})
 """What a draft's message has besides: when it was tested, and the tab that has saved it last."""
@@ -67,11 +78,21 @@ async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
 
 
 async def _page(
-    it: ConsoleRequest, draft: Draft, view: View, *, status: int = 200, faults: Sequence[tuple[str, str]] = (),
-    note: str = "", conflict: bool = False, typed: Mapping[str, str] | None = None,
+    it: ConsoleRequest,
+    draft: Draft,
+    view: View,
+    *,
+    status: int = 200,
+    faults: Sequence[tuple[str, str]] = (),
+    note: str = "",
+    conflict: bool = False,
+    typed: Mapping[str, str] | None = None,
     listed: Sequence[PersonalDraft] | None = None,
-) -> web.Response:  # fmt: skip
-    """The page. `faults`: fields and what is wrong with them; `note`: what came of a test or a search."""
+) -> web.Response:
+    """The page.
+
+    `faults`: fields and what is wrong with them; `note`: what came of a test or a search.
+    """
     written, people, why = await read(it, draft, person_of(view.person))
     person = people.person.number if people.person else 1
     language = view.language if written and view.language in written.languages else ""
@@ -82,20 +103,46 @@ async def _page(
     may_list = it.may(Permission.SUPPRESS)
     lists = (await suppressions.lists(it.caller, limit=MAX_LISTED)).lists if may_list else []
     return await it.long_page(
-        "send_message.html", status=status, active="send", live=False, step="message", draft=draft, people=people,
-        message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message, names=await it.library.all_names(),
-        senders=await senders_of(it), lists=lists, may_list=may_list, person=person, reader=reader, view=view,
-        made=made if isinstance(made, Content) else None, why=why, faults=faults, note=note, conflict=conflict,
-        variables=variables(people, written), missing=sorted(missing(people, written)), language=language,
-        version=version_of(draft, reader), most=MAX_SOURCE, files=await drafts(it).files(draft), tab=token_hex(6),
-        languages=written.languages if written else (), some_empty=people.some_empty,
-        own=last_address(it), typed={"new_list": "", "new_title": ""} | dict(typed or {}), listed=listed,
+        "send_message.html",
+        status=status,
+        active="send",
+        live=False,
+        step="message",
+        draft=draft,
+        people=people,
+        message=dict.fromkeys((*FIELDS, "tab"), "") | draft.message,
+        names=await it.library.all_names(),
+        senders=await senders_of(it),
+        lists=lists,
+        may_list=may_list,
+        person=person,
+        reader=reader,
+        view=view,
+        made=made if isinstance(made, Content) else None,
+        why=why,
+        faults=faults,
+        note=note,
+        conflict=conflict,
+        variables=variables(people, written),
+        missing=sorted(missing(people, written)),
+        language=language,
+        version=version_of(draft, reader),
+        most=MAX_SOURCE,
+        files=await drafts(it).files(draft),
+        tab=token_hex(6),
+        languages=written.languages if written else (),
+        some_empty=people.some_empty,
+        own=last_address(it),
+        typed={"new_list": "", "new_title": ""} | dict(typed or {}),
+        listed=listed,
         newest=MAX_NEWEST,
-    )  # fmt: skip
+    )
 
 
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
-    """Save what is written; attach a file, make a list, show another person, send a test, or go on."""
+    """Save what is written; attach a file, make a list, show another person, send a test, or go
+    on.
+    """
     async with upload_place(it) if is_large(it) else nullcontext():
         too_large = ""
         try:
@@ -107,7 +154,9 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
         async with place(it):
             draft = await load(it, draft)
             if too_large:
-                return await _page(it, draft, View(), status=_TOO_LARGE, faults=[("attachments", too_large)])
+                return await _page(
+                    it, draft, View(), status=_TOO_LARGE, faults=[("attachments", too_large)]
+                )
             if answer := await _save(it, draft, form):
                 return answer
     async with place(it):
@@ -127,7 +176,8 @@ async def _save(it: ConsoleRequest, saved: Draft, form: Form) -> web.Response | 
     if fault := _fault(draft.message):
         faults = [(fault, t("The text is too long. Nothing was changed."))]
         return await _page(it, saved, View(), status=_TOO_LARGE, faults=faults)
-    # What is saved while it is typed may name a button that merely has the focus, and its answer may be no error.
+    # What is saved while it is typed may name a button that merely has the focus, and its answer
+    # may be no error.
     is_typing = "HX-Request" in it.http.headers
     if saved.message.get("tab", "") not in {"", form.text("tab"), form.text("was")}:
         return await _page(it, draft, view, status=200 if is_typing else 409, conflict=True)
@@ -171,7 +221,9 @@ async def _answer(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> w
         case "drafts":
             listed, why = await list_drafts(it, draft)
             faults = [("copies", why)] if why else []
-            return await _page(it, draft, view, status=422 if why else 200, faults=faults, listed=listed)
+            return await _page(
+                it, draft, view, status=422 if why else 200, faults=faults, listed=listed
+            )
         case _ if (chosen := form.text("copy")) and (why := await copy_draft(it, draft, chosen)):
             return await _page(it, draft, view, status=422, faults=[("copies", why)])
         case "find" if view.find:
@@ -180,7 +232,9 @@ async def _answer(it: ConsoleRequest, draft: Draft, form: Form, view: View) -> w
             view = replace(view, find="")
     found = await seek(it, draft, view, form.text("shown"))
     if found is None:
-        return await _page(it, draft, replace(view, person=form.text("shown")), note=t("No person was found."))
+        return await _page(
+            it, draft, replace(view, person=form.text("shown")), note=t("No person was found.")
+        )
     view = replace(view, person=found)
     return _back(it, draft, view, "preview")
 
@@ -204,6 +258,8 @@ async def _new_list(it: ConsoleRequest, draft: Draft, form: Form, view: View) ->
         made = await suppressions.save_list(it.caller, given)
     except (WrongFieldError, ListNameError, OthersListError) as error:
         typed = {"new_list": name, "new_title": title}
-        return await _page(it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed)
+        return await _page(
+            it, draft, view, status=422, faults=[("new_list", str(error))], typed=typed
+        )
     await save(it, replace(draft, message={**draft.message, "list": made.name}), only=["message"])
     return _back(it, draft, view, "list")

@@ -15,7 +15,15 @@ from mailerd.web.frame.services import ConsoleRequest
 from mailerd.web.send.draft import drafts, load, place, save
 from mailerd.web.send.post_job import upload_place
 from mailerd.web.send.send_from_job import WHO, jobs_to_choose, take
-from mailerd.web.send.send_table import PASTED, VARIABLE, change_table, new_mapping, people_of, read_table, why_not
+from mailerd.web.send.send_table import (
+    PASTED,
+    VARIABLE,
+    change_table,
+    new_mapping,
+    people_of,
+    read_table,
+    why_not,
+)
 
 MAX_NEWEST: Final = 10
 MAX_NAME: Final = 200
@@ -33,9 +41,16 @@ async def _start(it: ConsoleRequest, *, status: int = 200, trouble: str = "") ->
     newest = await drafts(it).newest(it.key.id, limit=MAX_NEWEST)
     template = it.http.query.get("template", "")
     return it.page(
-        "send.html", status=status, active="send", live=False, drafts=newest, template=template, trouble=trouble,
-        jobs=await jobs_to_choose(it), who=WHO,
-    )  # fmt: skip
+        "send.html",
+        status=status,
+        active="send",
+        live=False,
+        drafts=newest,
+        template=template,
+        trouble=trouble,
+        jobs=await jobs_to_choose(it),
+        who=WHO,
+    )
 
 
 async def create(it: ConsoleRequest) -> web.Response:
@@ -64,12 +79,19 @@ async def _answer(it: ConsoleRequest, draft: Draft | None, form: Form) -> web.Re
             return await take(it, draft, form)
         if draft is None or content.strip() or name:
             sheet = await read_table(it, content, name)
-            mapping, parts = await new_mapping(it, sheet, name or PASTED), {PEOPLE: sheet.packed, FILE: content}
+            mapping, parts = (
+                await new_mapping(it, sheet, name or PASTED),
+                {PEOPLE: sheet.packed, FILE: content},
+            )
             if draft is None:
-                message = {"template": form.text("template")[:MAX_NAME]} if form.text("template") else {}
+                message = (
+                    {"template": form.text("template")[:MAX_NAME]} if form.text("template") else {}
+                )
                 id_ = await drafts(it).create(it.key.id, mapping, message, parts)
                 return it.back(f"/send/{id_}/people")
-            await save(it, replace(draft, mapping=mapping, options={}), parts, only=["mapping", "options"])
+            await save(
+                it, replace(draft, mapping=mapping, options={}), parts, only=["mapping", "options"]
+            )
             return it.back(f"/send/{draft.id}/people")
         draft = await change_table(it, draft, form)
         if form.text("action") != "next":
@@ -89,16 +111,33 @@ async def show(it: ConsoleRequest, draft: Draft) -> web.Response:
     return await _page(it, draft)
 
 
-async def _page(it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = "") -> web.Response:
+async def _page(
+    it: ConsoleRequest, draft: Draft, *, status: int = 200, trouble: str = ""
+) -> web.Response:
     people = await people_of(it, draft)
     return await it.long_page(
-        "send_people.html", status=status, active="send", live=False, step="people", draft=draft, people=people,
-        trouble=trouble, options=OPTIONS | draft.options, kinds=ProblemKind, fields=FIELDS, variable=VARIABLE,
-        encodings=ENCODINGS, as_variable=variable_name, jobs=await jobs_to_choose(it), who=WHO,
-    )  # fmt: skip
+        "send_people.html",
+        status=status,
+        active="send",
+        live=False,
+        step="people",
+        draft=draft,
+        people=people,
+        trouble=trouble,
+        options=OPTIONS | draft.options,
+        kinds=ProblemKind,
+        fields=FIELDS,
+        variable=VARIABLE,
+        encodings=ENCODINGS,
+        as_variable=variable_name,
+        jobs=await jobs_to_choose(it),
+        who=WHO,
+    )
 
 
 async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
-    """Another table, another meaning of a column, another decision, another cell; or the next page."""
+    """Another table, another meaning of a column, another decision, another cell; or the next
+    page.
+    """
     async with upload_place(it):
         return await _posted(it, draft)

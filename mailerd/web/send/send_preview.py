@@ -40,18 +40,30 @@ class View:
     @classmethod
     def of(cls, given: Mapping[str, str]) -> Self:
         """As a form or an address says."""
-        person, find = given.get("person") or given.get("shown", ""), given.get("find", "")[:_MAX_FIND]
+        person, find = (
+            given.get("person") or given.get("shown", ""),
+            given.get("find", "")[:_MAX_FIND],
+        )
         return cls(person, given.get("in", ""), find)
 
 
 async def senders_of(it: ConsoleRequest) -> list[SenderReading]:
-    """The senders that the key may use, each with what is left of its day; also those that have sent nothing yet."""
+    """The senders that the key may use, each with what is left of its day; also those that have
+    sent nothing yet.
+    """
     services = it.services
-    senders = Senders(services.database, services.limits.now, services.settings.database.connect_timeout)
+    senders = Senders(
+        services.database, services.limits.now, services.settings.database.connect_timeout
+    )
     found = {
-        each.state.email: each for each in await senders.page(only=it.key.senders, limit=MAX_SENDERS, aliases=None)
+        each.state.email: each
+        for each in await senders.page(only=it.key.senders, limit=MAX_SENDERS, aliases=None)
     }
-    authorized = {each for each in await asyncio.to_thread(services.credential_owners) if not each.startswith("@")}
+    authorized = {
+        each
+        for each in await asyncio.to_thread(services.credential_owners)
+        if not each.startswith("@")
+    }
     known = authorized if it.key.senders is None else it.key.senders
     for email in sorted(known - found.keys())[: MAX_SENDERS - len(found)]:
         found[email] = await senders.unused(email, aliases=None)
@@ -94,7 +106,11 @@ def person_of(text: str) -> PersonChoice:
 def variables(people: CheckedDraft, written: DraftMessage | None) -> list[str]:
     """What can be inserted."""
     given = [use for use in people.uses.values() if use and use not in {"cc", "bcc", *OWN}]
-    return [*given, *(name for name in OWN if name != "language"), *sorted(missing(people, written))]
+    return [
+        *given,
+        *(name for name in OWN if name != "language"),
+        *sorted(missing(people, written)),
+    ]
 
 
 def missing(people: CheckedDraft, written: DraftMessage | None) -> set[str]:
@@ -104,7 +120,9 @@ def missing(people: CheckedDraft, written: DraftMessage | None) -> set[str]:
 
 
 async def seek(it: ConsoleRequest, draft: Draft, view: View, shown: str) -> str | None:
-    """The number of the person who is asked for, by number, search or kind, behind the one shown; None: not found."""
+    """The number of the person who is asked for, by number, search or kind, behind the one shown;
+    None: not found.
+    """
     if not view.find and view.person not in {"longest", "empty"}:
         return view.person
     behind, sought = person_of(shown).person, "find" if view.find else view.person
@@ -129,9 +147,13 @@ async def faults_of(it: ConsoleRequest, draft: Draft) -> list[tuple[str, str]]:
     return found
 
 
-async def make(it: ConsoleRequest, written: DraftMessage, reader: RecipientData) -> Content | list[RenderError]:
+async def make(
+    it: ConsoleRequest, written: DraftMessage, reader: RecipientData
+) -> Content | list[RenderError]:
     """The message of one recipient, or why it cannot be made."""
-    return (await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}"))[0]
+    return (
+        await it.services.renderer.render(written.template, [reader], origin=f"key {it.key.name}")
+    )[0]
 
 
 def version_of(draft: Draft, reader: RecipientData | None) -> str:
@@ -147,7 +169,9 @@ _MAX_COMPARED: Final = 40
 
 
 async def hints(errors: Sequence[RenderError], columns: Collection[str]) -> list[str]:
-    """Why a message cannot be made; of variables that are missing, with the columns that are nearest to them."""
+    """Why a message cannot be made; of variables that are missing, with the columns that are
+    nearest to them.
+    """
     first = await asyncio.to_thread(lambda: [_hint(each, columns) for each in errors[:MAX_HINTS]])
     return [*first, *(_named(each.part, each.line, each.reason) for each in errors[MAX_HINTS:])]
 

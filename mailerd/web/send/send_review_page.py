@@ -20,7 +20,15 @@ from mailerd.web.frame.forms import Form, read_form, read_local_time
 from mailerd.web.frame.services import TIMEOUT, ConsoleRequest
 from mailerd.web.send.draft import DraftMessage, drafts, job_of, load, place, save
 from mailerd.web.send.draft_people import read_recipients, reader_of
-from mailerd.web.send.post_job import Attached, PostedJob, explain, faults_of, job_fields, job_too_large, post_table
+from mailerd.web.send.post_job import (
+    Attached,
+    PostedJob,
+    explain,
+    faults_of,
+    job_fields,
+    job_too_large,
+    post_table,
+)
 from mailerd.web.send.send_files import attached
 from mailerd.web.send.send_message_page import FIELDS, NOT_SENT
 from mailerd.web.send.send_preview import make, read_written, senders_of
@@ -64,14 +72,24 @@ class Reviewed:
 
     def posting(self, contents: list[Attached], at: datetime | None, **more: Any) -> PostedJob:
         """The job. `contents`: its files."""
-        return PostedJob(self.fields(at) | more, self.recipients.content, self.written.attachments, contents)
+        return PostedJob(
+            self.fields(at) | more, self.recipients.content, self.written.attachments, contents
+        )
 
     def seen(self, when: datetime | None) -> str:
-        """What the button is about: another message, file, table, time or template is not what was agreed to."""
-        message = {name: value for name, value in self.draft.message.items() if name not in NOT_SENT}
+        """What the button is about: another message, file, table, time or template is not what was
+        agreed to.
+        """
+        message = {
+            name: value for name, value in self.draft.message.items() if name not in NOT_SENT
+        }
         whole = [
-            message, self.written.fields, self.recipients.digest, str(when), [asdict(each) for each in self.files]
-        ]  # fmt: skip
+            message,
+            self.written.fields,
+            self.recipients.digest,
+            str(when),
+            [asdict(each) for each in self.files],
+        ]
         return sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -81,16 +99,22 @@ async def _review(it: ConsoleRequest, draft: Draft) -> Reviewed | web.Response:
     people, recipients = await read_recipients(it, draft, written)
     if written is None or not people.is_ready:
         step = "message" if people.is_ready else "people"
-        return it.back(f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete."))
+        return it.back(
+            f"/send/{draft.id}/{step}", why[0] if why else t("This step is not complete.")
+        )
     if recipients is None:
         raise job_too_large(it)
     return Reviewed(draft, written, people, recipients, [*(await drafts(it).files(draft)).values()])
 
 
 async def _page(
-    it: ConsoleRequest, reviewed: Reviewed | web.Response, *, status: int = 200, trouble: str = "",
+    it: ConsoleRequest,
+    reviewed: Reviewed | web.Response,
+    *,
+    status: int = 200,
+    trouble: str = "",
     refused: ApiError | None = None,
-) -> web.Response:  # fmt: skip
+) -> web.Response:
     """The page. `refused`: why the job is not stored; else it is tried."""
     if not isinstance(reviewed, Reviewed):
         return reviewed
@@ -101,26 +125,49 @@ async def _page(
         tried, refused = await _try(it, reviewed, when)
     reader = reader_of(people)
     first = await make(it, reviewed.written, reader) if reader else None
-    sender = next((each for each in await senders_of(it) if each.state.email == draft.message.get("sender")), None)
+    sender = next(
+        (each for each in await senders_of(it) if each.state.email == draft.message.get("sender")),
+        None,
+    )
     rows = reviewed.recipients.rows
     response = it.page(
-        "send_review.html", status=refused.status if refused else status, active="send", live=False, step="review",
-        message=dict.fromkeys(FIELDS, "") | draft.message, options=dict.fromkeys(TIMES, "") | draft.options,
-        draft=draft, people=people, tried=tried, trouble=trouble or wrong or (explain(it, refused) if refused else ""),
-        faults=faults_of(it, refused, rows) if refused else [], rows=rows,
-        subject=first.subject if isinstance(first, Content) else "", warnings=await _warnings(it, draft, people),
-        sender=sender, button=_button(draft, tried, when), seen=reviewed.seen(when), files=files,
-    )  # fmt: skip
+        "send_review.html",
+        status=refused.status if refused else status,
+        active="send",
+        live=False,
+        step="review",
+        message=dict.fromkeys(FIELDS, "") | draft.message,
+        options=dict.fromkeys(TIMES, "") | draft.options,
+        draft=draft,
+        people=people,
+        tried=tried,
+        trouble=trouble or wrong or (explain(it, refused) if refused else ""),
+        faults=faults_of(it, refused, rows) if refused else [],
+        rows=rows,
+        subject=first.subject if isinstance(first, Content) else "",
+        warnings=await _warnings(it, draft, people),
+        sender=sender,
+        button=_button(draft, tried, when),
+        seen=reviewed.seen(when),
+        files=files,
+    )
     response.headers.update(refused.headers if refused else {})
     return response
 
 
-async def _try(it: ConsoleRequest, reviewed: Reviewed, at: datetime | None) -> tuple[dict[str, Any], ApiError | None]:
+async def _try(
+    it: ConsoleRequest, reviewed: Reviewed, at: datetime | None
+) -> tuple[dict[str, Any], ApiError | None]:
     """What the API would answer, or why it would refuse the job."""
     files = reviewed.files
     try:
-        async with it.services.shares.posts.place(it.key), attached(it, reviewed.draft, files) as contents:
-            return await post_table(it, reviewed.posting(contents, at, dry_run=True), has_place=bool(files)), None
+        async with (
+            it.services.shares.posts.place(it.key),
+            attached(it, reviewed.draft, files) as contents,
+        ):
+            return await post_table(
+                it, reviewed.posting(contents, at, dry_run=True), has_place=bool(files)
+            ), None
     except ApiError as error:
         return {}, error
 
@@ -145,14 +192,23 @@ async def _warnings(it: ConsoleRequest, draft: Draft, people: CheckedDraft) -> l
     if "tested" not in draft.message:
         found.append(t("You have not sent yourself a test of this message."))
     if people.recipients > MANY and not draft.message.get("list"):
-        found.append(t("More than {n} people get this message, and it has no list to unsubscribe from.", n=MANY))
+        found.append(
+            t(
+                "More than {n} people get this message, and it has no list to unsubscribe from.",
+                n=MANY,
+            )
+        )
     if before := await sent_before(it, people):
         found.append(t("The same people were sent a message before: {time}, job {job}", **before))
-    if accepted := [name for name, what in draft.options.get("empty", {}).items() if what == "accept"]:
+    if accepted := [
+        name for name, what in draft.options.get("empty", {}).items() if what == "accept"
+    ]:
         found.append(t("Empty cells stay empty: {names}", names=", ".join(accepted)))
     if people.skipped:
         n = people.skipped
-        found.append(tn("{n:,} row of the table is skipped.", "{n:,} rows of the table are skipped.", n))
+        found.append(
+            tn("{n:,} row of the table is skipped.", "{n:,} rows of the table are skipped.", n)
+        )
     return found
 
 
@@ -176,10 +232,13 @@ async def change(it: ConsoleRequest, draft: Draft) -> web.Response:
 
 
 async def _answer(it: ConsoleRequest, draft: Draft, form: Form) -> web.Response:
-    given: dict[str, Any] = {name: form.text(name)[:MAX_TIME] for name in TIMES if name in form.texts()}
+    given: dict[str, Any] = {
+        name: form.text(name)[:MAX_TIME] for name in TIMES if name in form.texts()
+    }
     draft = replace(draft, options={**draft.options, **given})
     await save(it, draft, only=["options"])
-    if "HX-Request" in it.http.headers:  # another time was chosen; it may name a button that merely has the focus
+    # another time was chosen; it may name a button that merely has the focus
+    if "HX-Request" in it.http.headers:
         return await _page(it, await _review(it, draft))
     if form.text("action") != "send":
         return it.back(f"/send/{draft.id}/review")
@@ -188,19 +247,26 @@ async def _answer(it: ConsoleRequest, draft: Draft, form: Form) -> web.Response:
         return await _page(it, reviewed, status=422)
     if form.text("seen") != reviewed.seen(when):
         return await _page(
-            it, reviewed, status=409, trouble=t("This has changed since the page was loaded. Check it again.")
+            it,
+            reviewed,
+            status=409,
+            trouble=t("This has changed since the page was loaded. Check it again."),
         )
     at = when or await database_now(it.services.database, bound=TIMEOUT) + UNDO
     return await _send(it, reviewed, at, is_now=when is None)
 
 
-async def _send(it: ConsoleRequest, reviewed: Reviewed, at: datetime, *, is_now: bool) -> web.Response:
+async def _send(
+    it: ConsoleRequest, reviewed: Reviewed, at: datetime, *, is_now: bool
+) -> web.Response:
     """Store the job once, however often it is asked for: its idempotency key is the draft's."""
     store, draft, files = drafts(it), reviewed.draft, reviewed.files
     await store.press(draft)
     try:
         async with it.services.shares.posts.place(it.key), attached(it, draft, files) as contents:
-            answer = await post_table(it, reviewed.posting(contents, at), once=draft.once, has_place=bool(files))
+            answer = await post_table(
+                it, reviewed.posting(contents, at), once=draft.once, has_place=bool(files)
+            )
         id_: str | None = answer["job_id"]
     except ApiError as error:
         id_ = await job_of(it, draft.once)

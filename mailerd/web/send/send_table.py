@@ -1,4 +1,6 @@
-"""What a person decides about a table: sheet, header, columns, problems and cells; and the table as CSV."""
+"""What a person decides about a table: sheet, header, columns, problems and cells; and the table as
+CSV.
+"""
 
 import re
 from contextlib import aclosing
@@ -25,7 +27,9 @@ from mailerd.web.send.sent_tables import last_uses
 VARIABLE: Final = "variable"
 PASTED: Final = "table.csv"
 _ABOVE: Final = 100
-"""Rows that a table may have above the most recipients of a job: headers, and people without an address."""
+"""Rows that a table may have above the most recipients of a job: headers, and people without an
+address.
+"""
 MAX_DECIDED: Final = 100_000
 """Characters of the texts for empty cells, and of the names of their columns."""
 MAX_USE: Final = 10
@@ -45,7 +49,11 @@ async def _usable(it: ConsoleRequest, draft: Draft) -> DraftMessage | None:
 
 
 async def read_table(
-    it: ConsoleRequest, content: bytes, name: str, sheet: str | None = None, encoding: str | None = None
+    it: ConsoleRequest,
+    content: bytes,
+    name: str,
+    sheet: str | None = None,
+    encoding: str | None = None,
 ) -> PackedSheet:
     """The sheet of a file. `name`: "", it was pasted.
 
@@ -61,19 +69,30 @@ async def read_table(
         )
     try:
         return await it.services.spreadsheets.read_packed(
-            content, filename=name or PASTED, origin=f"key {it.key.name}", sheet=sheet, encoding=encoding,
+            content,
+            filename=name or PASTED,
+            origin=f"key {it.key.name}",
+            sheet=sheet,
+            encoding=encoding,
             most=it.services.settings.intake.max_recipients + _ABOVE,
-        )  # fmt: skip
+        )
     except RendererError as error:
         raise cannot_render(error) from error
 
 
 async def new_mapping(it: ConsoleRequest, sheet: PackedSheet, name: str) -> dict[str, Any]:
-    """What a draft notes of a sheet about which no decision is made yet, but perhaps about another of its header."""
+    """What a draft notes of a sheet about which no decision is made yet, but perhaps about another
+    of its header.
+    """
     return {
-        "file": name, "sheet": sheet.name, "sheets": [*sheet.sheets], "encoding": sheet.encoding,
-        "is_guess": sheet.is_guess, "header": sheet.header, "uses": await last_uses(it, sheet.names),
-    }  # fmt: skip
+        "file": name,
+        "sheet": sheet.name,
+        "sheets": [*sheet.sheets],
+        "encoding": sheet.encoding,
+        "is_guess": sheet.is_guess,
+        "header": sheet.header,
+        "uses": await last_uses(it, sheet.names),
+    }
 
 
 async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
@@ -83,7 +102,10 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         SpreadsheetError, DraftTooLargeError: nothing was changed.
     """
     mapping, parts = dict(draft.mapping), dict[int, bytes]()
-    chosen, encoding = form.text("sheet") or mapping["sheet"], form.text("encoding") or mapping["encoding"]
+    chosen, encoding = (
+        form.text("sheet") or mapping["sheet"],
+        form.text("encoding") or mapping["encoding"],
+    )
     header = form.text("header")
     if (chosen, encoding) != (mapping["sheet"], mapping["encoding"]):
         if chosen not in {*mapping["sheets"], ""} or encoding not in {*ENCODINGS, ""}:
@@ -95,7 +117,10 @@ async def change_table(it: ConsoleRequest, draft: Draft, form: Form) -> Draft:
         parts[PEOPLE] = sheet.packed
     elif header != form.text("was-header") and not header:
         mapping |= {"header": None, "uses": {}}
-    elif header != form.text("was-header") and (names := await _names(it, draft, row_number(header))) is not None:
+    elif (
+        header != form.text("was-header")
+        and (names := await _names(it, draft, row_number(header))) is not None
+    ):
         mapping |= {"header": int(header), "uses": await last_uses(it, names)}
     else:
         mapping["uses"] = _uses(form) or mapping["uses"]
@@ -126,16 +151,26 @@ def _options(draft: Draft, form: Form) -> dict[str, Any]:
     if form.text("decided"):
         options["skip_invalid"] = bool(form.text("skip_invalid"))
         options["allow_duplicates"] = bool(form.text("allow_duplicates"))
-        given = {name[6:]: value for name, value in form.texts().items() if name.startswith("empty-")}
-        options["empty"] = options.get("empty", {}) | {name: it for name, it in given.items() if it in {*DECISIONS, ""}}
-        defaults = {name[8:]: value for name, value in form.texts().items() if name.startswith("default-") and value}
+        given = {
+            name[6:]: value for name, value in form.texts().items() if name.startswith("empty-")
+        }
+        options["empty"] = options.get("empty", {}) | {
+            name: it for name, it in given.items() if it in {*DECISIONS, ""}
+        }
+        defaults = {
+            name[8:]: value
+            for name, value in form.texts().items()
+            if name.startswith("default-") and value
+        }
         options["defaults"] = options.get("defaults", {}) | defaults
         texts = [*options["empty"], *chain.from_iterable(options["defaults"].items())]
         if len(options["empty"]) > MAX_COLUMNS or sum(map(len, texts)) > MAX_DECIDED:
             raise SpreadsheetError(
-                t("The texts for empty cells have more than {most:,} characters. Nothing was changed.",
-                  most=MAX_DECIDED)
-            )  # fmt: skip
+                t(
+                    "The texts for empty cells have more than {most:,} characters. Nothing was changed.",
+                    most=MAX_DECIDED,
+                )
+            )
     return options
 
 
@@ -188,7 +223,9 @@ async def _csv(it: ConsoleRequest, draft: Draft, which: str) -> web.StreamRespon
         aclosing(table.csv(which, it.language)) as pieces,
     ):
         await check_people(it, draft, await _usable(it, draft), table)
-        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{which}.csv"'})
+        response = web.StreamResponse(
+            headers={"Content-Disposition": f'attachment; filename="{which}.csv"'}
+        )
         response.content_type, response.charset = "text/csv", "utf-8"
         first = await anext(pieces)  # what fails, fails before the headers are written
         await response.prepare(it.http)

@@ -1,4 +1,6 @@
-"""A test of a new message: what the preview shows, sent to oneself, at the address of the last test."""
+"""A test of a new message: what the preview shows, sent to oneself, at the address of the last
+test.
+"""
 
 import json
 from dataclasses import replace
@@ -35,11 +37,15 @@ def last_address(it: ConsoleRequest) -> str:
 def remember(it: ConsoleRequest, draft: Draft, response: web.Response) -> None:
     """Offer this address for the next draft."""
     to = quote(draft.message["test_to"])
-    response.set_cookie(_cookie(it), to, max_age=_YEAR, path="/send", httponly=True, samesite="Strict")
+    response.set_cookie(
+        _cookie(it), to, max_age=_YEAR, path="/send", httponly=True, samesite="Strict"
+    )
 
 
 async def send_test(it: ConsoleRequest, draft: Draft, view: View) -> tuple[str, bool]:
-    """Send the message of the person that is shown, as it is shown: what came of it, and whether it was accepted."""
+    """Send the message of the person that is shown, as it is shown: what came of it, and whether it
+    was accepted.
+    """
     written, people, why = await read(it, draft, person_of(view.person))
     person = people.person and people.person.recipient
     if written is None or why or not person:
@@ -47,13 +53,23 @@ async def send_test(it: ConsoleRequest, draft: Draft, view: View) -> tuple[str, 
     one = {**person} | ({"language": view.language} if view.language in written.languages else {})
     files = (await drafts(it).files(draft)).values()
     try:
-        fields, recipients = job_fields(draft.message, written.fields), json.dumps([one], ensure_ascii=False).encode()
+        fields, recipients = (
+            job_fields(draft.message, written.fields),
+            json.dumps([one], ensure_ascii=False).encode(),
+        )
         async with it.services.shares.posts.place(it.key), attached(it, draft, files) as contents:
-            test = PostedJob(fields, recipients, written.attachments, contents, draft.message.get("test_to", ""))
+            test = PostedJob(
+                fields, recipients, written.attachments, contents, draft.message.get("test_to", "")
+            )
             answer = await post_table(it, test, type_=JobType.TEST, has_place=bool(files))
     except ApiError as error:
         return explain(it, error), False
     now, saved = it.services.clock.now(), await drafts(it).find(it.key.id, draft.id)
-    if saved and saved.message == draft.message:  # else another message than the one that was tested
-        await save(it, replace(saved, message={**draft.message, "tested": rfc3339(now)}), only=["message"])
-    return t("Test message accepted: {time}, job {job}", time=describe.moment(now), job=answer["job_id"]), True
+    # else another message than the one that was tested
+    if saved and saved.message == draft.message:
+        await save(
+            it, replace(saved, message={**draft.message, "tested": rfc3339(now)}), only=["message"]
+        )
+    return t(
+        "Test message accepted: {time}, job {job}", time=describe.moment(now), job=answer["job_id"]
+    ), True

@@ -1,4 +1,6 @@
-"""What is remembered of the tables that a key has sent: what their columns were used as, and to whom they went."""
+"""What is remembered of the tables that a key has sent: what their columns were used as, and to
+whom they went.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +21,9 @@ MAX_USES: Final = 2_000
 
 
 async def last_uses(it: ConsoleRequest, names: Sequence[str]) -> dict[str, str]:
-    """What each column was used as when the key last sent a table with the same header, as a mapping has it."""
+    """What each column was used as when the key last sent a table with the same header, as a
+    mapping has it.
+    """
     if not names:
         return {}
     known, wanted = await it.services.keys.sent_tables(it.key.id), _digest(filter(None, names))
@@ -28,7 +32,9 @@ async def last_uses(it: ConsoleRequest, names: Sequence[str]) -> dict[str, str]:
 
 
 async def sent_before(it: ConsoleRequest, people: CheckedDraft) -> dict[str, str] | None:
-    """The last "job" that the key has sent to exactly these people, unless it was cancelled, and its "time"."""
+    """The last "job" that the key has sent to exactly these people, unless it was cancelled, and
+    its "time".
+    """
     for each in await it.services.keys.sent_tables(it.key.id):
         if people.whom and each["people"] == people.whom:
             job = await it.services.jobs.seen_by(it.key, each["job"])
@@ -41,9 +47,11 @@ async def remember(it: ConsoleRequest, draft: Draft, people: CheckedDraft, job: 
     """Note what was sent; where that fails the job is stored all the same."""
     uses = {each.header: people.uses.get(each.index, "") for each in people.columns if each.header}
     table = {
-        "headers": _digest(uses), "uses": uses if len(json.dumps(uses)) <= MAX_USES else {}, "people": people.whom,
+        "headers": _digest(uses),
+        "uses": uses if len(json.dumps(uses)) <= MAX_USES else {},
+        "people": people.whom,
         "job": job,
-    }  # fmt: skip
+    }
     with suppress(DatabaseError):
         await it.services.keys.note_table(it.key.id, table)
         if draft.message.get("kind") == "write":

@@ -1,4 +1,6 @@
-"""What is done with a template on its page: a version is published, it is archived, or sent to oneself."""
+"""What is done with a template on its page: a version is published, it is archived, or sent to
+oneself.
+"""
 
 import json
 from collections.abc import Mapping
@@ -54,7 +56,9 @@ async def publish(it: ConsoleRequest, name: str, version: str, *, expect: str) -
             return t("Not published: {why}", why=str(error))
         if error.code != "version_moved":
             raise
-        return t("Not published: another version was published meanwhile. This version is kept. Compare them.")
+        return t(
+            "Not published: another version was published meanwhile. This version is kept. Compare them."
+        )
     return t("Published. Jobs that are posted from now on get this version.")
 
 
@@ -77,9 +81,14 @@ def _test_job(seen: ShownTemplate, form: Form, examples: Mapping[str, Any]) -> b
     if language := form.text("in"):
         recipient["language"] = language
     job = {
-        "sender_email": form.text("sender"), "template_name": named.name,
-        "variables": dict(examples), "recipients": [recipient], "reference": f"test of {named.name}"[:255],
-    }  # fmt: skip
+        "sender_email": form.text("sender"),
+        "template_name": named.name,
+        "variables": dict(examples),
+        "recipients": [recipient],
+        "reference": f"test of {named.name}"[:255],
+    }
     if seen.state is not None:
         job["template_version"] = named.version
-    return bytearray(json.dumps({"job": job, "to": [form.text("email")]}, ensure_ascii=False).encode())
+    return bytearray(
+        json.dumps({"job": job, "to": [form.text("email")]}, ensure_ascii=False).encode()
+    )

@@ -15,7 +15,9 @@ from mailerd.web.frame.services import ConsoleRequest
 from mailerd.web.templates.template_page import VERSION
 
 MAX_COMPARED: Final = 400
-"""Lines that are compared of all parts together, without those that are equal at the beginning and the end of one."""
+"""Lines that are compared of all parts together, without those that are equal at the beginning and
+the end of one.
+"""
 _MAX_LINE: Final = 1000
 """Characters of a line that are shown."""
 
@@ -29,7 +31,9 @@ async def diff(it: ConsoleRequest) -> web.Response:
         it.missing()
     before, after = (_parts(each) for each in found if each)
     changed = [part for part in {**before, **after} if before.get(part, "") != after.get(part, "")]
-    parts = await asyncio.to_thread(compared, [(each, before.get(each, ""), after.get(each, "")) for each in changed])
+    parts = await asyncio.to_thread(
+        compared, [(each, before.get(each, ""), after.get(each, "")) for each in changed]
+    )
     return await it.long_page(
         "template_diff.html", active="templates", template=name, pair=pair, parts=parts, live=False
     )
@@ -42,7 +46,11 @@ def _parts(named: NamedTemplate) -> dict[tuple[str, str], str]:
         found[tag, t("Subject")] = each.subject
         found[tag, "Markdown" if each.markdown else "HTML"] = each.markdown or each.html or ""
         found[tag, t("Plain text")] = each.text or ""
-    lists = {t("Examples"): named.variables, t("Defaults"): named.defaults, t("Required"): named.required}
+    lists = {
+        t("Examples"): named.variables,
+        t("Defaults"): named.defaults,
+        t("Required"): named.required,
+    }
     for part, it in lists.items():
         found["", part] = json.dumps(it, ensure_ascii=False, indent=1, sort_keys=True)
     found["", t("Layout")] = named.layout or ("{{ content }}" if named.is_layout else "")
@@ -59,7 +67,9 @@ def compared[T](parts: Iterable[tuple[T, str, str]]) -> list[tuple[T, list[tuple
 
 
 def changed_lines(old: str, new: str, *, most: int = MAX_COMPARED) -> Iterator[tuple[str, str]]:
-    """The lines that differ, with two around them; before each "-", "+" or " ", and "…" for what is left out."""
+    """The lines that differ, with two around them; before each "-", "+" or " ", and "…" for what is
+    left out.
+    """
     ours, theirs = old.splitlines(), new.splitlines()
     least = min(len(ours), len(theirs))
     start = next((n for n in range(least) if ours[n] != theirs[n]), least)

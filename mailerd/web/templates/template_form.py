@@ -63,14 +63,18 @@ def variables_of(named: NamedTemplate) -> list[Variable]:
         return _shown(values[name]) if name in values else ""
 
     return [
-        Variable(each, shown(each, named.variables), shown(each, named.defaults), each in named.required)
+        Variable(
+            each, shown(each, named.variables), shown(each, named.defaults), each in named.required
+        )
         for each in names
     ]
 
 
 @dataclass(frozen=True)
 class TemplateForm:
-    """What the form holds: a template, the one whose images it keeps, and which version was published then."""
+    """What the form holds: a template, the one whose images it keeps, and which version was
+    published then.
+    """
 
     name: str = ""
     origin: str = ""
@@ -95,52 +99,93 @@ class TemplateForm:
     def of(cls, name: str, named: NamedTemplate, expect: str) -> "TemplateForm":
         """A template, to be changed."""
         parts = [
-            Part(tag, it.subject, "html" if it.html and not it.markdown else "markdown", it.markdown or it.html or "",
-                 it.text or "")
+            Part(
+                tag,
+                it.subject,
+                "html" if it.html and not it.markdown else "markdown",
+                it.markdown or it.html or "",
+                it.text or "",
+            )
             for tag, it in {"": named.template.default, **named.template.languages}.items()
-        ]  # fmt: skip
+        ]
         return cls(
-            name, named.name, named.version, expect, named.description, named.language or "",
-            inline_css=named.template.inline_css, parts=parts, variables=variables_of(named),
-            layout=named.layout or "", is_layout=named.is_layout, pictures=[*named.pictures],
-        )  # fmt: skip
+            name,
+            named.name,
+            named.version,
+            expect,
+            named.description,
+            named.language or "",
+            inline_css=named.template.inline_css,
+            parts=parts,
+            variables=variables_of(named),
+            layout=named.layout or "",
+            is_layout=named.is_layout,
+            pictures=[*named.pictures],
+        )
 
     @classmethod
     def read(cls, name: str, form: Form) -> "TemplateForm":
         """What was sent; a browser ends lines as no template does."""
         columns = [form.all(each) for each in ("tag", "subject", "kind", "body", "text")]
-        parts = [Part(*(each.replace("\r\n", "\n") for each in row)) for row in zip(*columns, strict=False)]
-        rows = zip_longest(form.all("variable"), form.all("example"), form.all("default"), fillvalue="")
-        required, files = form.all("required"), [value for name, value in form.fields if name == "image"]
+        parts = [
+            Part(*(each.replace("\r\n", "\n") for each in row))
+            for row in zip(*columns, strict=False)
+        ]
+        rows = zip_longest(
+            form.all("variable"), form.all("example"), form.all("default"), fillvalue=""
+        )
+        required, files = (
+            form.all("required"),
+            [value for name, value in form.fields if name == "image"],
+        )
         texts = {it: form.text(it) for it in _TEXTS}
-        contents = [each for each in files if isinstance(each, bytes)]  # where no file was chosen, there is a text
+        # where no file was chosen, there is a text
+        contents = [each for each in files if isinstance(each, bytes)]
         return cls(
-            name, **texts, inline_css=bool(form.text("inline_css")), parts=parts or [Part("")],
+            name,
+            **texts,
+            inline_css=bool(form.text("inline_css")),
+            parts=parts or [Part("")],
             variables=[
                 Variable(name.strip(), example.strip(), default.strip(), str(n) in required)
-                for n, (name, example, default) in enumerate(rows) if name.strip()
+                for n, (name, example, default) in enumerate(rows)
+                if name.strip()
             ],
-            is_layout=bool(form.text("is_layout")), pictures=form.all("picture"), drop=form.all("drop"),
+            is_layout=bool(form.text("is_layout")),
+            pictures=form.all("picture"),
+            drop=form.all("drop"),
             files=dict(zip(map(_plain, form.all("image.name")), contents, strict=False)),
-        )  # fmt: skip
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The body that the API takes, without images; a language that is empty is left out."""
         default, *others = self.parts
         return {
-            **default.as_json(), "description": self.description, "language": self.language or None,
-            "comment": self.comment or None, "inline_css": self.inline_css,
-            "layout": self.layout or None, "is_layout": self.is_layout,
-            "variables": {it.name: _value(it.example) for it in self.variables if it.example or not it.default},
+            **default.as_json(),
+            "description": self.description,
+            "language": self.language or None,
+            "comment": self.comment or None,
+            "inline_css": self.inline_css,
+            "layout": self.layout or None,
+            "is_layout": self.is_layout,
+            "variables": {
+                it.name: _value(it.example) for it in self.variables if it.example or not it.default
+            },
             "defaults": {it.name: _value(it.default) for it in self.variables if it.default},
             "required": [it.name for it in self.variables if it.is_required],
-            "languages": {each.tag: each.as_json() for each in others if each.subject or each.body or each.text},
-        }  # fmt: skip
+            "languages": {
+                each.tag: each.as_json()
+                for each in others
+                if each.subject or each.body or each.text
+            },
+        }
 
 
 def body_of(form: TemplateForm, images: Mapping[str, bytes]) -> bytearray:
     """The whole body that the API takes; it is made in a thread, step by step."""
-    body = bytearray(json.dumps(form.as_json(), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    body = bytearray(
+        json.dumps(form.as_json(), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    )
     body[-1:] = b', "images": ['
     for number, (name, content) in enumerate(images.items()):
         head = json.dumps({"filename": name}, ensure_ascii=False).encode("utf-8", "surrogatepass")
@@ -159,7 +204,12 @@ def _plain(filename: str) -> str:
 
 def _shown(example: Any) -> str:
     """A text as it is, unless it would be read as something else; everything else as JSON."""
-    is_plain = isinstance(example, str) and example == example.strip() and example and _value(example) == example
+    is_plain = (
+        isinstance(example, str)
+        and example == example.strip()
+        and example
+        and _value(example) == example
+    )
     return str(example) if is_plain else json.dumps(example, ensure_ascii=False)
 
 
@@ -198,7 +248,9 @@ def _field_of(error: FieldError) -> str:
 def fault_of(form: TemplateForm, error: FieldError) -> Fault:
     """What the API has found, in the form."""
     where, _, part = error.field.rpartition(".")
-    number = next((n for n, it in enumerate(form.parts) if where == (it.tag and f"languages.{it.tag}")), None)
+    number = next(
+        (n for n, it in enumerate(form.parts) if where == (it.tag and f"languages.{it.tag}")), None
+    )
     if number is not None and part in _FIELDS:
         line, words = _LINE.search(str(error.message)), _QUOTED.findall(str(error.message))
         at, source = f"{_FIELDS[part]}-{number}", getattr(form.parts[number], _FIELDS[part])
@@ -210,7 +262,9 @@ def fault_of(form: TemplateForm, error: FieldError) -> Fault:
             for start in islice(_places(word, source), _MAX_PLACES):
                 since = max(0, start - _MAX_BEFORE)
                 if source.rfind("{", since, start) > source.rfind("}", since, start):
-                    return _placed(f"{name}-{n}", error, source, source.count("\n", 0, start) + 1, word)
+                    return _placed(
+                        f"{name}-{n}", error, source, source.count("\n", 0, start) + 1, word
+                    )
     return Fault(_field_of(error), error.message)
 
 

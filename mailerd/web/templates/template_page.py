@@ -1,4 +1,6 @@
-"""The named templates: the library, how each looks, its versions, and a message of it to oneself."""
+"""The named templates: the library, how each looks, its versions, and a message of it to
+oneself.
+"""
 
 import asyncio
 import re
@@ -8,7 +10,12 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError, TemplateSummary
+from mailerd.mail.template_library import (
+    NamedTemplate,
+    TemplateLibrary,
+    TemplateLibraryError,
+    TemplateSummary,
+)
 from mailerd.mail.templates import NAME, Content
 from mailerd.store.read.console_queries import MAX_USES
 from mailerd.store.write.api_keys import Permission
@@ -33,7 +40,10 @@ class Listed:
     def holds(self, text: str) -> bool:
         """Whether a search for this text finds it."""
         it = self.summary
-        return any(text in each.lower() for each in (self.name, *((it.subject, it.description) if it else ())))
+        return any(
+            text in each.lower()
+            for each in (self.name, *((it.subject, it.description) if it else ()))
+        )
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,15 @@ async def index(it: ConsoleRequest) -> web.Response:
     shown = sorted((each for each in found if each.holds(search.lower())), key=attrgetter("name"))
     may_edit = it.may(Permission.TEMPLATES)
     return it.page(
-        "templates.html", active="templates", templates=shown, searched=search, may_edit=may_edit, live=False,
-        uses=await it.services.queries.template_uses(it.key.senders), most=MAX_USES,
-    )  # fmt: skip
+        "templates.html",
+        active="templates",
+        templates=shown,
+        searched=search,
+        may_edit=may_edit,
+        live=False,
+        uses=await it.services.queries.template_uses(it.key.senders),
+        most=MAX_USES,
+    )
 
 
 def _read_folder(library: TemplateLibrary) -> list[Listed]:
@@ -76,7 +92,8 @@ def _read_folder(library: TemplateLibrary) -> list[Listed]:
 
 
 async def see(it: ConsoleRequest) -> ShownTemplate:
-    """The template of the path at the version of the query, or the published one, or the newest draft.
+    """The template of the path at the version of the query, or the published one, or the newest
+    draft.
 
     Raises:
         ApiError: 404, there is none.
@@ -107,15 +124,29 @@ async def show(it: ConsoleRequest) -> web.Response:
     whole, made = await make(it, named, chosen, person)
     senders = [each.email for each in it.senders(it.services.stats())]
     return await it.long_page(
-        "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
-        trouble=made if isinstance(made, str) else "", chosen=chosen, senders=senders, seen=seen,
-        variables=variables_of(whole), may_send=it.may(Permission.SEND) and not named.is_layout,
-        may_edit=it.may(Permission.TEMPLATES), may_change=seen.state is not None and it.may(Permission.TEMPLATES)
-        and seen.state.may_change(it.key.senders), live=False, person=person, readers=await readers(it, named.name),
-    )  # fmt: skip
+        "template.html",
+        active="templates",
+        named=named,
+        made=made if isinstance(made, Content) else None,
+        trouble=made if isinstance(made, str) else "",
+        chosen=chosen,
+        senders=senders,
+        seen=seen,
+        variables=variables_of(whole),
+        may_send=it.may(Permission.SEND) and not named.is_layout,
+        may_edit=it.may(Permission.TEMPLATES),
+        may_change=seen.state is not None
+        and it.may(Permission.TEMPLATES)
+        and seen.state.may_change(it.key.senders),
+        live=False,
+        person=person,
+        readers=await readers(it, named.name),
+    )
 
 
 async def html(it: ConsoleRequest) -> web.StreamResponse:
     """The same, for a frame."""
     named = (await see(it)).named
-    return await in_frame(it, *await make(it, named, _language(it, named), it.http.query.get("person", "")))
+    return await in_frame(
+        it, *await make(it, named, _language(it, named), it.http.query.get("person", ""))
+    )

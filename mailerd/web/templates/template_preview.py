@@ -22,7 +22,10 @@ _READER: Final = RecipientData("reader@example.com", "Reader", None)
 async def make(
     it: ConsoleRequest, named: NamedTemplate, language: str, person: str = ""
 ) -> tuple[NamedTemplate, Content | str]:
-    """The template in its layout, and its message, or why there is none. `person`: the id of a recipient."""
+    """The template in its layout, and its message, or why there is none.
+
+    `person`: the id of a recipient.
+    """
     try:
         whole = await it.library.in_layout(named)
         variables, reader = await _person(it, person) if person else (whole.variables, _READER)
@@ -53,6 +56,10 @@ async def _person(it: ConsoleRequest, person: str) -> tuple[dict[str, object], R
     return json.loads(job.variables), RecipientData(row.to_email, row.to_name, row.variables, link)
 
 
-async def in_frame(it: ConsoleRequest, named: NamedTemplate, made: Content | str) -> web.StreamResponse:
+async def in_frame(
+    it: ConsoleRequest, named: NamedTemplate, made: Content | str
+) -> web.StreamResponse:
     """The message for a frame, with its pictures."""
-    return await frame(it, made, {each.filename: (each.content_type, each.content) for each in named.images})
+    return await frame(
+        it, made, {each.filename: (each.content_type, each.content) for each in named.images}
+    )
