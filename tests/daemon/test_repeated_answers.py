@@ -43,6 +43,7 @@ class Repeating:
         self.google = urlsplit(google)
         self.doubles = doubles
         self.chance = random.Random(7)
+        self.delays = [0.0005, 0.002, 0.005, 0.01, 0.02]
         self.repeated = 0
         self.tasks = set[asyncio.Task[None]]()
 
@@ -82,7 +83,7 @@ class Repeating:
                     await each.wait_closed()
 
     async def again(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
-        await asyncio.sleep(self.chance.choice([0.0005, 0.002, 0.005, 0.01, 0.02]))
+        await asyncio.sleep(self.chance.choice(self.delays))
         if not writer.is_closing():
             self.repeated += 1
             writer.write(answer)
@@ -119,6 +120,8 @@ async def test_answers_that_come_twice_make_no_message_sent_that_is_not_and_none
             runner={"lease": 20, "poll_interval": 0.1, "concurrency": 6, "sweep_interval": 1.0},
             retry={"base": 0.1, "cap": 0.5, "max_attempts": 100},
         )  # fmt: skip
+        if SEND in scopes:  # its connection ends with the answer: what comes later is not read
+            between.delays = [0.0]
         job = await post(database, recipients=MESSAGES)
         async with running(known, heard):
             await heard.wait_for("job_finished", within=300)
